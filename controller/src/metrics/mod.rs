@@ -277,7 +277,7 @@ impl Metrics {
     /// Returns all metrics in Prometheus' text format.
     pub fn text(&self, now: Timestamp) -> String {
         let mut families = {
-            // Keep the lock: a concurrent scrape would reset the series of this one.
+            // Keep the lock: a concurrent scrape would reset the series of this scrape.
             let state = self.state();
             self.update(&state, now);
             self.series.registry.gather()

@@ -249,7 +249,7 @@ async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_anno
     }
 }
 
-/// Fault: the API server accepts no write for a while, so that one edit or one deletion looks like many.
+/// Fault: the API server accepts no write for a while, so one edit or one deletion looks like many.
 #[tokio::test(start_paused = true)]
 async fn failed_corrections_do_not_count_as_a_drift_fight() {
     for is_deleted in [false, true] {

@@ -189,7 +189,7 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list request with success and another content, so that a key
+/// Fault: a proxy in front of the API server answers a list request with success and another content, so a key
 /// seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
@@ -212,7 +212,7 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers the request for the second page of a list with success and another content, so that objects
+/// Fault: a proxy answers the request for the second page of a list with success and another content, so objects
 /// are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
@@ -241,7 +241,7 @@ fn reports_a_change_that_the_response_does_not_contain() {
 }
 
 /// Fault: the Lease of a running controller cannot be read, is malformed, or seems expired only because the clock of
-/// this machine is wrong, so that statuses are changed while the controller runs.
+/// this machine is wrong, so statuses are changed while the controller runs.
 #[test]
 fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {

@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded, so that the file does not contain the kind's name, and objects in files with
-//! malformed text. The cluster accepts these objects, so `seal` must find them.
+//! Tests objects whose kind is encoded, without the kind's name in the file, and objects in files with malformed text.
+//! The cluster accepts these objects, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests files that are written so that `seal lint` overlooks a plain value that a tool would apply.
+//! Tests files that try to hide from `seal lint` a plain value that a tool would apply.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;

@@ -68,8 +68,8 @@ impl Shell {
     }
 }
 
-/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so that further input is
-/// invisible and goes to the shell.
+/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so further input is invisible
+/// and goes to the shell.
 #[test]
 fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
     let home = tempfile::tempdir().expect("a directory");

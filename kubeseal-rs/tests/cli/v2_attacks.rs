@@ -405,7 +405,7 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
 
-/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so that other
+/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so other
 /// users seal values that no controller or an attacker can open.
 #[test]
 fn retires_no_key_that_a_rule_names() {

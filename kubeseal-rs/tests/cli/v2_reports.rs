@@ -100,7 +100,7 @@ fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Fault: a key is lost or the template was changed, so that no key opens v2 values, and `status` reports that nothing
+/// Fault: a key is lost or the template was changed, so no key opens v2 values, and `status` reports that nothing
 /// needs a key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
@@ -262,7 +262,7 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     );
 }
 
-/// Fault: a user names a directory of keys only, so that no file is searched for values that need the key.
+/// Fault: a user names a directory of keys only, so no file is searched for values that need the key.
 #[test]
 fn retire_fails_if_there_is_nothing_to_search() {
     let folder = folder_with_keys();
@@ -326,7 +326,7 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that other users
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so other users
 /// seal values that no controller opens.
 #[test]
 fn retires_no_key_whose_certificate_a_rule_names() {

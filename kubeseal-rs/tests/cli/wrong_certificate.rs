@@ -108,7 +108,7 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     assert!(has_succeeded, "{stderr}");
 }
 
-/// Fault: the mark cannot be written, so that later commands seal for the compromised key.
+/// Fault: the mark cannot be written, so later commands seal for the compromised key.
 #[test]
 fn a_mark_that_cannot_be_recorded_is_reported() {
     for (home, state) in [("/proc", None), ("/proc", Some("relative"))] {

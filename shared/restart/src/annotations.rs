@@ -145,7 +145,7 @@ impl OptIn {
         self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }
 
-    /// Returns whether only Reloader's annotations opt in, so that Reloader restarts the workload if it runs.
+    /// Returns whether only Reloader's annotations opt in. If Reloader runs, it restarts such a workload.
     pub fn is_by_reloader_alone(&self) -> bool {
         !self.has_own_annotation
     }

@@ -175,7 +175,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the status has no conditions, so that the Secret probably never existed.
+    /// Returns whether the status has no conditions. The Secret then probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
         !self.has_conditions
     }
@@ -274,7 +274,7 @@ enum SecretState {
     Absent,
     Present {
         version: SecretVersion,
-        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be
+        /// Whether its owner or its annotations may allow the SealedSecret to change it. Only then may its values be
         /// read.
         is_readable: bool,
     },

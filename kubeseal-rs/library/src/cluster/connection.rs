@@ -434,7 +434,7 @@ mod tests {
         }
     }
 
-    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the
+    /// Fault: a setting from a test stays in a kubeconfig, so its CA certificate is never compared with the
     /// server's.
     #[test]
     fn refuses_an_authority_that_is_not_verified() {

@@ -218,13 +218,13 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether RBAC does not allow the caller to read the Service, so that its existence is unknown.
+    /// Whether RBAC does not allow the caller to read the Service. Its existence is then unknown.
     pub is_forbidden: bool,
     /// The message of the API server.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
-    /// Whether the user named no controller, so that a candidate may be used instead.
+    /// Whether the user named no controller. A candidate may then be used instead.
     pub can_use_candidate: bool,
 }
 

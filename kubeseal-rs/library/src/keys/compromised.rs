@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// Fault: the record of a compromised key cannot be read, for example because its directory belongs to another
-    /// user, so that values are sealed for the key.
+    /// user, so values are sealed for the key.
     #[cfg(unix)]
     #[test]
     fn seals_for_no_key_whose_record_cannot_be_read() {

@@ -393,15 +393,15 @@ fn short_id(commit: &str) -> String {
 /// The facts that determine the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
-    /// Whether every Secret of the key is retired, so that the controller does not load it.
+    /// Whether every Secret of the key is retired. The controller then does not load the key.
     pub(super) is_retired: bool,
-    /// The key that seals in place of the compromised one, so that no new key is needed; `None` if there is none.
+    /// The key that seals in place of the compromised key; `None` if a new key is needed.
     pub(super) successor: Option<Successor>,
     /// Whether the key is only for v2.
     pub(super) is_v2: bool,
 }
 
-/// The key that seals in place of a compromised one.
+/// The key that seals in place of a compromised key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,

@@ -61,7 +61,7 @@ pub async fn run(sizes: Sizes) {
         .collect();
     let mut args = vec!["rotate", "--cert", "cert.pem", "tree"];
     args.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
-    let ours = time_command(
+    let first_run = time_command(
         Command::new(binaries::seal())
             .args(&args)
             .current_dir(directory.path()),
@@ -115,7 +115,7 @@ pub async fn run(sizes: Sizes) {
         ]);
     };
     row("floor: items ÷ operations per second of all cores", floor);
-    row("seal rotate --key, offline", ours);
+    row("seal rotate --key, offline", first_run);
     row("the same again, with nothing to do", second_run);
     row("seal rotate, through the controller", online);
     row(
