@@ -38,7 +38,7 @@ fn v2_names(case: &mut Case) -> Vec<String> {
     keys.map(|key| key.name().to_owned()).collect()
 }
 
-fn stored(suite: Suite, byte: u8) -> StoredKey {
+fn stored_key(suite: Suite, byte: u8) -> StoredKey {
     StoredKey {
         key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
         not_before: Timestamp::from_second(1_700_000_000 + i64::from(byte)).unwrap(),
@@ -48,7 +48,7 @@ fn stored(suite: Suite, byte: u8) -> StoredKey {
 
 fn secret(name: &str, suite: Suite, byte: u8, annotations: &[(&str, &str)]) -> Secret {
     let texts = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into()));
-    let stored = stored(suite, byte);
+    let stored = stored_key(suite, byte);
     key_secret::build(
         name,
         "kube-system",
@@ -59,7 +59,7 @@ fn secret(name: &str, suite: Suite, byte: u8, annotations: &[(&str, &str)]) -> S
 }
 
 fn id(suite: Suite, byte: u8) -> KeyId {
-    stored(suite, byte).key.recipient().key_id()
+    stored_key(suite, byte).key.recipient().key_id()
 }
 
 fn put(case: &Case, secret: &Secret) {
@@ -281,7 +281,7 @@ async fn an_unparsable_file_keeps_its_key_until_it_is_removed() {
 async fn unusable_keys_are_skipped() {
     let mut case = Case::new().await;
     put(&case, &secret("good", Suite::XWing, 1, &[]));
-    let other = stored(Suite::XWing, 2).key.recipient().to_string();
+    let other = stored_key(Suite::XWing, 2).key.recipient().to_string();
     let zero = |suite: &str, len| {
         let key = "A".repeat(len);
         format!(

@@ -701,7 +701,7 @@ mod tests {
 
     use super::*;
 
-    fn sealed(name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    fn sealed_object(name: &str, items: &[(&str, &str)]) -> SealedSecret {
         let items: Vec<String> = items
             .iter()
             .map(|(key, text)| format!("{key}: '{text}'"))
@@ -748,30 +748,30 @@ mod tests {
         for (why, object, want) in [
             (
                 "all new",
-                sealed("db", &[("a", "1"), ("b", "2")]),
+                sealed_object("db", &[("a", "1"), ("b", "2")]),
                 vec!["db/a", "db/b"],
             ),
             (
                 "one changed",
-                sealed("db", &[("a", "3"), ("b", "2")]),
+                sealed_object("db", &[("a", "3"), ("b", "2")]),
                 vec!["db/a"],
             ),
             (
                 "none changed",
-                sealed("db", &[("a", "3"), ("b", "2")]),
+                sealed_object("db", &[("a", "3"), ("b", "2")]),
                 vec![],
             ),
             (
                 "one added",
-                sealed("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
+                sealed_object("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
                 vec!["db/c"],
             ),
-            ("one renamed", sealed("db", &[("d", "2")]), vec![]),
-            ("reverted", sealed("db", &[("a", "1")]), vec![]),
+            ("one renamed", sealed_object("db", &[("d", "2")]), vec![]),
+            ("reverted", sealed_object("db", &[("a", "1")]), vec![]),
             // The ciphertext is not valid for the earlier object, so it counts as new here.
             (
                 "another object",
-                sealed("other", &[("a", "1")]),
+                sealed_object("other", &[("a", "1")]),
                 vec!["other/a"],
             ),
         ] {
@@ -820,7 +820,7 @@ mod tests {
             revision: 1,
         };
         let value = shared::v2::Value::new("value".to_owned().into(), rng);
-        let mut sealed = sealed("db", &[]);
+        let mut sealed = sealed_object("db", &[]);
         let values = [("a".to_owned(), value)].into();
         sealed.spec.encrypted_data = format::seal(&spec, &values, rng).unwrap();
         sealed

@@ -37,7 +37,7 @@ pub async fn run(sizes: Sizes) {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
         for file in 0..files {
-            let sealed = sealed(&old_keys[file % 2], file, items);
+            let sealed = sealed_object(&old_keys[file % 2], file, items);
             let text = format!("# {file}\n{}", manifest::to_yaml(&sealed.to_document()));
             fs::write(tree.join(format!("{file}.yaml")), text).unwrap();
         }
@@ -141,7 +141,7 @@ fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     }
 }
 
-fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
+fn sealed_object(key: &NewKey, file: usize, items: usize) -> SealedSecret {
     let mut secret = Secret::default();
     secret.metadata.name = Some(format!("s{file}"));
     secret.metadata.namespace = Some("ns".into());
