@@ -320,7 +320,7 @@ impl Cluster {
         &self.connection.own_namespace
     }
 
-    /// Requests a new key as soon as possible.
+    /// Requests one new key of each suite. Each key is generated as soon as possible.
     pub fn request_key(&mut self) {
         self.renewals.request(&self.renewals.suites());
     }

@@ -125,7 +125,7 @@ impl DirectoryController {
         }
     }
 
-    /// Requests a new key as soon as possible.
+    /// Requests one new key of each suite. Each key is generated as soon as possible.
     pub fn request_key(&mut self) {
         self.renewals.request(&self.renewals.suites());
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use controller::args::{Backend, ClusterConfig, Config, Stop};
+use controller::args::{Backend, ClusterConfig, Config, EarlyExit};
 use controller::cluster::{self, Cluster};
 use controller::directory::{self, DirectoryController};
 use controller::log;
@@ -46,12 +46,12 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     match Config::read(args, variable) {
         Ok(config) => run(&config),
-        Err(Stop::Print(text)) => print(&text),
-        Err(Stop::Usage(text)) => {
+        Err(EarlyExit::Print(text)) => print(&text),
+        Err(EarlyExit::Usage(text)) => {
             let _ = std::io::stderr().write_all(text.as_bytes());
             ExitCode::from(2)
         }
-        Err(Stop::Invalid(messages)) => {
+        Err(EarlyExit::Invalid(messages)) => {
             for message in messages {
                 let _ = writeln!(std::io::stderr(), "error: {message}");
             }

@@ -84,7 +84,7 @@ impl<'a> Server<'a> {
     /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
     pub fn start(self, state: ServerState, authorized: Option<Authorized>) -> Serving {
         let (stop, stopped) = watch::channel(false);
-        let (config, limits) = (self.config, self.limits());
+        let (config, timeouts) = (self.config, self.timeouts());
         let unauthenticated = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorized.as_ref().map(Authorized::authority),
@@ -104,7 +104,7 @@ impl<'a> Server<'a> {
                 state,
                 self.limiter(),
                 &self.metrics,
-                limits,
+                timeouts,
                 stopped.clone(),
             );
             tasks.spawn(task);
@@ -115,21 +115,21 @@ impl<'a> Server<'a> {
             self.listener,
             None,
             main,
-            limits,
+            timeouts,
             stopped.clone(),
         ));
         tasks.spawn(http::serve(
             self.metrics_listener,
             None,
             metrics,
-            limits,
+            timeouts,
             stopped,
         ));
         Serving { stop, tasks }
     }
 
-    fn limits(&self) -> http::Limits {
-        http::Limits {
+    fn timeouts(&self) -> http::ConnectionTimeouts {
+        http::ConnectionTimeouts {
             read: self.config.read_timeout,
             write: self.config.write_timeout,
         }
@@ -176,7 +176,7 @@ impl Authorized {
         state: ServerState,
         limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
-        limits: http::Limits,
+        timeouts: http::ConnectionTimeouts,
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let metrics = Arc::clone(metrics);
@@ -193,7 +193,7 @@ impl Authorized {
             );
             let tls = Some(self.identity.acceptor());
             let router = http::authorized_router(state, limiter, self.reviews, metrics);
-            http::serve(self.listener, tls, router, limits, stopped).await;
+            http::serve(self.listener, tls, router, timeouts, stopped).await;
         }
     }
 }

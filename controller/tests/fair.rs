@@ -169,7 +169,7 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
 async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
     let _lock = lock().await;
     let server = Arc::new(server_with_all_keys().await);
-    // The items use six keys in turn, so that the keys of the last four items never unseal the next one.
+    // The items alternate between six keys, so the keys of the last four items never unseal the next item.
     let objects: Vec<SealedSecret> = all_keys()
         .map(|key| sealed(key, "ns/n", &[("a", "1")]))
         .collect();

@@ -24,7 +24,7 @@ pub struct Marks {
     /// Whether the key is marked as compromised: its private key may be known to an attacker.
     pub is_compromised: bool,
     /// Whether the key is opening-only: it unseals and must not seal. This applies to a restored key: an archive does not prove who
-    /// created it, and the creator of a key can read what is sealed for it.
+    /// created it, and the creator of a key can read all values that are sealed for it.
     pub is_opening_only: bool,
 }
 

@@ -199,7 +199,7 @@ pub enum UnsealFailure {
 
 impl KeyRing {
     /// Creates a ring from RSA keys in the order of their registration. The key with the latest order time is the
-    /// newest; of keys with equal times, the one that was registered first. A duplicate key counts once, at its first
+    /// newest; of keys with equal times, the key that was registered first. A duplicate key counts once, at its first
     /// position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
         Self::from_keys(registered.into_iter().map(AnyKey::Rsa))
@@ -434,7 +434,7 @@ impl KeyRing {
     }
 
     /// Unseals a value. Tries the keys named by `first` in that order, and then the others from newest to
-    /// oldest, each at most once. Keys whose modulus length differs from the one in the value are not tried.
+    /// oldest, each at most once. Keys whose modulus length differs from the length in the value are not tried.
     ///
     /// # Errors
     ///

@@ -81,8 +81,8 @@ pub fn has_private_key(secret: &Secret) -> bool {
     has_key_label(labels) || is_unlabeled || has_v2_key(secret)
 }
 
-/// Returns whether a label marks a private key of a controller, with any value. The value only shows whether the key is
-/// active.
+/// Returns whether a label marks a private key of a controller, whatever the value of the label is. The value only
+/// shows whether the key is active.
 pub fn has_key_label<'a>(labels: impl IntoIterator<Item = &'a String>) -> bool {
     let mut labels = labels.into_iter();
     labels.any(|label| KEY_LABELS.contains(&label.as_str()))

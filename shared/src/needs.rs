@@ -138,7 +138,7 @@ fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
 
 /// A scope, namespace and name for which a value may have been sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ScopedName {
     /// Scope.
     pub scope: Scope,
     /// Namespace; irrelevant for cluster-wide scope.
@@ -153,48 +153,49 @@ pub enum Reason {
     /// This key unseals the item.
     Opens(Fingerprint),
     /// The item was sealed with this key for another name, namespace or scope.
-    Elsewhere(Place, Fingerprint),
+    Elsewhere(ScopedName, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
     /// The string is not a sealed value.
     NotSealed(NotSealed),
     /// The item was sealed for a key with this many bits, and the ring has no key of that size.
     NoKeyOfSize(usize),
-    /// No key of the ring unseals the item in any of the places.
+    /// No key of the ring unseals the item under any of the scoped names.
     Unknown,
     /// This key, which is only for v2, unseals the item.
     OpensV2(ShortKeyId),
     /// The item is v2, and the object's v2 items were sealed for another name, namespace or scope.
-    MovedV2(Place),
+    MovedV2(ScopedName),
     /// The item is v2, and the object is refused, possibly because of another item.
     Refused(Box<v2::Refusal>),
 }
 
-/// Returns, by item key, the key that unseals each item, or the reason why no key does. Tries the place of the object
-/// first, then `places` in order.
+/// Returns, by item key, the key that unseals each item, or the reason why no key does. Tries the scope, namespace and
+/// name of the object first, then `scoped_names` in order.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    places: &[Place],
+    scoped_names: &[ScopedName],
 ) -> BTreeMap<String, Reason> {
-    let own = own_place(sealed);
-    let mut reasons = v2_items::examine(sealed, ring, places);
+    let own = own_scoped_name(sealed);
+    let mut reasons = v2_items::examine(sealed, ring, scoped_names);
     reasons.extend(
-        v1_items(sealed).map(|(item, text)| (item.to_owned(), reason(text, ring, &own, places))),
+        v1_items(sealed)
+            .map(|(item, text)| (item.to_owned(), reason(text, ring, &own, scoped_names))),
     );
     reasons
 }
 
-/// Returns the place that the object declares.
-pub fn own_place(sealed: &SealedSecret) -> Place {
-    Place {
+/// Returns the scope, namespace and name that the object declares.
+pub fn own_scoped_name(sealed: &SealedSecret) -> ScopedName {
+    ScopedName {
         scope: Scope::from_annotations(sealed.metadata.annotations.as_ref()),
         namespace: sealed.namespace_or_empty().to_owned(),
         name: sealed.name_or_empty().to_owned(),
     }
 }
 
-fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
+fn reason(text: &str, ring: &KeyRing, own: &ScopedName, scoped_names: &[ScopedName]) -> Reason {
     let value = match sealed_text::decode(text) {
         Ok(value) => value,
         Err(why) => return Reason::NotSealed(why),
@@ -205,25 +206,31 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
     if !ring.keys().iter().any(|key| has_matching_size(&key)) {
         return Reason::NoKeyOfSize(len * 8);
     }
-    for place in std::iter::once(own).chain(places) {
-        let label = place.scope.label(&place.namespace, &place.name);
+    for scoped_name in std::iter::once(own).chain(scoped_names) {
+        let label = scoped_name
+            .scope
+            .label(&scoped_name.namespace, &scoped_name.name);
         for key in ring.keys().iter().filter(has_matching_size) {
             let fingerprint = || key.fingerprint().clone();
             match envelope::examine(key.private(), &label, &value) {
                 Finding::Closed => {}
                 Finding::Damaged => return Reason::Damaged(fingerprint()),
-                Finding::Opens if place == own => return Reason::Opens(fingerprint()),
-                Finding::Opens => return Reason::Elsewhere(place.clone(), fingerprint()),
+                Finding::Opens if scoped_name == own => return Reason::Opens(fingerprint()),
+                Finding::Opens => return Reason::Elsewhere(scoped_name.clone(), fingerprint()),
             }
         }
     }
     Reason::Unknown
 }
 
-/// Returns the places worth trying for an object besides its own place: every scope with each of these namespaces and
-/// names, those of the object first.
-pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
-    let own = own_place(sealed);
+/// Returns the scoped names that are worth trying for an object besides its own: every scope with each of these
+/// namespaces and names, those of the object first.
+pub fn likely_scoped_names(
+    sealed: &SealedSecret,
+    namespaces: &[String],
+    names: &[String],
+) -> Vec<ScopedName> {
+    let own = own_scoped_name(sealed);
     let own_and_others = |own: &String, others: &[String]| -> Vec<String> {
         let mut values = vec![own.clone()];
         values.extend(others.iter().filter(|other| *other != own).cloned());
@@ -233,21 +240,21 @@ pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[Stri
         own_and_others(&own.namespace, namespaces),
         own_and_others(&own.name, names),
     );
-    let place = |scope, namespace: &str, name: &str| Place {
+    let scoped_name = |scope, namespace: &str, name: &str| ScopedName {
         scope,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     };
-    let mut places = vec![place(Scope::ClusterWide, "", "")];
+    let mut scoped_names = vec![scoped_name(Scope::ClusterWide, "", "")];
     for namespace in &namespaces {
-        places.push(place(Scope::NamespaceWide, namespace, ""));
+        scoped_names.push(scoped_name(Scope::NamespaceWide, namespace, ""));
         let strict = names
             .iter()
-            .map(|name| place(Scope::Strict, namespace, name));
-        places.extend(strict);
+            .map(|name| scoped_name(Scope::Strict, namespace, name));
+        scoped_names.extend(strict);
     }
-    places.retain(|place| *place != own);
-    places
+    scoped_names.retain(|scoped_name| *scoped_name != own);
+    scoped_names
 }
 
 #[cfg(test)]
@@ -363,7 +370,7 @@ mod tests {
             .spec
             .encrypted_data
             .insert("a".into(), "AAAA".into());
-        let place = |scope, namespace: &str, name: &str| Place {
+        let scoped_name = |scope, namespace: &str, name: &str| ScopedName {
             scope,
             namespace: namespace.into(),
             name: name.into(),
@@ -378,22 +385,25 @@ mod tests {
             (
                 "renamed",
                 moved_object(Scope::Strict, "ns", "old"),
-                Reason::Elsewhere(place(Scope::Strict, "ns", "old"), fingerprint.clone()),
+                Reason::Elsewhere(scoped_name(Scope::Strict, "ns", "old"), fingerprint.clone()),
             ),
             (
                 "moved",
                 moved_object(Scope::Strict, "test", "n"),
-                Reason::Elsewhere(place(Scope::Strict, "test", "n"), fingerprint.clone()),
+                Reason::Elsewhere(scoped_name(Scope::Strict, "test", "n"), fingerprint.clone()),
             ),
             (
                 "scope lost",
                 moved_object(Scope::NamespaceWide, "ns", "x"),
-                Reason::Elsewhere(place(Scope::NamespaceWide, "ns", ""), fingerprint.clone()),
+                Reason::Elsewhere(
+                    scoped_name(Scope::NamespaceWide, "ns", ""),
+                    fingerprint.clone(),
+                ),
             ),
             (
                 "scope lost",
                 moved_object(Scope::ClusterWide, "y", "x"),
-                Reason::Elsewhere(place(Scope::ClusterWide, "", ""), fingerprint.clone()),
+                Reason::Elsewhere(scoped_name(Scope::ClusterWide, "", ""), fingerprint.clone()),
             ),
             ("damaged", damaged, Reason::Damaged(fingerprint.clone())),
             (
@@ -407,8 +417,8 @@ mod tests {
                 Reason::Unknown,
             ),
         ] {
-            let places = likely_places(&object, &["test".into()], &["old".into()]);
-            assert_eq!(examine(&object, &ring, &places)["a"], want, "{why}");
+            let scoped_names = likely_scoped_names(&object, &["test".into()], &["old".into()]);
+            assert_eq!(examine(&object, &ring, &scoped_names)["a"], want, "{why}");
         }
     }
 

@@ -1,9 +1,10 @@
 //! The mark of random values: keyed digests of the values in a Secret that another rendering of their templates could
 //! not produce again.
 //!
-//! The mark is stored with the Secret, in an annotation, so that both are written at once. It shows for which version of
+//! The mark is stored with the Secret, in an annotation, so that one request writes both. It shows for which version of
 //! a SealedSecret the values were rendered, and which of them another client has changed since. Only a controller can
-//! create a mark, since the digests are keyed by a key of the ring; a client that changes or copies a mark proves nothing.
+//! create a mark, since the digests are keyed by a key of the ring; a client that changes or copies a mark proves
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

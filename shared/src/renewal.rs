@@ -68,7 +68,7 @@ fn is_future(time: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Decides whether a new key is due. `newest` is the result of [`newest_key_time`]. If the policy has a period, a new
-/// key is due at once when `newest` is in the future.
+/// key is due immediately when `newest` is in the future.
 ///
 /// A cutoff in the future takes effect only at its instant: before that, each new key would be older than the cutoff
 /// too, and would be replaced immediately.

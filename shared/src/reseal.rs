@@ -92,8 +92,8 @@ pub struct ResealRules {
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is
-/// re-encrypted then.
+/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; no item is then
+/// re-encrypted.
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,

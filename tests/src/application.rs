@@ -26,7 +26,7 @@ impl<'a> Application<'a> {
         let annotations = json!({
             "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": quiet_time,
         });
-        let mut spec = reader();
+        let mut spec = reader_pod_spec();
         spec["terminationGracePeriodSeconds"] = json!(1);
         let manifest = json!({
             "apiVersion": "apps/v1",
@@ -153,7 +153,7 @@ impl<'a> Application<'a> {
     }
 
     async fn deployment(&self) -> Deployment {
-        self.api().get("web").await.expect("it exists")
+        self.api().get("web").await.expect("the Deployment exists")
     }
 
     fn api(&self) -> Api<Deployment> {
@@ -162,7 +162,7 @@ impl<'a> Application<'a> {
 }
 
 /// Returns the specification of a Pod that consumes the Secret `database` in three ways.
-pub fn reader() -> Value {
+pub fn reader_pod_spec() -> Value {
     let reference = json!({ "name": "database", "key": "password" });
     let container = json!({
         "name": "main",
@@ -178,7 +178,7 @@ pub fn reader() -> Value {
     json!({ "containers": [container], "volumes": [volume] })
 }
 
-/// Returns what a Pod of [`reader`] has in its environment, with a line feed.
+/// Returns the password in the environment of a Pod of [`reader_pod_spec`], with a line feed.
 pub async fn in_environment(pod: &NodePod) -> String {
     pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }

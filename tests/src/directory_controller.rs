@@ -1,4 +1,4 @@
-//! The controller as a process that works on a directory of its own.
+//! The controller as a process that works on a separate directory.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -44,7 +44,7 @@ pub fn prometheus_program(name: &str) -> Command {
 /// # Panics
 /// Panics with instructions if the program is not installed.
 pub fn ssh_keygen() -> Command {
-    // Without arguments, ssh-keygen prompts for a file; with an unknown flag, it exits at once.
+    // Without arguments, ssh-keygen prompts for a file; with an unknown flag, it exits immediately.
     let is_installed = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
         is_installed,
@@ -60,7 +60,7 @@ pub fn ssh_keygen() -> Command {
 ///
 /// # Panics
 /// Panics with its output if it fails.
-pub fn successful(command: &mut Command) -> String {
+pub fn run_successfully(command: &mut Command) -> String {
     let output = output(command);
     let stderr = String::from_utf8_lossy(&output.stderr);
     let printed = String::from_utf8(output.stdout).expect("text");
@@ -72,7 +72,7 @@ pub fn successful(command: &mut Command) -> String {
 ///
 /// # Panics
 /// Panics with its stdout if it succeeds.
-pub fn failed(command: &mut Command) -> String {
+pub fn run_expecting_failure(command: &mut Command) -> String {
     let output = output(command);
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(

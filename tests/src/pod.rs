@@ -11,8 +11,8 @@ use crate::scratch::Scratch;
 
 const SERVICE_ACCOUNT: &str = "serviceaccount";
 
-/// Runs a program with the files of a service account at the fixed path where Kubernetes clients read them, in a mount
-/// namespace of its own, so that no other process sees them.
+/// Runs a program with the files of a service account at the fixed path where Kubernetes clients read them, in a
+/// separate mount namespace, so that no other process sees them.
 const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 

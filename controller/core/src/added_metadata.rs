@@ -91,7 +91,7 @@ impl AddedMetadata {
         self.labels.is_empty() && self.annotations.is_empty()
     }
 
-    /// Adds the labels and annotations to the metadata of a Secret or template. They override existing ones.
+    /// Adds the labels and annotations to the metadata of a Secret or template. They override existing entries.
     pub fn add_to(&self, metadata: &mut ObjectMeta) {
         for (added, texts) in [
             (&self.labels, &mut metadata.labels),

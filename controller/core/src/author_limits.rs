@@ -183,8 +183,9 @@ impl AuthorLimits {
         self
     }
 
-    /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can
-    /// read what other users seal for it. The key label is refused with any value, since the label has no other use.
+    /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can read the
+    /// values that other users seal for it. The key label is refused whatever its value is, since the label has no
+    /// other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabeled: &str) -> Self {
         self.key_secrets = Some(ReservedNames {

@@ -1,4 +1,4 @@
-//! Decides what to do with a Secret from its desired and its existing state, with pure functions.
+//! Decides how to change a Secret from its desired and its existing state, with pure functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 

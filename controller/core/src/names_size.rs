@@ -16,7 +16,7 @@ pub const MAX_WITH_VALUES: usize = 1_400_000;
 /// Bytes that etcd stores for a name in addition to its text. Names are stored a second time in `managedFields`.
 const OVERHEAD: usize = 32;
 
-/// Returns whether a Secret with these items, labels and annotations can be written with any values.
+/// Returns whether a Secret with these items, labels and annotations can be written whatever its values are.
 pub fn leave_room(values: &BTreeMap<String, Plain>, parts: &[&ObjectMeta]) -> bool {
     let texts: usize = parts.iter().map(|part| metadata(part)).sum();
     item_keys(values) + texts <= MAX_KEPT

@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    fn sealed(template: &str) -> SealedSecret {
+    fn sealed_object(template: &str) -> SealedSecret {
         let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
         sealed.spec.encrypted_data.insert("a".into(), "AAAA".into());
         sealed.spec.template.data = Some([("t".into(), Some(template.into()))].into());
@@ -130,7 +130,12 @@ mod tests {
     #[test]
     fn reports_only_failures_that_occur_with_placeholders() {
         let report = |template| {
-            NoSecret::new(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
+            NoSecret::new(
+                &sealed_object(template),
+                Timestamp::UNIX_EPOCH,
+                &mut Unmetered,
+            )
+            .to_string()
         };
         let always_fails = report("x\n{{ fail .a }}");
         assert!(
@@ -143,7 +148,7 @@ mod tests {
             "{never_fails}"
         );
         assert!(never_fails.ends_with(HINT), "{never_fails}");
-        let mut legacy = sealed("{{ fail .a }}");
+        let mut legacy = sealed_object("{{ fail .a }}");
         legacy.spec.data = Some("AAAA".into());
         let legacy = NoSecret::new(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
         assert!(

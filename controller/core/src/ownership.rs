@@ -86,8 +86,8 @@ pub fn is_merged_into(existing: &ObjectMeta) -> bool {
 
 /// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
 /// merging, from an earlier owner or from the template. If all content of the Secret comes from the SealedSecret
-/// (`is_exclusive`), another client cannot add the annotation, since it would end corrections for good: the annotation
-/// is then an edit like any other, which [`successor`] reverts.
+/// (`is_exclusive`), the annotation has no effect if another client adds it, since it would permanently stop
+/// corrections: it is then an edit like any other, which [`successor`] reverts.
 pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
     let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
     is_merged_into(existing) && is_allowed
@@ -146,8 +146,8 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// not change.
 ///
 /// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
-/// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept, except
-/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see
+/// added to the existing entries. With `keeps_metadata`, labels and annotations that other clients added are kept,
+/// except the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see
 /// [`token_secrets`]) are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret

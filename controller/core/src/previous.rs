@@ -492,7 +492,10 @@ mod tests {
         let marks = annotations.get_mut(PREVIOUS_VALUES_ANNOTATION).unwrap();
         *marks = marks.replace("1970", "2999");
         for now in [50, 1_000_000] {
-            assert!(until(&second, now).unwrap() <= 100, "it is over");
+            assert!(
+                until(&second, now).unwrap() <= 100,
+                "the retention period is over"
+            );
         }
         remove_marks(&mut second);
         assert_eq!(until(&second, 50), None);

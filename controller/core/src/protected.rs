@@ -16,7 +16,7 @@ pub struct Protected<'a> {
     /// The metadata in the template of the SealedSecret; `None` if the template is sealed (the deprecated form), or if
     /// the SealedSecret cannot be read.
     pub template: Option<&'a ObjectMeta>,
-    /// Whether this version of the SealedSecret was unsealed, so that its Secret has the metadata of this template.
+    /// Whether this version of the SealedSecret was unsealed. If so, its Secret has the metadata of this template.
     pub settled: bool,
     /// Whether all content of the Secret is known to come from the SealedSecret.
     pub is_exclusive: bool,

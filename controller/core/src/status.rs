@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn conditions_are_in_the_order_synced_ready_others() {
         let no_items = BTreeMap::new();
-        let foreign = Condition {
+        let unknown_condition = Condition {
             type_: "Foreign".into(),
             status: "Unknown".into(),
             last_update_time: None,
@@ -456,7 +456,7 @@ mod tests {
             message: None,
         };
         let previous = SealedSecretStatus {
-            conditions: vec![foreign],
+            conditions: vec![unknown_condition],
             ..SealedSecretStatus::default()
         };
         let status = next(

@@ -34,7 +34,7 @@ pub struct Config {
     pub plain_certificate_only: bool,
     /// Whether object names are omitted from the metrics.
     pub omits_names: bool,
-    /// The maximum number of objects with a metric series of their own.
+    /// The maximum number of objects with a separate metric series.
     pub max_named_objects: usize,
     /// The rate limit of one caller: requests per second, and the burst.
     pub rate: (u32, u32),

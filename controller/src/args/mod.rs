@@ -26,7 +26,7 @@ pub use table::PROGRAM;
 
 /// The reason why the controller does not start.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum EarlyExit {
     /// Print the text to stdout and exit with 0.
     Print(String),
     /// The command line is invalid: print the text to stderr and exit with 2.
@@ -40,26 +40,26 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns [`Stop`] if help or the version is requested, or if arguments or values are invalid.
+    /// Returns [`EarlyExit`] if help or the version is requested, or if arguments or values are invalid.
     pub fn read(
         args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Stop> {
+    ) -> Result<Self, EarlyExit> {
         let flags = PROGRAM.parse(args, &variable).map_err(|stop| match stop {
-            flags::Stop::Help(text) => Stop::Print(text),
-            flags::Stop::Usage(text) => Stop::Usage(text),
-            flags::Stop::Refused(text) => Stop::Invalid(vec![text]),
+            flags::Stop::Help(text) => EarlyExit::Print(text),
+            flags::Stop::Usage(text) => EarlyExit::Usage(text),
+            flags::Stop::Refused(text) => EarlyExit::Invalid(vec![text]),
         })?;
         if flags.switch("version") {
             let version = env!("CARGO_PKG_VERSION");
-            return Err(Stop::Print(format!("controller version: {version}\n")));
+            return Err(EarlyExit::Print(format!("controller version: {version}\n")));
         }
         let mut checks = Checks::new(&flags);
         let config = checks.config(Pod::from_variables(variable));
         if checks.errors.is_empty() {
             Ok(config)
         } else {
-            Err(Stop::Invalid(checks.errors))
+            Err(EarlyExit::Invalid(checks.errors))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Defines the command-line flags: upstream's, with its order and defaults, and additional ones.
+//! Defines the command-line flags: upstream's, with its order and defaults, and additional flags.
 
 use flags::{Flag, Kind, Program};
 

@@ -8,7 +8,7 @@ use shared::v2::{SecretKey, Suite};
 
 use super::*;
 
-fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {
+fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, EarlyExit> {
     let variable = |name: &str| {
         let entry = variables.iter().find(|(n, _)| *n == name);
         entry.map(|(_, value)| (*value).to_owned())
@@ -64,7 +64,7 @@ fn reports_all_invalid_values_together() {
         "--minimum-suite=prod=xw",
         "--allow-secret-types=Opaque",
     ];
-    let Err(Stop::Invalid(errors)) = read(&args, &[]) else {
+    let Err(EarlyExit::Invalid(errors)) = read(&args, &[]) else {
         unreachable!("accepted twelve invalid values")
     };
     for want in [
@@ -93,11 +93,14 @@ fn reports_all_invalid_values_together() {
 
 #[test]
 fn unknown_arguments_are_usage_errors_and_help_and_version_need_no_directory() {
-    assert!(matches!(read(&["--nope"], &[]), Err(Stop::Usage(_))));
-    assert!(matches!(read(&["argument"], &[]), Err(Stop::Usage(_))));
+    assert!(matches!(read(&["--nope"], &[]), Err(EarlyExit::Usage(_))));
+    assert!(matches!(read(&["argument"], &[]), Err(EarlyExit::Usage(_))));
     let version = format!("controller version: {}\n", env!("CARGO_PKG_VERSION"));
-    assert_eq!(read(&["--version"], &[]).unwrap_err(), Stop::Print(version));
-    assert!(matches!(read(&["--help"], &[]), Err(Stop::Print(_))));
+    assert_eq!(
+        read(&["--version"], &[]).unwrap_err(),
+        EarlyExit::Print(version)
+    );
+    assert!(matches!(read(&["--help"], &[]), Err(EarlyExit::Print(_))));
 }
 
 #[test]
@@ -155,7 +158,7 @@ fn parses_the_cutoff_time_in_upstreams_format() {
     );
 }
 
-fn cluster_config(args: &[&str]) -> Result<ClusterConfig, Stop> {
+fn cluster_config(args: &[&str]) -> Result<ClusterConfig, EarlyExit> {
     match read(&[&["--kubeconfig", "k"], args].concat(), &[])?.backend {
         Backend::Cluster(config) => Ok(config),
         Backend::Directory(_) => unreachable!("expected a cluster"),
@@ -185,7 +188,7 @@ fn refuses_lease_times_that_allow_two_leaders() {
         ["--leader-elect-lease-name="],
     ] {
         assert!(
-            matches!(cluster_config(&args), Err(Stop::Invalid(_))),
+            matches!(cluster_config(&args), Err(EarlyExit::Invalid(_))),
             "{args:?}"
         );
     }
@@ -254,7 +257,7 @@ fn refuses_names_that_no_object_can_have() {
         ("leader-elect-lease-name", "a/../b", false),
     ] {
         let config = cluster_config(&[&format!("--{flag}={name}")]);
-        let Err(Stop::Invalid(errors)) = config else {
+        let Err(EarlyExit::Invalid(errors)) = config else {
             assert!(is_valid, "{flag} {name}");
             continue;
         };

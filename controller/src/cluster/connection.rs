@@ -50,8 +50,8 @@ pub(super) struct Connection {
 pub enum ConnectError {
     /// The process does not run in a cluster.
     #[error(
-        "no cluster found: in a Pod, the service account must be mounted (automountServiceAccountToken); elsewhere, set \
-         --kubeconfig FILE, or --directory DIR to use a directory"
+        "no cluster found: in a Pod, the service account must be mounted (automountServiceAccountToken); outside of a \
+         cluster, set --kubeconfig FILE, or --directory DIR to use a directory"
     )]
     NoCluster(#[source] InClusterError),
     /// The kubeconfig file cannot be used.

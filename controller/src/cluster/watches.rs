@@ -75,8 +75,8 @@ const MIN_SECONDS: u32 = 60;
 pub(super) const MAX_SECONDS: u32 = 290;
 /// The pause between two requests for the next watch while it is forbidden.
 const FORBIDDEN_PERIOD: Duration = Duration::from_secs(5);
-/// Number of objects per page of a list. The complete response with a page is in memory at once. The annotations of an
-/// object can have 256 KiB, a SealedSecret 1.5 MiB.
+/// Number of objects per page of a list. The complete response with a page is in memory at the same time. The
+/// annotations of an object can have 256 KiB, a SealedSecret 1.5 MiB.
 const SECRETS_PER_PAGE: u32 = 100;
 const SEALED_SECRETS_PER_PAGE: u32 = 20;
 

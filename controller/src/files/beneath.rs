@@ -38,8 +38,8 @@ impl Directory {
         OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component and resolves links itself, so that a link that another process creates in
-    /// the meantime cannot lead outside.
+    /// Opens the path component by component and resolves links itself, so a link that another process creates in the
+    /// meantime does not lead outside.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();
         let mut open_components = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];

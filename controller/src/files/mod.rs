@@ -1,5 +1,5 @@
 //! File operations relative to an open directory. A name is a single path component and is not followed if it is a
-//! symbolic link, so that links that other programs create in the directory cannot redirect the controller.
+//! symbolic link, so links that other programs create in the directory do not redirect the controller.
 
 mod beneath;
 mod error;

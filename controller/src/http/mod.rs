@@ -41,7 +41,7 @@ use crate::metrics::Metrics;
 pub use limiter::RequestLimiter;
 use refusal::Refusal;
 use reviews::Reviews;
-pub use serving::{Limits, serve};
+pub use serving::{ConnectionTimeouts, serve};
 
 /// The state of the controller that the endpoints serve.
 #[derive(Debug, Clone)]

@@ -29,14 +29,14 @@ use super::refusal::Refusal;
 
 /// Timeouts of one connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct ConnectionTimeouts {
     /// Timeout for reading the head of a request, from the time at which the connection is ready for it.
     pub read: Duration,
     /// Timeout for each write of a response.
     pub write: Duration,
 }
 
-impl Limits {
+impl ConnectionTimeouts {
     /// Returns the timeouts of a new connection.
     fn for_slot(self, slot: &Slot) -> Self {
         let read = if slot.is_crowded() {
@@ -73,7 +73,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    limits: Limits,
+    timeouts: ConnectionTimeouts,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -86,9 +86,9 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     let address = peer_address(&stream);
                     if let Some((slot, signals)) = connections.admit(address) {
-                        let connection = Connection { address, limits: limits.for_slot(&slot), slot, router: router.clone() };
+                        let connection = Connection { address, timeouts: timeouts.for_slot(&slot), slot, router: router.clone() };
                         let task = connection.serve(stream, tls.clone(), graceful.watcher());
-                        tokio::spawn(serve_until_displaced(task, signals, limits.first_head()));
+                        tokio::spawn(serve_until_displaced(task, signals, timeouts.first_head()));
                     }
                 }
                 Err(error) => {
@@ -169,13 +169,13 @@ struct Connection {
     address: IpAddr,
     slot: Slot,
     router: Router,
-    limits: Limits,
+    timeouts: ConnectionTimeouts,
 }
 
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.limits.write));
+        stream.set_write_timeout(Some(self.timeouts.write));
         let stream = Box::pin(stream);
         let Some(tls) = tls else {
             return self.serve_requests(stream, watcher).await;
@@ -203,7 +203,7 @@ impl Connection {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .max_buf_size(MAX_HEAD)
-            .header_read_timeout(self.limits.read)
+            .header_read_timeout(self.timeouts.read)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         if let Err(error) = watcher.watch(connection).await {
             debug!(%error, "A connection ended early");

@@ -1,4 +1,4 @@
-//! All metrics: upstream's, with their names, types and labels, and additional ones.
+//! All metrics: upstream's, with their names, types and labels, and additional metrics.
 //!
 //! Uses the crate `prometheus` rather than `metrics`, since series must be removed together with their object, and
 //! since two controllers in one test would share a global recorder.
@@ -183,7 +183,6 @@ impl Metrics {
 
     /// Counts a failure. Failures to read an object count without a namespace, as in upstream.
     pub fn count_failure(&self, id: &ObjectId, fault: Fault) {
-        // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {
             ""
         } else {
@@ -278,7 +277,7 @@ impl Metrics {
     /// Returns all metrics in Prometheus' text format.
     pub fn text(&self, now: Timestamp) -> String {
         let mut families = {
-            // Keep the lock: a concurrent scrape would reset the series of this one.
+            // Keep the lock: a concurrent scrape would reset the series of this scrape.
             let state = self.state();
             self.update(&state, now);
             self.series.registry.gather()

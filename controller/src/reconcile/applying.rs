@@ -261,7 +261,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Restores the protected metadata even if the object is refused, and nothing else.
+    /// Restores only the protected metadata, even if the object is refused.
     fn restore_protected_metadata(
         &self,
         id: &ObjectId,
@@ -332,7 +332,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
+    /// Returns whether the outcome must not depend on whether the new values equal the existing values.
     ///
     /// The values of a Secret that this object controls may be compared in three cases. First, nothing was reported
     /// about the object before this process started, for example after a crash between writing the Secret and the

@@ -371,7 +371,7 @@ fn warn_about_new_random_values(id: &ObjectId) {
     warn!(
         namespace = id.namespace,
         name = id.name,
-        "Random values were generated again, because the earlier ones were changed or deleted, or because no key verifies them; \
+        "Random values were generated again, because the earlier values were changed or deleted, or because no key verifies them; \
          restart the programs that use them"
     );
 }

@@ -108,7 +108,7 @@ pub(super) fn risky_type_event(risky_type: &str) -> EventRecord {
     }
 }
 
-/// Returns the event about a risky type that is sealed itself, so that the event does not name the type.
+/// Returns the event about a risky type that is sealed too. The event does not name the type.
 pub(super) fn sealed_risky_type_event() -> EventRecord {
     EventRecord {
         is_warning: true,

@@ -1,6 +1,6 @@
 //! Attempts that pause, so that the time of their reports and writes reveals nothing. A paused attempt occupies no
 //! slot, as long as the memory limits allow keeping its values. It gets no slot after the pause either: otherwise all
-//! paused attempts of a namespace could return at once, and occupy every slot until the API server has responded.
+//! paused attempts of a namespace could return together, and occupy every slot until the API server has responded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

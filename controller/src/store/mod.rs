@@ -69,9 +69,9 @@ pub struct Observed {
     pub is_exclusive: bool,
     /// The mark of the random values of the Secret. See [`shared::random_mark`].
     pub random_mark: Option<String>,
-    /// Whether the store itself shows that no other client replaced the mark while no process ran, so that random
-    /// values stay even if no key verifies their mark, usually because the key was removed. False if this process has
-    /// unsealed this version: in this case, the process knows whether another client has changed the Secret since.
+    /// Whether the store itself shows that no other client replaced the mark while no process ran. Random values then
+    /// stay even if no key verifies their mark, usually because the key was removed. False if this process has unsealed
+    /// this version: in this case, the process knows whether another client has changed the Secret since.
     pub trusts_mark: bool,
 }
 

@@ -54,14 +54,14 @@ impl Controller {
 
 #[tokio::test(start_paused = true)]
 async fn warns_once_about_a_crd_without_status_subresource() {
-    fn valid(value: &str) -> SealedSecret {
+    fn valid_object(value: &str) -> SealedSecret {
         object_of_type("Opaque", &[("a", value)])
     }
     fn object_that_fails(_: &str) -> SealedSecret {
         object_of_type("kubernetes.io/tls", &[("tls.crt", "")])
     }
     fn with_template(value: &str) -> SealedSecret {
-        let mut object = valid(value);
+        let mut object = valid_object(value);
         object.spec.template.data = Some([("t".to_owned(), Some("{{ .a }}".to_owned()))].into());
         object
     }
@@ -85,7 +85,7 @@ async fn warns_once_about_a_crd_without_status_subresource() {
             "{messages:?}"
         );
         server.lacks_subresource.store(false, Ordering::Relaxed);
-        server.put_sealed(&valid("4"), "u", 4);
+        server.put_sealed(&valid_object("4"), "u", 4);
         controller.reconcile().await;
         assert!(server.is_synced());
         assert_eq!(warnings.messages().len(), 1);

@@ -373,7 +373,7 @@ async fn random_values_stay_after_restarts() {
     }
 }
 
-/// Fault: a controller that writes no statuses restarts, so that values which programs use are generated again.
+/// Fault: a controller that writes no statuses restarts, so values which programs use are generated again.
 #[tokio::test]
 async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     let mut healing = Healing::with_random_values(&["--update-status=false"]).await;

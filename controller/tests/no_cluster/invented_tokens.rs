@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ::http::{Request, Response};
 use controller::http::reviews::Reviews;
-use controller::http::{self, Limits, RequestLimiter, ServerState};
+use controller::http::{self, ConnectionTimeouts, RequestLimiter, ServerState};
 use controller::metrics::Metrics;
 use kube::Client;
 use kube::client::Body;
@@ -57,11 +57,11 @@ impl Fixture {
             reviews,
             Arc::new(Metrics::new(false).unwrap()),
         );
-        let limits = Limits {
+        let timeouts = ConnectionTimeouts {
             read: timeout,
             write: timeout,
         };
-        tokio::spawn(http::serve(listener, None, router, limits, end_receiver));
+        tokio::spawn(http::serve(listener, None, router, timeouts, end_receiver));
         let [token_reviews, access_reviews] = counts;
         Self {
             address,

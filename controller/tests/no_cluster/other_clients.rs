@@ -194,8 +194,8 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
     }
 }
 
-/// Attack: a client adds the annotation for merging while the controller keeps no record, so that after a restart the
-/// controller cannot know which client added the annotation.
+/// Attack: a client adds the annotation for merging while the controller keeps no record, because a restarted
+/// controller without a record does not know which client added the annotation.
 #[tokio::test(start_paused = true)]
 async fn an_added_consent_to_a_merge_has_no_effect_after_a_restart_without_a_record() {
     for tolerates_drift in [false, true] {
@@ -249,7 +249,7 @@ async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_anno
     }
 }
 
-/// Fault: the API server accepts no write for a while, so that one edit or one deletion looks like many.
+/// Fault: the API server accepts no write for a while, so one edit or one deletion looks like many.
 #[tokio::test(start_paused = true)]
 async fn failed_corrections_do_not_count_as_a_drift_fight() {
     for is_deleted in [false, true] {
@@ -407,7 +407,8 @@ async fn an_edit_of_a_random_value_is_replaced_and_reported() {
     }
 }
 
-/// Fault: the process is killed after it wrote a Secret and before it wrote the status, or no status is written at all.
+/// Fault: the process is killed after it wrote a Secret and before it wrote the status, or the controller writes no
+/// status.
 #[tokio::test(start_paused = true)]
 async fn random_values_stay_if_the_controller_ends_before_it_writes_the_status() {
     for update_status in [true, false] {

@@ -47,7 +47,7 @@ async fn server_with_ring(keys: usize) -> Server {
     server
 }
 
-fn sealed(scope: Scope) -> SealedSecret {
+fn sealed_object(scope: Scope) -> SealedSecret {
     let mut secret = Secret::default();
     secret.metadata.name = Some("db".into());
     secret.metadata.namespace = Some("shop".into());
@@ -77,7 +77,7 @@ fn deprecated_object(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let (label, text) = (scope.label("shop", "db"), document.to_string());
     let value =
         envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
-    let mut object = sealed(scope);
+    let mut object = sealed_object(scope);
     object.spec.encrypted_data.clear();
     object.spec.data = Some(base64::encode(&value));
     object
@@ -102,7 +102,7 @@ fn parse_object(body: &str) -> SealedSecret {
 #[tokio::test]
 async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
     let server = server_with_ring(1).await;
-    let valid = sealed(Scope::Strict);
+    let valid = sealed_object(Scope::Strict);
     let mut renamed = valid.clone();
     renamed.metadata.name = Some("other".into());
     let mut not_base64 = valid.clone();
@@ -145,7 +145,7 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
 #[tokio::test]
 async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     let server = server_with_ring(2).await;
-    let mut old = sealed(Scope::NamespaceWide);
+    let mut old = sealed_object(Scope::NamespaceWide);
     old.spec.template.metadata.labels = Some([("team".to_owned(), "red".to_owned())].into());
     let text = old.to_document().to_string();
     let (status, headers, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
@@ -189,7 +189,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
 }
 
-/// Attack: a caller rotates a sealed value under a forged scope, so that the response could be unsealed elsewhere
+/// Attack: a caller rotates a sealed value under a forged scope, to unseal the response under another name or namespace
 /// (CVE-2026-22728).
 ///
 /// Covers every combination of scope, annotations and names.
@@ -201,7 +201,7 @@ async fn s8_unseals_a_value_only_within_its_scope_despite_forged_metadata() {
         for claimed in Scope::ALL {
             for template in Scope::ALL {
                 for (namespace, name) in [("shop", "db"), ("shop", "x"), ("x", "db"), ("x", "x")] {
-                    let mut forged = sealed(scope);
+                    let mut forged = sealed_object(scope);
                     let annotations = &mut forged.metadata.annotations;
                     *annotations = None;
                     claimed.annotate(annotations.get_or_insert_default());
@@ -293,7 +293,7 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
 #[tokio::test]
 async fn s1_s2_r2_templates_do_not_affect_verify_and_rotate() {
     let server = server_with_ring(2).await;
-    let without_templates = sealed(Scope::Strict);
+    let without_templates = sealed_object(Scope::Strict);
     let endless = "{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}";
     for text in [
         "{{ if eq .a \"canary-7d1e\" }}{{ fail \"\" }}{{ end }}",
@@ -324,7 +324,7 @@ async fn s4_bodies_items_and_rates_are_limited() {
     for path in ["/v1/verify", "/v1/rotate"] {
         let (status, _, _) = post(&server, path, &long_body).await;
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
-        let mut object = sealed(Scope::Strict);
+        let mut object = sealed_object(Scope::Strict);
         let value = object.spec.encrypted_data["a"].clone();
         for i in 0..1000 {
             object
@@ -336,7 +336,7 @@ async fn s4_bodies_items_and_rates_are_limited() {
         let (status, _, _) = post(&server, path, text.as_bytes()).await;
         assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{path}");
     }
-    let text = sealed(Scope::Strict).to_document().to_string();
+    let text = sealed_object(Scope::Strict).to_document().to_string();
     let send_request = async |i: usize| {
         let caller = if i.is_multiple_of(2) { "ME" } else { "me" };
         let header = format!("x-forwarded-for: {caller}\r\n");
@@ -401,7 +401,7 @@ async fn s4_slow_bodies_do_not_block_other_requests() {
         assert!(Instant::now() < end, "the connections are never closed");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let text = sealed(Scope::Strict).to_document().to_string();
+    let text = sealed_object(Scope::Strict).to_document().to_string();
     let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
     assert_eq!(status, OK);
 }

@@ -38,7 +38,7 @@ fn v2_names(case: &mut Case) -> Vec<String> {
     keys.map(|key| key.name().to_owned()).collect()
 }
 
-fn stored(suite: Suite, byte: u8) -> StoredKey {
+fn stored_key(suite: Suite, byte: u8) -> StoredKey {
     StoredKey {
         key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
         not_before: Timestamp::from_second(1_700_000_000 + i64::from(byte)).unwrap(),
@@ -48,7 +48,7 @@ fn stored(suite: Suite, byte: u8) -> StoredKey {
 
 fn secret(name: &str, suite: Suite, byte: u8, annotations: &[(&str, &str)]) -> Secret {
     let texts = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into()));
-    let stored = stored(suite, byte);
+    let stored = stored_key(suite, byte);
     key_secret::build(
         name,
         "kube-system",
@@ -59,7 +59,7 @@ fn secret(name: &str, suite: Suite, byte: u8, annotations: &[(&str, &str)]) -> S
 }
 
 fn id(suite: Suite, byte: u8) -> KeyId {
-    stored(suite, byte).key.recipient().key_id()
+    stored_key(suite, byte).key.recipient().key_id()
 }
 
 fn put(case: &Case, secret: &Secret) {
@@ -123,7 +123,7 @@ async fn renews_the_keys_of_each_suite_by_their_own_age() {
     case.start(&[XW]).await.unwrap();
     let first = v2_names(&mut case);
     let hour = SignedDuration::from_hours(1);
-    // The RSA key is years old, so it is renewed at once.
+    // The RSA key is years old, so it is renewed immediately.
     case.start(&[XW, "--key-renew-period=1h"]).await.unwrap();
     assert_eq!(ring(&mut case).keys().len(), 2);
     assert_eq!(v2_names(&mut case), first);
@@ -243,7 +243,10 @@ async fn removed_keys_of_a_suite_open_until_another_key_of_it_is_stored() {
     let ring_now = ring(&mut case);
     assert!(ring_now.is_removed(Suite::XWing));
     assert!(!ring_now.is_removed(Suite::P256) && !ring_now.is_removed(Suite::Rsa));
-    assert!(ring_now.v2_key(&id(Suite::XWing, 1)).is_some(), "it opens");
+    assert!(
+        ring_now.v2_key(&id(Suite::XWing, 1)).is_some(),
+        "the key still opens values"
+    );
     assert_eq!(sealing(&mut case), Err(NoSealingKey::Removed));
     assert_eq!(v2_names(&mut case).len(), 2, "no key is generated");
     // The RSA keys are removed and restored independently.
@@ -278,7 +281,7 @@ async fn an_unparsable_file_keeps_its_key_until_it_is_removed() {
 async fn unusable_keys_are_skipped() {
     let mut case = Case::new().await;
     put(&case, &secret("good", Suite::XWing, 1, &[]));
-    let other = stored(Suite::XWing, 2).key.recipient().to_string();
+    let other = stored_key(Suite::XWing, 2).key.recipient().to_string();
     let zero = |suite: &str, len| {
         let key = "A".repeat(len);
         format!(

@@ -193,7 +193,7 @@ async fn lists_an_expired_key_only_if_there_is_no_newer_one() {
     assert!(list.recipients[0].not_after < Timestamp::now());
 }
 
-fn sealed(key: &AnyKey, name: &str) -> SealedSecret {
+fn sealed_object(key: &AnyKey, name: &str) -> SealedSecret {
     let recipient: &dyn Recipient = key.sealing_half().unwrap().recipient;
     let place = Place::for_sealing(Scope::Strict, "shop", "db").unwrap();
     let rng = &mut random::system();
@@ -232,7 +232,7 @@ fn parse(body: &str) -> SealedSecret {
 async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
     let (old, new) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), old.clone(), new.clone()]).await;
-    let (status, body) = post(&server, "/v1/rotate", &sealed(&old, "db")).await;
+    let (status, body) = post(&server, "/v1/rotate", &sealed_object(&old, "db")).await;
     assert_eq!(status, OK, "{body}");
     let rotated = parse(&body);
     let object = v2::Object::parse(&rotated.spec.encrypted_data).unwrap();
@@ -250,21 +250,21 @@ async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
 async fn rotate_reveals_only_whether_it_succeeded() {
     let (ours, foreign) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), ours.clone()]).await;
-    let mut broken = sealed(&ours, "db");
+    let mut broken = sealed_object(&ours, "db");
     broken
         .spec
         .encrypted_data
         .insert("a".into(), "seal2.s.AA".into());
-    let mut tampered = sealed(&ours, "db");
+    let mut tampered = sealed_object(&ours, "db");
     let text = tampered.spec.encrypted_data.get_mut("a").unwrap();
     let last = text.pop().unwrap();
     text.push(if last == 'A' { 'Q' } else { 'A' });
-    let mut ahead = sealed(&ours, "db");
+    let mut ahead = sealed_object(&ours, "db");
     ahead.spec.template.type_ = Some("x".into());
     for (description, sealed, want) in [
-        ("as it is", sealed(&ours, "db"), OK),
+        ("as it is", sealed_object(&ours, "db"), OK),
         ("an unbound template", ahead, OK),
-        ("another name", sealed(&ours, "other"), CONFLICT),
+        ("another name", sealed_object(&ours, "other"), CONFLICT),
         ("malformed", broken, CONFLICT),
         ("tampered", tampered, CONFLICT),
         ("for another key", self::sealed(&foreign, "db"), CONFLICT),

@@ -103,7 +103,7 @@ impl Sealing {
         sealed.spec.encrypted_data.extend(entries);
     }
 
-    /// Sets an item with a lock of its own.
+    /// Sets an item with a separate lock.
     pub fn set_inline(self, sealed: &mut SealedSecret, item: &str, text: &str) {
         let rng = &mut shared::random::system();
         let entry = self.with_spec(sealed, |spec| {

@@ -67,7 +67,7 @@ impl FileError {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
-    /// Returns whether another program changed the file, so that nothing was written.
+    /// Returns whether nothing was written because another program changed the file.
     pub fn is_changed(&self) -> bool {
         self.verb == CHANGED
     }

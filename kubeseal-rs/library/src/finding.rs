@@ -50,8 +50,8 @@ rules! {
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
     KEY_SIZE "key-size" Error "A value is sealed for a key of another size than the certificate, or than a rule requires.";
-    RETIRED_KEY "retired-key" Error "A key hint says that an item is sealed for a retired key.";
-    OTHER_KEY "other-key" Warning "A key hint says that an item is sealed for another key than the one that applies.";
+    RETIRED_KEY "retired-key" Error "According to its key hint, an item is sealed for a retired key.";
+    OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for another key than the key that applies.";
     CLOSED_ITEM "closed-item" Error "None of the keys of `--keys` unseals an item.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
@@ -69,18 +69,18 @@ rules! {
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     FOREIGN_RECIPIENT "foreign-recipient" Error "A v2 value is sealed for a key that the rule does not list, or that it lists as retired.";
     MISSING_RECIPIENT "missing-recipient" Error "A v2 value is not sealed for a key that the rule lists.";
-    MIXED_SUITES "mixed-suites" Error "A v2 value is sealed for post-quantum keys and others, and the rule does not allow it.";
+    MIXED_SUITES "mixed-suites" Error "A v2 value is sealed for post-quantum keys and for other keys, but the rule does not allow this.";
     WEAK_SUITE "weak-suite" Error "A value is sealed for a key that is not post-quantum, although all keys of the rule are.";
     TEMPLATE_CHANGED "template-changed" Error "The template was changed after v2 values were sealed and bound to it.";
     REFUSED_VALUE "refused-value" Error "A controller refuses a v2 value without using a key, for example because it was sealed for another name.";
     PARTLY_BOUND "partly-bound" Warning "Some v2 values of an object are bound to its template, and others are not.";
-    UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule says so.";
+    UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule requires this.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
-    FORMAT "format" Warning "A value is sealed as v1, but the rule says v2.";
+    FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
-    EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that it must not exempt from.";
+    EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that allows no exemption by a comment.";
     NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret can be read only after rendering.";
 }
 

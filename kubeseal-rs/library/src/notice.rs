@@ -17,6 +17,6 @@ pub type StatusLine = fn(&str);
 pub struct Waiting {
     /// The status line for waits; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
-    /// Returns whether the user has interrupted the run, so that a wait ends.
+    /// Returns whether the user has interrupted the run, which ends a wait.
     pub is_interrupted: fn() -> bool,
 }

@@ -76,7 +76,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn sealed(annotations: &[(&str, &str)]) -> SealedSecret {
+    fn sealed_object(annotations: &[(&str, &str)]) -> SealedSecret {
         let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
         sealed.metadata.namespace = Some("shop".into());
         let annotations = annotations.iter();
@@ -89,7 +89,7 @@ mod tests {
     fn a_hint_distinguishes_a_moved_object_from_one_of_another_cluster() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         let hint = format!("{{\"password\": \"{a}\"}}");
-        let hinted = sealed(&[(KEY_HINTS_ANNOTATION, &hint)]);
+        let hinted = sealed_object(&[(KEY_HINTS_ANNOTATION, &hint)]);
         for (why, object, shown, want) in [
             (
                 "moved",
@@ -106,13 +106,13 @@ mod tests {
             ),
             (
                 "no hint",
-                &sealed(&[]),
+                &sealed_object(&[]),
                 vec![a.clone()],
                 "Either it was sealed for another",
             ),
             (
                 "a broken hint",
-                &sealed(&[(KEY_HINTS_ANNOTATION, "{")]),
+                &sealed_object(&[(KEY_HINTS_ANNOTATION, "{")]),
                 vec![a],
                 "Either it was sealed for another",
             ),
@@ -127,11 +127,11 @@ mod tests {
         let wide = [("sealedsecrets.bitnami.com/namespace-wide", "true")];
         for (object, want) in [
             (
-                sealed(&[]),
+                sealed_object(&[]),
                 "With scope strict, it has to be sealed for name \"db\" and namespace \"shop\".",
             ),
             (
-                sealed(&wide),
+                sealed_object(&wide),
                 "With scope namespace-wide, it has to be sealed for namespace \"shop\".",
             ),
         ] {

@@ -42,7 +42,7 @@ pub enum MergeError {
     MalformedV2(#[from] v2::Refusal),
     /// The new items would have another scope; items of one object share its scope.
     #[error(
-        "its items have scope {existing}, the new ones would have scope {requested}\n\
+        "its items have scope {existing}, the new items would have scope {requested}\n\
          hint: seal them with --scope {existing}, or seal the whole Secret again"
     )]
     Scope {
@@ -103,7 +103,7 @@ fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
         return Err(MergeError::V2("must be the only values of the object"));
     }
     report::warn(&format!(
-        "{}: other values are sealed as v2, but `kubeseal` seals the new ones as v1, without their protection\n\
+        "{}: other values are sealed as v2, but `kubeseal` seals the new values as v1, without their protection\n\
          hint: `seal set` seals them as v2",
         file.shown()
     ));

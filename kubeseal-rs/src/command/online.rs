@@ -21,8 +21,8 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     Ok(objects)
 }
 
-/// Fills in missing namespaces. An object without a namespace gets the one in which `kubectl apply`
-/// would create it.
+/// Fills in missing namespaces. An object without a namespace gets the namespace in which `kubectl apply` would create
+/// it.
 pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,

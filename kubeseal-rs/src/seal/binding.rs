@@ -141,7 +141,7 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
 
 /// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if it cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
-    let found = read_committed(path, now).unwrap_or_else(|error| {
+    let committed = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(
             "{}: the last commit cannot be read, so it is unknown whether it binds the values to the template: {}",
             path.shown(),
@@ -149,7 +149,7 @@ pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
         ));
         None
     });
-    found.map(|found| found.sealed)
+    committed.map(|found| found.sealed)
 }
 
 fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {

@@ -1,4 +1,4 @@
-//! `seal config explain`: shows which settings apply to a file, and where each comes from.
+//! `seal config explain`: shows which settings apply to a file, and the source of each setting.
 
 use std::borrow::Cow;
 use std::path::PathBuf;

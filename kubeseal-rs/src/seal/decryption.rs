@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::archive::{self, Unlock};
+use kubeseal_library::keys::archive::{self, ArchiveDecryption};
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
 use kubeseal_library::keys::{directory, record, v2};
 use shared::key::PrivateKey;
@@ -27,19 +27,19 @@ use crate::seal_args::DecryptionArgs;
 /// # Errors
 ///
 /// Fails if a file cannot be read, or does not contain an identity or passphrase.
-pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> {
-    let mut unlock = Unlock::default();
+pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveDecryption> {
+    let mut decryption = ArchiveDecryption::default();
     for path in &args.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
-            Some(identities) => unlock.identities.extend(identities),
+            Some(identities) => decryption.identities.extend(identities),
             None => bail!(no_identity(path, &bytes)),
         }
     }
     if let Some(path) = &args.passphrase_file {
-        unlock.passphrase = Some(read_passphrase(path, environment)?);
+        decryption.passphrase = Some(read_passphrase(path, environment)?);
     }
-    Ok(unlock)
+    Ok(decryption)
 }
 
 /// Returns the failure for an identity file that contains no identity. Its message describes the content.
@@ -157,8 +157,8 @@ pub struct Backup {
 /// # Errors
 ///
 /// Fails if the backup cannot be decrypted or contains no key.
-pub fn read_backup(path: &Path, unlock: &mut Unlock) -> Result<Backup> {
-    parse_backup(path, files::read_as(path, Kind::Keys)?, unlock)
+pub fn read_backup(path: &Path, decryption: &mut ArchiveDecryption) -> Result<Backup> {
+    parse_backup(path, files::read_as(path, Kind::Keys)?, decryption)
 }
 
 /// The size limit for a backup, in bytes: thousands of keys.
@@ -171,7 +171,11 @@ const MAX_KEYS: usize = 1_000;
 /// # Errors
 ///
 /// Fails like [`read_backup`].
-pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock) -> Result<Backup> {
+pub fn parse_backup(
+    path: &Path,
+    bytes: Zeroizing<Vec<u8>>,
+    decryption: &mut ArchiveDecryption,
+) -> Result<Backup> {
     let name = || path.shown();
     let bytes = files::text(bytes);
     if bytes.len() > MAX_BACKUP {
@@ -181,10 +185,10 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
         );
     }
     let plain = if archive::is_archive(&bytes) {
-        if unlock.passphrase.is_none() && archive::needs_passphrase(&bytes) {
-            unlock.passphrase = Some(ask_passphrase(false)?);
+        if decryption.passphrase.is_none() && archive::needs_passphrase(&bytes) {
+            decryption.passphrase = Some(ask_passphrase(false)?);
         }
-        archive::decrypt(&bytes, unlock).with_context(name)?
+        archive::decrypt(&bytes, decryption).with_context(name)?
     } else {
         bytes
     };
@@ -262,9 +266,9 @@ pub fn ring(
 ) -> Result<KeyRing> {
     let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
     let mut v2_keys: Vec<V2KeyRecord> = Vec::new();
-    let mut unlock = read(args, environment)?;
+    let mut decryption = read(args, environment)?;
     for path in backups {
-        let backup = read_backup(path, &mut unlock)?;
+        let backup = read_backup(path, &mut decryption)?;
         let name = path.shown();
         let opening_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         keys.extend(backup.bare.into_iter().map(opening_only));

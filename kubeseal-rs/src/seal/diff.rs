@@ -301,8 +301,8 @@ mod tests {
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
     }
 
-    /// Attack: a committer changes what the controller writes, or how it treats the Secret, without changing an item,
-    /// so that a reviewer overlooks it.
+    /// Attack: a committer changes metadata or settings of the Secret without changing an item, so that a reviewer
+    /// overlooks the change.
     #[test]
     fn reports_changes_outside_the_items() {
         let object = |metadata: &str, spec: &str| {

@@ -193,7 +193,7 @@ fn pass_values(
 /// The keys that unseal the values.
 struct Keys {
     ring: KeyRing,
-    /// The keys that the controller uses, without retired ones; `None` with backups, whose controller is unknown.
+    /// The keys that the controller uses, without retired keys; `None` with backups, whose controller is unknown.
     in_use: Option<KeyRing>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::recipe::{Random, Recipe};
+use kubeseal_library::recipe::{GenerationContext, Recipe};
 use shared::plain::Plain;
 use shared::secret::Secret;
 
@@ -121,14 +121,14 @@ fn generate(
     password: Option<&Plain>,
     environment: &Environment,
 ) -> Result<(Items, BTreeMap<String, String>)> {
-    let mut random = Random {
+    let mut context = GenerationContext {
         rng: &mut shared::random::system(),
         now: environment.now,
     };
     let (mut items, mut public) = (Items::default(), BTreeMap::new());
     for (key, recipe) in recipes {
         let generated = recipe
-            .generate(key, password, &mut random)
+            .generate(key, password, &mut context)
             .with_context(|| format!("the item {key:?}"))?;
         for (key, value) in generated.secret {
             items.add(&key, value)?;

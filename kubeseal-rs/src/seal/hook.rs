@@ -157,8 +157,8 @@ fn hook(program: &Path) -> Result<String> {
     Ok(format!("{HEAD}{}{quoted}{}", LINE.0, LINE.1))
 }
 
-/// Returns the path of this program: the one in `PATH` if it is the same file, since that path
-/// survives an update, or else the program's own path.
+/// Returns the path of this program: the path in `PATH` if it leads to the same file, since that path survives an
+/// update, or else the program's own path.
 fn this_program() -> Result<PathBuf> {
     let executable = std::env::current_exe().context("cannot find the path of this program")?;
     let installed = programs::find("seal").filter(|path| {

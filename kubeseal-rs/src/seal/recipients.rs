@@ -26,7 +26,7 @@ use crate::report;
 pub struct Recipients {
     /// The keys, each once.
     pub keys: Vec<RecipientKey>,
-    /// Whether classical recipients are allowed in addition to post-quantum ones.
+    /// Whether classical recipients are allowed in addition to post-quantum recipients.
     pub allow_classical: bool,
     /// Whether new objects are bound to their template.
     pub bind_template: bool,

@@ -126,8 +126,8 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if the certificate cannot be obtained, has expired, is not the one that the rule or a flag requires,
-    /// or belongs to a key that is recorded as compromised.
+    /// Fails if the certificate cannot be obtained, has expired, is not the certificate that the rule or a flag
+    /// requires, or belongs to a key that is recorded as compromised.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
         let directory = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::recipe::{Random, Recipe};
+use kubeseal_library::recipe::{GenerationContext, Recipe};
 use shared::plain::Plain;
 
 use super::session::Session;
@@ -90,11 +90,11 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
 fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plain>> {
     if let Some(recipe) = &args.generate {
         let recipe: Recipe = recipe.parse().context("--generate")?;
-        let mut random = Random {
+        let mut context = GenerationContext {
             rng: &mut shared::random::system(),
             now: environment.now,
         };
-        let generated = recipe.generate(&args.key, None, &mut random)?;
+        let generated = recipe.generate(&args.key, None, &mut context)?;
         if !generated.public.is_empty() {
             let message =
                 "this recipe also generates a public part, which cannot be stored as an item";

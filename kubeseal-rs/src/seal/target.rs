@@ -124,7 +124,7 @@ pub enum TargetError {
     NoName(usize),
 }
 
-/// The object is not the one that the changes were decided for.
+/// The object differs from the object that the changes were decided for.
 #[derive(Debug, thiserror::Error)]
 #[error("the object has changed")]
 struct Stale;
@@ -135,7 +135,7 @@ const MAX_ATTEMPTS: usize = 100;
 /// How to treat new values if another program changed the same items since the file was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The new values replace the changed ones.
+    /// The new values replace the changed values.
     Overwrite,
     /// The change is refused, because it was made to outdated values.
     Refuse,
@@ -153,16 +153,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads a file and returns its only SealedSecret, or the one with that name.
+    /// Reads a file and returns its only SealedSecret, or the SealedSecret with that name.
     ///
     /// # Errors
     ///
     /// Fails if the file cannot be read, or the SealedSecret is ambiguous.
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
         let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| path.shown())?;
-        let found = select(path, found, name)?;
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| path.shown())?;
+        let found = select(path, objects, name)?;
         if found.sealed.spec.data.is_some() {
             return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
@@ -362,8 +362,8 @@ impl Target {
     /// # Errors
     ///
     /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if
-    /// v2 values would be bound to another template than the one that was read, if they would become v1, or if another
-    /// program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
+    /// v2 values would be bound to another template than the template that was read, if they would become v1, or if
+    /// another program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
     pub fn change(
         &mut self,
         session: &Session<'_>,
@@ -384,8 +384,8 @@ impl Target {
         })
     }
 
-    /// Repeats an attempt to change the object, which returns nothing if the object is no longer the one in the file,
-    /// with the current object.
+    /// Repeats an attempt to change the object, which returns `None` if the object in the file has changed, with the
+    /// current object.
     ///
     /// # Errors
     ///
@@ -432,7 +432,7 @@ impl Target {
         }
     }
 
-    /// Replaces the object by the one that the file contains now.
+    /// Replaces the object by the current object in the file.
     fn read_again(&mut self) -> Result<()> {
         let bytes = files::read_to_change(&self.path)?;
         let mut now = self.find_again(&bytes)?;
@@ -489,9 +489,9 @@ impl Target {
     /// Finds the same object in another version of the file (see [`is_same_object`]).
     fn find_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| self.path.shown())?;
-        let mut matches = found
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| self.path.shown())?;
+        let mut matches = objects
             .into_iter()
             .filter(|found| is_same_object(found, &self.found));
         if let (Some(found), None) = (matches.next(), matches.next()) {
@@ -546,8 +546,8 @@ impl NewValues {
     }
 }
 
-/// Fills in a missing namespace. An object without a namespace gets the one in which `kubectl apply`
-/// would create it.
+/// Fills in a missing namespace. An object without a namespace gets the namespace in which `kubectl apply` would create
+/// it.
 ///
 /// # Errors
 ///

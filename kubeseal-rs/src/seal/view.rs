@@ -50,7 +50,7 @@ pub struct View {
     /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", hide_possible_values = true, value_parser = crate::seal_args::output_format())]
     pub output: Option<Format>,
-    /// The cluster with the Secrets; by default the one of `.seal.yaml` or the environment.
+    /// The cluster with the Secrets; by default, the cluster of `.seal.yaml` or the environment.
     #[command(flatten)]
     pub cluster: Cluster,
 }
@@ -63,7 +63,7 @@ struct ObjectView {
     path: PathBuf,
     file: String,
     object: Object,
-    /// The age of each item, in days. Set for all files at once.
+    /// The age of each item, in days. Set for all files together.
     ages: Vec<Option<i64>>,
     /// Values by item name, if requested.
     values: Option<Values>,

@@ -16,7 +16,7 @@ pub struct TlsPort {
     /// File with a token for the audience sealed-secrets.bitnami.com; requested from the cluster if not given
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Service account to request a token for; the one in the kubeconfig if not given
+    /// Service account to request a token for; the account in the kubeconfig if not given
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
     pub token_account: Option<String>,
     /// CA certificate of the controller's TLS port; if not given, read from the ConfigMap that the controller of the

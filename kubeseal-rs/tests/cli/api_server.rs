@@ -65,8 +65,8 @@ pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     })
 }
 
-/// Serves the code and body that `answer` returns for each request until the process ends, with these lines in the
-/// head. Returns a kubeconfig for the server.
+/// Responds to each request with the code and body that `answer` returns, until the process ends. `head` contains
+/// additional header lines. Returns a kubeconfig for the server.
 pub(crate) fn serve_with(
     folder: &Path,
     head: String,

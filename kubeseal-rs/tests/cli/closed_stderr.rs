@@ -13,7 +13,7 @@ fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
     let mut command = Command::new(program);
     command.args(args).current_dir(folder.path());
     command.stdin(Stdio::null()).stderr(writer);
-    command.output().expect("it starts").status.code()
+    command.output().expect("the command starts").status.code()
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         create(&folder, &[&TWO_ITEMS[..], &v1].concat());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(&folder);
-        let output = command.output().expect("it runs");
+        let output = command.output().expect("the command starts");
         assert_code(&output, code, changes);
         assert!(combined_output(&output).contains(want), "{output:?}");
         assert_eq!(sent.load(SeqCst), if code == 0 { 2 } else { 10 });
@@ -128,8 +128,8 @@ fn rotate_through_the_controller_retries_a_changed_object() {
 /// Returns the object in `db.yaml` as JSON.
 fn document(folder: &Path) -> serde_json::Value {
     let parsed = shared::manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
-    let found = shared::sealed_file::find(&parsed).expect("valid");
-    found[0].sealed.to_document()
+    let objects = shared::sealed_file::find(&parsed).expect("valid");
+    objects[0].sealed.to_document()
 }
 
 /// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.

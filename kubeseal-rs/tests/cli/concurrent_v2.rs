@@ -25,19 +25,21 @@ pub(crate) fn seal_while(
     meanwhile: impl FnOnce(),
 ) -> Output {
     let pipe = folder.join(PIPE);
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.expect("it runs").success());
+    let status = Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.expect("the command starts").success());
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let run = command.spawn().expect("it runs");
+    let run = command.spawn().expect("the command starts");
     // Waits until the program opens the pipe.
     let mut writer = File::options()
         .write(true)
         .open(&pipe)
         .expect("the test owns the file");
     meanwhile();
-    writer.write_all(text.as_bytes()).expect("it reads");
+    writer
+        .write_all(text.as_bytes())
+        .expect("the command reads the pipe");
     drop(writer);
     let output = run.wait_with_output().expect("the program ends");
     fs::remove_file(pipe).expect("the test owns the file");
@@ -96,7 +98,7 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(["edit", "db.yaml", "--key", "cluster.key"]);
     command.env("EDITOR", &editor).current_dir(folder);
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("the command starts");
     assert_code(&output, 0, "edit");
     assert_values(folder, &["edited", "old value"]);
 }
@@ -116,7 +118,7 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
         let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
         command.args(args).current_dir(folder);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("it runs")
+        command.spawn().expect("the command starts")
     };
     let mut runs = Vec::new();
     for number in 0..5 {

@@ -24,7 +24,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     seal.args(args)
         .current_dir(folder)
         .output()
-        .expect("it runs")
+        .expect("the command starts")
 }
 
 fn assert_diff(folder: &Path, args: &[&str], code: i32, parts: &[&str]) {

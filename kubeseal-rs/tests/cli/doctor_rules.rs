@@ -33,7 +33,7 @@ fn doctor(rule: &str, args: &[&str]) -> String {
         .env("KUBECONFIG", path_to("kubeconfig"))
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

@@ -34,7 +34,7 @@ fn a_dry_run_requests_only_the_certificate() {
             .env("KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())
             .output()
-            .expect("it starts");
+            .expect("the command starts");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{args:?}: {stderr}");
         stderr

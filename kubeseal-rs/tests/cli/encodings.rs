@@ -26,8 +26,8 @@ fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> 
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is a pipe");
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("stdin is a pipe");
     // A program that does not read its input may have exited.
     let _ = stdin.write_all(input);
     drop(stdin);

@@ -37,7 +37,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .stdin(Stdio::from(
             fs::File::open("/dev/zero").expect("the file exists"),
         ));
-    command.output().expect("it starts")
+    command.output().expect("the command starts")
 }
 
 /// Creates a directory with a certificate, a Secret, and a link to an endless device.

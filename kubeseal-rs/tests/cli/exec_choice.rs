@@ -34,7 +34,10 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
         .args(args)
         .current_dir(folder)
         .env("A_NAME_THAT_NO_LIST_HAS", "inherited");
-    command.stdin(Stdio::null()).output().expect("it starts")
+    command
+        .stdin(Stdio::null())
+        .output()
+        .expect("the command starts")
 }
 
 /// Creates `db.yaml` with this item and the item `password`, which anyone with the certificate can do.

@@ -1,5 +1,5 @@
 //! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success but
-//! do not contain what the command requested.
+//! do not contain the requested change or object.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -114,25 +114,27 @@ impl Cluster {
 fn run(folder: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
     let mut seal = command(SEAL, folder, kubeconfig);
     let seal = seal.env("XDG_CACHE_HOME", folder.join("cache"));
-    seal.args(args).output().expect("it starts")
+    seal.args(args).output().expect("the command starts")
 }
 
 fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
     let Request { method, path, .. } = request;
-    let found = |body: String| (200, body);
+    let success = |body: String| (200, body);
     match (method.as_str(), path.as_str()) {
-        ("GET", SECRETS) => found(list("SecretList", &KEYS.map(key_secret))),
-        ("GET", OBJECTS) => found(list("SealedSecretList", &[sealed_secret()])),
-        ("PATCH", path) if path.starts_with(SECRETS) => found(retired(path).to_string()),
+        ("GET", SECRETS) => success(list("SecretList", &KEYS.map(key_secret))),
+        ("GET", OBJECTS) => success(list("SealedSecretList", &[sealed_secret()])),
+        ("PATCH", path) if path.starts_with(SECRETS) => success(retired(path).to_string()),
         ("PATCH", _) => {
             let mut object = sealed_secret();
             object["status"] = json!({ "conditions": [] });
-            found(object.to_string())
+            success(object.to_string())
         }
         ("GET", path) if path == service_path(NAMESPACE, NAME) => {
-            found(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#.to_owned())
+            success(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#.to_owned())
         }
-        ("GET", path) if path == certificate_path(NAMESPACE, NAME) => found(certificate.to_owned()),
+        ("GET", path) if path == certificate_path(NAMESPACE, NAME) => {
+            success(certificate.to_owned())
+        }
         _ => not_found(),
     }
 }
@@ -142,10 +144,10 @@ fn list(kind: &str, items: &[Json]) -> String {
 }
 
 fn key_secret(manifest: &str) -> Json {
-    let documents = shared::manifest::read(manifest.as_bytes()).expect("it is YAML");
+    let documents = shared::manifest::read(manifest.as_bytes()).expect("the text is YAML");
     let mut reading = shared::manifest::Reading::default();
     let secret = shared::secret::Secret::from_node(&documents[0].root, &mut reading);
-    secret.expect("it is a Secret").to_document()
+    secret.expect("the object is a Secret").to_document()
 }
 
 /// Returns the key Secret at this path with the label of a retired key.
@@ -187,7 +189,7 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list request with success and another content, so that a key
+/// Fault: a proxy in front of the API server answers a list request with success and another content, so a key
 /// seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
@@ -210,7 +212,7 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers the request for the second page of a list with success and another content, so that objects
+/// Fault: a proxy answers the request for the second page of a list with success and another content, so objects
 /// are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
@@ -239,7 +241,7 @@ fn reports_a_change_that_the_response_does_not_contain() {
 }
 
 /// Fault: the Lease of a running controller cannot be read, is malformed, or seems expired only because the clock of
-/// this machine is wrong, so that statuses are changed while the controller runs.
+/// this machine is wrong, so statuses are changed while the controller runs.
 #[test]
 fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
@@ -337,7 +339,7 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
         let mut object = sealed_secret();
         object["metadata"] = json!({ "namespace": namespace, "name": name });
         let file = folder.path().join("db.json");
-        std::fs::write(&file, object.to_string()).expect("it is written");
+        std::fs::write(&file, object.to_string()).expect("the test directory is writable");
         let commands: [&[&str]; 2] = [&["view", "--reveal", "db.json"], &["doctor", "db.json"]];
         for args in commands {
             let output = run(folder.path(), &kubeconfig, args);
@@ -353,8 +355,8 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
     }
 }
 
-/// Fault: an operator restores a backup after the label of a key was removed, as keys are disabled by hand, so that the
-/// controller does not use the key and its Secret cannot be created.
+/// Fault: an operator restores a backup after the label of a key was removed, which administrators do to disable a key:
+/// the controller does not use the key, and its Secret cannot be created, because it exists.
 #[test]
 fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");

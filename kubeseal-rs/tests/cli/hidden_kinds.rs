@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded, so that the file does not contain the kind's name, and objects in files with
-//! malformed text. The cluster accepts these objects, so `seal` must find them.
+//! Tests objects whose kind is encoded, without the kind's name in the file, and objects in files with malformed text.
+//! The cluster accepts these objects, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,10 @@ impl Tree {
             command.env(format!("GIT_AUTHOR_{field}"), value);
             command.env(format!("GIT_COMMITTER_{field}"), value);
         }
-        command.stdin(Stdio::null()).output().expect("it starts")
+        command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command starts")
     }
 
     fn git(&self, args: &[&str]) {

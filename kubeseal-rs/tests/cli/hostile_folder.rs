@@ -39,7 +39,7 @@ impl Folder {
             record.display()
         );
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("it has one"))
+        fs::create_dir_all(path.parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::write(&path, text).expect("the test directory is writable");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))
@@ -61,7 +61,7 @@ impl Folder {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn();
-        wait(child.expect("it starts"))
+        wait(child.expect("the command starts"))
     }
 }
 
@@ -177,7 +177,7 @@ fn sops_runs_outside_the_current_directory() {
         .0
         .path()
         .canonicalize()
-        .expect("it exists")
+        .expect("the directory exists")
         .join("plain.yaml");
     let want = format!(
         "/\n-d --input-type yaml --output-type json {}\n{}:/usr/bin:/bin\n",

@@ -283,7 +283,7 @@ impl Trap {
                 run.env("PATH", path)
                     .args(&args)
                     .output()
-                    .expect("it starts");
+                    .expect("the command starts");
             }
         }
     }
@@ -399,7 +399,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let file = trap.tree().join(".git/config");
-    let before = fs::read_to_string(&file).expect("it exists");
+    let before = fs::read_to_string(&file).expect("the file exists");
     for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("the test directory is writable");
@@ -411,7 +411,7 @@ fn no_key_of_the_configuration_runs_a_program() {
             &["--cert", &cert_path, "deploy/plain.yaml"],
         ] {
             let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
-            seal.args(args).output().expect("it starts");
+            seal.args(args).output().expect("the command starts");
             assert_eq!(trap.programs_run(), BTreeSet::new(), "{key}: {args:?}");
         }
     }
@@ -449,8 +449,8 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
     keys
 }
 
-/// Attack: an attacker adds a `.git` file that names a repository elsewhere in the tree, so that its configuration runs
-/// a program.
+/// Attack: an attacker adds a `.git` file that names a repository in another directory of the tree, so that its
+/// configuration runs a program.
 #[test]
 fn a_git_file_that_names_another_repository_runs_nothing() {
     let trap = Trap::new();
@@ -477,7 +477,7 @@ fn an_included_configuration_runs_nothing() {
         trap.repository(&trap.tree());
         trap.configure(&trap.tree().join("deploy/included"));
         let file = trap.tree().join(".git/config");
-        let before = fs::read_to_string(&file).expect("it exists");
+        let before = fs::read_to_string(&file).expect("the file exists");
         fs::write(
             &file,
             format!("{before}[{section}]\n\tpath = ../deploy/included\n"),
@@ -535,12 +535,12 @@ fn objects_of_another_repository_run_nothing() {
     trap.repository(&trap.tree());
     let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));
     write_bare_repository(&lender, &trap.configuration());
-    for entry in fs::read_dir(&objects).expect("it exists") {
+    for entry in fs::read_dir(&objects).expect("the directory exists") {
         let from = entry.expect("the file is readable").path();
         if from.file_name().is_some_and(|name| name.len() == 2) {
             let to = lender
                 .join("objects")
-                .join(from.file_name().expect("it has a name"));
+                .join(from.file_name().expect("the path has a file name"));
             fs::rename(&from, to).expect("the test directory is writable");
         }
     }
@@ -573,7 +573,7 @@ fn missing_objects_start_no_program() {
         ],
     );
     write_files(&trap.tree());
-    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("it exists");
+    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("the file exists");
     for key in ["remote.origin.uploadpack", "core.sshCommand"] {
         text += &trap.setting(key);
     }
@@ -624,7 +624,7 @@ fn hooks_in_the_repository_are_not_run() {
         trap.write_program(&hooks.join(hook), hook);
     }
     let file = trap.tree().join(".git/config");
-    let text = fs::read_to_string(&file).expect("it exists");
+    let text = fs::read_to_string(&file).expect("the file exists");
     fs::write(
         &file,
         format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n"),
@@ -650,7 +650,7 @@ fn the_hook_runs_no_program_of_the_tree() {
             .env("PATH", &path)
             .args(args)
             .output()
-            .expect("it starts");
+            .expect("the command starts");
         (
             output.status.success(),
             String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -678,7 +678,10 @@ fn a_hook_is_not_written_through_a_link() {
         std::os::unix::fs::symlink(trap.path("home/target"), &link)
             .expect("the test directory is writable");
         let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
-        let output = seal.args(["hook", "install"]).output().expect("it starts");
+        let output = seal
+            .args(["hook", "install"])
+            .output()
+            .expect("the command starts");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(!trap.path("home/target").exists());
     }
@@ -693,7 +696,10 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     let copy = trap.tree().join("seal");
     copy_program(env!("CARGO_BIN_EXE_seal"), &copy);
     let mut seal = trap.command(&copy.display().to_string(), &trap.tree());
-    let output = seal.args(["hook", "install"]).output().expect("it starts");
+    let output = seal
+        .args(["hook", "install"])
+        .output()
+        .expect("the command starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
@@ -709,7 +715,10 @@ fn a_hook_is_not_written_into_another_repository() {
     let common_file = trap.tree().join(".git/commondir");
     fs::write(common_file, victim.display().to_string()).expect("the test directory is writable");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
-    let output = seal.args(["hook", "install"]).output().expect("it starts");
+    let output = seal
+        .args(["hook", "install"])
+        .output()
+        .expect("the command starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("names this work tree"), "{error}");
@@ -733,7 +742,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
         assert!(status.expect("mkfifo").success());
         let mut diff = trap.command("timeout", &trap.tree());
         let output = diff.args(["20", env!("CARGO_BIN_EXE_seal"), "diff"]);
-        let output = output.output().expect("it starts");
+        let output = output.output().expect("the command starts");
         assert_eq!(output.status.code(), Some(2), "{pipe}: {output:?}");
     }
 }

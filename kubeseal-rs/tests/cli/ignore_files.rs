@@ -30,7 +30,7 @@ impl Tree {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("it has one"))
+        fs::create_dir_all(path.parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::write(path, text).expect("the file is writable");
     }
@@ -57,14 +57,14 @@ impl Tree {
             .spawn();
         let mut child = child.expect("seal starts");
         let end = Instant::now() + Duration::from_secs(30);
-        while child.try_wait().expect("it was started").is_none() {
+        while child.try_wait().expect("the child was started").is_none() {
             if Instant::now() > end {
-                child.kill().expect("it was started");
+                child.kill().expect("the child was started");
                 unreachable!("{arguments:?} hangs");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        child.wait_with_output().expect("it was started")
+        child.wait_with_output().expect("the child was started")
     }
 
     /// Returns whether lint reports this file when it runs in `folder`.

@@ -21,7 +21,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .env("KUBECONFIG", "/nowhere")
         .stdin(Stdio::null())
         .output()
-        .expect("it starts")
+        .expect("the command starts")
 }
 
 fn git(folder: &Path, args: &[&str]) {
@@ -747,7 +747,7 @@ fn shows_errors_of_sops_escaped_and_shortened() {
             format!("{}:/usr/bin:/bin", folder.path().join("bin").display()),
         )
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     for want in [

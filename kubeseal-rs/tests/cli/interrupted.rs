@@ -43,7 +43,7 @@ fn a_signal_ends_a_wait_for_a_busy_controller() {
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder.path(), "/nowhere");
     kubeseal.args(["-f", "secret.yaml", "--cert", "old.pem", "-w", "db.yaml"]);
     let sealed = kubeseal.current_dir(folder.path()).output();
-    assert!(sealed.expect("it starts").status.success());
+    assert!(sealed.expect("the command starts").status.success());
     let read = || fs::read(folder.path().join("db.yaml")).expect("the file exists");
     let before = read();
 
@@ -56,14 +56,14 @@ fn a_signal_ends_a_wait_for_a_busy_controller() {
     let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
     seal.args(["rotate", "db.yaml"]).current_dir(folder.path());
     let seal = seal.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = seal.spawn().expect("it starts");
+    let child = seal.spawn().expect("the command starts");
     while !is_asked.load(SeqCst) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let start = Instant::now();
     let pid = child.id().to_string();
     let kill = Command::new("kill").args(["-INT", &pid]).status();
-    assert!(kill.expect("it runs").success());
+    assert!(kill.expect("the command starts").success());
     let output = child.wait_with_output().expect("the program was started");
     let text = combined_output(&output);
     assert_eq!(output.status.signal(), Some(2), "{text}");

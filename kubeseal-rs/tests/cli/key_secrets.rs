@@ -56,7 +56,7 @@ fn keys() -> Vec<(&'static str, String)> {
 
 fn files_below(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("it exists") {
+    for entry in fs::read_dir(folder).expect("the directory exists") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             files.extend(files_below(&path));
@@ -119,13 +119,14 @@ fn no_command_seals_a_key() {
 fn kubeseal(folder: &Path, input: &str) -> Output {
     write_files(folder, &[("input.yaml", input)]);
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
-    let input = fs::File::open(folder.join("input.yaml")).expect("it exists");
+    let input = fs::File::open(folder.join("input.yaml")).expect("the file exists");
     kubeseal.args(["--cert", "cert.pem", "-o", "yaml"]);
     kubeseal.current_dir(folder).stdin(Stdio::from(input));
-    kubeseal.output().expect("it runs")
+    kubeseal.output().expect("the command starts")
 }
 
-/// Attack: the repository contains a plain key with any label, or a key that `kubeseal` or an earlier version sealed.
+/// Attack: the repository contains a plain key, whatever its label is, or a key that `kubeseal` or an earlier version
+/// sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
     let folder = folder();
@@ -180,7 +181,9 @@ fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
     let mut bash = command("bash", folder, "/nowhere");
     let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
     bash.arg(script.join(name)).args(args).env("PATH", path);
-    bash.current_dir(folder).output().expect("it runs")
+    bash.current_dir(folder)
+        .output()
+        .expect("the command starts")
 }
 
 /// Attack: a user seals all Secrets of a namespace, including keys, with the script that the documentation names.
@@ -243,8 +246,8 @@ fn the_script_for_backups_includes_v2_keys() {
         ("v2-retired", "retired"),
         ("v2-compromised", "compromised"),
     ] {
-        let mut found = created.iter();
-        let secret = found.find(|secret| secret["metadata"]["name"] == name);
+        let mut secrets = created.iter();
+        let secret = secrets.find(|secret| secret["metadata"]["name"] == name);
         let secret = secret.expect(name);
         assert_eq!(secret["type"], "Opaque");
         assert_eq!(

@@ -46,7 +46,7 @@ impl Fixture {
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
-            .expect("it starts")
+            .expect("the command starts")
     }
 }
 

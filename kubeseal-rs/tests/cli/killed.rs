@@ -43,7 +43,7 @@ fn create_sealed_file(folder: &Path) {
             "db.yaml",
         ],
     );
-    assert!(create.status().expect("it runs").success());
+    assert!(create.status().expect("the command starts").success());
 }
 
 fn wait_for(condition: impl Fn() -> bool) -> bool {
@@ -89,7 +89,7 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     )
     .env("VISUAL", &editor)
     .spawn()
-    .expect("it runs");
+    .expect("the command starts");
     assert!(wait_for(|| marker.exists()), "the editor is not started");
     assert_eq!(
         edit_folders(&run).len(),
@@ -137,7 +137,9 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
         fs::create_dir_all(state.join("keys")).expect("the test directory is writable");
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
         let args = ["keys", "restore", &key, "--directory", "state"];
-        let run = seal(folder.path(), &args).spawn().expect("it runs");
+        let run = seal(folder.path(), &args)
+            .spawn()
+            .expect("the command starts");
         leftovers.extend(kill_at_a_temporary_file(run, &state.join("keys")));
     }
     assert!(leftovers.is_empty(), "{leftovers:?}");
@@ -163,7 +165,9 @@ fn a_killed_run_leaves_no_temporary_file() {
     for args in [&create[..], &fetch[..]] {
         for _ in 0..15 {
             let folder = tempfile::tempdir().expect("a directory");
-            let run = seal(folder.path(), args).spawn().expect("it runs");
+            let run = seal(folder.path(), args)
+                .spawn()
+                .expect("the command starts");
             let leftovers = kill_at_a_temporary_file(run, folder.path());
             assert!(leftovers.is_empty(), "{args:?}: {leftovers:?}");
         }

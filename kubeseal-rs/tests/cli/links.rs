@@ -34,7 +34,7 @@ static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
         &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
     );
     assert!(output.status.success(), "{}", stderr(&output));
-    String::from_utf8(output.stdout).expect("it is UTF-8")
+    String::from_utf8(output.stdout).expect("the output is UTF-8")
 });
 
 /// The files that the commands read.
@@ -73,7 +73,7 @@ impl Fixture {
         .chain(extra_files)
         {
             let path = fixture.path(path);
-            fs::create_dir_all(path.parent().expect("it has one"))
+            fs::create_dir_all(path.parent().expect("the path has a parent"))
                 .expect("the test directory is writable");
             fs::write(path, text).expect("the test directory is writable");
         }
@@ -114,7 +114,7 @@ impl Fixture {
 
     fn write_program(&self, name: &str, text: &str) {
         let path = self.path("programs").join(name);
-        fs::create_dir_all(path.parent().expect("it has one"))
+        fs::create_dir_all(path.parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::write(&path, text).expect("the test directory is writable");
         fs::set_permissions(path, fs::Permissions::from_mode(0o755))
@@ -142,7 +142,7 @@ impl Fixture {
             .env("EDITOR", "editor")
             .stdin(Stdio::null())
             .output()
-            .expect("it starts")
+            .expect("the command starts")
     }
 
     fn outside_file(&self) -> String {
@@ -191,7 +191,8 @@ fn seals_no_target_of_a_link_in_a_directory() {
             ],
         );
         assert!(output.status.success(), "{}", stderr(&output));
-        let sealed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let sealed: serde_json::Value =
+            serde_json::from_slice(&output.stdout).expect("the text is JSON");
         let items = sealed["spec"]["encryptedData"].as_object().expect("items");
         assert_eq!(items.keys().collect::<Vec<_>>(), ["own"], "{folder}");
         for name in ["stolen", "absolute", "chain", "inner", "process"] {

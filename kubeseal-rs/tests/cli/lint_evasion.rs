@@ -1,4 +1,4 @@
-//! Tests files that are written so that `seal lint` overlooks a plain value that a tool would apply.
+//! Tests files that try to hide from `seal lint` a plain value that a tool would apply.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -19,7 +19,7 @@ fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let findings = findings.as_array().cloned().unwrap_or_default();
     let rule =
@@ -227,7 +227,7 @@ fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let printed = String::from_utf8_lossy(&output.stdout);
     let want = "the template url, line 2, inserts .passwrod, but no sealed item passwrod exists; did you mean password?";
     assert!(printed.contains(want), "{printed}");
@@ -273,7 +273,7 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint shows the
+/// Attack: a committer names a file outside of the tree, or a device, in a kustomization, so that lint shows the
 /// content of the file or hangs.
 #[cfg(unix)]
 #[test]
@@ -314,7 +314,7 @@ fn git(folder: &Path, args: &[&str]) {
         .current_dir(folder)
         .env("HOME", folder)
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
 

@@ -16,7 +16,7 @@ const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespa
 fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     seal.args(args).current_dir(folder);
-    seal.output().expect("it runs")
+    seal.output().expect("the command starts")
 }
 
 fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {

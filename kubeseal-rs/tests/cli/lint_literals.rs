@@ -25,7 +25,7 @@ fn lint(folder: &Path) -> Vec<String> {
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let findings = findings.as_array().expect("a list").iter();
     let mut rules: Vec<String> = findings
@@ -125,10 +125,10 @@ fn finds_secrets_that_template_actions_hide() {
          data: {pw: aHVudGVyMg==}\n"
             .to_owned(),
     ] {
-        let found = lint_files(&[("secret.yaml", &text)]);
+        let findings = lint_files(&[("secret.yaml", &text)]);
         assert!(
-            found.contains(&"plain-secret".to_owned()),
-            "{text}: {found:?}"
+            findings.contains(&"plain-secret".to_owned()),
+            "{text}: {findings:?}"
         );
     }
 }
@@ -237,8 +237,8 @@ fn finds_generator_values_despite_sops_keywords() {
         ),
         (files, format!("PW=hunter2\nsops_mac={encrypted}\n")),
     ] {
-        let found = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
-        assert_eq!(found, ["plain-secret"], "{content}");
+        let findings = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
+        assert_eq!(findings, ["plain-secret"], "{content}");
     }
     for (kustomization, content) in [
         (
@@ -254,8 +254,8 @@ fn finds_generator_values_despite_sops_keywords() {
             format!("{{\"data\": \"{encrypted}\", \"sops\": {{\"mac\": \"{encrypted}\"}}}}"),
         ),
     ] {
-        let found = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
-        assert_eq!(found, [""; 0], "{content}");
+        let findings = lint_files(&[("kustomization.yaml", kustomization), ("a", &content)]);
+        assert_eq!(findings, [""; 0], "{content}");
     }
 }
 
@@ -354,8 +354,8 @@ fn lint_takes_linear_time_for_large_files() {
     }
     let variables = numbered(&|n| format!("K{n}=hunter2\n"));
     let generator = "secretGenerator:\n- envs:\n".to_owned() + &"  - big.env\n".repeat(2000);
-    let found = lint_files(&[("kustomization.yaml", &generator), ("big.env", &variables)]);
-    assert_eq!(found, ["plain-secret"]);
+    let findings = lint_files(&[("kustomization.yaml", &generator), ("big.env", &variables)]);
+    assert_eq!(findings, ["plain-secret"]);
     let generator = "secretGenerator: [{envs: [../big.env]}]\n";
     let names: Vec<String> = (0..1000)
         .map(|n| format!("a{n}.d/kustomization.yaml"))

@@ -14,7 +14,7 @@ const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n";
 fn lint(folder: &Path, args: &[&str]) -> Output {
     let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     seal.arg("lint").args(args).current_dir(folder);
-    seal.output().expect("it runs")
+    seal.output().expect("the command starts")
 }
 
 fn repository(text: &str) -> tempfile::TempDir {

@@ -14,7 +14,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .expect("it starts")
+        .expect("the command starts")
 }
 
 /// Returns the rules of the findings in a directory, sorted and without duplicates, and the exit code.

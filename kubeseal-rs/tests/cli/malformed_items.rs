@@ -49,7 +49,7 @@ fn folder() -> tempfile::TempDir {
 fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = command(program, folder, "/nowhere");
     command.env("EDITOR", "true").args(args).current_dir(folder);
-    let output = command.output().expect("it runs");
+    let output = command.output().expect("the command starts");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     (output.status.code(), combined_output(&output), stdout)
 }

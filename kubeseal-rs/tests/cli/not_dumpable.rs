@@ -30,12 +30,15 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    let mut user = fs::metadata("/proc/self").expect("there is /proc").uid();
+    let mut user = fs::metadata("/proc/self").expect("/proc exists").uid();
     if user == 0 {
         user = NOBODY;
         command.uid(user).gid(user);
     }
-    let mut child = command.env("HOME", "/").spawn().expect("it starts");
+    let mut child = command
+        .env("HOME", "/")
+        .spawn()
+        .expect("the command starts");
     let memory_path = format!("/proc/{}/mem", child.id());
     // The program protects its memory after it has started. It waits for stdin, so it does not end
     // before the check.
@@ -43,7 +46,9 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     let mut owner = user;
     while owner == user && Instant::now() < end {
         sleep(Duration::from_millis(50));
-        owner = fs::metadata(&memory_path).expect("it still runs").uid();
+        owner = fs::metadata(&memory_path)
+            .expect("the child still runs")
+            .uid();
     }
     drop(child.stdin.take());
     let _ = child.wait();

@@ -28,7 +28,9 @@ fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
 }
 
 fn seal(folder: &Path, args: &[&str]) -> Output {
-    command(folder, SEAL, args).output().expect("it runs")
+    command(folder, SEAL, args)
+        .output()
+        .expect("the command starts")
 }
 
 fn create_sealed_file(folder: &Path) {
@@ -67,7 +69,11 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     let copy = folder.join("seal");
     copy_program(SEAL, &copy);
     let mut command = command(folder, &copy.display().to_string(), args);
-    command.uid(NOBODY).gid(NOBODY).output().expect("it runs")
+    command
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .expect("the command starts")
 }
 
 #[test]
@@ -161,7 +167,7 @@ fn git(folder: &Path, args: &[&str]) {
         &["-c", "user.name=a", "-c", "user.email=a@b"],
     );
     git.args(["-c", "protocol.file.allow=always"]).args(args);
-    let output = git.output().expect("it runs");
+    let output = git.output().expect("the command starts");
     assert!(output.status.success(), "{}", combined_output(&output));
 }
 
@@ -179,7 +185,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         "pipe.yaml",
         "changed.yaml",
     ] {
-        fs::create_dir_all(path_to(name).parent().expect("it has one"))
+        fs::create_dir_all(path_to(name).parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::copy(path_to("db.yaml"), path_to(name)).expect("the test directory is writable");
     }
@@ -193,7 +199,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     fs::create_dir(path_to("unlisted")).expect("the test directory is writable");
     fs::remove_file(path_to("pipe.yaml")).expect("the file exists");
     let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
-    assert!(status.expect("it runs").success());
+    assert!(status.expect("the command starts").success());
     fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
         fs::set_permissions(path_to(name), open_mode.clone()).expect("the test owns the file");
@@ -296,7 +302,10 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
                 "timeout",
                 &[&["20", SEAL][..], &args].concat(),
             );
-            let output = edit.env("EDITOR", &editor).output().expect("it runs");
+            let output = edit
+                .env("EDITOR", &editor)
+                .output()
+                .expect("the command starts");
             let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
@@ -328,13 +337,16 @@ fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
             create_sealed_file(folder.path());
             fs::remove_file(folder.path().join("db.yaml")).expect("the file exists");
             let status = command(folder.path(), "sh", &["-c", replacement]).status();
-            assert!(status.expect("it runs").success());
+            assert!(status.expect("the command starts").success());
             let mut run = command(
                 folder.path(),
                 "timeout",
                 &[&["20", SEAL][..], args].concat(),
             );
-            let output = run.env("EDITOR", "true").output().expect("it runs");
+            let output = run
+                .env("EDITOR", "true")
+                .output()
+                .expect("the command starts");
             let printed = combined_output(&output);
             assert_eq!(
                 output.status.code(),
@@ -434,7 +446,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
     for line in [set, create, unset, rotate] {
         let output = command(folder.path(), "sh", &["-c", &line])
             .output()
-            .expect("it runs");
+            .expect("the command starts");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert_contains(&output, "cannot", &line);
         assert_eq!(
@@ -468,7 +480,7 @@ fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
         let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
         let run = command(folder.path(), SEAL, &args)
             .spawn()
-            .expect("it runs");
+            .expect("the command starts");
         let is_changed = || {
             let first = fs::read_to_string(folder.path().join("tree/0.yaml"));
             first.is_ok_and(|first| first != sealed)
@@ -479,7 +491,7 @@ fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
         let status = Command::new("kill")
             .args([format!("-{name}"), run.id().to_string()])
             .status();
-        assert!(status.expect("it runs").success());
+        assert!(status.expect("the command starts").success());
         let output = run.wait_with_output().expect("the program was started");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
         let printed = combined_output(&output);

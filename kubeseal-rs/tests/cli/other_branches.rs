@@ -33,9 +33,9 @@ impl Fixture {
         let seal = |args: &[&str]| {
             let mut kubeseal = command(KUBESEAL, folder.path(), "/nowhere");
             let output = kubeseal.args(args).current_dir(folder.path()).output();
-            let output = output.expect("it starts");
+            let output = output.expect("the command starts");
             assert!(output.status.success(), "{}", stderr(&output));
-            String::from_utf8(output.stdout).expect("it is text")
+            String::from_utf8(output.stdout).expect("the output is UTF-8")
         };
         let manifest = seal(&["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"]);
         let value = manifest.lines().find_map(|line| line.split_once(" p: "));
@@ -82,7 +82,7 @@ impl Fixture {
             .args([".", "--directory", STATE, "--dry-run"]);
         seal.current_dir(self.path(name))
             .output()
-            .expect("it starts")
+            .expect("the command starts")
     }
 
     /// Runs `seal keys retire`, and checks that it reports a location instead of retiring the key.

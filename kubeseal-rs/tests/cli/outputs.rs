@@ -19,7 +19,7 @@ const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespa
 fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     let mut command = command(program, folder, "/nowhere");
     command.args(args).current_dir(folder);
-    command.output().expect("it starts")
+    command.output().expect("the command starts")
 }
 
 /// Creates a directory with a Secret, the same Secret sealed, the certificate and the key.

@@ -35,7 +35,7 @@ fn run(folder: &Path, program: &str, args: &str) -> Output {
         .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::null())
         .output()
-        .expect("it starts")
+        .expect("the command starts")
 }
 
 fn git(folder: &Path, args: &[&str]) {
@@ -233,6 +233,6 @@ fn variables_of_kubeseal_accept_a_path_that_is_not_utf_8() {
         .env("HOME", folder.path())
         .env("SEALED_SECRETS_CERT", OsStr::from_bytes(b"\xff.crt"))
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     assert!(output.status.success(), "{output:?}");
 }

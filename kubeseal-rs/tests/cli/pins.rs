@@ -60,7 +60,7 @@ impl Fixture {
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null());
-        command.output().expect("it starts")
+        command.output().expect("the command starts")
     }
 
     /// Runs `seal` in the repository, where its rules apply.
@@ -106,7 +106,7 @@ fn assert_success(output: &Output) {
 }
 
 /// Attack: a committer names the attacker's controller, whose Service has a controller's labels, in the rules of a
-/// repository. Later the user seals elsewhere without naming a controller.
+/// repository. Later the user seals in another directory without naming a controller.
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();
@@ -116,7 +116,7 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
 }
 
 /// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller.
-/// Later the user seals elsewhere without naming a controller.
+/// Later the user seals in another directory without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();
@@ -212,7 +212,7 @@ impl ChangingController {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .stdin(Stdio::null());
-        seal.output().expect("it starts")
+        seal.output().expect("the command starts")
     }
 
     /// Like [`Self::output`], but returns the exit code and whether a change was reported.
@@ -266,8 +266,11 @@ fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
         let pin = controller.pin();
         if is_pipe {
             fs::remove_file(&pin).expect("the file exists");
-            let made = Command::new("mkfifo").arg(&pin).status().expect("it runs");
-            assert!(made.success());
+            let status = Command::new("mkfifo")
+                .arg(&pin)
+                .status()
+                .expect("the command starts");
+            assert!(status.success());
         } else {
             fs::write(&pin, "half a certificate").expect("the test directory is writable");
         }

@@ -48,12 +48,12 @@ fn a_plug_in_reads_no_value_from_stdin() {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())
                 .spawn()
-                .expect("it starts");
+                .expect("the command starts");
             let secret =
                 b"apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {p: hunter2}\n";
             // The program may have ended already.
             let _ = run.stdin.take().expect("piped").write_all(secret);
-            let output = run.wait_with_output().expect("it ends");
+            let output = run.wait_with_output().expect("the child ends");
             assert!(
                 !output.status.success(),
                 "{mode} {args:?}: the cluster does not answer"

@@ -59,14 +59,17 @@ impl Shell {
     }
 
     fn seal(&self) -> Pid {
-        let (_, rest) = self.screen.split_once("pid=").expect("it is shown");
+        let (_, rest) = self
+            .screen
+            .split_once("pid=")
+            .expect("the screen shows the process ID");
         let number = rest.lines().next().and_then(|number| number.parse().ok());
         number.and_then(Pid::from_raw).expect("a process")
     }
 }
 
-/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so that further input is
-/// invisible and goes to the shell.
+/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so further input is invisible
+/// and goes to the shell.
 #[test]
 fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
     let home = tempfile::tempdir().expect("a directory");
@@ -81,8 +84,8 @@ fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
     ] {
         let mut shell = Shell::start(home.path());
         shell.wait_for("Value of password: ");
-        kill_process(shell.seal(), Signal::TSTP).expect("it runs");
-        kill_process(shell.seal(), signal).expect("it runs");
+        kill_process(shell.seal(), Signal::TSTP).expect("seal runs");
+        kill_process(shell.seal(), signal).expect("seal runs");
         shell.wait_for("done.");
         let screen = &shell.screen;
         let code = format!("code={}", 128 + signal.as_raw());
@@ -92,6 +95,6 @@ fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
             assert!(settings.contains(&setting), "{signal:?}: {screen}");
         }
         assert!(screen.contains("\u{1b}[?2004l"), "{signal:?}: {screen}");
-        shell.child.wait().expect("it ends");
+        shell.child.wait().expect("the child ends");
     }
 }

@@ -84,7 +84,7 @@ impl Fixture {
             .env("EDITOR", "editor")
             .envs(variables.iter().copied())
             .output()
-            .expect("it starts")
+            .expect("the command starts")
     }
 
     fn stolen_file(&self) -> String {

@@ -31,10 +31,10 @@ impl Fixture {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("there are some")
+            .expect("the provider supports the default TLS versions")
             .with_no_client_auth()
             .with_single_cert(vec![certified_key.cert.der().clone()], key)
-            .expect("they match");
+            .expect("the certificate and the key match");
         let folder = tempfile::tempdir().expect("a directory");
         for (name, text) in [
             ("ca.pem", certified_key.cert.pem().as_str()),
@@ -61,9 +61,10 @@ impl Fixture {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 server_count.fetch_add(1, Ordering::SeqCst);
-                // A client may close the connection before the end.
+                // A client may close the connection before it has received the complete response.
                 let _ = if is_tls {
-                    let server = ServerConnection::new(Arc::clone(&tls)).expect("it is sound");
+                    let server = ServerConnection::new(Arc::clone(&tls))
+                        .expect("the TLS configuration is valid");
                     reply(StreamOwned::new(server, client), &answer)
                 } else {
                     reply(client, &answer)
@@ -96,7 +97,7 @@ impl Fixture {
             .env("NO_PROXY", "*")
             .stdin(Stdio::null())
             .output()
-            .expect("it starts")
+            .expect("the command starts")
     }
 }
 

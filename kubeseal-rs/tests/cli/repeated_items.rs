@@ -86,7 +86,7 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
         let mut command = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
         command.stdin(File::open(folder.join("db.yaml")).expect("the test owns the file"));
         let output = command.args(args).current_dir(folder).output();
-        let output = output.expect("it runs");
+        let output = output.expect("the command starts");
         assert_code(&output, 1, format!("{args:?}"));
         assert_contains(&output, PROBLEM, format!("{args:?}"));
     }

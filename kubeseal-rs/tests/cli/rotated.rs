@@ -60,7 +60,7 @@ impl Fixture {
         let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
         let output = self.run(KUBESEAL, &args, None);
         assert!(output.status.success(), "{}", stderr(&output));
-        serde_json::from_slice(&output.stdout).expect("it is JSON")
+        serde_json::from_slice(&output.stdout).expect("the text is JSON")
     }
 
     fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
@@ -71,7 +71,7 @@ impl Fixture {
             command.stdin(input);
         }
         let command = command.args(args).current_dir(self.folder.path());
-        command.output().expect("it starts")
+        command.output().expect("the command starts")
     }
 
     /// Starts a cluster whose controller gives this answer to every re-encryption. Returns the
@@ -154,7 +154,7 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let fixture = Fixture::new();
     let genuine_value = fixture.answer["spec"]["encryptedData"]["p"].as_str();
-    let genuine_value = genuine_value.expect("it is a string").to_owned();
+    let genuine_value = genuine_value.expect("the value is a string").to_owned();
     let (first, second) = genuine_value.split_at(64);
     for value in [
         json!(""),
@@ -186,8 +186,8 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
     }
 }
 
-/// Attack: a server answers a re-encryption with other items, another object, or a plain value elsewhere in the object,
-/// to change more in the user's file.
+/// Attack: a server answers a re-encryption with other items, another object, or a plain value in another field of the
+/// object, to change more in the user's file.
 #[test]
 fn refuses_answers_that_change_more_than_ciphertexts() {
     let fixture = Fixture::new();
@@ -258,7 +258,7 @@ fn refuses_exchanged_objects_in_a_list() {
         fixture.answer.clone(),
         fixture.answer.to_string().replace("\"db\"", "\"eb\""),
     );
-    let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
+    let eb: Json = serde_json::from_str(&eb).expect("the text is JSON");
     let mut plain = eb.clone();
     plain["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
     for (items, is_changed) in [
@@ -326,10 +326,10 @@ fn accepts_a_genuine_answer() {
 /// Reads one YAML document, which may be JSON.
 fn parse_document(text: &str) -> Json {
     use shared::manifest::{Reading, Shape};
-    let documents = shared::manifest::read(text.as_bytes()).expect("it is YAML");
+    let documents = shared::manifest::read(text.as_bytes()).expect("the text is YAML");
     Reading::default()
         .json(&documents[0].root, Shape::Any)
-        .expect("it is JSON")
+        .expect("the text is JSON")
 }
 
 /// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that
@@ -338,11 +338,15 @@ fn parse_document(text: &str) -> Json {
 fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
     let fingerprint = |text: &str| {
         let certificate = shared::key::Certificate::from_pem(text.as_bytes());
-        certificate.expect("it is one").fingerprint().to_string()
+        certificate
+            .expect("the text is a certificate")
+            .fingerprint()
+            .to_string()
     };
     for (hinted, is_reported) in [(OLD_CERT, true), (NEW_CERT, false)] {
         let fixture = Fixture::new();
-        let mut sealed: Json = serde_json::from_str(&fixture.sealed_file()).expect("it is JSON");
+        let mut sealed: Json =
+            serde_json::from_str(&fixture.sealed_file()).expect("the text is JSON");
         let hints = json!({ "p": fingerprint(hinted) }).to_string();
         sealed["metadata"]["annotations"] = json!({ HINTS: hints });
         fs::write(fixture.path("db.yaml"), sealed.to_string())

@@ -61,7 +61,7 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
         let kubeconfig = serve(folder, answer.to_string());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(folder);
-        let output = command.output().expect("it runs");
+        let output = command.output().expect("the command starts");
         let is_refused = !why.is_empty();
         assert_code(&output, if is_refused { 2 } else { 0 }, &rules);
         assert_contains(&output, why, &rules);
@@ -77,8 +77,8 @@ fn answer(folder: &Path) -> Json {
     write_files(folder, &[(".seal.yaml", RULES)]);
     create(folder, &["-w", "answer.yaml"]);
     let documents = shared::manifest::read(read(folder, "answer.yaml").as_bytes()).expect("valid");
-    let found = shared::sealed_file::find(&documents).expect("valid");
-    found[0].sealed.to_document()
+    let objects = shared::sealed_file::find(&documents).expect("valid");
+    objects[0].sealed.to_document()
 }
 
 fn serve(folder: &Path, answer: String) -> std::path::PathBuf {

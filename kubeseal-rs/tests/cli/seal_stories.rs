@@ -25,13 +25,13 @@ const STORIES: &str = "tests/seal";
 /// Copies every story and its fixtures to a directory outside this Git work tree. Returns the paths of
 /// the stories.
 fn copy_stories(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(STORIES).expect("there are stories");
+    let entries = fs::read_dir(STORIES).expect("the directory of stories exists");
     let stories = entries.map(|entry| entry.expect("the file is readable").path());
     let stories: Vec<_> = stories
         .filter(|path| path.extension().is_some_and(|e| e == "trycmd"))
         .collect();
     for story in &stories {
-        let copy = folder.join(story.file_name().expect("it has a name"));
+        let copy = folder.join(story.file_name().expect("the path has a file name"));
         fs::copy(story, &copy).expect("the test directory is writable");
         let own_fixtures = story.with_extension("fixtures");
         let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
@@ -47,7 +47,7 @@ fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the test directory is writable");
     for entry in fs::read_dir(from).expect("the directory is readable") {
         let path = entry.expect("the file is readable").path();
-        let copy = to.join(path.file_name().expect("it has a name"));
+        let copy = to.join(path.file_name().expect("the path has a file name"));
         if path.is_dir() {
             copy_folder(&path, &copy);
         } else {

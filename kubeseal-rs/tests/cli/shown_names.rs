@@ -35,16 +35,17 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .env("KUBECONFIG", folder.join("kubeconfig"))
         .stdin(Stdio::null())
         .output()
-        .expect("it starts")
+        .expect("the command starts")
 }
 
 fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("it has one")).expect("the test directory is writable");
+    fs::create_dir_all(path.parent().expect("the path has a parent"))
+        .expect("the test directory is writable");
     fs::write(path, text).expect("the test directory is writable");
 }
 
 /// Returns a SealedSecret as JSON, with `name` as its name, its namespace and its item key.
-fn sealed(name: &str) -> String {
+fn sealed_manifest(name: &str) -> String {
     format!(
         "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \
          \"namespace\": {name:?}}}, \"spec\": {{\"encryptedData\": {{{name:?}: \"AgBB\"}}}}}}"
@@ -63,13 +64,16 @@ fn folder_with(name: &str) -> tempfile::TempDir {
     let path_to = |file: &str| folder.path().join(file);
     let plain =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
-    write(&path_to("tree/sealed.yaml"), &sealed(name));
+    write(&path_to("tree/sealed.yaml"), &sealed_manifest(name));
     write(&path_to(&format!("tree/{name}.yaml")), plain);
     write(
         &path_to(&format!("broken/{name}.yaml")),
         "kind: SealedSecret\na: [\n",
     );
-    write(&path_to(&format!("keys/{name}/sealed.yaml")), &sealed(name));
+    write(
+        &path_to(&format!("keys/{name}/sealed.yaml")),
+        &sealed_manifest(name),
+    );
     write(&path_to(&format!("{name}/db.yaml")), plain);
     write(
         &path_to(".seal.yaml"),
@@ -226,7 +230,7 @@ fn escapes_names_that_are_workflow_commands() {
         write(&path_to(&format!("{command}/plain.yaml")), plain);
         write(
             &path_to(&format!("{command}/{command}.yaml")),
-            &sealed(command),
+            &sealed_manifest(command),
         );
         write(
             &path_to(&format!("{command}/broken.yaml")),
@@ -234,7 +238,7 @@ fn escapes_names_that_are_workflow_commands() {
         );
         write(
             &path_to("list.yaml"),
-            &sealed(command)
+            &sealed_manifest(command)
                 .replace("bitnami.com/v1alpha1", "v1")
                 .replace("SealedSecret", "Secret"),
         );

@@ -98,7 +98,7 @@ fn messages_do_not_show_the_credentials_of_a_url() {
             let output = command
                 .env("KUBECONFIG", "nowhere")
                 .output()
-                .expect("it starts");
+                .expect("the command starts");
             let printed = [output.stdout, output.stderr].concat();
             let printed = String::from_utf8_lossy(&printed);
             assert!(!printed.is_empty(), "{args:?}");

@@ -18,7 +18,7 @@ pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
 pub(crate) fn write_files(folder: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("it has one"))
+        fs::create_dir_all(path.parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::write(path, text).expect("the test directory is writable");
     }
@@ -38,7 +38,10 @@ pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>)
 /// inherits its open descriptor.
 pub(crate) fn copy_program(program: &str, copy: &Path) {
     let status = Command::new("cp").arg("-p").arg(program).arg(copy).status();
-    assert!(status.expect("it runs").success(), "cp {program}");
+    assert!(
+        status.expect("the command starts").success(),
+        "cp {program}"
+    );
 }
 
 /// Returns what a program wrote to stderr.
@@ -70,7 +73,10 @@ pub(crate) fn git(folder: &Path, args: &[&str]) {
     let mut git = command("git", folder, "/nowhere");
     git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
     git.args(["-c", "protocol.file.allow=always"]).args(args);
-    let output = git.current_dir(folder).output().expect("it runs");
+    let output = git
+        .current_dir(folder)
+        .output()
+        .expect("the command starts");
     assert!(
         output.status.success(),
         "{args:?}: {}",

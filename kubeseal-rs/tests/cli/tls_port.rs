@@ -53,10 +53,10 @@ impl TlsServer {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("there are some")
+            .expect("the provider supports the default TLS versions")
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("they match");
+            .expect("the certificate and the key match");
         let (received, tls) = (Log::default(), Arc::new(tls));
         let listener = TcpListener::bind(("localhost", 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -132,7 +132,7 @@ fn run(
     let seal = ["-f", "secret.yaml", "--cert", "old.pem", "-w", "db.yaml"];
     let mut kubeseal = command(KUBESEAL, folder.path(), "/nowhere");
     let sealed = kubeseal.args(seal).current_dir(folder.path()).output();
-    assert!(sealed.expect("it starts").status.success());
+    assert!(sealed.expect("the command starts").status.success());
 
     let requests = Log::default();
     let (log, authority) = (Arc::clone(&requests), server.authority.clone());
@@ -151,7 +151,7 @@ fn run(
         .env("NO_PROXY", "*")
         .stdin(input)
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let requests = requests.lock().expect("no panic");
     (output, requests.iter().any(|path| path == TOKEN_REQUEST))
 }
@@ -168,8 +168,9 @@ fn has_token(server: &TlsServer) -> bool {
     received.iter().any(|line| line.contains(TOKEN))
 }
 
-/// Attack: a man in the middle between the API server and the controller serves a CA of its own on the unauthenticated
-/// port, and answers at the address of the TLS port, so that it receives a token that is valid at the controller.
+/// Attack: a man in the middle between the API server and the controller serves its own CA certificate on the
+/// unauthenticated port, and responds at the address of the TLS port, so that it receives a token that is valid at the
+/// controller.
 #[test]
 fn sends_no_token_to_a_server_with_the_ca_of_the_unauthenticated_port() {
     let other = TlsServer::start();

@@ -21,7 +21,7 @@ pub(crate) const RULES: &str =
 pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
-    command.output().expect("it runs")
+    command.output().expect("the command starts")
 }
 
 #[track_caller]
@@ -62,7 +62,7 @@ pub(crate) fn create(folder: &Path, more: &[&str]) {
 }
 
 pub(crate) fn read(folder: &Path, file: &str) -> String {
-    fs::read_to_string(folder.join(file)).expect("it exists")
+    fs::read_to_string(folder.join(file)).expect("the file exists")
 }
 
 /// Returns the text of a file without the entries of `encryptedData`, each of which is one line.
@@ -210,7 +210,7 @@ fn refuses_v2_keys_that_are_not_pinned() {
             .args(["--for", "db.yaml"])
             .current_dir(folder)
             .output()
-            .expect("it runs")
+            .expect("the command starts")
     };
     assert_code(&output, 2, "a pin of the user");
     assert_contains(&output, "pass --recipient", "a pin of the user");

@@ -351,7 +351,10 @@ fn reports_a_changed_preferred_key() {
         let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
         command.args(CREATE).args(["--sealed-format", "v2"]);
         command.env("XDG_CACHE_HOME", folder.join("cache"));
-        let output = command.current_dir(folder).output().expect("it runs");
+        let output = command
+            .current_dir(folder)
+            .output()
+            .expect("the command starts");
         assert_code(&output, 0, "create");
         stderr(&output)
     };
@@ -402,7 +405,7 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
 
-/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so that other
+/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so other
 /// users seal values that no controller or an attacker can open.
 #[test]
 fn retires_no_key_that_a_rule_names() {

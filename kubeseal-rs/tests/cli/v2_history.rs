@@ -74,7 +74,10 @@ fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
 fn subject_of(folder: &Path, commit: &str) -> String {
     let mut git = std::process::Command::new("git");
     git.args(["show", "-s", "--format=%s", commit]);
-    let output = git.current_dir(folder).output().expect("it runs");
+    let output = git
+        .current_dir(folder)
+        .output()
+        .expect("the command starts");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 

@@ -66,7 +66,11 @@ fn keys(listed: Option<(Suite, u8)>, args: &[&str]) -> Output {
     let kubeconfig = serve(folder.path(), listed);
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
     command.env("XDG_CACHE_HOME", folder.path().join("cache"));
-    command.arg("keys").args(args).output().expect("it runs")
+    command
+        .arg("keys")
+        .args(args)
+        .output()
+        .expect("the command starts")
 }
 
 fn states(output: &Output) -> Vec<String> {

@@ -100,7 +100,7 @@ fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Fault: a key is lost or the template was changed, so that no key opens v2 values, and `status` reports that nothing
+/// Fault: a key is lost or the template was changed, so no key opens v2 values, and `status` reports that nothing
 /// needs a key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
@@ -129,8 +129,8 @@ fn status_reports_v2_values_that_no_key_opens() {
     );
 }
 
-/// Fault: a key is retired, or only the user has the key, so that the controller cannot open the values, and `doctor`
-/// reports no problem.
+/// Fault: the controller cannot open the values, because a key is retired or only the user has it, but `doctor` reports
+/// no problem.
 #[test]
 fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
@@ -262,7 +262,7 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     );
 }
 
-/// Fault: a user names a directory of keys only, so that no file is searched for values that need the key.
+/// Fault: a user names a directory of keys only, so no file is searched for values that need the key.
 #[test]
 fn retire_fails_if_there_is_nothing_to_search() {
     let folder = folder_with_keys();
@@ -326,7 +326,7 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that other users
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so other users
 /// seal values that no controller opens.
 #[test]
 fn retires_no_key_whose_certificate_a_rule_names() {
@@ -506,7 +506,7 @@ fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     let path = format!("{}:/usr/bin:/bin", programs.display());
     sh.args(["-c", &format!("{export} && {rotate}")])
         .env("PATH", path);
-    let output = sh.current_dir(folder).output().expect("it runs");
+    let output = sh.current_dir(folder).output().expect("the command starts");
     assert_code(&output, 0, format!("{export} && {rotate}"));
     assert_contains(&output, "2 items in 1 file re-encrypted", &rotate);
     let retire = ["keys", "retire", "key-old", "db.yaml", "--dry-run"];

@@ -149,7 +149,7 @@ fn a_file_with_v1_values_keeps_its_format() {
     assert!(is_bound(folder, "a"));
 }
 
-/// Attack: a committer replaces v2 values by v1 values of their own, so that the next value is sealed as v1.
+/// Attack: a committer replaces v2 values by their own v1 values, so that the next value is sealed as v1.
 #[test]
 fn does_not_seal_as_v1_after_v2_values_were_replaced() {
     let folder = folder_with_v1();

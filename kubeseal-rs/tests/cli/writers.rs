@@ -21,7 +21,7 @@ fn spawn(folder: &Path, program: &str, args: &[&str]) -> Child {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("it runs")
+        .expect("the command starts")
 }
 
 fn cert_path() -> String {
@@ -130,7 +130,7 @@ fn keeps_concurrent_changes_of_other_programs() {
             let mut line_count = 0;
             let mut lost_lines = Vec::new();
             while !is_finished.load(Ordering::SeqCst) {
-                let text = fs::read_to_string(&file).expect("it is always there");
+                let text = fs::read_to_string(&file).expect("the file always exists");
                 lost_lines
                     .extend((0..line_count).filter(|i| !text.contains(&format!("# line {i}.\n"))));
                 if !lost_lines.is_empty() {

@@ -25,7 +25,7 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
         .env("KUBECONFIG", "nowhere")
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.success(), stderr)
 }
@@ -108,7 +108,7 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     assert!(has_succeeded, "{stderr}");
 }
 
-/// Fault: the mark cannot be written, so that later commands seal for the compromised key.
+/// Fault: the mark cannot be written, so later commands seal for the compromised key.
 #[test]
 fn a_mark_that_cannot_be_recorded_is_reported() {
     for (home, state) in [("/proc", None), ("/proc", Some("relative"))] {
@@ -118,7 +118,7 @@ fn a_mark_that_cannot_be_recorded_is_reported() {
         seal.env_remove("XDG_STATE_HOME");
         seal.envs(state.map(|state| ("XDG_STATE_HOME", state)));
         seal.args(["keys", "compromise", "key-2025", "--directory", "state"]);
-        let output = seal.output().expect("it runs");
+        let output = seal.output().expect("the command starts");
         let want = "cannot record the mark locally, so `seal` refuses certificates of this key only where ";
         assert_contains(&output, want, format!("{home:?} {state:?}"));
     }
@@ -184,7 +184,7 @@ fn seal_with(folder: &Path, certificate: &str) -> [(bool, String); 2] {
         .env("HOME", folder)
         .env("KUBECONFIG", "nowhere")
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     [seal(folder, &args), (output.status.success(), stderr)]
 }

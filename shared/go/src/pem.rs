@@ -36,8 +36,8 @@ pub fn blocks(text: &[u8]) -> impl Iterator<Item = Block> {
     })
 }
 
-/// Writes a block with lines of 64 characters. Allocates the buffer at once, so that a private key leaves no
-/// copies behind while it grows.
+/// Encodes DER as a PEM block with lines of 64 characters. Allocates the full length up front: a growing buffer would
+/// leave copies of a private key in freed memory.
 pub fn encode(label: &str, der: &[u8]) -> String {
     let body = Zeroizing::new(base64::encode(der));
     let mut text = String::with_capacity(body.len() + body.len() / 32 + 2 * label.len() + 64);

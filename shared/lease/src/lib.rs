@@ -10,7 +10,7 @@
 //! API server rejects them if another replica has written since. Two kinds of request are not protected in this way:
 //! events, which have no effect on Secrets, and the creation of a renewed key, which can result in an additional key.
 //! All of this also applies to the last requests of a container that was killed, if the next container of its Pod
-//! acquires the Lease at once.
+//! acquires the Lease immediately.
 //!
 //! [`readable`] parses API objects so that none can make a list unreadable, and [`watch_health`] tracks which watches
 //! fail. Components use both for all objects that they read.
@@ -132,9 +132,9 @@ impl Candidate {
         self.recoveries.subscribe()
     }
 
-    /// Campaigns until the future is dropped; without leader election, becomes the leader at once and returns. Without
-    /// permission to use Leases, this replica becomes the leader, logs
-    /// this once, and retries, since the permission may be granted later to this and other replicas.
+    /// Campaigns until the future is dropped; without leader election, becomes the leader immediately and returns.
+    /// Without permission to use Leases, this replica becomes the leader, logs this once, and retries, since the
+    /// permission may be granted later to this and other replicas.
     pub async fn run(&mut self) {
         if !self.election.enabled {
             return self.lead_without_lease();
@@ -375,7 +375,7 @@ impl Candidate {
         if self.pod.uid.is_none() {
             info!(
                 "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first; deleting the Lease \
-                 ends the wait at once, and is safe only if no other replica runs"
+                 ends the wait immediately, and is safe only if no other replica runs"
             );
         }
     }
@@ -452,8 +452,8 @@ impl Failure {
             Self::Api(error) => api_response(error),
             Self::NoResponse => "the API server does not respond".into(),
             Self::Unreadable => format!(
-                "the Lease has a field that this controller cannot read; a replica takes over within {} minutes, or at \
-                 once if the Lease is deleted",
+                "the Lease has a field that this controller cannot read; a replica takes over within {} minutes, or \
+                 immediately if the Lease is deleted",
                 LONGEST_LEASE.as_secs() / 60
             ),
         }

@@ -133,7 +133,7 @@ mod tests {
         list.items
     }
 
-    /// Attack: a client makes one object of a list unreadable, so that the controller cannot read any of the list.
+    /// Attack: a client makes one object of a list unreadable, so that the controller cannot read the list.
     #[test]
     fn an_unreadable_object_keeps_its_name_and_leaves_the_list_readable() {
         for unusual in [

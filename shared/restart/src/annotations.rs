@@ -29,7 +29,7 @@ pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
 const MAX_PATTERN: usize = 16 << 10;
 /// Maximum length of a pattern.
 const MAX_PATTERN_LENGTH: usize = 256;
-/// Maximum number of patterns in one annotation. Further ones have no effect.
+/// Maximum number of patterns in one annotation. Further names and patterns have no effect.
 pub const MAX_PATTERNS: usize = 32;
 /// Maximum number of names in one annotation.
 const MAX_NAMES: usize = 256;
@@ -145,7 +145,7 @@ impl OptIn {
         self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }
 
-    /// Returns whether only Reloader's annotations opt in, so that Reloader restarts the workload if it runs.
+    /// Returns whether only Reloader's annotations opt in. If Reloader runs, it restarts such a workload.
     pub fn is_by_reloader_alone(&self) -> bool {
         !self.has_own_annotation
     }

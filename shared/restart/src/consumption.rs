@@ -40,7 +40,7 @@ impl Delivery {
     }
 }
 
-/// Where a value comes from.
+/// The object that a value is read from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// The Secret with this name.

@@ -195,7 +195,7 @@ impl Situation<'_> {
     pub fn decide_without_pods(&self, target: &Target) -> Option<Decision> {
         if target.is_written_to(self.workload) {
             return Some(match self.workload.progress {
-                Progress::UnderWay => self.wait(Waiting::Rollout),
+                Progress::InProgress => self.wait(Waiting::Rollout),
                 _ => Decision::UpToDate,
             });
         }
@@ -205,7 +205,7 @@ impl Situation<'_> {
         if self.now < due {
             return Some(Decision::Wait(due, Waiting::QuietTime));
         }
-        (self.workload.progress == Progress::UnderWay).then(|| self.wait(Waiting::Rollout))
+        (self.workload.progress == Progress::InProgress).then(|| self.wait(Waiting::Rollout))
     }
 
     /// Decides about the workload. `pods` are the Pods that it selects.
@@ -248,7 +248,7 @@ impl Situation<'_> {
         match self.workload.progress {
             Progress::Paused => Some(Obstacle::Paused),
             Progress::Manual => Some(Obstacle::Manual),
-            Progress::Done | Progress::UnderWay | Progress::Unavailable => None,
+            Progress::Done | Progress::InProgress | Progress::Unavailable => None,
         }
     }
 
@@ -393,7 +393,7 @@ mod tests {
                 Decision::UpToDate,
             ),
             (
-                "a rollout is under way",
+                "a rollout is in progress",
                 Case {
                     workload: deployment(std::slice::from_ref(&rolling)),
                     ..default()
@@ -417,7 +417,7 @@ mod tests {
                 wait(45, Waiting::Slot),
             ),
             (
-                "it is paused",
+                "the workload is paused",
                 Case {
                     workload: deployment(&[paused]),
                     ..default()
@@ -433,7 +433,7 @@ mod tests {
                 Decision::UpToDate,
             ),
             (
-                "the restart is under way",
+                "the restart is in progress",
                 Case {
                     workload: restarted(&[rolling]),
                     ..default()

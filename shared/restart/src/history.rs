@@ -188,7 +188,7 @@ pub(crate) mod tests {
     const CURRENT: State = State::Current;
     const UNKNOWN: State = State::Unknown;
 
-    fn stale(time: i64) -> State {
+    fn stale_since(time: i64) -> State {
         State::Stale(second(time))
     }
 
@@ -204,9 +204,9 @@ pub(crate) mod tests {
             ("first version, later", &changed[1..], 10, CURRENT),
             ("first version, earlier", &changed[1..], 9, UNKNOWN),
             ("after the change", &changed, 20, CURRENT),
-            ("before the change", &changed, 18, stale(20)),
-            ("in the second of the change", &changed, 19, stale(20)),
-            ("before every version", &changed, 5, stale(20)),
+            ("before the change", &changed, 18, stale_since(20)),
+            ("in the second of the change", &changed, 19, stale_since(20)),
+            ("before every version", &changed, 5, stale_since(20)),
             ("another key", &rekeyed, 12, CURRENT),
             ("another key, before every version", &rekeyed, 5, UNKNOWN),
             (
@@ -215,15 +215,20 @@ pub(crate) mod tests {
                 20,
                 CURRENT,
             ),
-            ("before that change", &rekeyed_after_change, 15, stale(20)),
+            (
+                "before that change",
+                &rekeyed_after_change,
+                15,
+                stale_since(20),
+            ),
             (
                 "another key together with a change",
                 &both_at_once,
                 15,
-                stale(20),
+                stale_since(20),
             ),
-            ("two changes", &twice, 12, stale(20)),
-            ("one of two changes", &twice, 22, stale(30)),
+            ("two changes", &twice, 12, stale_since(20)),
+            ("one of two changes", &twice, 22, stale_since(30)),
         ] {
             assert_eq!(
                 self::history(history).state_at(second(start)),
@@ -239,9 +244,9 @@ pub(crate) mod tests {
         for (start, want) in [
             (12, CURRENT),
             (18, CURRENT),
-            (19, stale(20)),
-            (22, stale(30)),
-            (29, stale(30)),
+            (19, stale_since(20)),
+            (22, stale_since(30)),
+            (29, stale_since(30)),
             (30, CURRENT),
         ] {
             assert_eq!(restored.state_at(second(start)), want, "{start}");

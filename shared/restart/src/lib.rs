@@ -1,4 +1,4 @@
-//! Brings new values of Secrets to the applications that use them: refreshes mounted files at once, and restarts
+//! Brings new values of Secrets to the applications that use them: refreshes mounted files immediately, and restarts
 //! workloads that opt in. Also finds which Pods use which version of a Secret.
 //!
 //! Nothing here reads a Secret, a key or a plaintext value. Which content a Pod has follows from public data: the

@@ -68,8 +68,8 @@ impl Pod {
         self.starts.get(container).copied()
     }
 
-    /// Returns whether a container started with earlier content of the Secret than the newest, however it consumes the
-    /// Secret. With `is_consumed`, only a Pod that uses the Secret counts; without, every container counts.
+    /// Returns whether a container started when the Secret had earlier content than now. With `is_consumed`, only
+    /// containers that consume the Secret count; otherwise, all containers of the Pod count.
     pub fn has_old_start(&self, secret: &str, history: &History, is_consumed: bool) -> bool {
         let is_old = |container: &str| {
             let start = self.start_of(container);

@@ -20,7 +20,7 @@ enum Operator {
     NotIn(Vec<String>),
     Exists,
     DoesNotExist,
-    /// An unknown operator, so that the selector selects nothing.
+    /// An unknown operator. A selector with such an operator selects nothing.
     Unknown,
 }
 

@@ -595,7 +595,7 @@ impl Tracked {
     fn is_rolled_out(&self, now: Timestamp) -> bool {
         let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
-        let is_open = matches!(progress, Progress::UnderWay | Progress::Unavailable);
+        let is_open = matches!(progress, Progress::InProgress | Progress::Unavailable);
         is_open && self.restarted_at.is_some_and(is_recent)
     }
 
@@ -911,7 +911,11 @@ mod tests {
             .iter()
             .map(|outcome| cluster.accept(outcome, 7, 110))
             .collect();
-        assert_eq!(cluster.state.counts(), (3, 1), "one waits for a slot");
+        assert_eq!(
+            cluster.state.counts(),
+            (3, 1),
+            "one workload waits for a slot"
+        );
         assert_eq!(cluster.run(126, 50), []);
         cluster.state.apply_workload(
             &id("a"),

@@ -85,7 +85,7 @@ pub enum Progress {
     /// Every Pod has the current template, but not all are available.
     Unavailable,
     /// Pods of an earlier template are being replaced.
-    UnderWay,
+    InProgress,
     /// Every Pod has the current template and is available, or the rollout gave up.
     Done,
     /// The workload is paused, so a change of its template has no effect until it is resumed.
@@ -191,7 +191,7 @@ impl Status<'_> {
         observed >= generation
     }
 
-    fn wanted(&self) -> i64 {
+    fn desired_replicas(&self) -> i64 {
         self.0["spec"]["replicas"].as_i64().unwrap_or(1)
     }
 }
@@ -209,40 +209,40 @@ fn progress(kind: Kind, object: &Json) -> Progress {
     }
     let status = Status(object);
     if !status.has_observed_the_spec() {
-        return Progress::UnderWay;
+        return Progress::InProgress;
     }
-    let wanted = status.wanted();
+    let desired = status.desired_replicas();
     let (is_updated, is_available) = match kind {
         Kind::Deployment if has_given_up(object) => return Progress::Done,
         Kind::Deployment => {
             let updated = status.count("updatedReplicas");
-            let is_updated = updated >= wanted && status.count("replicas") <= updated;
-            (is_updated, status.count("availableReplicas") >= wanted)
+            let is_updated = updated >= desired && status.count("replicas") <= updated;
+            (is_updated, status.count("availableReplicas") >= desired)
         }
         Kind::StatefulSet => {
             let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64();
-            let updated = wanted - partition.unwrap_or(0);
+            let updated = desired - partition.unwrap_or(0);
             let is_updated = is_equal(object, "currentRevision", "updateRevision")
                 || status.count("updatedReplicas") >= updated;
-            (is_updated, status.count("availableReplicas") >= wanted)
+            (is_updated, status.count("availableReplicas") >= desired)
         }
         Kind::DaemonSet => {
-            let wanted = status.count("desiredNumberScheduled");
-            let is_updated = status.count("updatedNumberScheduled") >= wanted;
-            (is_updated, status.count("numberAvailable") >= wanted)
+            let desired = status.count("desiredNumberScheduled");
+            let is_updated = status.count("updatedNumberScheduled") >= desired;
+            (is_updated, status.count("numberAvailable") >= desired)
         }
         Kind::Rollout => {
             let is_restarted =
                 spec["restartAt"].is_null() || spec["restartAt"] == object["status"]["restartedAt"];
             let updated = status.count("updatedReplicas");
             (
-                is_restarted && updated >= wanted,
-                status.count("availableReplicas") >= wanted,
+                is_restarted && updated >= desired,
+                status.count("availableReplicas") >= desired,
             )
         }
     };
     match (is_updated, is_available) {
-        (false, _) => Progress::UnderWay,
+        (false, _) => Progress::InProgress,
         (true, false) => Progress::Unavailable,
         (true, true) => Progress::Done,
     }
@@ -282,15 +282,15 @@ mod tests {
         for (status, want) in [
             (
                 json!({ "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2 }),
@@ -337,7 +337,7 @@ mod tests {
                 Kind::StatefulSet,
                 json!({ "replicas": 2 }),
                 json!({ "updatedReplicas": 1, "availableReplicas": 2 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::StatefulSet,
@@ -355,7 +355,7 @@ mod tests {
                 Kind::DaemonSet,
                 json!({}),
                 json!({ "desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberAvailable": 2 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::DaemonSet,
@@ -367,7 +367,7 @@ mod tests {
                 Kind::Rollout,
                 json!({ "replicas": 1, "restartAt": "2026-01-01T00:00:00Z" }),
                 json!({ "observedGeneration": "2", "updatedReplicas": 1, "availableReplicas": 1 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::Rollout,

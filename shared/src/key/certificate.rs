@@ -6,7 +6,7 @@ use x509_cert::der::Decode;
 use super::{Fingerprint, PublicKey, PublicKeyError};
 use crate::manifest::{self, ReadProblem};
 
-/// A certificate with an RSA key. Sealing needs nothing else. Contains no secrets.
+/// A certificate with an RSA key. Sealing needs no other data. Contains no secrets.
 #[derive(Debug)]
 pub struct Certificate {
     der: Vec<u8>,

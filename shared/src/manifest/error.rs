@@ -4,7 +4,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
     /// Number of the document and line of the input, both counted from one; `None` if the bytes are not text.
-    pub place: Option<(usize, usize)>,
+    pub position: Option<(usize, usize)>,
     /// The problem with the input.
     pub problem: ReadProblem,
 }
@@ -57,19 +57,19 @@ pub enum ReadProblem {
 
 impl ReadError {
     pub(super) fn at(document: usize, line: usize, problem: ReadProblem) -> Self {
-        let place = Some((document, line));
-        Self { place, problem }
+        let position = Some((document, line));
+        Self { position, problem }
     }
 
     /// Returns the line of the input, counted from one; `None` if the bytes are not text.
     pub fn line(&self) -> Option<usize> {
-        self.place.map(|(_, line)| line)
+        self.position.map(|(_, line)| line)
     }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((document, line)) = self.place {
+        if let Some((document, line)) = self.position {
             write!(f, "document {document}, line {line}: ")?;
         }
         self.problem.fmt(f)

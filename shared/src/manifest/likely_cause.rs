@@ -15,7 +15,7 @@ pub(super) fn with_likely_cause(text: &str, error: ReadError) -> ReadError {
         error.problem,
         ReadProblem::Yaml(_) | ReadProblem::Json(_) | ReadProblem::Key
     );
-    let Some((document, line)) = error.place.filter(|_| is_syntax_error) else {
+    let Some((document, line)) = error.position.filter(|_| is_syntax_error) else {
         return error;
     };
     if let Some(line) = conflict_line(text) {

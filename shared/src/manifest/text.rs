@@ -112,12 +112,12 @@ impl ZeroBytes {
     }
 }
 
-/// Decodes bytes, and returns the text and its encoding. Keeps the byte order marks inside the text, but not the one at
-/// its beginning.
+/// Decodes bytes, and returns the text and its encoding. Keeps byte order marks inside the text, but removes a mark at
+/// the beginning.
 pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
-    let place = None;
+    let position = None;
     if let Some(problem) = wrong_encoding(bytes) {
-        return Err(ReadError { place, problem });
+        return Err(ReadError { position, problem });
     }
     let (encoding, rest) = Encoding::of(bytes);
     let text = match encoding {
@@ -127,7 +127,7 @@ pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), Read
     };
     let problem = ReadProblem::Encoding;
     text.map(|text| (encoding, text))
-        .ok_or(ReadError { place, problem })
+        .ok_or(ReadError { position, problem })
 }
 
 /// Removes byte order marks after line breaks: a concatenation of several files has one before each file. No value

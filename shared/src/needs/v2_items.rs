@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Need, Place, Reason};
+use super::{Need, Reason, ScopedName};
 use crate::key_ring::KeyRing;
 use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::random;
@@ -71,7 +71,7 @@ pub(super) fn needs_by_name(
 pub(super) fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    places: &[Place],
+    scoped_names: &[ScopedName],
 ) -> BTreeMap<String, Reason> {
     let to_all = |reason: &Reason| {
         let items = v2_names(sealed);
@@ -86,22 +86,22 @@ pub(super) fn examine(
     match open(sealed, ring, &mut Unmetered) {
         Ok(values) => values.into_iter().map(|(i, v)| (i, reason(v))).collect(),
         Err(OpenError::Refused(why @ Refusal::ScopeMismatch { .. })) => {
-            let place = place_of(sealed, places).map(Reason::MovedV2);
-            to_all(&place.unwrap_or_else(|| Reason::Refused(why.into())))
+            let moved = other_scoped_name(sealed, scoped_names).map(Reason::MovedV2);
+            to_all(&moved.unwrap_or_else(|| Reason::Refused(why.into())))
         }
         Err(OpenError::Refused(why)) => to_all(&Reason::Refused(why.into())),
         Err(OpenError::Interrupted(_) | OpenError::Unavailable { .. }) => to_all(&Reason::Unknown),
     }
 }
 
-/// Returns the place that all v2 items were sealed for, if it is among these places.
-fn place_of(sealed: &SealedSecret, places: &[Place]) -> Option<Place> {
+/// Returns the scoped name that all v2 items were sealed for, if it is among these.
+fn other_scoped_name(sealed: &SealedSecret, scoped_names: &[ScopedName]) -> Option<ScopedName> {
     let object = Object::parse(&sealed.spec.encrypted_data).ok()?;
-    let is_for = |place: &&Place| {
-        let place = v2::Place::of(place.scope, &place.namespace, &place.name);
+    let is_for = |scoped_name: &&ScopedName| {
+        let place = v2::Place::of(scoped_name.scope, &scoped_name.namespace, &scoped_name.name);
         place.is_some_and(|place| object.is_for(&place))
     };
-    places.iter().find(is_for).cloned()
+    scoped_names.iter().find(is_for).cloned()
 }
 
 fn open(

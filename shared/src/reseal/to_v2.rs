@@ -24,8 +24,8 @@ use crate::v2::{
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is
-/// re-encrypted then.
+/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; no item is then
+/// re-encrypted.
 pub fn reseal_as_v2(
     sealed: &SealedSecret,
     ring: &KeyRing,

@@ -142,8 +142,8 @@ fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
 }
 
 fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
-    let place = sealed.qualified_name();
-    DocumentError::Items { place, source }
+    let object = sealed.qualified_name();
+    DocumentError::Items { object, source }
 }
 
 /// Checks the kind. A missing `kind` or `apiVersion` counts as the expected value, as in upstream.
@@ -188,10 +188,10 @@ pub enum DocumentError {
     #[error(transparent)]
     Shape(#[from] ShapeError),
     /// The field `encryptedData` or one of its values has the wrong type.
-    #[error("SealedSecret {place}")]
+    #[error("SealedSecret {object}")]
     Items {
         /// Namespace and name of the object.
-        place: String,
+        object: String,
         /// The field and the expected type.
         source: ShapeError,
     },

@@ -89,7 +89,7 @@ pub struct SealedSecretStatus {
     /// Generation of the object that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The newest generation that was unsealed: the Secret has its values, also while a newer one fails.
+    /// The newest generation that was unsealed: the Secret has its values, even while a newer generation fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_unsealed_generation: Option<i64>,
     /// Conditions of the object. `Synced` is the first, because the printer columns show the first condition.
@@ -168,8 +168,8 @@ pub struct SecretRecord {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretVersion {
-    /// Changes when a value is set or a template changes, also if the new content equals the earlier one, and not when
-    /// values are re-encrypted. Reveals nothing about values.
+    /// Changes when a value is set or a template changes, even if the new content equals the earlier content, but not
+    /// when values are re-encrypted. Reveals nothing about values.
     #[schemars(length(max = 64))]
     pub version: String,
     /// Identifies the key of the version. Versions under different keys cannot be compared.

@@ -186,8 +186,8 @@ impl UnsealedItems {
     ///
     /// # Errors
     ///
-    /// Returns every template that fails. A template that the meter interrupts counts as failed, since the duration of
-    /// rendering also depends on the values.
+    /// Returns every template that fails. A template that the meter interrupts also counts as failed: a separate error
+    /// such as [`UnsealError::BudgetUsedUp`] would reveal how long rendering takes, which depends on the values.
     pub fn render(
         self,
         sealed: &SealedSecret,

@@ -243,7 +243,7 @@ fn all_metadata() -> serde_json::Value {
     })
 }
 
-/// Attack: an author adds a finalizer to the template, so that the Secret cannot be deleted.
+/// Attack: an author adds a finalizer to the template, to prevent the deletion of the Secret.
 #[test]
 fn copies_only_labels_and_annotations_of_a_template() {
     let template: ObjectMeta = serde_json::from_value(all_metadata()).unwrap();
@@ -313,7 +313,7 @@ fn the_deprecated_form_reveals_no_item_names() {
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
-/// Attack: an author forges scope annotations in the template, to unseal a value elsewhere.
+/// Attack: an author forges scope annotations in the template, to unseal a value under another scope.
 #[test]
 fn a_template_does_not_affect_the_scope() {
     let ring = ring();

@@ -43,7 +43,7 @@ pub struct FoldSpec<'a> {
     pub template: Flag,
     /// Whether the values must never become a Secret object.
     pub never_secret: Flag,
-    /// Whether the values must be the only ones of their object.
+    /// Whether the values must be the only values of their object.
     pub alone: Flag,
     /// Whether to seal again even if the object appears to be folded. Without a private key, a stanza that does not
     /// open cannot be detected.

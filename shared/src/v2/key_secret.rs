@@ -135,7 +135,7 @@ mod tests {
     use crate::resource::KEY_LABEL;
     use crate::v2::Suite;
 
-    fn stored(suite: Suite) -> StoredKey {
+    fn stored_key(suite: Suite) -> StoredKey {
         StoredKey {
             key: SecretKey::from_bytes(suite, &[3; 32]).unwrap(),
             not_before: Timestamp::from_second(1_700_000_000).unwrap(),
@@ -145,13 +145,19 @@ mod tests {
 
     fn secret() -> Secret {
         let none = BTreeMap::new;
-        build("k", "kube-system", &stored(Suite::XWing), none(), none())
+        build(
+            "k",
+            "kube-system",
+            &stored_key(Suite::XWing),
+            none(),
+            none(),
+        )
     }
 
     #[test]
     fn reads_what_it_builds() {
         for suite in [Suite::XWing, Suite::P256] {
-            let stored = stored(suite);
+            let stored = stored_key(suite);
             let secret = build("k", "ns", &stored, BTreeMap::new(), BTreeMap::new());
             let read = parse(&secret).unwrap();
             assert_eq!(

@@ -35,7 +35,7 @@ pub struct LockSpec<'a> {
     pub template: Option<TemplateDigest>,
     /// Whether the values must never become a Secret object.
     pub is_never_secret: bool,
-    /// Whether the values must be the only ones of their object. Such an object cannot be changed item by item.
+    /// Whether the values must be the only values of their object. Such an object cannot be changed item by item.
     pub is_alone: bool,
     /// The revision, from [`next_revision`].
     pub revision: u64,

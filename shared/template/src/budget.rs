@@ -1,4 +1,4 @@
-//! Limits on what a rendering may cost, so that one object cannot delay the others.
+//! Limits on the cost of a rendering, so that no object delays the others.
 
 use crate::error::{Fault, Limit};
 use crate::lex::{self, Token};
@@ -129,7 +129,7 @@ impl<'m> ParseBudget<'m> {
 
 /// Steps charged for each template before it is rendered.
 pub(crate) const STEPS_PER_TEMPLATE: usize = 50;
-/// Number of steps reported to the meter at once; they take two milliseconds.
+/// Number of steps in one report to the meter. They take two milliseconds.
 const STEPS_PER_REPORT: u64 = 20_000;
 
 /// The unused part of a budget.

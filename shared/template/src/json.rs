@@ -348,14 +348,14 @@ impl Decoder<'_, '_, '_> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let high = self.unit()?;
+                let high = self.code_unit()?;
                 return Ok(char::from_u32(high).unwrap_or_else(|| self.surrogates(high)));
             }
             _ => return Err(ParseFailure::Syntax),
         })
     }
 
-    fn unit(&mut self) -> Result<u32, ParseFailure> {
+    fn code_unit(&mut self) -> Result<u32, ParseFailure> {
         let unit = hex4(self.text.get(self.at..self.at + 4)).ok_or(ParseFailure::Syntax)?;
         self.at += 4;
         Ok(unit)

@@ -591,7 +591,7 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
     quote::unquote(token.text).ok_or((token.at, INVALID_ESCAPE))
 }
 
-/// Checks that a pipeline has a command, and that each later command can accept the value of the one before.
+/// Checks that a pipeline has a command, and that each later command can accept the value of the previous command.
 fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
     if pipe.commands.is_empty() {
         return Err((at, "a value is missing"));

@@ -200,7 +200,7 @@ impl List {
         })
     }
 
-    /// Sorts a list of strings in place, and thereby each list that shares its items.
+    /// Sorts a list of strings in place. This also sorts each list that shares its items.
     pub(crate) fn sort_texts(&self) {
         self.items.borrow_mut()[self.start..self.start + self.len].sort_by(|a, b| match (a, b) {
             (Value::Text(a), Value::Text(b)) => a.cmp(b),

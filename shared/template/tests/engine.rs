@@ -631,7 +631,9 @@ fn render_in_turn(texts: impl IntoIterator<Item = &'static str>, data: &Data) ->
     };
     let render = |text| {
         let template = Template::parse("t", text).expect("the template parses");
-        template.render(data, &mut context).expect("it renders")
+        template
+            .render(data, &mut context)
+            .expect("the template renders")
     };
     texts.into_iter().map(render).collect()
 }
@@ -649,7 +651,8 @@ fn the_cost_of_many_templates_is_linear_in_their_number() {
     assert_eq!(results.len(), COUNT);
 }
 
-/// Attack: an author writes templates that change what other templates see, so that it is copied for each.
+/// Attack: an author writes templates that change the variables of other templates, so that the variables are copied
+/// for each template.
 #[test]
 fn a_template_that_changes_its_dot_affects_no_other_and_is_charged_for_the_copy() {
     let change = "{{ $_ := merge (dict \"a\" .) (dict \"a\" (split \",\" \"x\")) }}{{ len . }}";
@@ -714,7 +717,11 @@ fn many_small_templates_are_metered_at_their_cost() {
     let mut budget = ParseBudget::new(&mut meter);
     let templates: Vec<Template> = (0..COUNT)
         .map(|_| Template::parse_within("t", "{{ .t1 }}", &mut budget))
-        .map(|parsed| parsed.expect("it is not interrupted").expect("it parses"))
+        .map(|parsed| {
+            parsed
+                .expect("parsing is not interrupted")
+                .expect("the template parses")
+        })
         .collect();
     let parsing = total_of_short_operations(&meter.spent);
     assert!(parsing >= 8 * COUNT as u64, "{parsing}");
@@ -728,7 +735,7 @@ fn many_small_templates_are_metered_at_their_cost() {
     let data = many_items(COUNT);
     for template in &templates {
         let result = template.render_within(&data, &mut context, &mut meter);
-        result.expect("it renders");
+        result.expect("the template renders");
     }
     let rendering = total_of_short_operations(&meter.spent);
     assert!(rendering >= 5 * COUNT as u64, "{rendering}");

@@ -12,7 +12,7 @@ use std::sync::LazyLock;
 use jiff::Timestamp;
 use kubeseal_library::cluster::{self, Hidden, Overrides};
 use kubeseal_library::keys::KeyRecord;
-use kubeseal_library::keys::archive::{self, Unlock};
+use kubeseal_library::keys::archive::{self, ArchiveDecryption};
 use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
 use kubeseal_library::keys::signature;
 use kubeseal_library::keys::signers::Signers;
@@ -91,13 +91,13 @@ pub fn archive_bytes(bytes: &[u8]) {
     let identities = identity
         .into_iter()
         .map(|i| Box::new(i) as Box<dyn age::Identity>);
-    let unlock = Unlock {
+    let decryption = ArchiveDecryption {
         identities: identities.collect(),
         passphrase: None,
     };
     if archive::needs_passphrase(bytes) {
-        assert!(archive::decrypt(bytes, &unlock).is_err());
-    } else if let Ok(plain) = archive::decrypt(bytes, &unlock) {
+        assert!(archive::decrypt(bytes, &decryption).is_err());
+    } else if let Ok(plain) = archive::decrypt(bytes, &decryption) {
         let _ = manifest::read(&plain);
     }
 }
@@ -109,7 +109,9 @@ pub fn backup_text(bytes: &[u8]) {
         return;
     }
     let bytes = zeroize::Zeroizing::new(bytes.to_vec());
-    let Ok(backup) = decryption::parse_backup(Path::new("x"), bytes, &mut Unlock::default()) else {
+    let Ok(backup) =
+        decryption::parse_backup(Path::new("x"), bytes, &mut ArchiveDecryption::default())
+    else {
         return;
     };
     for secret in backup.secrets {

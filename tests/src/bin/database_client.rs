@@ -40,7 +40,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// Where the passwords come from.
+/// The source of the passwords.
 enum Source {
     /// Fixed when the container starts.
     Environment { user: String, password: String },
@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-/// Reads the files of one content: the kubelet replaces all files at once, by changing the target of the link `..data`.
+/// Reads the files of one content: kubelet replaces all files atomically, by changing the target of the link `..data`.
 fn read_files(directory: &Path) -> io::Result<Credentials> {
     let content = fs::canonicalize(directory.join("..data"))?;
     let read = |item: &str| fs::read_to_string(content.join(item));

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tests::control_plane::ControlPlane;
 use tests::deployed::{Deployed, Program};
 use tests::lifecycle::User;
-use tests::operators::{self, successful};
+use tests::operators::{self, run_successfully};
 use tests::scratch::Scratch;
 
 const HOME: &str = "kube-system";
@@ -31,7 +31,7 @@ async fn main() {
     for program in ["controller", "kubeseal"] {
         let mut command = Command::new("chroot");
         command.args(["--userspec=1001:0"]).arg(&root);
-        let printed = successful(
+        let printed = run_successfully(
             command
                 .arg(format!("/usr/local/bin/{program}"))
                 .arg("--version"),
@@ -47,7 +47,7 @@ async fn main() {
         .env("KUBECONFIG", plane.kubeconfig())
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
         .arg(manifests);
-    successful(&mut kubectl);
+    run_successfully(&mut kubectl);
     let controller = Deployed::start(&plane, HOME, NAME, Program::InRoot(root)).await;
     let user = User::new(&plane, HOME, NAME).await;
     user.run_lifecycle(&controller).await;
@@ -60,7 +60,7 @@ fn unpack(archive: &Path, directory: &Path) -> PathBuf {
     for new_directory in [&layout, &root] {
         fs::create_dir(new_directory).unwrap();
     }
-    successful(
+    run_successfully(
         Command::new("tar")
             .arg("-xf")
             .arg(archive)
@@ -76,7 +76,7 @@ fn unpack(archive: &Path, directory: &Path) -> PathBuf {
     }
     for layer in manifest["layers"].as_array().unwrap() {
         let layer = blob(&layout, layer);
-        successful(
+        run_successfully(
             Command::new("tar")
                 .arg("-xzf")
                 .arg(layer)

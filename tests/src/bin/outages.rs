@@ -1,7 +1,7 @@
 //! Measures the time from the end of an outage to the next Secret, for this controller and for Bitnami's, and writes
-//! `deploy/docs/outages.md`. Each run has a control plane of its own, and the table contains the medians of all runs.
-//! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows
-//! of the page stay.
+//! `deploy/docs/outages.md`. Each run has its own control plane, and the table contains the medians of all runs.
+//! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows of
+//! the page stay.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -169,7 +169,7 @@ struct Case {
     plane: ControlPlane,
     client: Client,
     namespace: String,
-    /// Another namespace in which the controller works, with a Role of its own.
+    /// Another namespace in which the controller works, with a separate Role.
     other_namespace: String,
     program: PathBuf,
     args: Vec<String>,

@@ -1,7 +1,7 @@
 //! Headless Chromium, driven over `WebDriver`.
 //!
-//! Chromium and its `WebDriver` server run in a process namespace of their own, so that the kernel ends all their
-//! processes together. Their profile and temporary files are in one directory, which is removed afterwards.
+//! Chromium and its `WebDriver` server run in a separate process namespace, so that the kernel ends all their processes
+//! together. Their profile and temporary files are in one directory, which is removed afterwards.
 
 mod driver;
 mod session;

@@ -133,7 +133,7 @@ impl ControlPlane {
         path
     }
 
-    /// Returns a token of this service account, like the one that a Pod gets.
+    /// Returns a token of this service account, like the token that a Pod gets.
     pub async fn token_of(&self, namespace: &str, account: &str) -> String {
         self.token_for(namespace, account, &[]).await
     }
@@ -313,7 +313,10 @@ impl ControlPlane {
     }
 
     fn audit_events(&self) -> Vec<serde_json::Value> {
-        let own = self.own.as_ref().expect("this process started the plane");
+        let own = self
+            .own
+            .as_ref()
+            .expect("this process started the control plane");
         let text =
             fs::read_to_string(own.audit_log()).expect("the API server writes the audit log");
         let events = text.lines().map(serde_json::from_str);

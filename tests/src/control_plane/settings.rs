@@ -92,7 +92,7 @@ impl Settings {
         self.store("service-account.pub", key.public_key_pem());
     }
 
-    /// Writes two users with all permissions. The controllers have no roles of their own, for a faster start.
+    /// Writes two users with all permissions. The controllers have no separate roles, for a faster start.
     fn write_users(&self) {
         let lines = ["admin", "controllers"].map(|user| {
             let token = format!("{:032x}", shared::random::number::<u128>());

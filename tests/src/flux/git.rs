@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::programs;
 use crate::guarded::{self, Guarded};
-use crate::operators::successful;
+use crate::operators::run_successfully;
 use crate::scratch::Scratch;
 
 /// A Git server on a loopback address. Dropping this value stops it.
@@ -45,8 +45,8 @@ impl GitServer {
         let bare = self.directory.join(format!("{name}.git"));
         let tree = self.directory.join(name);
         let init = ["init", "--quiet", "--initial-branch=main"];
-        successful(git(&self.directory).args(init).arg("--bare").arg(&bare));
-        successful(git(&self.directory).args(init).arg(&tree));
+        run_successfully(git(&self.directory).args(init).arg("--bare").arg(&bare));
+        run_successfully(git(&self.directory).args(init).arg(&tree));
         Repository {
             url: format!("http://{}/{name}.git", self.address),
             bare,
@@ -93,7 +93,7 @@ impl Repository {
     }
 
     fn git(&self, args: &[&str]) -> String {
-        successful(git(&self.tree).args(args))
+        run_successfully(git(&self.tree).args(args))
     }
 }
 

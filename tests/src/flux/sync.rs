@@ -72,7 +72,10 @@ impl Sync {
         let description = format!("Flux has applied the commit {commit}");
         patience::until(&description, async || {
             let object = self.kustomizations.get(&self.name).await;
-            outcome_in(&object.expect("it exists").data["status"], commit)
+            outcome_in(
+                &object.expect("the Kustomization exists").data["status"],
+                commit,
+            )
         })
         .await
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::binaries;
-use crate::operators::successful;
+use crate::operators::run_successfully;
 use crate::scratch::Scratch;
 
 /// The image with only busybox: a shell and the usual commands, as root.
@@ -24,7 +24,7 @@ pub(super) fn pack_busybox(packages: &Path, archive: &Path) {
     }
     let busybox = root.path().join("bin/busybox");
     fs::copy(packages.join("bin/busybox"), &busybox).expect("the package contains it");
-    successful(Command::new("chroot").arg(root.path()).args([
+    run_successfully(Command::new("chroot").arg(root.path()).args([
         "/bin/busybox",
         "--install",
         "-s",
@@ -78,7 +78,7 @@ pub fn controller_name() -> String {
 
 /// Returns the paths of the shared libraries of a program, and of their loader.
 fn libraries(program: &Path) -> BTreeSet<PathBuf> {
-    let printed = successful(Command::new("ldd").arg(program));
+    let printed = run_successfully(Command::new("ldd").arg(program));
     let words = printed.split_whitespace();
     words
         .filter(|word| word.starts_with('/'))
@@ -130,7 +130,7 @@ fn architecture() -> &'static str {
 }
 
 fn tar(directory: &Path, archive: &Path) {
-    successful(
+    run_successfully(
         Command::new("tar")
             .args(["--owner=0", "--group=0", "--numeric-owner", "-cf"])
             .arg(archive)

@@ -1,9 +1,9 @@
-//! A real node for tests: the kubelet, containerd and runc, in namespaces and control groups of their own, so that the
-//! Pods of a control plane run.
+//! A real node for tests: the kubelet, containerd and runc, in separate namespaces and control groups, so that the Pods
+//! of a control plane run.
 //!
 //! [`Node::start`] requires root; use it only in tests that need containers. Pods have logs, commands, volumes and
 //! environment variables as in any cluster, and one network for each node. They reach the API server at its Service,
-//! and nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
+//! and no other address outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
 
 mod control_groups;
 pub mod image;
@@ -33,7 +33,7 @@ pub use postgresql::PostgreSql;
 use crate::control_plane::{self, ControlPlane, KUBERNETES_SERVICE, PodNetwork};
 use crate::guarded::{self, Guarded};
 use crate::network_namespace::NetworkNamespace;
-use crate::operators::successful;
+use crate::operators::run_successfully;
 use crate::progress::print_progress;
 use crate::scratch::Scratch;
 use crate::{patience, tunnel};
@@ -94,7 +94,7 @@ impl Node {
     pub fn import(&self, archive: &Path) {
         let archive =
             File::open(archive).unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
-        successful(
+        run_successfully(
             self.command("ctr")
                 .args(["--namespace=k8s.io", "images", "import", "-"])
                 .stdin(archive),
@@ -108,7 +108,7 @@ impl Node {
     /// Panics if the container does not run.
     pub fn kill(&self, id: &str) {
         let id = id.trim_start_matches("containerd://");
-        successful(self.command("ctr").args([
+        run_successfully(self.command("ctr").args([
             "--namespace=k8s.io",
             "tasks",
             "kill",

@@ -111,14 +111,14 @@ fn script(directory: &Path, packages: &[&str]) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::failed;
+    use crate::operators::run_expecting_failure;
     use crate::scratch::Scratch;
 
     #[test]
     fn reports_what_to_do_if_a_package_cannot_be_downloaded() {
         let scratch = Scratch::new();
         let directory = scratch.path().join("root");
-        let error = failed(&mut script(&directory, &["no-such-package"]));
+        let error = run_expecting_failure(&mut script(&directory, &["no-such-package"]));
         assert!(error.contains("run `apt-get update`"), "{error}");
     }
 
@@ -126,7 +126,7 @@ mod tests {
     fn reports_which_program_is_missing() {
         let scratch = Scratch::new();
         let directory = scratch.path().join("root");
-        let error = failed(script(&directory, &PACKAGES).env("PATH", "/none"));
+        let error = run_expecting_failure(script(&directory, &PACKAGES).env("PATH", "/none"));
         assert!(error.contains("`apt-get` is missing"), "{error}");
     }
 }

@@ -69,13 +69,13 @@ impl PostgreSql {
     }
 
     /// Returns how many connections of this role the server has accepted.
-    pub async fn accepted(&self, role: &str) -> usize {
+    pub async fn accepted_connections(&self, role: &str) -> usize {
         self.count(&format!("connection authorized: user={role} "))
             .await
     }
 
     /// Returns how many connections of this role the server has refused.
-    pub async fn refused(&self, role: &str) -> usize {
+    pub async fn refused_connections(&self, role: &str) -> usize {
         self.count(&format!(
             "password authentication failed for user \"{role}\""
         ))

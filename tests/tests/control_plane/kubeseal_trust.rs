@@ -123,7 +123,7 @@ fn expect_failure(output: &Output) -> String {
     message
 }
 
-/// Attack: an attacker replaces the controller's certificate with their own, to read what is sealed for it.
+/// Attack: an attacker replaces the controller's certificate with their own, to read the values that are sealed for it.
 #[tokio::test]
 async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
     let mut fixture = Fixture::new().await;
@@ -219,8 +219,8 @@ async fn an_unusable_cache_is_replaced() {
     expect_success(&without_home.output().unwrap());
 }
 
-/// Attack: an attacker puts their own certificate behind the Service, into the cache or into a file, to read what is
-/// sealed for it.
+/// Attack: an attacker puts their own certificate behind the Service, into the cache or into a file, to read the values
+/// that are sealed for it.
 #[tokio::test]
 async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
     let fixture = Fixture::new().await;
@@ -350,7 +350,8 @@ async fn uses_a_service_selected_by_labels_only_with_a_pinned_certificate() {
     );
 }
 
-/// Attack: a user writes their own certificate to the ConfigMap that clients read, to read what is sealed for it.
+/// Attack: a user writes their own certificate to the ConfigMap that clients read, to read the values that are sealed
+/// for it.
 #[tokio::test]
 async fn uses_a_published_certificate_only_with_its_fingerprint() {
     let fixture = Fixture::new().await;

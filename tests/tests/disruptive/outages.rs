@@ -1,4 +1,4 @@
-//! Tests how soon Secrets are created after an outage, and what the controller reports during the outage. Each test
+//! Tests how soon Secrets are created after an outage, and the reports of the controller during the outage. Each test
 //! has its own control plane. `.ci/extra outages` measures more outages, also with Bitnami's controller.
 
 #![allow(
@@ -119,7 +119,11 @@ impl Case {
 }
 
 fn assert_fast_recovery(time: Duration, case: &Case) {
-    assert!(time < MAX_RECOVERY, "it took {time:?}\n{}", case.log());
+    assert!(
+        time < MAX_RECOVERY,
+        "the recovery took {time:?}\n{}",
+        case.log()
+    );
 }
 
 #[tokio::test]

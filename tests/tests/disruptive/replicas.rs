@@ -254,7 +254,7 @@ async fn a_leader_that_exits_releases_the_lease() {
     second.controller.logs(LEADER).await;
 }
 
-/// Fault: two replicas start at once on an empty cluster, where neither finds a key.
+/// Fault: two replicas start at the same time on an empty cluster, where neither finds a key.
 #[tokio::test]
 async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;

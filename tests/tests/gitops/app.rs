@@ -9,7 +9,7 @@ use shared::resource::SealedSecret;
 use tests::binaries;
 use tests::control_plane::ControlPlane;
 use tests::flux::{Flux, Outcome, Repository, Sync};
-use tests::operators::successful;
+use tests::operators::run_successfully;
 use tokio::sync::OnceCell;
 
 use crate::site::Site;
@@ -55,7 +55,7 @@ impl App {
         sync
     }
 
-    /// Commits and pushes the work tree; returns what Flux reports about the commit.
+    /// Commits and pushes the work tree; returns Flux's report about the commit.
     pub(crate) async fn push(&self, sync: &Sync, subject: &str) -> Outcome {
         sync.outcome(&self.repository.push(subject)).await
     }
@@ -69,7 +69,7 @@ impl App {
             .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace)
             .current_dir(self.repository.tree())
             .args(args);
-        successful(&mut command)
+        run_successfully(&mut command)
     }
 }
 

@@ -29,12 +29,16 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     assert!(outcome.is_ready, "{outcome:?}");
     application.wait_for_value("second").await;
     application.wait_until_complete().await;
-    let digest = application.restarted_for().await.expect("it was restarted");
+    let digest = application
+        .restarted_for()
+        .await
+        .expect("the workload was restarted");
 
-    let found = verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);
+    let differences =
+        verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);
     assert!(
-        found.is_empty(),
-        "Argo CD would undo the restart: {found:#?}"
+        differences.is_empty(),
+        "Argo CD would undo the restart: {differences:#?}"
     );
     let outcome = app.push(&sync, "Change nothing").await;
     assert!(outcome.is_ready, "{outcome:?}");
@@ -94,7 +98,7 @@ async fn start(app: &App) -> Application<'_> {
         .await;
     let mut application = Application::new(&app.site.namespace, "3s");
     // The times of container starts and of versions are whole seconds. An application that starts within the second of a
-    // change would count as stale, so this one takes as long as most do.
+    // change would count as stale, so this application takes as long to start as most applications.
     let start = json!({ "name": "start", "image": BUSYBOX, "command": ["sleep", "1"] });
     application.pod_spec()["initContainers"] = json!([start]);
     app.write_object(application.manifest());

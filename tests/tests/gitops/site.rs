@@ -45,7 +45,11 @@ impl Site {
 
     /// Returns the Secret, which must exist.
     pub(crate) async fn secret(&self, name: &str) -> Secret {
-        self.namespace.api().get(name).await.expect("it exists")
+        self.namespace
+            .api()
+            .get(name)
+            .await
+            .expect("the Secret exists")
     }
 
     /// Returns the value of an item, which must exist.
@@ -57,7 +61,11 @@ impl Site {
     /// Waits until the controller has observed the newest generation of a SealedSecret.
     pub(crate) async fn wait_until_observed(&self, name: &str) {
         patience::until(&format!("{name} is observed"), async || {
-            let object = self.sealed_secrets().get(name).await.expect("it exists");
+            let object = self
+                .sealed_secrets()
+                .get(name)
+                .await
+                .expect("the SealedSecret exists");
             let observed = object.status?.observed_generation;
             (observed == object.metadata.generation).then_some(())
         })

@@ -72,8 +72,7 @@ impl Elf {
             .filter(move |segment| segment[0] == kind)
     }
 
-    /// Returns whether all addresses are resolved before the program starts, so that its tables are read-only
-    /// from then on.
+    /// Returns whether all addresses are resolved before the program starts. Its tables are then read-only.
     fn has_immediate_binding(&self) -> bool {
         let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, start, size]| {
             (*start..start + size)

@@ -231,7 +231,7 @@ fn recovery_refuses_forged_objects() {
 }
 
 /// Attack: an author has a value merged into a file with a forged name and scope, so that an existing value can be
-/// unsealed elsewhere.
+/// unsealed under another name or scope.
 ///
 /// A merge must not make a value valid for another name: new values are sealed for the target, and existing
 /// values can be unsealed exactly as before.

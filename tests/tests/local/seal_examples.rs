@@ -220,7 +220,7 @@ fn tour() -> String {
         .collect()
 }
 
-/// Returns the tour with its own ports, or with free ones if another program uses them.
+/// Returns the tour with its own ports, or with free ports if another program uses them.
 fn with_free_ports(tour: &str) -> String {
     ["127.0.0.1:8080", "127.0.0.1:8081"]
         .iter()

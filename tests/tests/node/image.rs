@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::lifecycle::User;
 use tests::node::{BUSYBOX, Node, NodePod, container_status, image};
-use tests::operators::{self, successful};
+use tests::operators::{self, run_successfully};
 use tests::patience::{until, within_limit};
 use tests::scratch::Scratch;
 
@@ -86,7 +86,7 @@ pub(crate) fn install(plane: &ControlPlane, edit: impl Fn(&mut Value)) {
         .env("KUBECONFIG", plane.kubeconfig())
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
         .arg(file);
-    successful(&mut kubectl);
+    run_successfully(&mut kubectl);
 }
 
 /// Enforces the restricted Pod Security Standard in a namespace, and waits until it is enforced.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use tests::application::{Application, in_environment, reader};
+use tests::application::{Application, in_environment, reader_pod_spec};
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::node::NodePod;
@@ -28,7 +28,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
     let (plane, namespace) = start("refresh").await;
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
     let mut database = Versioned::create(&namespace, "database", annotations, "first").await;
-    let pod = NodePod::create(&namespace, reader()).await;
+    let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
@@ -123,7 +123,10 @@ async fn applying_the_original_manifest_keeps_the_restart() {
     database.set("second").await;
     app.wait_for_value("second").await;
     app.wait_until_complete().await;
-    let digest = app.restarted_for().await.expect("it was restarted");
+    let digest = app
+        .restarted_for()
+        .await
+        .expect("the workload was restarted");
     app.apply().await;
     assert_eq!(app.restarted_for().await, Some(digest));
     assert_eq!(app.generation().await, 2);
@@ -133,7 +136,7 @@ async fn applying_the_original_manifest_keeps_the_restart() {
 async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let (plane, namespace) = start("truth").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let pod = NodePod::create(&namespace, reader()).await;
+    let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     sleep(Duration::from_secs(2)).await;
     let (code, rows) = pods(plane, &namespace);
@@ -174,7 +177,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     assert_eq!(rows["pods"][2]["generation"], 2);
 }
 
-/// Starts the node, and creates a namespace of its own.
+/// Starts the node, and creates a separate namespace.
 async fn start(purpose: &str) -> (&'static ControlPlane, Namespace<'static>) {
     let (plane, _node) = shared().await;
     (plane, plane.namespace(purpose).await)

@@ -49,14 +49,14 @@ async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
         .await;
     let mut current = pair("app_a", 0);
     for number in 1..=ROTATIONS {
-        let next = pair(other(&current), number);
+        let next = pair(other_user(&current), number);
         rotate_in_turn(&case, &current, &next).await;
         current = next;
     }
     assert_eq!(case.logs.lines("refused"), [""; 0]);
     for role in ["app_a", "app_b"] {
-        assert_eq!(case.database.refused(role).await, 0, "{role}");
-        let accepted = case.database.accepted(role).await;
+        assert_eq!(case.database.refused_connections(role).await, 0, "{role}");
+        let accepted = case.database.accepted_connections(role).await;
         eprintln!("{role} connected {accepted} times");
         assert!(accepted > 20, "{role} connected only {accepted} times");
     }
@@ -94,9 +94,9 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     assert!(remaining.is_empty(), "{remaining:?} use the former role");
     case.wait_for_values(&[("password", &next.password), ("user", next.user)])
         .await;
-    let accepted = case.database.accepted(former.user).await;
+    let accepted = case.database.accepted_connections(former.user).await;
     sleep(Duration::from_millis(500)).await;
-    let later = case.database.accepted(former.user).await;
+    let later = case.database.accepted_connections(former.user).await;
     assert_eq!(accepted, later, "a client uses the former role");
 
     let replaced = Pair {
@@ -123,13 +123,13 @@ async fn without_the_wait_for_all_pods_a_client_is_refused() {
         (!case.logs.lines("refused").is_empty()).then_some(())
     })
     .await;
-    assert!(case.database.refused(former.user).await > 0);
+    assert!(case.database.refused_connections(former.user).await > 0);
     until("the new Pods connect", async || {
         let are_new = case.pods_of(&next).await.len() == CLIENTS;
         (are_new && case.pods_of(&former).await.is_empty()).then_some(())
     })
     .await;
-    assert_eq!(case.database.refused(next.user).await, 0);
+    assert_eq!(case.database.refused_connections(next.user).await, 0);
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ fn pair(user: &'static str, number: usize) -> Pair {
     Pair { user, password }
 }
 
-fn other(pair: &Pair) -> &'static str {
+fn other_user(pair: &Pair) -> &'static str {
     if pair.user == "app_a" {
         "app_b"
     } else {
@@ -294,7 +294,10 @@ impl Case {
     /// Returns the items with a former value in the Secret, according to the status.
     async fn items_with_former_value(&self) -> Option<Vec<String>> {
         let sealed: Api<SealedSecret> = self.namespace.api();
-        let sealed = sealed.get("database").await.expect("it exists");
+        let sealed = sealed
+            .get("database")
+            .await
+            .expect("the SealedSecret exists");
         Some(sealed.status?.previous?.items)
     }
 
@@ -354,12 +357,15 @@ impl Case {
     /// Returns how often the clients were restarted.
     async fn restarts(&self) -> usize {
         let deployments: Api<Deployment> = self.namespace.api();
-        let deployment = deployments.get("client").await.expect("it exists");
+        let deployment = deployments
+            .get("client")
+            .await
+            .expect("the Deployment exists");
         let generation = deployment
             .metadata
             .generation
-            .expect("the API server sets it");
-        usize::try_from(generation).expect("it is small") - 1
+            .expect("the API server sets the generation");
+        usize::try_from(generation).expect("the generation is small") - 1
     }
 }
 

@@ -27,7 +27,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
     let args = ["--key-renew-period=0"];
     let _controller = ClusterController::start(plane, &namespace, &args).await;
     apply(&namespace, "first").await;
-    let pod = NodePod::create(&namespace, reader()).await;
+    let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     assert_eq!(in_volume(&pod).await, "first");
     assert_eq!(in_environment(&pod).await, "first\n");
@@ -57,7 +57,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
 
 /// Returns a Pod that reads the Secret `database` from a volume and from its environment. Its container ends, and is
 /// restarted, when the file `/end` exists.
-fn reader() -> Value {
+fn reader_pod_spec() -> Value {
     let script = "until [ -e /end ]; do sleep 0.1; done";
     let reference = json!({ "name": "database", "key": "password" });
     let container = json!({
@@ -99,8 +99,8 @@ async fn apply(namespace: &Namespace<'_>, password: &str) {
     .await;
 }
 
-/// Changes an annotation of the Pod: the kubelet then updates the Pod's volumes at once, instead of within a minute or
-/// two.
+/// Changes an annotation of the Pod: the kubelet then updates the Pod's volumes immediately, instead of within a minute
+/// or two.
 async fn touch(namespace: &Namespace<'_>, pod: &NodePod) {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": "1" } } }));
     let pods: Api<Pod> = namespace.api();

@@ -100,7 +100,7 @@ fn different_limits_have_different_texts() {
     assert_eq!(texts.len(), limits.len());
 }
 
-/// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.
+/// Attack: an author labels the Secret so that another operator copies it to other namespaces or acts on it.
 #[test]
 fn refuses_only_forbidden_labels_and_annotations() {
     let limits = AuthorLimits::default().forbidding_metadata(

@@ -120,7 +120,7 @@ fn replacing_keeps_metadata_of_other_clients_only_on_request() {
 }
 
 #[test]
-fn merging_adds_and_takes_ownership_only_with_consent() {
+fn a_merge_adds_items_and_takes_ownership_only_with_the_managed_annotation() {
     for (annotations, owner) in [
         (&[(PATCH_ANNOTATION, "true")][..], Some("v")),
         (

@@ -151,7 +151,8 @@ impl Entry {
         exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
-    /// Copies what this process knows about an earlier version of the object, if both versions have the same `uid`.
+    /// Copies the knowledge of this process about an earlier version of the object, if both versions have the same
+    /// `uid`.
     pub(super) fn inherit(&mut self, previous: &Self) {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
@@ -174,7 +175,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the status has no conditions, so that the Secret probably never existed.
+    /// Returns whether the status has no conditions. The Secret then probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
         !self.has_conditions
     }
@@ -273,7 +274,7 @@ enum SecretState {
     Absent,
     Present {
         version: SecretVersion,
-        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be
+        /// Whether its owner or its annotations may allow the SealedSecret to change it. Only then may its values be
         /// read.
         is_readable: bool,
     },
@@ -339,7 +340,7 @@ impl VerifiedSecret {
     }
 }
 
-/// All SealedSecrets: existing ones, and deleted ones that are not reconciled yet.
+/// All existing SealedSecrets, and deleted SealedSecrets that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.

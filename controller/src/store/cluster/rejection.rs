@@ -40,7 +40,7 @@ const PUBLIC_DENIALS: [&str; 6] = [
 const FAILED_WEBHOOK: &str = "Internal error occurred: failed calling webhook \"";
 /// The fields of a Secret whose problems do not depend on values.
 const PUBLIC_FIELDS: [&str; 3] = ["metadata", "type", "immutable"];
-/// The problem of a Secret that is too large with any values.
+/// The message for a Secret that is too large whatever its values are.
 const NAMES_TOO_LARGE: &str = "its item keys, labels and annotations are larger than an API server accepts: remove some \
                                from the template, or from the Secret if another client added them";
 

@@ -45,7 +45,7 @@ impl ClusterStore {
             .then_some(id)
     }
 
-    /// Returns all objects, including deleted ones that are not reconciled yet.
+    /// Returns all objects, including deleted objects that are not reconciled yet.
     pub fn ids(&self) -> Vec<ObjectId> {
         self.catalogue().ids(None).cloned().collect()
     }

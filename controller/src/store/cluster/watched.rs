@@ -101,8 +101,8 @@ const VERSION: Known = Known::Object(&[
 const MAX_STATUS_ENTRIES: usize = 2_000;
 
 /// A SealedSecret from the API server. Fields not listed here, such as `managedFields`, are dropped during parsing, so
-/// that they are never in memory for many objects at once. `spec` and `status` can be of any type: an object that does
-/// not match the schema must not stop the watch.
+/// that they are never in memory for many objects at the same time. `spec` and `status` can be of any type: an object
+/// that does not match the schema must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {

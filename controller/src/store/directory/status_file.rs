@@ -94,7 +94,7 @@ impl StatusFile {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
 
-    /// Returns the copy of the mark of the random values.
+    /// Returns the copy of the mark that shows which random values are unchanged.
     pub(super) fn random_mark(&self) -> Option<String> {
         self.annotation(RANDOM_VALUES_ANNOTATION).map(str::to_owned)
     }

@@ -302,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Fault: the file of a cached certificate cannot be read, so that a change of the certificate is not reported.
+    /// Fault: the file of a cached certificate cannot be read, so a change of the certificate is not reported.
     #[cfg(unix)]
     #[test]
     fn reports_a_file_that_cannot_be_read() {

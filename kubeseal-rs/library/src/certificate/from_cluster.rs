@@ -20,7 +20,7 @@ use crate::environment::Environment;
 const CONFIG_MAP_ITEM: &str = "cert.pem";
 
 /// A certificate found in the cluster.
-struct Offer {
+struct ClusterCertificate {
     pem: Vec<u8>,
     discovery: Discovery,
     /// The Service that the certificate is for.
@@ -66,8 +66,9 @@ pub fn fetch(
     let environment = clusters.environment;
     let cluster = clusters.connect(&query.access)?;
     let cache = Cache::for_cluster(environment.cache_directory().as_deref(), cluster.address());
-    let offer = find_offer(&cluster, &query.access, &query.fingerprints, &cache)?;
-    accept(offer, query, cache, environment)
+    let cluster_certificate =
+        find_certificate(&cluster, &query.access, &query.fingerprints, &cache)?;
+    accept(cluster_certificate, query, cache, environment)
 }
 
 /// Returns the cached certificate, without network access and without credentials.
@@ -97,12 +98,12 @@ pub(super) fn cached_certificate(
     })
 }
 
-fn find_offer(
+fn find_certificate(
     cluster: &Cluster,
     access: &Access,
     accepted: &[AcceptedFingerprint],
     cache: &Cache,
-) -> Result<Offer, ObtainError> {
+) -> Result<ClusterCertificate, ObtainError> {
     let controller = match cluster.controller(access) {
         Ok(controller) => controller,
         Err(ClusterError::NoService(missing)) => {
@@ -111,14 +112,14 @@ fn find_offer(
         Err(error) => return Err(error.into()),
     };
     match controller.certificate() {
-        Ok(pem) => Ok(Offer {
+        Ok(pem) => Ok(ClusterCertificate {
             pem,
             discovery: Discovery::Named,
             location: controller.service().to_string(),
             service: controller.service().clone(),
         }),
         Err(error @ ClusterError::Refused { .. }) => {
-            published_offer(cluster, controller.service(), &error).ok_or(error.into())
+            published_certificate(cluster, controller.service(), &error).ok_or(error.into())
         }
         Err(error) => Err(error.into()),
     }
@@ -132,7 +133,7 @@ fn find_without_service(
     missing: Box<NoService>,
     accepted: &[AcceptedFingerprint],
     cache: &Cache,
-) -> Result<Offer, ObtainError> {
+) -> Result<ClusterCertificate, ObtainError> {
     let candidates = missing
         .candidates
         .iter()
@@ -146,7 +147,7 @@ fn find_without_service(
         let fingerprint = Certificate::from_pem(&pem).map(|c| c.fingerprint().clone());
         let verdict = fingerprint.map(|f| judge(&f, "", Discovery::Found, accepted, pin.as_ref()));
         if verdict.is_ok_and(|verdict| verdict.is_ok()) {
-            return Ok(Offer {
+            return Ok(ClusterCertificate {
                 pem,
                 discovery: Discovery::Found,
                 location: format!("{service}, which was found by its labels"),
@@ -157,14 +158,18 @@ fn find_without_service(
     if missing.is_forbidden {
         let service = missing.service.clone();
         let error = ClusterError::NoService(missing);
-        return published_offer(cluster, &service, &error).ok_or(error.into());
+        return published_certificate(cluster, &service, &error).ok_or(error.into());
     }
     Err(ClusterError::NoService(missing).into())
 }
 
 /// Returns the certificate in the `ConfigMap` of the controller; `None` if there is none, or if `error`
 /// is about neither the service proxy nor the Service.
-fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -> Option<Offer> {
+fn published_certificate(
+    cluster: &Cluster,
+    service: &Service,
+    error: &ClusterError,
+) -> Option<ClusterCertificate> {
     match error {
         ClusterError::Refused { problem, .. } if problem.is_unreachable() => {}
         ClusterError::NoService(_) => {}
@@ -172,7 +177,7 @@ fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -
     }
     let name = service.config_map_name();
     let pem = cluster.config_map_item(&service.namespace, &name, CONFIG_MAP_ITEM)?;
-    Some(Offer {
+    Some(ClusterCertificate {
         pem: pem.into_bytes(),
         discovery: Discovery::Found,
         location: format!(
@@ -191,17 +196,17 @@ fn first_line(text: &str) -> &str {
 /// controller's response is accepted even if it is not a certificate: `--fetch-cert` prints it, and
 /// sealing reports why it cannot be used.
 fn accept(
-    offer: Offer,
+    cluster_certificate: ClusterCertificate,
     query: &CertificateQuery,
     cache: Cache,
     environment: &Environment,
 ) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
-    let Offer {
+    let ClusterCertificate {
         pem,
         discovery,
         service,
         location,
-    } = offer;
+    } = cluster_certificate;
     let accepted = &query.fingerprints;
     let (mut remarks, mut new_pin) = (Vec::new(), None);
     match Certificate::from_pem(&pem) {

@@ -29,7 +29,7 @@ const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// How to reach the controller's TLS port, as set by flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenAccess {
-    /// The port's URL, instead of the one derived from the Service.
+    /// The port's URL, instead of the URL derived from the Service.
     pub url: Option<String>,
     /// A file with a token, instead of a newly requested one.
     pub token_file: Option<PathBuf>,

@@ -158,8 +158,8 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Reads the file of `--kubeconfig`, or the existing ones of [`kubeconfig::default_files`]. If several files contain an
-/// entry, the first one applies.
+/// Reads the file of `--kubeconfig`, or the existing files of [`kubeconfig::default_files`]. If several files contain
+/// an entry, the first one applies.
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
@@ -223,7 +223,7 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
 }
 
 fn in_cluster_config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
-    // Without this variable, the most likely cause is that there is no cluster at all.
+    // Without this variable, the most likely cause is that no cluster is configured.
     if environment
         .nonempty_variable("KUBERNETES_SERVICE_HOST")
         .is_none()
@@ -434,7 +434,7 @@ mod tests {
         }
     }
 
-    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the
+    /// Fault: a setting from a test stays in a kubeconfig, so its CA certificate is never compared with the
     /// server's.
     #[test]
     fn refuses_an_authority_that_is_not_verified() {

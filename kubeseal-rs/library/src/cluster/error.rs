@@ -25,7 +25,7 @@ pub enum ClusterError {
     MalformedKubeconfig(PathBuf),
     /// The kubeconfig has no context, cluster or user of that name.
     #[error(
-        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing ones"
+        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing {0}s"
     )]
     NoSuchEntry(&'static str, String),
     /// Neither kubeconfig nor flags name an API server.
@@ -160,7 +160,7 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The response of the API server reports success, but does not contain what was requested.
+    /// The response of the API server reports success, but does not contain the requested change or object.
     #[error(
         "{failure}: the response is not {expected}\n\
          hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
@@ -218,13 +218,13 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether RBAC does not allow the caller to read the Service, so that its existence is unknown.
+    /// Whether RBAC does not allow the caller to read the Service. Its existence is then unknown.
     pub is_forbidden: bool,
     /// The message of the API server.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
-    /// Whether the user named no controller, so that a candidate may be used instead.
+    /// Whether the user named no controller. A candidate may then be used instead.
     pub can_use_candidate: bool,
 }
 
@@ -330,8 +330,8 @@ impl Problem {
         }
     }
 
-    /// Returns whether the caller cannot reach the controller through the service proxy, so that a certificate
-    /// published elsewhere may help.
+    /// Returns whether the caller cannot reach the controller through the service proxy, so a certificate in a
+    /// `ConfigMap` may help.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self.cause,
@@ -390,7 +390,7 @@ impl std::fmt::Display for Problem {
                 f,
                 "{}\nThe server behind the first port{} of the Service {service} is not a controller, or does not serve \
                  this endpoint\n\
-                 hint: check that the Service is the controller's and its first port the one for HTTP\n\
+                 hint: check that the Service is the controller's and that its first port serves HTTP\n\
                  hint: a controller with --plain-certificate-only requires a token: pass its TLS port with --authorized",
                 if message.is_empty() {
                     "not found"

@@ -1,6 +1,5 @@
-//! Checks the controller's response to a re-encryption. The unauthenticated port has no TLS of its
-//! own, so another process on the cluster's network could respond in its place, and the response
-//! replaces a file of the user.
+//! Checks the controller's response to a re-encryption. The unauthenticated port has no TLS, so another process on the
+//! cluster's network could respond in the controller's place, and the response replaces a file of the user.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -47,7 +46,7 @@ pub enum RotationError {
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// The problem with the item.
+        /// What is wrong with the response for the item: a predicate, such as "is empty".
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.
@@ -72,7 +71,7 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the response.
+/// Returns [`RotationError`] if the response violates one of these checks.
 pub fn check(
     sent: &SealedSecret,
     response: &SealedSecret,
@@ -89,7 +88,7 @@ pub fn check(
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the response.
+/// Returns [`RotationError`] if the response violates one of these checks.
 pub fn check_converted(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     check_same_items(sent, response)?;
     v2::check_converted(sent, response)?;
@@ -113,7 +112,7 @@ fn check_same_items(sent: &SealedSecret, response: &SealedSecret) -> Result<(), 
 ///
 /// # Errors
 ///
-/// Returns what is wrong with the response.
+/// Returns [`RotationError`] if the response violates one of these checks.
 pub fn check_leniently(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let templates = sent.spec.template.data.as_ref();
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));

@@ -290,8 +290,8 @@ mod tests {
     use super::super::tests::TestRepository;
     use super::*;
 
-    /// The test fails if each value takes a pass of its own: the time would be proportional to the product of values
-    /// and commits.
+    /// The test fails if each value takes a separate pass: the time would be proportional to the product of values and
+    /// commits.
     #[test]
     fn dates_all_values_of_a_tree_in_one_pass() {
         let fixture = TestRepository::new();

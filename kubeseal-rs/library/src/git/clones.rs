@@ -40,8 +40,8 @@ impl Repository {
         remotes
     }
 
-    /// Returns the absolute paths of submodules, including nested ones, that are not checked out and that are below a
-    /// directory or contain it.
+    /// Returns the absolute paths of submodules, including nested submodules, that are not checked out and that are
+    /// below a directory or contain it.
     ///
     /// # Errors
     ///

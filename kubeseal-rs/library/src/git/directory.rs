@@ -199,7 +199,7 @@ fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()
 }
 
 /// Returns whether this is a pipe or a device. Sockets, such as that of a file system monitor, are allowed: opening a
-/// socket fails at once.
+/// socket fails immediately.
 fn is_special(kind: FileType) -> bool {
     #[cfg(unix)]
     let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);

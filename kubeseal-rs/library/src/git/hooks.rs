@@ -15,8 +15,8 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if the repository's own configuration sets another directory, or its `.git` points to
-    /// another repository: the author of the repository may have written either, so that an
-    /// executable file is written elsewhere.
+    /// another repository: the author of the repository may have written either, to have an executable file written to
+    /// another directory.
     pub fn hooks_directory(&self) -> Result<PathBuf, GitError> {
         let default = self.git.common_dir().join("hooks");
         let Some((path, source)) = self.configured_hooks() else {
@@ -50,7 +50,7 @@ impl Repository {
         }
     }
 
-    /// Returns whether a repository elsewhere names this work tree, as a linked work tree or as the
+    /// Returns whether a repository outside of this work tree names this work tree, as a linked work tree or as the
     /// work tree of a submodule; `None` if its files cannot be read.
     fn has_this_work_tree(&self, common: &Path) -> Option<bool> {
         let private = self.git.git_dir().canonicalize().ok()?;

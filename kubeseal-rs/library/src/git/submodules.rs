@@ -17,7 +17,7 @@ pub struct Submodule {
     pub path: PathBuf,
     /// The commit in the older state; `None` if the submodule is new.
     pub before: Option<ObjectId>,
-    /// The commit in the newer state; for the work tree, the one in the index. `None` if the submodule was removed.
+    /// The commit in the newer state; for the work tree, the commit in the index. `None` if the submodule was removed.
     pub after: Option<ObjectId>,
 }
 
@@ -114,7 +114,7 @@ impl Repository {
             .collect())
     }
 
-    /// Returns the roots of the submodules in the index that are checked out, nested ones too.
+    /// Returns the roots of the submodules in the index that are checked out, including nested submodules.
     ///
     /// # Errors
     ///

@@ -390,8 +390,8 @@ fn recognizes_clones_that_lack_branches_submodules_or_commits() {
         let target = folder.path().join("clone").display().to_string();
         origin.git(&[&["clone", "-q"], options, &[url.as_str(), &target]].concat());
         let clone = Repository::discover(Path::new(&target)).unwrap();
-        let found = clone.remotes_with_other_branches();
-        assert_eq!(found.len(), remotes, "{options:?}: {found:?}");
+        let names = clone.remotes_with_other_branches();
+        assert_eq!(names.len(), remotes, "{options:?}: {names:?}");
         let submodules = |folder: &Path| clone.missing_submodules(folder).unwrap().len();
         for (folder, want) in [
             ("", missing),

@@ -33,14 +33,14 @@ const PREFIXES: [&[u8]; 2] = [
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
 
-/// The maximum number of recipients of an archive: `age` adds a stanza of its own.
+/// The maximum number of recipients of an archive: `age` adds one more stanza.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
 /// The first line of the supported version.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
-/// The means of decrypting an archive.
-pub enum Lock {
+/// How an archive is encrypted: who can decrypt it.
+pub enum ArchiveEncryption {
     /// Holders of one of these recipients' identities.
     Recipients(Vec<age::x25519::Recipient>),
     /// Anyone who knows the passphrase.
@@ -49,7 +49,7 @@ pub enum Lock {
 
 /// The identities and the passphrase to decrypt archives with.
 #[derive(Default)]
-pub struct Unlock {
+pub struct ArchiveDecryption {
     /// The identities to try.
     pub identities: Vec<Box<dyn Identity>>,
     /// The passphrase to try.
@@ -169,17 +169,17 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
 /// # Errors
 ///
 /// Fails if there is no recipient, or there are too many.
-pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
-    let encryptor = match lock {
-        Lock::Passphrase(passphrase) => {
+pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, ArchiveError> {
+    let encryptor = match encryption {
+        ArchiveEncryption::Passphrase(passphrase) => {
             let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
             recipient.set_work_factor(WORK);
             Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient))
         }
-        Lock::Recipients(recipients) if recipients.len() > MAX_RECIPIENTS => {
+        ArchiveEncryption::Recipients(recipients) if recipients.len() > MAX_RECIPIENTS => {
             return Err(ArchiveError::Recipients(recipients.len()));
         }
-        Lock::Recipients(recipients) => {
+        ArchiveEncryption::Recipients(recipients) => {
             let recipients = recipients
                 .iter()
                 .map(|recipient| recipient as &dyn Recipient);
@@ -203,21 +203,24 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be decrypted.
-pub fn decrypt(archive: &[u8], unlock: &Unlock) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
+pub fn decrypt(
+    archive: &[u8],
+    decryption: &ArchiveDecryption,
+) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
     let reader = if is_passphrase {
-        let passphrase = unlock.passphrase.clone();
+        let passphrase = decryption.passphrase.clone();
         let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
         let mut identity = age::scrypt::Identity::new(passphrase);
         identity.set_max_work_factor(MAX_WORK);
         decryptor.decrypt(std::iter::once(&identity as &dyn Identity))
     } else {
-        if unlock.identities.is_empty() {
+        if decryption.identities.is_empty() {
             return Err(ArchiveError::NeedsIdentity);
         }
-        decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
+        decryptor.decrypt(decryption.identities.iter().map(|identity| &**identity))
     };
     let mut reader = reader.map_err(|error| match error {
         DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
@@ -273,26 +276,26 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
     })
 }
 
-/// Writes an archive in one step, reads the file back, and returns the bytes written. If `unlock` allows,
+/// Writes an archive in one step, reads the file back, and returns the bytes written. If `decryption` allows,
 /// the archive is decrypted and compared with `plain` before it is written. A file that cannot be read back as it was
 /// written is removed, if possible.
 ///
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be created, written or read back, or if a file exists and
-/// `may_replace` is false. The keys do not count as backed up then.
+/// `may_replace` is false. In this case, the keys do not count as backed up.
 pub fn write(
     path: &Path,
     plain: &[u8],
-    lock: &Lock,
-    unlock: &Unlock,
+    encryption: &ArchiveEncryption,
+    decryption: &ArchiveDecryption,
     may_replace: bool,
 ) -> Result<Vec<u8>, ArchiveError> {
     if path.exists() && !may_replace {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
-    let archive = encrypt(plain, lock)?;
-    if can_decrypt(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
+    let archive = encrypt(plain, encryption)?;
+    if can_decrypt(encryption, decryption) && **decrypt(&archive, decryption)? != *plain {
         return Err(ArchiveError::NotDecryptable);
     }
     files::replace(path, &archive)?;
@@ -305,10 +308,10 @@ pub fn write(
     }
 }
 
-fn can_decrypt(lock: &Lock, unlock: &Unlock) -> bool {
-    match lock {
-        Lock::Passphrase(_) => unlock.passphrase.is_some(),
-        Lock::Recipients(_) => !unlock.identities.is_empty(),
+fn can_decrypt(encryption: &ArchiveEncryption, decryption: &ArchiveDecryption) -> bool {
+    match encryption {
+        ArchiveEncryption::Passphrase(_) => decryption.passphrase.is_some(),
+        ArchiveEncryption::Recipients(_) => !decryption.identities.is_empty(),
     }
 }
 
@@ -319,17 +322,17 @@ mod tests {
 
     use super::*;
 
-    fn passphrase(text: &str) -> Unlock {
-        Unlock {
+    fn passphrase(text: &str) -> ArchiveDecryption {
+        ArchiveDecryption {
             passphrase: Some(SecretString::from(text.to_owned())),
-            ..Unlock::default()
+            ..ArchiveDecryption::default()
         }
     }
 
-    fn identity(identity: &age::x25519::Identity) -> Unlock {
-        Unlock {
+    fn identity(identity: &age::x25519::Identity) -> ArchiveDecryption {
+        ArchiveDecryption {
             identities: vec![Box::new(identity.clone())],
-            ..Unlock::default()
+            ..ArchiveDecryption::default()
         }
     }
 
@@ -337,32 +340,38 @@ mod tests {
     #[test]
     fn only_recipients_can_decrypt() {
         let [recipient, other_identity] = [(); 2].map(|()| age::x25519::Identity::generate());
-        let archive = encrypt(b"keys", &Lock::Recipients(vec![recipient.to_public()])).unwrap();
+        let archive = encrypt(
+            b"keys",
+            &ArchiveEncryption::Recipients(vec![recipient.to_public()]),
+        )
+        .unwrap();
         assert!(is_archive(&archive));
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error_text = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
+        let error_text =
+            |decryption: &ArchiveDecryption| decrypt(&archive, decryption).unwrap_err().to_string();
         assert!(error_text(&identity(&other_identity)).contains("none of the identities"));
         assert!(error_text(&passphrase("x")).contains("--identity"));
-        assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
+        assert!(encrypt(b"keys", &ArchiveEncryption::Recipients(Vec::new())).is_err());
     }
 
     /// Attack: an attacker decrypts an archive with a wrong passphrase, or damages the archive.
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
         let correct = passphrase("correct horse");
-        let lock = Lock::Passphrase(correct.passphrase.clone().unwrap());
-        let archive = encrypt(b"keys", &lock).unwrap();
+        let encryption = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
+        let archive = encrypt(b"keys", &encryption).unwrap();
         assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
-        let error_text =
-            |archive: &[u8], unlock: &Unlock| decrypt(archive, unlock).unwrap_err().to_string();
+        let error_text = |archive: &[u8], decryption: &ArchiveDecryption| {
+            decrypt(archive, decryption).unwrap_err().to_string()
+        };
         assert_eq!(
             error_text(&archive, &passphrase("wrong")),
             "the passphrase is wrong"
         );
-        assert!(error_text(&archive, &Unlock::default()).contains("--passphrase-file"));
+        assert!(error_text(&archive, &ArchiveDecryption::default()).contains("--passphrase-file"));
         let mut changed = archive.clone();
         *changed.last_mut().unwrap() ^= 1;
         assert!(error_text(&changed, &correct).contains("truncated or was changed"));
@@ -374,7 +383,11 @@ mod tests {
     fn refuses_a_truncated_archive() {
         let recipient = age::x25519::Identity::generate();
         let plain = vec![b'k'; 100_000];
-        let archive = encrypt(&plain, &Lock::Recipients(vec![recipient.to_public()])).unwrap();
+        let archive = encrypt(
+            &plain,
+            &ArchiveEncryption::Recipients(vec![recipient.to_public()]),
+        )
+        .unwrap();
         for len in (0..archive.len()).step_by(997) {
             assert!(
                 decrypt(&archive[..len], &identity(&recipient)).is_err(),
@@ -388,13 +401,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.age");
         let recipient = age::x25519::Identity::generate();
-        let lock = Lock::Recipients(vec![recipient.to_public()]);
-        write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
-        let result = write(&path, b"two", &lock, &identity(&recipient), false);
+        let encryption = ArchiveEncryption::Recipients(vec![recipient.to_public()]);
+        write(&path, b"one", &encryption, &identity(&recipient), false).unwrap();
+        let result = write(&path, b"two", &encryption, &identity(&recipient), false);
         assert!(matches!(result, Err(ArchiveError::Exists(_))));
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"one");
-        write(&path, b"two", &lock, &identity(&recipient), true).unwrap();
+        write(&path, b"two", &encryption, &identity(&recipient), true).unwrap();
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
@@ -418,8 +431,8 @@ mod tests {
         armored
     }
 
-    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to keep
-    /// restore and doctor busy.
+    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or with long stanzas, to
+    /// keep restore and doctor busy.
     #[test]
     fn refuses_a_long_header_before_parsing_it() {
         let recipient = age::x25519::Identity::generate();
@@ -442,7 +455,7 @@ mod tests {
             for bytes in [with_armor(&archive), archive] {
                 let error = decrypt(&bytes, &identity(&recipient)).unwrap_err();
                 assert_eq!(matches!(error, ArchiveError::LongHeader), is_long, "{why}");
-                let error = decrypt(&bytes, &Unlock::default()).unwrap_err();
+                let error = decrypt(&bytes, &ArchiveDecryption::default()).unwrap_err();
                 assert_eq!(matches!(error, ArchiveError::LongHeader), is_long, "{why}");
                 assert!(!needs_passphrase(&bytes), "{why}");
             }
@@ -527,13 +540,14 @@ mod tests {
     #[test]
     fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
-        let lock_for = |count| Lock::Recipients(vec![recipient.to_public(); count]);
-        let archive = encrypt(b"keys", &lock_for(MAX_RECIPIENTS)).unwrap();
+        let encryption_for =
+            |count| ArchiveEncryption::Recipients(vec![recipient.to_public(); count]);
+        let archive = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS)).unwrap();
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error = encrypt(b"keys", &lock_for(MAX_RECIPIENTS + 1)).unwrap_err();
+        let error = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS + 1)).unwrap_err();
         assert!(error.to_string().contains("at most 255"), "{error}");
     }
 
@@ -553,14 +567,14 @@ mod tests {
             if stanzas.filter(|line| line.starts_with("-> ")).count() > MAX_STANZAS {
                 proptest::prop_assert_eq!(header, 0);
             }
-            let _ = decrypt(archive.as_bytes(), &Unlock::default());
+            let _ = decrypt(archive.as_bytes(), &ArchiveDecryption::default());
         }
 
         #[test]
         fn never_panics_on_any_bytes(bytes: Vec<u8>) {
-            let _ = decrypt(&bytes, &Unlock::default());
+            let _ = decrypt(&bytes, &ArchiveDecryption::default());
             let header = [&b"age-encryption.org/v1\n"[..], &bytes].concat();
-            let _ = decrypt(&header, &Unlock::default());
+            let _ = decrypt(&header, &ArchiveDecryption::default());
         }
     }
 }

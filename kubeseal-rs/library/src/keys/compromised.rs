@@ -74,7 +74,7 @@ pub enum CheckError {
     },
 }
 
-/// Records a v2 key.
+/// Records a v2 key as compromised.
 ///
 /// # Errors
 ///
@@ -90,7 +90,7 @@ pub fn remember_v2(
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
-/// Checks that a v2 key is not recorded, before values are sealed for it.
+/// Checks that a v2 key is not recorded as compromised. Callers check each key before they seal for it.
 ///
 /// # Errors
 ///
@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// Fault: the record of a compromised key cannot be read, for example because its directory belongs to another
-    /// user, so that values are sealed for the key.
+    /// user, so values are sealed for the key.
     #[cfg(unix)]
     #[test]
     fn seals_for_no_key_whose_record_cannot_be_read() {

@@ -45,7 +45,7 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
     let mut secrets = Vec::new();
     for document in manifest::read(bytes)? {
         for node in key_secret::objects(&document.root) {
-            // Items of a list from the API have no `kind` of their own.
+            // Items of a list from the API have no `kind`.
             let is_secret = matches!(node.text("kind"), None | Some("" | "Secret"));
             if is_secret && node.field("data").is_some() {
                 secrets.push(Secret::from_node(node, &mut Reading::default())?);

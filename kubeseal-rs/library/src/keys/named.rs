@@ -1,5 +1,5 @@
-//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate, so that new values would be
-//! sealed for the key.
+//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed
+//! for such a key.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -52,7 +52,7 @@ impl fmt::Display for NamingRule {
 pub struct RuleSearch {
     /// The key to search for.
     pub key: KeyId,
-    /// Whether the key is an RSA key, so that the search includes certificates.
+    /// Whether the key is an RSA key. If so, the search includes certificates.
     pub is_rsa: bool,
     /// The current time, for certificates.
     pub now: Timestamp,

@@ -83,8 +83,7 @@ pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeySta
     key_marks::states(&facts, served)
 }
 
-/// Returns every usable key, including retired ones. The ring is only for trial decryption, not for
-/// sealing.
+/// Returns every usable key, including retired keys. The ring is only for trial decryption, not for sealing.
 pub fn ring(records: &[KeyRecord]) -> KeyRing {
     KeyRing::new(
         records

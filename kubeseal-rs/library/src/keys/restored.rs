@@ -36,13 +36,14 @@ pub enum KeyUse {
 pub struct RestoredSecret {
     /// The Secret, without a namespace.
     pub secret: Secret,
-    /// The properties that were dropped from the backup, for display. Contains names from the backup.
+    /// The properties of the Secret in the backup that are not restored, for display. Entries contain names from the
+    /// backup.
     pub left_out: Vec<String>,
 }
 
 impl RestoredSecret {
     /// Builds the Secret for a key in a backup. Metadata about where the Secret was before, such as
-    /// its namespace and `uid`, is dropped without being listed.
+    /// its namespace and `uid`, is not restored and not listed.
     pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> Self {
         let backup = &record.secret;
         let mut secret = Secret {
@@ -159,8 +160,8 @@ mod tests {
         include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
 
     fn backup() -> Secret {
-        let found = crate::keys::directory::secrets(MANIFEST.as_bytes());
-        found.unwrap().remove(0)
+        let secrets = crate::keys::directory::secrets(MANIFEST.as_bytes());
+        secrets.unwrap().remove(0)
     }
 
     fn restore(secret: Secret, key_use: KeyUse) -> RestoredSecret {

@@ -305,8 +305,8 @@ mod tests {
             ("*,!jane@example.com", true),
             ("jane@example.com,!joe@example.com", true),
         ] {
-            let found = principals(&format!("{list} {KEY}")).unwrap();
-            assert_eq!(found.is_some(), want, "{list}");
+            let permitted = principals(&format!("{list} {KEY}")).unwrap();
+            assert_eq!(permitted.is_some(), want, "{list}");
         }
     }
 

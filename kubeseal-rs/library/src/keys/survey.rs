@@ -146,7 +146,7 @@ pub struct Contents {
     pub sealed: Vec<SealedSecret>,
     /// Why the file may contain further SealedSecrets that cannot be read.
     pub unread: Vec<String>,
-    /// Whether the file is not a manifest at all.
+    /// Whether the file is no manifest.
     pub is_malformed: bool,
 }
 

@@ -145,7 +145,7 @@ fn is_newest(
     newest.is_some_and(|newest| newest.key_id() == record.key_id())
 }
 
-/// Returns a key ring with these keys added, including retired ones. Use the ring for unsealing only, not for sealing.
+/// Returns a key ring with these keys added, including retired keys. Use the ring for unsealing only, not for sealing.
 pub fn add_to_ring<'a>(
     ring: KeyRing,
     records: impl IntoIterator<Item = &'a V2KeyRecord>,
@@ -194,7 +194,7 @@ fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
     items.map(|(name, _)| name.clone()).collect()
 }
 
-/// Returns the first malformed item that carries its own lock, so that the keys that it names cannot be read.
+/// Returns the first malformed item that carries its own lock. The keys of such an item are unknown.
 pub fn unreadable_item(sealed: &SealedSecret) -> Option<&String> {
     let items = v2::items(&sealed.spec.encrypted_data);
     let is_malformed = |(name, text): &(&String, &String)| {

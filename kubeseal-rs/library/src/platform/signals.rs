@@ -12,7 +12,7 @@ use signal_hook::flag::{register_conditional_default, register_usize};
 use signal_hook::low_level::{emulate_default_handler, unregister};
 
 /// While a value of this type exists, its signals do not end the process. Several values may exist
-/// at once.
+/// immediately.
 ///
 /// `signal_hook` never restores the system's handler of a signal. So a handler is registered once
 /// for each signal, and performs the default action while no value holds the signal.
@@ -96,7 +96,7 @@ impl DelayedSignals {
 
 impl Drop for DelayedSignals {
     fn drop(&mut self) {
-        // From here on, a signal ends the process at once.
+        // From here on, a signal ends the process immediately.
         self.held = None;
         for id in self.registrations.drain(..) {
             unregister(id);

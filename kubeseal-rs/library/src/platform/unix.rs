@@ -115,7 +115,7 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 ///
 /// Never fails.
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }

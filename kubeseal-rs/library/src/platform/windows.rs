@@ -76,7 +76,7 @@ pub fn give_name(_: &File, _: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// Never fails.
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
@@ -102,7 +102,7 @@ pub fn without_other_users(permissions: &Permissions) -> Permissions {
 /// # Errors
 ///
 /// Never fails.
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
 }

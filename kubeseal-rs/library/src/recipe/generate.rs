@@ -16,8 +16,8 @@ use super::{Curve, GeneratedItems, Password, Recipe};
 /// The cost of bcrypt: checking a password takes a server tens of milliseconds.
 const BCRYPT_COST: u32 = 10;
 
-/// The source of randomness and time.
-pub struct Random<'a, R> {
+/// The source of randomness, and the time.
+pub struct GenerationContext<'a, R> {
     /// The random number generator for everything but key pairs.
     pub rng: &'a mut R,
     /// The start of a certificate's validity.
@@ -54,9 +54,9 @@ impl Recipe {
         &self,
         item: &str,
         password: Option<&Plain>,
-        random: &mut Random<'_, R>,
+        context: &mut GenerationContext<'_, R>,
     ) -> Result<GeneratedItems, GenerateError> {
-        let rng = &mut *random.rng;
+        let rng = &mut *context.rng;
         match self {
             Self::Password(rules) => Ok(single_item(item, rules.generate(rng))),
             Self::Hex(count) => Ok(single_item(item, hex(&bytes(*count, rng)))),
@@ -74,7 +74,7 @@ impl Recipe {
                 item,
                 &KeyPair::generate_for(algorithm(*curve))?,
             )),
-            Self::Tls { hosts, days } => tls(item, hosts, *days, random),
+            Self::Tls { hosts, days } => tls(item, hosts, *days, context),
             Self::Htpasswd { user } => htpasswd(item, user, password, rng),
             Self::Docker { server, user } => docker(item, server, user, password, rng),
         }
@@ -145,7 +145,7 @@ fn tls<R: CryptoRng>(
     item: &str,
     hosts: &[String],
     days: u32,
-    random: &mut Random<'_, R>,
+    context: &mut GenerationContext<'_, R>,
 ) -> Result<GeneratedItems, GenerateError> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(hosts.to_vec())?;
@@ -154,13 +154,13 @@ fn tls<R: CryptoRng>(
         params.distinguished_name.push(DnType::CommonName, host);
     }
     let span = SignedDuration::from_hours(i64::from(days) * 24);
-    let end = random
+    let end = context
         .now
         .checked_add(span)
         .map_err(|_| GenerateError::Validity)?;
-    params.not_before = to_offset_time(random.now)?;
+    params.not_before = to_offset_time(context.now)?;
     params.not_after = to_offset_time(end)?;
-    params.serial_number = Some(SerialNumber::from_slice(&bytes(16, random.rng)));
+    params.serial_number = Some(SerialNumber::from_slice(&bytes(16, context.rng)));
     let certificate = params.self_signed(&key)?;
     Ok(GeneratedItems {
         secret: vec![(format!("{item}.key"), Plain::from(key.serialize_pem()))],
@@ -236,14 +236,14 @@ mod tests {
     use super::*;
 
     fn generate(recipe: &str, password: Option<&str>) -> GeneratedItems {
-        let mut random = Random {
+        let mut context = GenerationContext {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
         let password = password.map(|text| Plain::from(text.to_owned()));
         let recipe: Recipe = recipe.parse().unwrap();
         recipe
-            .generate("x", password.as_ref(), &mut random)
+            .generate("x", password.as_ref(), &mut context)
             .unwrap()
     }
 
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn refuses_a_password_that_bcrypt_would_truncate() {
         let recipe: Recipe = "htpasswd:a".parse().unwrap();
-        let mut random = Random {
+        let mut context = GenerationContext {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
@@ -352,7 +352,7 @@ mod tests {
             ("a\0", false),
         ] {
             let password = Plain::from(password.to_owned());
-            let generated = recipe.generate("x", Some(&password), &mut random);
+            let generated = recipe.generate("x", Some(&password), &mut context);
             assert_eq!(generated.is_ok(), is_accepted, "{password:?}");
         }
     }

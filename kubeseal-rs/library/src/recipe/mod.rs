@@ -10,7 +10,7 @@ mod password;
 
 use shared::plain::Plain;
 
-pub use generate::{GenerateError, Random};
+pub use generate::{GenerateError, GenerationContext};
 pub use parse::{RecipeError, SYNTAX};
 pub use password::Password;
 

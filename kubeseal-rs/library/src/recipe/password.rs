@@ -128,7 +128,7 @@ impl Password {
             .iter()
             .flat_map(|class| class.letters.iter().copied())
             .collect();
-        // Allocate the full length at once: a growing vector would leave copies in freed memory.
+        // Allocate the full length up front: a growing vector would leave copies in freed memory.
         let mut text = Vec::with_capacity(self.length);
         for class in &classes {
             text.extend((0..class.minimum).filter_map(|_| class.letters.choose(rng)));

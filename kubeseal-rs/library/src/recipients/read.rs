@@ -106,9 +106,11 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
     let is_known = |listed: &&ListedRecipient| listed.suite.parse::<Suite>().is_ok();
     let is_valid =
         |listed: &&ListedRecipient| (listed.not_before..=listed.not_after).contains(&now);
-    let known = || list.recipients.iter().filter(is_known);
-    let preferred = known().next().ok_or(RecipientsError::NoneListed)?;
-    let listed = known()
+    let with_known_suite = || list.recipients.iter().filter(is_known);
+    let preferred = with_known_suite()
+        .next()
+        .ok_or(RecipientsError::NoneListed)?;
+    let listed = with_known_suite()
         .find(is_valid)
         .ok_or_else(|| RecipientsError::NotValid {
             key: preferred.key_id.clone(),
@@ -159,7 +161,7 @@ mod tests {
             .recipient()
     }
 
-    fn listed(key: &PublicRecipient) -> ListedRecipient {
+    fn list_entry(key: &PublicRecipient) -> ListedRecipient {
         ListedRecipient {
             suite: key.suite().to_string(),
             key_id: key.key_id().to_string(),
@@ -175,11 +177,11 @@ mod tests {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));
         let text = format!("# ours\n\n{a} main\n  {b}\n");
         let (keys, remarks) = in_text(text.as_bytes(), NOW).unwrap();
-        let found: Vec<_> = keys
+        let ids: Vec<_> = keys
             .iter()
             .map(|key| (key.key_id(), key.comment()))
             .collect();
-        assert_eq!(found, [(a.key_id(), "main"), (b.key_id(), "")]);
+        assert_eq!(ids, [(a.key_id(), "main"), (b.key_id(), "")]);
         assert_eq!(remarks, [""; 0]);
     }
 
@@ -213,12 +215,12 @@ mod tests {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));
         let unknown = ListedRecipient {
             suite: "later".to_owned(),
-            ..listed(&a)
+            ..list_entry(&a)
         };
         let expired = ListedRecipient {
             not_before: NOW - jiff::SignedDuration::from_hours(2),
             not_after: NOW - jiff::SignedDuration::from_hours(1),
-            ..listed(&a)
+            ..list_entry(&a)
         };
         let pick = |recipients: &[&ListedRecipient]| {
             let recipients = recipients.iter().map(|listed| (*listed).clone()).collect();
@@ -227,32 +229,32 @@ mod tests {
                 .map(|key| key.key_id())
                 .map_err(|error| error.to_string())
         };
-        assert_eq!(pick(&[&listed(&a), &listed(&b)]), Ok(a.key_id()));
-        assert_eq!(pick(&[&unknown, &expired, &listed(&b)]), Ok(b.key_id()));
+        assert_eq!(pick(&[&list_entry(&a), &list_entry(&b)]), Ok(a.key_id()));
+        assert_eq!(pick(&[&unknown, &expired, &list_entry(&b)]), Ok(b.key_id()));
         for (why, wrong) in [
             (
                 "identifier",
                 ListedRecipient {
                     key_id: b.key_id().to_string(),
-                    ..listed(&a)
+                    ..list_entry(&a)
                 },
             ),
             (
                 "suite",
                 ListedRecipient {
                     suite: "p256".to_owned(),
-                    ..listed(&a)
+                    ..list_entry(&a)
                 },
             ),
             (
                 "neither",
                 ListedRecipient {
                     recipient: None,
-                    ..listed(&a)
+                    ..list_entry(&a)
                 },
             ),
         ] {
-            let error = pick(&[&wrong, &listed(&b)]).unwrap_err();
+            let error = pick(&[&wrong, &list_entry(&b)]).unwrap_err();
             assert!(
                 error.contains("inconsistent") && error.contains(why),
                 "{error}"

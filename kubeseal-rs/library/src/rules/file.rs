@@ -89,9 +89,8 @@ impl RulesFile {
     }
 
     /// Finds the file that applies to a directory: the nearest one in the directory or its parents, up to
-    /// the root of the Git work tree. Outside a work tree the search ends at the current directory or,
-    /// for a directory elsewhere, at that directory. So another user's file in a parent such as `/tmp`
-    /// has no effect.
+    /// the root of the Git work tree. Outside a work tree the search ends at the current directory or, for a directory
+    /// that is not below it, at that directory. So another user's file in a parent such as `/tmp` has no effect.
     ///
     /// # Errors
     ///

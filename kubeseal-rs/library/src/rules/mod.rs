@@ -76,7 +76,7 @@ pub struct Rule {
     pub format: Option<SealedFormat>,
     /// The keys that v2 values are sealed for; if empty, the key of the certificate.
     pub recipients: Vec<RecipientSource>,
-    /// Whether v2 values may have classical recipients in addition to post-quantum ones.
+    /// Whether v2 values may have classical recipients in addition to post-quantum recipients.
     pub allow_classical: bool,
     /// Whether v2 values are bound to the template of their object.
     pub bind_template: bool,

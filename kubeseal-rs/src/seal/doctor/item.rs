@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
 use shared::hints;
-use shared::needs::{Place, Reason, own_place};
+use shared::needs::{Reason, ScopedName, own_scoped_name};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
 use shared::unseal::UsedKey;
@@ -18,8 +18,9 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
     match reason {
         Reason::Opens(key) => Finding::good(format!("can be unsealed with {key}")),
         Reason::OpensV2(key) => Finding::good(format!("can be unsealed with {key}")),
-        Reason::Elsewhere(place, _) | Reason::MovedV2(place) => {
-            let (finding, remedy) = explain_other_place(place, &own_place(sealed));
+        Reason::Elsewhere(scoped_name, _) | Reason::MovedV2(scoped_name) => {
+            let (finding, remedy) =
+                explain_other_scoped_name(scoped_name, &own_scoped_name(sealed));
             Finding::bad(finding, remedy)
         }
         Reason::Damaged(key) => Finding::bad(
@@ -118,43 +119,51 @@ fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {
 
 /// Returns how the scope, namespace or name that an item was sealed for differs from those of its object, and the
 /// remedy.
-fn explain_other_place(place: &Place, own: &Place) -> (String, String) {
-    let (finding, reversal) = if place.scope == own.scope {
-        in_same_scope(place, own)
+fn explain_other_scoped_name(scoped_name: &ScopedName, own: &ScopedName) -> (String, String) {
+    let (finding, reversal) = if scoped_name.scope == own.scope {
+        in_same_scope(scoped_name, own)
     } else {
-        in_another_scope(place, own)
+        in_another_scope(scoped_name, own)
     };
     let remedy = format!("{reversal}, or seal the value again for this object");
     (finding, remedy)
 }
 
-fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
+fn in_another_scope(scoped_name: &ScopedName, own: &ScopedName) -> (String, String) {
     let mut finding = format!(
         "it was sealed with scope {}, but the object declares {}",
-        place.scope, own.scope
+        scoped_name.scope, own.scope
     );
-    if place.scope == Scope::Strict && (place.name != own.name || place.namespace != own.namespace)
+    if scoped_name.scope == Scope::Strict
+        && (scoped_name.name != own.name || scoped_name.namespace != own.namespace)
     {
-        let _ = write!(finding, ", for {}/{}", place.namespace, place.name);
-    } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
-        let _ = write!(finding, ", for the namespace {}", place.namespace);
+        let _ = write!(
+            finding,
+            ", for {}/{}",
+            scoped_name.namespace, scoped_name.name
+        );
+    } else if scoped_name.scope == Scope::NamespaceWide && scoped_name.namespace != own.namespace {
+        let _ = write!(finding, ", for the namespace {}", scoped_name.namespace);
     }
-    let reversal = match place.scope.annotation() {
+    let reversal = match scoped_name.scope.annotation() {
         Some(name) => format!("restore the annotation {name}: \"true\" of the SealedSecret"),
         None => "remove the scope annotation of the SealedSecret".to_owned(),
     };
     (finding, reversal)
 }
 
-fn in_same_scope(place: &Place, own: &Place) -> (String, String) {
+fn in_same_scope(scoped_name: &ScopedName, own: &ScopedName) -> (String, String) {
     let (mut parts, mut reversals) = (Vec::new(), Vec::new());
-    if place.namespace != own.namespace {
-        parts.push(format!("the namespace {}", place.namespace));
-        reversals.push(format!("move it back to the namespace {}", place.namespace));
+    if scoped_name.namespace != own.namespace {
+        parts.push(format!("the namespace {}", scoped_name.namespace));
+        reversals.push(format!(
+            "move it back to the namespace {}",
+            scoped_name.namespace
+        ));
     }
-    if place.scope == Scope::Strict && place.name != own.name {
-        parts.push(format!("the name {}", place.name));
-        reversals.push(format!("rename it back to {}", place.name));
+    if scoped_name.scope == Scope::Strict && scoped_name.name != own.name {
+        parts.push(format!("the name {}", scoped_name.name));
+        reversals.push(format!("rename it back to {}", scoped_name.name));
     }
     let finding = format!("it was sealed for {}", parts.join(" and "));
     (finding, reversals.join(" and "))

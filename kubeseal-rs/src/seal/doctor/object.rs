@@ -11,7 +11,7 @@ use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
-use shared::needs::{Reason, examine, likely_places, own_place};
+use shared::needs::{Reason, examine, likely_scoped_names, own_scoped_name};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::UsedKey;
@@ -24,7 +24,7 @@ use crate::seal::doctor::Doctor;
 
 /// The maximum number of combinations of name and namespace to try. Each costs a private-key operation per item and
 /// key.
-const MAX_PLACES: usize = 2000;
+const MAX_SCOPED_NAMES: usize = 2000;
 
 /// Checks every SealedSecret in a file.
 ///
@@ -74,9 +74,9 @@ fn check_object(
         }
         answer if keys.is_empty() => return add_controller_findings(&title, &answer, findings),
         answer => {
-            let mut places = likely_places(sealed, namespaces, names);
-            places.truncate(MAX_PLACES);
-            let mut reasons = examine(sealed, keys, &places);
+            let mut scoped_names = likely_scoped_names(sealed, namespaces, names);
+            scoped_names.truncate(MAX_SCOPED_NAMES);
+            let mut reasons = examine(sealed, keys, &scoped_names);
             prefer_keys_in_use(&mut reasons, sealed, &connection.stored);
             if add_item_findings(sealed, &answer, reasons, &connection.stored, findings).is_none() {
                 return;
@@ -96,7 +96,7 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
             "set metadata.name to the name of the Secret",
         ));
     }
-    let needs_none = own_place(sealed).scope == Scope::ClusterWide;
+    let needs_none = own_scoped_name(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
         Finding::bad(
             "it has no namespace, which its scope requires",
@@ -249,8 +249,8 @@ fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings
     }
 }
 
-/// Compares the object with the one in the cluster and returns what its status reports; `None` if the cluster was not
-/// reached, or the object has no namespace.
+/// Compares the object with its version in the cluster and returns the finding of its status; `None` if the cluster was
+/// not reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

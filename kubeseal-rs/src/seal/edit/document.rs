@@ -35,7 +35,7 @@ pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroi
     let body = Zeroizing::new(manifest::to_yaml(&document));
     let header = header(object_name, values, is_blind);
     let unknown = lines_of_unknown(values);
-    // Allocate the full length at once: a growing string would leave copies in freed memory.
+    // Allocate the full length up front: a growing string would leave copies in freed memory.
     let mut text = Zeroizing::new(String::with_capacity(header.len() + body.len()));
     text.push_str(&header);
     for line in body.split_inclusive('\n') {

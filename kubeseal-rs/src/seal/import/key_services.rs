@@ -51,7 +51,7 @@ impl TrustedAddresses<'_> {
         let without_slash = |text: &str| text.trim_end_matches('/').to_owned();
         let vault = self.vault.as_ref().filter(|_| *field == "vault_address");
         let mut allowed = self.from_flags.iter().chain(vault);
-        // Without an address, `sops` uses the one of the environment.
+        // Without an address, `sops` uses the address in the environment.
         address.is_empty()
             || allowed.any(|allowed| without_slash(allowed) == without_slash(address))
             || *field == "vault_url" && is_azure_key_vault(address)

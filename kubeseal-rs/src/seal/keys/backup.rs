@@ -10,7 +10,7 @@ use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::archive::{self, Lock};
+use kubeseal_library::keys::archive::{self, ArchiveEncryption};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, signature};
 use shared::key_marks::backed_up_text;
@@ -77,8 +77,8 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     }
     check_outputs(args, &records, &v2_records)?;
     let signing = Signing::of(args)?;
-    let mut unlock = decryption::read(&args.decryption, environment)?;
-    let lock = lock(args, &mut unlock)?;
+    let mut decryption = decryption::read(&args.decryption, environment)?;
+    let encryption = archive_encryption(args, &mut decryption)?;
     let marks: Vec<Option<Change>> = records
         .iter()
         .map(|record| mark(record, environment))
@@ -94,7 +94,8 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         .zip(&v2_marks);
     let secrets: Vec<Secret> = v1_secrets.chain(v2_secrets).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    let archive_bytes = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
+    let archive_bytes =
+        archive::write(&args.archive, &plain, &encryption, &decryption, args.force)?;
     signing.sign(&archive_bytes)?;
     warn_of_names(&secrets);
     let mut marked_count = set_marks(&store, &records, &marks)?;
@@ -182,7 +183,7 @@ impl Signing {
     }
 }
 
-/// Returns the readable key Secrets, and warns about unreadable ones.
+/// Returns the readable key Secrets, and warns about unreadable key Secrets.
 fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let is_readable = |record: &KeyRecord| {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
@@ -207,7 +208,10 @@ fn warn_of_names(secrets: &[Secret]) {
 }
 
 /// Returns the recipients, or a passphrase from a file or a prompt.
-fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
+fn archive_encryption(
+    args: &KeysBackup,
+    decryption: &mut archive::ArchiveDecryption,
+) -> Result<ArchiveEncryption> {
     let mut texts = args.recipient.clone();
     for path in &args.recipients_file {
         let text = files::read_as(path, Kind::Credential)?;
@@ -226,12 +230,12 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         );
     }
     if texts.is_empty() {
-        let passphrase = match unlock.passphrase.take() {
+        let passphrase = match decryption.passphrase.take() {
             Some(passphrase) => passphrase,
             None => decryption::ask_passphrase(true)?,
         };
-        unlock.passphrase = Some(passphrase.clone());
-        return Ok(Lock::Passphrase(passphrase));
+        decryption.passphrase = Some(passphrase.clone());
+        return Ok(ArchiveEncryption::Passphrase(passphrase));
     }
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
@@ -245,7 +249,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
                 .hint("`age-keygen -y FILE` prints it")
         })
     };
-    Ok(Lock::Recipients(
+    Ok(ArchiveEncryption::Recipients(
         texts.iter().map(recipient).collect::<Result<_, _>>()?,
     ))
 }

@@ -269,7 +269,7 @@ fn commits(
     let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
     for repository in repositories(args)? {
-        let mut seen = SeenValues::default();
+        let mut seen_values = SeenValues::default();
         let mut introduced = Vec::new();
         // Oldest first: a value counts for the commit that introduced it, not for each commit that
         // changed its file.
@@ -279,7 +279,7 @@ fn commits(
                 commits.insert(commit.id.clone());
             }
             let sealed = contents.sealed.iter();
-            let items = sealed.flat_map(|sealed| seen.introduced(sealed, &items_needing));
+            let items = sealed.flat_map(|sealed| seen_values.introduced(sealed, &items_needing));
             let items: BTreeSet<String> = items.collect();
             if !items.is_empty() {
                 introduced.push((commit, items));
@@ -363,6 +363,7 @@ impl SeenValues {
     }
 
     /// Returns whether the item is v1, or no earlier version had this v2 value with the key among its recipients.
+    /// Records a v2 value as seen.
     fn is_new_for_key(&mut self, sealed: &SealedSecret, item: &str) -> bool {
         match sealed.spec.encrypted_data.get(item) {
             Some(text) if format::is_v2_value(text) => self.v2.insert(value(sealed, text)),
@@ -392,15 +393,15 @@ fn short_id(commit: &str) -> String {
 /// The facts that determine the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
-    /// Whether every Secret of the key is retired, so that the controller does not load it.
+    /// Whether every Secret of the key is retired. The controller then does not load the key.
     pub(super) is_retired: bool,
-    /// The key that seals in place of the compromised one, so that no new key is needed; `None` if there is none.
+    /// The key that seals in place of the compromised key; `None` if a new key is needed.
     pub(super) successor: Option<Successor>,
     /// Whether the key is only for v2.
     pub(super) is_v2: bool,
 }
 
-/// The key that seals in place of a compromised one.
+/// The key that seals in place of a compromised key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,
@@ -656,7 +657,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
-/// issues or link elsewhere in it.
+/// issues or insert links in it.
 fn code(text: &str) -> String {
     // In a table, `|` ends a cell even inside code.
     let text = shown(text).replace('|', "\\|");
@@ -700,7 +701,7 @@ mod tests {
 
     use super::*;
 
-    fn sealed(name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    fn sealed_object(name: &str, items: &[(&str, &str)]) -> SealedSecret {
         let items: Vec<String> = items
             .iter()
             .map(|(key, text)| format!("{key}: '{text}'"))
@@ -713,7 +714,7 @@ mod tests {
         SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap()
     }
 
-    /// Attack: the author of a file or commit has a name that mentions users, closes an issue or links elsewhere in the
+    /// Attack: the author of a file or commit has a name that mentions users, closes an issue or inserts a link in the
     /// ticket that the report is pasted into.
     #[test]
     fn names_have_no_effect_in_markdown() {
@@ -734,7 +735,7 @@ mod tests {
     /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
     /// that name it.
     fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
-        seen.introduced(object, |sealed| {
+        seen_values.introduced(object, |sealed| {
             let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
             v1.chain(keys::v2::items_for(sealed, key)).collect()
         })
@@ -742,35 +743,35 @@ mod tests {
 
     #[test]
     fn a_commit_introduces_only_values_that_no_earlier_commit_had() {
-        let mut seen = SeenValues::default();
+        let mut seen_values = SeenValues::default();
         let key = recipient(1).key_id().short();
         for (why, object, want) in [
             (
                 "all new",
-                sealed("db", &[("a", "1"), ("b", "2")]),
+                sealed_object("db", &[("a", "1"), ("b", "2")]),
                 vec!["db/a", "db/b"],
             ),
             (
                 "one changed",
-                sealed("db", &[("a", "3"), ("b", "2")]),
+                sealed_object("db", &[("a", "3"), ("b", "2")]),
                 vec!["db/a"],
             ),
             (
                 "none changed",
-                sealed("db", &[("a", "3"), ("b", "2")]),
+                sealed_object("db", &[("a", "3"), ("b", "2")]),
                 vec![],
             ),
             (
                 "one added",
-                sealed("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
+                sealed_object("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
                 vec!["db/c"],
             ),
-            ("one renamed", sealed("db", &[("d", "2")]), vec![]),
-            ("reverted", sealed("db", &[("a", "1")]), vec![]),
+            ("one renamed", sealed_object("db", &[("d", "2")]), vec![]),
+            ("reverted", sealed_object("db", &[("a", "1")]), vec![]),
             // The ciphertext is not valid for the earlier object, so it counts as new here.
             (
                 "another object",
-                sealed("other", &[("a", "1")]),
+                sealed_object("other", &[("a", "1")]),
                 vec!["other/a"],
             ),
         ] {
@@ -792,7 +793,7 @@ mod tests {
             ("in both versions", old, [vec!["db/a"], vec![], vec![]]),
             ("added later", added, [vec![], vec!["db/a"], vec![]]),
         ] {
-            let mut seen = SeenValues::default();
+            let mut seen_values = SeenValues::default();
             let versions = [&before, &both, &before];
             let introduced_items = versions.map(|object| introduced(&mut seen, object, key));
             assert_eq!(introduced_items, want, "{why}");
@@ -819,7 +820,7 @@ mod tests {
             revision: 1,
         };
         let value = shared::v2::Value::new("value".to_owned().into(), rng);
-        let mut sealed = sealed("db", &[]);
+        let mut sealed = sealed_object("db", &[]);
         let values = [("a".to_owned(), value)].into();
         sealed.spec.encrypted_data = format::seal(&spec, &values, rng).unwrap();
         sealed

@@ -128,7 +128,7 @@ mod tests {
         V2KeyRecord::new(secret, None)
     }
 
-    /// Attack: values are sealed for a key that is lost with its disk, since nobody has a backup, or that was stolen.
+    /// Attack: values are sealed for a key that is lost with its disk, since there is no backup, or that was stolen.
     #[test]
     fn prints_only_keys_that_may_seal() {
         let now = Timestamp::from_second(50).unwrap();

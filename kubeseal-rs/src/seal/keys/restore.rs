@@ -145,8 +145,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
         .as_deref()
         .map(|signers| verify(args, signers, &bytes, environment.now));
     let signed = signed.transpose()?;
-    let mut unlock = decryption::read(&args.decryption, environment)?;
-    let backup = decryption::parse_backup(path, bytes, &mut unlock)?;
+    let mut decryption = decryption::read(&args.decryption, environment)?;
+    let backup = decryption::parse_backup(path, bytes, &mut decryption)?;
     if !backup.bare.is_empty() {
         let message = format!(
             "{} contains PEM keys without certificates, which cannot be restored as key Secrets",
@@ -213,7 +213,7 @@ fn verify(
         if is_default {
             error.context(
                 Failure::new("no signature found")
-                    .hint("if it is elsewhere, pass --signature FILE"),
+                    .hint("if the signature is in another file, pass --signature FILE"),
             )
         } else {
             error.context("cannot read the signature")

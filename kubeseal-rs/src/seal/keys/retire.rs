@@ -169,7 +169,7 @@ fn retire_v2(
     Ok(Outcome::Done)
 }
 
-/// Fails if nothing was searched, because the key cannot be called unneeded then.
+/// Fails if nothing was searched, because this does not show that the key is unneeded.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
     if count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(

@@ -281,7 +281,7 @@ fn wait(
             if served.contains(&key.id) {
                 return Ok(format!("{} {}\n", report::shown(key.name), key.id));
             }
-            let reasons = (key.is_backed_up, foreign_key(served, &keys));
+            let reasons = (key.is_backed_up, unknown_served_key(served, &keys));
             let since = first_seen.get_or_insert_with(Instant::now);
             if since.elapsed() > SERVE_TIMEOUT && !key.is_backed_up {
                 bail!(unserved(key.name, None, reasons, &location_flags));
@@ -323,7 +323,7 @@ fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &st
 }
 
 /// Returns the first served key if none of these Secrets contains it.
-fn foreign_key(served: Vec<String>, keys: &Keys) -> Option<String> {
+fn unknown_served_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     let first = served.into_iter().next();
     first.filter(|served| !keys.contain(served))
 }
@@ -333,16 +333,16 @@ fn foreign_key(served: Vec<String>, keys: &Keys) -> Option<String> {
 fn unserved(
     name: &str,
     seconds: Option<u64>,
-    (is_backed_up, foreign): (bool, Option<String>),
+    (is_backed_up, unknown_key): (bool, Option<String>),
     location_flags: &str,
 ) -> Failure {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let failure = Failure::new(format!(
         "the new key {name} exists, but the controller does not serve it{within}"
     ));
-    if let Some(foreign) = foreign {
+    if let Some(unknown_key) = unknown_key {
         return failure.hint(format!(
-            "the served key is {foreign}, which is in no key Secret: check which server answers with \
+            "the served key is {unknown_key}, which is in no key Secret: check which server answers with \
              `seal doctor{location_flags}`"
         ));
     }
@@ -532,14 +532,14 @@ mod tests {
     /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
     #[test]
     fn the_error_names_the_served_key_if_it_is_unknown() {
-        let foreign = format!("SHA256:{}", "a".repeat(42) + "A");
-        let message = unserved("key-2", None, (false, Some(foreign.clone())), "").to_string();
-        assert!(message.contains(&foreign), "{message}");
+        let unknown_key = format!("SHA256:{}", "a".repeat(42) + "A");
+        let message = unserved("key-2", None, (false, Some(unknown_key.clone())), "").to_string();
+        assert!(message.contains(&unknown_key), "{message}");
         assert!(!message.contains("no backup"), "{message}");
         let (rsa, v2) = (Vec::new(), Vec::new());
         assert_eq!(
-            foreign_key(vec![foreign.clone()], &Keys { rsa, v2 }),
-            Some(foreign)
+            unknown_served_key(vec![unknown_key.clone()], &Keys { rsa, v2 }),
+            Some(unknown_key)
         );
     }
 }

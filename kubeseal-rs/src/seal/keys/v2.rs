@@ -76,7 +76,7 @@ impl NamedKey {
     }
 
     /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has another
-    /// `--sealing-suite` now, so that the newest key of this suite does not seal.
+    /// `--sealing-suite` now. The newest key of this suite then does not seal.
     ///
     /// # Errors
     ///

@@ -497,8 +497,8 @@ impl Linter<'_> {
         for finding in longest(findings).chain(unread) {
             self.add(path, finding);
         }
-        self.sealed(path, &file, object::sealed_secret);
-        self.sealed(path, &unrendered, object::unrendered);
+        self.add_sealed_secrets(path, &file, object::sealed_secret);
+        self.add_sealed_secrets(path, &unrendered, object::unrendered);
         self.add_repeated(path, repeated);
     }
 
@@ -518,7 +518,7 @@ impl Linter<'_> {
     }
 
     /// Adds the findings about the SealedSecrets in a file.
-    fn sealed(&mut self, path: &Path, file: &ManifestFile, check: Check) {
+    fn add_sealed_secrets(&mut self, path: &Path, file: &ManifestFile, check: Check) {
         if file.of_kind(Kind::SealedSecret).next().is_none() {
             return;
         }
@@ -623,8 +623,8 @@ pub fn read_template(text: &str) -> Vec<Document> {
     unrendered::documents(text, &Literals::of(text), &[]).documents
 }
 
-/// Returns one finding for each object: the one with the longest message, which names the most values. A template is
-/// searched twice, as it is and with placeholders.
+/// Returns one finding for each object: the finding with the longest message, which names the most values. A template
+/// is searched twice, as it is and with placeholders.
 fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object::FindingInFile> {
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
     for (rule, line, message) in findings {

@@ -459,7 +459,7 @@ pub(super) struct PlainKeys {
 }
 
 impl PlainKeys {
-    /// Counts the keys, and keeps the first ones.
+    /// Counts the keys, and keeps only the first keys.
     pub(super) fn of<'a>(mut keys: impl Iterator<Item = &'a str>) -> Self {
         let first: Vec<String> = keys.by_ref().take(MAX_SHOWN).map(str::to_owned).collect();
         let count = first.len() + keys.count();

@@ -1,5 +1,5 @@
 //! Makes templates of Helm and other tools readable before they are rendered: each action becomes a placeholder, or
-//! disappears if it only controls what follows. The number of lines stays the same.
+//! disappears if it only controls the following text. The number of lines stays the same.
 
 use std::collections::BTreeSet;
 

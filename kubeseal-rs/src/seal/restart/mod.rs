@@ -22,7 +22,7 @@ pub use unsupported::run;
 #[command(
     after_help = "Runs until SIGTERM. It restarts workloads that opt in by the annotation `sealedsecrets.bitnami.com/restart: \
 auto`, or by annotations of Stakater's Reloader, after the content of a SealedSecret changed. With the annotation \
-`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, kubelet refreshes mounted files at once. The \
+`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, kubelet refreshes mounted files immediately. The \
 command reads no Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
 Examples:\n  seal restart --kubeconfig admin.conf --listen 127.0.0.1:8082"
 )]
@@ -30,7 +30,7 @@ pub struct Restart {
     /// Watch only this namespace; repeatable
     #[arg(long = "namespace", short, value_name = "NAME")]
     pub namespaces: Vec<String>,
-    /// Maximum number of rollouts at once
+    /// Maximum number of concurrent rollouts
     #[arg(long, value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_rollouts: u16,
     /// Maximum number of Pods to refresh per second

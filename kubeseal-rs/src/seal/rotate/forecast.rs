@@ -74,7 +74,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         }
     }
     if forecast.problem.is_some() {
-        // An object is re-encrypted as a whole or not at all.
+        // An object is re-encrypted completely or not at all.
         forecast.rotated.clear();
         forecast.from.clear();
     }
@@ -145,7 +145,7 @@ mod tests {
         read_keys(&paths).unwrap()
     }
 
-    fn sealed(certificate: &Certificate, has_hint: bool) -> SealedSecret {
+    fn sealed_object(certificate: &Certificate, has_hint: bool) -> SealedSecret {
         let mut secret = Secret::default();
         secret.metadata.name = Some("db".into());
         secret.metadata.namespace = Some("shop".into());
@@ -187,7 +187,7 @@ mod tests {
             ("another size", &both, OTHER, false, "rotated"),
         ] {
             let new = certificate(NEW.0);
-            let sealed = sealed(&certificate(sealed_for), has_hint);
+            let sealed = sealed_object(&certificate(sealed_for), has_hint);
             let result = forecast(
                 &sealed,
                 Keys {

@@ -93,7 +93,7 @@ impl KeyFiles {
             );
             return Err(Failure::new(message).hint(remedy(settings)));
         }
-        if let Some(key) = self.newer(certificate)
+        if let Some(key) = self.newest_if_after(certificate)
             && self.is_first(own)
         {
             report::warn(&format!(
@@ -108,7 +108,7 @@ impl KeyFiles {
     }
 
     /// Returns the newest key if it is newer than this certificate.
-    fn newer(&self, certificate: &Certificate) -> Option<&KeyFileRecord> {
+    fn newest_if_after(&self, certificate: &Certificate) -> Option<&KeyFileRecord> {
         let newest = self.newest.as_ref();
         newest.filter(|key| key.created > certificate.not_before())
     }
@@ -251,10 +251,21 @@ mod tests {
             ("compromised", Some(COMPROMISED_ANNOTATION), None, false),
         ] {
             let key_files = KeyFiles::of(&[record(OLD, None, None), record(NEW, mark, label)]);
-            assert_eq!(key_files.newer(&certificate(OLD)).is_some(), want, "{why}");
-            assert!(key_files.newer(&certificate(NEW)).is_none(), "{why}");
+            assert_eq!(
+                key_files.newest_if_after(&certificate(OLD)).is_some(),
+                want,
+                "{why}"
+            );
+            assert!(
+                key_files.newest_if_after(&certificate(NEW)).is_none(),
+                "{why}"
+            );
         }
-        assert!(KeyFiles::of(&[]).newer(&certificate(OLD)).is_none());
+        assert!(
+            KeyFiles::of(&[])
+                .newest_if_after(&certificate(OLD))
+                .is_none()
+        );
     }
 
     #[test]

@@ -223,7 +223,7 @@ fn lacks_key(error: &reseal::ResealError) -> bool {
 }
 
 /// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key. The keys
-/// of `--key` have no order time of their own, so the ring keeps this order.
+/// of `--key` have no order time, so the ring keeps this order.
 fn newest_last(ring: &KeyRing, certificate: &Certificate) -> KeyRing {
     let is_newest = |key: &&Arc<RingKey>| key.fingerprint() == certificate.fingerprint();
     let (newest, old): (Vec<_>, Vec<_>) = ring.keys().iter().partition(is_newest);

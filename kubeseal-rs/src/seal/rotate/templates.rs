@@ -217,8 +217,8 @@ mod tests {
         TemplateSummary::of(&sealed.spec.template)
     }
 
-    /// Attack: the author of a file adds a label, annotation, type or template that sends the values elsewhere, and
-    /// hides it at the end of a long text or behind terminal escapes.
+    /// Attack: the author of a file adds a label, annotation, type or template that sends the values to another
+    /// program, and hides it at the end of a long text or behind terminal escapes.
     #[test]
     fn each_bound_property_is_shown() {
         for (template, want) in [

@@ -67,7 +67,7 @@ struct Open(VecDeque<(IpAddr, AbortHandle)>);
 
 impl Open {
     /// Closes the oldest connection of the address with the most connections. A request takes milliseconds, so a client
-    /// that sends its request at once is served before.
+    /// that sends its request immediately is served before.
     fn displace(&mut self) {
         let addresses: Vec<IpAddr> = self.0.iter().map(|(address, _)| *address).collect();
         let displaced = next_to_displace(&addresses).and_then(|index| self.0.remove(index));

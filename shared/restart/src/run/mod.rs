@@ -47,7 +47,7 @@ pub struct Settings {
     pub context: Option<String>,
     /// The namespaces to watch; all if empty.
     pub namespaces: Vec<String>,
-    /// The maximum number of rollouts at once.
+    /// The maximum number of concurrent rollouts.
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
@@ -68,8 +68,7 @@ pub struct Settings {
 pub enum RunError {
     /// The process does not run in a Pod.
     #[error(
-        "no cluster found: this command runs in a Pod with a mounted service account\n\
-         hint: outside a cluster, pass --kubeconfig"
+        "no cluster found: without --kubeconfig, this command must run in a Pod with a mounted service account token"
     )]
     NoCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig file cannot be used.
@@ -142,7 +141,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     };
     let election = async {
         candidate.run().await;
-        // Without leader election, the election returns at once.
+        // Without leader election, the election returns immediately.
         std::future::pending::<()>().await;
     };
     tokio::select! {

@@ -22,7 +22,7 @@
 //! but never damage a file.
 //!
 //! A new value keeps the quotes of the old one; a new key copies the style of its last neighbor. A comment
-//! at the end of a removed line is removed with it; comments on lines of their own stay.
+//! at the end of a removed line is removed with it; comments on separate lines stay.
 
 mod guard;
 mod json_spans;
@@ -142,7 +142,7 @@ pub enum Problem {
 ///
 /// # Errors
 ///
-/// Returns [`EditError`] if one of the edits is not possible; no edit is applied then.
+/// Returns [`EditError`] if any of the edits is not possible. In this case, no edit is applied.
 pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     let (encoding, marked_text) = text::decode_with_marks(bytes)?;
     let before = roots(&text::decode(bytes)?, MAX_VALUES)?;

@@ -393,14 +393,16 @@ fn reports_why_a_v2_item_cannot_be_unsealed() {
     let ring = full_ring();
     let sealed = object_of(shared(&ring, Suite::XWing, &[("a", "1")], |_| ()));
     let reason = |sealed: &SealedSecret| {
-        let places = needs::likely_places(sealed, &[], &["n".into()]);
-        needs::examine(sealed, &ring, &places).remove("a").unwrap()
+        let scoped_names = needs::likely_scoped_names(sealed, &[], &["n".into()]);
+        needs::examine(sealed, &ring, &scoped_names)
+            .remove("a")
+            .unwrap()
     };
     assert_eq!(reason(&sealed), needs::Reason::OpensV2(id_of(Suite::XWing)));
     let mut renamed = sealed.clone();
     renamed.metadata.name = Some("other".into());
-    let place = needs::own_place(&sealed);
-    assert_eq!(reason(&renamed), needs::Reason::MovedV2(place));
+    let scoped_name = needs::own_scoped_name(&sealed);
+    assert_eq!(reason(&renamed), needs::Reason::MovedV2(scoped_name));
     renamed.metadata.namespace = Some("elsewhere".into());
     let needs::Reason::Refused(why) = reason(&renamed) else {
         panic!("expected a refusal");

@@ -317,8 +317,8 @@ mod tests {
         assert!(!with(near_prime(0xf0)), "p + 3");
     }
 
-    /// Attack: an author sends a share of low order. Every agreement with it results in zeros, so that only ML-KEM
-    /// protects the value.
+    /// Attack: an author sends a share of low order. Every agreement with it results in zeros, so only ML-KEM protects
+    /// the value.
     #[test]
     fn refuses_shares_and_public_keys_of_low_order() {
         let (valid, _) = key()

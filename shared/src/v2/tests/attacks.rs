@@ -54,7 +54,7 @@ fn the_rsa_block_of_a_v1_value_does_not_open_a_lock() {
 }
 
 /// Attack: a reader continues with a constant if a data key cannot be unwrapped. An author commits a header to this
-/// constant, seals a value with it, and adds a stanza that no key can unwrap, so that the lock opens for every key.
+/// constant, seals a value with it, and adds a stanza that no key can unwrap: the lock then opens for every key.
 #[test]
 fn a_lock_for_the_substitute_key_does_not_open() {
     for suite in Suite::ALL {

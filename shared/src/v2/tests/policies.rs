@@ -345,7 +345,7 @@ fn requiring_bound_values_refuses_all_others() {
 }
 
 /// Attack: an editor replaces the address in the object that contains a password, so that a program sends the password
-/// elsewhere.
+/// to another address.
 #[test]
 fn refuses_other_values_in_an_object_whose_lock_must_be_the_only_one() {
     let alone = seal_with(&[Suite::XWing], |spec| spec.is_alone = true, &two_values());

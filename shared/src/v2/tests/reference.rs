@@ -40,7 +40,7 @@ fn every_reference_case_gives_its_values_or_reason() {
         let keys = names
             .map(|name| keys.opener(name.as_str().unwrap()))
             .collect();
-        let result = open_object(&sealed(case), &keys);
+        let result = open_object(&sealed_object(case), &keys);
         match (&case["reason"], &result) {
             (Json::Null, Ok(opened)) => assert_eq!(plain_of(opened), wanted(case), "{case}"),
             (reason, Err(refusal)) => {
@@ -57,7 +57,7 @@ fn every_reference_case_gives_its_values_or_reason() {
     assert_eq!(cases.len(), 29);
 }
 
-fn sealed(case: &Json) -> SealedSecret {
+fn sealed_object(case: &Json) -> SealedSecret {
     let place = &case["place"];
     let entries = serde_json::from_value(case["encryptedData"].clone()).unwrap();
     let mut sealed =

@@ -12,7 +12,7 @@ fn opener<'a>(name: &str) -> &'a dyn Opener {
     KEYS.opener(name.parse().unwrap())
 }
 
-fn sealed(case: &Json) -> SealedSecret {
+fn sealed_object(case: &Json) -> SealedSecret {
     let place = &case["place"];
     let mut sealed = object(serde_json::from_value(case["encryptedData"].clone()).unwrap());
     sealed.metadata.name = place["name"].as_str().map(str::to_owned);
@@ -54,7 +54,7 @@ fn outcome(case: &Json) -> Outcome {
         Some(true) => Target::Secret,
         _ => Target::Other,
     };
-    match open_for(&sealed(case), &keys, &policy(case), target) {
+    match open_for(&sealed_object(case), &keys, &policy(case), target) {
         Ok(opened) => Outcome::Values(
             opened
                 .into_iter()
@@ -113,7 +113,7 @@ fn write_again(case: &Json) {
         .iter()
         .map(|s| s.as_str().unwrap().parse().unwrap())
         .collect();
-    let sealed = sealed(case);
+    let sealed = sealed_object(case);
     let is_set = |name: &str| plan[name].as_bool().unwrap();
     let template = is_set("bindTemplate").then(|| TemplateDigest::of(&sealed.spec.template));
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());

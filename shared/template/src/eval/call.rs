@@ -187,7 +187,7 @@ fn nil_value(kind: Type) -> Option<Value> {
 }
 
 /// Returns the value if it is an argument of this type. A missing value stays missing for [`Type::Raw`] and
-/// becomes nil for other types that allow nil; nothing else is converted, as in Go: an int64 is not an int.
+/// becomes nil for other types that allow nil; no other value is converted, as in Go: an int64 is not an int.
 fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
         return nil_value(kind).ok_or(Fault::argument(

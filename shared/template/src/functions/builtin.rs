@@ -71,7 +71,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 
 /// Never called: `and` and `or` are evaluated together with their arguments.
 fn never(_: &mut Environment<'_>, _: &Args<'_>) -> Outcome {
-    Err(Fault::misuse("evaluated elsewhere"))
+    Err(Fault::misuse("evaluated together with its arguments"))
 }
 
 fn at_most(args: &Args<'_>) -> Result<bool, Fault> {

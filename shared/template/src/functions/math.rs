@@ -161,12 +161,12 @@ fn round(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     } else {
         f64::NAN
     };
-    let whole = if fraction >= round_up_from {
+    let rounded = if fraction >= round_up_from {
         shifted.ceil()
     } else {
         shifted.floor()
     };
-    Ok(Value::Float(whole / power))
+    Ok(Value::Float(rounded / power))
 }
 
 /// Reproduces math.Pow(10, places) by the same squarings, so that the last bit agrees.

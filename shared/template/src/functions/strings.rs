@@ -121,7 +121,7 @@ pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, 
     }
 }
 
-/// Formats a value with `%v`. Charges for the string, because many strings may exist at once.
+/// Formats a value with `%v`. Charges for the string, because many strings may exist at the same time.
 fn format_value(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     let text = fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)?;
     env.gauge.charge_memory(text.len())?;

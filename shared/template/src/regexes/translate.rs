@@ -1,4 +1,4 @@
-//! Translates Go's syntax to that of the `regex` crate, and refuses what Go refuses.
+//! Translates Go's syntax to that of the `regex` crate, and refuses the expressions that Go refuses.
 
 use super::class;
 

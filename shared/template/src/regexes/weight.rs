@@ -9,7 +9,7 @@ pub(super) struct Weight {
     pub(super) states: usize,
     /// States that one byte of text may touch.
     pub(super) threads: usize,
-    /// Whether a search may continue far beyond the match that it finds, so that the next search reads the same text
+    /// Whether a search may continue far beyond the match that it finds. The next search then reads the same text
     /// again.
     pub(super) can_read_beyond: bool,
 }

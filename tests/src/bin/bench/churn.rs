@@ -151,8 +151,7 @@ async fn change_objects(
     }
 }
 
-/// Sends verify and rotate requests in turn at this rate, without waiting for responses. Counts the
-/// responses.
+/// Sends alternating verify and rotate requests at this rate, without waiting for responses. Counts the responses.
 async fn send_requests(
     port: u16,
     body: &str,

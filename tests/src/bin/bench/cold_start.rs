@@ -97,7 +97,7 @@ pub async fn run_v2(sizes: Sizes) {
     let plane = ControlPlane::start().await;
     let v2 = measure_v2(&plane, &rsa, objects, items).await;
     let load = Load::new(&rsa, objects, items);
-    let ours = measure(&plane, Implementation::Ours, &rsa, &load).await;
+    let own_times = measure(&plane, Implementation::Ours, &rsa, &load).await;
     let upstream = measure(&plane, Implementation::Upstream, &rsa, &load).await;
     print_head(&[
         "cold start",
@@ -108,7 +108,7 @@ pub async fn run_v2(sizes: Sizes) {
     ]);
     for (name, times) in [
         ("ours, v2 xw", &v2),
-        ("ours, v1 (RSA-4096)", &ours),
+        ("ours, v1 (RSA-4096)", &own_times),
         ("upstream, no limits, v1", &upstream),
     ] {
         print_row(&[

@@ -46,7 +46,7 @@ pub async fn run(sizes: Sizes) {
         "the last",
         "to ours",
     ]);
-    let mut ours = Duration::ZERO;
+    let mut own_duration = Duration::ZERO;
     for (i, implementation) in [Implementation::Ours, Implementation::Upstream]
         .into_iter()
         .enumerate()
@@ -81,13 +81,13 @@ pub async fn run(sizes: Sizes) {
             durations.push(start.elapsed());
         }
         if implementation == Implementation::Ours {
-            ours = durations[1];
+            own_duration = durations[1];
         }
         print_row(&[
             implementation.name().into(),
             time(durations[0]),
             time(durations[1]),
-            ratio(durations[1], ours),
+            ratio(durations[1], own_duration),
         ]);
         pod.stop();
     }

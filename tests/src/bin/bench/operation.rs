@@ -18,13 +18,13 @@ pub fn run(sizes: &Sizes) {
     print_head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
-        let ours = time_unsealing(&key.pair, &label, times);
-        let upstreams = time_upstream(&upstream, &key, &label, times);
+        let our_time = time_unsealing(&key.pair, &label, times);
+        let upstream_time = time_upstream(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
-            time(ours),
-            time(upstreams),
-            ratio(upstreams, ours),
+            time(our_time),
+            time(upstream_time),
+            ratio(upstream_time, our_time),
         ];
         print_row(&cells);
     }
@@ -43,7 +43,7 @@ pub fn new_key(size: KeySize) -> NewKey {
 
 /// Returns the median time of one operation on one core.
 pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
-    let sealed = sealed(pair, label);
+    let sealed = sealed_value(pair, label);
     let measure_once = || {
         let start = Instant::now();
         envelope::open(pair.private(), label, &sealed).expect("the value is sealed for this key");
@@ -54,7 +54,7 @@ pub fn time_unsealing(pair: &KeyPair, label: &Label, times: usize) -> Duration {
 }
 
 fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize) -> Duration {
-    let sealed = sealed(&key.pair, label);
+    let sealed = sealed_value(&key.pair, label);
     let pem = std::str::from_utf8(key.private_pem.expose()).unwrap();
     let measure_once = || {
         let start = Instant::now();
@@ -67,7 +67,7 @@ fn time_upstream(upstream: &Upstream, key: &NewKey, label: &Label, times: usize)
     percentile(&times, 50)
 }
 
-fn sealed(pair: &KeyPair, label: &Label) -> Vec<u8> {
+fn sealed_value(pair: &KeyPair, label: &Label) -> Vec<u8> {
     let public = pair.certificate().public_key();
     envelope::seal(public, label, b"value", &mut shared::random::system()).unwrap()
 }

@@ -84,7 +84,7 @@ pub async fn run(sizes: Sizes) {
     })
     .await;
     row(&format!(
-        "a change that {users} workloads consume, 5 at once"
+        "a change that {users} workloads consume, 5 concurrently"
     ));
     restarter.stop();
 }

@@ -37,7 +37,7 @@ pub async fn run(sizes: Sizes) {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
         for file in 0..files {
-            let sealed = sealed(&old_keys[file % 2], file, items);
+            let sealed = sealed_object(&old_keys[file % 2], file, items);
             let text = format!("# {file}\n{}", manifest::to_yaml(&sealed.to_document()));
             fs::write(tree.join(format!("{file}.yaml")), text).unwrap();
         }
@@ -61,7 +61,7 @@ pub async fn run(sizes: Sizes) {
         .collect();
     let mut args = vec!["rotate", "--cert", "cert.pem", "tree"];
     args.extend(keys.iter().flat_map(|key| ["--key", key.as_str()]));
-    let ours = time_command(
+    let first_run = time_command(
         Command::new(binaries::seal())
             .args(&args)
             .current_dir(directory.path()),
@@ -115,7 +115,7 @@ pub async fn run(sizes: Sizes) {
         ]);
     };
     row("floor: items ÷ operations per second of all cores", floor);
-    row("seal rotate --key, offline", ours);
+    row("seal rotate --key, offline", first_run);
     row("the same again, with nothing to do", second_run);
     row("seal rotate, through the controller", online);
     row(
@@ -141,7 +141,7 @@ fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     }
 }
 
-fn sealed(key: &NewKey, file: usize, items: usize) -> SealedSecret {
+fn sealed_object(key: &NewKey, file: usize, items: usize) -> SealedSecret {
     let mut secret = Secret::default();
     secret.metadata.name = Some(format!("s{file}"));
     secret.metadata.namespace = Some("ns".into());

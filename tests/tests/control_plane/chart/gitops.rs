@@ -83,7 +83,7 @@ async fn the_crds_have_every_field_of_the_examples() {
         assert_accepted(&plane, &deploy(&format!("gitops/{name}.yaml")));
     }
     let overlay = deploy("kustomize/overlays/monitored");
-    let manifests = operators::successful(
+    let manifests = operators::run_successfully(
         Command::new(operators::kustomize())
             .arg("build")
             .arg(overlay),
@@ -138,7 +138,7 @@ fn assert_accepted(plane: &ControlPlane, path: &Path) {
 
 /// Returns the CRD files of a module in Go's module cache. Go verifies modules against the public checksum database.
 fn definitions((module, version, directory, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
-    let stdout = operators::successful(
+    let stdout = operators::run_successfully(
         Command::new("go")
             .args(["mod", "download", "-json", &format!("{module}@{version}")])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("operator")),

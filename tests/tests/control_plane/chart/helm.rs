@@ -50,12 +50,12 @@ impl Helm {
 
     /// Runs Helm; returns its stdout.
     pub fn run(&self, args: &[&str]) -> String {
-        operators::successful(&mut self.command(args))
+        operators::run_successfully(&mut self.command(args))
     }
 
     /// Runs Helm, which must fail; returns its stderr.
     pub fn run_failing(&self, args: &[&str]) -> String {
-        operators::failed(&mut self.command(args))
+        operators::run_expecting_failure(&mut self.command(args))
     }
 
     /// Writes a values file; returns its path.

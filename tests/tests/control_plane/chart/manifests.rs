@@ -138,7 +138,7 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle_test() {
 
     let directory = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
-    let manifest = operators::successful(
+    let manifest = operators::run_successfully(
         Command::new(operators::kustomize())
             .args(["build"])
             .arg(directory),
@@ -163,7 +163,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
         .map(|values| manifest_text(&[RenderedChart::new(values).objects()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
         let directory = deploy(&format!("kustomize/overlays/{name}"));
-        operators::successful(
+        operators::run_successfully(
             Command::new(operators::kustomize())
                 .arg("build")
                 .arg(directory),
@@ -192,7 +192,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
         );
     }
     let misspelled = super::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
-    let error = operators::failed(&mut kubectl_command(
+    let error = operators::run_expecting_failure(&mut kubectl_command(
         plane,
         &[
             "apply",
@@ -293,7 +293,7 @@ pub fn deploy(name: &str) -> PathBuf {
 
 fn kustomize_build(directory: &str) -> Vec<Value> {
     let mut command = Command::new(operators::kustomize());
-    objects(&operators::successful(
+    objects(&operators::run_successfully(
         command.arg("build").arg(deploy(directory)),
     ))
 }
@@ -319,7 +319,7 @@ pub fn apply(plane: &ControlPlane, text: &str) {
 }
 
 pub fn kubectl(plane: &ControlPlane, args: &[&str]) -> String {
-    operators::successful(&mut kubectl_command(plane, args))
+    operators::run_successfully(&mut kubectl_command(plane, args))
 }
 
 fn kubectl_command(plane: &ControlPlane, args: &[&str]) -> Command {

@@ -26,7 +26,7 @@ const BACKUP_METRIC: &str = "sealed_secrets_backup_timestamp_seconds";
 fn alerts_fire_after_their_delay_and_not_earlier() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/tests.yaml");
     let mut promtool = operators::prometheus_program("promtool");
-    operators::successful(promtool.args(["test", "rules"]).arg(&tests));
+    operators::run_successfully(promtool.args(["test", "rules"]).arg(&tests));
 
     let alerts = fs::read_to_string(deploy(ALERTS)).unwrap();
     let tests = fs::read_to_string(tests).unwrap();

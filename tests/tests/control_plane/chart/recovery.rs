@@ -123,7 +123,7 @@ fn keys_sh_refuses_yaml_and_names_the_command_that_reads_it() {
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
     for verb in ["restore", "check"] {
         let mut command = Command::new(deploy("scripts/keys.sh"));
-        let stderr = operators::failed(command.arg(verb).arg(&backup));
+        let stderr = operators::run_expecting_failure(command.arg(verb).arg(&backup));
         assert!(stderr.contains("not a List of Secrets in JSON"), "{stderr}");
         assert!(stderr.contains("seal keys restore"), "{stderr}");
     }
@@ -179,7 +179,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         "seal-from.sh",
         &[&["stdin", directory][..], &controller_flags].concat(),
     );
-    operators::successful(command.stdin(fs::File::open(&input).unwrap()));
+    operators::run_successfully(command.stdin(fs::File::open(&input).unwrap()));
     let file = Path::new(directory).join(&namespace).join("web.yaml");
     super::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
     user.wait_for_value("web", "2", &controller.log()).await;
@@ -247,11 +247,11 @@ fn synced_status(object: &SealedSecret) -> Option<&str> {
 }
 
 fn run_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
-    operators::successful(&mut command(plane, name, args))
+    operators::run_successfully(&mut command(plane, name, args))
 }
 
 fn run_failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String {
-    operators::failed(&mut command(plane, name, args))
+    operators::run_expecting_failure(&mut command(plane, name, args))
 }
 
 /// Returns a command with the real kubectl and this project's kubeseal on the `PATH`.

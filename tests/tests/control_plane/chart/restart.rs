@@ -360,7 +360,7 @@ pub(super) async fn install(plane: &ControlPlane) -> Namespace<'_> {
 
 /// Creates a Deployment that opts in, and its Pod, which has run for a minute.
 async fn create_workload(namespace: &Namespace<'_>) {
-    let (labels, spec) = (json!({ "app": "web" }), reader());
+    let (labels, spec) = (json!({ "app": "web" }), reader_pod_spec());
     let template =
         json!({ "metadata": { "labels": labels, "annotations": { "kept": "1" } }, "spec": spec });
     let deployment = json!({
@@ -378,7 +378,7 @@ pub(super) fn opt_in() -> Value {
 }
 
 /// Returns the specification of a Pod that consumes the Secret `database` by variables and by a volume.
-pub(super) fn reader() -> Value {
+pub(super) fn reader_pod_spec() -> Value {
     let container = json!({
         "name": "main",
         "image": "app",
@@ -389,9 +389,9 @@ pub(super) fn reader() -> Value {
     json!({ "automountServiceAccountToken": false, "containers": [container], "volumes": [volume] })
 }
 
-/// Creates a Pod of [`reader`], which has run for a minute.
+/// Creates a Pod of [`reader_pod_spec`], which has run for a minute.
 pub(super) async fn create_running_pod(namespace: &Namespace<'_>, name: &str, labels: &Value) {
-    let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": reader() });
+    let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": reader_pod_spec() });
     let _: Pod = namespace.create_object(pod).await;
     let minute = SignedDuration::from_mins(1);
     let start = Timestamp::now()

@@ -16,7 +16,7 @@ use tests::restarter::{Restarter, Versioned};
 use super::helm::Helm;
 use super::permissions::permissions_of_role;
 use super::render::RenderedChart;
-use super::restart::{ACCOUNT, RELEASE, create_running_pod, install, opt_in, reader};
+use super::restart::{ACCOUNT, RELEASE, create_running_pod, install, opt_in, reader_pod_spec};
 
 /// The kinds of workload, with their versions.
 const WORKLOADS: [(&str, &str); 4] = [
@@ -93,7 +93,7 @@ async fn create_workload(home: &Namespace<'_>, api_version: &str, kind: &str) {
     let labels = json!({ "app": name });
     let mut spec = json!({
         "selector": { "matchLabels": labels },
-        "template": { "metadata": { "labels": labels }, "spec": reader() },
+        "template": { "metadata": { "labels": labels }, "spec": reader_pod_spec() },
     });
     if kind != "DaemonSet" {
         spec["replicas"] = json!(1);

@@ -159,7 +159,7 @@ fn the_schema_has_every_value_and_rejects_wrong_types_and_names() {
 #[test]
 fn the_controller_has_every_flag_of_the_chart() {
     let mut controller = Command::new(binaries::controller());
-    let help = operators::successful(controller.arg("--help"));
+    let help = operators::run_successfully(controller.arg("--help"));
     let flag = Regex::new("--[a-z0-9-]+").unwrap();
     let flags: BTreeSet<_> = flag.find_iter(&help).map(|found| found.as_str()).collect();
     let arguments = fs::read_to_string(format!("{}/templates/_arguments.tpl", chart())).unwrap();

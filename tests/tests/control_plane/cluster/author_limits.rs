@@ -1,4 +1,4 @@
-//! Tests the flags that limit what the authors of SealedSecrets can do.
+//! Tests the flags that restrict the authors of SealedSecrets.
 
 use serde_json::json;
 use shared::key::NewKey;

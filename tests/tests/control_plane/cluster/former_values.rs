@@ -33,7 +33,7 @@ async fn set(case: &Case, items: &[(&str, &str)]) {
     case.patch("db", patch).await;
 }
 
-async fn previous(case: &Case) -> Option<PreviousValues> {
+async fn previous_values(case: &Case) -> Option<PreviousValues> {
     let object = case.sealed_secrets().get("db").await.unwrap();
     object.status?.previous
 }
@@ -46,13 +46,13 @@ async fn a_former_value_is_kept_for_the_requested_time() {
     set(&case, &AFTER).await;
     case.wait_for_values("db", &BOTH).await;
     let status = until("the status names the former value", async || {
-        previous(&case).await
+        previous_values(&case).await
     })
     .await;
     assert_eq!(status.items, ["a"]);
     case.wait_for_values("db", &AFTER).await;
     until("the status names no former value", async || {
-        previous(&case).await.is_none().then_some(())
+        previous_values(&case).await.is_none().then_some(())
     })
     .await;
     let events = case.events().await;
@@ -71,7 +71,7 @@ async fn a_restart_keeps_former_values_and_drops_them_in_time() {
     set(&case, &AFTER).await;
     case.wait_for_values("db", &BOTH).await;
     until("the status names the former value", async || {
-        previous(&case).await
+        previous_values(&case).await
     })
     .await;
     let case = case.restart(&[]).await;
@@ -178,7 +178,7 @@ async fn former_values_are_dropped_despite_a_forged_status() {
     let case = with_former_value("former-forged", |_| ()).await;
     case.wait_for_values("db", &BOTH).await;
     until("the status names the former value", async || {
-        previous(&case).await
+        previous_values(&case).await
     })
     .await;
     let forged = json!({ "status": { "previous": null } });

@@ -213,7 +213,7 @@ async fn c9_c12_unusable_keys_are_reported_and_skipped() {
             .await;
         case.wait_for_event(name, "UnusableKey").await;
     }
-    // The restarted controller loads all keys at once.
+    // The restarted controller loads all keys together.
     let case = case.restart(&["--key-renew-period=0"]).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;

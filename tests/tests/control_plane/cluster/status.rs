@@ -182,7 +182,7 @@ async fn without_unsealed_events_only_warnings_are_written() {
     assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
 }
 
-/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, and then the added ones.
+/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, followed by the added columns.
 fn wide_rows(case: &Case) -> Vec<String> {
     let output = Command::new(operators::kubectl())
         .arg(format!(

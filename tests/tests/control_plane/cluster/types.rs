@@ -347,7 +347,7 @@ async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names
     assert_eq!(after.metadata.uid, before.metadata.uid);
 }
 
-/// Attack: an author seals a type that Kubernetes deletes at once, so that the controller writes without end.
+/// Attack: an author seals a type that Kubernetes deletes immediately, so that the controller writes without end.
 #[tokio::test]
 async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     let case = Case::with_args("deleted", &[ALLOW]).await;

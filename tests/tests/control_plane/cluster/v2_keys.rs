@@ -58,8 +58,8 @@ async fn v2_key_names(namespace: &Namespace<'_>) -> Vec<String> {
     keys.into_iter().map(|key| key.name_any()).collect()
 }
 
-/// Returns the served list, or the status line and the body of a refusal.
-async fn served(controller: &ClusterController) -> Result<RecipientList, String> {
+/// Returns the list of recipients that the controller serves, or the complete response if the controller refuses.
+async fn served_recipients(controller: &ClusterController) -> Result<RecipientList, String> {
     let answer = controller.get("/v2/recipients").await;
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     if answer.starts_with("HTTP/1.1 200 ") {
@@ -73,7 +73,7 @@ async fn served(controller: &ClusterController) -> Result<RecipientList, String>
 async fn wait_until_first(case: &Case, key_id: &str) {
     let goal = format!("{key_id} is served first\n{}", case.controller.log());
     until(&goal, async || {
-        let list = served(&case.controller).await.ok()?;
+        let list = served_recipients(&case.controller).await.ok()?;
         (list.recipients[0].key_id == key_id).then_some(())
     })
     .await;
@@ -97,7 +97,7 @@ async fn generates_one_key_that_bitnamis_controller_does_not_select_and_none_at_
     assert!(!secret.labels().contains_key(KEY_LABEL));
     assert_eq!(secret.metadata.owner_references, None);
 
-    let list = served(&case.controller).await.unwrap();
+    let list = served_recipients(&case.controller).await.unwrap();
     let suites: Vec<&str> = list.recipients.iter().map(|r| r.suite.as_str()).collect();
     assert_eq!(suites, ["xw", "rsa"]);
     let line = list.recipients[0].recipient.as_deref().unwrap();
@@ -123,7 +123,10 @@ async fn generates_one_key_that_bitnamis_controller_does_not_select_and_none_at_
 async fn renews_on_request_and_seals_with_the_new_key_at_once() {
     let mut case = Case::with_args("v2-renewed", ARGS).await;
     let [first] = v2_key_names(&case.namespace).await.try_into().unwrap();
-    let first_id = served(&case.controller).await.unwrap().recipients[0]
+    let first_id = served_recipients(&case.controller)
+        .await
+        .unwrap()
+        .recipients[0]
         .key_id
         .clone();
     // Keys are ordered by the second in which they were created.
@@ -136,7 +139,7 @@ async fn renews_on_request_and_seals_with_the_new_key_at_once() {
     let request = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
     case.patch_secret(&first, request).await;
     until("a new key is served, and the old one too", async || {
-        let list = served(&case.controller).await.ok()?;
+        let list = served_recipients(&case.controller).await.ok()?;
         let ids: Vec<&str> = list.recipients.iter().map(|r| r.key_id.as_str()).collect();
         (ids.len() == 3 && ids[1] == first_id).then_some(())
     })
@@ -146,7 +149,7 @@ async fn renews_on_request_and_seals_with_the_new_key_at_once() {
     // A signal requests a key of each suite.
     case.controller.signal(Signal::USR1);
     until("keys of both suites are generated", async || {
-        let list = served(&case.controller).await.ok()?;
+        let list = served_recipients(&case.controller).await.ok()?;
         let count = |suite| list.recipients.iter().filter(|r| r.suite == suite).count();
         (count("xw") == 3 && count("rsa") == 2).then_some(())
     })
@@ -162,7 +165,7 @@ async fn serves_a_key_only_after_its_backup_if_required() {
     let args = [ARGS, &["--require-backup"]].concat();
     let case = Case::start(plane, namespace, &args).await;
     case.wait_for_event("v2-key", "WaitsForBackup").await;
-    let refusal = served(&case.controller).await.unwrap_err();
+    let refusal = served_recipients(&case.controller).await.unwrap_err();
     assert!(refusal.starts_with("HTTP/1.1 503 "), "{refusal}");
     assert!(refusal.contains("is backed up"), "{refusal}");
     let mark = |byte: u8| {
@@ -172,7 +175,7 @@ async fn serves_a_key_only_after_its_backup_if_required() {
     // The mark of another key has no effect.
     case.patch_secret("v2-key", mark(2)).await;
     case.wait_until_idle("marked").await;
-    assert!(served(&case.controller).await.is_err());
+    assert!(served_recipients(&case.controller).await.is_err());
     case.patch_secret("v2-key", mark(1)).await;
     wait_until_first(&case, &key_id(1)).await;
     assert_eq!(v2_key_names(&case.namespace).await, ["v2-key"]);
@@ -204,7 +207,14 @@ async fn a_compromised_key_is_not_served_and_a_retired_one_not_loaded() {
         (count == 2).then_some(())
     })
     .await;
-    assert_eq!(served(&case.controller).await.unwrap().recipients.len(), 2);
+    assert_eq!(
+        served_recipients(&case.controller)
+            .await
+            .unwrap()
+            .recipients
+            .len(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -219,7 +229,7 @@ async fn after_the_last_key_is_removed_none_is_generated_until_it_is_restored() 
     case.wait_for_event("v2-key", "LastKeyRemoved").await;
     case.wait_for_log("the last private key of the suite xw was removed")
         .await;
-    let refusal = served(&case.controller).await.unwrap_err();
+    let refusal = served_recipients(&case.controller).await.unwrap_err();
     assert!(refusal.contains("every key was removed"), "{refusal}");
     let scrape = Scrape::read(&case.controller.scrape().await);
     let held_back = "sealed_secrets_controller_keys_held_back";
@@ -265,7 +275,14 @@ async fn unusable_v2_keys_are_reported_and_skipped() {
     let case = case.restart(ARGS).await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
-    assert_eq!(served(&case.controller).await.unwrap().recipients.len(), 2);
+    assert_eq!(
+        served_recipients(&case.controller)
+            .await
+            .unwrap()
+            .recipients
+            .len(),
+        2
+    );
     let scrape = Scrape::read(&case.controller.scrape().await);
     let keys = |state| scrape.value("sealed_secrets_controller_keys", &[("state", state)]);
     assert_eq!(keys("unusable"), Some(7.0));
@@ -285,7 +302,10 @@ async fn only_the_leader_of_two_new_controllers_generates_keys() {
     }
     let [first, second] = controllers;
     until("both serve the same list", async || {
-        let lists = (served(&first).await.ok()?, served(&second).await.ok()?);
+        let lists = (
+            served_recipients(&first).await.ok()?,
+            served_recipients(&second).await.ok()?,
+        );
         (lists.0 == lists.1).then_some(())
     })
     .await;
@@ -349,5 +369,5 @@ async fn the_list_of_recipients_is_served_through_the_api_server() {
     })
     .await;
     let list: RecipientList = serde_json::from_str(&text).unwrap();
-    assert_eq!(list, served(&case.controller).await.unwrap());
+    assert_eq!(list, served_recipients(&case.controller).await.unwrap());
 }

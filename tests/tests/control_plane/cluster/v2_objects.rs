@@ -20,7 +20,7 @@ fn recipient() -> &'static PublicKey {
     KEYS[0].pair.certificate().public_key()
 }
 
-fn sealed(case: &Case, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+fn sealed_object(case: &Case, name: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut sealed = empty(case.namespace.name(), name);
     add_shared(&mut sealed, recipient(), items, |_| ());
     sealed
@@ -53,7 +53,7 @@ async fn an_object_moves_from_v1_to_v2_and_costs_one_operation_for_each_lock() {
     case.wait_for_values("x", &values).await;
     case.wait_until_synced("x").await;
     assert_operations(&case, 3.0 + 3.0).await;
-    let mut v2 = sealed(&case, "x", &ITEMS);
+    let mut v2 = sealed_object(&case, "x", &ITEMS);
     replace(&case, "x", &v2).await;
     case.wait_for_values("x", &ITEMS).await;
     case.wait_until_synced("x").await;
@@ -104,7 +104,7 @@ async fn each_attack_is_refused_with_its_reason_and_the_secret_stays() {
     let case = Case::new("v2-attacks").await;
     for (reason, attack) in ATTACKS {
         let name = reason.to_lowercase();
-        let mut object = sealed(&case, &name, &ITEMS);
+        let mut object = sealed_object(&case, &name, &ITEMS);
         case.create(&object).await;
         case.wait_until_synced(&name).await;
         let before = case.secret(&name).await.unwrap();
@@ -121,7 +121,7 @@ async fn each_attack_is_refused_with_its_reason_and_the_secret_stays() {
     }
 }
 
-/// Attack: an editor changes the template so that a value is written elsewhere.
+/// Attack: an editor changes the template to have a value written to another Secret.
 #[tokio::test]
 async fn refuses_an_object_whose_bound_template_was_changed() {
     let case = Case::new("v2-bound").await;
@@ -150,7 +150,7 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
     let case = Case::new("v2-guesses").await;
     let mut states = Vec::new();
     for (name, guess) in [("right", "4711"), ("wrong", "4712")] {
-        let mut object = sealed(&case, name, &[("pin", "4711"), ("b", "x")]);
+        let mut object = sealed_object(&case, name, &[("pin", "4711"), ("b", "x")]);
         case.create(&object).await;
         case.wait_until_synced(name).await;
         let secret = case.secret(name).await.unwrap();
@@ -179,7 +179,7 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
 async fn the_administrator_requires_formats_by_namespace() {
     let case = Case::new("v2-limits").await;
     case.seal("v1", &ITEMS).await;
-    case.create(&sealed(&case, "v2", &ITEMS)).await;
+    case.create(&sealed_object(&case, "v2", &ITEMS)).await;
     for name in ["v1", "v2"] {
         case.wait_until_synced(name).await;
     }
@@ -199,13 +199,14 @@ async fn the_administrator_requires_formats_by_namespace() {
 async fn a_v2_value_reaches_no_log_event_status_or_metric() {
     const CANARY: &str = "canary-8c2e71";
     let case = Case::with_args("v2-canary", &["--log-level=DEBUG"]).await;
-    case.create(&sealed(&case, "good", &[("a", CANARY)])).await;
+    case.create(&sealed_object(&case, "good", &[("a", CANARY)]))
+        .await;
     case.wait_until_synced("good").await;
-    let mut tampered = sealed(&case, "tampered", &[("a", CANARY), ("b", CANARY)]);
+    let mut tampered = sealed_object(&case, "tampered", &[("a", CANARY), ("b", CANARY)]);
     change_bytes(&mut tampered, "a", |bytes| *bytes.last_mut().unwrap() ^= 1);
     case.create(&tampered).await;
     case.wait_for_failure("tampered").await;
-    let mut failing = sealed(&case, "failing", &[("a", CANARY)]);
+    let mut failing = sealed_object(&case, "failing", &[("a", CANARY)]);
     failing.spec.template.data = Some([("t".to_owned(), Some("{{ fail .a }}".to_owned()))].into());
     case.create(&failing).await;
     case.wait_for_failure("failing").await;

@@ -34,7 +34,7 @@ fn create_directory(key_types: &[(&str, &str)]) -> Scratch {
     let mut signers = String::new();
     for (name, kind) in key_types {
         let args = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
-        operators::successful(
+        operators::run_successfully(
             operators::ssh_keygen()
                 .args(args)
                 .args(kind.split(' '))
@@ -141,7 +141,7 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
             name,
             &signed_by_ssh_keygen,
         ];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
+        operators::run_successfully(operators::ssh_keygen().args(args).current_dir(directory));
         for archive in [&signed_by_seal, &signed_by_ssh_keygen] {
             let message = output_text(&restore(directory, archive));
             assert!(
@@ -158,7 +158,7 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
 fn refuses_the_backups_that_ssh_keygen_refuses() {
     let scratch = create_directory(&[("jane", "ed25519")]);
     let directory = scratch.path();
-    operators::successful(
+    operators::run_successfully(
         operators::ssh_keygen()
             .args(["-q", "-N", "", "-t", "ed25519", "-f", "mallory"])
             .current_dir(directory),
@@ -170,7 +170,7 @@ fn refuses_the_backups_that_ssh_keygen_refuses() {
                 .success()
         );
         let args = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
+        operators::run_successfully(operators::ssh_keygen().args(args).current_dir(directory));
     };
     let append = |name: &str, bytes: &[u8]| {
         let mut content = fs::read(directory.join(name)).unwrap();
@@ -292,7 +292,7 @@ fn refuses_an_unsupported_signing_key_and_writes_nothing() {
         ("old", "rsa", "", "unsupported key type ssh-rsa"),
     ] {
         let args = ["-q", "-N", passphrase, "-t", kind, "-f", name];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
+        operators::run_successfully(operators::ssh_keygen().args(args).current_dir(directory));
         let output = seal(
             directory,
             &[&BACKUP[..], &["x.age", "--sign", name]].concat(),

@@ -68,12 +68,12 @@ struct GoKey {
 
 impl GoKey {
     fn new(suite: Suite, private: [u8; 32]) -> Self {
-        let ours = SecretKey::from_bytes(suite, &private).unwrap().recipient();
+        let recipient = SecretKey::from_bytes(suite, &private).unwrap().recipient();
         let request =
             json!({"operation": "public", "suite": suite.to_string(), "key": to_hex(&private)});
         let public = ORACLE.ask(&request).unwrap();
-        assert_eq!(public, ours.to_bytes(), "{suite}");
-        let id = ours.key_id();
+        assert_eq!(public, recipient.to_bytes(), "{suite}");
+        let id = recipient.key_id();
         Self {
             suite,
             private,
@@ -169,12 +169,12 @@ fn each_implementation_unwraps_keys_that_the_other_wraps() {
     for suite in [Suite::XWing, Suite::P256] {
         for number in 1..=8 {
             let go = GoKey::new(suite, [number; 32]);
-            let ours = SecretKey::from_bytes(suite, &[number; 32]).unwrap();
+            let rust = SecretKey::from_bytes(suite, &[number; 32]).unwrap();
             for sealed in [
-                seal_for(&ours.recipient(), &mut rng),
+                seal_for(&rust.recipient(), &mut rng),
                 seal_for(&go, &mut rng),
             ] {
-                assert_eq!(open_with(&sealed, ours.opener()), b"hunter2");
+                assert_eq!(open_with(&sealed, rust.opener()), b"hunter2");
                 assert_eq!(open_with(&sealed, &go), b"hunter2");
             }
         }

@@ -340,7 +340,7 @@ fn both_implementations_give_the_same_result_for_changed_objects() {
     let mut rng = StdRng::seed_from_u64(2);
     let sealed: Vec<_> = changeable_cases().collect();
     let cases: Vec<Json> = (0..CHANGES)
-        .map(|_| changed(sealed[rng.random_range(..sealed.len())], &mut rng))
+        .map(|_| with_random_changes(sealed[rng.random_range(..sealed.len())], &mut rng))
         .collect();
     let mut reasons = BTreeMap::new();
     for (case, go) in cases.iter().zip(run_go("open", &cases)) {
@@ -364,7 +364,7 @@ fn changeable_cases() -> impl Iterator<Item = &'static Json> {
     })
 }
 
-fn changed(case: &Json, rng: &mut StdRng) -> Json {
+fn with_random_changes(case: &Json, rng: &mut StdRng) -> Json {
     let mut changed = case.clone();
     let mut entries = entries(case);
     for _ in 0..rng.random_range(1..=2) {

@@ -51,7 +51,7 @@ struct Replacement {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
     flaw: String,
-    /// A description of what each program does.
+    /// A description of the behavior of each program.
     #[serde(rename = "why")]
     _why: String,
     cases: Vec<String>,
@@ -66,10 +66,10 @@ pub(crate) struct Difference {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Program {
-    /// The command-line tools, with any controller.
+    /// The command-line tools, whatever the controller is.
     #[default]
     Kubeseal,
-    /// The controllers, with any command-line tool.
+    /// The controllers, whatever the command-line tool is.
     Controller,
 }
 

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     /// Returns an object of this name with one v2 item.
-    fn sealed(name: &str, value: &str, bound: bool) -> SealedSecret {
+    fn sealed_object(name: &str, value: &str, bound: bool) -> SealedSecret {
         let rng = &mut shared::random::system();
         let key = SecretKey::from_bytes(Suite::P256, &[1; 32])
             .unwrap()
@@ -126,15 +126,26 @@ mod tests {
     /// another object, or v1 values in place of v2 values.
     #[test]
     fn refuses_values_with_less_protection() {
-        let sent = sealed("n", "value", true);
-        assert_eq!(check(&sent, &sealed("n", "VALUE", true)), Ok(()));
-        assert_eq!(check_converted(&sent, &sealed("n", "VALUE", true)), Ok(()));
+        let sent = sealed_object("n", "value", true);
+        assert_eq!(check(&sent, &sealed_object("n", "VALUE", true)), Ok(()));
+        assert_eq!(
+            check_converted(&sent, &sealed_object("n", "VALUE", true)),
+            Ok(())
+        );
         let mut v1 = sent.clone();
         v1.spec.encrypted_data = [("a".to_owned(), "AgA=".to_owned())].into();
         for (why, response, want) in [
-            ("unbound", sealed("n", "value", false), "no longer bound"),
-            ("longer", sealed("n", &"v".repeat(40), true), "length"),
-            ("elsewhere", sealed("m", "value", true), "refuses"),
+            (
+                "unbound",
+                sealed_object("n", "value", false),
+                "no longer bound",
+            ),
+            (
+                "longer",
+                sealed_object("n", &"v".repeat(40), true),
+                "length",
+            ),
+            ("elsewhere", sealed_object("m", "value", true), "refuses"),
             ("as v1", v1.clone(), "format"),
         ] {
             for error in [check(&sent, &response), check_converted(&sent, &response)] {

@@ -53,7 +53,7 @@ pub(in super::super) struct Action<'a> {
 /// The kind of an action, by its delimiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Form {
-    /// `{{ }}` and `<%= %>`: may output text, or control what follows.
+    /// `{{ }}` and `<%= %>`: may output text, or control the following text.
     Expression,
     /// `{% %}` and `<% %>`: outputs nothing.
     Statement,
@@ -133,7 +133,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// Returns the action that begins at a position, and its end. Only actions of Go may contain line breaks: other
-    /// delimiters could be values, and hide what is between them.
+    /// delimiters could be parts of values, and hide the text between them.
     fn action_at(&mut self, at: usize) -> Option<(Action<'a>, usize)> {
         let text = self.text;
         let kind = match &text.as_bytes()[at..] {
