@@ -66,7 +66,11 @@ async fn warns_once_about_a_crd_without_status_subresource() {
         object
     }
     type CreateObject = fn(&str) -> SealedSecret;
-    for create_object in [valid as CreateObject, object_that_fails, with_template] {
+    for create_object in [
+        valid_object as CreateObject,
+        object_that_fails,
+        with_template,
+    ] {
         let warnings = Warnings::default();
         let _guard = record_log(warnings.clone());
         let server = ApiServer::default();

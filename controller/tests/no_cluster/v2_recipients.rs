@@ -267,7 +267,7 @@ async fn rotate_reveals_only_whether_it_succeeded() {
         ("another name", sealed_object(&ours, "other"), CONFLICT),
         ("malformed", broken, CONFLICT),
         ("tampered", tampered, CONFLICT),
-        ("for another key", self::sealed(&foreign, "db"), CONFLICT),
+        ("for another key", sealed_object(&foreign, "db"), CONFLICT),
     ] {
         let (status, body) = loop {
             let response = post(&server, "/v1/rotate", &sealed).await;

@@ -734,7 +734,11 @@ mod tests {
 
     /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
     /// that name it.
-    fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
+    fn introduced(
+        seen_values: &mut SeenValues,
+        object: &SealedSecret,
+        key: ShortKeyId,
+    ) -> Vec<String> {
         seen_values.introduced(object, |sealed| {
             let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
             v1.chain(keys::v2::items_for(sealed, key)).collect()
@@ -775,7 +779,7 @@ mod tests {
                 vec!["other/a"],
             ),
         ] {
-            assert_eq!(introduced(&mut seen, &object, key), want, "{why}");
+            assert_eq!(introduced(&mut seen_values, &object, key), want, "{why}");
         }
     }
 
@@ -795,7 +799,7 @@ mod tests {
         ] {
             let mut seen_values = SeenValues::default();
             let versions = [&before, &both, &before];
-            let introduced_items = versions.map(|object| introduced(&mut seen, object, key));
+            let introduced_items = versions.map(|object| introduced(&mut seen_values, object, key));
             assert_eq!(introduced_items, want, "{why}");
         }
     }
