@@ -40,7 +40,10 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
         differences.is_empty(),
         "Argo CD would undo the restart: {differences:#?}"
     );
-    let outcome = app.push(&sync, "Change nothing").await;
+    app.write_object(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "other", "namespace": app.site.namespace.name() },
+    }));
+    let outcome = app.push(&sync, "Add another object").await;
     assert!(outcome.is_ready, "{outcome:?}");
     sleep(CALM).await;
     assert_eq!(application.restarted_for().await, Some(digest));
@@ -57,7 +60,8 @@ async fn a_deployment_and_a_value_in_one_commit_roll_out_once() {
     let mut restarter = restarter(&app).await;
     restarter.wait_until_leader().await;
 
-    application.pod_spec()["containers"][0]["env"][1] = json!({ "name": "RELEASE", "value": "2" });
+    application.pod_spec()["containers"][0]["args"] = json!(["600"]);
+    application.pod_spec()["containers"][0]["command"] = json!(["sleep"]);
     app.write_object(application.manifest());
     app.write(&app.site.sealed("database", &[("password", "second")]));
     let outcome = app.push(&sync, "Release 2").await;
