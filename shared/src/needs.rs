@@ -44,7 +44,7 @@ impl Need {
         matches!(self, Self::OneOf(_) | Self::Undecided(_) | Self::AnyKey)
     }
 
-    /// Returns whether the item may need this RSA key. An undecided item counts as needing it.
+    /// Returns whether the item may need this RSA key. An undecided v1 item may need any key with its modulus length.
     pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(needed) => needed == key,

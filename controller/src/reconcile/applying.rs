@@ -47,9 +47,9 @@ pub(super) struct PlanResult {
 /// How an edit of a Secret by another client was corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Correction {
-    /// Random values were generated again, since only the Secret contained them.
+    /// The Secret has its earlier values again.
     Restored,
-    /// Random values were generated again, since nothing but the Secret had them.
+    /// Random values were generated again, since only the Secret contained them.
     Regenerated,
 }
 

@@ -51,7 +51,7 @@ impl FirstAttempts {
         self.0.get(id).map_or(now, |first| first.now)
     }
 
-    /// Records the error of the store after the templates were rendered.
+    /// Records an error that the store returned after the templates were rendered.
     pub(super) fn record_error(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
         if let Some(first) = self.0.get_mut(id) {
             first.error = Some((error, is_stalled));

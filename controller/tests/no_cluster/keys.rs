@@ -25,7 +25,7 @@ fn key_names(case: &mut Case) -> Vec<String> {
         .collect()
 }
 
-/// A file that another program has just written is read only at a later poll.
+/// Only files that other programs write have to stay unchanged for a while before the controller reads them.
 #[tokio::test]
 async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;

@@ -32,7 +32,7 @@ pub(super) fn findings(
                 _ => None,
             });
             let items: Vec<_> = items.collect();
-            findings.extend(partly_bound(&items));
+            findings.extend(check_partly_bound(&items));
             let items = items.into_iter();
             findings.extend(items.flat_map(|(item, view)| item_findings(item, view, context)));
         }
@@ -107,7 +107,7 @@ fn refusal(object: &Object) -> Option<FindingInFile> {
 
 /// Reports an object with both bound and unbound values: an author of the file can change the template of the unbound
 /// values.
-fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
+fn check_partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     let (bound, unbound): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, view)| view.is_template_bound);
     let (first, _) = *unbound.first().filter(|_| !bound.is_empty())?;
@@ -122,13 +122,13 @@ fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
 
 fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec<FindingInFile> {
     let checks = [
-        retired,
-        not_accepted,
-        unlisted,
-        missing,
-        mixed,
-        weak,
-        unbound,
+        check_retired,
+        check_not_accepted,
+        check_unlisted,
+        check_missing,
+        check_mixed,
+        check_weak,
+        check_unbound,
     ];
     let findings = checks.iter().filter_map(|check| check(item, view, context));
     findings
@@ -136,9 +136,10 @@ fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec
         .collect()
 }
 
+/// A rule that an item breaks, with the message; `None` if the item is fine.
 type Problem = Option<(finding::Rule, String)>;
 
-fn retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let mut recipients = view.recipients.iter();
     let (id, _) = recipients.find(|key| judge(key, context) == RecipientStatus::Retired)?;
     let message = format!(
@@ -150,7 +151,7 @@ fn retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
 
 /// Reports a key that `fingerprint` of the rule does not accept, where the rule names a recipient that only a server
 /// knows.
-fn not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let rule = context.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
     let key = recipients.find(|key| judge(key, context) == RecipientStatus::NotAccepted)?;
@@ -165,7 +166,7 @@ fn not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Prob
 }
 
 /// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
-fn unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
     let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
@@ -185,7 +186,7 @@ fn unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem 
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-fn missing(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_missing(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let has = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
     let keys = context.recipients.keys.iter();
     let missing: Vec<String> = keys
@@ -204,7 +205,7 @@ fn missing(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     Some((finding::MISSING_RECIPIENT, message))
 }
 
-fn mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let rule = context.settings.rule.as_ref();
     let is_allowed = rule.is_some_and(|rule| rule.allow_classical);
     let mut classical = view.recipients.iter().filter(|key| is_classical(key));
@@ -219,7 +220,7 @@ fn mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
 }
 
 /// Reports a key that is not post-quantum although all keys of the rule are.
-fn weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_strong = !recipients.keys.is_empty()
         && recipients.unknown == 0
@@ -238,7 +239,7 @@ fn weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
 }
 
 /// Reports a value that is not bound to the template although the rule requires it.
-fn unbound(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_unbound(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let rule = context.settings.rule.as_ref()?;
     let is_required = rule.format == Some(SealedFormat::V2) && rule.bind_template;
     if view.is_template_bound || !is_required {
