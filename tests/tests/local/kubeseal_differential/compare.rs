@@ -112,7 +112,7 @@ mod tests {
                 o.changed.insert("out".to_owned(), Change::Removed);
             }),
             ("only upstream", |o| o.changed.clear()),
-            ("only own", |o| {
+            ("only this project", |o| {
                 o.changed.insert("other".to_owned(), Change::Removed);
             }),
         ] {

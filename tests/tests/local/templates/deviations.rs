@@ -24,7 +24,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         example: Some(|| "{{ slice (append (list 1 2) 3) 0 4 }}".to_owned()),
     },
     Deviation {
-        title: "`%d` and the like on a time",
+        title: "`%d` and similar verbs for a time",
         reason: "Go shows internal fields of the time",
         texts: &["printf", "toDate"],
         is_refusal: false,
