@@ -457,6 +457,36 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_object_whose_values_are_only_delivered_is_ready_with_a_reason_and_versions() {
+        let (sealed_by, version) = (BTreeMap::new(), |version: &str| CurrentVersion {
+            version: version.into(),
+            key_id: "k".into(),
+            written_at: timestamp(1),
+        });
+        let made = Outcome::Unsealed {
+            sealed_by: &sealed_by,
+            record: None,
+            version: Some(version("v")),
+            previous: None,
+        };
+        let before = next(None, &made, Some(1), timestamp(1)).unwrap();
+        let delivered = Outcome::Delivered {
+            sealed_by: &sealed_by,
+            version: Some(version("v")),
+        };
+        let status = next(Some(&before), &delivered, Some(1), timestamp(2)).unwrap();
+        let conditions = status.conditions.iter().map(|condition| {
+            let reason = condition.reason.as_deref().unwrap();
+            (&*condition.type_, &*condition.status, reason)
+        });
+        let want = [("Synced", "True", "NotMade"), ("Ready", "True", "NotMade")];
+        assert_eq!(conditions.collect::<Vec<_>>(), want);
+        assert_eq!(status.versions, before.versions);
+        assert_eq!(status.last_unsealed_generation, Some(1));
+        assert_eq!(next(Some(&status), &delivered, Some(1), timestamp(3)), None);
+    }
+
     fn refused_outcome(why: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
             why,

@@ -98,3 +98,46 @@ impl Drop for Parts {
         self.limit.abort();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::connections::{Connections, Signals};
+    use crate::http::delivery::memory::Memory;
+
+    fn response(len: usize) -> (Response, Signals) {
+        let (slot, signals) = Connections::default().admit(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let memory = Memory::default().reserve("ns", len).unwrap();
+        let answer = Prepared::new(Zeroizing::new(vec![b'x'; len]), memory);
+        (Arc::new(answer).respond(Arc::new(slot)), signals)
+    }
+
+    async fn is_closed(signals: &Signals, after: u64) -> bool {
+        let closed = tokio::time::timeout(Duration::from_secs(after), signals.closed.notified());
+        closed.await.is_ok()
+    }
+
+    /// Attack: a caller reads its answer a byte a minute, so that the values stay in memory.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_slowly_ends_with_its_connection() {
+        let (response, signals) = response(100);
+        assert!(!is_closed(&signals, 59).await);
+        assert!(is_closed(&signals, 2).await);
+        drop(response);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_arrives_completely_and_its_connection_stays() {
+        for len in [1, PART, PART + 1, 3 * PART] {
+            let (response, signals) = response(len);
+            assert_eq!(response.body().size_hint().exact(), Some(len as u64));
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(bytes.len(), len);
+            assert!(!is_closed(&signals, 600).await);
+        }
+    }
+}

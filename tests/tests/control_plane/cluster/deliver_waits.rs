@@ -72,7 +72,7 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
 
 #[tokio::test]
 async fn a_standby_delivers_the_same_files_and_changes() {
-    let (case, token, answer) = case("deliver-standby", &["--key-renew-period=0"]).await;
+    let (case, token, answer) = case("deliver-standby", &[]).await;
     let plane = case.case.plane;
     let kubeconfig = plane.kubeconfig_of(case.case.namespace.name(), ACCOUNT).await;
     roles::grant_leases(&case.case.namespace).await;
