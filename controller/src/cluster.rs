@@ -24,8 +24,8 @@ use tracing::{debug, error, warn};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
-use crate::http::{Delivery, ServerState};
 use crate::http::reviews::Reviews;
+use crate::http::{Delivery, ServerState};
 use crate::key_renewal::{GeneratedKey, NoNewKey, Renewals};
 use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
@@ -259,7 +259,10 @@ impl Cluster {
     /// Reads the key of content versions when the leader has created it: a standby delivers values too.
     fn await_version_key(&self) {
         let (client, sender) = (self.connection.requests.clone(), self.version_key.clone());
-        let (namespace, prefix) = (self.own_namespace().to_owned(), self.keys.prefix().to_owned());
+        let (namespace, prefix) = (
+            self.own_namespace().to_owned(),
+            self.keys.prefix().to_owned(),
+        );
         tokio::spawn(async move {
             while sender.borrow().is_none() {
                 // The leader reports why it cannot create the key.

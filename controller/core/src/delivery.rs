@@ -33,7 +33,12 @@ mod tests {
 
     #[test]
     fn only_the_exact_annotation_counts() {
-        for (value, want) in [(Some("files"), true), (Some("Files"), false), (Some(""), false), (None, false)] {
+        for (value, want) in [
+            (Some("files"), true),
+            (Some("Files"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let annotation = value.map(|value| (DELIVER_ANNOTATION.to_owned(), value.to_owned()));
             sealed.metadata.annotations = Some(annotation.into_iter().collect());

@@ -193,7 +193,8 @@ impl Outcome<'_> {
             } => versions::next(previous, version, generation),
             Self::Unsealed { version: None, .. }
             | Self::Delivered { version: None, .. }
-            | Self::Refused { .. } | Self::Failed { .. } => {
+            | Self::Refused { .. }
+            | Self::Failed { .. } => {
                 previous.map_or_else(Vec::new, |status| status.versions.clone())
             }
         }

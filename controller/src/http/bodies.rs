@@ -63,11 +63,7 @@ impl Bodies {
 
     /// Reads a body from an address, unless the body is too long or too slow, or no memory is free for it. Only
     /// received bytes use memory, not the announced length.
-    pub(super) async fn read(
-        &self,
-        address: IpAddr,
-        body: Body,
-    ) -> Result<ReceivedBody, Refusal> {
+    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<ReceivedBody, Refusal> {
         self.read_at_most(MAX_BODY, address, body).await
     }
 

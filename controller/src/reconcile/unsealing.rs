@@ -18,7 +18,8 @@ use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
 use shared::unseal::{
-    Admission, Randomness, Remembered, TemplateError, TemplateErrors, UnsealError, Unsealed, UnsealedItems, unseal_items,
+    Admission, Randomness, Remembered, TemplateError, TemplateErrors, UnsealError, Unsealed,
+    UnsealedItems, unseal_items,
 };
 use shared::v2::{OpenedLocks, Target};
 use tokio::time::Instant;

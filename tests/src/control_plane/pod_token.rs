@@ -28,7 +28,10 @@ impl ControlPlane {
     /// Panics if the API server issues no token.
     pub async fn token_of_pod(&self, pod: &Pod, audiences: &[&str]) -> String {
         let namespace = pod.namespace().expect("a Pod has a namespace");
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone());
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), &namespace);
         let mut request = TokenRequest::default();
         request.spec.audiences = audiences.iter().map(|name| (*name).to_owned()).collect();
@@ -41,7 +44,10 @@ impl ControlPlane {
         let account = account.expect("a Pod has an account");
         let response = accounts.create_token_request(&account, &PostParams::default(), &request);
         let response = response.await.expect("the API server issues tokens");
-        response.status.expect("the API server sets the status").token
+        response
+            .status
+            .expect("the API server sets the status")
+            .token
     }
 
     /// Returns the token with changed claims, signed like those of the API server.
@@ -60,7 +66,10 @@ impl ControlPlane {
         change(&mut claims);
         let signed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
         let signature = key.sign(signed.as_bytes()).expect("the key signs");
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(fixed_size(&signature)))
+        format!(
+            "{signed}.{}",
+            URL_SAFE_NO_PAD.encode(fixed_size(&signature))
+        )
     }
 }
 

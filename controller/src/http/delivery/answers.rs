@@ -159,7 +159,10 @@ impl Answers {
     }
 
     async fn are_slow(&self, namespace: &str, entries: &[Entry]) -> Result<bool, Refused> {
-        if entries.iter().all(|entry| matches!(entry, Entry::Object(_))) {
+        if entries
+            .iter()
+            .all(|entry| matches!(entry, Entry::Object(_)))
+        {
             return Ok(false);
         }
         let entries = entries.to_owned();
@@ -182,7 +185,11 @@ impl Answers {
 }
 
 /// Checks that the administrator allows templates in the namespace. A text without actions is no template.
-fn allow_templates(limits: &AuthorLimits, namespace: &str, entries: &[Entry]) -> Result<(), Refused> {
+fn allow_templates(
+    limits: &AuthorLimits,
+    namespace: &str,
+    entries: &[Entry],
+) -> Result<(), Refused> {
     let has_actions = entries.iter().any(|entry| match entry {
         Entry::Object(_) => false,
         Entry::Template(entry) => entry.template.contains("{{"),

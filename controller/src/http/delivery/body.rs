@@ -110,7 +110,9 @@ mod tests {
     use crate::http::delivery::memory::Memory;
 
     fn response(len: usize) -> (Response, Signals) {
-        let (slot, signals) = Connections::default().admit(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let (slot, signals) = Connections::default()
+            .admit(Ipv4Addr::LOCALHOST.into())
+            .unwrap();
         let memory = Memory::default().reserve("ns", len).unwrap();
         let answer = Prepared::new(Zeroizing::new(vec![b'x'; len]), memory);
         (Arc::new(answer).respond(Arc::new(slot)), signals)

@@ -76,8 +76,11 @@ mod tests {
 
     #[test]
     fn the_namespace_is_that_of_the_account() {
-        let extra: [(&str, &[&str]); 3] =
-            [(POD_NAME, &["web-1"]), (POD_UID, &["u"]), (NODE_NAME, &["n"])];
+        let extra: [(&str, &[&str]); 3] = [
+            (POD_NAME, &["web-1"]),
+            (POD_UID, &["u"]),
+            (NODE_NAME, &["n"]),
+        ];
         let caller = Caller::try_from(user("system:serviceaccount:shop:web", &extra)).unwrap();
         assert_eq!((&*caller.namespace, &*caller.pod), ("shop", "web-1"));
         assert_eq!((&*caller.uid, caller.node.as_deref()), ("u", Some("n")));

@@ -62,7 +62,11 @@ impl Files<'_> {
         }
     }
 
-    fn add_items(&self, entry: &ObjectEntry, files: &mut Vec<DeliveredFile>) -> Result<(), Refused> {
+    fn add_items(
+        &self,
+        entry: &ObjectEntry,
+        files: &mut Vec<DeliveredFile>,
+    ) -> Result<(), Refused> {
         let opened = self.opened(&entry.sealed_secret)?;
         let all: BTreeSet<String>;
         let items = match &entry.items {
@@ -73,9 +77,10 @@ impl Files<'_> {
             }
         };
         for item in items {
-            let path = entry.destination.file(item).map_err(|error| {
-                unusable(&entry.sealed_secret, item, &error.to_string())
-            })?;
+            let path = entry
+                .destination
+                .file(item)
+                .map_err(|error| unusable(&entry.sealed_secret, item, &error.to_string()))?;
             files.push(self.file_of_item(opened, item, path, entry.mode)?);
         }
         Ok(())
@@ -204,7 +209,12 @@ impl Files<'_> {
         }
     }
 
-    fn version(&self, path: &FilePath, template: Option<&str>, inputs: &VersionInputs<'_>) -> String {
+    fn version(
+        &self,
+        path: &FilePath,
+        template: Option<&str>,
+        inputs: &VersionInputs<'_>,
+    ) -> String {
         // No Secret has a name with two slashes, so no version equals that of one.
         let path = format!("files//{path}");
         ContentVersion::new(self.version_key, self.namespace, &path, template, inputs).to_string()

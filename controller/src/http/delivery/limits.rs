@@ -104,10 +104,15 @@ impl Limits {
         let limits = [
             (Some(Key::All), MAX_WAITING),
             (Some(Key::Pod(caller.uid.clone())), MAX_WAITING_OF_POD),
-            (Some(Key::Account(caller.account.clone())), MAX_WAITING_OF_ACCOUNT),
+            (
+                Some(Key::Account(caller.account.clone())),
+                MAX_WAITING_OF_ACCOUNT,
+            ),
             (node, MAX_WAITING_OF_NODE),
         ];
-        let limits = limits.into_iter().filter_map(|(key, max)| Some((key?, max)));
+        let limits = limits
+            .into_iter()
+            .filter_map(|(key, max)| Some((key?, max)));
         let limits: Vec<(Key, Waiting)> = limits.collect();
         let mut waiting = lock(&self.waiting);
         let fits = |(key, max): &(Key, Waiting)| {
@@ -208,7 +213,10 @@ mod tests {
     fn a_thousand_pods_of_one_account_may_start_at_once_on_ten_nodes() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
         let pods = (0..1_000).map(|i| caller("web", i, Some(i % 10)));
-        assert_eq!(pods.filter(|pod| limits.admit(pod, now).is_ok()).count(), 1_000);
+        assert_eq!(
+            pods.filter(|pod| limits.admit(pod, now).is_ok()).count(),
+            1_000
+        );
     }
 
     /// Attack: an account has so many requests wait that others cannot wait, or that the memory is exhausted.
@@ -223,17 +231,23 @@ mod tests {
             ),
             (
                 "one node",
-                (0..5_000).map(|i| caller(&format!("a{i}"), i, Some(0))).collect(),
+                (0..5_000)
+                    .map(|i| caller(&format!("a{i}"), i, Some(0)))
+                    .collect(),
                 1_000,
             ),
             (
                 "all",
-                (0..5_000).map(|i| caller(&format!("a{i}"), i, Some(i))).collect(),
+                (0..5_000)
+                    .map(|i| caller(&format!("a{i}"), i, Some(i)))
+                    .collect(),
                 3_000,
             ),
         ] {
             let limits = Limits::default();
-            let tickets = callers.iter().map(|caller| limits.begin_waiting(caller, 100));
+            let tickets = callers
+                .iter()
+                .map(|caller| limits.begin_waiting(caller, 100));
             let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
             assert_eq!(tickets.len(), want, "{why}");
             drop(tickets);
@@ -246,14 +260,15 @@ mod tests {
     fn the_bytes_of_waiting_requests_are_bounded() {
         let limits = Limits::default();
         let large = 256 << 10;
-        let tickets = (0..1_000).map(|i| {
-            limits.begin_waiting(&caller(&format!("a{i}"), i, Some(i)), large)
-        });
+        let tickets =
+            (0..1_000).map(|i| limits.begin_waiting(&caller(&format!("a{i}"), i, Some(i)), large));
         let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
         assert_eq!(tickets.len(), (32 << 20) / large);
         let one_pod = Limits::default();
         let pod = caller("a", 0, None);
-        let tickets: Vec<_> = (0..10).filter_map(|_| one_pod.begin_waiting(&pod, large).ok()).collect();
+        let tickets: Vec<_> = (0..10)
+            .filter_map(|_| one_pod.begin_waiting(&pod, large).ok())
+            .collect();
         assert_eq!(tickets.len(), 4);
     }
 }

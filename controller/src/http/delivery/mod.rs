@@ -275,7 +275,10 @@ impl Call<'_> {
         let answers = &self.endpoint.answers;
         for _ in 1..MAX_ATTEMPTS {
             let Current { objects, revision } = &current;
-            match answers.get(namespace, self.request, objects, *revision).await {
+            match answers
+                .get(namespace, self.request, objects, *revision)
+                .await
+            {
                 Ok(answer) => return Ok(answer.respond(slot)),
                 // The watch has not reported the change yet.
                 Err(Refused::Changed) => tokio::time::sleep(PAUSE).await,
@@ -334,15 +337,36 @@ async fn within_deadline<T>(work: impl Future<Output = Result<T, Refused>>) -> R
 /// Logs which Pod asked for which objects, and the outcome.
 fn log(authenticated: &Authenticated, request: &Request, result: &Result<Response, Refused>) {
     let caller = &authenticated.caller;
-    let (account, pod) = (&caller.account, format!("{}/{}", caller.namespace, caller.pod));
+    let (account, pod) = (
+        &caller.account,
+        format!("{}/{}", caller.namespace, caller.pod),
+    );
     let objects = logged_names(&request.object_names());
     match result {
         Ok(response) if response.status() == StatusCode::NOT_MODIFIED => {
-            debug!(account, pod, objects, outcome = "unchanged", "A Pod asked for values");
+            debug!(
+                account,
+                pod,
+                objects,
+                outcome = "unchanged",
+                "A Pod asked for values"
+            );
         }
-        Ok(_) => info!(account, pod, objects, outcome = "delivered", "A Pod asked for values"),
+        Ok(_) => info!(
+            account,
+            pod,
+            objects,
+            outcome = "delivered",
+            "A Pod asked for values"
+        ),
         Err(why) => {
-            info!(account, pod, objects, outcome = why.outcome(), "A Pod asked for values");
+            info!(
+                account,
+                pod,
+                objects,
+                outcome = why.outcome(),
+                "A Pod asked for values"
+            );
         }
     }
 }

@@ -28,8 +28,7 @@ const OPENING_BUDGET: Budget = Budget::seconds(10);
 const RENDERING_BUDGET: Budget = Budget::seconds(10);
 
 const HINT_FOR_OBJECT: &str = "see the status of the SealedSecret, and seal it again";
-const HINT_FOR_VALUES: &str =
-    "check which values the templates expect; the reason is not reported, since it depends on the values";
+const HINT_FOR_VALUES: &str = "check which values the templates expect; the reason is not reported, since it depends on the values";
 const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
 /// The values of a SealedSecret. Wiped on drop.
@@ -47,7 +46,13 @@ impl Opened {
     /// Returns the size in bytes.
     pub(super) fn size(&self) -> usize {
         let values: usize = self.values.values().map(|value| value.expose().len()).sum();
-        let templates = self.sealed.spec.template.data.iter().flat_map(BTreeMap::values);
+        let templates = self
+            .sealed
+            .spec
+            .template
+            .data
+            .iter()
+            .flat_map(BTreeMap::values);
         values + templates.flatten().map(String::len).sum::<usize>()
     }
 }
@@ -141,14 +146,19 @@ fn without_values(sealed: &SealedSecret) -> SealedSecret {
     let mut spec = SealedSecretSpec::default();
     spec.template.data.clone_from(&sealed.spec.template.data);
     let mut bare = SealedSecret::new(sealed.name_or_empty(), spec);
-    bare.metadata.namespace.clone_from(&sealed.metadata.namespace);
+    bare.metadata
+        .namespace
+        .clone_from(&sealed.metadata.namespace);
     bare.metadata.generation = sealed.metadata.generation;
     bare
 }
 
 /// Returns the refusal for callers. They may read the values, but the text ends in events and logs that others read.
 fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
-    if matches!(why, Refusal::Unseal(UnsealError::BudgetUsedUp { .. } | UnsealError::KeyUnavailable { .. })) {
+    if matches!(
+        why,
+        Refusal::Unseal(UnsealError::BudgetUsedUp { .. } | UnsealError::KeyUnavailable { .. })
+    ) {
         return Refused::Busy;
     }
     let (item, error, hint) = if refusal_depends_on_values(why, sealed) {
@@ -194,7 +204,9 @@ fn item(why: &Refusal) -> Option<String> {
     };
     match why {
         UnsealError::Items(errors) => errors.items.first().map(|error| error.key.clone()),
-        UnsealError::Template(TemplateErrors(errors)) => errors.first().map(|error| error.key().to_owned()),
+        UnsealError::Template(TemplateErrors(errors)) => {
+            errors.first().map(|error| error.key().to_owned())
+        }
         UnsealError::Refused(v2::Refusal::Tampered { items }) => items.first().cloned(),
         _ => None,
     }

@@ -87,7 +87,10 @@ pub(super) struct Unusable {
 impl Refused {
     /// Returns whether another attempt can have another result although nothing changed.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Busy | Self::NotReady | Self::Changed | Self::NoReview)
+        matches!(
+            self,
+            Self::Busy | Self::NotReady | Self::Changed | Self::NoReview
+        )
     }
 
     /// Returns the outcome for the log.
@@ -97,9 +100,10 @@ impl Refused {
             Self::Unauthenticated | Self::NotBound => "not authenticated",
             Self::Forbidden { .. } => "not allowed",
             Self::NotFound { .. } => "not found",
-            Self::Object(_) | Self::Rendering | Self::Random { .. } | Self::TemplatesForbidden { .. } => {
-                "cannot be delivered"
-            }
+            Self::Object(_)
+            | Self::Rendering
+            | Self::Random { .. }
+            | Self::TemplatesForbidden { .. } => "cannot be delivered",
             Self::TooLarge => "too large",
             Self::TooOften(_) => "too often",
             Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => "retry later",
@@ -115,9 +119,10 @@ impl Refused {
             Self::Unauthenticated | Self::NotBound => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
-            Self::Object(_) | Self::Rendering | Self::Random { .. } | Self::TemplatesForbidden { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Object(_)
+            | Self::Rendering
+            | Self::Random { .. }
+            | Self::TemplatesForbidden { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -196,7 +201,9 @@ impl Refused {
                 "check which values the template expects; the reason is not reported, since it depends on the values",
             ),
             Self::Random { path } => (
-                format!("the template of {path:?} uses the time, random values or new keys, so each Pod would get others"),
+                format!(
+                    "the template of {path:?} uses the time, random values or new keys, so each Pod would get others"
+                ),
                 "seal a fixed value instead".to_owned(),
             ),
             Self::TemplatesForbidden { namespace } => (
@@ -272,16 +279,30 @@ mod tests {
         let object = || "db".to_owned();
         vec![
             Refused::Request(RequestError::NoEntry),
-            Refused::Template { path: "f".into(), reason: "r" },
+            Refused::Template {
+                path: "f".into(),
+                reason: "r",
+            },
             Refused::Body,
             Refused::Unauthenticated,
             Refused::NotBound,
-            Refused::Forbidden { account: "system:serviceaccount:ns:web".into(), object: object() },
-            Refused::NotFound { object: object(), item: None },
-            Refused::NotFound { object: object(), item: Some("x".into()) },
+            Refused::Forbidden {
+                account: "system:serviceaccount:ns:web".into(),
+                object: object(),
+            },
+            Refused::NotFound {
+                object: object(),
+                item: None,
+            },
+            Refused::NotFound {
+                object: object(),
+                item: Some("x".into()),
+            },
             Refused::Rendering,
             Refused::Random { path: "f".into() },
-            Refused::TemplatesForbidden { namespace: "ns".into() },
+            Refused::TemplatesForbidden {
+                namespace: "ns".into(),
+            },
             Refused::Layout(LayoutError::Repeated("f".into())),
             Refused::TooLarge,
             Refused::TooOften(3),
@@ -296,8 +317,14 @@ mod tests {
     fn every_refusal_says_what_to_do() {
         for refused in all() {
             let failure = refused.failure();
-            assert!(!failure.error.is_empty() && !failure.error.ends_with('.'), "{refused:?}");
-            assert!(!failure.hint.is_empty() && !failure.hint.ends_with('.'), "{refused:?}");
+            assert!(
+                !failure.error.is_empty() && !failure.error.ends_with('.'),
+                "{refused:?}"
+            );
+            assert!(
+                !failure.hint.is_empty() && !failure.hint.ends_with('.'),
+                "{refused:?}"
+            );
             let is_missing = refused.status() == StatusCode::NOT_FOUND;
             assert_eq!(failure.sealed_secret.is_some(), is_missing, "{refused:?}");
         }

@@ -206,7 +206,11 @@ mod tests {
             (Some(1), 1, None),
         ] {
             let since = since.map(|since| start + seconds(since));
-            assert_eq!(results.get(&"k", since, start + seconds(now)), want, "{since:?} {now}");
+            assert_eq!(
+                results.get(&"k", since, start + seconds(now)),
+                want,
+                "{since:?} {now}"
+            );
         }
         assert_eq!(results.get(&"other", None, start), None);
     }

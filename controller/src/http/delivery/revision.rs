@@ -87,9 +87,24 @@ mod tests {
         for other in [
             revision("other", "s", entry(), base()),
             revision("ns", "other", entry(), base()),
-            revision("ns", "s", json!({ "sealedSecret": "db", "mode": "0440" }), base()),
-            revision("ns", "s", json!({ "sealedSecret": "db", "items": ["a"] }), base()),
-            revision("ns", "s", json!({ "sealedSecret": "db", "path": "x/" }), base()),
+            revision(
+                "ns",
+                "s",
+                json!({ "sealedSecret": "db", "mode": "0440" }),
+                base(),
+            ),
+            revision(
+                "ns",
+                "s",
+                json!({ "sealedSecret": "db", "items": ["a"] }),
+                base(),
+            ),
+            revision(
+                "ns",
+                "s",
+                json!({ "sealedSecret": "db", "path": "x/" }),
+                base(),
+            ),
             revision("ns", "s", entry(), identity("other", 1, "v")),
             revision("ns", "s", entry(), identity("u", 2, "v")),
             revision("ns", "s", entry(), identity("u", 1, "other")),

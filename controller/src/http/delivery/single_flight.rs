@@ -129,7 +129,9 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
             self.bytes += size;
             self.finished.insert(self.count, entered.key.clone());
         }
-        while (self.bytes > max_bytes || self.finished.len() > MAX_RESULTS) && self.remove_oldest() {}
+        while (self.bytes > max_bytes || self.finished.len() > MAX_RESULTS) && self.remove_oldest()
+        {
+        }
         self.count
     }
 
@@ -209,7 +211,11 @@ mod tests {
             })
         };
         let results = join_all((0..1_000).map(|_| request())).await;
-        assert!(results.iter().all(|result| **result.as_ref().unwrap() == *"v"));
+        assert!(
+            results
+                .iter()
+                .all(|result| **result.as_ref().unwrap() == *"v")
+        );
         assert_eq!(made.load(Ordering::Relaxed), 1);
         tokio::time::sleep(Duration::from_secs(29)).await;
         request().await.unwrap();
@@ -220,7 +226,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn results_are_dropped_after_thirty_seconds_and_failures_after_five() {
         let flight = texts(100);
-        flight.get(1, async { Ok("value".to_owned()) }).await.unwrap();
+        flight
+            .get(1, async { Ok("value".to_owned()) })
+            .await
+            .unwrap();
         let failure = flight.get(2, async { Err(Refused::Rendering) }).await;
         assert_eq!(failure, Err(Refused::Rendering));
         assert_eq!(kept(&flight), (2, 5));
@@ -242,7 +251,10 @@ mod tests {
         let (first, second) = tokio::join!(endless, waiting);
         assert!(first.is_err());
         assert_eq!(*second.unwrap(), "second");
-        assert_eq!(flight.get(2, async { Err(Refused::Busy) }).await, Err(Refused::Busy));
+        assert_eq!(
+            flight.get(2, async { Err(Refused::Busy) }).await,
+            Err(Refused::Busy)
+        );
         assert_eq!(kept(&flight), (1, 6));
         assert!(flight.get(2, async { Ok(String::new()) }).await.is_ok());
     }

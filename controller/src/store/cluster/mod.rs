@@ -38,8 +38,8 @@ use crate::store::{
     StoreError, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
-use changes::Changes;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
+use changes::Changes;
 use events::{Events, Subject};
 pub use watched::Watched;
 

@@ -25,7 +25,9 @@ pub struct TlsPort {
 
 impl TlsPort {
     pub async fn of(controller: &ClusterController) -> Self {
-        let port = until("the TLS port is served", async || controller.authorized_port());
+        let port = until("the TLS port is served", async || {
+            controller.authorized_port()
+        });
         let port = port.await;
         let answer = controller.get("/v1/ca.pem").await;
         let (_, authority) = answer.split_once("\r\n\r\n").unwrap();

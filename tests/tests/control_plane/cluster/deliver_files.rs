@@ -24,7 +24,9 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
     let case = DeliverCase::new("deliver-files").await;
     case.case.seal("db", &ITEMS).await;
     let templates = [("url", "pg://{{ .user }}:{{ .password | urlquery }}@db")];
-    case.case.seal_with("api", &[("user", "u"), ("password", "x y")], &templates).await;
+    case.case
+        .seal_with("api", &[("user", "u"), ("password", "x y")], &templates)
+        .await;
     let token = case.pod("web").await;
     let body = json!({ "objects": [
         { "sealedSecret": "db", "items": ["password"], "path": "db/", "mode": "0440" },
@@ -42,17 +44,45 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         ("name", "app"),
     ]);
     assert_eq!(values(&answer), want);
-    let modes = answer["files"].as_array().unwrap().iter().map(|file| file["mode"].as_str().unwrap());
-    assert_eq!(modes.collect::<Vec<_>>(), ["0444", "0444", "0444", "0400", "0440", "0444"]);
+    let modes = answer["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["mode"].as_str().unwrap());
+    assert_eq!(
+        modes.collect::<Vec<_>>(),
+        ["0444", "0444", "0444", "0400", "0440", "0444"]
+    );
     case.case.wait_until_synced("db").await;
-    let status = case.case.sealed_secrets().get("db").await.unwrap().status.unwrap();
-    let object = answer["objects"].as_array().unwrap().iter().find(|object| object["name"] == "db");
+    let status = case
+        .case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    let object = answer["objects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|object| object["name"] == "db");
     let object = object.unwrap();
     assert_eq!(object["generation"], 1);
-    assert_eq!(object["version"], status.versions[0].version, "as in the status");
-    let versions = answer["files"].as_array().unwrap().iter().map(|file| file["version"].as_str().unwrap());
+    assert_eq!(
+        object["version"], status.versions[0].version,
+        "as in the status"
+    );
+    let versions = answer["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["version"].as_str().unwrap());
     assert!(versions.clone().all(|version| version.len() == 22));
-    assert_eq!(versions.collect::<std::collections::BTreeSet<_>>().len(), want.len());
+    assert_eq!(
+        versions.collect::<std::collections::BTreeSet<_>>().len(),
+        want.len()
+    );
 }
 
 /// Attack: a template of a request, or of an object, gives each Pod other values, or shows a value in an error.
@@ -60,39 +90,138 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
 async fn refusals_name_object_and_item_and_show_no_value() {
     let case = DeliverCase::new("deliver-refusals").await;
     case.case.seal("db", &ITEMS).await;
-    case.case.seal_with("random", &[("a", "1")], &[("token", "{{ randAlphaNum 20 }}")]).await;
-    case.case.seal_with("failing", &[("a", "canary")], &[("t", "{{ fail .a }}")]).await;
+    case.case
+        .seal_with(
+            "random",
+            &[("a", "1")],
+            &[("token", "{{ randAlphaNum 20 }}")],
+        )
+        .await;
+    case.case
+        .seal_with("failing", &[("a", "canary")], &[("t", "{{ fail .a }}")])
+        .await;
     let mut damaged = case.case.sealed_secret("damaged", &ITEMS);
     let other = case.case.sealed_secret("other", &ITEMS).spec.encrypted_data;
-    damaged.spec.encrypted_data.insert("user".into(), other["user"].clone());
+    damaged
+        .spec
+        .encrypted_data
+        .insert("user".into(), other["user"].clone());
     case.case.create(&damaged).await;
     let token = case.pod("web").await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
     let template = |text: &str| json!({ "path": "f", "template": text, "from": ["db"] });
     for (why, entry, code, object, item) in [
-        ("unknown object", json!({ "sealedSecret": "nope" }), 404, json!("nope"), Value::Null),
-        ("unknown item", json!({ "sealedSecret": "db", "items": ["nope"] }), 404, json!("db"), json!("nope")),
-        ("unknown item in a template", template("{{ .db.nope }}"), 404, json!("db"), json!("nope")),
-        ("object that is not granted to the template", template("{{ .api.key }}"), 422, json!("api"), json!("key")),
-        ("random template of the object", json!({ "sealedSecret": "random" }), 422, json!("random"), json!("token")),
-        ("failing template of the object", json!({ "sealedSecret": "failing" }), 422, json!("failing"), Value::Null),
-        ("damaged item", json!({ "sealedSecret": "damaged" }), 422, json!("damaged"), json!("user")),
-        ("random template", template("{{ now }}"), 422, Value::Null, Value::Null),
-        ("failing template", template("{{ fail .db.password }}"), 422, Value::Null, Value::Null),
-        ("failing in another place", template("\n{{ index .db.password 99 }}"), 422, Value::Null, Value::Null),
-        ("malformed template", template("{{ .db.user "), 400, Value::Null, Value::Null),
-        ("malformed path", json!({ "sealedSecret": "db", "path": "../" }), 400, Value::Null, Value::Null),
+        (
+            "unknown object",
+            json!({ "sealedSecret": "nope" }),
+            404,
+            json!("nope"),
+            Value::Null,
+        ),
+        (
+            "unknown item",
+            json!({ "sealedSecret": "db", "items": ["nope"] }),
+            404,
+            json!("db"),
+            json!("nope"),
+        ),
+        (
+            "unknown item in a template",
+            template("{{ .db.nope }}"),
+            404,
+            json!("db"),
+            json!("nope"),
+        ),
+        (
+            "object that is not granted to the template",
+            template("{{ .api.key }}"),
+            422,
+            json!("api"),
+            json!("key"),
+        ),
+        (
+            "random template of the object",
+            json!({ "sealedSecret": "random" }),
+            422,
+            json!("random"),
+            json!("token"),
+        ),
+        (
+            "failing template of the object",
+            json!({ "sealedSecret": "failing" }),
+            422,
+            json!("failing"),
+            Value::Null,
+        ),
+        (
+            "damaged item",
+            json!({ "sealedSecret": "damaged" }),
+            422,
+            json!("damaged"),
+            json!("user"),
+        ),
+        (
+            "random template",
+            template("{{ now }}"),
+            422,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            "failing template",
+            template("{{ fail .db.password }}"),
+            422,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            "failing in another place",
+            template("\n{{ index .db.password 99 }}"),
+            422,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            "malformed template",
+            template("{{ .db.user "),
+            400,
+            Value::Null,
+            Value::Null,
+        ),
+        (
+            "malformed path",
+            json!({ "sealedSecret": "db", "path": "../" }),
+            400,
+            Value::Null,
+            Value::Null,
+        ),
     ] {
         let body = json!({ "objects": [entry] });
         let failure = case.tls.wait_for(code, &token, &body).await;
-        assert_eq!((&failure["sealedSecret"], &failure["item"]), (&object, &item), "{why}: {failure}");
+        assert_eq!(
+            (&failure["sealedSecret"], &failure["item"]),
+            (&object, &item),
+            "{why}: {failure}"
+        );
         let text = failure.to_string();
-        assert!(failure["hint"].is_string() && !text.contains("p/w") && !text.contains("canary"), "{why}: {text}");
-        assert!(!text.contains("line ") && !text.contains("column "), "{why}: {text}");
+        assert!(
+            failure["hint"].is_string() && !text.contains("p/w") && !text.contains("canary"),
+            "{why}: {text}"
+        );
+        assert!(
+            !text.contains("line ") && !text.contains("column "),
+            "{why}: {text}"
+        );
     }
     let failing = |text: &str| json!({ "objects": [template(text)] });
-    let (_, first) = case.tls.deliver(&token, &failing("{{ fail .db.password }}")).await;
-    let (_, second) = case.tls.deliver(&token, &failing("\n{{ index .db.password 99 }}")).await;
+    let (_, first) = case
+        .tls
+        .deliver(&token, &failing("{{ fail .db.password }}"))
+        .await;
+    let (_, second) = case
+        .tls
+        .deliver(&token, &failing("\n{{ index .db.password 99 }}"))
+        .await;
     assert_eq!(first, second, "one text for all failures");
 }
 
@@ -120,31 +249,55 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
     let (random, meter) = (&mut shared::random::system(), &mut shared::meter::Unmetered);
     let resealed = reseal(&present, &ring, rules, random, meter).unwrap();
     let params = kube::api::PostParams::default();
-    objects.replace("db", &params, &resealed.sealed).await.unwrap();
+    objects
+        .replace("db", &params, &resealed.sealed)
+        .await
+        .unwrap();
     let second = until("the new generation is delivered", async || {
         let (_, answer) = case.tls.deliver(&token, &body).await;
         (answer["objects"][0]["generation"] == 2).then_some(answer)
     })
     .await;
     assert_ne!(second["revision"], first["revision"]);
-    assert_eq!(second["files"], first["files"], "re-encrypted for a new key");
-    assert_eq!(second["objects"][0]["version"], first["objects"][0]["version"]);
+    assert_eq!(
+        second["files"], first["files"],
+        "re-encrypted for a new key"
+    );
+    assert_eq!(
+        second["objects"][0]["version"],
+        first["objects"][0]["version"]
+    );
 
     let case = case.restart().await;
     let third = case.tls.wait_for(200, &token, &body).await;
-    assert_eq!(third, second, "after a restart, by the same files and revision");
+    assert_eq!(
+        third, second,
+        "after a restart, by the same files and revision"
+    );
 
     let present = case.case.sealed_secrets().get("db").await.unwrap();
     let mut changed = present.clone();
-    let user = case.case.sealed_secret("db", &[("user", "other")]).spec.encrypted_data;
+    let user = case
+        .case
+        .sealed_secret("db", &[("user", "other")])
+        .spec
+        .encrypted_data;
     changed.spec.encrypted_data.extend(user);
-    case.case.sealed_secrets().replace("db", &params, &changed).await.unwrap();
+    case.case
+        .sealed_secrets()
+        .replace("db", &params, &changed)
+        .await
+        .unwrap();
     let fourth = until("the new value is delivered", async || {
         let (_, answer) = case.tls.deliver(&token, &body).await;
         (answer["objects"][0]["generation"] == 3).then_some(answer)
     })
     .await;
-    assert_eq!(version(&fourth, "password"), version(&first, "password"), "unchanged item");
+    assert_eq!(
+        version(&fourth, "password"),
+        version(&first, "password"),
+        "unchanged item"
+    );
     for path in ["user", "f"] {
         assert_ne!(version(&fourth, path), version(&first, path), "{path}");
     }
@@ -173,7 +326,9 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     }
     let after = case.metric(operations, &[]).await;
     assert!((after - before).abs() < 0.5, "{before} {after}");
-    let served = case.metric("sealed_secrets_deliver_requests_total", &[("code", "304")]).await;
+    let served = case
+        .metric("sealed_secrets_deliver_requests_total", &[("code", "304")])
+        .await;
     assert!(served >= 100.0, "{served}");
 }
 
@@ -183,8 +338,15 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     const CANARY: &str = "canaryJ4tR8mW1zP6e";
     let case = DeliverCase::new("deliver-canary").await;
     let mut sealed = case.case.sealed_secret("db", &[("password", CANARY)]);
-    let annotation = ("sealedsecrets.bitnami.com/deliver".to_owned(), "files".to_owned());
-    sealed.metadata.annotations.get_or_insert_default().extend([annotation]);
+    let annotation = (
+        "sealedsecrets.bitnami.com/deliver".to_owned(),
+        "files".to_owned(),
+    );
+    sealed
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([annotation]);
     case.case.create(&sealed).await;
     case.case.wait_until_synced("db").await;
     let token = case.pod("web").await;
@@ -196,27 +358,64 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     let encoded = shared::base64::encode(CANARY.as_bytes());
     let needles = [CANARY.as_bytes(), encoded.trim_end_matches('=').as_bytes()];
     let contains = |bytes: &[u8]| {
-        needles.iter().any(|needle| bytes.windows(needle.len()).any(|window| window == *needle))
+        needles
+            .iter()
+            .any(|needle| bytes.windows(needle.len()).any(|window| window == *needle))
     };
-    assert!(!contains(case.case.controller.log().as_bytes()), "in the log");
-    assert!(!contains(case.case.controller.scrape().await.as_bytes()), "in a metric");
-    let secrets = case.case.namespace.api::<ApiSecret>().list(&kube::api::ListParams::default()).await;
-    assert!(!contains(json!(secrets.unwrap().items).to_string().as_bytes()), "in a Secret");
+    assert!(
+        !contains(case.case.controller.log().as_bytes()),
+        "in the log"
+    );
+    assert!(
+        !contains(case.case.controller.scrape().await.as_bytes()),
+        "in a metric"
+    );
+    let secrets = case
+        .case
+        .namespace
+        .api::<ApiSecret>()
+        .list(&kube::api::ListParams::default())
+        .await;
+    assert!(
+        !contains(json!(secrets.unwrap().items).to_string().as_bytes()),
+        "in a Secret"
+    );
     let object = case.case.sealed_secrets().get("db").await.unwrap();
-    assert!(!contains(json!(object).to_string().as_bytes()), "in the SealedSecret");
-    assert!(!contains(json!(case.case.events().await).to_string().as_bytes()), "in an event");
+    assert!(
+        !contains(json!(object).to_string().as_bytes()),
+        "in the SealedSecret"
+    );
+    assert!(
+        !contains(json!(case.case.events().await).to_string().as_bytes()),
+        "in an event"
+    );
     // A Secret with another canary shows that the search finds values in the data of etcd.
-    let stored = json!({ "metadata": { "name": "stored" }, "stringData": { "a": "storedQ7wZ9xK2v" } });
+    let stored =
+        json!({ "metadata": { "name": "stored" }, "stringData": { "a": "storedQ7wZ9xK2v" } });
     case.case.create_secret(stored).await;
     let files = files_below(&case.case.plane.etcd_data());
-    let data: Vec<Vec<u8>> = files.iter().filter_map(|path| fs::read(path).ok()).collect();
+    let data: Vec<Vec<u8>> = files
+        .iter()
+        .filter_map(|path| fs::read(path).ok())
+        .collect();
     let is_stored = |bytes: &Vec<u8>| bytes.windows(15).any(|window| window == b"storedQ7wZ9xK2v");
-    assert!(data.iter().any(is_stored), "etcd stores Secrets in {files:?}");
+    assert!(
+        data.iter().any(is_stored),
+        "etcd stores Secrets in {files:?}"
+    );
     assert!(!data.iter().any(|bytes| contains(bytes)), "in etcd");
 }
 
 fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let below = entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] });
+    let entries = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let below = entries.flat_map(|path| {
+        if path.is_dir() {
+            files_below(&path)
+        } else {
+            vec![path]
+        }
+    });
     below.collect()
 }

@@ -24,7 +24,14 @@ async fn assert_not_made(case: &DeliverCase, name: &str) {
     assert!(conditions.iter().all(is_not_made), "{conditions:?}");
     let message = conditions[1].message.as_deref().unwrap();
     assert!(message.contains("no Secret is made"), "{message}");
-    let status = case.case.sealed_secrets().get(name).await.unwrap().status.unwrap();
+    let status = case
+        .case
+        .sealed_secrets()
+        .get(name)
+        .await
+        .unwrap()
+        .status
+        .unwrap();
     assert_eq!(status.versions[0].version.len(), 22);
     assert_eq!(status.record, None);
 }
@@ -35,7 +42,14 @@ async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
     case.case.wait_until_synced("db").await;
-    let status = case.case.sealed_secrets().get("db").await.unwrap().status.unwrap();
+    let status = case
+        .case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
     let versions = status.versions;
     let token = case.pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
@@ -50,9 +64,21 @@ async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
         case.case.wait_until_synced("db").await;
     }
     let events = case.case.events().await;
-    let has_drift = events.iter().any(|event| event.reason.as_deref() == Some("DriftFight"));
-    assert!(!has_drift, "no change of the annotation is an edit of the Secret");
-    let status = case.case.sealed_secrets().get("db").await.unwrap().status.unwrap();
+    let has_drift = events
+        .iter()
+        .any(|event| event.reason.as_deref() == Some("DriftFight"));
+    assert!(
+        !has_drift,
+        "no change of the annotation is an edit of the Secret"
+    );
+    let status = case
+        .case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
     assert_eq!(status.versions, versions);
 }
 
@@ -61,7 +87,12 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
     let case = DeliverCase::new("deliver-flag").await;
     let mut sealed = empty(case.case.namespace.name(), "db");
     let never_secret = |spec: &mut LockSpec<'_>| spec.is_never_secret = true;
-    add_shared(&mut sealed, KEYS[0].pair.certificate().public_key(), &ITEMS, never_secret);
+    add_shared(
+        &mut sealed,
+        KEYS[0].pair.certificate().public_key(),
+        &ITEMS,
+        never_secret,
+    );
     case.case.create(&sealed).await;
     assert_not_made(&case, "db").await;
     assert!(case.case.secret("db").await.is_none());
@@ -82,8 +113,15 @@ async fn the_annotation_removes_no_secret_of_another_client() {
     case.case.create_secret(managed).await;
     for name in ["db", "managed"] {
         let mut sealed = case.case.sealed_secret(name, &ITEMS);
-        let files = ("sealedsecrets.bitnami.com/deliver".to_owned(), "files".to_owned());
-        sealed.metadata.annotations.get_or_insert_default().extend([files]);
+        let files = (
+            "sealedsecrets.bitnami.com/deliver".to_owned(),
+            "files".to_owned(),
+        );
+        sealed
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .extend([files]);
         case.case.create(&sealed).await;
         assert_not_made(&case, name).await;
         case.case.wait_for_values(name, &[("a", "theirs")]).await;
@@ -99,8 +137,15 @@ async fn an_object_that_cannot_be_opened_keeps_its_secret() {
     let mut present = objects.get("db").await.unwrap();
     let other = case.case.sealed_secret("other", &ITEMS);
     present.spec.encrypted_data = other.spec.encrypted_data;
-    let files = ("sealedsecrets.bitnami.com/deliver".to_owned(), "files".to_owned());
-    present.metadata.annotations.get_or_insert_default().extend([files]);
+    let files = (
+        "sealedsecrets.bitnami.com/deliver".to_owned(),
+        "files".to_owned(),
+    );
+    present
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([files]);
     let params = kube::api::PostParams::default();
     objects.replace("db", &params, &present).await.unwrap();
     case.case.wait_for_failure("db").await;
@@ -113,9 +158,19 @@ async fn random_templates_are_refused_for_values_that_are_only_delivered() {
     let mut sealed = case.case.sealed_secret("app", &ITEMS);
     let template = ("token".to_owned(), Some("{{ randAlphaNum 20 }}".to_owned()));
     sealed.spec.template.data = Some([template].into());
-    let files = ("sealedsecrets.bitnami.com/deliver".to_owned(), "files".to_owned());
-    sealed.metadata.annotations.get_or_insert_default().extend([files]);
+    let files = (
+        "sealedsecrets.bitnami.com/deliver".to_owned(),
+        "files".to_owned(),
+    );
+    sealed
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([files]);
     case.case.create(&sealed).await;
     let message = case.case.wait_for_failure("app").await;
-    assert!(message.contains("each Pod would get other values"), "{message}");
+    assert!(
+        message.contains("each Pod would get other values"),
+        "{message}"
+    );
 }

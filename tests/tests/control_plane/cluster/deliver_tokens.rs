@@ -22,13 +22,22 @@ async fn case(purpose: &str) -> (DeliverCase, String) {
 }
 
 /// Asserts that a token gets one message and no value.
-async fn assert_refused(case: &DeliverCase, why: &str, token: Option<&str>, body: &Value, want: u16) {
+async fn assert_refused(
+    case: &DeliverCase,
+    why: &str,
+    token: Option<&str>,
+    body: &Value,
+    want: u16,
+) {
     let (code, text) = case.tls.post(token, &body.to_string()).await;
     assert_eq!(code, want, "{why}: {text}");
     let failure: Value = serde_json::from_str(&text).unwrap();
     for field in ["error", "hint"] {
         let text = failure[field].as_str().unwrap();
-        assert!(!text.is_empty() && !text.contains('\n'), "{why}: {field}: {text}");
+        assert!(
+            !text.is_empty() && !text.contains('\n'),
+            "{why}: {field}: {text}"
+        );
     }
     for value in [CANARY, &shared::base64::encode(CANARY.as_bytes())] {
         assert!(!text.contains(value), "{why}: {text}");
@@ -87,7 +96,9 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
     let token = case.another_pod("short", "web").await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
     let pods = case.case.namespace.api::<Pod>();
-    pods.delete("short", &DeleteParams::default().grace_period(0)).await.unwrap();
+    pods.delete("short", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
     // The result of the last review counts for thirty seconds.
     case.tls.wait_for(401, &token, &all_of("db")).await;
     assert_refused(&case, "deleted", Some(&token), &all_of("db"), 401).await;
@@ -103,10 +114,22 @@ async fn a_pod_gets_values_of_its_own_namespace_only() {
     let foreign_token = case.case.plane.token_of_pod(&pod, &[AUDIENCE]).await;
     let name = case.case.namespace.name();
     for (why, body) in [
-        ("as a field of the request", json!({ "objects": [{ "sealedSecret": "db" }], "namespace": name })),
-        ("as a field of the entry", json!({ "objects": [{ "sealedSecret": "db", "namespace": name }] })),
-        ("in the name", json!({ "objects": [{ "sealedSecret": format!("{name}/db") }] })),
-        ("as an attribute of a volume", json!({ "objects": [{ "sealedSecret": "db" }], "csi.storage.k8s.io/pod.namespace": name })),
+        (
+            "as a field of the request",
+            json!({ "objects": [{ "sealedSecret": "db" }], "namespace": name }),
+        ),
+        (
+            "as a field of the entry",
+            json!({ "objects": [{ "sealedSecret": "db", "namespace": name }] }),
+        ),
+        (
+            "in the name",
+            json!({ "objects": [{ "sealedSecret": format!("{name}/db") }] }),
+        ),
+        (
+            "as an attribute of a volume",
+            json!({ "objects": [{ "sealedSecret": "db" }], "csi.storage.k8s.io/pod.namespace": name }),
+        ),
     ] {
         assert_refused(&case, why, Some(&foreign_token), &body, 400).await;
     }
@@ -122,11 +145,14 @@ async fn a_pod_gets_values_of_its_own_namespace_only() {
 async fn every_object_needs_the_verb_unseal_by_name() {
     let (case, _) = case("deliver-verbs").await;
     case.case.seal("api", &[("key", CANARY)]).await;
-    let rule = |verbs: &[&str], names: &[&str]| {
-        json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs, "resourceNames": names }])
-    };
+    let rule = |verbs: &[&str], names: &[&str]| json!([{ "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": verbs, "resourceNames": names }]);
     let namespace = &case.case.namespace;
-    roles::create_caller_with(namespace, "reader", &rule(&["get", "verify", "rotate"], &["db"])).await;
+    roles::create_caller_with(
+        namespace,
+        "reader",
+        &rule(&["get", "verify", "rotate"], &["db"]),
+    )
+    .await;
     roles::create_caller_with(namespace, "api-only", &rule(&["unseal"], &["api"])).await;
     let reader = case.another_pod("reader", "reader").await;
     let api_only = case.another_pod("api-only", "api-only").await;
@@ -142,14 +168,22 @@ async fn every_object_needs_the_verb_unseal_by_name() {
         ("another object", &api_only, all_of("db")),
         ("one of two objects", &api_only, both),
         ("in a template", &api_only, by_template),
-        ("an object that does not exist", &api_only, all_of("missing")),
+        (
+            "an object that does not exist",
+            &api_only,
+            all_of("missing"),
+        ),
     ] {
         assert_refused(&case, why, Some(token), &body, 403).await;
     }
     let (_, known) = case.tls.deliver(&api_only, &all_of("db")).await;
     let (_, unknown) = case.tls.deliver(&api_only, &all_of("missing")).await;
     let known = known.to_string().replace("db", "missing");
-    assert_eq!(known, unknown.to_string(), "the answer does not show whether the object exists");
+    assert_eq!(
+        known,
+        unknown.to_string(),
+        "the answer does not show whether the object exists"
+    );
 }
 
 /// Attack: an account keeps a request waiting, so that it gets new values after its permission was withdrawn.
@@ -164,7 +198,10 @@ async fn a_permission_that_is_withdrawn_while_a_request_waits_counts() {
     });
     case.wait_for_waiting(1).await;
     let bindings = case.case.namespace.api::<RoleBinding>();
-    bindings.delete("web", &DeleteParams::default()).await.unwrap();
+    bindings
+        .delete("web", &DeleteParams::default())
+        .await
+        .unwrap();
     let other = case.another_pod("other", "web").await;
     case.tls.wait_for(403, &other, &all_of("db")).await;
     case.seal_again("db", &[("password", "next-canary")]).await;
@@ -185,7 +222,10 @@ async fn the_log_names_account_pod_objects_and_outcome() {
             format!("objects={object}"),
         ];
         let is_logged = |line: &str| {
-            line.contains(outcome) && fields.iter().all(|field| line.replace('"', "").contains(field))
+            line.contains(outcome)
+                && fields
+                    .iter()
+                    .all(|field| line.replace('"', "").contains(field))
         };
         until(&format!("{object} {outcome} is logged"), async || {
             let log = case.case.controller.log();

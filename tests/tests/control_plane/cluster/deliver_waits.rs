@@ -34,7 +34,10 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
     let other = waiting(&all_of("db"), &json!("other"), 60);
     let (time, (code, _)) = timed(case.tls.deliver(&token, &other)).await;
     assert_eq!(code, 200);
-    assert!(time < MAX_DELAY, "another revision is answered at once: {time:?}");
+    assert!(
+        time < MAX_DELAY,
+        "another revision is answered at once: {time:?}"
+    );
     // A change of something else does not end the wait.
     let body = waiting(&all_of("db"), &answer["revision"], 3);
     let request = tokio::spawn({
@@ -43,7 +46,9 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
     });
     case.wait_for_waiting(1).await;
     case.case.seal("other", &[("a", "1")]).await;
-    case.case.patch("db", json!({ "metadata": { "labels": { "team": "a" } } })).await;
+    case.case
+        .patch("db", json!({ "metadata": { "labels": { "team": "a" } } }))
+        .await;
     assert_eq!(request.await.unwrap().0, 304);
 }
 
@@ -60,7 +65,10 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
     case.seal_again("db", &[("a", "2")]).await;
     let (time, response) = timed(request).await;
     let (code, next) = response.unwrap();
-    assert_eq!((code, values(&next)), (200, vec![("a".to_owned(), "2".to_owned())]));
+    assert_eq!(
+        (code, values(&next)),
+        (200, vec![("a".to_owned(), "2".to_owned())])
+    );
     assert!(time < MAX_DELAY, "{time:?}");
     let request = wait(&next);
     case.wait_for_waiting(1).await;
@@ -74,7 +82,9 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
 async fn a_standby_delivers_the_same_files_and_changes() {
     let (case, token, answer) = case("deliver-standby", &[]).await;
     let plane = case.case.plane;
-    let kubeconfig = plane.kubeconfig_of(case.case.namespace.name(), ACCOUNT).await;
+    let kubeconfig = plane
+        .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
+        .await;
     roles::grant_leases(&case.case.namespace).await;
     let mut standby = ClusterController::spawn(&kubeconfig, case.case.namespace.name(), &[PORT]);
     standby.logs("Another replica is the leader").await;
@@ -86,12 +96,17 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     let request = tokio::spawn(async move { tls.deliver(&token, &body).await });
     until("a request waits", async || {
         let metrics = standby.scrape().await;
-        metrics.contains("\nsealed_secrets_deliver_waiting 1\n").then_some(())
+        metrics
+            .contains("\nsealed_secrets_deliver_waiting 1\n")
+            .then_some(())
     })
     .await;
     case.seal_again("db", &[("a", "2")]).await;
     let (time, response) = timed(request).await;
-    assert_eq!(values(&response.unwrap().1), [("a".to_owned(), "2".to_owned())]);
+    assert_eq!(
+        values(&response.unwrap().1),
+        [("a".to_owned(), "2".to_owned())]
+    );
     assert!(time < MAX_DELAY, "{time:?}");
 }
 
@@ -101,12 +116,19 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const PODS: usize = 40;
     const EACH: usize = 25;
     let (case, token, answer) = case("deliver-thousand", &[]).await;
-    let tokens = join_all((0..PODS).map(async |i| case.another_pod(&format!("web-{i}"), "web").await));
+    let tokens =
+        join_all((0..PODS).map(async |i| case.another_pod(&format!("web-{i}"), "web").await));
     let tokens = tokens.await;
-    let (memory, threads) = (case.case.controller.memory(), threads(case.case.controller.id()));
+    let (memory, threads) = (
+        case.case.controller.memory(),
+        threads(case.case.controller.id()),
+    );
     let body = waiting(&all_of("db"), &answer["revision"], 120);
     let mut requests = tokio::task::JoinSet::new();
-    for token in tokens.iter().flat_map(|token| std::iter::repeat_n(token, EACH)) {
+    for token in tokens
+        .iter()
+        .flat_map(|token| std::iter::repeat_n(token, EACH))
+    {
         let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
         requests.spawn(async move { tls.deliver(&token, &body).await });
     }
@@ -119,13 +141,22 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     assert!(time < MAX_DELAY, "{time:?}");
     case.seal_again("db", &[("a", "2")]).await;
     let (time, responses) = timed(requests.join_all()).await;
-    println!("{} waiting requests: {} KiB, all answered after {time:?}", PODS * EACH, more_memory >> 10);
+    println!(
+        "{} waiting requests: {} KiB, all answered after {time:?}",
+        PODS * EACH,
+        more_memory >> 10
+    );
     for (code, next) in responses {
-        assert_eq!((code, values(&next)), (200, vec![("a".to_owned(), "2".to_owned())]));
+        assert_eq!(
+            (code, values(&next)),
+            (200, vec![("a".to_owned(), "2".to_owned())])
+        );
     }
     assert!(more_memory < 150 << 20, "{more_memory}");
 }
 
 fn threads(process: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/task")).unwrap().count()
+    std::fs::read_dir(format!("/proc/{process}/task"))
+        .unwrap()
+        .count()
 }
