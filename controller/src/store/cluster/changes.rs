@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 /// The requests that wait, by object.
 #[derive(Debug, Clone, Default)]
-pub struct Changes(Arc<Mutex<State>>);
+pub(crate) struct Changes(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -18,7 +18,7 @@ struct State {
 
 /// One waiting request.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     changes: Changes,
     number: u64,
     ids: Vec<ObjectId>,
@@ -27,7 +27,7 @@ pub struct Listener {
 
 impl Changes {
     /// Listens to changes of these objects from now on.
-    pub fn listen(&self, ids: Vec<ObjectId>) -> Listener {
+    pub(crate) fn listen(&self, ids: Vec<ObjectId>) -> Listener {
         let changed = Arc::new(Notify::new());
         let mut state = self.state();
         state.count += 1;
@@ -60,7 +60,7 @@ impl Changes {
 
 impl Listener {
     /// Returns when an object has changed since the last call, or since the listener was created.
-    pub async fn changed(&self) {
+    pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }
 }

@@ -14,23 +14,23 @@ use crate::store::{Source, StoreError};
 
 /// A SealedSecret as the watch shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// The identity of its version; `None` if it is malformed.
-    pub identity: Option<Identity>,
+    pub(crate) identity: Option<Identity>,
 }
 
 /// A SealedSecret with its values, and the keys to try first.
 #[derive(Debug, Clone)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// The SealedSecret.
-    pub sealed: Arc<SealedSecret>,
+    pub(crate) sealed: Arc<SealedSecret>,
     /// The keys that unsealed it, according to its status.
-    pub hints: Hints,
+    pub(crate) hints: Hints,
 }
 
 impl ClusterStore {
     /// Returns what the watch shows of an object, without a request; `None` if it does not exist.
-    pub fn known(&self, id: &ObjectId) -> Option<Known> {
+    pub(crate) fn known(&self, id: &ObjectId) -> Option<Known> {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
         Some(Known {
@@ -43,7 +43,7 @@ impl ClusterStore {
     /// # Errors
     ///
     /// Returns the error of the API server.
-    pub async fn fetch_sealed(&self, id: &ObjectId) -> Result<Option<Fetched>, StoreError> {
+    pub(crate) async fn fetch_sealed(&self, id: &ObjectId) -> Result<Option<Fetched>, StoreError> {
         let entry = self.catalogue().entry(id).cloned();
         let cached = entry.and_then(|entry| match entry.cached.clone() {
             CachedSource::Whole(source) => Some((entry, source)),
@@ -63,7 +63,7 @@ impl ClusterStore {
     }
 
     /// Returns the changes of objects, to listen to.
-    pub fn changes(&self) -> &Changes {
+    pub(crate) fn changes(&self) -> &Changes {
         &self.changes
     }
 }

@@ -5,7 +5,7 @@
 //! `resourceVersion` that it read; statuses by PUT; events by POST and PATCH.
 
 mod catalogue;
-mod changes;
+pub(crate) mod changes;
 mod consumers;
 pub(crate) mod delivery;
 pub(crate) mod events;
