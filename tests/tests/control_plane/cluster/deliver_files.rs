@@ -87,6 +87,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
 
 /// Attack: a template of a request, or of an object, gives each Pod other values, or shows a value in an error.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn refusals_name_object_and_item_and_show_no_value() {
     let case = DeliverCase::new("deliver-refusals").await;
     case.case.seal("db", &ITEMS).await;
