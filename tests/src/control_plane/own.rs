@@ -82,6 +82,14 @@ impl OwnProcesses {
         });
     }
 
+    pub(super) fn account_key(&self) -> PathBuf {
+        self.settings.file("service-account.key")
+    }
+
+    pub(super) fn etcd_data(&self) -> PathBuf {
+        self.settings.file("etcd")
+    }
+
     pub(super) fn audit_log(&self) -> PathBuf {
         self.settings.file(command_lines::AUDIT_LOG)
     }
