@@ -65,7 +65,8 @@ impl Identity {
         digest.finish().as_ref().try_into().ok().map(Self)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// Returns the bytes of the digest.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
