@@ -45,7 +45,7 @@ const PATHS: [(&str, &str); 5] = [
 
 /// A request that waits for a change; counts until it is dropped.
 #[derive(Debug)]
-pub struct WaitingDelivery(IntGauge);
+pub struct WaitingDelivery(prometheus::IntGauge);
 
 impl Drop for WaitingDelivery {
     fn drop(&mut self) {

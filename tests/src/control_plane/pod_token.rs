@@ -42,7 +42,8 @@ impl ControlPlane {
             uid: pod.uid(),
         });
         let account = account.expect("a Pod has an account");
-        let response = accounts.create_token_request(&account, &PostParams::default(), &request);
+        let params = PostParams::default();
+        let response = accounts.create_token_request(&account, &params, &request);
         let response = response.await.expect("the API server issues tokens");
         response
             .status
