@@ -338,7 +338,7 @@ template {
             ("- {sealedSecret: db, other: 1}", "unknown field `other`"),
             (
                 "- {template: '{{ nothing }}', path: a, from: [db]}",
-                "nothing",
+                "no function with this name",
             ),
             ("", "expected one document"),
         ] {

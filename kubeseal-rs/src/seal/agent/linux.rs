@@ -40,8 +40,8 @@ pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
         return ready(&args.to);
     }
     let config = config(args)?;
-    let owner = args.owner.as_deref().map(str::parse).transpose();
-    let owner: Option<Owner> = owner.context("invalid value for --owner")?;
+    let owner = args.owner.as_deref().map(str::parse::<Owner>).transpose();
+    let owner = owner.context("invalid value for --owner")?;
     let actions = Actions::new(args, config.commands)?;
     let client = connect(&args.delivery, environment)?;
     let is_complete = stop_on_signals()?;
