@@ -51,7 +51,7 @@ impl<S: Store> Tools<S> {
             Source::Sealed(owner) => {
                 let is_only_delivered = self.is_only_delivered(owner);
                 let obstacle = public_obstacle(id, owner, observed);
-                if let Some(why) = obstacle.filter(|_| !is_only_delivered) {
+                if let Some(refusal) = obstacle.filter(|_| !is_only_delivered) {
                     return unknown(refusal);
                 }
                 if let Err(error) = previous::Request::of(owner) {
