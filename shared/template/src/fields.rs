@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::ast::{List, Node, Pipe, Term, TermKind};
+use crate::ast::{List, Name, Node, Pipe, Term, TermKind};
 
 /// Functions that handle a missing value.
 const TEST_FUNCTIONS: &[&str] = &[
@@ -13,26 +13,51 @@ const TEST_FUNCTIONS: &[&str] = &[
 /// Fields, each as byte offset and name.
 type Fields = BTreeSet<(usize, String)>;
 
+/// The first names of a field: `db` and `user` of `.db.user`.
+type Names = Vec<String>;
+
 /// Returns the fields of the root that the template inserts, except fields that it also tests, since these may be
 /// missing on purpose.
 pub(crate) fn inserted_fields(list: &List) -> Fields {
-    let mut walk = Walk::default();
-    walk.list(list, true);
-    let Walk {
-        mut inserted,
-        tested,
-    } = walk;
-    inserted.retain(|(_, name)| !tested.contains(name));
-    inserted
+    let found = Walk::new(1).into_inserted(list).into_iter();
+    let first = |(at, names): (usize, Names)| Some((at, names.into_iter().next()?));
+    found.filter_map(first).collect()
 }
 
-#[derive(Default)]
+/// Returns the first two names of the fields of fields that a template inserts, like [`inserted_fields`].
+pub(crate) fn inserted_nested_fields(list: &List) -> BTreeSet<(String, String)> {
+    let found = Walk::new(2).into_inserted(list).into_iter();
+    let pair = |(_, names): (usize, Names)| <[String; 2]>::try_from(names).ok();
+    let pairs = found.filter_map(pair);
+    pairs.map(|[outer, inner]| (outer, inner)).collect()
+}
+
 struct Walk {
-    inserted: Fields,
-    tested: BTreeSet<String>,
+    /// How many names of a field count.
+    depth: usize,
+    found: BTreeSet<(usize, Names)>,
+    tested: BTreeSet<Names>,
 }
 
 impl Walk {
+    fn new(depth: usize) -> Self {
+        let (found, tested) = (BTreeSet::new(), BTreeSet::new());
+        Self {
+            depth,
+            found,
+            tested,
+        }
+    }
+
+    fn into_inserted(mut self, list: &List) -> BTreeSet<(usize, Names)> {
+        self.list(list, true);
+        let Self {
+            mut found, tested, ..
+        } = self;
+        found.retain(|(_, names)| !tested.contains(names));
+        found
+    }
+
     fn list(&mut self, list: &List, is_root: bool) {
         for node in list {
             self.node(node, is_root);
@@ -55,8 +80,8 @@ impl Walk {
 
     fn action(&mut self, pipe: &Pipe, is_root: bool) {
         if pipe.variables.is_empty() && !has_test(pipe) {
-            each_field(pipe, is_root, &mut |at, name| {
-                self.inserted.insert((at, name.to_owned()));
+            each_field(pipe, is_root, &mut |at, names| {
+                self.found.insert((at, first(names, self.depth)));
             });
         } else {
             self.test(pipe, is_root);
@@ -64,10 +89,15 @@ impl Walk {
     }
 
     fn test(&mut self, pipe: &Pipe, is_root: bool) {
-        each_field(pipe, is_root, &mut |_, name| {
-            self.tested.insert(name.to_owned());
+        each_field(pipe, is_root, &mut |_, names| {
+            self.tested.insert(first(names, self.depth));
         });
     }
+}
+
+fn first<T: AsRef<str>>(names: &[T], depth: usize) -> Names {
+    let names = names.iter().take(depth);
+    names.map(|name| name.as_ref().to_owned()).collect()
 }
 
 fn terms(pipe: &Pipe) -> impl Iterator<Item = &Term> {
@@ -87,14 +117,12 @@ fn has_test(pipe: &Pipe) -> bool {
     terms(pipe).any(is_test)
 }
 
-fn each_field(pipe: &Pipe, is_root: bool, take: &mut impl FnMut(usize, &str)) {
-    fn each_field_in_term(term: &Term, is_root: bool, take: &mut impl FnMut(usize, &str)) {
+fn each_field(pipe: &Pipe, is_root: bool, take: &mut impl FnMut(usize, &[Name])) {
+    fn each_field_in_term(term: &Term, is_root: bool, take: &mut impl FnMut(usize, &[Name])) {
         match &term.kind {
-            TermKind::Field(names) if is_root => {
-                names.iter().take(1).for_each(|name| take(term.at, name));
-            }
-            TermKind::Variable(variable, names) if **variable == *"$" => {
-                names.iter().take(1).for_each(|name| take(term.at, name));
+            TermKind::Field(names) if is_root => take(term.at, names),
+            TermKind::Variable(variable, names) if **variable == *"$" && !names.is_empty() => {
+                take(term.at, names);
             }
             TermKind::Pipe(pipe) => each_field(pipe, is_root, take),
             TermKind::Chain(term, _) => each_field_in_term(term, is_root, take),

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ast::{Command, List, Node, Pipe, Term, TermKind};
-use crate::budget::{
-    Gauge, Interrupted, MAX_TOKENS, Meter, ParseBudget, STEPS_PER_TEMPLATE, Unmetered,
-};
+use crate::budget::{Interrupted, MAX_TOKENS, Meter, ParseBudget, STEPS_PER_TEMPLATE, Unmetered};
 use crate::environment::{Context, Environment};
 use crate::error::{ErrorKind, Fault, ParseError, RenderError};
 use crate::eval::Evaluator;
@@ -15,7 +13,7 @@ use crate::fields;
 use crate::lex::{self, Token};
 use crate::parse::{self, Trees};
 use crate::text::Text;
-use crate::value::{Map, MapKind, Value};
+use crate::value::{Entries, Map, MapKind, Value};
 use crate::work;
 
 /// A parsed template.
@@ -91,6 +89,14 @@ impl Template {
         inserted.into_iter().map(line).collect()
     }
 
+    /// Returns the first two names of each nested field that the template inserts, such as `db` and `user` of `.db.user`,
+    /// under the conditions of [`Self::inserted_fields`].
+    pub fn inserted_nested_fields(&self) -> Vec<(String, String)> {
+        let main = self.trees.get(self.name.as_bytes());
+        let inserted = main.map(fields::inserted_nested_fields);
+        inserted.unwrap_or_default().into_iter().collect()
+    }
+
     /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in
     /// [`cost`](crate::cost). Depends only on the text. `u64::MAX` if a slow function may run repeatedly.
     pub fn slow_work(&self) -> u64 {
@@ -121,7 +127,7 @@ impl Template {
         let output = context.budget.output;
         let mut environment = Environment::new(context, meter);
         let start = environment.gauge.charge_steps(STEPS_PER_TEMPLATE);
-        let dot = start.and_then(|()| data.dot(&mut environment.gauge));
+        let dot = start.and_then(|()| data.dot(&mut environment));
         let mut evaluator = Evaluator::new(self, &mut environment, output);
         let run = dot.and_then(|dot| evaluator.run(self.name.as_bytes(), &dot));
         let result = match run {
@@ -180,6 +186,8 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 #[derive(Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,
+    /// Values that a template sees as `.GROUP.KEY`. If there are any, the dot has no other values.
+    groups: BTreeMap<Text, BTreeMap<Text, Text>>,
     /// The map that templates see. It is created once for all templates that do not change it: an author can write as
     /// many templates as values, and a copy for each would cost the square of their number.
     dot: RefCell<Option<Map>>,
@@ -189,6 +197,7 @@ impl Clone for Data {
     fn clone(&self) -> Self {
         Self {
             values: self.values.clone(),
+            groups: self.groups.clone(),
             dot: RefCell::default(),
         }
     }
@@ -207,8 +216,18 @@ impl Data {
         self.forget_dot();
     }
 
+    /// Adds a value that a template sees as `.GROUP.KEY`. Templates see groups only, if there are any.
+    pub fn insert_in_group(&mut self, group: &str, key: &str, value: impl Into<Vec<u8>>) {
+        let group = self.groups.entry(Text::from(group)).or_default();
+        group.insert(Text::from(key), Text::from(value.into()));
+    }
+
     /// Returns the map that a template sees. Charges for its creation.
-    fn dot(&self, gauge: &mut Gauge<'_>) -> Result<Value, Fault> {
+    fn dot(&self, environment: &mut Environment<'_>) -> Result<Value, Fault> {
+        if !self.groups.is_empty() {
+            return self.dot_of_groups(environment);
+        }
+        let gauge = &mut environment.gauge;
         let mut dot = self.dot.borrow_mut();
         if let Some(map) = &*dot {
             return Ok(Value::Map(map.clone()));
@@ -218,6 +237,19 @@ impl Data {
         let entries = self.values.iter().map(text).collect();
         let map = dot.insert(Map::unregistered(MapKind::Text, entries));
         Ok(Value::Map(map.clone()))
+    }
+
+    /// Returns a map of maps, which the environment empties at the end: a template can put the map into itself.
+    fn dot_of_groups(&self, environment: &mut Environment<'_>) -> Result<Value, Fault> {
+        let mut groups = Entries::new();
+        for (group, values) in &self.groups {
+            environment.gauge.charge_steps(values.len())?;
+            let values = values.iter();
+            let values = values.map(|(key, value)| (key.clone(), Value::Text(value.clone())));
+            let map = Map::unregistered(MapKind::Text, values.collect());
+            groups.insert(group.clone(), Value::Map(map));
+        }
+        environment.new_map(groups).map(Value::Map)
     }
 
     /// Makes the next template see a new map.
@@ -239,7 +271,7 @@ impl<K: AsRef<str>, V: Into<Vec<u8>>> FromIterator<(K, V)> for Data {
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Data")
-            .field("count", &self.values.len())
+            .field("count", &(self.values.len() + self.groups.len()))
             .finish_non_exhaustive()
     }
 }

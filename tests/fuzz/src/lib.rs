@@ -6,7 +6,7 @@
 mod endpoints;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
@@ -37,10 +37,11 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the directories in `corpus/`.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
+    ("deliver", deliver_bytes),
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
     ("envelope", envelope_bytes),
@@ -150,6 +151,28 @@ pub fn base64_text(bytes: &[u8]) {
             Ok(decoded)
         );
     }
+}
+
+/// Fuzzes the parsing of requests and answers of `/v1/deliver`. Every file is below the target folder, and an answer is
+/// unchanged after writing and parsing.
+pub fn deliver_bytes(bytes: &[u8]) {
+    if let Ok(request) = deliver::Request::from_json(bytes) {
+        assert!(request.object_names().len() <= deliver::MAX_OBJECTS);
+        for entry in &request.entries {
+            if let deliver::Entry::Template(entry) = entry {
+                assert!(stays_below(&entry.path), "{}", entry.path);
+            }
+        }
+    }
+    if let Ok(answer) = deliver::Answer::from_json(bytes) {
+        assert!(answer.files.iter().all(|file| stays_below(&file.path)));
+        assert_eq!(deliver::Answer::from_json(&answer.to_json()), Ok(answer));
+    }
+}
+
+fn stays_below(path: &deliver::FilePath) -> bool {
+    let is_normal = |part| matches!(part, Component::Normal(_));
+    Path::new(path.as_str()).components().all(is_normal)
 }
 
 /// Fuzzes the parsing of dotenv files. Every parsed name occurs in the input.

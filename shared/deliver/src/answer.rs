@@ -1,0 +1,219 @@
+//! The answer with values.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::layout::{Layout, LayoutError};
+use crate::mode::Mode;
+use crate::path::FilePath;
+use crate::value::Value;
+use crate::{MAX_ANSWER, MAX_FILES, MAX_VALUES};
+
+/// The values of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Identifies what was delivered, for `have` of the next request.
+    pub revision: String,
+    /// The files, sorted by path.
+    pub files: Vec<DeliveredFile>,
+    /// The SealedSecrets that the files were made from.
+    pub objects: Vec<DeliveredObject>,
+}
+
+/// A file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveredFile {
+    /// Where the file is, below the target folder.
+    pub path: FilePath,
+    /// The mode of the file.
+    pub mode: Mode,
+    /// The version of the content: equal only for equal contents.
+    pub version: String,
+    /// The content.
+    pub value: Value,
+}
+
+/// A SealedSecret that files were made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveredObject {
+    /// The name.
+    pub name: String,
+    /// The generation.
+    pub generation: i64,
+    /// The version of the whole content, as in `status.versions`.
+    pub version: String,
+}
+
+/// The answer cannot be used. The text contains no value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// The answer is too long.
+    #[error("the answer has more than {MAX_ANSWER} bytes")]
+    TooLong,
+    /// The answer is not JSON of the expected form.
+    #[error("the answer is malformed (line {line}, column {column})")]
+    Malformed {
+        /// The line, from one.
+        line: usize,
+        /// The column, from one.
+        column: usize,
+    },
+    /// The answer has too many files.
+    #[error("the answer has more than {MAX_FILES} files")]
+    TooManyFiles,
+    /// The values are too long.
+    #[error("the values have more than {MAX_VALUES} bytes together")]
+    TooManyBytes,
+    /// Files exclude each other.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+impl Answer {
+    /// Reads and checks the JSON of an answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the answer is not one of a controller.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, AnswerError> {
+        if bytes.len() > MAX_ANSWER {
+            return Err(AnswerError::TooLong);
+        }
+        // The text of an error of `serde_json` can contain a part of the answer.
+        let answer: Self =
+            serde_json::from_slice(bytes).map_err(|error| AnswerError::Malformed {
+                line: error.line(),
+                column: error.column(),
+            })?;
+        answer.check()?;
+        Ok(answer)
+    }
+
+    /// Returns the JSON of the answer.
+    pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
+        let values: usize = self
+            .files
+            .iter()
+            .map(|file| file.value.len().div_ceil(3) * 4)
+            .sum();
+        let paths: usize = self
+            .files
+            .iter()
+            .map(|file| file.path.as_str().len() + 128)
+            .sum();
+        let capacity = values + 2 * paths + 512 * (self.objects.len() + 1);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+        // Strings, numbers and lists of them can always be written.
+        let _ = serde_json::to_writer(&mut *bytes, self);
+        bytes
+    }
+
+    /// Checks the limits of an answer and its paths.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first problem.
+    pub fn check(&self) -> Result<(), AnswerError> {
+        if self.files.len() > MAX_FILES {
+            return Err(AnswerError::TooManyFiles);
+        }
+        let len: usize = self.files.iter().map(|file| file.value.len()).sum();
+        if len > MAX_VALUES {
+            return Err(AnswerError::TooManyBytes);
+        }
+        let mut layout = Layout::default();
+        for file in &self.files {
+            layout.add_file(&file.path);
+        }
+        Ok(layout.check()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, value: &[u8]) -> DeliveredFile {
+        DeliveredFile {
+            path: path.parse().unwrap(),
+            mode: Mode::default(),
+            version: "v".into(),
+            value: value.to_vec().into(),
+        }
+    }
+
+    fn answer(files: Vec<DeliveredFile>) -> Answer {
+        Answer {
+            revision: "r".into(),
+            files,
+            objects: vec![DeliveredObject {
+                name: "db".into(),
+                generation: 3,
+                version: "v".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn has_the_documented_form() {
+        let answer = answer(vec![file("db/password", b"hunter2")]);
+        let json = answer.to_json();
+        assert_eq!(
+            std::str::from_utf8(&json).unwrap(),
+            r#"{"revision":"r","files":[{"path":"db/password","mode":"0444","version":"v","value":"aHVudGVyMg=="}],"objects":[{"name":"db","generation":3,"version":"v"}]}"#
+        );
+        assert_eq!(Answer::from_json(&json), Ok(answer));
+    }
+
+    /// Attack: a machine in the middle or a broken controller has the agent write outside of its folder, or fill it.
+    #[test]
+    fn an_agent_refuses_paths_and_sizes_that_no_controller_sends() {
+        let json = answer(vec![file("good", b"x")]).to_json();
+        let json = std::str::from_utf8(&json).unwrap();
+        for path in ["../x", "/etc/passwd", "..data", ""] {
+            let forged = json.replace("good", path);
+            let result = Answer::from_json(forged.as_bytes());
+            assert!(
+                matches!(result, Err(AnswerError::Malformed { .. })),
+                "{path}"
+            );
+        }
+        let twice = answer(vec![file("a", b""), file("a/b", b"")]);
+        assert!(matches!(
+            Answer::from_json(&twice.to_json()),
+            Err(AnswerError::Layout(_))
+        ));
+        let big = answer(vec![file("a", &vec![0; MAX_VALUES]), file("b", b"x")]);
+        assert_eq!(
+            Answer::from_json(&big.to_json()),
+            Err(AnswerError::TooManyBytes)
+        );
+        let many = (0..=MAX_FILES)
+            .map(|i| file(&format!("f{i}"), b""))
+            .collect();
+        assert_eq!(answer(many).check(), Err(AnswerError::TooManyFiles));
+    }
+
+    #[test]
+    fn the_greatest_answer_is_within_the_limit() {
+        let path = |i: usize| {
+            let component = "a".repeat(255);
+            let start = [component.as_str(); 3].join("/");
+            format!("{start}/{i:0>255}")
+        };
+        let files = (0..MAX_FILES).map(|i| file(&path(i), &vec![0; MAX_VALUES / MAX_FILES]));
+        let answer = answer(files.collect());
+        let json = answer.to_json();
+        assert!(json.len() < MAX_ANSWER, "{}", json.len());
+        assert_eq!(Answer::from_json(&json), Ok(answer));
+    }
+
+    #[test]
+    fn errors_and_debug_show_no_value() {
+        let answer = answer(vec![file("a", b"hunter2")]);
+        assert!(!format!("{answer:?}").contains("hunter2"));
+        let error =
+            Answer::from_json(br#"{"revision": "hunter2", "files": "hunter2"}"#).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+    }
+}

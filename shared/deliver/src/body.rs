@@ -1,0 +1,83 @@
+//! A request as JSON, before it is checked.
+
+use std::fmt;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::MAX_ENTRIES;
+
+/// The JSON of a request. [`crate::Request`] is its checked form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestBody {
+    /// What to deliver.
+    #[serde(deserialize_with = "entries")]
+    pub objects: Vec<EntryBody>,
+    /// The revision that the caller has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<String>,
+    /// How many seconds to wait for another revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u16>,
+}
+
+/// One entry: items of a SealedSecret, or a template.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct EntryBody {
+    /// The SealedSecret whose items are files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_secret: Option<String>,
+    /// The items; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<Vec<String>>,
+    /// The file, or the folder of the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The template of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The SealedSecrets whose items the template uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<String>>,
+    /// The mode of the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+impl RequestBody {
+    /// Returns the JSON to send.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings, numbers and lists of them can always be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// Reads the entries, and ends at the limit: each takes more memory than `{}` in the request.
+fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EntryBody>, D::Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<EntryBody>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() == MAX_ENTRIES {
+                    return Err(de::Error::custom(format!(
+                        "more than {MAX_ENTRIES} entries"
+                    )));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+
+    deserializer.deserialize_seq(Entries)
+}

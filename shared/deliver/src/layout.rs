@@ -1,0 +1,121 @@
+//! The files and folders of an answer together.
+
+use crate::path::FilePath;
+
+/// The paths of files, and of folders that must be folders. No path is used twice, and no file is a folder too.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    paths: Vec<(Vec<String>, Kind)>,
+}
+
+/// Files sort before folders of the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    File,
+    Folder,
+}
+
+/// Two paths exclude each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// Two files have the same path.
+    #[error("two files have the path {0:?}")]
+    Repeated(String),
+    /// A file is the folder of another file.
+    #[error("{0:?} is a file, and the folder of other files")]
+    FileIsFolder(String),
+}
+
+impl Layout {
+    /// Adds a file.
+    pub fn add_file(&mut self, path: &FilePath) {
+        self.add(path, Kind::File);
+    }
+
+    /// Adds a folder, which can have any number of files.
+    pub fn add_folder(&mut self, path: &FilePath) {
+        self.add(path, Kind::Folder);
+    }
+
+    fn add(&mut self, path: &FilePath, kind: Kind) {
+        let components = path.components().map(str::to_owned);
+        self.paths.push((components.collect(), kind));
+    }
+
+    /// Checks that all paths can exist together.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first conflict.
+    pub fn check(mut self) -> Result<(), LayoutError> {
+        self.paths.sort();
+        // Below a path are exactly those that follow it and begin with it.
+        let mut pairs = self.paths.windows(2).filter_map(|pair| match pair {
+            [(file, Kind::File), (next, kind)] => conflict(file, next, *kind),
+            _ => None,
+        });
+        pairs.next().map_or(Ok(()), Err)
+    }
+}
+
+fn conflict(file: &[String], next: &[String], kind: Kind) -> Option<LayoutError> {
+    let path = || file.join("/");
+    if file == next && kind == Kind::File {
+        Some(LayoutError::Repeated(path()))
+    } else if next.starts_with(file) {
+        Some(LayoutError::FileIsFolder(path()))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(files: &[&str], folders: &[&str]) -> Result<(), LayoutError> {
+        let mut layout = Layout::default();
+        for path in files {
+            layout.add_file(&path.parse().unwrap());
+        }
+        for path in folders {
+            layout.add_folder(&path.parse().unwrap());
+        }
+        layout.check()
+    }
+
+    #[test]
+    fn refuses_a_path_that_is_used_twice_and_a_file_that_is_a_folder() {
+        let file_is_folder = |path: &str| Err(LayoutError::FileIsFolder(path.into()));
+        for (files, folders, want) in [
+            (&["a", "b/c", "b/d"][..], &["b", "e"][..], Ok(())),
+            (&["a-b", "a/b", "a.b"], &["a", "a"], Ok(())),
+            (&["a", "a"], &[], Err(LayoutError::Repeated("a".into()))),
+            (&["a", "a/b"], &[], file_is_folder("a")),
+            (&["a/b", "a-c", "a", "a.d"], &[], file_is_folder("a")),
+            (&["x/a"], &["x/a"], file_is_folder("x/a")),
+            (&["x/a"], &["x/a/b"], file_is_folder("x/a")),
+        ] {
+            assert_eq!(check(files, folders), want, "{files:?} {folders:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn finds_a_conflict_exactly_if_there_is_one(files in prop::collection::vec("[ab.-](/[ab]){0,2}", 0..5)) {
+            prop_assume!(files.iter().all(|path| path.parse::<FilePath>().is_ok()));
+            let mut layout = Layout::default();
+            for path in &files {
+                layout.add_file(&path.parse().unwrap());
+            }
+            let distinct: BTreeSet<_> = files.iter().collect();
+            let is_folder = |path: &String| files.iter().any(|other| other.starts_with(&format!("{path}/")));
+            let has_conflict = distinct.len() < files.len() || files.iter().any(is_folder);
+            prop_assert_eq!(layout.check().is_err(), has_conflict);
+        }
+    }
+}

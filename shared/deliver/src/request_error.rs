@@ -1,0 +1,132 @@
+//! What is wrong with a request.
+
+use crate::layout::LayoutError;
+use crate::mode::ModeError;
+use crate::path::PathError;
+use crate::{
+    MAX_ENTRIES, MAX_FILES, MAX_OBJECTS, MAX_REQUEST, MAX_REVISION, MAX_TEMPLATE, MAX_WAIT,
+};
+
+/// The request is refused. The text can contain what the caller sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The request is too long.
+    #[error("the request has more than {MAX_REQUEST} bytes")]
+    TooLong,
+    /// The request is not JSON of the expected form.
+    #[error("the request is malformed: {0}")]
+    Malformed(String),
+    /// The request has no entry.
+    #[error("the request names no object")]
+    NoEntry,
+    /// There are too many entries.
+    #[error("the request has more than {MAX_ENTRIES} entries")]
+    TooManyEntries,
+    /// There are too many SealedSecrets.
+    #[error("the request names more than {MAX_OBJECTS} SealedSecrets")]
+    TooManyObjects,
+    /// There are too many files.
+    #[error("the request names more than {MAX_FILES} files")]
+    TooManyFiles,
+    /// `have` is too long.
+    #[error("`have` has more than {MAX_REVISION} bytes")]
+    Revision,
+    /// `wait` is too long.
+    #[error("`wait` is more than {MAX_WAIT} seconds")]
+    Wait,
+    /// An entry is invalid.
+    #[error("objects[{index}]: {problem}")]
+    Entry {
+        /// The number of the entry, from zero.
+        index: usize,
+        /// What is wrong.
+        problem: EntryProblem,
+    },
+    /// Files exclude each other.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryProblem {
+    /// The entry has neither `sealedSecret` nor `template`, or both.
+    #[error("an entry has either `sealedSecret` or `template`")]
+    Kind,
+    /// The field belongs to the other kind of entries.
+    #[error("`{field}` does not go with `{with}`")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// The field that shows the kind of the entry.
+        with: &'static str,
+    },
+    /// The name is not the name of a SealedSecret.
+    #[error("{0:?} is not the name of a SealedSecret")]
+    Name(String),
+    /// The item is not the name of an item.
+    #[error("{0:?} is not the name of an item")]
+    Item(String),
+    /// The list of items is empty.
+    #[error("`items` is empty")]
+    NoItems,
+    /// A path of a file with several items.
+    #[error("the path {0:?} is that of one file, and the entry does not name exactly one item")]
+    OneFile(String),
+    /// A template without path.
+    #[error("a template needs the `path` of its file")]
+    NoPath,
+    /// A template without objects.
+    #[error("a template needs `from`, the SealedSecrets whose items it uses")]
+    NoFrom,
+    /// The template is too long.
+    #[error("the template has more than {MAX_TEMPLATE} bytes")]
+    Template,
+    /// The path is invalid.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The mode is invalid.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+}
+
+impl RequestError {
+    /// Returns what the caller can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::TooLong | Self::TooManyEntries | Self::TooManyObjects | Self::TooManyFiles => {
+                "divide the selection into several requests"
+            }
+            Self::Malformed(_) => {
+                "an agent of another release can have other fields; use the release of the controller"
+            }
+            Self::NoEntry => "name a SealedSecret in `objects`",
+            Self::Revision => "send the revision of an earlier answer, or none",
+            Self::Wait => "wait for a shorter time, and repeat the request",
+            Self::Layout(_) => "give one of the entries another path",
+            Self::Entry { problem, .. } => problem.hint(),
+        }
+    }
+}
+
+impl EntryProblem {
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Kind | Self::Field { .. } => {
+                "use `sealedSecret`, `items`, `path` and `mode` for items, and `template`, `from`, `path` and `mode` for a \
+                 template"
+            }
+            Self::Name(_) => {
+                "use the `metadata.name` of a SealedSecret in the namespace of the Pod"
+            }
+            Self::Item(_) => "use a name below `spec.encryptedData` or `spec.template.data`",
+            Self::NoItems => "leave out `items` for all items",
+            Self::OneFile(_) => "end the path with `/` for a folder, or name one item",
+            Self::NoPath => "add `path`",
+            Self::NoFrom => "add `from`",
+            Self::Template => "divide the template into several files",
+            Self::Path(_) => "use a relative path below the target folder, such as \"db/password\"",
+            Self::Mode(_) => "use the read, write and execute bits only, such as \"0440\"",
+        }
+    }
+}
