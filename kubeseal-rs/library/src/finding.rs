@@ -9,7 +9,7 @@ pub enum Severity {
     Error,
     /// A possible mistake.
     Warning,
-    /// Something that was not checked.
+    /// Something that was not checked, or that cannot be changed in the object.
     Note,
 }
 
@@ -77,6 +77,8 @@ rules! {
     UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule says so.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule says v2.";
+    DELIVER "deliver" Note "Only an annotation keeps the controller from making a Secret; whoever edits the object can remove it.";
+    DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has a value that the controller does not know.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";

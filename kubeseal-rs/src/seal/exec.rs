@@ -1,5 +1,11 @@
 //! `seal exec`: runs a command with values in its environment or in files in memory.
 
+#[cfg(target_os = "linux")]
+mod delivered;
+#[cfg(target_os = "linux")]
+mod signals;
+#[cfg(target_os = "linux")]
+mod supervisor;
 mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +34,9 @@ use super::keys::{rotate_command, store};
 use super::{Outcome, decryption};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
-use crate::seal_args::{DecryptionArgs, KeyLocation};
+use crate::seal_args::{DecryptionArgs, Delivery, KeyLocation};
+#[cfg(target_os = "linux")]
+pub(super) use signals::signal_named;
 use variables::{Assignment, Choice, assign};
 pub use variables::{ItemChoice, MalformedChoice};
 
@@ -38,14 +46,28 @@ pub use variables::{ItemChoice, MalformedChoice};
     after_help = "The command replaces the process of `seal`, so it receives all signals and determines the exit code. (On Windows, `seal` waits for the command and exits with its exit code.) Nothing is written to disk.\n\n\
 Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
 is already set is replaced only if --override names it.\n\n\
+In a Pod, --from receives the values from the controller, with the Pod's token and the permission that `seal grant` prints. With \
+--on-change, `seal` stays the parent of the command, forwards signals, and ends with its exit code.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
 seal exec --only PW=password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#PW}'\n  \
-seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE"
+seal exec --files --only password db.sealed.yaml --backup key.pem -- printenv password_FILE\n  \
+seal exec --from db --only PGPASSWORD=password --on-change=restart -- app"
 )]
 pub struct Exec {
     /// Files with SealedSecrets
-    #[arg(required = true)]
+    #[arg(required_unless_present = "from")]
     pub paths: Vec<PathBuf>,
+    /// Receive the values of these SealedSecrets from the controller, in a Pod
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        conflicts_with_all = ["paths", "backups", "directory", "kubeconfig", "context", "identity", "passphrase_file"]
+    )]
+    pub from: Vec<String>,
+    /// After a change: restart the command; signal it, with --files; or end it and exit
+    #[arg(long, value_name = "restart|signal:NAME|exit", requires = "from")]
+    pub on_change: Option<String>,
     /// Pass only these items; VARIABLE=ITEM sets a variable of another name
     #[arg(
         long,
@@ -76,6 +98,9 @@ pub struct Exec {
     /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
+    /// How to reach the controller, with `--from`.
+    #[command(flatten)]
+    pub delivery: Delivery,
 }
 
 /// Runs the command in place of this process and does not return on success. On Windows, waits for the command and
@@ -93,21 +118,49 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
                 .hint("without --files, values are passed in the environment of the command")
         );
     }
+    if !args.from.is_empty() {
+        return run_delivered(args, environment);
+    }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {
         bail!(no_choice(args, &sealed));
     }
     let keys = keys(args, environment)?;
     let values = values(args, &sealed, &keys, environment)?;
+    become_command(args, &values, environment)
+}
+
+/// Runs the command with these values in place of this process.
+fn become_command(
+    args: &Exec,
+    values: &BTreeMap<String, Plain>,
+    environment: &Environment,
+) -> Result<Outcome> {
+    let (mut command, program) = command(args)?;
+    // These files stay open, so that the command inherits them.
+    let _files = pass_values(&mut command, values, args, environment)?;
+    let error = platform::become_command(command, program);
+    Err(error).with_context(|| format!("cannot start {}", program.shown()))
+}
+
+#[cfg(target_os = "linux")]
+fn run_delivered(args: &Exec, environment: &Environment) -> Result<Outcome> {
+    delivered::run(args, environment)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_delivered(_: &Exec, _: &Environment) -> Result<Outcome> {
+    bail!(Failure::new("--from works only on Linux").hint("run the command in a Pod"))
+}
+
+/// Returns the command without values, and its program as typed.
+fn command(args: &Exec) -> Result<(Command, &OsString)> {
     let [program, arguments @ ..] = args.command.as_slice() else {
         bail!(Failure::new("no command to run").hint("put the command after `--`"));
     };
     let mut command = Command::new(find_program(program)?);
     command.args(arguments);
-    // These files stay open, so that the command inherits them.
-    let _files = pass_values(&mut command, &values, args, environment)?;
-    let error = platform::replace_process(command, program);
-    Err(error).with_context(|| format!("cannot start {}", program.shown()))
+    Ok((command, program))
 }
 
 /// Returns every SealedSecret with its file.
@@ -160,20 +213,20 @@ fn shell_arguments(args: &Exec) -> String {
     arguments.collect::<Vec<String>>().join(" ")
 }
 
-/// Passes the chosen values to a command, in its environment or in files that the command has to inherit.
+/// Passes the chosen values to a command, in its environment or in files that the command has to inherit. Returns the files by item.
 fn pass_values(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
     args: &Exec,
     environment: &Environment,
-) -> Result<Vec<File>> {
+) -> Result<BTreeMap<String, File>> {
     let choice = Choice {
         only: &args.only,
         overrides: &args.overrides,
         in_files: args.files,
     };
     let items = values.keys().map(String::as_str);
-    let mut files = Vec::new();
+    let mut files = BTreeMap::new();
     for Assignment { variable, item } in
         assign(items, choice, |name| environment.has_variable(name))?
     {
@@ -182,7 +235,7 @@ fn pass_values(
             let file = memory::create_file(value.expose())
                 .with_context(|| format!("cannot create an in-memory file for {item}"))?;
             command.env(variable, memory::path(&file));
-            files.push(file);
+            files.insert(item, file);
         } else {
             command.env(variable, variable_value(&item, value)?);
         }
@@ -295,7 +348,7 @@ fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {
 
 /// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
 /// slash is used as typed.
-fn find_program(program: &OsString) -> Result<PathBuf> {
+pub(super) fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);
     if path.components().count() > 1 {
         return Ok(path);

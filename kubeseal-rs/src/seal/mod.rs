@@ -29,6 +29,7 @@
 //! | `output` | reports for programs: JSON and YAML |
 //! | `table` | tables for people |
 
+pub mod agent;
 mod binding;
 pub mod cert;
 pub mod completions;
@@ -42,6 +43,7 @@ pub mod edit;
 pub mod exec;
 pub mod files;
 pub mod generate;
+pub mod grant;
 #[cfg(test)]
 mod hints;
 pub mod hook;
@@ -115,6 +117,8 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Cert(args) => cert::run(args, environment),
         Command::Doctor(args) => doctor::run(args, environment),
         Command::Exec(args) => exec::run(args, environment),
+        Command::Agent(args) => agent::run(args, environment),
+        Command::Grant(args) => grant::run(args, environment),
         Command::Pods(args) => pods::run(args, environment),
         Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),

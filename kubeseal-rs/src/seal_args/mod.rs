@@ -2,6 +2,7 @@
 //! commands share. The arguments of a command are in its own module in [`crate::seal`].
 
 mod cluster;
+mod delivery;
 mod destination;
 mod formats;
 mod key_location;
@@ -18,6 +19,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 use kubeseal_library::format::Format;
 
+use crate::seal::agent::Agent;
 use crate::seal::cert::Cert;
 use crate::seal::completions::Completions;
 use crate::seal::config::Config;
@@ -28,6 +30,7 @@ use crate::seal::edit::Edit;
 use crate::seal::exec::Exec;
 use crate::seal::files::Files;
 use crate::seal::generate::Generate;
+use crate::seal::grant::Grant;
 use crate::seal::hook::Hook;
 use crate::seal::import::Import;
 use crate::seal::keys::Keys;
@@ -41,6 +44,7 @@ use crate::seal::uninstall::Uninstall;
 use crate::seal::unset::Unset;
 use crate::seal::view::View;
 pub use cluster::{Cluster, Controller};
+pub use delivery::Delivery;
 pub use destination::Destination;
 pub use formats::{OutputFormat, ReportFormat};
 pub use key_location::{DecryptionArgs, KeyLocation};
@@ -96,6 +100,10 @@ pub enum Command {
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
+    /// Write values to files in a Pod, without a Secret; runs in the cluster
+    Agent(Agent),
+    /// Print the permissions that let a Pod receive values
+    Grant(Grant),
     /// Show which Pods have which version of a Secret
     Pods(Pods),
     /// Restart and refresh applications after a change; runs in the cluster

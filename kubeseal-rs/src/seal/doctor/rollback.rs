@@ -1,8 +1,10 @@
-//! Counts the objects with v2 values, which Bitnami's controller could not unseal.
+//! Counts the objects that Bitnami's controller would handle differently: objects with v2 values, which it cannot
+//! unseal, and objects without a Secret, for which it would make one.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
+use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::keys::{Holder, Inventory, survey};
 use shared::v2;
@@ -27,17 +29,25 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
         let remedy = "convert it with `seal rotate --to v1`, and apply it";
         findings.add(object_name, Finding::bad(text.clone(), remedy));
     }
+    let delivered: Vec<String> = inventory.holders.iter().filter_map(delivered).collect();
+    for place in &delivered {
+        let text = format!(
+            "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would make one"
+        );
+        let remedy = "if its values must be in no Secret, delete it from the cluster before the change of controllers";
+        findings.add(place, Finding::bad(text, remedy));
+    }
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";
         let text = format!("cannot be read: {}", unread.why);
         findings.add(&unread.location, Finding::bad(text, remedy));
     }
-    findings.add(STEP, summary(&inventory, affected.len()));
+    findings.add(STEP, summary(&inventory, affected.len(), delivered.len()));
     Ok(())
 }
 
 /// Returns the verdict on all objects. Unreadable files and objects may contain v2 values.
-fn summary(inventory: &Inventory, affected: usize) -> Finding {
+fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding {
     let (total, unread) = (inventory.holders.len(), inventory.unread_count());
     if affected > 0 {
         let text = format!(
@@ -47,6 +57,12 @@ fn summary(inventory: &Inventory, affected: usize) -> Finding {
             text,
             "convert them before you change to Bitnami's controller",
         );
+    }
+    if delivered > 0 {
+        let text = format!(
+            "{delivered} of {total} objects would get a Secret under Bitnami's controller, and have none today"
+        );
+        return Finding::bad(text, "decide about them before the change of controllers");
     }
     if unread > 0 {
         let text = format!(
@@ -68,7 +84,16 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the name of an object that Bitnami's controller cannot read, and the reason.
+/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's controller
+/// refuses v2 values.
+fn delivered(holder: &Holder) -> Option<String> {
+    let annotations = holder.sealed.metadata.annotations.as_ref()?;
+    let is_delivered = annotations.get(DELIVER_ANNOTATION)? == DELIVER_FILES;
+    let is_v2 = v2::is_v2(&holder.sealed.spec.encrypted_data);
+    (is_delivered && !is_v2).then(|| holder.origin.to_string())
+}
+
+/// Returns the place of an object that Bitnami's controller cannot read, and the reason.
 fn affected(holder: &Holder) -> Option<(String, String)> {
     let entries = &holder.sealed.spec.encrypted_data;
     if !v2::is_v2(entries) {

@@ -58,9 +58,9 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value unused-lock format broken-rule rules-file certificate
+  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value broken-rule rules-file certificate
   exemption not-checked
-Findings of not-checked are notes, and do not change the exit code.
+Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
 To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use kubeseal_library::finding::{self, Rule};
 use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
@@ -86,6 +87,7 @@ pub(super) fn sealed_secret(
     findings.extend(item_names(node, &object));
     findings.extend(values(node, &object, context, &mut unchecked, is_action));
     findings.extend(v2::findings(node, &object, context));
+    findings.extend(delivery(&object));
     unchecked.recipients += v2_keys::uncompared(&object, context);
     for key in object
         .hints
@@ -101,6 +103,25 @@ pub(super) fn sealed_secret(
         findings.push((finding::DEPRECATED, object.line, message.into()));
     }
     (findings, unchecked)
+}
+
+/// Checks the annotation for delivery without a Secret.
+fn delivery(object: &Object) -> Option<Found> {
+    let annotations = object.sealed.metadata.annotations.as_ref()?;
+    let value = annotations.get(DELIVER_ANNOTATION)?;
+    if value != DELIVER_FILES {
+        let message = format!(
+            "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller makes a Secret; the only known \
+             value is {DELIVER_FILES:?}"
+        );
+        return Some((finding::DELIVER_VALUE, object.line, message));
+    }
+    let is_never_secret = matches!(&object.v2, Some(Ok(v2)) if v2.is_never_secret());
+    let message = format!(
+        "no Secret is made only because of the annotation {DELIVER_ANNOTATION}: whoever edits the object can remove it, and \
+         Bitnami's controller ignores it and makes the Secret"
+    );
+    (!is_never_secret).then_some((finding::DELIVER, object.line, message))
 }
 
 /// Returns a finding for an object that contains a private key of a controller: anyone who can unseal the object can

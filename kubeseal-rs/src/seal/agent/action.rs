@@ -1,0 +1,184 @@
+//! What an agent does after a change: it signals a program, or runs commands. A failure is logged and changes nothing:
+//! the files are already in place.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Agent;
+use crate::failure::Failure;
+use crate::report::{self, ShowPath as _};
+use crate::seal::exec::{find_program, signal_named};
+
+/// The time limit for a command, as in Vault Agent.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The actions after a change.
+#[derive(Debug)]
+pub(super) struct Actions {
+    after_any: Option<Action>,
+    /// Commands of a configuration, each with the path of its file.
+    of_files: Vec<(String, Vec<OsString>)>,
+}
+
+#[derive(Debug)]
+enum Action {
+    Signal { signal: Signal, process: String },
+    Command(Vec<OsString>),
+}
+
+impl Actions {
+    /// Checks the arguments.
+    pub(super) fn new(args: &Agent, of_files: Vec<(String, Vec<String>)>) -> Result<Self> {
+        let after_any = args.on_change.as_deref().map(|text| action(text, args));
+        let of_files = of_files.into_iter().map(|(path, command)| {
+            let command = command.into_iter().map(OsString::from).collect();
+            (path, command)
+        });
+        Ok(Self {
+            after_any: after_any.transpose()?,
+            of_files: of_files.collect(),
+        })
+    }
+
+    /// Acts on a change of these files.
+    pub(super) fn run(&self, changed: &BTreeSet<String>) {
+        let of_files = self
+            .of_files
+            .iter()
+            .filter(|(path, _)| changed.contains(path));
+        // Several files can have one command.
+        let commands: BTreeSet<&[OsString]> =
+            of_files.map(|(_, command)| command.as_slice()).collect();
+        commands
+            .into_iter()
+            .for_each(|command| report_failure(run_command(command)));
+        match &self.after_any {
+            Some(Action::Signal { signal, process }) => report_failure(send(*signal, process)),
+            Some(Action::Command(command)) => report_failure(run_command(command)),
+            None => {}
+        }
+    }
+}
+
+fn action(text: &str, args: &Agent) -> Result<Action> {
+    match (text.split_once(':'), &args.process, args.command.is_empty()) {
+        (Some(("signal", name)), Some(process), true) => Ok(Action::Signal {
+            signal: signal_named(name)?,
+            process: process.clone(),
+        }),
+        (Some(("signal", _)), _, _) => bail!(
+            Failure::new("--on-change=signal:NAME needs --process and no command")
+                .hint("--on-change=signal:HUP --process=nginx")
+        ),
+        (None, None, false) if text == "exec" => Ok(Action::Command(args.command.clone())),
+        _ => bail!(
+            Failure::new(format!("invalid value {text:?} for --on-change"))
+                .hint("--on-change=signal:HUP --process=nginx")
+                .hint("--on-change=exec -- nginx -s reload")
+        ),
+    }
+}
+
+fn report_failure(result: Result<()>) {
+    if let Err(error) = result {
+        report::warn(&shared::error_chain(error.as_ref()));
+    }
+}
+
+fn run_command(command: &[OsString]) -> Result<()> {
+    let [program, arguments @ ..] = command else {
+        bail!("no command to run");
+    };
+    let mut command = Command::new(find_program(program)?);
+    command.args(arguments).stdin(Stdio::null());
+    let child = command.spawn();
+    let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
+    let status = wait(child).with_context(|| format!("the command {} failed", program.shown()))?;
+    if !status.success() {
+        bail!("the command {} failed: {status}", program.shown());
+    }
+    Ok(())
+}
+
+/// Waits for a command, and ends it after the time limit.
+fn wait(mut child: Child) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() > COMMAND_TIMEOUT {
+            child.kill()?;
+            child.wait()?;
+            bail!("no end within {COMMAND_TIMEOUT:?}");
+        }
+        sleep(POLL);
+    }
+}
+
+/// Signals the processes of a program, except those that another process of this program started: its workers.
+fn send(signal: Signal, program: &str) -> Result<()> {
+    let processes = processes(program)?;
+    let is_first = |(_, parent): &&(i32, i32)| processes.iter().all(|(id, _)| id != parent);
+    let mut count = 0;
+    for (id, _) in processes.iter().filter(is_first) {
+        let id = Pid::from_raw(*id).context("a process without a number")?;
+        let result = kill_process(id, signal);
+        result
+            .with_context(|| format!("cannot signal {program}: run both containers as one user"))?;
+        count += 1;
+    }
+    if count == 0 {
+        bail!(
+            "no process {program} runs, so none was signaled: set `shareProcessNamespace: true` in the Pod"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the processes of a program, each with its parent.
+fn processes(program: &str) -> Result<Vec<(i32, i32)>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list processes")? {
+        let Ok(entry) = entry else { continue };
+        let id = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        // Processes may end meanwhile.
+        let parent = id.and_then(|_| parent_of(&entry.path(), program));
+        processes.extend(id.zip(parent));
+    }
+    Ok(processes)
+}
+
+/// Returns the parent of a process, if it runs this program.
+fn parent_of(process: &std::path::Path, program: &str) -> Option<i32> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let (start, rest) = stat.rsplit_once(')')?;
+    let (_, name) = start.split_once('(')?;
+    // The kernel keeps 15 bytes of the name; the path of the file has all.
+    let is_named = name == program || is_file(process, program);
+    rest.split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+        .filter(|_| is_named)
+}
+
+fn is_file(process: &std::path::Path, program: &str) -> bool {
+    let file = fs::read_link(process.join("exe"));
+    file.ok()
+        .as_ref()
+        .and_then(|path: &PathBuf| path.file_name())
+        == Some(OsStr::new(program))
+}

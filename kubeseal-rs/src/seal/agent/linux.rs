@@ -1,0 +1,267 @@
+//! Runs the agent.
+
+use std::path::Path;
+use std::process::exit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
+
+use agent::authority::{Authority, ConfigMap};
+use agent::client::{Client, Settings};
+use agent::env_file;
+use agent::poll::Poll;
+use agent::target::{self, FORMER_VERSION_STAYS, Owner, Target, Written};
+use anyhow::{Context as _, Result, bail};
+use deliver::{Answer, Request, RequestBody};
+use kubeseal_library::environment::Environment;
+use shared::{error_chain, names};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::action::Actions;
+use super::config::{self, Config};
+use super::{Agent, objects};
+use crate::failure::Failure;
+use crate::report::{self, ShowPath as _};
+use crate::seal::Outcome;
+use crate::seal_args::Delivery;
+
+/// Only kubelet, which is root, reads the file.
+const ENV_FILE_MODE: u32 = 0o400;
+
+/// Runs until a signal asks the process to stop, or once.
+///
+/// # Errors
+///
+/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be written.
+/// Other failures are logged and repeated.
+pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
+    if args.ready {
+        return ready(&args.to);
+    }
+    let config = config(args)?;
+    let owner = args.owner.as_deref().map(str::parse).transpose();
+    let owner: Option<Owner> = owner.context("invalid value for --owner")?;
+    let actions = Actions::new(args, config.commands)?;
+    let client = connect(&args.delivery, environment)?;
+    let is_complete = stop_on_signals()?;
+    let mut poll = Poll::new(client, config.objects, log);
+    if let Some(path) = &args.env_file {
+        return write_env_file(&poll.next_change(), path, owner);
+    }
+    let target = Target::open(&args.to, owner)?;
+    if !target.is_in_memory() {
+        report::warn(&format!(
+            "{} is not in memory, so values are written to a disk; use a volume `emptyDir: {{medium: Memory}}`",
+            args.to.shown()
+        ));
+    }
+    write_first(&target, &poll.next_change(), &actions)?;
+    if args.once {
+        return Ok(Outcome::Done);
+    }
+    is_complete.store(true, Ordering::SeqCst);
+    follow(&target, &mut poll, &actions)
+}
+
+fn log(text: &str) {
+    report::info_lines(text);
+}
+
+fn config(args: &Agent) -> Result<Config> {
+    let config = match &args.config {
+        Some(path) => config::read(path, &args.to)?,
+        None => Config {
+            objects: objects::entries(&args.objects, args.mode, args.env_file.is_some()),
+            ..Config::default()
+        },
+    };
+    if !config.ignored.is_empty() {
+        report::info(&format!(
+            "without effect here: {}",
+            config.ignored.join(", ")
+        ));
+    }
+    let body = RequestBody {
+        objects: config.objects.clone(),
+        ..RequestBody::default()
+    };
+    if let Err(error) = Request::try_from(body) {
+        bail!(Failure::new(error.to_string()).hint(error.hint()));
+    }
+    Ok(config)
+}
+
+/// Returns whether the folder has a complete set of files.
+fn ready(folder: &Path) -> Result<Outcome> {
+    if !Target::is_complete(folder)? {
+        bail!(Failure::new(format!("no values in {} yet", folder.shown())));
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes the first files. If the folder has files of an earlier run that differ, their change is acted upon.
+fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()> {
+    let written = target.write(&answer.files)?;
+    report_written(answer, &written);
+    if let Written::Changed(paths) = &written {
+        actions.run(paths);
+    }
+    finish(target);
+    Ok(())
+}
+
+/// Waits for changes and writes them, until a signal ends the process.
+fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
+    loop {
+        let answer = poll.next_change();
+        match target.write(&answer.files) {
+            Ok(written) => {
+                report_written(&answer, &written);
+                finish(target);
+                if let Written::Changed(paths) = &written {
+                    actions.run(paths);
+                }
+            }
+            Err(error) => poll.repeat(&error_chain(&error)),
+        }
+    }
+}
+
+/// Removes the former version, after programs that were opening its files had time for it.
+fn finish(target: &Target) {
+    sleep(FORMER_VERSION_STAYS);
+    if let Err(error) = target.clean_up() {
+        report::warn(&error_chain(&error));
+    }
+}
+
+fn report_written(answer: &Answer, written: &Written) {
+    let objects = answer.objects.iter();
+    let objects: Vec<String> = objects
+        .map(|object| format!("{} (generation {})", object.name, object.generation))
+        .collect();
+    let outcome = match written {
+        Written::Unchanged => "unchanged".to_owned(),
+        Written::First => format!("wrote {} files", answer.files.len()),
+        Written::Changed(paths) => {
+            format!("changed {} of {} files", paths.len(), answer.files.len())
+        }
+    };
+    report::info(&format!("{}: {outcome}", objects.join(", ")));
+}
+
+fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<Outcome> {
+    let items = answer.files.iter().map(|file| {
+        let name = file.path.components().last().unwrap_or_default();
+        (name, file.value.expose())
+    });
+    let content = env_file::content(items)?;
+    target::replace_file(path, &content, ENV_FILE_MODE, owner)?;
+    report::info(&format!(
+        "wrote {} variables to {}",
+        answer.files.len(),
+        path.shown()
+    ));
+    Ok(Outcome::Done)
+}
+
+/// Returns a client for the controller that the flags name.
+pub(in crate::seal) fn connect(args: &Delivery, environment: &Environment) -> Result<Client> {
+    let authority = match &args.ca_file {
+        Some(path) => Authority::File(path.clone()),
+        None => Authority::ConfigMap(config_map(&args.server, environment)?),
+    };
+    let client = Client::new(Settings {
+        server: args.server.clone(),
+        authority,
+        token_file: args.token_file.clone(),
+    });
+    if args.token_file.exists() {
+        return Ok(client?);
+    }
+    let message = format!("the Pod has no token in {}", args.token_file.shown());
+    client.context(Failure::new(message).hint(
+        "mount a projected volume there with serviceAccountToken: {audience: sealed-secrets.bitnami.com, path: token, \
+         expirationSeconds: 600}",
+    ))
+}
+
+/// Returns the `ConfigMap` that the controller publishes by default: `NAME-certificate` in its namespace.
+fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
+    let Some((name, namespace)) = service(server) else {
+        let message = "the URL of --server has no name of a Service, NAME.NAMESPACE.svc";
+        bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
+    };
+    let host = environment.nonempty_variable("KUBERNETES_SERVICE_HOST");
+    let port = environment.nonempty_variable("KUBERNETES_SERVICE_PORT");
+    let (Some(host), Some(port)) = (host, port) else {
+        let message = "no API server is known, so the CA certificate of the controller is unknown: this is not a Pod";
+        bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    Ok(ConfigMap {
+        api_server: format!("https://{host}:{port}"),
+        account: environment.service_account_folder(),
+        namespace: namespace.to_owned(),
+        name: format!("{name}-certificate"),
+    })
+}
+
+/// Returns name and namespace of the Service in a URL.
+fn service(server: &str) -> Option<(&str, &str)> {
+    let host = server.strip_prefix("https://")?.split([':', '/']).next()?;
+    let mut labels = host.split('.');
+    let (name, namespace) = (labels.next()?, labels.next()?);
+    let is_service = labels.next() == Some("svc");
+    let is_valid = names::check_object(name).is_ok() && names::check_namespace(namespace).is_ok();
+    (is_service && is_valid).then_some((name, namespace))
+}
+
+/// Ends the process at a signal: as the first process of a container it has no default handler. The exit code is 0 once
+/// the returned value is set, so that no init container succeeds without its files.
+pub(in crate::seal) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let is_complete = Arc::new(AtomicBool::new(false));
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]).context("cannot handle signals")?;
+    let seen = Arc::clone(&is_complete);
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            exit(if seen.load(Ordering::SeqCst) {
+                0
+            } else {
+                128 + signal
+            });
+        }
+    });
+    Ok(is_complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_map_follows_from_the_url() {
+        let want = Some(("seals", "ops"));
+        for url in [
+            "https://seals.ops.svc:8443",
+            "https://seals.ops.svc",
+            "https://seals.ops.svc.cluster.local:8443/",
+        ] {
+            assert_eq!(service(url), want, "{url}");
+        }
+        for url in [
+            "https://localhost:8443",
+            "https://a.b.example",
+            "http://seals.ops.svc",
+            "https://../x.svc",
+            "",
+        ] {
+            assert_eq!(service(url), None, "{url}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Objects on the command line.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use deliver::{EntryBody, Mode};
+
+/// An object, or one item of it: `NAME` or `NAME:ITEM`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectChoice {
+    /// The name of the SealedSecret.
+    pub name: String,
+    /// The item; all if `None`.
+    pub item: Option<String>,
+}
+
+/// A text that does not name an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected NAME or NAME:ITEM")]
+pub struct MalformedObject;
+
+impl FromStr for ObjectChoice {
+    type Err = MalformedObject;
+
+    fn from_str(text: &str) -> Result<Self, MalformedObject> {
+        let (name, item) = match text.split_once(':') {
+            Some((name, item)) => (name, Some(item.to_owned())),
+            None => (text, None),
+        };
+        if name.is_empty() || item.as_deref() == Some("") {
+            return Err(MalformedObject);
+        }
+        let name = name.to_owned();
+        Ok(Self { name, item })
+    }
+}
+
+/// Returns one entry for each object. With `folders`, each object has a folder of its name.
+pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Vec<EntryBody> {
+    let mut items: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
+    for ObjectChoice { name, item } in choices {
+        let chosen = items.entry(name).or_insert_with(|| Some(Vec::new()));
+        match (item, &mut *chosen) {
+            (Some(item), Some(chosen)) if !chosen.contains(item) => chosen.push(item.clone()),
+            (None, _) => *chosen = None,
+            _ => {}
+        }
+    }
+    let entry = |(name, items): (&str, Option<Vec<String>>)| EntryBody {
+        sealed_secret: Some(name.to_owned()),
+        items,
+        path: folders.then(|| format!("{name}/")),
+        mode: Some(mode.to_string()),
+        ..EntryBody::default()
+    };
+    items.into_iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(choices: &[&str]) -> Vec<(String, Option<Vec<String>>)> {
+        let choices: Vec<ObjectChoice> = choices.iter().map(|text| text.parse().unwrap()).collect();
+        let entries = entries(&choices, Mode::default(), false).into_iter();
+        entries
+            .map(|entry| (entry.sealed_secret.unwrap(), entry.items))
+            .collect()
+    }
+
+    #[test]
+    fn items_of_one_object_are_one_entry() {
+        let named = |name: &str, items: &[&str]| {
+            (
+                name.to_owned(),
+                Some(items.iter().map(|&item| item.to_owned()).collect()),
+            )
+        };
+        assert_eq!(items(&["db:a", "db:b", "db:a"]), [named("db", &["a", "b"])]);
+        assert_eq!(items(&["db:a", "db"]), [("db".to_owned(), None)]);
+        assert_eq!(items(&["db", "db:a"]), [("db".to_owned(), None)]);
+        assert_eq!(
+            items(&["web:a", "db:a"]),
+            [named("db", &["a"]), named("web", &["a"])]
+        );
+    }
+
+    #[test]
+    fn refuses_texts_that_name_nothing() {
+        for text in ["", ":", ":a", "a:"] {
+            assert_eq!(
+                text.parse::<ObjectChoice>(),
+                Err(MalformedObject),
+                "{text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Names of signals.
+
+use anyhow::{Result, bail};
+use rustix::process::Signal;
+
+use crate::failure::Failure;
+
+/// Signals that ask a program to do something. Those that end or stop it are not among them.
+const NAMES: [(&str, Signal); 5] = [
+    ("HUP", Signal::HUP),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+    ("WINCH", Signal::WINCH),
+    ("INT", Signal::INT),
+];
+
+/// Returns the signal of this name, with or without `SIG`.
+pub(in crate::seal) fn signal_named(name: &str) -> Result<Signal> {
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    match NAMES.iter().find(|(name, _)| *name == short) {
+        Some((_, signal)) => Ok(*signal),
+        None => bail!(
+            Failure::new(format!("{name:?} is not a signal for --on-change"))
+                .hint("use HUP, INT, USR1, USR2 or WINCH")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_signals_by_both_names() {
+        assert_eq!(signal_named("HUP").unwrap(), Signal::HUP);
+        assert_eq!(signal_named("SIGUSR1").unwrap(), Signal::USR1);
+        for name in ["", "hup", "KILL", "SIGSIGHUP", "1"] {
+            assert!(signal_named(name).is_err(), "{name}");
+        }
+    }
+}

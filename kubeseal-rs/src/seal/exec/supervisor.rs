@@ -1,0 +1,330 @@
+//! Stays the parent of a command: forwards signals, reaps processes, and acts on new values.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::process::exit;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::poll::Poll;
+use anyhow::{Context as _, Result, bail};
+use deliver::Answer;
+use kubeseal_library::environment::Environment;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use shared::plain::Plain;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::iterator::Signals;
+
+use super::delivered::values;
+use super::{Exec, command, pass_values, signal_named};
+use crate::failure::Failure;
+use crate::report::{self, ShowPath as _};
+use crate::seal::Outcome;
+
+/// Signals that are forwarded to the command.
+const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+/// Signals that ask the command to end.
+const ENDING: [i32; 3] = [SIGINT, SIGQUIT, SIGTERM];
+/// How long a command may take to end before it is killed, as the default of a Pod.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// What to do after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnChange {
+    /// End the command, and start it with the new values.
+    Restart,
+    /// Replace the content of the files, and send this signal.
+    Signal(Signal),
+    /// End the command, and exit.
+    Exit,
+}
+
+impl OnChange {
+    /// Reads the value of `--on-change`.
+    pub(super) fn parse(text: &str, in_files: bool) -> Result<Self> {
+        match text.split_once(':') {
+            None if text == "restart" => Ok(Self::Restart),
+            None if text == "exit" => Ok(Self::Exit),
+            Some(("signal", name)) if in_files => Ok(Self::Signal(signal_named(name)?)),
+            Some(("signal", _)) => bail!(
+                Failure::new("variables of a running command cannot change, so --on-change=signal needs --files")
+                    .hint("pass values as files with --files, or use --on-change=restart")
+            ),
+            _ => bail!(
+                Failure::new(format!("invalid value {text:?} for --on-change"))
+                    .hint("use restart, signal:HUP or exit")
+            ),
+        }
+    }
+}
+
+enum Event {
+    Signal(i32),
+    Values(Box<Answer>),
+}
+
+/// Waits for the first values, runs the command, and ends with its exit code.
+pub(super) fn run(
+    args: &Exec,
+    on_change: OnChange,
+    poll: Poll,
+    environment: &Environment,
+) -> Result<Outcome> {
+    let (sender, events) = channel();
+    watch_signals(sender.clone())?;
+    watch_values(poll, sender);
+    let first = first_values(&events);
+    let child = Running::start(args, &values(args, &first)?, environment)?;
+    let mut supervisor = Supervisor {
+        args,
+        environment,
+        on_change,
+        child,
+        ending: None,
+    };
+    exit(supervisor.run(&events)?)
+}
+
+fn watch_signals(events: Sender<Event>) -> Result<()> {
+    let signals = FORWARDED.iter().chain([&SIGCHLD]);
+    let mut signals = Signals::new(signals).context("cannot handle signals")?;
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            let _ = events.send(Event::Signal(signal));
+        }
+    });
+    Ok(())
+}
+
+fn watch_values(mut poll: Poll, events: Sender<Event>) {
+    thread::spawn(move || {
+        while events
+            .send(Event::Values(Box::new(poll.next_change())))
+            .is_ok()
+        {}
+    });
+}
+
+/// Waits for the first values. A signal that asks to end ends this process.
+fn first_values(events: &Receiver<Event>) -> Answer {
+    loop {
+        match events.recv() {
+            Ok(Event::Values(answer)) => return *answer,
+            Ok(Event::Signal(signal)) if ENDING.contains(&signal) => exit(128 + signal),
+            Ok(Event::Signal(_)) => {}
+            // Both senders live in threads that never end.
+            Err(_) => exit(2),
+        }
+    }
+}
+
+/// A running command.
+struct Running {
+    id: Pid,
+    /// The files of items that the command inherited.
+    files: BTreeMap<String, File>,
+}
+
+impl Running {
+    fn start(
+        args: &Exec,
+        values: &BTreeMap<String, Plain>,
+        environment: &Environment,
+    ) -> Result<Self> {
+        let (mut command, program) = command(args)?;
+        let files = pass_values(&mut command, values, args, environment)?;
+        let child = command.spawn();
+        let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
+        // Its end is noticed by `wait` for any process, so `child` itself is not needed.
+        let id = Pid::from_child(&child);
+        Ok(Self { id, files })
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It may have ended meanwhile.
+        let _ = kill_process(self.id, signal);
+    }
+
+    /// Replaces the content of the files.
+    fn update(&self, values: &BTreeMap<String, Plain>) -> Result<()> {
+        for (item, file) in &self.files {
+            let value = values
+                .get(item)
+                .with_context(|| format!("the item {item} is gone"))?;
+            replace(file, value.expose())
+                .with_context(|| format!("cannot replace the file of {item}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Does not move the position, which the command shares.
+fn replace(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)
+}
+
+/// What follows when the command has ended.
+enum Next {
+    Start(BTreeMap<String, Plain>),
+    Exit,
+}
+
+struct Supervisor<'a> {
+    args: &'a Exec,
+    environment: &'a Environment,
+    on_change: OnChange,
+    child: Running,
+    /// Set after the command was asked to end: when it is killed, and what follows.
+    ending: Option<(Instant, Next)>,
+}
+
+impl Supervisor<'_> {
+    /// Runs until the command ends; returns the exit code.
+    fn run(&mut self, events: &Receiver<Event>) -> Result<i32> {
+        loop {
+            match self.next_event(events) {
+                Some(Event::Signal(SIGCHLD)) => {
+                    if let Some(code) = self.reap()? {
+                        return Ok(code);
+                    }
+                }
+                Some(Event::Signal(signal)) => self.forward(signal),
+                Some(Event::Values(answer)) => self.changed(&answer),
+                None => self.kill(),
+            }
+        }
+    }
+
+    /// Returns the next event; `None` when the command has to be killed.
+    fn next_event(&self, events: &Receiver<Event>) -> Option<Event> {
+        let timeout = match &self.ending {
+            Some((deadline, _)) => deadline.saturating_duration_since(Instant::now()),
+            None => Duration::MAX,
+        };
+        match events.recv_timeout(timeout.min(Duration::from_hours(24))) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) if self.ending.is_none() => self.next_event(events),
+            Err(_) => None,
+        }
+    }
+
+    /// Kills the command, and again a second later if it has not ended.
+    fn kill(&mut self) {
+        self.child.signal(Signal::KILL);
+        if let Some((deadline, _)) = &mut self.ending {
+            *deadline = Instant::now() + Duration::from_secs(1);
+        }
+    }
+
+    /// Reaps every process that has ended: the command, and processes that it left behind. Returns the exit code if this
+    /// process has to end too.
+    fn reap(&mut self) -> Result<Option<i32>> {
+        while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
+            if id != self.child.id {
+                continue;
+            }
+            match self.ending.take() {
+                Some((_, Next::Start(values))) => {
+                    self.child = Running::start(self.args, &values, self.environment)?;
+                }
+                _ => return Ok(Some(exit_code(status))),
+            }
+        }
+        Ok(None)
+    }
+
+    fn forward(&mut self, signal: i32) {
+        if ENDING.contains(&signal)
+            && let Some((_, next)) = &mut self.ending
+        {
+            *next = Next::Exit;
+        }
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            self.child.signal(signal);
+        }
+    }
+
+    /// Acts on new values. If they cannot be used, the command keeps the former ones.
+    fn changed(&mut self, answer: &Answer) {
+        if let Err(error) = self.act(answer) {
+            let why = shared::error_chain(error.as_ref());
+            report::warn(&format!("the command keeps its values: {why}"));
+        }
+    }
+
+    fn act(&mut self, answer: &Answer) -> Result<()> {
+        let values = values(self.args, answer)?;
+        match self.on_change {
+            OnChange::Signal(signal) => {
+                self.child.update(&values)?;
+                self.child.signal(signal);
+            }
+            OnChange::Exit => self.end(Next::Exit),
+            OnChange::Restart => {
+                // Fails before the running command ends.
+                let (mut unused, _) = command(self.args)?;
+                pass_values(&mut unused, &values, self.args, self.environment)?;
+                self.end(Next::Start(values));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the command to end, or changes what follows if it was already asked.
+    fn end(&mut self, next: Next) {
+        match &mut self.ending {
+            None => {
+                self.child.signal(Signal::TERM);
+                self.ending = Some((Instant::now() + GRACE_PERIOD, next));
+            }
+            Some((_, Next::Exit)) => {}
+            Some((_, planned)) => *planned = next,
+        }
+    }
+}
+
+fn exit_code(status: WaitStatus) -> i32 {
+    let by_signal = || status.terminating_signal().map(|signal| 128 + signal);
+    status.exit_status().or_else(by_signal).unwrap_or(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_follows_a_change() {
+        let parse = |text, in_files| OnChange::parse(text, in_files).ok();
+        assert_eq!(parse("restart", false), Some(OnChange::Restart));
+        assert_eq!(parse("exit", true), Some(OnChange::Exit));
+        assert_eq!(
+            parse("signal:HUP", true),
+            Some(OnChange::Signal(Signal::HUP))
+        );
+        for (text, in_files) in [
+            ("signal:HUP", false),
+            ("signal:KILL", true),
+            ("signal", true),
+            ("", false),
+            ("x:y", true),
+        ] {
+            assert_eq!(parse(text, in_files), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_shorter_value_replaces_a_longer_one() {
+        let mut file = tempfile::tempfile().unwrap();
+        replace(&file, b"a long value").unwrap();
+        replace(&file, b"short").unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "short");
+    }
+}

@@ -1,0 +1,100 @@
+//! `seal grant`: prints the permissions that let the Pods of an account receive the values of SealedSecrets.
+
+use anyhow::{Result, bail};
+use clap::Args;
+use kubeseal_library::environment::Environment;
+use kubeseal_library::kubeconfig;
+use serde_json::{Value as Json, json};
+use shared::manifest;
+
+use super::{Outcome, names, print};
+use crate::failure::Failure;
+use crate::seal_args::Cluster;
+
+/// Arguments of `seal grant`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the account \
+in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Several runs add up.\n\n\
+Examples:\n  seal grant db --to web -n shop | kubectl apply -f -\n  seal grant db,web-tls --to web -n shop > grants.yaml"
+)]
+pub struct Grant {
+    /// SealedSecrets
+    #[arg(required = true, value_name = "NAME", value_delimiter = ',')]
+    pub objects: Vec<String>,
+    /// Service account of the Pods
+    #[arg(long, value_name = "SERVICEACCOUNT")]
+    pub to: String,
+    /// Namespace of SealedSecrets and account; that of the context if not given
+    #[arg(long, short, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The cluster whose context has the namespace.
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
+/// Prints the objects.
+///
+/// # Errors
+///
+/// Fails if a name is not valid, or the namespace is unknown.
+pub fn run(args: &Grant, environment: &Environment) -> Result<Outcome> {
+    let namespace = namespace(args, environment)?;
+    names::check_namespace(&namespace)?;
+    names::check_object(&args.to)?;
+    let mut text = String::new();
+    for object in &args.objects {
+        names::check_object(object)?;
+        for manifest in [
+            role(&namespace, object),
+            binding(&namespace, object, &args.to),
+        ] {
+            text.push_str("---\n");
+            text.push_str(&manifest::to_yaml(&manifest));
+        }
+    }
+    print(text.as_bytes())
+}
+
+fn namespace(args: &Grant, environment: &Environment) -> Result<String> {
+    if let Some(namespace) = &args.namespace {
+        return Ok(namespace.clone());
+    }
+    let choice = kubeconfig::Choice {
+        file: args.cluster.kubeconfig.clone(),
+        context: args.cluster.context.clone(),
+    };
+    match kubeconfig::namespace(&choice, environment)? {
+        Some(namespace) => Ok(namespace),
+        None => bail!(Failure::new("the namespace is unknown").hint("pass --namespace")),
+    }
+}
+
+/// Returns the Role for one object. Names of SealedSecrets contain no colon, so no two names are equal.
+fn role(namespace: &str, object: &str) -> Json {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": { "name": format!("unseal:{object}"), "namespace": namespace },
+        "rules": [{
+            "apiGroups": ["bitnami.com"],
+            "resources": ["sealedsecrets"],
+            "resourceNames": [object],
+            "verbs": ["unseal"],
+        }],
+    })
+}
+
+fn binding(namespace: &str, object: &str, account: &str) -> Json {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": { "name": format!("unseal:{object}:{account}"), "namespace": namespace },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "Role",
+            "name": format!("unseal:{object}"),
+        },
+        "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }],
+    })
+}

@@ -1,0 +1,187 @@
+//! The file that kubelet reads for `env.valueFrom.fileKeyRef`: lines `NAME='value'`.
+//!
+//! Kubelet knows no escapes in this file, so not every value can be written. A value that kubelet would read as another
+//! one is refused.
+
+use zeroize::Zeroizing;
+
+/// The longest line that kubelet reads is 64 KiB, with the end of the line.
+const MAX_LINE: usize = 65_000;
+
+/// An item cannot be written. The text is the same for every value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvFileError {
+    /// The name of the item is not the name of a variable.
+    #[error(
+        "the item {0} cannot be a variable: a name has letters, digits, `_`, `-` and `.`, and begins with no digit\n\
+         hint: select items with --objects=NAME:ITEM"
+    )]
+    Name(String),
+    /// Two objects have an item of this name.
+    #[error(
+        "several objects have an item {0}\nhint: select items with --objects=NAME:ITEM, or write one file for each object"
+    )]
+    Repeated(String),
+    /// The value of the item cannot be written.
+    #[error(
+        "the item {0} cannot be a variable: kubelet reads only values of UTF-8 text that are not empty, without `'`, NUL and \
+         carriage returns before line ends, and with lines below 64 KiB\n\
+         hint: select other items with --objects=NAME:ITEM, and deliver this one as a file"
+    )]
+    Value(String),
+}
+
+/// Returns the content of the file.
+///
+/// # Errors
+///
+/// Fails if an item cannot be a variable.
+pub fn content<'a>(
+    items: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Zeroizing<Vec<u8>>, EnvFileError> {
+    let mut names = std::collections::BTreeSet::new();
+    let mut content = Zeroizing::new(Vec::new());
+    for (name, value) in items {
+        check(name, value)?;
+        if !names.insert(name) {
+            return Err(EnvFileError::Repeated(name.to_owned()));
+        }
+        // Growing in one step leaves fewer copies.
+        content.reserve(name.len() + value.len() + 4);
+        content.extend_from_slice(name.as_bytes());
+        content.extend_from_slice(b"='");
+        content.extend_from_slice(value);
+        content.extend_from_slice(b"'\n");
+    }
+    Ok(content)
+}
+
+fn check(name: &str, value: &[u8]) -> Result<(), EnvFileError> {
+    if !is_name(name) {
+        return Err(EnvFileError::Name(name.to_owned()));
+    }
+    let is_text = std::str::from_utf8(value).is_ok();
+    let has_forbidden = value.contains(&b'\'') || value.contains(&0);
+    // Kubelet removes a carriage return before the end of a line.
+    let has_carriage_return = value.windows(2).any(|pair| pair == b"\r\n");
+    let has_long_line = value
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.len() + name.len() + 4 > MAX_LINE);
+    if value.is_empty() || !is_text || has_forbidden || has_carriage_return || has_long_line {
+        return Err(EnvFileError::Value(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Returns whether an API server accepts the name as `key` of a `fileKeyRef`.
+fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let begins_well = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| !byte.is_ascii_digit());
+    begins_well && name.bytes().all(is_allowed) && name != "." && !name.starts_with("..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a file as kubelet 1.36 does (`pkg/kubelet/util/env`), for files without comments and blanks.
+    fn read_as_kubelet(content: &str, key: &str) -> Option<String> {
+        let mut lines = content.split_inclusive('\n').map(|line| {
+            let line = line.strip_suffix('\n').unwrap_or(line);
+            line.strip_suffix('\r').unwrap_or(line)
+        });
+        while let Some(line) = lines.next() {
+            let (name, rest) = line.split_once('=')?;
+            let mut rest = rest.strip_prefix('\'')?;
+            let mut value = String::new();
+            let end = loop {
+                if let Some((last, end)) = rest.split_once('\'') {
+                    value.push_str(last);
+                    break end;
+                }
+                value.push_str(rest);
+                value.push('\n');
+                rest = lines.next()?;
+            };
+            if !end.is_empty() {
+                return None;
+            }
+            if name == key {
+                return Some(value).filter(|value| !value.is_empty());
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn kubelet_reads_what_was_written() {
+        let values = [
+            "hunter2",
+            " x ",
+            "a\nb\n",
+            "\n",
+            "#",
+            "a=b",
+            "\"",
+            "\\n",
+            "$HOME `id`",
+            "a\rb",
+            "end\r",
+            "ü\t",
+            "a\n\nKEY=1",
+        ];
+        for value in values {
+            let items = [
+                ("before", &b"1"[..]),
+                ("KEY", value.as_bytes()),
+                ("tls.key", b"2"),
+            ];
+            let content = content(items).unwrap();
+            let content = std::str::from_utf8(&content).unwrap();
+            assert_eq!(
+                read_as_kubelet(content, "KEY").as_deref(),
+                Some(value),
+                "{value:?}"
+            );
+            assert_eq!(
+                read_as_kubelet(content, "tls.key").as_deref(),
+                Some("2"),
+                "{value:?}"
+            );
+        }
+    }
+
+    /// Attack: an author seals a value that ends the quotes, to set a variable that the Pod takes from another item.
+    #[test]
+    fn refuses_what_kubelet_would_read_differently_with_one_text() {
+        let long = vec![b'x'; 65_001];
+        let values = [
+            &b"a'\nOTHER='b"[..],
+            b"'",
+            b"",
+            b"a\0b",
+            b"a\r\nb",
+            b"\xff",
+            &long,
+        ];
+        for value in values {
+            let error = content([("KEY", value)]).unwrap_err();
+            assert_eq!(error, EnvFileError::Value("KEY".into()), "{value:?}");
+        }
+        let lines = vec![b'x'; 64_000].join(&b'\n');
+        assert!(content([("KEY", lines.as_slice())]).is_ok());
+    }
+
+    #[test]
+    fn refuses_names_that_no_variable_has() {
+        for name in ["", "1a", ".", "..a", "a b", "a=b", "#a", "ä"] {
+            let error = content([(name, &b"x"[..])]).unwrap_err();
+            assert_eq!(error, EnvFileError::Name(name.into()));
+        }
+        let twice = content([("a", &b"1"[..]), ("a", b"2")]).unwrap_err();
+        assert_eq!(twice, EnvFileError::Repeated("a".into()));
+    }
+}

@@ -1,0 +1,181 @@
+//! Waits for the first values and for changes.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use deliver::{Answer, EntryBody, RequestBody};
+
+use crate::client::{Client, ClientError, Delivery};
+use crate::random;
+
+/// The longest pause between two attempts.
+const MAX_PAUSE: Duration = Duration::from_secs(15);
+/// The pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// How long a request waits for a change, in seconds. Agents that start together spread over it.
+const WAIT: std::ops::RangeInclusive<u16> = 45..=60;
+/// The shortest time between two requests that return no values.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// How often the same failure is logged.
+const LOG_INTERVAL: Duration = Duration::from_mins(5);
+
+/// The values of some SealedSecrets over time.
+pub struct Poll {
+    client: Client,
+    request: RequestBody,
+    log: fn(&str),
+    failures: u32,
+    /// The last failure that was logged, and when.
+    logged: Option<(String, Instant)>,
+}
+
+impl Poll {
+    /// Asks for these objects. `log` receives messages about failures, each of one or more lines.
+    pub fn new(client: Client, objects: Vec<EntryBody>, log: fn(&str)) -> Self {
+        let request = RequestBody {
+            objects,
+            have: None,
+            wait: None,
+        };
+        Self {
+            client,
+            request,
+            log,
+            failures: 0,
+            logged: None,
+        }
+    }
+
+    /// Returns the values at the first call, and then waits for a change. Repeats a request that fails until one
+    /// succeeds.
+    pub fn next_change(&mut self) -> Answer {
+        loop {
+            let start = Instant::now();
+            match self.client.deliver(&self.request) {
+                Ok(Delivery::Values(answer)) => {
+                    self.succeeded();
+                    self.request.have = Some(answer.revision.clone());
+                    self.request.wait = Some(wait(random::fraction()));
+                    return *answer;
+                }
+                Ok(Delivery::Unchanged) => {
+                    self.succeeded();
+                    sleep(SHORTEST_WAIT.saturating_sub(start.elapsed()));
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    /// Lets [`Self::next_change`] return the same values again, after a pause, because the caller could not use them.
+    pub fn repeat(&mut self, why: &str) {
+        self.request.have = None;
+        self.request.wait = None;
+        self.pause_after(why, None);
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        if self.logged.take().is_some() {
+            (self.log)("the controller delivers again");
+        }
+    }
+
+    fn failed(&mut self, error: &ClientError) {
+        let retry_after = match error {
+            ClientError::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        };
+        self.pause_after(&chain(error), retry_after);
+    }
+
+    fn pause_after(&mut self, why: &str, retry_after: Option<Duration>) {
+        self.failures = self.failures.saturating_add(1);
+        self.log_once(why);
+        sleep(pause(self.failures, retry_after, random::fraction()));
+    }
+
+    /// Logs a failure, unless it is the one that was logged last.
+    fn log_once(&mut self, text: &str) {
+        let is_known =
+            |(last, time): &(String, Instant)| last == text && time.elapsed() < LOG_INTERVAL;
+        if !self.logged.as_ref().is_some_and(is_known) {
+            let state = match self.request.have {
+                Some(_) => "no refresh, the last values stay",
+                None => "waiting for values",
+            };
+            (self.log)(&format!("{state}: {text}"));
+            self.logged = Some((text.to_owned(), Instant::now()));
+        }
+    }
+}
+
+/// Returns an error with its causes. Hints come last.
+fn chain(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let (message, hints) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+    let mut message = message.to_owned();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    match hints {
+        "" => message,
+        hints => format!("{message}\nhint: {hints}"),
+    }
+}
+
+/// Returns how long to wait before the next attempt: twice as long after each failure, and at random, so that agents which
+/// lost the same controller do not return at once.
+fn pause(failures: u32, retry_after: Option<Duration>, fraction: f64) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);
+    let least = retry_after.unwrap_or_default();
+    least + longest.mul_f64(f64::midpoint(fraction, 1.0))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the result lies within the range"
+)]
+fn wait(fraction: f64) -> u16 {
+    let (least, most) = (f64::from(*WAIT.start()), f64::from(*WAIT.end()));
+    (least + (most - least) * fraction).round() as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_vary() {
+        let seconds = |failures, fraction| pause(failures, None, fraction).as_secs_f64();
+        assert!((seconds(1, 0.0) - 0.125).abs() < 1e-9);
+        assert!((seconds(1, 1.0) - 0.25).abs() < 1e-9);
+        assert!((seconds(3, 1.0) - 1.0).abs() < 1e-9);
+        for failures in [10, 100, u32::MAX] {
+            assert!((seconds(failures, 1.0) - 15.0).abs() < 1e-9);
+            assert!((seconds(failures, 0.0) - 7.5).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_busy_controller_chooses_the_shortest_pause() {
+        let asked = Duration::from_secs(20);
+        for fraction in [0.0, 0.5, 1.0] {
+            assert!(pause(1, Some(asked), fraction) >= asked);
+        }
+    }
+
+    #[test]
+    fn waits_stay_within_the_limit_of_the_protocol() {
+        assert_eq!((wait(0.0), wait(1.0)), (45, 60));
+        assert!(*WAIT.end() <= deliver::MAX_WAIT);
+    }
+}

@@ -1,0 +1,113 @@
+//! The folders and files of one version.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+
+use deliver::DeliveredFile;
+use rustix::fs::FileType;
+use zeroize::Zeroizing;
+
+use super::folder::{Folder, Properties};
+use super::{Owner, TargetError, Wanted};
+
+/// The maximum depth of folders: each level needs an open file. A path of 1,024 bytes has at most 512 components.
+const MAX_DEPTH: usize = 520;
+/// The maximum number of entries that are compared. Other programs may have added some.
+const MAX_ENTRIES: usize = 4096;
+
+/// Writes a file, and the folders above it.
+pub(super) fn write(
+    version: &Folder,
+    file: &DeliveredFile,
+    owner: Option<Owner>,
+) -> Result<(), TargetError> {
+    let mut names: Vec<&str> = file.path.components().collect();
+    let name = names.pop().unwrap_or_default();
+    let mut parent: Option<Folder> = None;
+    for folder in names {
+        let above = parent.as_ref().unwrap_or(version);
+        parent = Some(above.child_or_new(folder)?);
+    }
+    let folder = parent.as_ref().unwrap_or(version);
+    folder.write_new(name, file.value.expose(), file.mode.bits().into(), owner)?;
+    folder.sync()
+}
+
+/// Removes a folder with its content. Links are removed, not followed.
+pub(super) fn remove(parent: &Folder, name: &OsStr) -> Result<(), TargetError> {
+    remove_below(parent, name, 0)
+}
+
+fn remove_below(parent: &Folder, name: &OsStr, depth: usize) -> Result<(), TargetError> {
+    if depth > MAX_DEPTH {
+        // Deeper than any version, so another program's. Fails if the folder is not empty.
+        return parent.remove_folder(name);
+    }
+    let folder = parent.child(name)?;
+    for (entry, kind) in folder.entries()? {
+        match kind {
+            FileType::Directory => remove_below(&folder, &entry, depth + 1)?,
+            _ => folder.remove(entry)?,
+        }
+    }
+    parent.remove_folder(name)
+}
+
+/// Returns the paths that differ from the wanted files: missing, changed, or not wanted.
+pub(super) fn differences(
+    version: &Folder,
+    wanted: &Wanted<'_>,
+    owner: Option<Owner>,
+) -> BTreeSet<String> {
+    let mut present = BTreeSet::new();
+    list(version, "", 0, &mut present);
+    let is_same = |file: &DeliveredFile| read_is_same(version, file, owner);
+    let changed = wanted
+        .iter()
+        .filter(|(path, file)| !(present.contains(**path) && is_same(file)));
+    let changed: BTreeSet<String> = changed.map(|(path, _)| (*path).to_owned()).collect();
+    let gone = present
+        .into_iter()
+        .filter(|path| !wanted.contains_key(path.as_str()));
+    gone.chain(changed).collect()
+}
+
+fn list(folder: &Folder, prefix: &str, depth: usize, paths: &mut BTreeSet<String>) {
+    let entries = folder.entries().unwrap_or_default();
+    for (name, kind) in entries {
+        if paths.len() >= MAX_ENTRIES || depth > MAX_DEPTH {
+            return;
+        }
+        let path = format!("{prefix}{}", name.to_string_lossy());
+        let child = (kind == FileType::Directory).then(|| folder.child(&name));
+        match child {
+            Some(Ok(child)) => list(&child, &format!("{path}/"), depth + 1, paths),
+            _ => {
+                paths.insert(path);
+            }
+        }
+    }
+}
+
+fn read_is_same(version: &Folder, file: &DeliveredFile, owner: Option<Owner>) -> bool {
+    let value = file.value.expose();
+    let Some((bytes, properties)) = read(version, file, value.len() as u64) else {
+        return false;
+    };
+    let has_owner = owner.is_none_or(|owner| owner == properties.owner);
+    *bytes == *value && properties.mode == u32::from(file.mode.bits()) && has_owner
+}
+
+fn read(
+    version: &Folder,
+    file: &DeliveredFile,
+    limit: u64,
+) -> Option<(Zeroizing<Vec<u8>>, Properties)> {
+    let mut names: Vec<&str> = file.path.components().collect();
+    let name = names.pop()?;
+    let mut parent: Option<Folder> = None;
+    for folder in names {
+        parent = Some(parent.as_ref().unwrap_or(version).child(folder).ok()?);
+    }
+    parent.as_ref().unwrap_or(version).read(name, limit)
+}
