@@ -113,7 +113,7 @@ fn failure(error: &ClientError) -> Failure {
         ClientError::Answer(_) => FinalCode::Internal,
         _ => FinalCode::FailedPrecondition,
     };
-    Failure::new(code, &agent::client::chain(error))
+    Failure::new(code, &agent::poll::chain(error))
 }
 
 /// Returns the code for a status code of the controller. A busy controller is no exception: kubelet repeats a mount that
