@@ -16,7 +16,7 @@ use crate::mount::Order;
 use crate::protobuf::bytes_len;
 
 pub(crate) const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
-const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The time limit of a call. The driver waits until kubelet gives up, after two minutes, and then the code is not final.

@@ -8,7 +8,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`server`] | the socket, connections, deadlines, shutdown |
-//! | [`health`] | the check whether a provider answers |
+//! | [`client`] | calls of a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
 //! | `mount` | from the attributes of a volume to its files |
 //! | `attributes`, `objects`, `yaml`, `encoding` | what attributes mean; they come from the Pod's author, and prove nothing |
@@ -21,11 +21,11 @@
 
 mod attributes;
 mod calls;
+pub mod client;
 mod controller;
 mod encoding;
 mod failure;
 mod frame;
-pub mod health;
 mod mount;
 mod objects;
 mod protobuf;

@@ -9,6 +9,7 @@
 )]
 
 mod containers;
+mod csi;
 mod image;
 mod leftovers;
 mod replicas;

@@ -3,7 +3,7 @@
 use agent::authority::Authority;
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
-use node::health;
+use node::client;
 use node::server::{self, Settings};
 
 use super::Node;
@@ -17,7 +17,7 @@ use crate::seal::Outcome;
 /// Fails if the arguments cannot be used, or no provider answers.
 pub fn run(args: &Node, _: &Environment) -> Result<Outcome> {
     if args.check {
-        health::check(&args.socket)?;
+        client::check(&args.socket)?;
     } else {
         server::run(Settings {
             socket: args.socket.clone(),
