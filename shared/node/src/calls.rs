@@ -20,7 +20,7 @@ pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The time limit of a call. The driver waits until kubelet gives up, after two minutes, and then the code is not final.
-const DEADLINE: Duration = Duration::from_secs(14);
+const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Answers one call, unless the driver cancels it.
 pub(crate) async fn answer(

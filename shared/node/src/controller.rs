@@ -15,7 +15,7 @@ use crate::mount::{self, Order};
 pub(crate) const MAX_REQUESTS: usize = 8;
 
 /// The time limit of a request. With the time for reading and waiting, a mount ends within 15 seconds.
-const TIMEOUT: Duration = Duration::from_secs(12);
+const TIMEOUT: Duration = Duration::from_secs(11);
 
 /// The controller, with connections to it that are open.
 pub(crate) struct Controller {

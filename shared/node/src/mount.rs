@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use agent::client::{ClientError, Delivery, Refusal};
-use deliver::{Answer, DeliveredFile, DeliveredObject};
+use deliver::{Answer, AnswerError, DeliveredFile, DeliveredObject};
 use zeroize::Zeroizing;
 
 use crate::attributes::Attributes;
@@ -110,6 +110,11 @@ fn file_len(file: &DeliveredFile) -> usize {
 fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Refused(refusal) => code(refusal),
+        // A position in the answer depends on values.
+        ClientError::Answer(AnswerError::Malformed { .. }) => {
+            let text = "the controller sends an answer that is malformed";
+            return Failure::new(FinalCode::Internal, text);
+        }
         ClientError::Answer(_) => FinalCode::Internal,
         _ => FinalCode::FailedPrecondition,
     };
