@@ -31,7 +31,7 @@ pub(super) struct Site {
     pub(super) node: &'static Node,
     pub(super) driver: &'static Driver,
     pub(super) namespace: Namespace<'static>,
-    pub(super) controller: ClusterController,
+    pub(super) controller: Option<ClusterController>,
     pub(super) provider: Provider,
     port: u16,
 }
@@ -54,19 +54,23 @@ impl Site {
             node,
             driver,
             namespace,
-            controller,
+            controller: Some(controller),
             provider,
             port,
         }
     }
 
-    /// Replaces the controller by a new process at the same address.
-    pub(super) async fn restart_controller(&mut self) {
-        let controller = start_controller(self.plane, &self.namespace, 0).await;
-        std::mem::replace(&mut self.controller, controller).stop();
+    /// Stops the controller.
+    pub(super) fn stop_controller(&mut self) {
+        let controller = self.controller.take();
+        controller.expect("it runs").stop();
+    }
+
+    /// Starts a controller again at the same address. It has another CA.
+    pub(super) async fn start_controller(&mut self) {
         let controller = start_controller(self.plane, &self.namespace, self.port).await;
-        std::mem::replace(&mut self.controller, controller).stop();
-        self.provider.set_authority(&authority(&self.controller).await);
+        self.provider.set_authority(&authority(&controller).await);
+        self.controller = Some(controller);
     }
 
     /// Creates or changes a SealedSecret that gets no Secret, sealed for a key.
@@ -79,7 +83,8 @@ impl Site {
         );
         let api: Api<SealedSecret> = self.namespace.api();
         let params = PatchParams::apply("user").force();
-        let applied = api.patch(name, &params, &Patch::Apply(&sealed)).await;
+        let document: Value = sealed.to_document();
+        let applied = api.patch(name, &params, &Patch::Apply(&document)).await;
         applied.expect("the API server accepts the SealedSecret");
     }
 
@@ -168,7 +173,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
 async fn assert_has_no_canary(site: &Site) {
     let kubelet = std::fs::read_to_string(site.node.log("kubelet")).unwrap();
     let logs = [
-        ("controller", site.controller.log()),
+        ("controller", site.controller.as_ref().expect("it runs").log()),
         ("provider", site.provider.log()),
         ("driver", site.driver.log()),
         ("kubelet", kubelet),
@@ -291,7 +296,7 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     site.class("web", "- sealedSecret: db").await;
     let running = site.pod("web").await;
     running.wait_until_ready().await;
-    site.controller.signal(rustix::process::Signal::KILL);
+    site.stop_controller();
     site.touch(&running, "1").await;
     let waiting = site.pod("web").await;
     until("the new Pod has an event", async || {
@@ -301,7 +306,7 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     })
     .await;
     assert_eq!(read(&running, "password").await, "first");
-    site.restart_controller().await;
+    site.start_controller().await;
     waiting.wait_until_ready().await;
     assert_eq!(read(&waiting, "password").await, "first");
     assert_eq!(read(&running, "password").await, "first");
@@ -322,7 +327,8 @@ async fn versions_change_with_the_value_and_only_then() {
 
     put_key(&site.namespace, "key-1", &KEYS[1]).await;
     site.seal("db", 1, &[("password", "first")]).await;
-    site.restart_controller().await;
+    site.stop_controller();
+    site.start_controller().await;
     let fresh = site.pod("web").await;
     fresh.wait_until_ready().await;
     assert_eq!(site.versions(&fresh).await, first, "after a new key and a restart");
