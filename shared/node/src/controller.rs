@@ -1,6 +1,6 @@
 //! Requests to the controller.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent::authority::Authority;
@@ -14,25 +14,23 @@ use crate::mount::{self, Order};
 /// How many requests are sent at once. Each has a thread, and while it lasts its values, which can have some megabytes.
 pub(crate) const MAX_REQUESTS: usize = 8;
 
-/// The time limit of a request. With the time for reading and waiting, a mount ends within 15 seconds.
+/// The time limit of a request, shorter than that of a call.
 const TIMEOUT: Duration = Duration::from_secs(11);
 
-/// The controller, with connections to it that are open.
+/// How to reach the controller.
 pub(crate) struct Controller {
     server: String,
     authority: Authority,
-    clients: Mutex<Vec<Client>>,
     slots: Arc<Semaphore>,
 }
 
 impl Controller {
     /// Checks the settings. Sends nothing.
     pub(crate) fn new(server: String, authority: Authority) -> Result<Self, ClientError> {
-        let client = Client::without_token(server.clone(), authority.clone())?;
+        Client::without_token(server.clone(), authority.clone())?;
         Ok(Self {
             server,
             authority,
-            clients: Mutex::new(vec![client]),
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
         })
     }
@@ -50,16 +48,9 @@ impl Controller {
         request.await.map_err(panicked)?
     }
 
+    /// Opens a connection for each request: the buffers of a connection that stays open can contain values.
     fn request(&self, order: &Order) -> Result<Delivery, ClientError> {
-        let client = self.lock().pop();
-        let new = || Client::without_token(self.server.clone(), self.authority.clone());
-        let mut client = client.map_or_else(new, Ok)?;
-        let result = client.deliver_with(&order.token, &order.selection.request, TIMEOUT);
-        self.lock().push(client);
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Client>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
+        client.deliver_with(&order.token, &order.selection.request, TIMEOUT)
     }
 }

@@ -28,8 +28,9 @@ const MAX_HEADERS: u32 = 16 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The time for calls in progress after SIGTERM, less than the usual grace period of a Pod.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-/// How long an idle thread is kept.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long an idle thread or connection is kept. Until then its memory can contain values. The driver opens a new
+/// connection for its next call.
+const IDLE: Duration = Duration::from_secs(1);
 /// The stack of a thread for a request.
 const STACK: usize = 1 << 20;
 
@@ -148,16 +149,24 @@ async fn connection(
         return;
     };
     let mut calls = JoinSet::new();
+    let mut is_ending = false;
     loop {
         tokio::select! {
             call = connection.accept() => {
                 let Some(Ok((request, respond))) = call else {
                     return;
                 };
-                while calls.try_join_next().is_some() {}
                 calls.spawn(calls::answer(request, respond, Arc::clone(controller), log));
             }
-            Ok(()) = stopped.changed() => connection.graceful_shutdown(),
+            Some(_) = calls.join_next() => {}
+            () = tokio::time::sleep(IDLE), if calls.is_empty() && !is_ending => {
+                is_ending = true;
+                connection.graceful_shutdown();
+            }
+            Ok(()) = stopped.changed(), if !is_ending => {
+                is_ending = true;
+                connection.graceful_shutdown();
+            }
         }
     }
 }
@@ -169,3 +178,6 @@ fn builder() -> h2::server::Builder {
         .max_header_list_size(MAX_HEADERS);
     builder
 }
+
+#[cfg(test)]
+mod tests;
