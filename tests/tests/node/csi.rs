@@ -1,6 +1,7 @@
 //! Tests values in volumes of the real Secrets Store CSI driver: real Pods, and `seal node` as its provider.
 
 mod failures;
+mod installed;
 mod mounts;
 
 use serde_json::{Value, json};

@@ -380,3 +380,75 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/values/db-password"]);
     assert_eq!(mode.await, "400\n");
 }
+
+/// Attack: an attacker reads the memory of the provider, as root of the node or from a dump.
+#[tokio::test]
+async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
+    let site = Site::new("csi-memory").await;
+    site.seal("db", 0, &[("password", CANARY)]).await;
+    site.class("web", "- sealedSecret: db").await;
+    let pod = site.pod("web").await;
+    pod.wait_until_ready().await;
+    assert_eq!(read(&pod, "password").await, CANARY);
+    let process = site.provider.process();
+    let needles = [
+        ("the value", CANARY.as_bytes().to_vec()),
+        ("the value in base64", base64(CANARY).into_bytes()),
+    ];
+    until("the memory is clean", async || {
+        let found = tests::memory::needles_in_memory(process.id(), &needles);
+        found.is_empty().then_some(())
+    })
+    .await;
+    let (now, peak) = (process.memory() >> 10, process.peak_memory() >> 10);
+    eprintln!("a development build of the provider has {now} KiB of memory, {peak} KiB at most");
+}
+
+/// Returns a text in base64, without the end that depends on what follows.
+fn base64(text: &str) -> String {
+    let encoded = go_base64(text.as_bytes());
+    encoded[..text.len() / 3 * 4].to_owned()
+}
+
+fn go_base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// Design (b), test 5: the number of Pods does not matter.
+#[tokio::test]
+async fn mounting_unchanged_pods_again_opens_each_value_once_while_it_is_cached() {
+    const PODS: usize = 8;
+    let site = Site::new("csi-unchanged").await;
+    site.seal("db", 0, &[("password", "hunter2")]).await;
+    site.class("web", "- sealedSecret: db").await;
+    let mut pods = Vec::new();
+    for _ in 0..PODS {
+        pods.push(site.pod("web").await);
+    }
+    for pod in &pods {
+        pod.wait_until_ready().await;
+    }
+    let mounts = || site.driver.log().matches("node publish volume complete").count();
+    let (before, start) = (operations(&site).await, Instant::now());
+    let count = mounts();
+    for (number, pod) in pods.iter().enumerate() {
+        site.touch(pod, &number.to_string()).await;
+    }
+    until("the volumes are mounted again", async || {
+        (mounts() >= count + PODS).then_some(())
+    })
+    .await;
+    let opened = operations(&site).await - before;
+    let cache_ends = start.elapsed().as_secs() / 30 + 1;
+    eprintln!("{} mounts took {opened} private-key operations", mounts() - count);
+    assert!(opened <= cache_ends, "{opened} operations for {PODS} Pods");
+}
+
+async fn operations(site: &Site) -> u64 {
+    let scrape = site.controller.as_ref().expect("it runs").scrape().await;
+    let is_total = |line: &&str| line.starts_with("sealed_secrets_controller_private_key_operations_total");
+    let line = scrape.lines().find(is_total).expect("the metric exists");
+    let number = line.rsplit(' ').next().and_then(|number| number.parse().ok());
+    number.expect("a number")
+}
