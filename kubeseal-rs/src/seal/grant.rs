@@ -16,7 +16,7 @@ use crate::seal_args::Cluster;
 #[command(
     after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the account \
 in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Several runs add up.\n\n\
-Examples:\n  seal grant db --to web -n shop | kubectl apply -f -\n  seal grant db,web-tls --to web -n shop > grants.yaml"
+Examples:\n  seal grant db --to web -n shop\n  seal grant db,web-tls --to web -n shop > grants.yaml"
 )]
 pub struct Grant {
     /// SealedSecrets

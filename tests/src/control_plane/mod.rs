@@ -312,6 +312,25 @@ impl ControlPlane {
         requests
     }
 
+    /// Returns everything that etcd has on disk, also what was overwritten or deleted since.
+    ///
+    /// # Panics
+    /// Panics in a cluster from `TEST_KUBECONFIG`, whose store is not accessible.
+    pub fn stored(&self) -> Vec<u8> {
+        let own = self.own.as_ref().expect("this process started the plane");
+        let mut bytes = Vec::new();
+        let mut folders = vec![own.store()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("etcd creates it").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => bytes.extend(fs::read(path).unwrap_or_default()),
+                }
+            }
+        }
+        bytes
+    }
+
     fn audit_events(&self) -> Vec<serde_json::Value> {
         let own = self.own.as_ref().expect("this process started the plane");
         let text =

@@ -82,6 +82,11 @@ impl OwnProcesses {
         });
     }
 
+    /// Returns the folder with the data of etcd.
+    pub(super) fn store(&self) -> PathBuf {
+        self.settings.file("etcd")
+    }
+
     pub(super) fn audit_log(&self) -> PathBuf {
         self.settings.file(command_lines::AUDIT_LOG)
     }

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::packages;
 use crate::binaries;
 use crate::operators::successful;
 use crate::scratch::Scratch;
@@ -19,19 +20,19 @@ pub const BUSYBOX: &str = "docker.io/library/busybox:tests";
 /// Packs [`BUSYBOX`] from the unpacked Debian packages.
 pub(super) fn pack_busybox(packages: &Path, archive: &Path) {
     let root = Scratch::new();
-    for directory in ["bin", "tmp"] {
-        fs::create_dir(root.path().join(directory)).expect("a writable directory");
-    }
-    let busybox = root.path().join("bin/busybox");
-    fs::copy(packages.join("bin/busybox"), &busybox).expect("the package contains it");
-    successful(Command::new("chroot").arg(root.path()).args([
-        "/bin/busybox",
-        "--install",
-        "-s",
-        "/bin",
-    ]));
+    add_busybox(root.path(), packages);
     let settings = json!({ "Cmd": ["sleep", "infinity"], "Env": ["PATH=/bin"] });
     pack(BUSYBOX, root.path(), &settings, archive);
+}
+
+fn add_busybox(root: &Path, packages: &Path) {
+    for directory in ["bin", "tmp"] {
+        fs::create_dir_all(root.join(directory)).expect("a writable directory");
+    }
+    let busybox = root.join("bin/busybox");
+    fs::copy(packages.join("bin/busybox"), &busybox).expect("the package contains it");
+    let install = ["/bin/busybox", "--install", "-s", "/bin"];
+    successful(Command::new("chroot").arg(root).args(install));
 }
 
 /// Packs an image with the controller, `kubeseal` and `seal` as the tests build them, under the name and with the
@@ -57,6 +58,15 @@ pub fn pack_program(name: &str, program: &Path, archive: &Path) {
     let root = Scratch::new();
     add_program(root.path(), program);
     let settings = json!({ "User": "1001", "Env": ["PATH=/usr/local/bin"] });
+    pack(name, root.path(), &settings, archive);
+}
+
+/// Packs an image with one program, the libraries that it needs, and busybox.
+pub fn pack_with_shell(name: &str, program: &Path, archive: &Path) {
+    let root = Scratch::new();
+    add_program(root.path(), program);
+    add_busybox(root.path(), &packages::unpacked());
+    let settings = json!({ "Env": ["PATH=/usr/local/bin:/bin"] });
     pack(name, root.path(), &settings, archive);
 }
 

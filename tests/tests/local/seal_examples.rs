@@ -160,13 +160,15 @@ fn may_report_findings(example: &str) -> bool {
 }
 
 /// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart`
-/// and `seal uninstall` read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
+/// and `seal uninstall` read or change a cluster, `seal agent` and `seal exec --from` run in a Pod; see the tests `seal_keys`, `restart`, `agent` and `migration`.
 fn needs_cluster(example: &str) -> bool {
     [
         "seal keys rotate",
         "seal uninstall",
         "seal pods",
         "seal restart",
+        "seal agent",
+        "seal exec --from",
     ]
     .iter()
     .any(|command| example.starts_with(command))

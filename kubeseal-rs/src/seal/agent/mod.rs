@@ -2,13 +2,16 @@
 
 #[cfg(target_os = "linux")]
 mod action;
+#[cfg(target_os = "linux")]
 mod config;
+#[cfg(target_os = "linux")]
 mod hcl;
 #[cfg(target_os = "linux")]
 mod linux;
 mod objects;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
+#[cfg(target_os = "linux")]
 mod vault;
 
 use std::ffi::OsString;

@@ -1,8 +1,10 @@
 //! Objects on the command line.
 
+#[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+#[cfg(target_os = "linux")]
 use deliver::{EntryBody, Mode};
 
 /// An object, or one item of it: `NAME` or `NAME:ITEM`.
@@ -36,6 +38,7 @@ impl FromStr for ObjectChoice {
 }
 
 /// Returns one entry for each object. With `folders`, each object has a folder of its name.
+#[cfg(target_os = "linux")]
 pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Vec<EntryBody> {
     let mut items: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
     for ObjectChoice { name, item } in choices {
@@ -56,7 +59,7 @@ pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Ve
     items.into_iter().map(entry).collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

@@ -12,7 +12,8 @@ use super::supervisor::{self, OnChange};
 use super::{Exec, become_command};
 use crate::failure::Failure;
 use crate::report;
-use crate::seal::{Outcome, agent};
+use crate::seal::Outcome;
+use crate::seal::agent::{connect, stop_on_signals};
 
 /// Waits for the values, and runs the command with them.
 pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
@@ -29,12 +30,12 @@ pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
         .map(|text| OnChange::parse(text, args.files));
     let on_change = on_change.transpose()?;
     let entries = entries(args)?;
-    let client = agent::connect(&args.delivery, environment)?;
+    let client = connect(&args.delivery, environment)?;
     let mut poll = Poll::new(client, entries, report::info_lines);
     match on_change {
         Some(on_change) => supervisor::run(args, on_change, poll, environment),
         None => {
-            agent::stop_on_signals()?;
+            stop_on_signals()?;
             let values = values(args, &poll.next_change())?;
             become_command(args, &values, environment)
         }

@@ -1,0 +1,10 @@
+# Templates of Vault Agent work as they are: seal agent --config agent.hcl --to=/secrets
+template {
+  contents = <<-EOT
+    {{ with secret "secret/data/db" -}}
+    DATABASE_URL=postgres://{{ .Data.data.user }}:{{ .Data.data.password | urlquery }}@pg/shop
+    {{ end -}}
+    EOT
+  destination = "/secrets/web.env"
+  perms       = "0440"
+}

@@ -1,0 +1,432 @@
+//! Tests how values reach containers without a Secret: `seal agent` as a sidecar and as an init container, and
+//! `seal exec --from`. The controller is a Pod, and the permissions are those that `seal grant` prints.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use tests::binaries;
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::node::{BUSYBOX, NodePod, container_status, image};
+use tests::operators;
+use tests::patience::until;
+use tests::roles::{self, ACCOUNT, Reach};
+use tests::scratch::Scratch;
+use tests::sealing::{KEYS, put_key, sealed_for};
+use tokio::sync::OnceCell;
+
+use crate::shared;
+
+/// An image with `seal` and a shell.
+const SEAL_WITH_SHELL: &str = "docker.io/library/seal-with-shell:tests";
+const DELIVER: &str = "sealedsecrets.bitnami.com/deliver";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_starts_the_application_with_files_and_a_change_arrives_within_two_seconds() {
+    let world = World::new("sidecar").await;
+    world.apply("first").await;
+    let pod = world.create(world.sidecar()).await;
+    pod.wait_until_ready().await;
+    assert_eq!(pod.run("main", &["cat", "/tmp/first"]).await, "first");
+    let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/secrets/password"]);
+    assert_eq!(mode.await, "440\n");
+    // The first request has been answered; the next one waits for a change.
+    let elapsed = world.change_in(&pod, "second").await;
+    eprintln!("the file had the new value after {elapsed:.1?}");
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    let secrets: Api<Secret> = world.namespace.api();
+    let secret = secrets.get_opt("db").await.unwrap();
+    assert!(secret.is_none(), "no Secret was made");
+}
+
+/// No Secret, no wrapper and no webhook: kubelet reads the variable from a file in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_container_sets_a_variable_of_an_unmodified_image() {
+    let world = World::new("file-key").await;
+    world.apply("it is # a \"value\"").await;
+    let init = world.seal(&["agent", "--once", "--objects=db", "--env-file=/secrets/env"]);
+    let reference = json!({ "volumeName": "secrets", "path": "env", "key": "password" });
+    let main = json!({
+        "name": "main",
+        "image": BUSYBOX,
+        "env": [{ "name": "PGPASSWORD", "valueFrom": { "fileKeyRef": reference } }],
+    });
+    let pod = world
+        .create(json!({ "initContainers": [init], "containers": [main] }))
+        .await;
+    pod.wait_until_ready().await;
+    let value = pod.run("main", &["sh", "-c", "echo \"$PGPASSWORD\""]).await;
+    assert_eq!(value, "it is # a \"value\"\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
+    let world = World::new("exec").await;
+    world.apply("short").await;
+    let script = "echo started ${#PGPASSWORD}; trap 'echo ended; exit 0' TERM; trap 'echo signaled' USR1; sleep 0.1 & while :; do sleep 0.1; done";
+    let only = [
+        "exec",
+        "--from=db",
+        "--only=PGPASSWORD=password",
+        "--on-change=restart",
+    ];
+    let args = [&only[..], &[&world.server_flag(), "--", "sh", "-c", script]].concat();
+    let mut main = world.container("main", SEAL_WITH_SHELL, &args);
+    main["volumeMounts"] =
+        json!([{ "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" }]);
+    let pod = world.create(json!({ "containers": [main] })).await;
+    pod.wait_until_ready().await;
+    log_contains(&pod, "main", "started 5\n").await;
+    world.apply("longer").await;
+    log_contains(&pod, "main", "started 5\nended\nstarted 6\n").await;
+    let zombies = pod
+        .run(
+            "main",
+            &[
+                "sh",
+                "-c",
+                "grep -l '^State:.Z' /proc/[0-9]*/status || true",
+            ],
+        )
+        .await;
+    assert_eq!(zombies, "", "ended processes are reaped");
+    // The first process of the container is `seal`.
+    pod.run("main", &["kill", "-USR1", "1"]).await;
+    log_contains(&pod, "main", "started 6\nsignaled\n").await;
+}
+
+/// Fault: the controller is gone for a while, and starts again with another CA.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
+    let world = World::new("outage").await;
+    world.apply("first").await;
+    let old = world.create(world.sidecar()).await;
+    old.wait_until_ready().await;
+    world.stop_controller().await;
+    let new = world.create(world.sidecar()).await;
+    log_contains(&new, "seal", "waiting for values: ").await;
+    log_contains(&old, "seal", "no refresh, the last values stay: ").await;
+    assert_eq!(in_volume(&old).await, "first");
+    let pods: Api<Pod> = world.namespace.api();
+    let waiting = pods.get(new.name()).await.unwrap();
+    let main = container_status(&waiting, "main");
+    let is_started = main.is_some_and(|status| status.started == Some(true));
+    assert!(!is_started, "the application waits for its files");
+
+    world.start_controller().await;
+    new.wait_until_ready().await;
+    assert_eq!(in_volume(&new).await, "first");
+    world.change_in(&old, "second").await;
+}
+
+/// Attack: somebody who can read the cluster's store, its events, and the logs of all containers looks for a value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivered_value_is_in_no_store_log_or_event() {
+    let world = World::new("canary").await;
+    let canary = format!("canary-{:032x}", shared::random::number::<u128>());
+    world.apply(&canary).await;
+    let pod = world.create(world.sidecar()).await;
+    pod.wait_until_ready().await;
+    assert_eq!(in_volume(&pod).await, canary);
+    let changed = format!("{canary}-changed");
+    world.change_in(&pod, &changed).await;
+
+    let control = format!("control-{:032x}", shared::random::number::<u128>());
+    let secret = json!({ "metadata": { "name": "control" }, "stringData": { "a": control } });
+    let _: Secret = world.namespace.create_object(secret).await;
+    let stored = world.plane.stored();
+    let stored_has = |text: &str| memchr::memmem::find(&stored, text.as_bytes()).is_some();
+    assert!(stored_has(&control), "the search finds what is stored");
+    assert!(!stored_has(&canary), "the store has the value");
+    let encoded = BASE64.encode(&canary);
+    assert!(
+        !stored_has(&encoded[..40]),
+        "the store has the value in base64"
+    );
+
+    let mut texts = vec![
+        pod.log("seal").await,
+        world.controller_pod().log("controller").await,
+    ];
+    let events: Api<Event> = world.namespace.api();
+    texts.push(format!(
+        "{:?}",
+        events.list(&ListParams::default()).await.unwrap().items
+    ));
+    let pods: Api<Pod> = world.namespace.api();
+    texts.push(format!("{:?}", pods.get(pod.name()).await.unwrap()));
+    for text in texts {
+        assert!(!text.is_empty() && !text.contains(&canary), "{text}");
+    }
+}
+
+/// Attack: a Pod asks with a token for another audience, or without the permission.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_the_audience_or_the_permission_waits_and_its_log_says_why() {
+    let world = World::new("refused").await;
+    world.apply("first").await;
+    let mut spec = world.sidecar();
+    spec["volumes"] = world.volumes("https://kubernetes.default.svc");
+    let pod = world.create_exactly(spec).await;
+    log_contains(&pod, "seal", "waiting for values: ").await;
+    log_contains(&pod, "seal", "hint: ").await;
+    let mut spec = world.sidecar();
+    spec["serviceAccountName"] = json!("default");
+    let pod = world.create(spec).await;
+    log_contains(&pod, "seal", "waiting for values: ").await;
+    let pods: Api<Pod> = world.namespace.api();
+    let status = pods.get(pod.name()).await.unwrap();
+    let main = container_status(&status, "main");
+    assert!(main.is_none_or(|status| status.started != Some(true)));
+}
+
+/// A namespace with a controller, an account `web` that may receive the object `db`, and images.
+struct World {
+    plane: &'static ControlPlane,
+    namespace: Namespace<'static>,
+    port: u16,
+    node_address: String,
+}
+
+impl World {
+    async fn new(purpose: &str) -> Self {
+        static PORT: AtomicU16 = AtomicU16::new(18_000);
+        let (plane, _node) = shared().await;
+        import_images().await;
+        let namespace = plane.namespace(purpose).await;
+        roles::grant(&namespace, Reach::Namespace).await;
+        roles::grant_reviews(&namespace).await;
+        roles::grant_publishing(&namespace, "seals-certificate").await;
+        put_key(&namespace, "key-0", &KEYS[0]).await;
+        let _: ServiceAccount = namespace
+            .create_object(json!({ "metadata": { "name": "web" } }))
+            .await;
+        let mut world = Self {
+            plane,
+            namespace,
+            port: PORT.fetch_add(3, Ordering::Relaxed),
+            node_address: String::new(),
+        };
+        world.publish_certificate_to("web").await;
+        world.publish_certificate_to("default").await;
+        world.grant().await;
+        world.node_address = world.start_controller().await;
+        world
+    }
+
+    /// Lets an account read the CA certificate, as the chart lets all accounts.
+    async fn publish_certificate_to(&self, account: &str) {
+        let namespace = self.namespace.name();
+        let name = format!("certificate-{account}");
+        let rules = json!([{
+            "apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["seals-certificate"], "verbs": ["get"],
+        }]);
+        let role = json!({ "metadata": { "name": name }, "rules": rules });
+        let _: Role = self.namespace.create_object(role).await;
+        let binding = json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
+            "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }],
+        });
+        let _: RoleBinding = self.namespace.create_object(binding).await;
+    }
+
+    /// Applies what `seal grant` prints.
+    async fn grant(&self) {
+        let output = Command::new(binaries::seal())
+            .args(["grant", "db", "--to", "web", "-n", self.namespace.name()])
+            .output()
+            .expect("the program was built");
+        let text = String::from_utf8(output.stdout).expect("text");
+        for object in operators::objects(&text) {
+            if object["kind"] == "Role" {
+                let _: Role = self.namespace.create_object(object).await;
+            } else {
+                let _: RoleBinding = self.namespace.create_object(object).await;
+            }
+        }
+    }
+
+    /// Starts the controller in the network of the node, so that its address stays the same; returns the address.
+    async fn start_controller(&self) -> String {
+        let listen = |flag: &str, port: u16| format!("--{flag}=0.0.0.0:{port}");
+        let environment = [("POD_NAMESPACE", "metadata.namespace"), ("POD_NAME", "metadata.name")]
+            .map(|(name, path)| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } }));
+        let container = json!({
+            "name": "controller",
+            "image": image::controller_name(),
+            "args": [
+                listen("listen-authorized-addr", self.port),
+                listen("listen-addr", self.port + 1),
+                listen("listen-metrics-addr", self.port + 2),
+                "--certificate-configmap=seals-certificate",
+                "--all-namespaces=false",
+                "--key-renew-period=0",
+                "--leader-elect=false",
+                "--rate-limit=1000",
+                "--rate-limit-burst=1000",
+            ],
+            "env": environment,
+            "readinessProbe": { "httpGet": { "path": "/readyz", "port": self.port + 1 }, "periodSeconds": 1 },
+        });
+        let pod = json!({
+            "metadata": { "name": "controller" },
+            "spec": {
+                "serviceAccountName": ACCOUNT,
+                "hostNetwork": true,
+                "terminationGracePeriodSeconds": 5,
+                "containers": [container],
+            },
+        });
+        let _: Pod = self.namespace.create_object(pod).await;
+        let pod = self.controller_pod().wait_until_ready().await;
+        let address = pod.status.and_then(|status| status.pod_ip);
+        address.expect("a Pod that is ready has an address")
+    }
+
+    async fn stop_controller(&self) {
+        let pods: Api<Pod> = self.namespace.api();
+        pods.delete("controller", &DeleteParams::default())
+            .await
+            .expect("it exists");
+        until("the controller is gone", async || {
+            pods.get_opt("controller")
+                .await
+                .ok()?
+                .is_none()
+                .then_some(())
+        })
+        .await;
+    }
+
+    fn controller_pod(&self) -> NodePod {
+        NodePod::existing(&self.namespace, "controller")
+    }
+
+    /// Applies the SealedSecret `db` with this password.
+    async fn apply(&self, password: &str) {
+        let items = [("password", password)];
+        let sealed = sealed_for(&KEYS[0], self.namespace.name(), "db", &items, Scope::Strict);
+        let patch = json!({
+            "apiVersion": "bitnami.com/v1alpha1",
+            "kind": "SealedSecret",
+            "metadata": { "name": "db", "annotations": { DELIVER: "files" } },
+            "spec": sealed.spec,
+        });
+        let objects: Api<SealedSecret> = self.namespace.api();
+        let apply = PatchParams::apply("user").force();
+        let result = objects.patch("db", &apply, &Patch::Apply(patch)).await;
+        result.expect("the API server accepts the object");
+    }
+
+    /// Applies a new password, and waits until a Pod has it in its volume; returns how long that took.
+    async fn change_in(&self, pod: &NodePod, password: &str) -> Duration {
+        let start = Instant::now();
+        self.apply(password).await;
+        until("the volume has the new value", async || {
+            (in_volume(pod).await == password).then_some(())
+        })
+        .await;
+        start.elapsed()
+    }
+
+    fn server_flag(&self) -> String {
+        format!(
+            "--server=https://seals.{}.svc:{}",
+            self.namespace.name(),
+            self.port
+        )
+    }
+
+    /// Returns a container that runs `seal`.
+    fn seal(&self, args: &[&str]) -> Value {
+        let args = [args, &[&self.server_flag()]].concat();
+        self.container("seal", &image::controller_name(), &args)
+    }
+
+    fn container(&self, name: &str, image: &str, args: &[&str]) -> Value {
+        let mounts = json!([
+            { "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" },
+            { "name": "secrets", "mountPath": "/secrets" },
+        ]);
+        json!({ "name": name, "image": image, "command": ["seal"], "args": args, "volumeMounts": mounts })
+    }
+
+    /// Returns a Pod whose application needs its file when it starts.
+    fn sidecar(&self) -> Value {
+        let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);
+        agent["restartPolicy"] = json!("Always");
+        let probe = json!({ "exec": { "command": ["seal", "agent", "--ready"] }, "periodSeconds": 1, "failureThreshold": 600 });
+        agent["startupProbe"] = probe;
+        let main = json!({
+            "name": "main",
+            "image": BUSYBOX,
+            "command": ["sh", "-c", "cat /secrets/password >/tmp/first || exit 1; exec sleep 600"],
+            "volumeMounts": [{ "name": "secrets", "mountPath": "/secrets" }],
+        });
+        json!({ "initContainers": [agent], "containers": [main] })
+    }
+
+    fn volumes(&self, audience: &str) -> Value {
+        let token = json!({ "audience": audience, "path": "token", "expirationSeconds": 600 });
+        json!([
+            { "name": "token", "projected": { "sources": [{ "serviceAccountToken": token }] } },
+            { "name": "secrets", "emptyDir": { "medium": "Memory" } },
+        ])
+    }
+
+    /// Creates a Pod of the account `web`, with volumes for token and files.
+    async fn create(&self, mut spec: Value) -> NodePod {
+        spec["volumes"] = self.volumes("sealed-secrets.bitnami.com");
+        self.create_exactly(spec).await
+    }
+
+    /// Creates a Pod that knows the address of the controller.
+    async fn create_exactly(&self, mut spec: Value) -> NodePod {
+        let name = format!("seals.{}.svc", self.namespace.name());
+        spec["hostAliases"] = json!([{ "ip": self.node_address, "hostnames": [name] }]);
+        if spec["serviceAccountName"].is_null() {
+            spec["serviceAccountName"] = json!("web");
+        }
+        NodePod::create(&self.namespace, spec).await
+    }
+}
+
+async fn import_images() {
+    static IMPORTED: OnceCell<()> = OnceCell::const_new();
+    let import = async || {
+        let (_, node) = shared().await;
+        crate::image::import(node);
+        let folder = Scratch::new();
+        let archive = folder.path().join("image.tar");
+        image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal(), &archive);
+        node.import(&archive);
+    };
+    IMPORTED.get_or_init(import).await;
+}
+
+async fn in_volume(pod: &NodePod) -> String {
+    pod.run("main", &["cat", "/secrets/password"]).await
+}
+
+async fn log_contains(pod: &NodePod, container: &str, text: &str) {
+    pod.wait_until("has started its container", |pod| {
+        let status = container_status(pod, container)?;
+        let state = status.state.as_ref()?;
+        (state.running.is_some() || state.terminated.is_some()).then_some(())
+    })
+    .await;
+    until(&format!("the log contains {text:?}"), async || {
+        pod.log(container).await.contains(text).then_some(())
+    })
+    .await;
+}
