@@ -40,12 +40,6 @@ impl Identity {
         Self::from_manifest(sealed)
     }
 
-    /// Returns a digest of what the identity covers: namespace, name, `uid`, generation, scope and spec. It is public, as
-    /// all of that is.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
     /// Returns the identity of an object that may be a manifest in a file, without `uid`.
     pub fn from_manifest(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
@@ -71,7 +65,8 @@ impl Identity {
         digest.finish().as_ref().try_into().ok().map(Self)
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// Returns the bytes of the digest.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -139,7 +139,7 @@ fn become_command(
     let (mut command, program) = command(args)?;
     // These files stay open, so that the command inherits them.
     let _files = pass_values(&mut command, values, args, environment)?;
-    let error = platform::become_command(command, program);
+    let error = platform::replace_process(command, program);
     Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }
 
