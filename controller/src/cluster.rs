@@ -10,20 +10,22 @@ mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use controller_core::author_limits::AuthorLimits;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
+use shared::v2::VersionKey;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error, warn};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
-use crate::http::ServerState;
 use crate::http::reviews::Reviews;
+use crate::http::{Delivery, ServerState};
 use crate::key_renewal::{GeneratedKey, NoNewKey, Renewals};
 use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
@@ -41,6 +43,8 @@ use watches::{Change, Watches};
 const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// Pause between two attempts to read the key of content versions.
+const VERSION_KEY_PAUSE: Duration = Duration::from_secs(2);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
 /// to 1.5 MiB.
 const EVENT_QUEUE: usize = 64;
@@ -62,7 +66,12 @@ pub struct Cluster {
     connection: Connection,
     config: ClusterConfig,
     metrics: Arc<Metrics>,
+    policy: Policy,
     ring: watch::Sender<Arc<KeyRing>>,
+    /// The key of content versions, on every replica.
+    version_key: watch::Sender<Option<Arc<VersionKey>>>,
+    /// Like `is_complete`, for the delivery to Pods, which does not depend on the election.
+    is_listed: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
     /// Whether this replica has its keys and has listed every object. It is then ready, unless the election is stuck.
     is_complete: bool,
@@ -140,6 +149,9 @@ impl Cluster {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewals: Renewals::new(&config.keys, &pool),
             ring: watch::Sender::default(),
+            version_key: watch::Sender::new(None),
+            is_listed: Arc::default(),
+            policy: policy.clone(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
             watches: Watches::new(
                 cluster_config.namespaces(own_namespace),
@@ -169,6 +181,7 @@ impl Cluster {
     /// without limit and logs the reason, since an API server that is down will become available again. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.start_election();
+        self.await_version_key();
         let starter = self.watches.start(
             &self.connection,
             &self.config,
@@ -232,7 +245,10 @@ impl Cluster {
         let (client, namespace) = (&self.connection.requests, &self.connection.own_namespace);
         let random = &mut shared::random::system();
         match version_key::load(client, namespace, self.keys.prefix(), random).await {
-            Ok(key) => self.reconciler.record_versions(key, Timestamp::now),
+            Ok(key) => {
+                self.version_key.send_replace(Some(Arc::clone(&key)));
+                self.reconciler.record_versions(key, Timestamp::now);
+            }
             Err(error) => warn!(
                 error = error_chain(&error),
                 "Cannot load the key of content versions; statuses do not show which version of a Secret is current, so \
@@ -241,7 +257,29 @@ impl Cluster {
         }
     }
 
-    /// Generates the keys that are due: for suites without a key, and for suites whose newest key is due for renewal.
+    /// Reads the key of content versions when the leader has created it: a standby delivers values too.
+    fn await_version_key(&self) {
+        let (client, sender) = (self.connection.requests.clone(), self.version_key.clone());
+        let (namespace, prefix) = (
+            self.own_namespace().to_owned(),
+            self.keys.prefix().to_owned(),
+        );
+        tokio::spawn(async move {
+            while sender.borrow().is_none() {
+                // The leader reports why it cannot create the key.
+                if let Ok(Some(key)) = version_key::find(&client, &namespace, &prefix).await {
+                    sender.send_if_modified(|current| {
+                        let is_missing = current.is_none();
+                        current.get_or_insert(key);
+                        is_missing
+                    });
+                }
+                tokio::time::sleep(VERSION_KEY_PAUSE).await;
+            }
+        });
+    }
+
+    /// Generates the keys that are due: of suites without a key, and for suites whose newest key is due for renewal.
     async fn create_first_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
         for suite in self.renewals.suites() {
             if let Some(key) = self.renewals.start(suite, self.keys.ring(), now).await? {
@@ -303,6 +341,19 @@ impl Cluster {
     /// Returns a client that asks the API server to authenticate and authorize callers.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.connection.unrestricted.clone())
+    }
+
+    /// Returns what the delivery of values to Pods reads, until `stopped` is true.
+    pub fn delivery(&self, stopped: watch::Receiver<bool>) -> Delivery {
+        Delivery {
+            store: Arc::clone(&self.store),
+            ring: self.ring.subscribe(),
+            version_key: self.version_key.subscribe(),
+            is_complete: Arc::clone(&self.is_listed),
+            policy: self.policy.clone(),
+            stopped,
+            metrics: Arc::clone(&self.metrics),
+        }
     }
 
     /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is
@@ -412,6 +463,7 @@ impl Cluster {
         // A standby can be ready before the leader has generated the first key.
         let has_keys = self.has_started || !self.keys.ring().is_empty();
         self.is_complete |= has_keys && self.watches.are_complete();
+        self.is_listed.store(self.is_complete, Ordering::Release);
         let is_stuck = *self.role.borrow() == Role::Stuck;
         self.ready
             .store(self.is_complete && !is_stuck, Ordering::Release);

@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
-use crate::http::{self, RequestLimiter, ServerState, Unauthenticated};
+use crate::http::{self, Delivery, RequestLimiter, ServerState, Unauthenticated};
 use crate::metrics::Metrics;
 
 /// A port or the metrics cannot be set up.
@@ -51,6 +51,7 @@ pub struct Authorized {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
+    delivery: Delivery,
 }
 
 /// The ports that are being served.
@@ -132,6 +133,7 @@ impl<'a> Server<'a> {
         http::Limits {
             read: self.config.read_timeout,
             write: self.config.write_timeout,
+            capacity: http::Capacity::default(),
         }
     }
 
@@ -166,6 +168,7 @@ impl Authorized {
             listener: listen("listen-authorized-addr", address).await?,
             identity: Identity::new(cluster.own_namespace(), now)?,
             reviews: cluster.reviews(),
+            delivery: cluster.delivery(watch::Sender::new(false).subscribe()),
         }))
     }
 
@@ -192,7 +195,16 @@ impl Authorized {
                 &self.listener,
             );
             let tls = Some(self.identity.acceptor());
-            let router = http::authorized_router(state, limiter, self.reviews, metrics);
+            let delivery = Delivery {
+                stopped: stopped.clone(),
+                ..self.delivery
+            };
+            let router =
+                http::authorized_router(state, limiter, self.reviews, Some(delivery), metrics);
+            let limits = http::Limits {
+                capacity: http::Capacity::for_waiting_requests(),
+                ..limits
+            };
             http::serve(self.listener, tls, router, limits, stopped).await;
         }
     }

@@ -50,6 +50,21 @@ pub(crate) async fn load(
     Ok(Arc::new(key))
 }
 
+/// Reads the key from its Secret; `None` if the Secret does not exist.
+pub(crate) async fn find(
+    client: &Client,
+    namespace: &str,
+    prefix: &str,
+) -> Result<Option<Arc<VersionKey>>, NoVersionKey> {
+    let name = version_key_name(prefix);
+    let api: Api<Readable<ApiSecret>> = Api::namespaced(client.clone(), namespace);
+    let Some(stored) = read(&api, &name).await? else {
+        return Ok(None);
+    };
+    let key = parse(&stored).ok_or(NoVersionKey::Malformed { name })?;
+    Ok(Some(Arc::new(key)))
+}
+
 async fn read(api: &Api<Readable<ApiSecret>>, name: &str) -> Result<Option<ApiSecret>, StoreError> {
     let operation = "cannot read the key of content versions";
     let stored = api.get_opt(name).await.map_err(api_error(operation))?;

@@ -26,6 +26,8 @@ pub enum Desired {
     },
     /// No Secret: the SealedSecret is deleted.
     Nothing,
+    /// No Secret: the SealedSecret was unsealed, and its values are only delivered to Pods.
+    Delivered,
     /// Unknown: the SealedSecret cannot be read or unsealed.
     Unknown(Refusal),
 }
@@ -40,7 +42,7 @@ impl Desired {
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Secret { secret, .. } => Some(secret),
-            Self::Nothing | Self::Unknown(_) => None,
+            Self::Nothing | Self::Delivered | Self::Unknown(_) => None,
         }
     }
 }
@@ -195,8 +197,10 @@ pub fn decide(
 ) -> Plan {
     match (desired, existing) {
         (Desired::Unknown(refusal), _) => Plan::Refuse(refusal),
-        (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
-        (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
+        (Desired::Nothing | Desired::Delivered, Existing::Owned(_)) => Plan::Remove,
+        (Desired::Nothing | Desired::Delivered, Existing::Absent | Existing::NotOwned) => {
+            Plan::Leave
+        }
         (_, Existing::Unreadable(reason)) => Plan::Refuse(Refusal::Unreadable(reason.clone())),
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
         (Desired::Secret { secret, .. }, Existing::Owned(content)) => {

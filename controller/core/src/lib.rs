@@ -25,6 +25,7 @@
 pub mod added_metadata;
 pub mod author_limits;
 pub mod decide;
+pub mod delivery;
 pub mod drift;
 pub mod fair;
 pub mod fault;

@@ -29,6 +29,9 @@ const KEEPS_GOOD_VALUES: &str = "the values of the last good version stay in pla
 /// The line at the end of a failure if the Secret may have other values.
 const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values of the Secret";
 
+/// The message if no Secret is made on purpose.
+const NO_SECRET: &str = "no Secret is made: the values are only delivered to Pods";
+
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
 const MAX_ITEMS: usize = 500;
@@ -60,6 +63,13 @@ pub enum Outcome<'a> {
         /// The former values that the Secret has.
         previous: Option<&'a PreviousValues>,
     },
+    /// The SealedSecret was unsealed, and has no Secret, because its values are only delivered to Pods.
+    Delivered {
+        /// The key that unsealed each item.
+        sealed_by: &'a BTreeMap<String, UsedKey>,
+        /// The version of the content; `None` if versions are not recorded.
+        version: Option<CurrentVersion>,
+    },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
         /// Why the SealedSecret was refused.
@@ -87,6 +97,7 @@ impl Outcome<'_> {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unsealed { .. } => Reason::Unsealed,
+            Self::Delivered { .. } => Reason::Refused(v2::Reason::NotMade),
             Self::Refused { refusal, .. } => classify(refusal).reason,
             Self::Failed { .. } => Reason::ErrUpdateFailed,
         }
@@ -95,7 +106,7 @@ impl Outcome<'_> {
     /// Returns the kind of failure for metrics; `None` for a success.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Unsealed { .. } => None,
+            Self::Unsealed { .. } | Self::Delivered { .. } => None,
             Self::Refused { refusal, .. } => Some(classify(refusal).fault),
             Self::Failed { .. } => Some(Fault::Update),
         }
@@ -117,20 +128,29 @@ impl Outcome<'_> {
 
     fn failure_message(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
         let message = match self {
-            Self::Unsealed { .. } => return None,
+            Self::Unsealed { .. } | Self::Delivered { .. } => return None,
             Self::Refused { refusal, .. } => text(refusal),
             Self::Failed { message, .. } => message.clone(),
         };
         Some(truncate(visible(&message).into_owned()))
     }
 
+    fn is_success(&self) -> bool {
+        matches!(self, Self::Unsealed { .. } | Self::Delivered { .. })
+    }
+
     /// Returns whether a user must act.
     fn is_stalled(&self) -> bool {
         match self {
-            Self::Unsealed { .. } => false,
+            Self::Unsealed { .. } | Self::Delivered { .. } => false,
             Self::Refused { refusal, .. } => classify(refusal).is_stalled,
             Self::Failed { is_stalled, .. } => *is_stalled,
         }
+    }
+
+    /// Returns the message of a success that needs one.
+    fn remark(&self) -> Option<&'static str> {
+        matches!(self, Self::Delivered { .. }).then_some(NO_SECRET)
     }
 
     /// Returns the line about the values that the Secret keeps after a failure.
@@ -150,6 +170,8 @@ impl Outcome<'_> {
     fn record(&self, previous: Option<&SealedSecretStatus>) -> Option<SecretRecord> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
+            // Without a Secret there is nothing to recognize.
+            Self::Delivered { .. } => None,
             Self::Refused { .. } | Self::Failed { .. } => previous?.record.clone(),
         }
     }
@@ -164,8 +186,15 @@ impl Outcome<'_> {
             Self::Unsealed {
                 version: Some(version),
                 ..
+            }
+            | Self::Delivered {
+                version: Some(version),
+                ..
             } => versions::next(previous, version, generation),
-            Self::Unsealed { version: None, .. } | Self::Refused { .. } | Self::Failed { .. } => {
+            Self::Unsealed { version: None, .. }
+            | Self::Delivered { version: None, .. }
+            | Self::Refused { .. }
+            | Self::Failed { .. } => {
                 previous.map_or_else(Vec::new, |status| status.versions.clone())
             }
         }
@@ -173,10 +202,12 @@ impl Outcome<'_> {
 
     /// Returns the former values that the Secret has.
     fn previous(&self) -> Option<PreviousValues> {
-        let (Self::Unsealed { previous, .. }
-        | Self::Refused { previous, .. }
-        | Self::Failed { previous, .. }) = self;
-        previous.cloned()
+        match self {
+            Self::Unsealed { previous, .. }
+            | Self::Refused { previous, .. }
+            | Self::Failed { previous, .. } => previous.cloned(),
+            Self::Delivered { .. } => None,
+        }
     }
 
     /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If an
@@ -187,7 +218,7 @@ impl Outcome<'_> {
         previous: Option<&SealedSecretStatus>,
         generation: Option<i64>,
     ) -> Option<i64> {
-        if matches!(self, Self::Unsealed { .. }) {
+        if self.is_success() {
             return generation;
         }
         let previous = previous?;
@@ -198,7 +229,7 @@ impl Outcome<'_> {
 
     fn items(&self) -> Vec<ItemStatus> {
         match self {
-            Self::Unsealed { sealed_by, .. } => sealed_by
+            Self::Unsealed { sealed_by, .. } | Self::Delivered { sealed_by, .. } => sealed_by
                 .iter()
                 .map(|(item, key)| ItemStatus {
                     key: item.clone(),
@@ -267,12 +298,14 @@ pub fn next(
     now: Timestamp,
 ) -> Option<SealedSecretStatus> {
     let before = previous.map_or(&[][..], |status| &status.conditions);
-    let message = outcome.message();
+    let remark = || outcome.remark().map(str::to_owned);
+    let message = outcome.message().or_else(remark);
     let note = outcome.diagnosis().map(|message| match outcome.note() {
         Some(note) => format!("{message}\n{note}"),
         None => message,
     });
-    let is_unsealed = matches!(outcome, Outcome::Unsealed { .. });
+    let note = note.or_else(remark);
+    let is_unsealed = outcome.is_success();
     let is_same_generation =
         previous.is_some_and(|status| status.observed_generation == generation);
     let condition =
@@ -423,6 +456,36 @@ mod tests {
             version: None,
             previous: None,
         }
+    }
+
+    #[test]
+    fn an_object_whose_values_are_only_delivered_is_ready_with_a_reason_and_versions() {
+        let (sealed_by, version) = (BTreeMap::new(), |version: &str| CurrentVersion {
+            version: version.into(),
+            key_id: "k".into(),
+            written_at: timestamp(1),
+        });
+        let made = Outcome::Unsealed {
+            sealed_by: &sealed_by,
+            record: None,
+            version: Some(version("v")),
+            previous: None,
+        };
+        let before = next(None, &made, Some(1), timestamp(1)).unwrap();
+        let delivered = Outcome::Delivered {
+            sealed_by: &sealed_by,
+            version: Some(version("v")),
+        };
+        let status = next(Some(&before), &delivered, Some(1), timestamp(2)).unwrap();
+        let conditions = status.conditions.iter().map(|condition| {
+            let reason = condition.reason.as_deref().unwrap();
+            (&*condition.type_, &*condition.status, reason)
+        });
+        let want = [("Synced", "True", "NotMade"), ("Ready", "True", "NotMade")];
+        assert_eq!(conditions.collect::<Vec<_>>(), want);
+        assert_eq!(status.versions, before.versions);
+        assert_eq!(status.last_unsealed_generation, Some(1));
+        assert_eq!(next(Some(&status), &delivered, Some(1), timestamp(3)), None);
     }
 
     fn refused_outcome(refusal: &Refusal) -> Outcome<'_> {

@@ -1,7 +1,9 @@
-//! The audiences of a token. A `TokenReview` returns only the requested audiences, so the others are read from the
-//! token itself.
+//! The audiences of a token, and when it expires. A `TokenReview` returns only the requested audiences and no time, so
+//! both are read from the token itself.
 
+use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use shared::base64;
 
 /// The claims that are read from a JSON Web Token, whose signature the API server has verified.
@@ -9,6 +11,12 @@ use shared::base64;
 struct Claims {
     #[serde(default)]
     aud: Audiences,
+}
+
+/// The claim with the time of expiry, which can be of any type.
+#[derive(Deserialize)]
+struct Expiry {
+    exp: serde_json::Number,
 }
 
 #[derive(Deserialize)]
@@ -28,14 +36,20 @@ impl Default for Audiences {
 /// Web Token.
 pub(super) fn has_another_audience(token: &str, expected: &str) -> bool {
     let is_other = |audience: &String| audience != expected;
-    match claims(token).map(|claims| claims.aud) {
+    match claims::<Claims>(token).map(|claims| claims.aud) {
         Some(Audiences::One(audience)) => is_other(&audience),
         Some(Audiences::Many(audiences)) => audiences.iter().any(is_other),
         None => false,
     }
 }
 
-fn claims(token: &str) -> Option<Claims> {
+/// Returns when an accepted token expires; `None` if it is not a JSON Web Token, or does not expire.
+pub(super) fn expiry(token: &str) -> Option<Timestamp> {
+    let Expiry { exp } = claims(token)?;
+    Timestamp::from_second(exp.as_i64()?).ok()
+}
+
+fn claims<T: DeserializeOwned>(token: &str) -> Option<T> {
     let [_, claims, _] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
     let mut standard = claims.replace('-', "+").replace('_', "/");
     while !standard.len().is_multiple_of(4) {

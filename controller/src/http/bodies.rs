@@ -63,18 +63,24 @@ impl Bodies {
 
     /// Reads a body from an address, unless the body is too long or too slow, or no memory is free. Only received bytes
     /// count as used memory, not the announced length.
-    pub(super) async fn read(
+    pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<ReceivedBody, Refusal> {
+        self.read_at_most(MAX_BODY, address, body).await
+    }
+
+    /// Like [`Self::read`], with another limit for the length.
+    pub(super) async fn read_at_most(
         &self,
+        max_body: usize,
         address: IpAddr,
         mut body: Body,
     ) -> Result<ReceivedBody, Refusal> {
-        if body.size_hint().lower() > MAX_BODY as u64 {
+        if body.size_hint().lower() > max_body as u64 {
             return Err(Refusal::TooLong);
         }
         let (mut reservation, mut bytes) = (self.reservation(address), Vec::new());
         let start = Instant::now();
         while let Some(next) = self.next_bytes(&mut body, &reservation, start).await? {
-            if bytes.len() + next.len() > MAX_BODY {
+            if bytes.len() + next.len() > max_body {
                 return Err(Refusal::TooLong);
             }
             reservation.reserve(next.len()).await?;

@@ -5,12 +5,37 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-/// Maximum number of connections on one port. Each connection takes about ten kilobytes.
-const MAX_CONNECTIONS: usize = 2000;
-/// Maximum number of connections of one address: a quarter of all.
-const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
+/// How many connections a port may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Maximum number of connections.
+    total: usize,
+    /// Maximum number of connections of one address.
+    per_address: usize,
+}
+
+impl Default for Capacity {
+    /// Each connection takes about ten kilobytes, and an address may have a quarter of all.
+    fn default() -> Self {
+        Self {
+            total: 2000,
+            per_address: 500,
+        }
+    }
+}
+
+impl Capacity {
+    /// Returns the capacity of a port on which a thousand requests may wait for changes, also from one address: some
+    /// networks replace the addresses of all Pods of a node.
+    pub const fn for_waiting_requests() -> Self {
+        Self {
+            total: 4096,
+            per_address: 1536,
+        }
+    }
+}
 
 /// The connections of one port.
 ///
@@ -27,6 +52,7 @@ pub(super) struct Connections(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    capacity: Capacity,
     open: usize,
     /// The number of open connections that have sent a complete request.
     finished: usize,
@@ -56,6 +82,7 @@ pub(super) struct Slot {
     connections: Connections,
     address: IpAddr,
     arrival: u64,
+    closed: Arc<Notify>,
 }
 
 /// The signals to the task of a connection.
@@ -65,9 +92,19 @@ pub(super) struct Signals {
     pub(super) displaced: oneshot::Receiver<()>,
     /// Closed when the head of a request was received.
     pub(super) head: oneshot::Receiver<()>,
+    /// Notified when the connection must end although a response is being sent.
+    pub(super) closed: Arc<Notify>,
 }
 
 impl Connections {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        let state = State {
+            capacity,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// Admits a new connection. Returns `None` if its address has used up its share or the port is full, and there is
     /// no unfinished connection to displace.
     pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
@@ -79,7 +116,7 @@ impl Connections {
             .map_or(0, ClientConnections::count);
         if open >= state.share() {
             state.displace_from(address)?;
-        } else if state.open >= MAX_CONNECTIONS {
+        } else if state.open >= state.capacity.total {
             let address = state.next_to_displace()?;
             state.displace_from(address)?;
         }
@@ -98,12 +135,19 @@ impl Connections {
         };
         let client = state.by_address.entry(address).or_default();
         client.unfinished.insert(arrival, senders);
+        let closed = Arc::new(Notify::new());
         let slot = Slot {
             connections: self.clone(),
             address,
             arrival,
+            closed: Arc::clone(&closed),
         };
-        (slot, Signals { displaced, head })
+        let signals = Signals {
+            displaced,
+            head,
+            closed,
+        };
+        (slot, signals)
     }
 
     /// Locks the state. Ignores poisoning: no code panics while it holds the lock.
@@ -116,9 +160,8 @@ impl State {
     /// Returns the connection limit of one address. Unfinished connections are not counted, because they can be
     /// displaced.
     fn share(&self) -> usize {
-        MAX_CONNECTIONS
-            .saturating_sub(self.finished)
-            .min(MAX_PER_ADDRESS)
+        let Capacity { total, per_address } = self.capacity;
+        total.saturating_sub(self.finished).min(per_address)
     }
 
     /// Returns the address whose connection is displaced next: the address with the most unfinished connections or,
@@ -158,6 +201,11 @@ impl ClientConnections {
 }
 
 impl Slot {
+    /// Ends the connection.
+    pub(super) fn close(&self) {
+        self.closed.notify_one();
+    }
+
     /// Records that the head of a request was received.
     pub(super) fn record_head(&self) {
         let mut state = self.connections.state();
@@ -186,7 +234,8 @@ impl Slot {
             .by_address
             .get(&self.address)
             .map_or(0, ClientConnections::count);
-        state.open > MAX_CONNECTIONS / 2 || client > MAX_PER_ADDRESS / 2
+        let Capacity { total, per_address } = state.capacity;
+        state.open > total / 2 || client > per_address / 2
     }
 }
 
@@ -221,6 +270,23 @@ pub(super) fn client_address(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX_CONNECTIONS: usize = 2000;
+    const MAX_PER_ADDRESS: usize = 500;
+
+    /// Attack: a client opens as many connections as it can to the port on which requests wait, to lock out others.
+    #[test]
+    fn an_address_with_a_thousand_waiting_requests_leaves_most_of_the_tls_port() {
+        let connections = Connections::new(Capacity::for_waiting_requests());
+        let admit = |i: usize| {
+            let slot = connections.admit(address(i)).map(|(slot, _)| slot);
+            slot.inspect(Slot::record_request)
+        };
+        let waiting: Vec<_> = (0..5000).map_while(|_| admit(1)).collect();
+        assert_eq!(waiting.len(), 1536);
+        let others: Vec<_> = (0..5000).map_while(|i| admit(10 + i)).collect();
+        assert_eq!(others.len(), 4096 - 1536);
+    }
 
     fn address(i: usize) -> IpAddr {
         let [.., b, c, d] = i.to_be_bytes();

@@ -6,6 +6,7 @@ mod audiences;
 mod authorized;
 mod bodies;
 mod connections;
+mod delivery;
 mod drainable_body;
 mod limiter;
 mod rate;
@@ -38,6 +39,8 @@ use tokio::sync::watch;
 
 use crate::args::Address;
 use crate::metrics::Metrics;
+pub use connections::Capacity;
+pub use delivery::Delivery;
 pub use limiter::RequestLimiter;
 use refusal::Refusal;
 use reviews::Reviews;
@@ -103,13 +106,13 @@ pub fn authorized_router(
     state: ServerState,
     limiter: RequestLimiter,
     reviews: Reviews,
+    delivery: Option<Delivery>,
     metrics: Arc<Metrics>,
 ) -> Router {
     let certificates = certificate_router(state.clone());
-    finish(
-        certificates.merge(authorized::router(state, limiter, reviews)),
-        metrics,
-    )
+    let delivered = delivery.map(|state| delivery::router(state, reviews.with_own_limit()));
+    let router = certificates.merge(authorized::router(state, limiter, reviews));
+    finish(router.merge(delivered.unwrap_or_default()), metrics)
 }
 
 fn health_router() -> Router<ServerState> {

@@ -14,9 +14,11 @@ use super::audiences::has_another_audience;
 
 /// The audience of accepted tokens. The controller does not accept tokens for the API server, and the API server does
 /// not accept tokens for the controller.
-pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
+pub use deliver::AUDIENCE;
 /// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
 const MAX_CONCURRENT: usize = 8;
+/// Like [`MAX_CONCURRENT`], for Pods that ask for values: after a change, a thousand of them are reviewed again.
+const MAX_CONCURRENT_OF_PODS: usize = 16;
 
 /// Sends reviews to the API server.
 pub struct Reviews {
@@ -48,6 +50,14 @@ impl Reviews {
         Self {
             client,
             permits: Semaphore::new(MAX_CONCURRENT),
+        }
+    }
+
+    /// Returns a sender of the reviews of Pods, which wait for no others.
+    pub(super) fn with_own_limit(&self) -> Self {
+        Self {
+            client: self.client.clone(),
+            permits: Semaphore::new(MAX_CONCURRENT_OF_PODS),
         }
     }
 
@@ -115,12 +125,24 @@ impl Reviews {
         verb: Verb,
         sealed: &SealedSecret,
     ) -> Result<bool, kube::Error> {
+        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+        self.may(user, verb, namespace, name).await
+    }
+
+    /// Returns whether RBAC allows the user this verb on the SealedSecret of this name, whether or not it exists.
+    pub(super) async fn may(
+        &self,
+        user: &UserInfo,
+        verb: Verb,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, kube::Error> {
         let attributes = ResourceAttributes {
             group: Some("bitnami.com".into()),
             resource: Some("sealedsecrets".into()),
             verb: Some(verb.name().into()),
-            namespace: Some(sealed.namespace_or_empty().into()),
-            name: Some(sealed.name_or_empty().into()),
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
             ..ResourceAttributes::default()
         };
         let review = SubjectAccessReview {

@@ -23,7 +23,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use super::Peer;
-use super::connections::{Connections, Signals, Slot, client_address};
+use super::connections::{Capacity, Connections, Signals, Slot, client_address};
 use super::drainable_body::DrainableBody;
 use super::refusal::Refusal;
 
@@ -34,6 +34,8 @@ pub struct Limits {
     pub read: Duration,
     /// Timeout for each write of a response.
     pub write: Duration,
+    /// How many connections the port may have.
+    pub capacity: Capacity,
 }
 
 impl Limits {
@@ -77,7 +79,7 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
-    let connections = Connections::default();
+    let connections = Connections::new(limits.capacity);
     let router = router.layer(from_fn(read_completely));
     loop {
         tokio::select! {
@@ -144,9 +146,13 @@ async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     }
 }
 
-/// Serves a connection until it ends, is displaced, or does not send the head of a request in time.
+/// Serves a connection until it ends, is displaced or closed, or does not send the head of a request in time.
 async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals, first: Duration) {
-    let Signals { displaced, head } = signals;
+    let Signals {
+        displaced,
+        head,
+        closed,
+    } = signals;
     let silent = async {
         if tokio::time::timeout(first, head).await.is_ok() {
             std::future::pending::<()>().await;
@@ -161,6 +167,7 @@ async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals,
         () = task => {}
         () = silent => debug!("A connection sent no request in time"),
         () = displaced => debug!("A connection without a complete request was displaced by a newer one"),
+        () = closed.notified() => debug!("A client received its response too slowly"),
     }
 }
 

@@ -18,6 +18,14 @@ const TOTAL: (u32, u32) = (20, 100);
 const MAX_TOKENS: usize = 4096;
 /// How long a refused token is refused without another review. A token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
+/// Limit for reviews of unknown tokens of Pods from one address: a node can start hundreds of Pods, and a provider of
+/// volumes sends all their tokens.
+const PODS_PER_ADDRESS: (u32, u32) = (20, 500);
+/// Limit for reviews of unknown tokens of Pods from all addresses together. Each takes the API server a few milliseconds,
+/// and few run at once.
+const PODS_TOTAL: (u32, u32) = (50, 2_000);
+/// How long a refused token of a Pod is refused without another review.
+const PODS_REFUSED_FOR: SignedDuration = SignedDuration::from_secs(5);
 /// How long an accepted token is exempt from the limit. Each use is still reviewed.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -25,6 +33,7 @@ const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug)]
 pub(super) struct Tokens {
     hasher: RandomState,
+    refused_for: SignedDuration,
     state: Mutex<State>,
 }
 
@@ -42,19 +51,29 @@ struct Digests(HashMap<u64, Timestamp>);
 
 impl Default for Tokens {
     fn default() -> Self {
+        Self::new(PER_ADDRESS, TOTAL, REFUSED_FOR)
+    }
+}
+
+impl Tokens {
+    /// Returns the limits for tokens of Pods.
+    pub(super) fn for_pods() -> Self {
+        Self::new(PODS_PER_ADDRESS, PODS_TOTAL, PODS_REFUSED_FOR)
+    }
+
+    fn new(per_address: (u32, u32), total: (u32, u32), refused_for: SignedDuration) -> Self {
         Self {
             hasher: RandomState::new(),
+            refused_for,
             state: Mutex::new(State {
-                per_address: Rate::new(PER_ADDRESS.0, PER_ADDRESS.1),
-                total: Rate::new(TOTAL.0, TOTAL.1),
+                per_address: Rate::new(per_address.0, per_address.1),
+                total: Rate::new(total.0, total.1),
                 refused: Digests::default(),
                 accepted: Digests::default(),
             }),
         }
     }
-}
 
-impl Tokens {
     /// Returns an error if this token must not be reviewed now: it was refused recently, or a limit is reached.
     pub(super) fn check_review(
         &self,
@@ -86,7 +105,7 @@ impl Tokens {
             state.accepted.insert(digest, ACCEPTED_FOR, now);
         } else {
             state.accepted.0.remove(&digest);
-            state.refused.insert(digest, REFUSED_FOR, now);
+            state.refused.insert(digest, self.refused_for, now);
         }
     }
 

@@ -43,6 +43,16 @@ const PATHS: [(&str, &str); 5] = [
     ("/v1/rotate", "post"),
 ];
 
+/// A request that waits for a change; counts until it is dropped.
+#[derive(Debug)]
+pub struct WaitingDelivery(prometheus::IntGauge);
+
+impl Drop for WaitingDelivery {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// The instance label, which distinguishes releases of a chart.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
@@ -117,6 +127,9 @@ impl Metrics {
     }
 
     fn create_series(&self) {
+        for class in ["2xx", "304", "4xx", "5xx"] {
+            self.series.deliveries.with_label_values(&[class]);
+        }
         for type_ in RISKY_TYPES.into_iter().chain([SEALED_TYPE]) {
             self.series.risky.with_label_values(&[type_]);
         }
@@ -129,6 +142,23 @@ impl Metrics {
                 .http_durations
                 .with_label_values(&[path, method]);
         }
+    }
+
+    /// Counts the response to a Pod that asked for values.
+    pub fn count_delivery(&self, code: StatusCode) {
+        let class = match code.as_u16() {
+            304 => "304",
+            200..=299 => "2xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        self.series.deliveries.with_label_values(&[class]).inc();
+    }
+
+    /// Counts a request of a Pod as waiting until the result is dropped.
+    pub fn count_waiting_delivery(&self) -> WaitingDelivery {
+        self.series.waiting_deliveries.inc();
+        WaitingDelivery(self.series.waiting_deliveries.clone())
     }
 
     fn create_error_series(&self, namespace: &str) {

@@ -35,6 +35,8 @@ pub(super) struct Series {
     pub(super) objects: IntGaugeVec,
     pub(super) watches_failing: IntGaugeVec,
     pub(super) watches_failing_since: IntGauge,
+    pub(super) deliveries: IntCounterVec,
+    pub(super) waiting_deliveries: IntGauge,
 }
 
 impl Series {
@@ -147,6 +149,17 @@ impl Series {
                 "watches_failing_since_timestamp_seconds",
                 "Start of the oldest ongoing failure of a watch, in seconds since 1970; 0 if all watches work.",
             )?,
+            deliveries: registration.register(IntCounterVec::new(
+                Opts::new(
+                    "sealed_secrets_deliver_requests_total",
+                    "Requests of Pods for values, by the class of the response: 2xx, 304, 4xx, 5xx.",
+                ),
+                &["code"],
+            )?)?,
+            waiting_deliveries: registration.register(IntGauge::new(
+                "sealed_secrets_deliver_waiting",
+                "Requests of Pods that wait for a change.",
+            )?)?,
             registry: registration.0,
         })
     }

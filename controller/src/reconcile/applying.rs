@@ -41,6 +41,8 @@ pub(super) struct PlanResult {
     pub(super) is_random: bool,
     /// Whether random values of a version that was unsealed before were generated again.
     pub(super) is_regenerated: bool,
+    /// Whether there is no Secret, because the values are only delivered to Pods.
+    pub(super) is_delivered: bool,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -97,7 +99,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
         let random_items = match &desired {
             Desired::Secret { random_items, .. } => random_items.clone(),
-            Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
+            Desired::Nothing | Desired::Delivered | Desired::Unknown(_) => BTreeSet::new(),
         };
         let was_assumed_absent = observed.assumed_absent;
         let desired = (desired, provenance);
@@ -130,18 +132,19 @@ impl<S: Store> Tools<S> {
         schedule: &mut Schedule,
     ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
+        let is_delivered = matches!(desired, Desired::Delivered);
         let is_regenerated = match &mut desired {
             Desired::Secret {
                 secret,
                 random_items,
             } => self.keep_random_values(observed, random_items, secret),
-            Desired::Nothing | Desired::Unknown(_) => false,
+            Desired::Nothing | Desired::Delivered | Desired::Unknown(_) => false,
         };
         let is_due = match &mut desired {
             Desired::Secret { secret, .. } => {
                 self.keep_former_values(observed, provenance, secret, inputs)
             }
-            Desired::Nothing | Desired::Unknown(_) => false,
+            Desired::Nothing | Desired::Delivered | Desired::Unknown(_) => false,
         };
         let now = inputs.now;
         let decision = self.decide(id, observed, desired, is_due, inputs);
@@ -161,6 +164,7 @@ impl<S: Store> Tools<S> {
         }
         if let (None, Ok(stored), Source::Sealed(_)) =
             (&decision.refusal, &applied, &observed.source)
+            && !is_delivered
         {
             let stored_secret = StoredSecret {
                 secret: stored.as_deref().or(observed.existing.secret()),
@@ -168,6 +172,9 @@ impl<S: Store> Tools<S> {
                 is_exclusive,
             };
             self.store.note_unsealed(id, observed, stored_secret);
+        }
+        if is_delivered && applied.is_ok() {
+            self.store.note_delivered(id);
         }
         let is_regenerated = is_regenerated && decision.changed && applied.is_ok();
         let correction = Some(if is_regenerated {
@@ -180,6 +187,7 @@ impl<S: Store> Tools<S> {
             is_exclusive,
             is_random,
             is_regenerated,
+            is_delivered,
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
@@ -199,7 +207,8 @@ impl<S: Store> Tools<S> {
     ) -> Decision {
         let now = inputs.now;
         let tolerates_drift = self.tolerates_drift(&observed.source);
-        let restored = self.restored(observed, inputs);
+        let is_delivered = matches!(desired, Desired::Delivered);
+        let restored = self.restored(observed, inputs).filter(|_| !is_delivered);
         let is_due = is_due || without_former_values(observed, inputs).is_some();
         let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
         let interference = Interference::undone_by(&plan, observed.settled && !is_due);
@@ -245,10 +254,13 @@ impl<S: Store> Tools<S> {
             tolerates_drift: self.tolerates_drift(&observed.source),
             hides_equality: self.hides_equality(observed),
         };
+        // A Secret that the SealedSecret does not control was handed over by another client, or outlives it on purpose.
+        let stays = matches!(desired, Desired::Delivered) && !is_controlled(observed);
         let plan = match (
             decide(id, desired, &observed.existing, circumstances),
             restored,
         ) {
+            (Plan::Remove, _) if stays => Plan::Leave,
             // Edits are tolerated, except those of protected metadata.
             (Plan::Leave, Some(secret)) => Plan::Replace(Box::new(secret.clone())),
             (plan, _) => plan,
@@ -371,6 +383,14 @@ impl<S: Store> Tools<S> {
         let opts_out = matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()));
         self.policy.tolerates_drift || opts_out
     }
+}
+
+/// Returns whether the SealedSecret controls the Secret.
+fn is_controlled(observed: &Observed) -> bool {
+    let secret = observed.existing.secret();
+    secret.is_some_and(|secret| {
+        ownership::is_controlled_by(&secret.metadata, observed.uid.as_deref())
+    })
 }
 
 /// Returns whether all content of the Secret is known to come from the SealedSecret after the plan was applied: the

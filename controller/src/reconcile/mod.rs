@@ -14,7 +14,7 @@ mod reporting;
 mod schedule;
 mod timing;
 mod unsealing;
-mod versioning;
+pub(crate) mod versioning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

@@ -52,6 +52,9 @@ impl<S: Store> Tools<S> {
         else {
             return None;
         };
+        if self.is_only_delivered(sealed) {
+            return None;
+        }
         let record = observed.status.as_ref()?.record.as_ref()?;
         let identity = Identity::of(sealed)?;
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());

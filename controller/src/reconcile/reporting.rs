@@ -39,6 +39,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<AttemptResult, StoreError> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
+        let secret = secret.filter(|_| !plan_result.is_delivered);
         let former = secret.and_then(|secret| FormerValues::of(secret, inputs.now));
         let request = former_values::requested(observed);
         let previous = former.map(|former| former.status(request.as_ref()));
@@ -46,6 +47,7 @@ impl<S: Store> Tools<S> {
         let outcome = self.outcome(observed, plan_result, report, &inputs.ring);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
+        let is_reported = status.is_some() || !plan_result.is_delivered;
         let next_check = former_values::next_check(observed, secret, is_synced, inputs.now);
         schedule.set_next_check(next_check);
         if status.is_some() || plan_result.changed || !is_synced {
@@ -64,7 +66,7 @@ impl<S: Store> Tools<S> {
         if let Some(fight) = &plan_result.fight {
             return Ok(AttemptResult::retry_not_before(fight.until, &outcome));
         }
-        let is_new = !observed.settled && !observed.claimed;
+        let is_new = !observed.settled && !observed.claimed && is_reported;
         let is_event = plan_result.changed || self.policy.update_status && is_new;
         Ok(AttemptResult::from_outcome(
             &outcome,
@@ -148,6 +150,7 @@ impl<S: Store> Tools<S> {
             is_exclusive: false,
             is_random: false,
             is_regenerated: false,
+            is_delivered: false,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -172,6 +175,10 @@ impl<S: Store> Tools<S> {
                 refusal,
                 kept,
                 previous,
+            },
+            (None, Ok(_)) if plan_result.is_delivered => Outcome::Delivered {
+                sealed_by: &provenance.sealed_by,
+                version: self.current_version(observed, None, provenance),
             },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::decide::{self, Desired, Refusal};
+use controller_core::delivery;
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
@@ -17,7 +18,8 @@ use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
 use shared::unseal::{
-    Admission, Randomness, Remembered, UnsealError, Unsealed, UnsealedItems, unseal_items,
+    Admission, Randomness, Remembered, TemplateError, TemplateErrors, UnsealError, Unsealed,
+    UnsealedItems, unseal_items,
 };
 use shared::v2::{OpenedLocks, Target};
 use tokio::time::Instant;
@@ -47,7 +49,9 @@ impl<S: Store> Tools<S> {
             Source::Gone => Ok((Desired::Nothing, Provenance::default())),
             Source::Malformed(reason) => unknown(Refusal::Malformed(reason.clone())),
             Source::Sealed(owner) => {
-                if let Some(refusal) = public_obstacle(id, owner, observed) {
+                let is_only_delivered = self.is_only_delivered(owner);
+                let obstacle = public_obstacle(id, owner, observed);
+                if let Some(refusal) = obstacle.filter(|_| !is_only_delivered) {
                     return unknown(refusal);
                 }
                 if let Err(error) = previous::Request::of(owner) {
@@ -71,9 +75,13 @@ impl<S: Store> Tools<S> {
                         if self.store.is_public() {
                             self.policy.added.add_to(&mut unsealed.secret.metadata);
                         }
-                        let desired = Desired::Secret {
-                            secret: Box::new(unsealed.secret),
-                            random_items: unsealed.random_items.clone(),
+                        let desired = if is_only_delivered {
+                            Desired::Delivered
+                        } else {
+                            Desired::Secret {
+                                secret: Box::new(unsealed.secret),
+                                random_items: unsealed.random_items.clone(),
+                            }
                         };
                         let provenance = Provenance {
                             sealed_by: unsealed.sealed_by,
@@ -97,7 +105,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<Result<(UnsealedItems, Class), Refusal>, Stopped> {
         let (sealed, ring) = (Arc::clone(sealed), Arc::clone(&inputs.ring));
         let limits = Arc::clone(&self.policy.author_limits);
-        let admission = self.admission(id, inputs.now);
+        let admission = self.admission(&sealed, inputs.now);
         let mut locks = self.progress().take_locks(id);
         let unseal = move |meter: &mut dyn Meter| {
             let remembered = Remembered {
@@ -114,12 +122,22 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns the requirements that an object must satisfy before any of its items is unsealed.
-    fn admission(&self, id: &ObjectId, now: Timestamp) -> Admission {
+    fn admission(&self, sealed: &SealedSecret, now: Timestamp) -> Admission {
+        let target = if self.is_only_delivered(sealed) {
+            Target::Other
+        } else {
+            Target::Secret
+        };
         Admission {
             accept_legacy: self.policy.rules.accept_legacy,
-            policy: self.policy.author_limits.v2_policy(&id.namespace, now),
-            target: Target::Secret,
+            policy: self.policy.author_limits.policy_of(sealed, now),
+            target,
         }
+    }
+
+    /// Returns whether the values are only delivered to Pods. A directory has no Pods.
+    pub(super) fn is_only_delivered(&self, sealed: &SealedSecret) -> bool {
+        self.store.is_public() && delivery::is_only_delivered(sealed)
     }
 
     /// Renders the templates. The duration depends on the values, and is hidden from clients that observe the outcome.
@@ -133,6 +151,7 @@ impl<S: Store> Tools<S> {
         schedule: &mut Schedule,
     ) -> Result<Result<Unsealed, Refusal>, Stopped> {
         let has_templates = sealed.spec.template.data.is_some();
+        let is_only_delivered = self.is_only_delivered(sealed);
         let (sealed, rules) = (Arc::clone(sealed), self.policy.rules);
         let limits = Arc::clone(&self.policy.author_limits);
         let render = move |meter: &mut dyn Meter| {
@@ -140,7 +159,12 @@ impl<S: Store> Tools<S> {
                 now,
                 rng: &mut shared::random::system(),
             };
-            let unsealed = items.render(&sealed, rules.refuse_random, &mut randomness, meter)?;
+            let refuse_random = rules.refuse_random || is_only_delivered;
+            let unsealed = items.render(&sealed, refuse_random, &mut randomness, meter);
+            let unsealed = unsealed.map_err(|why| match random_template(&why) {
+                Some(why) if is_only_delivered && !rules.refuse_random => why,
+                _ => why.into(),
+            })?;
             limits.allow(&sealed, &unsealed, &ring, now)?;
             Ok::<_, Refusal>(unsealed)
         };
@@ -169,6 +193,20 @@ impl<S: Store> Tools<S> {
         };
         self.progress().keep(id, hints, locks);
     }
+}
+
+/// Returns the refusal of a template that would give each Pod other values, if that is the error.
+fn random_template(why: &UnsealError) -> Option<Refusal> {
+    let UnsealError::Template(TemplateErrors(errors)) = why else {
+        return None;
+    };
+    errors.iter().find_map(|error| match error {
+        TemplateError::Randomness(item) => Some(Refusal::Malformed(format!(
+            "template {item:?} uses the time, random values or new keys, so each Pod would get other values; seal a fixed value \
+             instead, or have a Secret made"
+        ))),
+        TemplateError::Parse(_) => None,
+    })
 }
 
 /// Unseals the items of an object whose templates are allowed.

@@ -12,20 +12,20 @@ use shared::v2::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
 
 /// The origin of the values of a Secret.
 #[derive(Debug, Default)]
-pub(super) struct Provenance {
+pub(crate) struct Provenance {
     /// The key that unsealed each item.
-    pub(super) sealed_by: BTreeMap<String, UsedKey>,
+    pub(crate) sealed_by: BTreeMap<String, UsedKey>,
     /// The digest of the value of each item, computed with the identifier of the value.
-    pub(super) digests: BTreeMap<String, ValueDigest>,
+    pub(crate) digests: BTreeMap<String, ValueDigest>,
     /// Items of the Secret whose values differ in each rendering.
-    pub(super) random_items: BTreeSet<String>,
+    pub(crate) random_items: BTreeSet<String>,
 }
 
 /// The key and the clock for computing versions.
 #[derive(Debug, Clone)]
-pub(super) struct Versioning {
-    pub(super) key: Arc<VersionKey>,
-    pub(super) clock: fn() -> Timestamp,
+pub(crate) struct Versioning {
+    pub(crate) key: Arc<VersionKey>,
+    pub(crate) clock: fn() -> Timestamp,
 }
 
 impl Versioning {
@@ -34,7 +34,7 @@ impl Versioning {
     /// A value that a template generates from randomness or the time has no identifier, so the generation of the
     /// SealedSecret takes its place. Whether a template generates values follows from its text, so this reveals nothing
     /// about values.
-    pub(super) fn current(
+    pub(crate) fn current(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
@@ -48,25 +48,24 @@ impl Versioning {
             }
         }
         CurrentVersion {
-            version: self.version(sealed, sealed.name_or_empty(), &inputs),
+            version: version_of(&self.key, sealed, &inputs),
             key_id: self.key.id().to_owned(),
             written_at: (self.clock)(),
         }
     }
 
     /// Returns the version of the content without the values that templates generate.
-    pub(super) fn version_without_random_values(
+    pub(crate) fn version_without_random_values(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
     ) -> String {
-        let inputs = inputs(sealed, provenance);
-        self.version(sealed, sealed.name_or_empty(), &inputs)
+        version(&self.key, sealed, provenance)
     }
 
     /// Returns the version of the value of one item of the Secret: the version of the sealed value, or
     /// `content_version` if a template produces the value.
-    pub(super) fn item_version(
+    pub(crate) fn item_version(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
@@ -82,16 +81,20 @@ impl Versioning {
         let inputs = inputs.into_iter().collect();
         ContentVersion::new(&self.key, namespace, &path, template, &inputs).to_string()
     }
-
-    fn version(&self, sealed: &SealedSecret, path: &str, inputs: &VersionInputs<'_>) -> String {
-        let template = &sealed.spec.template.data;
-        let template = template.as_ref().map(template_text);
-        let namespace = sealed.namespace_or_empty();
-        let version = ContentVersion::new(&self.key, namespace, path, template.as_deref(), inputs);
-        version.to_string()
-    }
 }
 
+/// Returns the version of the whole content of an object, if no template generates values.
+pub(crate) fn version(key: &VersionKey, sealed: &SealedSecret, provenance: &Provenance) -> String {
+    version_of(key, sealed, &inputs(sealed, provenance))
+}
+
+fn version_of(key: &VersionKey, sealed: &SealedSecret, inputs: &VersionInputs<'_>) -> String {
+    let template = sealed.spec.template.data.as_ref().map(template_text);
+    let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+    ContentVersion::new(key, namespace, name, template.as_deref(), inputs).to_string()
+}
+
+/// Returns what the version of the whole content depends on, besides the templates.
 fn inputs<'a>(sealed: &'a SealedSecret, provenance: &'a Provenance) -> VersionInputs<'a> {
     let (name, digests) = (sealed.name_or_empty(), provenance.digests.iter());
     digests
@@ -100,7 +103,7 @@ fn inputs<'a>(sealed: &'a SealedSecret, provenance: &'a Provenance) -> VersionIn
 }
 
 /// Returns the text of all templates: JSON with sorted keys.
-fn template_text(template: &BTreeMap<String, Option<String>>) -> String {
+pub(crate) fn template_text(template: &BTreeMap<String, Option<String>>) -> String {
     serde_json::json!(template).to_string()
 }
 

@@ -306,6 +306,9 @@ pub trait Store: Send + Sync + 'static {
     /// state of its Secret.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _stored: StoredSecret<'_>) {}
 
+    /// Records that the object has no Secret, because its values are only delivered to Pods.
+    fn note_delivered(&self, _id: &ObjectId) {}
+
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
 

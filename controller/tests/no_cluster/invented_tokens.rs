@@ -55,11 +55,13 @@ impl Fixture {
             state,
             RequestLimiter::new((1_000_000, 1_000_000), timeout, true),
             reviews,
+            None,
             Arc::new(Metrics::new(false).unwrap()),
         );
         let limits = Limits {
             read: timeout,
             write: timeout,
+            capacity: http::Capacity::default(),
         };
         tokio::spawn(http::serve(listener, None, router, limits, end_receiver));
         let [token_reviews, access_reviews] = counts;

@@ -30,6 +30,7 @@ pub async fn start_server(timeout: Duration) -> Server {
     let limits = Limits {
         read: timeout,
         write: Duration::from_secs(9),
+        capacity: http::Capacity::default(),
     };
     let endpoints = Unauthenticated {
         limiter: Some(RequestLimiter::new((2, 2), timeout, true)),

@@ -1,6 +1,6 @@
 //! A controller for tests: an HTTPS server that answers each request with the next prepared response.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};

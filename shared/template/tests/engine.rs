@@ -837,18 +837,29 @@ fn keys_and_hashes_share_one_limit() {
 #[test]
 fn a_template_sees_values_in_groups() {
     let mut data = Data::default();
-    for (group, key, value) in [("db", "user", "app"), ("db", "password", "x"), ("api", "key", "k")] {
+    for (group, key, value) in [
+        ("db", "user", "app"),
+        ("db", "password", "x"),
+        ("api", "key", "k"),
+    ] {
         data.insert_in_group(group, key, value);
     }
     for (text, want) in [
-        ("{{ .db.user }}:{{ .db.password }}@{{ .api.key }}", "app:x@k"),
+        (
+            "{{ .db.user }}:{{ .db.password }}@{{ .api.key }}",
+            "app:x@k",
+        ),
         ("{{ with .db }}{{ .user }}{{ end }}", "app"),
-        ("{{ range $k, $v := .db }}{{ $k }}={{ $v }} {{ end }}", "password=x user=app "),
+        (
+            "{{ range $k, $v := .db }}{{ $k }}={{ $v }} {{ end }}",
+            "password=x user=app ",
+        ),
         ("{{ $_ := set . \"self\" . }}{{ .self.db.user }}", "app"),
         ("{{ index . \"db\" \"user\" }}", "app"),
     ] {
         for _ in 0..2 {
-            let result = render_within(Budget::default(), text, &data).expect("the template renders");
+            let result =
+                render_within(Budget::default(), text, &data).expect("the template renders");
             assert_eq!(String::from_utf8(result).expect("UTF-8"), want, "{text}");
         }
     }
@@ -857,10 +868,19 @@ fn a_template_sees_values_in_groups() {
 #[test]
 fn finds_the_nested_fields_that_a_template_inserts() {
     for (text, want) in [
-        ("{{ .db.user }}{{ $.api.key | quote }}", &["api.key", "db.user"][..]),
-        ("{{ .db.user.x }}{{ .db }}{{ index .db \"y\" }}", &["db.user"]),
+        (
+            "{{ .db.user }}{{ $.api.key | quote }}",
+            &["api.key", "db.user"][..],
+        ),
+        (
+            "{{ .db.user.x }}{{ .db }}{{ index .db \"y\" }}",
+            &["db.user"],
+        ),
         ("{{ with .db }}{{ .user }}{{ end }}", &[]),
-        ("{{ .db.port | default \"5432\" }}{{ if .db.host }}{{ .db.host }}{{ end }}", &[]),
+        (
+            "{{ .db.port | default \"5432\" }}{{ if .db.host }}{{ .db.host }}{{ end }}",
+            &[],
+        ),
         ("{{ if .db }}{{ .db.host }}{{ end }}", &["db.host"]),
     ] {
         let template = Template::parse("t", text).expect("the template parses");

@@ -17,6 +17,7 @@ mod kubeconfig;
 mod namespace;
 mod own;
 mod pod_network;
+mod pod_token;
 mod port;
 pub(crate) mod process;
 mod programs;
@@ -39,6 +40,7 @@ use shared::resource::SealedSecret;
 use tokio::sync::OnceCell;
 
 pub use namespace::Namespace;
+pub use pod_token::create_pod;
 pub use programs::build;
 
 use crate::scratch::Scratch;
@@ -152,6 +154,15 @@ impl ControlPlane {
             .status
             .expect("the API server sets the status")
             .token
+    }
+
+    /// Returns the folder of etcd's data.
+    ///
+    /// # Panics
+    /// Panics in a cluster from `TEST_KUBECONFIG`, whose data is not accessible.
+    pub fn etcd_data(&self) -> PathBuf {
+        let own = self.own.as_ref().expect("this process started the plane");
+        own.etcd_data()
     }
 
     /// Returns a kubeconfig file with admin permissions.
@@ -310,25 +321,6 @@ impl ControlPlane {
             }
         }
         requests
-    }
-
-    /// Returns everything that etcd has on disk, also what was overwritten or deleted since.
-    ///
-    /// # Panics
-    /// Panics in a cluster from `TEST_KUBECONFIG`, whose store is not accessible.
-    pub fn stored(&self) -> Vec<u8> {
-        let own = self.own.as_ref().expect("this process started the plane");
-        let mut bytes = Vec::new();
-        let mut folders = vec![own.store()];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).expect("etcd creates it").flatten() {
-                match entry.path() {
-                    path if path.is_dir() => folders.push(path),
-                    path => bytes.extend(fs::read(path).unwrap_or_default()),
-                }
-            }
-        }
-        bytes
     }
 
     fn audit_events(&self) -> Vec<serde_json::Value> {

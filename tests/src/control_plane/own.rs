@@ -82,8 +82,11 @@ impl OwnProcesses {
         });
     }
 
-    /// Returns the folder with the data of etcd.
-    pub(super) fn store(&self) -> PathBuf {
+    pub(super) fn account_key(&self) -> PathBuf {
+        self.settings.file("service-account.key")
+    }
+
+    pub(super) fn etcd_data(&self) -> PathBuf {
         self.settings.file("etcd")
     }
 

@@ -56,7 +56,7 @@ fn refuses_missing_items_and_a_public_size_above_the_limit() {
 
 #[test]
 fn plans_the_change_from_the_existing_to_the_desired_state() {
-    use Desired::{Nothing, Unknown};
+    use Desired::{Delivered, Nothing, Unknown};
     use Existing::{Absent, NotOwned};
     use Plan::{Create, Leave, Refuse, Remove, Replace};
     let id = ObjectId {
@@ -104,6 +104,9 @@ fn plans_the_change_from_the_existing_to_the_desired_state() {
             Refuse(Refusal::Unreadable("why".into())),
         ),
         ("deleted", Nothing, owned(&[("a", "1")]), Remove),
+        ("only delivered", Delivered, owned(&[("a", "1")]), Remove),
+        ("only delivered, without a Secret", Delivered, Absent, Leave),
+        ("only delivered, not owned", Delivered, NotOwned, Leave),
         ("deleted, and the Secret too", Nothing, Absent, Leave),
         (
             "deleted, and the Secret is not owned",

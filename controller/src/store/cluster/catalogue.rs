@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::{drift, ownership, status};
+use controller_core::{delivery, drift, ownership, status};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
@@ -50,6 +50,8 @@ pub(super) struct Entry {
     pub(super) status: Option<SealedSecretStatus>,
     /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
+    /// Whether the annotations say that no Secret is made.
+    pub(super) is_only_delivered: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,
     /// Whether the status had conditions.
@@ -115,6 +117,7 @@ impl Entry {
             may_keep_former: may_keep_former(metadata.annotations.as_ref(), status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
+            is_only_delivered: delivery::opts_in(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
             metadata_digest: object.metadata_digest,
             spec_size,
@@ -426,6 +429,14 @@ impl Catalogue {
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
             entry.verified.add(verified);
+        }
+    }
+
+    /// Records that the object has no Secret on purpose, so that a Secret that is made later corrects nothing.
+    pub(super) fn forget_unsealed(&mut self, id: &ObjectId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            (entry.unsealed, entry.claim.unsealed) = (None, None);
+            entry.verified = VerifiedSecret::default();
         }
     }
 

@@ -5,7 +5,9 @@
 //! `resourceVersion` that it read; statuses by PUT; events by POST and PATCH.
 
 mod catalogue;
+pub(crate) mod changes;
 mod consumers;
+pub(crate) mod delivery;
 pub(crate) mod events;
 pub(crate) mod rejection;
 pub(crate) mod secret;
@@ -37,6 +39,7 @@ use crate::store::{
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
+use changes::Changes;
 use events::{Events, Subject};
 pub use watched::Watched;
 
@@ -47,6 +50,7 @@ const READ_SECRET: &str = "cannot read the Secret";
 pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
+    changes: Changes,
     events: Events,
     event_level: EventLevel,
     /// Whether the controller deletes Secrets itself instead of leaving this to the garbage collector.
@@ -69,6 +73,7 @@ impl ClusterStore {
             event_level: EventLevel::All,
             client,
             catalogue: Mutex::default(),
+            changes: Changes::default(),
             deletes,
             drops_items: AtomicBool::new(false),
             drops_record: AtomicBool::new(false),
@@ -282,7 +287,7 @@ impl Store for ClusterStore {
         let entry = catalogue.entry(id).filter(|entry| entry.is_synced())?;
         let SecretVersion { uid, version } = catalogue.secret(id)?.clone();
         // Only the Secret shows its former values: other clients may write the status.
-        let exists = !entry.is_gone() && !entry.may_keep_former;
+        let exists = !entry.is_gone() && !entry.may_keep_former && !entry.is_only_delivered;
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,
@@ -316,6 +321,10 @@ impl Store for ClusterStore {
         });
         self.catalogue()
             .record_unsealed(id, uid, generation, verified.unwrap_or_default());
+    }
+
+    fn note_delivered(&self, id: &ObjectId) {
+        self.catalogue().forget_unsealed(id);
     }
 
     fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: Recognized<'_>) {

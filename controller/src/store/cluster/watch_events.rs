@@ -11,14 +11,16 @@ use super::{ClusterStore, id_of};
 impl ClusterStore {
     /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change affects its Secret.
     pub fn store_object(&self, object: Watched) -> Option<ObjectId> {
-        self.catalogue().store(object)
+        let changed = self.catalogue().store(object);
+        changed.inspect(|id| self.changes.report(id))
     }
 
     /// Records that a SealedSecret was deleted. Returns the object to reconcile; `None` if the store does not contain
     /// it.
     pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
-        self.catalogue().mark_deleted(&id).then_some(id)
+        let deleted = self.catalogue().mark_deleted(&id).then_some(id);
+        deleted.inspect(|id| self.changes.report(id))
     }
 
     /// Marks the objects in a namespace (or in all namespaces) that are not in a complete list as deleted, and
@@ -32,6 +34,7 @@ impl ClusterStore {
         let missing = catalogue.missing(namespace, listed);
         for id in &missing {
             catalogue.mark_deleted(id);
+            self.changes.report(id);
         }
         missing
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use aws_lc_rs::digest::{Context, SHA256};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
+use deliver::DELIVER_ANNOTATION;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -23,7 +24,7 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others, which can take a mebibyte per object, are reduced to a digest.
-const KEPT_KEYS: [&str; 8] = [
+const KEPT_KEYS: [&str; 9] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
@@ -31,6 +32,7 @@ const KEPT_KEYS: [&str; 8] = [
     KEEP_PREVIOUS_FOR_ANNOTATION,
     KEEP_PREVIOUS_UNTIL_ANNOTATION,
     drift::ANNOTATION,
+    DELIVER_ANNOTATION,
     INSTANCE_LABEL,
 ];
 

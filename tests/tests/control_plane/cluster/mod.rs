@@ -11,6 +11,11 @@
 mod author_limits;
 mod authorized;
 mod case;
+mod deliver_case;
+mod deliver_files;
+mod deliver_objects;
+mod deliver_tokens;
+mod deliver_waits;
 mod drift;
 mod endpoints;
 mod former_values;

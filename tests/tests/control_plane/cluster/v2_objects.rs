@@ -5,7 +5,7 @@ use kube::api::{ListParams, PostParams};
 use serde_json::json;
 use shared::key::PublicKey;
 use shared::resource::SealedSecret;
-use shared::v2::{LockSpec, TemplateDigest};
+use shared::v2::TemplateDigest;
 use tests::patience::until;
 use tests::sealing::KEYS;
 use tests::v2_objects::{add_shared, change_bytes, empty, set_inline};
@@ -72,7 +72,7 @@ async fn an_object_moves_from_v1_to_v2_and_costs_one_operation_for_each_lock() {
 type Attack = fn(&mut SealedSecret);
 
 /// Attacks by an editor of the file who has no keys, each with the reason of its refusal.
-const ATTACKS: [(&str, Attack); 4] = [
+const ATTACKS: [(&str, Attack); 3] = [
     ("Tampered", |sealed| {
         let entries = &mut sealed.spec.encrypted_data;
         let (a, b) = (entries["a"].clone(), entries["b"].clone());
@@ -90,11 +90,6 @@ const ATTACKS: [(&str, Attack); 4] = [
         let mut other = empty(sealed.namespace_or_empty(), "other");
         add_shared(&mut other, recipient(), &ITEMS, |_| ());
         sealed.spec.encrypted_data = other.spec.encrypted_data;
-    }),
-    ("NotMade", |sealed| {
-        sealed.spec.encrypted_data.clear();
-        let never_secret = |spec: &mut LockSpec<'_>| spec.is_never_secret = true;
-        add_shared(sealed, recipient(), &ITEMS, never_secret);
     }),
 ];
 

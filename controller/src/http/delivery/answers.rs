@@ -1,0 +1,202 @@
+//! Makes answers: opens the objects and renders the templates, once for all requests that ask for the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use controller_core::author_limits::AuthorLimits;
+use controller_core::object_id::ObjectId;
+use deliver::{Answer, Entry, Request};
+use jiff::Timestamp;
+use shared::key_ring::KeyRing;
+use shared::meter::Meter;
+use shared::record::Identity;
+use shared::v2::VersionKey;
+use tokio::sync::watch;
+
+use super::Delivery;
+use super::body::Prepared;
+use super::files::{Files, Objects, are_slow};
+use super::memory::Memory;
+use super::opening::{Opened, Opener};
+use super::refused::Refused;
+use super::revision::Revision;
+use super::single_flight::SingleFlight;
+use crate::pool::slots::{Job, Slots};
+use crate::pool::{Budget, Pool, Rendering};
+use crate::store::cluster::ClusterStore;
+
+/// Maximum number of answers that are made at the same time. Each has the values of its objects in memory.
+const SLOTS: usize = 8;
+/// Number of slots that are reserved for namespaces without a slot.
+const RESERVED: usize = 2;
+/// The budget for finding out whether templates are slow.
+const PARSING_BUDGET: Budget = Budget::seconds(5);
+/// The budget for the templates of one request.
+const RENDERING_BUDGET: Budget = Budget::seconds(10);
+/// Maximum size of the objects of one answer, also of the items that it does not contain, in bytes.
+const MAX_BYTES: usize = 8 << 20;
+/// Maximum size of all opened objects that are kept, in bytes.
+const MAX_OPENED: usize = 32 << 20;
+/// Maximum size of all answers that are kept, in bytes. They count in [`Memory`] too.
+const MAX_ANSWERS: usize = 32 << 20;
+
+/// The answers and the opened objects of the last seconds.
+#[derive(Debug)]
+pub(super) struct Answers {
+    store: Arc<ClusterStore>,
+    ring: watch::Receiver<Arc<KeyRing>>,
+    version_key: watch::Receiver<Option<Arc<VersionKey>>>,
+    opener: Opener,
+    slots: Slots,
+    opened: SingleFlight<Vec<u8>, Opened>,
+    answers: SingleFlight<Revision, Prepared>,
+    memory: Memory,
+}
+
+impl Answers {
+    pub(super) fn new(delivery: &Delivery) -> Self {
+        let policy = &delivery.policy;
+        Self {
+            store: Arc::clone(&delivery.store),
+            ring: delivery.ring.clone(),
+            version_key: delivery.version_key.clone(),
+            opener: Opener {
+                pool: Pool::for_callers(),
+                limits: Arc::clone(&policy.author_limits),
+                accept_legacy: policy.rules.accept_legacy,
+            },
+            slots: Slots::reserving(SLOTS, RESERVED),
+            opened: SingleFlight::new(MAX_OPENED, Opened::size),
+            answers: SingleFlight::new(MAX_ANSWERS, Prepared::size),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Returns the answer of a revision, which contains the namespace, the selection and the identities of the objects.
+    pub(super) async fn get(
+        &self,
+        namespace: &str,
+        request: &Request,
+        objects: &BTreeMap<ObjectId, Identity>,
+        revision: Revision,
+    ) -> Result<Arc<Prepared>, Refused> {
+        let make = self.make(namespace, &request.entries, objects, revision);
+        self.answers.get(revision, make).await
+    }
+
+    async fn make(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        objects: &BTreeMap<ObjectId, Identity>,
+        revision: Revision,
+    ) -> Result<Prepared, Refused> {
+        let version_key = self.version_key.borrow().clone();
+        let version_key = version_key.ok_or(Refused::NotReady)?;
+        allow_templates(&self.opener.limits, namespace, entries)?;
+        let slot = self.slots.enqueue(&mut Job::new(namespace));
+        let _slot = slot.await.map_err(|_| Refused::Busy)?;
+        self.slots.charge(namespace, 1);
+        let opened = self.open_all(objects).await?;
+        let answer = self.answer(namespace, entries, opened, version_key, revision);
+        self.prepare(namespace, &answer.await?)
+    }
+
+    /// Opens the objects one after another, so that at most one is in memory with its sealed values.
+    async fn open_all(&self, objects: &BTreeMap<ObjectId, Identity>) -> Result<Objects, Refused> {
+        let (mut all, mut bytes) = (Objects::new(), 0);
+        for (id, identity) in objects {
+            let opened = self.open(id, *identity).await?;
+            bytes += opened.size();
+            if bytes > MAX_BYTES {
+                return Err(Refused::TooLarge);
+            }
+            all.insert(id.name.clone(), opened);
+        }
+        Ok(all)
+    }
+
+    /// Opens an object, unless it was opened in the last seconds.
+    async fn open(&self, id: &ObjectId, identity: Identity) -> Result<Arc<Opened>, Refused> {
+        let open = async {
+            let fetched = self.store.fetch_sealed(id).await;
+            let fetched = fetched.map_err(|_| Refused::NoReview)?;
+            let fetched = fetched.ok_or(Refused::Changed)?;
+            if Identity::of(&fetched.sealed) != Some(identity) {
+                return Err(Refused::Changed);
+            }
+            let ring = Arc::clone(&self.ring.borrow());
+            self.opener.open(fetched, ring, Timestamp::now()).await
+        };
+        self.opened.get(identity.as_bytes().to_vec(), open).await
+    }
+
+    async fn answer(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        objects: Objects,
+        version_key: Arc<VersionKey>,
+        revision: Revision,
+    ) -> Result<Answer, Refused> {
+        let is_slow = self.are_slow(namespace, entries).await?;
+        let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
+        let work = move |meter: &mut dyn Meter| {
+            let files = Files {
+                namespace: &owned_namespace,
+                objects: &objects,
+                version_key: &version_key,
+                now: Timestamp::now(),
+            };
+            files.answer(revision.text(), &owned_entries, meter)
+        };
+        let rendering = Rendering {
+            budget: RENDERING_BUDGET,
+            is_slow,
+        };
+        let answer = self.opener.pool.render_for(namespace, rendering, work);
+        answer.await.map_err(|_| Refused::Busy)?
+    }
+
+    async fn are_slow(&self, namespace: &str, entries: &[Entry]) -> Result<bool, Refused> {
+        if entries
+            .iter()
+            .all(|entry| matches!(entry, Entry::Object(_)))
+        {
+            return Ok(false);
+        }
+        let entries = entries.to_owned();
+        let work = move |meter: &mut dyn Meter| are_slow(&entries, meter);
+        let is_slow = self.opener.pool.work_for(namespace, PARSING_BUDGET, work);
+        is_slow.await.map_err(|_| Refused::Busy)
+    }
+
+    /// Reserves memory for the answer. If too much is in use, answers that are only kept give theirs up.
+    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<Prepared, Refused> {
+        let json = answer.to_json();
+        let reserve = || self.memory.reserve(namespace, json.capacity());
+        let reservation = reserve().or_else(|| {
+            self.answers.clear();
+            reserve()
+        });
+        let reservation = reservation.ok_or(Refused::Busy)?;
+        Ok(Prepared::new(json, reservation))
+    }
+}
+
+/// Checks that the administrator allows templates in the namespace. A text without actions is no template.
+fn allow_templates(
+    limits: &AuthorLimits,
+    namespace: &str,
+    entries: &[Entry],
+) -> Result<(), Refused> {
+    let has_actions = entries.iter().any(|entry| match entry {
+        Entry::Object(_) => false,
+        Entry::Template(entry) => entry.template.contains("{{"),
+    });
+    if has_actions && limits.forbids_templates(namespace) {
+        let namespace = namespace.to_owned();
+        return Err(Refused::TemplatesForbidden { namespace });
+    }
+    Ok(())
+}

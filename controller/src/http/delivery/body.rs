@@ -1,0 +1,145 @@
+//! The body of an answer, which is sent in parts and within a time limit.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use super::memory::Reservation;
+use crate::http::connections::Slot;
+
+/// Time limit for sending an answer. A connection that takes longer is closed, so that slow readers do not keep values in
+/// memory.
+const MAX_TIME: Duration = Duration::from_secs(60);
+/// Size of the parts, each of which is copied into the buffers of its connection.
+const PART: usize = 16 << 10;
+
+/// The JSON of an answer, which any number of connections share.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    json: Zeroizing<Vec<u8>>,
+    _memory: Reservation,
+}
+
+impl Prepared {
+    pub(super) fn new(json: Zeroizing<Vec<u8>>, memory: Reservation) -> Self {
+        Self {
+            json,
+            _memory: memory,
+        }
+    }
+
+    /// Returns the size in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Returns the response with this answer, on the connection that holds `slot`.
+    pub(super) fn respond(self: Arc<Self>, slot: Arc<Slot>) -> Response {
+        let limit = tokio::spawn(async move {
+            tokio::time::sleep(MAX_TIME).await;
+            slot.close();
+        });
+        let body = Parts {
+            answer: self,
+            sent: 0,
+            limit,
+        };
+        let headers = [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        (StatusCode::OK, headers, Body::new(body)).into_response()
+    }
+}
+
+struct Parts {
+    answer: Arc<Prepared>,
+    sent: usize,
+    limit: JoinHandle<()>,
+}
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let rest = &self.answer.json[self.sent..];
+        if rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let part = Bytes::copy_from_slice(&rest[..rest.len().min(PART)]);
+        self.sent += part.len();
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.sent == self.answer.json.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.answer.json.len() - self.sent;
+        SizeHint::with_exact(rest as u64)
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.limit.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::http::connections::{Connections, Signals};
+    use crate::http::delivery::memory::Memory;
+
+    fn response(len: usize) -> (Response, Signals) {
+        let (slot, signals) = Connections::default()
+            .admit(Ipv4Addr::LOCALHOST.into())
+            .unwrap();
+        let memory = Memory::default().reserve("ns", len).unwrap();
+        let answer = Prepared::new(Zeroizing::new(vec![b'x'; len]), memory);
+        (Arc::new(answer).respond(Arc::new(slot)), signals)
+    }
+
+    async fn is_closed(signals: &Signals, after: u64) -> bool {
+        let closed = tokio::time::timeout(Duration::from_secs(after), signals.closed.notified());
+        closed.await.is_ok()
+    }
+
+    /// Attack: a caller reads its answer a byte a minute, so that the values stay in memory.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_read_slowly_ends_with_its_connection() {
+        let (response, signals) = response(100);
+        assert!(!is_closed(&signals, 59).await);
+        assert!(is_closed(&signals, 2).await);
+        drop(response);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_arrives_completely_and_its_connection_stays() {
+        for len in [1, PART, PART + 1, 3 * PART] {
+            let (response, signals) = response(len);
+            assert_eq!(response.body().size_hint().exact(), Some(len as u64));
+            let bytes = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(bytes.len(), len);
+            assert!(!is_closed(&signals, 600).await);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Makes the files of an answer from opened objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use deliver::{
+    Answer, AnswerError, DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry,
+    TemplateEntry,
+};
+use jiff::Timestamp;
+use shared::meter::{Interrupted, Meter};
+use shared::v2::{ContentVersion, VersionInputs, VersionKey};
+use template::{Budget, Context, Data, ParseBudget, Template};
+
+use super::opening::Opened;
+use super::refused::{Refused, Unusable};
+use crate::reconcile::versioning::{self, Provenance};
+
+/// The objects of a request, by name.
+pub(super) type Objects = BTreeMap<String, Arc<Opened>>;
+
+/// Makes the files of a request.
+pub(super) struct Files<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) objects: &'a Objects,
+    pub(super) version_key: &'a VersionKey,
+    pub(super) now: Timestamp,
+}
+
+/// A template of a request, checked before any is rendered.
+struct Checked<'a> {
+    entry: &'a TemplateEntry,
+    template: Template,
+}
+
+impl Files<'_> {
+    /// Returns the answer. All templates share one budget.
+    pub(super) fn answer(
+        &self,
+        revision: String,
+        entries: &[Entry],
+        meter: &mut dyn Meter,
+    ) -> Result<Answer, Refused> {
+        let mut files = Vec::new();
+        for entry in entries {
+            if let Entry::Object(entry) = entry {
+                self.add_items(entry, &mut files)?;
+            }
+        }
+        self.add_templates(entries, &mut files, meter)?;
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        let objects = self.objects.values().map(|opened| self.object(opened));
+        let answer = Answer {
+            revision,
+            files,
+            objects: objects.collect(),
+        };
+        match answer.check() {
+            Ok(()) => Ok(answer),
+            Err(AnswerError::Layout(error)) => Err(Refused::Layout(error)),
+            Err(_) => Err(Refused::TooLarge),
+        }
+    }
+
+    fn add_items(
+        &self,
+        entry: &ObjectEntry,
+        files: &mut Vec<DeliveredFile>,
+    ) -> Result<(), Refused> {
+        let opened = self.opened(&entry.sealed_secret)?;
+        let all: BTreeSet<String>;
+        let items = match &entry.items {
+            Some(items) => items,
+            None => {
+                all = opened.values.keys().cloned().collect();
+                &all
+            }
+        };
+        for item in items {
+            let path = entry
+                .destination
+                .file(item)
+                .map_err(|error| unusable(&entry.sealed_secret, item, &error.to_string()))?;
+            files.push(self.file_of_item(opened, item, path, entry.mode)?);
+        }
+        Ok(())
+    }
+
+    fn file_of_item(
+        &self,
+        opened: &Opened,
+        item: &str,
+        path: FilePath,
+        mode: Mode,
+    ) -> Result<DeliveredFile, Refused> {
+        let object = opened.sealed.name_or_empty();
+        let value = opened.values.get(item).ok_or_else(|| Refused::NotFound {
+            object: object.to_owned(),
+            item: Some(item.to_owned()),
+        })?;
+        let version = match opened.digests.get(item) {
+            Some(digest) => self.version(&path, None, &[((object, item), *digest)].into()),
+            // A template of the object makes the item, from any of its values.
+            None => {
+                let text = format!("{item}\n{}", text_of_templates(opened));
+                self.version(&path, Some(&text), &inputs([opened]))
+            }
+        };
+        Ok(DeliveredFile {
+            path,
+            mode,
+            version,
+            value: value.expose().to_vec().into(),
+        })
+    }
+
+    fn add_templates(
+        &self,
+        entries: &[Entry],
+        files: &mut Vec<DeliveredFile>,
+        meter: &mut dyn Meter,
+    ) -> Result<(), Refused> {
+        let mut budget = ParseBudget::new(meter);
+        let mut templates = Vec::new();
+        for entry in entries {
+            if let Entry::Template(entry) = entry {
+                let template = parse(entry, &mut budget)?;
+                self.check_fields(entry, &template)?;
+                templates.push(Checked { entry, template });
+            }
+        }
+        let mut context = Context {
+            budget: Budget::default(),
+            now: self.now,
+            rng: &mut shared::random::system(),
+        };
+        for checked in &templates {
+            files.push(self.file_of_template(checked, &mut context, meter)?);
+        }
+        Ok(())
+    }
+
+    /// Checks that the objects have the items that the template inserts. Without an item, the text `<no value>` would be in
+    /// the file.
+    fn check_fields(&self, entry: &TemplateEntry, template: &Template) -> Result<(), Refused> {
+        for (object, item) in template.inserted_nested_fields() {
+            let is_granted = entry.from.contains(&object);
+            let opened = self.objects.get(&object).filter(|_| is_granted);
+            if opened.is_none() {
+                let error = format!(
+                    "the template of {:?} uses the SealedSecret {object:?}, which is not in its `from`",
+                    entry.path.as_str()
+                );
+                return Err(unusable(&object, &item, &error));
+            }
+            if opened.is_some_and(|opened| !opened.values.contains_key(&item)) {
+                let item = Some(item);
+                return Err(Refused::NotFound { object, item });
+            }
+        }
+        Ok(())
+    }
+
+    fn file_of_template(
+        &self,
+        Checked { entry, template }: &Checked<'_>,
+        context: &mut Context<'_>,
+        meter: &mut dyn Meter,
+    ) -> Result<DeliveredFile, Refused> {
+        let mut data = Data::default();
+        let mut from = Vec::new();
+        for name in &entry.from {
+            let opened = self.opened(name)?;
+            for (item, value) in &opened.values {
+                data.insert_in_group(name, item, value.expose());
+            }
+            from.push(opened);
+        }
+        let value = template.render_within(&data, context, meter);
+        let value = value.map_err(|_| Refused::Rendering)?;
+        let texts = from.iter().map(|opened| text_of_templates(opened));
+        let text = serde_json::json!([entry.template, texts.collect::<Vec<_>>()]);
+        Ok(DeliveredFile {
+            version: self.version(&entry.path, Some(&text.to_string()), &inputs(from)),
+            path: entry.path.clone(),
+            mode: entry.mode,
+            value: value.into(),
+        })
+    }
+
+    fn opened(&self, name: &str) -> Result<&Opened, Refused> {
+        let opened = self.objects.get(name).map(Arc::as_ref);
+        opened.ok_or_else(|| Refused::NotFound {
+            object: name.to_owned(),
+            item: None,
+        })
+    }
+
+    fn object(&self, opened: &Opened) -> DeliveredObject {
+        let sealed = &opened.sealed;
+        let provenance = Provenance {
+            digests: opened.digests.clone(),
+            ..Provenance::default()
+        };
+        DeliveredObject {
+            name: sealed.name_or_empty().to_owned(),
+            generation: sealed.metadata.generation.unwrap_or_default(),
+            version: versioning::version(self.version_key, sealed, &provenance),
+        }
+    }
+
+    fn version(
+        &self,
+        path: &FilePath,
+        template: Option<&str>,
+        inputs: &VersionInputs<'_>,
+    ) -> String {
+        // No Secret has a name with two slashes, so no version equals that of one.
+        let path = format!("files//{path}");
+        ContentVersion::new(self.version_key, self.namespace, &path, template, inputs).to_string()
+    }
+}
+
+/// Parses a template of the request.
+fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template, Refused> {
+    let path = entry.path.as_str();
+    let parsed = Template::parse_within(path, &entry.template, budget);
+    let parsed = parsed.map_err(|Interrupted| Refused::Busy)?;
+    let template = parsed.map_err(|error| Refused::Template {
+        path: path.to_owned(),
+        reason: error.reason,
+    })?;
+    if template.is_deterministic() {
+        Ok(template)
+    } else {
+        let path = path.to_owned();
+        Err(Refused::Random { path })
+    }
+}
+
+/// Returns whether a template of the request has slow functions, or cannot be parsed.
+pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
+    let mut budget = ParseBudget::new(meter);
+    entries.iter().any(|entry| match entry {
+        Entry::Object(_) => false,
+        Entry::Template(entry) => {
+            let template = parse(entry, &mut budget);
+            template.map_or(true, |template| template.slow_work() > 0)
+        }
+    })
+}
+
+fn unusable(object: &str, item: &str, error: &str) -> Refused {
+    Refused::Object(Box::new(Unusable {
+        object: object.to_owned(),
+        item: Some(item.to_owned()),
+        error: error.to_owned(),
+        hint: "correct the entry",
+    }))
+}
+
+/// Returns all values of the objects, as the inputs of a version.
+fn inputs<'a>(objects: impl IntoIterator<Item = &'a Opened>) -> VersionInputs<'a> {
+    let inputs = objects.into_iter().flat_map(|opened| {
+        let name = opened.sealed.name_or_empty();
+        let digests = opened.digests.iter();
+        digests.map(move |(item, digest)| ((name, item.as_str()), *digest))
+    });
+    inputs.collect()
+}
+
+fn text_of_templates(opened: &Opened) -> String {
+    let templates = opened.sealed.spec.template.data.as_ref();
+    templates.map(versioning::template_text).unwrap_or_default()
+}

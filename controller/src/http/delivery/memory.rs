@@ -1,0 +1,71 @@
+//! Limits the memory of all answers that are kept or being sent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Maximum size of all answers together, in bytes.
+const MAX_BYTES: usize = 64 << 20;
+/// Maximum size of the answers of one namespace: a quarter, in which the largest answer fits three times.
+const MAX_BYTES_OF_NAMESPACE: usize = MAX_BYTES / 4;
+
+/// The memory for answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<HashMap<String, usize>>>);
+
+/// Reserved memory, released on drop.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    memory: Memory,
+    namespace: String,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Reserves memory for an answer; `None` if too much is in use.
+    pub(super) fn reserve(&self, namespace: &str, bytes: usize) -> Option<Reservation> {
+        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = used.values().sum();
+        let own = used.get(namespace).copied().unwrap_or_default();
+        if total + bytes > MAX_BYTES || own + bytes > MAX_BYTES_OF_NAMESPACE {
+            return None;
+        }
+        used.insert(namespace.to_owned(), own + bytes);
+        Some(Reservation {
+            memory: self.clone(),
+            namespace: namespace.to_owned(),
+            bytes,
+        })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut used = self.memory.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = used.get_mut(&self.namespace) {
+            *own -= self.bytes;
+            if *own == 0 {
+                used.remove(&self.namespace);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: Pods of a namespace ask for large answers and read them slowly, so that those of other namespaces get none.
+    #[test]
+    fn a_namespace_uses_a_quarter_of_the_memory_at_most() {
+        let memory = Memory::default();
+        let reserve = |namespace: &str| memory.reserve(namespace, 4 << 20);
+        let greedy: Vec<_> = std::iter::from_fn(|| reserve("greedy")).collect();
+        assert_eq!(greedy.len(), 4);
+        let quiet = reserve("quiet");
+        assert!(quiet.is_some());
+        let others: Vec<_> = (0..100).filter_map(|i| reserve(&format!("n{i}"))).collect();
+        assert_eq!(others.len(), 11, "64 MiB in all");
+        drop((greedy, quiet, others));
+        assert!(memory.0.lock().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,342 @@
+//! Why a delivery is refused, and the response.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use deliver::{Failure, LayoutError, RequestError};
+
+use crate::http::refusal::Refusal;
+
+/// Seconds after which a caller may try again, unless a limit gives another time.
+const RETRY_AFTER: i64 = 5;
+
+/// Why a delivery is refused. No text depends on a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The request is malformed or too large.
+    Request(RequestError),
+    /// A template of the request cannot be parsed.
+    Template {
+        /// The file of the template.
+        path: String,
+        /// Why it cannot be parsed.
+        reason: &'static str,
+    },
+    /// The body ended early, or too slowly.
+    Body,
+    /// The caller sent no token that was issued for this controller alone.
+    Unauthenticated,
+    /// The token is not bound to a Pod.
+    NotBound,
+    /// RBAC does not allow the account to unseal the object.
+    Forbidden {
+        /// The account, as in `system:serviceaccount:NAMESPACE:NAME`.
+        account: String,
+        /// The name of the object.
+        object: String,
+    },
+    /// The object or item does not exist.
+    NotFound {
+        /// The name of the object.
+        object: String,
+        /// The name of the item; `None` if the object does not exist.
+        item: Option<String>,
+    },
+    /// The object cannot be delivered as it is.
+    Object(Box<Unusable>),
+    /// A template fails with the values.
+    Rendering,
+    /// A template would give each Pod other values.
+    Random {
+        /// The file of the template.
+        path: String,
+    },
+    /// A flag of the controller refuses templates.
+    TemplatesForbidden {
+        /// The namespace.
+        namespace: String,
+    },
+    /// Files of several objects exclude each other.
+    Layout(LayoutError),
+    /// The answer would be too large.
+    TooLarge,
+    /// A limit is reached; the caller may retry after this many seconds.
+    TooOften(i64),
+    /// The controller is busy, or the work took too long.
+    Busy,
+    /// The API server did not answer.
+    NoReview,
+    /// The replica has not read its keys and objects yet, or stops.
+    NotReady,
+    /// An object changed while it was read.
+    Changed,
+}
+
+/// Why an object cannot be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unusable {
+    /// The name of the object.
+    pub(super) object: String,
+    /// The item at fault, if it is one.
+    pub(super) item: Option<String>,
+    /// What is wrong.
+    pub(super) error: String,
+    /// What to do.
+    pub(super) hint: &'static str,
+}
+
+impl Refused {
+    /// Returns whether another attempt can have another result although nothing changed.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Busy | Self::NotReady | Self::Changed | Self::NoReview
+        )
+    }
+
+    /// Returns the outcome for the log.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Request(_) | Self::Template { .. } | Self::Body | Self::Layout(_) => "malformed",
+            Self::Unauthenticated | Self::NotBound => "not authenticated",
+            Self::Forbidden { .. } => "not allowed",
+            Self::NotFound { .. } => "not found",
+            Self::Object(_)
+            | Self::Rendering
+            | Self::Random { .. }
+            | Self::TemplatesForbidden { .. } => "cannot be delivered",
+            Self::TooLarge => "too large",
+            Self::TooOften(_) => "too often",
+            Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => "retry later",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Request(RequestError::TooLong) | Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Request(_) | Self::Template { .. } | Self::Body | Self::Layout(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unauthenticated | Self::NotBound => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Object(_)
+            | Self::Rendering
+            | Self::Random { .. }
+            | Self::TemplatesForbidden { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    fn retry_after(&self) -> Option<i64> {
+        match self {
+            Self::TooOften(seconds) => Some(*seconds),
+            Self::NotReady | Self::Changed => Some(1),
+            Self::Busy | Self::NoReview => Some(RETRY_AFTER),
+            _ => None,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        let (error, hint) = self.texts();
+        let (object, item) = match self {
+            Self::NotFound { object, item } => (Some(object), item.as_ref()),
+            Self::Object(unusable) => (Some(&unusable.object), unusable.item.as_ref()),
+            _ => (None, None),
+        };
+        Failure {
+            error,
+            hint,
+            sealed_secret: object.cloned(),
+            item: item.cloned(),
+        }
+    }
+
+    /// Returns the error and the hint.
+    fn texts(&self) -> (String, String) {
+        let texts = |error: &str, hint: &str| (error.to_owned(), hint.to_owned());
+        match self {
+            Self::Request(error) => (error.to_string(), error.hint().to_owned()),
+            Self::Layout(error) => (
+                error.to_string(),
+                "give one of the entries another path".to_owned(),
+            ),
+            Self::Template { path, reason } => (
+                format!("the template of {path:?} cannot be parsed: {reason}"),
+                "correct the template".to_owned(),
+            ),
+            Self::Body => texts("the request did not arrive completely", "send it again"),
+            Self::Unauthenticated => texts(
+                "authentication failed: the token is not valid, or is not for this controller alone",
+                "project a serviceAccountToken with the only audience sealed-secrets.bitnami.com into the Pod, or name \
+                 this audience in tokenRequests of the CSIDriver",
+            ),
+            Self::NotBound => texts(
+                "the token is not bound to a Pod",
+                "use a token that kubelet projects into a Pod, not one of `kubectl create token` without --bound-object-kind",
+            ),
+            Self::Forbidden { account, object } => {
+                let name = account.rsplit(':').next().unwrap_or_default();
+                (
+                    format!("{account} may not unseal the SealedSecret {object:?}"),
+                    format!("allow it with `seal grant {object} --to {name} | kubectl apply -f -`"),
+                )
+            }
+            Self::NotFound { object, item: None } => (
+                format!("there is no SealedSecret {object:?} in the namespace of the Pod"),
+                "apply it, or check the name; the controller must watch the namespace".to_owned(),
+            ),
+            Self::NotFound {
+                object,
+                item: Some(item),
+            } => (
+                format!("the SealedSecret {object:?} has no item {item:?}"),
+                "seal the item, or check its name".to_owned(),
+            ),
+            Self::Object(unusable) => (unusable.error.clone(), unusable.hint.to_owned()),
+            Self::Rendering => texts(
+                "a template cannot be rendered with the values",
+                "check which values the template expects; the reason is not reported, since it depends on the values",
+            ),
+            Self::Random { path } => (
+                format!(
+                    "the template of {path:?} uses the time, random values or new keys, so each Pod would get others"
+                ),
+                "seal a fixed value instead".to_owned(),
+            ),
+            Self::TemplatesForbidden { namespace } => (
+                format!("templates are not rendered in namespace {namespace} (--forbid-templates)"),
+                "seal complete values, or ask the administrator of the controller".to_owned(),
+            ),
+            Self::TooLarge => texts(
+                "the files are larger or more than one answer may have: 3 MiB and 1000 files",
+                "divide the selection into several requests",
+            ),
+            Self::TooOften(_) => texts(
+                "too many requests of this Pod, its account or its node",
+                "wait for the time in retry-after",
+            ),
+            Self::Busy => texts("the controller is busy", "wait for the time in retry-after"),
+            Self::NoReview => texts(
+                "the API server could not review the token or the permission, or return the SealedSecret",
+                "wait for the time in retry-after",
+            ),
+            Self::NotReady => texts(
+                "this replica is starting or stopping",
+                "wait for the time in retry-after; if this persists, see the log of the controller",
+            ),
+            Self::Changed => texts(
+                "a SealedSecret changed while it was read",
+                "wait for the time in retry-after",
+            ),
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        match why {
+            Refusal::TooOften(seconds) => Self::TooOften(seconds),
+            Refusal::TooLong => Self::Request(RequestError::TooLong),
+            Refusal::TooSlow | Refusal::Broken => Self::Body,
+            Refusal::Unauthenticated => Self::Unauthenticated,
+            Refusal::NoReview => Self::NoReview,
+            _ => Self::Busy,
+        }
+    }
+}
+
+impl From<RequestError> for Refused {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let json = serde_json::to_string(&self.failure()).unwrap_or_default();
+        let headers = [(header::CONTENT_TYPE, "application/json")];
+        let mut response = (self.status(), headers, json).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Refused> {
+        let object = || "db".to_owned();
+        vec![
+            Refused::Request(RequestError::NoEntry),
+            Refused::Template {
+                path: "f".into(),
+                reason: "r",
+            },
+            Refused::Body,
+            Refused::Unauthenticated,
+            Refused::NotBound,
+            Refused::Forbidden {
+                account: "system:serviceaccount:ns:web".into(),
+                object: object(),
+            },
+            Refused::NotFound {
+                object: object(),
+                item: None,
+            },
+            Refused::NotFound {
+                object: object(),
+                item: Some("x".into()),
+            },
+            Refused::Rendering,
+            Refused::Random { path: "f".into() },
+            Refused::TemplatesForbidden {
+                namespace: "ns".into(),
+            },
+            Refused::Layout(LayoutError::Repeated("f".into())),
+            Refused::TooLarge,
+            Refused::TooOften(3),
+            Refused::Busy,
+            Refused::NoReview,
+            Refused::NotReady,
+            Refused::Changed,
+        ]
+    }
+
+    #[test]
+    fn every_refusal_says_what_to_do() {
+        for refused in all() {
+            let failure = refused.failure();
+            assert!(
+                !failure.error.is_empty() && !failure.error.ends_with('.'),
+                "{refused:?}"
+            );
+            assert!(
+                !failure.hint.is_empty() && !failure.hint.ends_with('.'),
+                "{refused:?}"
+            );
+            let is_missing = refused.status() == StatusCode::NOT_FOUND;
+            assert_eq!(failure.sealed_secret.is_some(), is_missing, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn limits_and_outages_name_the_time_to_wait() {
+        for refused in all() {
+            let response = refused.clone().into_response();
+            let code = response.status().as_u16();
+            let has_time = response.headers().contains_key("retry-after");
+            assert_eq!(has_time, code == 429 || code == 503, "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Results that several requests share: made once, and kept for a short time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+use super::refused::Refused;
+
+/// How long a result is kept. Then it is dropped, which wipes its values.
+const MAX_AGE: Duration = Duration::from_secs(30);
+/// How long a failure is kept: a key can arrive at any time.
+const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(5);
+/// Maximum number of kept results.
+const MAX_RESULTS: usize = 4_096;
+
+type Outcome<V> = Result<Arc<V>, Refused>;
+
+/// Results by key. While a result is made, other requests for it wait.
+pub(super) struct SingleFlight<K, V> {
+    state: Arc<Mutex<State<K, V>>>,
+    /// Returns the size of a result in bytes.
+    size: fn(&V) -> usize,
+    max_bytes: usize,
+}
+
+struct State<K, V> {
+    cells: HashMap<K, Kept<V>>,
+    /// The keys of finished results, oldest first.
+    finished: BTreeMap<u64, K>,
+    count: u64,
+    bytes: usize,
+}
+
+struct Kept<V> {
+    cell: Arc<OnceCell<Outcome<V>>>,
+    /// The size of a finished result.
+    size: usize,
+}
+
+impl<K, V> SingleFlight<K, V>
+where
+    K: Clone + Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Keeps results of at most this size together.
+    pub(super) fn new(max_bytes: usize, size: fn(&V) -> usize) -> Self {
+        let state = State {
+            cells: HashMap::new(),
+            finished: BTreeMap::new(),
+            count: 0,
+            bytes: 0,
+        };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            size,
+            max_bytes,
+        }
+    }
+
+    /// Returns the result that is kept or being made for the key, or makes it. If the request that makes it ends early,
+    /// one of those that wait makes it.
+    pub(super) async fn get(
+        &self,
+        key: K,
+        make: impl Future<Output = Result<V, Refused>>,
+    ) -> Outcome<V> {
+        let entered = self.enter(key);
+        let make = async {
+            match make.await {
+                Err(why) if why.is_transient() => Err(why),
+                result => {
+                    let outcome = result.map(Arc::new);
+                    self.keep(&entered, &outcome);
+                    Ok(outcome)
+                }
+            }
+        };
+        match entered.cell.get_or_try_init(|| make).await {
+            Ok(outcome) => outcome.clone(),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Drops all results that are not being made.
+    pub(super) fn clear(&self) {
+        let mut state = lock(&self.state);
+        while state.remove_oldest() {}
+    }
+
+    fn enter(&self, key: K) -> Entered<K, V> {
+        let mut state = lock(&self.state);
+        let kept = state.cells.entry(key.clone()).or_insert_with(|| Kept {
+            cell: Arc::default(),
+            size: 0,
+        });
+        Entered {
+            cell: Arc::clone(&kept.cell),
+            key,
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    fn keep(&self, entered: &Entered<K, V>, outcome: &Outcome<V>) {
+        let size = outcome.as_ref().map_or(0, |value| (self.size)(value));
+        let number = lock(&self.state).finish(entered, size, self.max_bytes);
+        let age = if outcome.is_ok() {
+            MAX_AGE
+        } else {
+            MAX_AGE_OF_FAILURE
+        };
+        let state = Arc::clone(&self.state);
+        tokio::spawn(async move {
+            tokio::time::sleep(age).await;
+            lock(&state).remove(number);
+        });
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> State<K, V> {
+    /// Records a finished result, and drops the oldest ones beyond the limits. Returns the number of the result.
+    fn finish(&mut self, entered: &Entered<K, V>, size: usize, max_bytes: usize) -> u64 {
+        self.count += 1;
+        if let Some(kept) = self.cells.get_mut(&entered.key) {
+            kept.size = size;
+            self.bytes += size;
+            self.finished.insert(self.count, entered.key.clone());
+        }
+        while (self.bytes > max_bytes || self.finished.len() > MAX_RESULTS) && self.remove_oldest()
+        {
+        }
+        self.count
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let oldest = self.finished.keys().next().copied();
+        oldest.is_some_and(|number| self.remove(number))
+    }
+
+    fn remove(&mut self, number: u64) -> bool {
+        let Some(key) = self.finished.remove(&number) else {
+            return false;
+        };
+        if let Some(kept) = self.cells.remove(&key) {
+            self.bytes -= kept.size;
+        }
+        true
+    }
+}
+
+/// A request that makes a result or waits for it.
+struct Entered<K: Eq + Hash, V> {
+    cell: Arc<OnceCell<Outcome<V>>>,
+    key: K,
+    state: Arc<Mutex<State<K, V>>>,
+}
+
+impl<K: Eq + Hash, V> Drop for Entered<K, V> {
+    /// Forgets a result that nobody makes any more.
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        let is_own = |kept: &Kept<V>| Arc::ptr_eq(&kept.cell, &self.cell);
+        // The map and this request have the only references.
+        let is_last = Arc::strong_count(&self.cell) <= 2;
+        if is_last && !self.cell.initialized() && state.cells.get(&self.key).is_some_and(is_own) {
+            state.cells.remove(&self.key);
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for SingleFlight<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
+    }
+}
+
+fn lock<K, V>(state: &Mutex<State<K, V>>) -> MutexGuard<'_, State<K, V>> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::future::join_all;
+
+    use super::*;
+
+    fn texts(max_bytes: usize) -> SingleFlight<u32, String> {
+        SingleFlight::new(max_bytes, String::len)
+    }
+
+    fn kept(flight: &SingleFlight<u32, String>) -> (usize, usize) {
+        let state = lock(&flight.state);
+        assert_eq!(state.cells.len(), state.finished.len());
+        (state.cells.len(), state.bytes)
+    }
+
+    /// Attack: a thousand Pods start at once, and each has the controller open the same values.
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_requests_at_once_make_one_result() {
+        let (flight, made) = (texts(100), AtomicUsize::new(0));
+        let request = || {
+            flight.get(1, async {
+                made.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                Ok("v".to_owned())
+            })
+        };
+        let results = join_all((0..1_000).map(|_| request())).await;
+        assert!(
+            results
+                .iter()
+                .all(|result| **result.as_ref().unwrap() == *"v")
+        );
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(Duration::from_secs(29)).await;
+        request().await.unwrap();
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+    }
+
+    /// Fault: a process keeps values in memory for as long as it runs.
+    #[tokio::test(start_paused = true)]
+    async fn results_are_dropped_after_thirty_seconds_and_failures_after_five() {
+        let flight = texts(100);
+        flight
+            .get(1, async { Ok("value".to_owned()) })
+            .await
+            .unwrap();
+        let failure = flight.get(2, async { Err(Refused::Rendering) }).await;
+        assert_eq!(failure, Err(Refused::Rendering));
+        assert_eq!(kept(&flight), (2, 5));
+        tokio::time::sleep(Duration::from_millis(5_100)).await;
+        assert_eq!(kept(&flight), (1, 5));
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert_eq!(kept(&flight), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_request_repeats_what_ended_early_or_can_succeed_later() {
+        let flight = texts(100);
+        let endless = flight.get(1, std::future::pending());
+        let waiting = async {
+            tokio::task::yield_now().await;
+            flight.get(1, async { Ok("second".to_owned()) }).await
+        };
+        let endless = tokio::time::timeout(Duration::from_millis(1), endless);
+        let (first, second) = tokio::join!(endless, waiting);
+        assert!(first.is_err());
+        assert_eq!(*second.unwrap(), "second");
+        assert_eq!(
+            flight.get(2, async { Err(Refused::Busy) }).await,
+            Err(Refused::Busy)
+        );
+        assert_eq!(kept(&flight), (1, 6));
+        assert!(flight.get(2, async { Ok(String::new()) }).await.is_ok());
+    }
+
+    /// Attack: an account has many large objects delivered, to exhaust the memory.
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_results_are_dropped_beyond_the_limit() {
+        let flight = texts(100);
+        for i in 0..50 {
+            flight.get(i, async { Ok("x".repeat(40)) }).await.unwrap();
+        }
+        assert_eq!(kept(&flight), (2, 80));
+        let remade = flight.get(49, async { Err(Refused::Rendering) }).await;
+        assert!(remade.is_ok(), "the newest is kept");
+        flight.clear();
+        assert_eq!(kept(&flight), (0, 0));
+    }
+}

@@ -1,0 +1,69 @@
+//! What the delivery to Pods reads of SealedSecrets.
+
+use std::sync::Arc;
+
+use controller_core::object_id::ObjectId;
+use controller_core::status;
+use shared::hints::Hints;
+use shared::record::Identity;
+use shared::resource::SealedSecret;
+
+use super::changes::Changes;
+use super::{CachedSource, ClusterStore};
+use crate::store::{Source, StoreError};
+
+/// A SealedSecret as the watch shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The identity of its version; `None` if it is malformed.
+    pub(crate) identity: Option<Identity>,
+}
+
+/// A SealedSecret with its values, and the keys to try first.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    /// The SealedSecret.
+    pub(crate) sealed: Arc<SealedSecret>,
+    /// The keys that unsealed it, according to its status.
+    pub(crate) hints: Hints,
+}
+
+impl ClusterStore {
+    /// Returns what the watch shows of an object, without a request; `None` if it does not exist.
+    pub(crate) fn known(&self, id: &ObjectId) -> Option<Known> {
+        let catalogue = self.catalogue();
+        let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
+        Some(Known {
+            identity: entry.identity,
+        })
+    }
+
+    /// Returns the object with its values; `None` if it does not exist any more, or is malformed.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the API server.
+    pub(crate) async fn fetch_sealed(&self, id: &ObjectId) -> Result<Option<Fetched>, StoreError> {
+        let entry = self.catalogue().entry(id).cloned();
+        let cached = entry.and_then(|entry| match entry.cached.clone() {
+            CachedSource::Whole(source) => Some((entry, source)),
+            CachedSource::Digest => None,
+        });
+        let found = match cached {
+            Some(found) => Some(found),
+            None => self.fetch(id).await?,
+        };
+        Ok(found.and_then(|(entry, source)| match source {
+            Source::Sealed(sealed) => Some(Fetched {
+                sealed,
+                hints: status::sealed_by(entry.status.as_ref()),
+            }),
+            Source::Malformed(_) | Source::Gone => None,
+        }))
+    }
+
+    /// Returns the changes of objects, to listen to.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+}

@@ -1,0 +1,176 @@
+//! Tests SealedSecrets whose values are only delivered: they have no Secret.
+
+use serde_json::{Value, json};
+use shared::v2::LockSpec;
+use tests::sealing::KEYS;
+use tests::v2_objects::{add_shared, empty};
+
+use super::deliver_case::{DeliverCase, all_of, values};
+
+const ITEMS: [(&str, &str); 1] = [("a", "1")];
+
+fn annotation(value: Value) -> Value {
+    json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/deliver": value } } })
+}
+
+/// Asserts that the status reports an object without a Secret as up to date.
+async fn assert_not_made(case: &DeliverCase, name: &str) {
+    let is_not_made = |condition: &shared::resource::Condition| {
+        condition.status == "True" && condition.reason.as_deref() == Some("NotMade")
+    };
+    case.case.wait_for_condition(name, is_not_made).await;
+    let conditions = case.case.conditions(name).await;
+    assert_eq!(conditions.len(), 2, "Synced and Ready: {conditions:?}");
+    assert!(conditions.iter().all(is_not_made), "{conditions:?}");
+    let message = conditions[1].message.as_deref().unwrap();
+    assert!(message.contains("no Secret is made"), "{message}");
+    let status = case
+        .case
+        .sealed_secrets()
+        .get(name)
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    assert_eq!(status.versions[0].version.len(), 22);
+    assert_eq!(status.record, None);
+}
+
+#[tokio::test]
+async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
+    let case = DeliverCase::new("deliver-annotation").await;
+    case.case.seal("db", &ITEMS).await;
+    case.case.wait_for_values("db", &ITEMS).await;
+    case.case.wait_until_synced("db").await;
+    let status = case
+        .case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    let versions = status.versions;
+    let token = case.pod("web").await;
+    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    for _ in 0..6 {
+        case.case.patch("db", annotation(json!("files"))).await;
+        case.case.wait_for_no_secret("db").await;
+        assert_not_made(&case, "db").await;
+        let same = case.tls.wait_for(200, &token, &all_of("db")).await;
+        assert_eq!(same, answer, "the annotation changes nothing for Pods");
+        case.case.patch("db", annotation(Value::Null)).await;
+        case.case.wait_for_values("db", &ITEMS).await;
+        case.case.wait_until_synced("db").await;
+    }
+    let events = case.case.events().await;
+    let has_drift = events
+        .iter()
+        .any(|event| event.reason.as_deref() == Some("DriftFight"));
+    assert!(
+        !has_drift,
+        "no change of the annotation is an edit of the Secret"
+    );
+    let status = case
+        .case
+        .sealed_secrets()
+        .get("db")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    assert_eq!(status.versions, versions);
+}
+
+#[tokio::test]
+async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
+    let case = DeliverCase::new("deliver-flag").await;
+    let mut sealed = empty(case.case.namespace.name(), "db");
+    let never_secret = |spec: &mut LockSpec<'_>| spec.is_never_secret = true;
+    add_shared(
+        &mut sealed,
+        KEYS[0].pair.certificate().public_key(),
+        &ITEMS,
+        never_secret,
+    );
+    case.case.create(&sealed).await;
+    assert_not_made(&case, "db").await;
+    assert!(case.case.secret("db").await.is_none());
+    let token = case.pod("web").await;
+    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(values(&answer), [("a".to_owned(), "1".to_owned())]);
+}
+
+/// Attack: an editor adds the annotation, to have the Secret of another client deleted.
+#[tokio::test]
+async fn the_annotation_removes_no_secret_of_another_client() {
+    let case = DeliverCase::new("deliver-foreign-secret").await;
+    let foreign = json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } });
+    case.case.create_secret(foreign).await;
+    let managed = json!({ "metadata": {
+        "name": "managed", "annotations": { "sealedsecrets.bitnami.com/managed": "true" },
+    }, "stringData": { "a": "theirs" } });
+    case.case.create_secret(managed).await;
+    for name in ["db", "managed"] {
+        let mut sealed = case.case.sealed_secret(name, &ITEMS);
+        let files = (
+            "sealedsecrets.bitnami.com/deliver".to_owned(),
+            "files".to_owned(),
+        );
+        sealed
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .extend([files]);
+        case.case.create(&sealed).await;
+        assert_not_made(&case, name).await;
+        case.case.wait_for_values(name, &[("a", "theirs")]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_opened_keeps_its_secret() {
+    let case = DeliverCase::new("deliver-damaged").await;
+    case.case.seal("db", &ITEMS).await;
+    case.case.wait_for_values("db", &ITEMS).await;
+    let objects = case.case.sealed_secrets();
+    let mut present = objects.get("db").await.unwrap();
+    let other = case.case.sealed_secret("other", &ITEMS);
+    present.spec.encrypted_data = other.spec.encrypted_data;
+    let files = (
+        "sealedsecrets.bitnami.com/deliver".to_owned(),
+        "files".to_owned(),
+    );
+    present
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([files]);
+    let params = kube::api::PostParams::default();
+    objects.replace("db", &params, &present).await.unwrap();
+    case.case.wait_for_failure("db").await;
+    case.case.wait_for_values("db", &ITEMS).await;
+}
+
+#[tokio::test]
+async fn random_templates_are_refused_for_values_that_are_only_delivered() {
+    let case = DeliverCase::new("deliver-random").await;
+    let mut sealed = case.case.sealed_secret("app", &ITEMS);
+    let template = ("token".to_owned(), Some("{{ randAlphaNum 20 }}".to_owned()));
+    sealed.spec.template.data = Some([template].into());
+    let files = (
+        "sealedsecrets.bitnami.com/deliver".to_owned(),
+        "files".to_owned(),
+    );
+    sealed
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .extend([files]);
+    case.case.create(&sealed).await;
+    let message = case.case.wait_for_failure("app").await;
+    assert!(
+        message.contains("each Pod would get other values"),
+        "{message}"
+    );
+}

@@ -1,0 +1,162 @@
+//! Tests requests that wait for a change, and those to a standby.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tests::cluster_controller::ClusterController;
+use tests::patience::until;
+use tests::roles::{self, ACCOUNT};
+
+use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting};
+
+/// Time in which a change must reach a request that waits.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+
+async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
+    let case = DeliverCase::with_args(purpose, args).await;
+    case.case.seal("db", &[("a", "1")]).await;
+    let token = case.pod("web").await;
+    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    (case, token, answer)
+}
+
+#[tokio::test]
+async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() {
+    let (case, token, answer) = case("deliver-304", &[]).await;
+    for (seconds, min, max) in [(0, 0, 2), (2, 2, 10)] {
+        let body = waiting(&all_of("db"), &answer["revision"], seconds).to_string();
+        let (time, (code, text)) = timed(case.tls.post(Some(&token), &body)).await;
+        assert_eq!((code, text.as_str()), (304, ""));
+        let limits = Duration::from_secs(min)..Duration::from_secs(max);
+        assert!(limits.contains(&time), "{time:?}");
+    }
+    let other = waiting(&all_of("db"), &json!("other"), 60);
+    let (time, (code, _)) = timed(case.tls.deliver(&token, &other)).await;
+    assert_eq!(code, 200);
+    assert!(
+        time < MAX_DELAY,
+        "another revision is answered at once: {time:?}"
+    );
+    // A change of something else does not end the wait.
+    let body = waiting(&all_of("db"), &answer["revision"], 3);
+    let request = tokio::spawn({
+        let (tls, token) = (case.tls.clone(), token.clone());
+        async move { tls.deliver(&token, &body).await }
+    });
+    case.wait_for_waiting(1).await;
+    case.case.seal("other", &[("a", "1")]).await;
+    case.case
+        .patch("db", json!({ "metadata": { "labels": { "team": "a" } } }))
+        .await;
+    assert_eq!(request.await.unwrap().0, 304);
+}
+
+#[tokio::test]
+async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
+    let (case, token, answer) = case("deliver-change", &[]).await;
+    let wait = |answer: &Value| {
+        let body = waiting(&all_of("db"), &answer["revision"], 60);
+        let (tls, token) = (case.tls.clone(), token.clone());
+        tokio::spawn(async move { tls.deliver(&token, &body).await })
+    };
+    let request = wait(&answer);
+    case.wait_for_waiting(1).await;
+    case.seal_again("db", &[("a", "2")]).await;
+    let (time, response) = timed(request).await;
+    let (code, next) = response.unwrap();
+    assert_eq!(
+        (code, values(&next)),
+        (200, vec![("a".to_owned(), "2".to_owned())])
+    );
+    assert!(time < MAX_DELAY, "{time:?}");
+    let request = wait(&next);
+    case.wait_for_waiting(1).await;
+    case.case.delete("db").await;
+    let (time, response) = timed(request).await;
+    assert_eq!(response.unwrap().0, 404);
+    assert!(time < MAX_DELAY, "{time:?}");
+}
+
+#[tokio::test]
+async fn a_standby_delivers_the_same_files_and_changes() {
+    let (case, token, answer) = case("deliver-standby", &[]).await;
+    let plane = case.case.plane;
+    let kubeconfig = plane
+        .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
+        .await;
+    roles::grant_leases(&case.case.namespace).await;
+    let mut standby = ClusterController::spawn(&kubeconfig, case.case.namespace.name(), &[PORT]);
+    standby.logs("Another replica is the leader").await;
+    standby.become_ready().await;
+    let tls = TlsPort::of(&standby).await;
+    let same = tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(same, answer);
+    let body = waiting(&all_of("db"), &answer["revision"], 60);
+    let request = tokio::spawn(async move { tls.deliver(&token, &body).await });
+    until("a request waits", async || {
+        let metrics = standby.scrape().await;
+        metrics
+            .contains("\nsealed_secrets_deliver_waiting 1\n")
+            .then_some(())
+    })
+    .await;
+    case.seal_again("db", &[("a", "2")]).await;
+    let (time, response) = timed(request).await;
+    assert_eq!(
+        values(&response.unwrap().1),
+        [("a".to_owned(), "2".to_owned())]
+    );
+    assert!(time < MAX_DELAY, "{time:?}");
+}
+
+/// Attack: a thousand agents wait, so that a request of another Pod finds no slot, thread or connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
+    const PODS: usize = 40;
+    const EACH: usize = 25;
+    let (case, token, answer) = case("deliver-thousand", &[]).await;
+    let tokens =
+        join_all((0..PODS).map(async |i| case.another_pod(&format!("web-{i}"), "web").await));
+    let tokens = tokens.await;
+    let (memory, threads) = (
+        case.case.controller.memory(),
+        threads(case.case.controller.id()),
+    );
+    let body = waiting(&all_of("db"), &answer["revision"], 120);
+    let mut requests = tokio::task::JoinSet::new();
+    for token in tokens
+        .iter()
+        .flat_map(|token| std::iter::repeat_n(token, EACH))
+    {
+        let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
+        requests.spawn(async move { tls.deliver(&token, &body).await });
+    }
+    case.wait_for_waiting(PODS * EACH).await;
+    let more_memory = case.case.controller.memory().saturating_sub(memory);
+    let now = self::threads(case.case.controller.id());
+    assert!(now <= threads + 20, "{threads} threads, then {now}");
+    let (time, (code, _)) = timed(case.tls.deliver(&token, &all_of("db"))).await;
+    assert_eq!(code, 200);
+    assert!(time < MAX_DELAY, "{time:?}");
+    case.seal_again("db", &[("a", "2")]).await;
+    let (time, responses) = timed(requests.join_all()).await;
+    println!(
+        "{} waiting requests: {} KiB, all answered after {time:?}",
+        PODS * EACH,
+        more_memory >> 10
+    );
+    for (code, next) in responses {
+        assert_eq!(
+            (code, values(&next)),
+            (200, vec![("a".to_owned(), "2".to_owned())])
+        );
+    }
+    assert!(more_memory < 150 << 20, "{more_memory}");
+}
+
+fn threads(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/task"))
+        .unwrap()
+        .count()
+}
