@@ -81,7 +81,8 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
         "--only=PGPASSWORD=password",
         "--on-change=restart",
     ];
-    let args = [&only[..], &[&world.server_flag(), "--", "sh", "-c", script]].concat();
+    let server = world.server_flag();
+    let args = [&only[..], &[&server, "--", "sh", "-c", script]].concat();
     let mut main = world.container("main", SEAL_WITH_SHELL, &args);
     main["volumeMounts"] =
         json!([{ "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" }]);
@@ -351,7 +352,8 @@ impl World {
 
     /// Returns a container that runs `seal`.
     fn seal(&self, args: &[&str]) -> Value {
-        let args = [args, &[&self.server_flag()]].concat();
+        let server = self.server_flag();
+        let args = [args, &[&server]].concat();
         self.container("seal", &image::controller_name(), &args)
     }
 

@@ -64,7 +64,7 @@ async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
         pods.push(NodePod::create(&namespace, spec).await);
     }
     for ((object, _, code), pod) in RESPONSES.iter().zip(&pods) {
-        let event = until(&format!("the Pod for {object} has an event"), async || {
+        let event = until("each Pod has an event", async || {
             failures(&namespace, pod).await.into_iter().next()
         });
         let event = event.await;

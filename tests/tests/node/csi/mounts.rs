@@ -164,7 +164,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     assert_eq!(recorded["db"].len(), 22, "{recorded:?}");
     let secrets: Api<Secret> = site.namespace.api();
     let secrets = secrets.list(&ListParams::default()).await.unwrap();
-    let names: Vec<_> = secrets.items.iter().map(ResourceExt::name_any).collect();
+    let names: Vec<_> = secrets.items.iter().map(|secret| secret.name_any()).collect();
     assert!(!names.contains(&"db".to_owned()), "{names:?}");
     assert_has_no_canary(&site).await;
 }
@@ -262,7 +262,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     });
     for (case, attributes) in [("no permission", json!({})), ("forged attributes", forged)] {
         let pod = site.pod_with(&volume("web", &attributes), "default").await;
-        let event = until(&format!("{case}: the Pod has an event"), async || {
+        let event = until("the Pod has an event", async || {
             failures(&site.namespace, &pod).await.into_iter().next()
         });
         let event = event.await;
