@@ -20,8 +20,7 @@ pub use unsupported::run;
     after_help = "Runs until SIGTERM, as the provider `sealed` of the Secrets Store CSI driver: kubelet mounts a volume, the driver \
 asks for its files, and this command asks the controller with the token of the Pod. It has no key, no permission in the cluster \
 and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
-Examples:\n  seal node --socket /provider/sealed.sock --server https://sealed-secrets-controller.kube-system.svc:8443 --ca-file \
-/ca/ca.pem\n  seal node --socket /provider/sealed.sock --check"
+Examples:\n  seal node --socket /provider/sealed.sock --ca-file /ca/ca.pem\n  seal node --socket /provider/sealed.sock --check"
 )]
 pub struct Node {
     /// The socket: sealed.sock in the driver's directory of providers
