@@ -25,6 +25,9 @@ const CANARY: &str = "canary-7f3a91c2e5d8";
 /// The time in which kubelet refreshes a volume by itself.
 const REFRESH_LIMIT: Duration = Duration::from_secs(100);
 
+/// The time in which a Pod becomes ready, shorter than the limit of other waits.
+const READY_LIMIT: Duration = Duration::from_secs(50);
+
 /// A controller and a provider for one namespace.
 pub(super) struct Site {
     pub(super) plane: &'static ControlPlane,
@@ -102,6 +105,23 @@ impl Site {
         NodePod::create(&self.namespace, reader(volume, account)).await
     }
 
+    /// Waits until a Pod is ready.
+    ///
+    /// # Panics
+    /// Panics with the messages of its failed mounts if it is not ready in time.
+    pub(super) async fn ready(&self, pod: &NodePod) -> Pod {
+        tokio::select! {
+            ready = pod.wait_until_ready() => ready,
+            () = tokio::time::sleep(READY_LIMIT) => {
+                let events = failures(&self.namespace, pod).await;
+                let controller = self.controller.as_ref().map(ClusterController::log);
+                let log = controller.unwrap_or_default();
+                let end: Vec<_> = log.lines().rev().take(20).collect();
+                panic!("{events:#?}\n{}\n{end:#?}", self.provider.log())
+            }
+        }
+    }
+
     pub(super) async fn versions(&self, pod: &NodePod) -> BTreeMap<String, String> {
         until("the driver has recorded versions", async || {
             versions(&self.namespace, pod).await
@@ -150,7 +170,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     "#;
     site.class("web", objects).await;
     let pod = site.pod("web").await;
-    pod.wait_until_ready().await;
+    site.ready(&pod).await;
     assert_eq!(read(&pod, "db/password").await, CANARY);
     assert_eq!(read(&pod, "db/user").await, "app");
     assert_eq!(read(&pod, "dsn").await, format!("postgres://app:{CANARY}@pg/shop"));
@@ -209,7 +229,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     site.seal("db", 0, &[("password", "first")]).await;
     site.class("web", "- sealedSecret: db").await;
     let pod = site.pod("web").await;
-    let uid = pod.wait_until_ready().await.uid();
+    let uid = site.ready(&pod).await.uid();
     let first = site.versions(&pod).await;
 
     site.seal("db", 0, &[("password", "second")]).await;
@@ -229,7 +249,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     })
     .await;
     eprintln!("after a change of the Pod, after {:.1?}", start.elapsed());
-    let same = pod.wait_until_ready().await;
+    let same = site.ready(&pod).await;
     assert_eq!(same.uid(), uid);
     let status = tests::node::container_status(&same, "main").unwrap();
     assert_eq!(status.restart_count, 0);
@@ -253,7 +273,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     site.seal("db", 0, &[("password", CANARY)]).await;
     site.class("web", "- sealedSecret: db").await;
     let granted = site.pod("web").await;
-    granted.wait_until_ready().await;
+    site.ready(&granted).await;
     let forged = json!({
         "csi.storage.k8s.io/pod.name": granted.name(),
         "csi.storage.k8s.io/serviceAccount.name": "web",
@@ -295,7 +315,7 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     site.seal("db", 0, &[("password", "first")]).await;
     site.class("web", "- sealedSecret: db").await;
     let running = site.pod("web").await;
-    running.wait_until_ready().await;
+    site.ready(&running).await;
     site.stop_controller();
     site.touch(&running, "1").await;
     let waiting = site.pod("web").await;
@@ -307,7 +327,7 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     .await;
     assert_eq!(read(&running, "password").await, "first");
     site.start_controller().await;
-    waiting.wait_until_ready().await;
+    site.ready(&waiting).await;
     assert_eq!(read(&waiting, "password").await, "first");
     assert_eq!(read(&running, "password").await, "first");
 }
@@ -320,7 +340,7 @@ async fn versions_change_with_the_value_and_only_then() {
     site.class("web", "- sealedSecret: db").await;
     let pods = [site.pod("web").await, site.pod("web").await];
     for pod in &pods {
-        pod.wait_until_ready().await;
+        site.ready(pod).await;
     }
     let first = site.versions(&pods[0]).await;
     assert_eq!(site.versions(&pods[1]).await, first, "equal on all Pods");
@@ -330,7 +350,7 @@ async fn versions_change_with_the_value_and_only_then() {
     site.stop_controller();
     site.start_controller().await;
     let fresh = site.pod("web").await;
-    fresh.wait_until_ready().await;
+    site.ready(&fresh).await;
     assert_eq!(site.versions(&fresh).await, first, "after a new key and a restart");
 
     site.seal("db", 1, &[("password", "second")]).await;
@@ -374,7 +394,7 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     });
     class_with(&site.namespace, "vault", site.provider.name(), parameters).await;
     let pod = site.pod("vault").await;
-    pod.wait_until_ready().await;
+    site.ready(&pod).await;
     assert_eq!(read(&pod, "db-user").await, "app");
     assert_eq!(read(&pod, "db-password").await, "hunter2");
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/values/db-password"]);
@@ -388,7 +408,7 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     site.seal("db", 0, &[("password", CANARY)]).await;
     site.class("web", "- sealedSecret: db").await;
     let pod = site.pod("web").await;
-    pod.wait_until_ready().await;
+    site.ready(&pod).await;
     assert_eq!(read(&pod, "password").await, CANARY);
     let process = site.provider.process();
     let needles = [
@@ -427,7 +447,7 @@ async fn mounting_unchanged_pods_again_opens_each_value_once_while_it_is_cached(
         pods.push(site.pod("web").await);
     }
     for pod in &pods {
-        pod.wait_until_ready().await;
+        site.ready(pod).await;
     }
     let mounts = || site.driver.log().matches("node publish volume complete").count();
     let (before, start) = (operations(&site).await, Instant::now());
