@@ -49,7 +49,7 @@ pub(super) struct Answers {
     opener: Opener,
     slots: Slots,
     opened: SingleFlight<Vec<u8>, Opened>,
-    answers: SingleFlight<Revision, Prepared>,
+    prepared: SingleFlight<Revision, Prepared>,
     memory: Memory,
 }
 
@@ -67,7 +67,7 @@ impl Answers {
             },
             slots: Slots::reserving(SLOTS, RESERVED),
             opened: SingleFlight::new(MAX_OPENED, Opened::size),
-            answers: SingleFlight::new(MAX_ANSWERS, Prepared::size),
+            prepared: SingleFlight::new(MAX_ANSWERS, Prepared::size),
             memory: Memory::default(),
         }
     }
@@ -80,8 +80,9 @@ impl Answers {
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<Arc<Prepared>, Refused> {
-        let make = self.make(namespace, &request.entries, objects, revision);
-        self.answers.get(revision, make).await
+        // Requests that wait must not carry the state of this work.
+        let make = Box::pin(self.make(namespace, &request.entries, objects, revision));
+        self.prepared.get(revision, make).await
     }
 
     async fn make(
@@ -97,7 +98,7 @@ impl Answers {
         let slot = self.slots.enqueue(&mut Job::new(namespace));
         let _slot = slot.await.map_err(|_| Refused::Busy)?;
         self.slots.charge(namespace, 1);
-        let opened = self.open_all(objects).await?;
+        let opened = Box::pin(self.open_all(objects)).await?;
         let answer = self.answer(namespace, entries, opened, version_key, revision);
         self.prepare(namespace, &answer.await?)
     }
@@ -106,7 +107,7 @@ impl Answers {
     async fn open_all(&self, objects: &BTreeMap<ObjectId, Identity>) -> Result<Objects, Refused> {
         let (mut all, mut bytes) = (Objects::new(), 0);
         for (id, identity) in objects {
-            let opened = self.open(id, *identity).await?;
+            let opened = Box::pin(self.open(id, *identity)).await?;
             bytes += opened.size();
             if bytes > MAX_BYTES {
                 return Err(Refused::TooLarge);
@@ -118,7 +119,7 @@ impl Answers {
 
     /// Opens an object, unless it was opened in the last seconds.
     async fn open(&self, id: &ObjectId, identity: Identity) -> Result<Arc<Opened>, Refused> {
-        let open = async {
+        let open = Box::pin(async {
             let fetched = self.store.fetch_sealed(id).await;
             let fetched = fetched.map_err(|_| Refused::NoReview)?;
             let fetched = fetched.ok_or(Refused::Changed)?;
@@ -127,7 +128,7 @@ impl Answers {
             }
             let ring = Arc::clone(&self.ring.borrow());
             self.opener.open(fetched, ring, Timestamp::now()).await
-        };
+        });
         self.opened.get(identity.as_bytes().to_vec(), open).await
     }
 
@@ -176,7 +177,7 @@ impl Answers {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());
         let reservation = reserve().or_else(|| {
-            self.answers.clear();
+            self.prepared.clear();
             reserve()
         });
         let reservation = reservation.ok_or(Refused::Busy)?;

@@ -17,7 +17,7 @@ use crate::http::connections::Slot;
 
 /// Time limit for sending an answer. A connection that takes longer is closed, so that slow readers do not keep values in
 /// memory.
-const MAX_TIME: Duration = Duration::from_secs(60);
+const MAX_TIME: Duration = Duration::from_mins(1);
 /// Size of the parts, each of which is copied into the buffers of its connection.
 const PART: usize = 16 << 10;
 

@@ -68,15 +68,9 @@ impl Files<'_> {
         files: &mut Vec<DeliveredFile>,
     ) -> Result<(), Refused> {
         let opened = self.opened(&entry.sealed_secret)?;
-        let all: BTreeSet<String>;
-        let items = match &entry.items {
-            Some(items) => items,
-            None => {
-                all = opened.values.keys().cloned().collect();
-                &all
-            }
-        };
-        for item in items {
+        let all = || opened.values.keys().cloned().collect();
+        let items: BTreeSet<String> = entry.items.clone().unwrap_or_else(all);
+        for item in &items {
             let path = entry
                 .destination
                 .file(item)
@@ -98,13 +92,12 @@ impl Files<'_> {
             object: object.to_owned(),
             item: Some(item.to_owned()),
         })?;
-        let version = match opened.digests.get(item) {
-            Some(digest) => self.version(&path, None, &[((object, item), *digest)].into()),
+        let version = if let Some(digest) = opened.digests.get(item) {
+            self.version(&path, None, &[((object, item), *digest)].into())
+        } else {
             // A template of the object makes the item, from any of its values.
-            None => {
-                let text = format!("{item}\n{}", text_of_templates(opened));
-                self.version(&path, Some(&text), &inputs([opened]))
-            }
+            let text = format!("{item}\n{}", text_of_templates(opened));
+            self.version(&path, Some(&text), &inputs([opened]))
         };
         Ok(DeliveredFile {
             path,

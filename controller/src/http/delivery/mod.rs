@@ -104,7 +104,7 @@ pub(super) fn router(delivery: Delivery, reviews: Reviews) -> Router {
                    Extension(slot): Extension<Arc<Slot>>,
                    headers: HeaderMap,
                    body: Body| async move {
-        let response = endpoint.respond(peer, slot, &headers, body).await;
+        let response = Box::pin(endpoint.respond(peer, slot, &headers, body)).await;
         let response = response.unwrap_or_else(axum::response::IntoResponse::into_response);
         endpoint.delivery.metrics.count_delivery(response.status());
         response
@@ -139,7 +139,8 @@ impl Endpoint {
         body: Body,
     ) -> Result<Response, Refused> {
         let token = token(headers).ok_or(Refused::Unauthenticated)?;
-        let authenticated = within_deadline(self.reviews.authenticate(peer.0, token, None)).await?;
+        let authenticated =
+            within_deadline(Box::pin(self.reviews.authenticate(peer.0, token, None))).await?;
         self.limits.admit(&authenticated.caller, Timestamp::now())?;
         let request = self.read(peer, body).await?;
         let call = Call {
@@ -174,11 +175,11 @@ impl Call<'_> {
         authenticated: &Authenticated,
         slot: Arc<Slot>,
     ) -> Result<Response, Refused> {
-        within_deadline(self.authorize(authenticated, None)).await?;
+        within_deadline(Box::pin(self.authorize(authenticated, None))).await?;
         let namespace = &authenticated.caller.namespace;
         let current = self.current(namespace)?;
         if !self.has(&current) {
-            return within_deadline(self.answer(namespace, current, slot)).await;
+            return within_deadline(Box::pin(self.answer(namespace, current, slot))).await;
         }
         if self.request.wait.is_zero() {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
@@ -197,7 +198,7 @@ impl Call<'_> {
             }
             self.answer(namespace, current, slot).await
         };
-        within_deadline(finish).await
+        within_deadline(Box::pin(finish)).await
     }
 
     /// Checks the permission for every object, before anything else is said about any of them.
@@ -329,6 +330,7 @@ fn size(request: &Request) -> usize {
     entries.sum()
 }
 
+/// Awaits work that is boxed: a request that waits would carry the state of the largest work otherwise.
 async fn within_deadline<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let result = tokio::time::timeout(DEADLINE, work).await;
     result.unwrap_or(Err(Refused::Busy))

@@ -77,14 +77,14 @@ impl Opener {
         let refused = |why: Refusal| refused(&why, &sealed);
         let namespace = sealed.namespace_or_empty().to_owned();
         let (items, is_slow) = {
-            let (opener, ring) = (self.clone(), Arc::clone(&ring));
-            let work = move |meter: &mut dyn Meter| opener.open_items(&fetched, &ring, now, meter);
+            let (tools, ring) = (self.clone(), Arc::clone(&ring));
+            let work = move |meter: &mut dyn Meter| tools.open_items(&fetched, &ring, now, meter);
             let opened = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
             opened.map_err(|_| Refused::Busy)?.map_err(refused)?
         };
         let work = {
-            let (opener, sealed) = (self.clone(), Arc::clone(&sealed));
-            move |meter: &mut dyn Meter| opener.render(&sealed, items, &ring, now, meter)
+            let (tools, sealed) = (self.clone(), Arc::clone(&sealed));
+            move |meter: &mut dyn Meter| tools.render(&sealed, items, &ring, now, meter)
         };
         let rendering = Rendering {
             budget: RENDERING_BUDGET,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -52,6 +52,7 @@ pub(super) struct CachedReviews {
     tokens: Tokens,
     callers: Results<TokenDigest, Result<Authenticated, Refused>>,
     permissions: Results<(TokenDigest, String), bool>,
+    turns: Turns,
 }
 
 impl CachedReviews {
@@ -61,6 +62,7 @@ impl CachedReviews {
             tokens: Tokens::for_pods(),
             callers: Results::default(),
             permissions: Results::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -72,7 +74,14 @@ impl CachedReviews {
         since: Option<Instant>,
     ) -> Result<Authenticated, Refused> {
         let token_digest = TokenDigest::of(token);
-        if let Some(known) = self.callers.get(&token_digest, since, Instant::now()) {
+        let known = || self.callers.get(&token_digest, since, Instant::now());
+        if let Some(known) = known() {
+            return known;
+        }
+        // Requests with one token wait for the first of them, and use its result.
+        let turn = self.turns.of(token_digest);
+        let _turn = turn.lock().await;
+        if let Some(known) = known() {
             return known;
         }
         self.tokens.check_review(address, token, Timestamp::now())?;
@@ -100,10 +109,16 @@ impl CachedReviews {
         since: Option<Instant>,
     ) -> Result<(), Refused> {
         let key = (authenticated.token, object.to_owned());
-        let known = self.permissions.get(&key, since, Instant::now());
-        let is_allowed = match known {
-            Some(known) => known,
-            None => self.review_permission(authenticated, key).await?,
+        let known = || self.permissions.get(&key, since, Instant::now());
+        let is_allowed = if let Some(known) = known() {
+            known
+        } else {
+            let turn = self.turns.of(authenticated.token);
+            let _turn = turn.lock().await;
+            match known() {
+                Some(known) => known,
+                None => self.review_permission(authenticated, key).await?,
+            }
         };
         if is_allowed {
             return Ok(());
@@ -132,6 +147,23 @@ impl CachedReviews {
         let until = earliest(began + age, authenticated.expires);
         self.permissions.put(key, allowed, began, until);
         Ok(allowed)
+    }
+}
+
+/// A lock for each token under review, so that many requests of one Pod cause one review.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<TokenDigest, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn of(&self, token: TokenDigest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(&token).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(token, Arc::downgrade(&turn));
+        turn
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) enum CachedSource {
 
 /// The state of one SealedSecret.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent flags, each with a name wherever it is set or read"
+)]
 pub(super) struct Entry {
     pub(super) cached: CachedSource,
     pub(super) identity: Option<Identity>,

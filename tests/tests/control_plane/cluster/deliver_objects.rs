@@ -9,7 +9,7 @@ use super::deliver_case::{DeliverCase, all_of, values};
 
 const ITEMS: [(&str, &str); 1] = [("a", "1")];
 
-fn annotation(value: Value) -> Value {
+fn annotation(value: &Value) -> Value {
     json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/deliver": value } } })
 }
 
@@ -54,12 +54,12 @@ async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
     let token = case.pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     for _ in 0..6 {
-        case.case.patch("db", annotation(json!("files"))).await;
+        case.case.patch("db", annotation(&json!("files"))).await;
         case.case.wait_for_no_secret("db").await;
         assert_not_made(&case, "db").await;
         let same = case.tls.wait_for(200, &token, &all_of("db")).await;
         assert_eq!(same, answer, "the annotation changes nothing for Pods");
-        case.case.patch("db", annotation(Value::Null)).await;
+        case.case.patch("db", annotation(&Value::Null)).await;
         case.case.wait_for_values("db", &ITEMS).await;
         case.case.wait_until_synced("db").await;
     }

@@ -89,7 +89,7 @@ async fn only_a_valid_token_of_a_pod_for_the_controller_alone_gets_values() {
     }
 }
 
-/// Attack: whoever has stolen the token of a Pod uses it after the Pod was deleted.
+/// Attack: a thief of the token of a Pod uses it after the Pod was deleted.
 #[tokio::test]
 async fn the_token_of_a_deleted_pod_gets_nothing() {
     let (case, _) = case("deliver-deleted").await;

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tests::cluster_controller::ClusterController;
 use tests::patience::until;
-use tests::roles::{self, ACCOUNT};
+use tests::roles::ACCOUNT;
 
 use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting};
 
@@ -85,7 +85,6 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     let kubeconfig = plane
         .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
         .await;
-    roles::grant_leases(&case.case.namespace).await;
     let mut standby = ClusterController::spawn(&kubeconfig, case.case.namespace.name(), &[PORT]);
     standby.logs("Another replica is the leader").await;
     standby.become_ready().await;
@@ -115,7 +114,9 @@ async fn a_standby_delivers_the_same_files_and_changes() {
 async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const PODS: usize = 40;
     const EACH: usize = 25;
-    let (case, token, answer) = case("deliver-thousand", &[]).await;
+    let (case, token, _) = case("deliver-thousand", &[]).await;
+    let case = case.restart_quietly().await;
+    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     let tokens =
         join_all((0..PODS).map(async |i| case.another_pod(&format!("web-{i}"), "web").await));
     let tokens = tokens.await;
@@ -123,16 +124,15 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
         case.case.controller.memory(),
         threads(case.case.controller.id()),
     );
-    let body = waiting(&all_of("db"), &answer["revision"], 120);
+    let body = waiting(&all_of("db"), &answer["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
-    for token in tokens
-        .iter()
-        .flat_map(|token| std::iter::repeat_n(token, EACH))
-    {
-        let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
-        requests.spawn(async move { tls.deliver(&token, &body).await });
+    for (i, token) in tokens.iter().enumerate() {
+        for _ in 0..EACH {
+            let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
+            requests.spawn(async move { tls.deliver(&token, &body).await });
+        }
+        case.wait_for_waiting((i + 1) * EACH).await;
     }
-    case.wait_for_waiting(PODS * EACH).await;
     let more_memory = case.case.controller.memory().saturating_sub(memory);
     let now = self::threads(case.case.controller.id());
     assert!(now <= threads + 20, "{threads} threads, then {now}");
