@@ -52,6 +52,7 @@ pub mod in_cluster;
 pub mod keys;
 pub mod lint;
 pub mod man;
+pub mod node;
 pub mod object;
 mod output;
 pub mod pods;
@@ -119,6 +120,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Exec(args) => exec::run(args, environment),
         Command::Agent(args) => agent::run(args, environment),
         Command::Grant(args) => grant::run(args, environment),
+        Command::Node(args) => node::run(args, environment),
         Command::Pods(args) => pods::run(args, environment),
         Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),

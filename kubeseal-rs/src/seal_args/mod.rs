@@ -36,6 +36,7 @@ use crate::seal::import::Import;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
+use crate::seal::node::Node;
 use crate::seal::pods::Pods;
 use crate::seal::restart::Restart;
 use crate::seal::rotate::Rotate;
@@ -106,6 +107,8 @@ pub enum Command {
     Grant(Grant),
     /// Show which Pods have which version of a Secret
     Pods(Pods),
+    /// Deliver values to volumes of the Secrets Store CSI driver; runs on each node
+    Node(Node),
     /// Restart and refresh applications after a change; runs in the cluster
     Restart(Restart),
     /// Clean up statuses before going back to Bitnami's controller

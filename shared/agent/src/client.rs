@@ -39,7 +39,10 @@ pub struct Settings {
 /// Connections to a controller.
 #[derive(Debug)]
 pub struct Client {
-    settings: Settings,
+    server: String,
+    authority: Authority,
+    /// The file with the token; `None` if each request has a token of its own.
+    token_file: Option<PathBuf>,
     /// The CA certificates in PEM, and the connections that are verified with them.
     connections: Option<(Vec<u8>, Agent)>,
 }
@@ -68,6 +71,9 @@ pub enum ClientError {
     /// The file has no token.
     #[error("{} contains no token", .0.display())]
     NoToken(PathBuf),
+    /// The token of a request cannot be one.
+    #[error("the token of the Pod is malformed")]
+    InvalidToken,
     /// There is no CA certificate.
     #[error("the CA certificate of the controller's TLS port is not PEM")]
     NoAuthority,
@@ -152,16 +158,33 @@ impl Client {
     ///
     /// Fails if the URL is not HTTPS, or a file is missing or malformed.
     pub fn new(settings: Settings) -> Result<Self, ClientError> {
-        if !settings.server.starts_with("https://") {
+        let Settings {
+            server,
+            authority,
+            token_file,
+        } = settings;
+        let mut client = Self::without_token(server, authority)?;
+        token(&token_file, MAX_TOKEN)?;
+        client.token_file = Some(token_file);
+        Ok(client)
+    }
+
+    /// Creates a client like [`Self::new`], for [`Self::deliver_with`] only.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::new`].
+    pub fn without_token(server: String, authority: Authority) -> Result<Self, ClientError> {
+        if !server.starts_with("https://") {
             return Err(ClientError::Unencrypted);
         }
-        token(&settings.token_file, MAX_TOKEN)?;
-        if let Authority::File(_) = &settings.authority {
-            let authority = settings.authority.read()?;
-            certificates(&authority).ok_or(ClientError::NoAuthority)?;
+        if let Authority::File(_) = &authority {
+            certificates(&authority.read()?).ok_or(ClientError::NoAuthority)?;
         }
         Ok(Self {
-            settings,
+            server,
+            authority,
+            token_file: None,
             connections: None,
         })
     }
@@ -172,7 +195,34 @@ impl Client {
     ///
     /// Fails if the controller cannot be reached, refuses the request, or sends something else than values.
     pub fn deliver(&mut self, request: &RequestBody) -> Result<Delivery, ClientError> {
-        let result = self.try_deliver(request);
+        let path = self.token_file.as_deref().ok_or(ClientError::InvalidToken)?;
+        let token = token(path, MAX_TOKEN)?;
+        let wait = Duration::from_secs(request.wait.unwrap_or_default().into());
+        self.send(&token, request, TIMEOUT + wait)
+    }
+
+    /// Asks for values with this token, and within this time.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::deliver`].
+    pub fn deliver_with(
+        &mut self,
+        token: &str,
+        request: &RequestBody,
+        timeout: Duration,
+    ) -> Result<Delivery, ClientError> {
+        let token = bearer(token).ok_or(ClientError::InvalidToken)?;
+        self.send(&token, request, timeout)
+    }
+
+    fn send(
+        &mut self,
+        token: &str,
+        request: &RequestBody,
+        timeout: Duration,
+    ) -> Result<Delivery, ClientError> {
+        let result = self.try_send(token, request, timeout);
         if let Err(ClientError::Unreachable { .. }) = result {
             // The controller may have started again, with another CA.
             self.connections = None;
@@ -180,18 +230,21 @@ impl Client {
         result
     }
 
-    fn try_deliver(&mut self, request: &RequestBody) -> Result<Delivery, ClientError> {
-        let token = token(&self.settings.token_file, MAX_TOKEN)?;
+    fn try_send(
+        &mut self,
+        token: &str,
+        request: &RequestBody,
+        timeout: Duration,
+    ) -> Result<Delivery, ClientError> {
         let agent = self.connections()?;
         let to_error = |source| ClientError::Unreachable {
-            server: self.settings.server.clone(),
+            server: self.server.clone(),
             source: Box::new(source),
         };
-        let wait = Duration::from_secs(request.wait.unwrap_or_default().into());
         let post = agent.post(self.url()).config();
-        let post = post.timeout_global(Some(TIMEOUT + wait)).build();
+        let post = post.timeout_global(Some(timeout)).build();
         let post = post
-            .header(header::AUTHORIZATION, token.as_str())
+            .header(header::AUTHORIZATION, token)
             .header(header::CONTENT_TYPE, "application/json");
         let mut response = post.send(request.to_json()).map_err(to_error)?;
         if response.status() == StatusCode::NOT_MODIFIED {
@@ -205,13 +258,13 @@ impl Client {
     }
 
     fn url(&self) -> String {
-        format!("{}{ENDPOINT}", self.settings.server.trim_end_matches('/'))
+        format!("{}{ENDPOINT}", self.server.trim_end_matches('/'))
     }
 
     /// Returns the connections that are verified with the current CA certificates. A file is read again each time, a
     /// `ConfigMap` after a failure.
     fn connections(&mut self) -> Result<Agent, ClientError> {
-        let authority = &self.settings.authority;
+        let authority = &self.authority;
         if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.connections) {
             return Ok(agent.clone());
         }
@@ -269,12 +322,14 @@ pub(crate) fn agent(roots: &[Certificate<'static>], timeout: Duration) -> Agent 
 /// Returns the header for the token in a file.
 pub(crate) fn token(path: &Path, limit: u64) -> Result<Zeroizing<String>, ClientError> {
     let bytes = files::read(path, limit)?;
-    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-    // A token with other characters could end the header.
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ClientError::NoToken(path.to_owned()));
-    }
-    Ok(Zeroizing::new(format!("Bearer {text}")))
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    bearer(text.trim()).ok_or_else(|| ClientError::NoToken(path.to_owned()))
+}
+
+/// Returns the header for a token; `None` for other texts, which could end the header.
+fn bearer(token: &str) -> Option<Zeroizing<String>> {
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    is_token.then(|| Zeroizing::new(format!("Bearer {token}")))
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Poll {
 }
 
 /// Returns an error with its causes. Hints come last.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let (message, hints) = text.split_once("\nhint: ").unwrap_or((&text, ""));
     let mut message = message.to_owned();

@@ -16,8 +16,8 @@ type Fields = BTreeSet<(usize, String)>;
 /// The first names of a field: `db` and `user` of `.db.user`.
 type Names = Vec<String>;
 
-/// Returns the fields of the root that the template inserts, except those that it also tests: they may be missing on
-/// purpose.
+/// Returns the fields of the root that the template inserts, except fields that it also tests, since these may be
+/// missing on purpose.
 pub(crate) fn inserted_fields(list: &List) -> Fields {
     let found = Walk::new(1).into_inserted(list).into_iter();
     let first = |(at, names): (usize, Names)| Some((at, names.into_iter().next()?));

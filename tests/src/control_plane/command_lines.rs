@@ -100,7 +100,7 @@ pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Returns the command for a second controller manager, for planes with nodes: it creates the Pods of Deployments,
+/// Returns the command for a second controller manager, for planes with nodes: it creates the Pods of Deployments and DaemonSets,
 /// maintains the endpoints of Services, publishes the CA certificate in every namespace, and lets Pods be scheduled to
 /// ready nodes.
 pub(super) fn workload_controllers(programs: &Programs, settings: &Settings) -> Command {
@@ -108,6 +108,7 @@ pub(super) fn workload_controllers(programs: &Programs, settings: &Settings) -> 
         programs,
         settings,
         &[
+            "daemonset-controller",
             "deployment-controller",
             "replicaset-controller",
             "endpoints-controller",

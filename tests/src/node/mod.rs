@@ -47,8 +47,8 @@ pub struct Node {
     network: PodNetwork,
     process: Guarded,
     _gate: Gate,
-    _groups: ControlGroups,
-    _directory: Scratch,
+    groups: ControlGroups,
+    directory: Scratch,
 }
 
 impl Node {
@@ -77,8 +77,8 @@ impl Node {
             network: network.clone(),
             process: booted.process,
             _gate: gate,
-            _groups: booted.groups,
-            _directory: booted.directory,
+            groups: booted.groups,
+            directory: booted.directory,
         }
     }
 
@@ -115,6 +115,44 @@ impl Node {
             "--signal=KILL",
             id,
         ]));
+    }
+
+    /// Returns the folder whose files the node's processes see in `/node/settings`.
+    pub(crate) fn shared_folder(&self) -> PathBuf {
+        self.directory.path().join("settings")
+    }
+
+    /// Returns the path of a log that the node's processes write.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.directory.path().join("log").join(format!("{name}.log"))
+    }
+
+    /// Starts a process among those of the node, which logs to [`Self::log`]. It ends with the node.
+    pub(crate) fn spawn(&self, name: &str, command_line: &[String]) -> Guarded {
+        let output = File::create(self.log(name)).expect("a writable directory");
+        let process = self.process.id();
+        let mut command = guarded::command("nsenter");
+        for namespace in ["mount=mnt", "net=net", "pid=pid_for_children"] {
+            let (option, file) = namespace.split_once('=').expect("a pair");
+            command.arg(format!("--{option}=/proc/{process}/ns/{file}"));
+        }
+        command
+            .args(command_line)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/bin")
+            .stdout(self.groups.lease())
+            .stderr(output);
+        Guarded::spawn(&mut command).expect("/bin/sh can be started")
+    }
+
+    /// Returns whether something is mounted below a path in the node's files.
+    ///
+    /// # Panics
+    /// Panics if the node does not run.
+    pub fn has_mount(&self, part_of_path: &str) -> bool {
+        let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.process.id()));
+        let mounts = mounts.expect("the node runs");
+        mounts.lines().any(|line| line.contains(part_of_path))
     }
 
     /// Returns a command for a program in the node's files.

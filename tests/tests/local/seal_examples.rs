@@ -160,7 +160,8 @@ fn may_report_findings(example: &str) -> bool {
 }
 
 /// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart`
-/// and `seal uninstall` read or change a cluster, `seal agent` and `seal exec --from` run in a Pod; see the tests `seal_keys`, `restart`, `agent` and `migration`.
+/// and `seal uninstall` read or change a cluster; `seal agent`, `seal node` and `seal exec --from` run in a Pod. See the
+/// tests `seal_keys`, `restart`, `agent` and `migration`.
 fn needs_cluster(example: &str) -> bool {
     [
         "seal keys rotate",
@@ -168,6 +169,7 @@ fn needs_cluster(example: &str) -> bool {
         "seal pods",
         "seal restart",
         "seal agent",
+        "seal node",
         "seal exec --from",
     ]
     .iter()

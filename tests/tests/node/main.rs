@@ -10,6 +10,7 @@
 
 mod agent;
 mod containers;
+mod csi;
 mod image;
 mod leftovers;
 mod replicas;

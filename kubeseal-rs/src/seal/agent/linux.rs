@@ -206,7 +206,7 @@ fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
     };
     Ok(ConfigMap {
         api_server: format!("https://{host}:{port}"),
-        account: environment.service_account_folder(),
+        account: environment.service_account_directory(),
         namespace: namespace.to_owned(),
         name: format!("{name}-certificate"),
     })

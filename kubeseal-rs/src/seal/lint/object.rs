@@ -106,7 +106,7 @@ pub(super) fn sealed_secret(
 }
 
 /// Checks the annotation for delivery without a Secret.
-fn delivery(object: &Object) -> Option<Found> {
+fn delivery(object: &Object) -> Option<FindingInFile> {
     let annotations = object.sealed.metadata.annotations.as_ref()?;
     let value = annotations.get(DELIVER_ANNOTATION)?;
     if value != DELIVER_FILES {

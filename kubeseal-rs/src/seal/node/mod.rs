@@ -1,0 +1,50 @@
+//! `seal node`: runs on each node, and delivers values to volumes of the Secrets Store CSI driver.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod unsupported;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+#[cfg(target_os = "linux")]
+pub use linux::run;
+#[cfg(not(target_os = "linux"))]
+pub use unsupported::run;
+
+/// Arguments of `seal node`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Runs until SIGTERM, as the provider `sealed` of the Secrets Store CSI driver: kubelet mounts a volume, the driver \
+asks for its files, and this command asks the controller with the token of the Pod. It has no key, no permission in the cluster \
+and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
+Examples:\n  seal node --socket /provider/sealed.sock --ca-file /ca/ca.pem\n  seal node --socket /provider/sealed.sock --check"
+)]
+pub struct Node {
+    /// The socket: sealed.sock in the driver's directory of providers
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/var/run/secrets-store-csi-providers/sealed.sock"
+    )]
+    pub socket: PathBuf,
+    /// URL of the controller's TLS port
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "https://sealed-secrets-controller.kube-system.svc:8443"
+    )]
+    pub server: String,
+    /// CA certificates of the port, as in the ConfigMap that the controller publishes
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/secrets/sealed-secrets/ca.pem"
+    )]
+    pub ca_file: PathBuf,
+    /// Only check that a provider answers at the socket, for a probe; exit code 0 or 2
+    #[arg(long)]
+    pub check: bool,
+}

@@ -1,0 +1,113 @@
+//! The attributes of a volume: the parameters of the class, replaced by those of the Pod's volume, and what kubelet adds.
+//!
+//! The authors of class and Pod choose them freely. Only the token proves who asks, and the controller checks it.
+
+use std::collections::HashMap;
+
+use deliver::AUDIENCE;
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, FinalCode};
+
+/// The attributes that this provider uses.
+pub(crate) struct Attributes {
+    /// What to deliver, in YAML.
+    pub(crate) objects: String,
+    /// The token of the Pod for the audience of the controller.
+    pub(crate) token: Zeroizing<String>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    objects: Option<String>,
+    #[serde(rename = "csi.storage.k8s.io/serviceAccount.tokens")]
+    tokens: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: String,
+}
+
+impl Attributes {
+    /// Reads the JSON that the driver sends.
+    pub(crate) fn from_json(json: &[u8]) -> Result<Self, Failure> {
+        // The errors of the parser contain parts of the text, so none is shown.
+        let body: Body = serde_json::from_slice(json)
+            .map_err(|_| Failure::invalid("the attributes of the volume are not a JSON object of texts"))?;
+        let tokens = Zeroizing::new(body.tokens.unwrap_or_default());
+        let token = token(&tokens).ok_or_else(no_token)?;
+        let objects = body.objects.ok_or_else(|| {
+            let hint = "hint: name SealedSecrets in spec.parameters.objects of the SecretProviderClass";
+            Failure::invalid(&format!("the parameter `objects` is missing\n{hint}"))
+        })?;
+        Ok(Self { objects, token })
+    }
+}
+
+/// Returns the token for the audience of the controller. Other providers can have tokens of their own.
+fn token(tokens: &str) -> Option<Zeroizing<String>> {
+    let mut tokens: HashMap<String, Token> = serde_json::from_str(tokens).ok()?;
+    let token = Zeroizing::new(tokens.remove(AUDIENCE)?.token);
+    (!token.is_empty()).then_some(token)
+}
+
+fn no_token() -> Failure {
+    let text = format!(
+        "kubelet sends no token of the Pod for the audience {AUDIENCE}\nhint: set tokenRequests: [{{audience: {AUDIENCE}}}] \
+         in the values of the Secrets Store CSI driver's chart, or in the CSIDriver object secrets-store.csi.k8s.io"
+    );
+    Failure::new(FinalCode::FailedPrecondition, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
+
+    fn read(json: &serde_json::Value) -> Result<Attributes, Failure> {
+        Attributes::from_json(json.to_string().as_bytes())
+    }
+
+    #[test]
+    fn uses_the_objects_and_the_token_for_the_controller() {
+        let tokens = json!({ "vault": { "token": "other" }, AUDIENCE: { "token": "t", "expirationTimestamp": "x" } });
+        let attributes = json!({
+            "objects": "- sealedSecret: db",
+            TOKENS: tokens.to_string(),
+            "csi.storage.k8s.io/pod.name": "web",
+            "vaultAddress": "https://vault:8200",
+        });
+        let attributes = read(&attributes).unwrap();
+        assert_eq!(attributes.objects, "- sealedSecret: db");
+        assert_eq!(*attributes.token, "t");
+    }
+
+    /// Attack: a cluster without `tokenRequests`, a token of another audience, and texts that are not tokens.
+    #[test]
+    fn without_a_token_for_the_controller_nothing_is_sent() {
+        let other = json!({ "vault": { "token": "t" } }).to_string();
+        let empty = json!({ AUDIENCE: { "token": "" } }).to_string();
+        for tokens in [None, Some(""), Some("{}"), Some("[]"), Some(&other), Some(&empty)] {
+            let failure = read(&json!({ "objects": "- sealedSecret: db", TOKENS: tokens }));
+            let failure = failure.err().unwrap();
+            assert_eq!(failure.code, FinalCode::FailedPrecondition);
+            assert!(failure.to_string().contains("tokenRequests"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_failure_contains_no_attribute() {
+        let failure = Attributes::from_json(br#"{"objects": ["hunter2"]}"#).err().unwrap();
+        assert_eq!(failure.code, FinalCode::InvalidArgument);
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+        let tokens = json!({ AUDIENCE: { "token": "hunter2" } }).to_string();
+        let failure = read(&json!({ TOKENS: tokens })).err().unwrap();
+        assert!(failure.to_string().contains("`objects` is missing"), "{failure}");
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+    }
+}

@@ -1,0 +1,114 @@
+//! The methods of the service `v1alpha1.CSIDriverProvider`.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use h2::server::SendResponse;
+use h2::RecvStream;
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+
+use crate::PROVIDER;
+use crate::controller::Controller;
+use crate::failure::{Failure, FinalCode};
+use crate::frame::{self, Message};
+use crate::mount::Order;
+use crate::protobuf::bytes_len;
+
+pub(crate) const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
+pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// The time limit of a call. The driver waits until kubelet gives up, after two minutes, and then the code is not final.
+const DEADLINE: Duration = Duration::from_secs(12);
+
+/// Answers one call, unless the driver cancels it.
+pub(crate) async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Message>,
+    controller: Arc<Controller>,
+    log: fn(&str),
+) {
+    let (head, mut body) = request.into_parts();
+    let result = tokio::select! {
+        result = within_deadline(head.uri.path(), &mut body, &controller) => result,
+        _ = poll_fn(|context| respond.poll_reset(context)) => return,
+    };
+    if let Err(failure) = &result {
+        log(&format!("{}: {failure}", head.uri.path()));
+    }
+    // The driver may be gone.
+    let _ = send(&mut respond, result);
+}
+
+async fn within_deadline(
+    method: &str,
+    body: &mut RecvStream,
+    controller: &Arc<Controller>,
+) -> Result<Message, Failure> {
+    let result = tokio::time::timeout(DEADLINE, call(method, body, controller)).await;
+    result.unwrap_or_else(|_| {
+        let text = "the controller does not answer in time\nhint: kubelet tries again; check that the controller runs";
+        Err(Failure::new(FinalCode::FailedPrecondition, text))
+    })
+}
+
+async fn call(
+    method: &str,
+    body: &mut RecvStream,
+    controller: &Arc<Controller>,
+) -> Result<Message, Failure> {
+    match method {
+        MOUNT => {
+            let order = Order::read(&frame::read(body).await?)?;
+            controller.mount(order).await
+        }
+        VERSION => {
+            frame::read(body).await?;
+            Ok(version())
+        }
+        _ => {
+            let text = "this provider has the methods Version and Mount only";
+            Err(Failure::new(FinalCode::Unimplemented, text))
+        }
+    }
+}
+
+/// Returns the versions of the service and of this program.
+fn version() -> Message {
+    let fields = ["v1alpha1", PROVIDER, env!("CARGO_PKG_VERSION")];
+    let len = fields.iter().map(|field| bytes_len(field.len())).sum();
+    Message::write(len, |writer| {
+        for (number, field) in (1..).zip(fields) {
+            writer.bytes(number, field.as_bytes());
+        }
+    })
+}
+
+fn send(
+    respond: &mut SendResponse<Message>,
+    result: Result<Message, Failure>,
+) -> Result<(), h2::Error> {
+    let mut response = Response::new(());
+    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    match result {
+        Ok(message) => {
+            let mut stream = respond.send_response(response, false)?;
+            stream.send_data(message, false)?;
+            stream.send_trailers(status(0))
+        }
+        Err(failure) => {
+            let mut headers = status(failure.code as u16);
+            headers.insert("grpc-message", failure.header());
+            response.headers_mut().extend(headers);
+            respond.send_response(response, true).map(drop)
+        }
+    }
+}
+
+fn status(code: u16) -> HeaderMap {
+    HeaderMap::from_iter([(
+        header::HeaderName::from_static("grpc-status"),
+        HeaderValue::from(code),
+    )])
+}

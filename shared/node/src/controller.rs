@@ -1,0 +1,56 @@
+//! Requests to the controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::authority::Authority;
+use agent::client::{Client, ClientError, Delivery};
+use tokio::sync::Semaphore;
+
+use crate::failure::{Failure, FinalCode};
+use crate::frame::Message;
+use crate::mount::{self, Order};
+
+/// How many requests are sent at once. Each has a thread, and while it lasts its values, which can have some megabytes.
+pub(crate) const MAX_REQUESTS: usize = 8;
+
+/// The time limit of a request, shorter than that of a call.
+const TIMEOUT: Duration = Duration::from_secs(11);
+
+/// How to reach the controller.
+pub(crate) struct Controller {
+    server: String,
+    authority: Authority,
+    slots: Arc<Semaphore>,
+}
+
+impl Controller {
+    /// Checks the settings. Sends nothing.
+    pub(crate) fn new(server: String, authority: Authority) -> Result<Self, ClientError> {
+        Client::without_token(server.clone(), authority.clone())?;
+        Ok(Self {
+            server,
+            authority,
+            slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        })
+    }
+
+    /// Returns the answer to a mount. If the caller stops waiting, the request keeps its thread until its own limit.
+    pub(crate) async fn mount(self: &Arc<Self>, order: Order) -> Result<Message, Failure> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let this = Arc::clone(self);
+        let request = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            let result = this.request(&order);
+            mount::answer(result, &order.selection.encodings)
+        });
+        let panicked = |_| Failure::new(FinalCode::Internal, "the provider failed; see its log");
+        request.await.map_err(panicked)?
+    }
+
+    /// Opens a connection for each request: the buffers of a connection that stays open can contain values.
+    fn request(&self, order: &Order) -> Result<Delivery, ClientError> {
+        let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
+        client.deliver_with(&order.token, &order.selection.request, TIMEOUT)
+    }
+}

@@ -1,0 +1,207 @@
+//! The method `Mount`: from the attributes of a volume to its files.
+
+use std::collections::HashMap;
+
+use agent::client::{ClientError, Delivery, Refusal};
+use deliver::{Answer, AnswerError, DeliveredFile, DeliveredObject};
+use zeroize::Zeroizing;
+
+use crate::attributes::Attributes;
+use crate::encoding::Encoding;
+use crate::failure::{Failure, FinalCode};
+use crate::frame::{MAX_ANSWER, Message};
+use crate::objects::{self, Selection};
+use crate::protobuf::{bytes_field, bytes_len, number_len};
+
+/// The field `attributes` of the request. The others are not used: `secrets` has the token once more, the target path and
+/// the permission are deprecated, and the driver leaves the current versions empty.
+const ATTRIBUTES: u64 = 1;
+
+/// What to ask the controller for, and with which token.
+pub(crate) struct Order {
+    pub(crate) selection: Selection,
+    pub(crate) token: Zeroizing<String>,
+}
+
+impl Order {
+    /// Reads the message of a request.
+    pub(crate) fn read(message: &[u8]) -> Result<Self, Failure> {
+        let attributes = bytes_field(message, ATTRIBUTES);
+        let attributes = attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
+        let Attributes { objects, token } = Attributes::from_json(attributes.unwrap_or_default())?;
+        let selection = objects::read(&objects)?;
+        Ok(Self { selection, token })
+    }
+}
+
+/// Returns the answer to a mount.
+///
+/// It always has all files. The driver writes nothing if the files are unchanged; but an answer without files, which it
+/// also accepts, would let a Pod start with an empty volume if the driver could not use an earlier answer.
+pub(crate) fn answer(
+    result: Result<Delivery, ClientError>,
+    encodings: &HashMap<String, Encoding>,
+) -> Result<Message, Failure> {
+    let mut answer = match result.map_err(|error| failure(&error))? {
+        Delivery::Values(answer) => answer,
+        Delivery::Unchanged => {
+            let text = "the controller sends no values, although none are here";
+            return Err(Failure::new(FinalCode::Internal, text));
+        }
+    };
+    if answer.files.is_empty() {
+        let text = "the SealedSecrets have no items, and a volume without files is not mounted";
+        return Err(Failure::new(FinalCode::FailedPrecondition, text));
+    }
+    decode(&mut answer, encodings)?;
+    message(&answer)
+}
+
+/// Decodes values. The message of a failure is the same for each value.
+fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<(), Failure> {
+    for file in &mut answer.files {
+        let Some(encoding) = encodings.get(file.path.as_str()) else {
+            continue;
+        };
+        let mut value = encoding.decode(file.value.expose()).ok_or_else(|| {
+            let text = format!("the value for objectName {:?} does not have its `encoding`", file.path.as_str());
+            Failure::new(FinalCode::FailedPrecondition, &text)
+        })?;
+        file.value = std::mem::take(&mut *value).into();
+    }
+    Ok(())
+}
+
+const OBJECT_VERSION: u64 = 1;
+const FILES: u64 = 3;
+
+fn message(answer: &Answer) -> Result<Message, Failure> {
+    let versions = answer.objects.iter().map(|object| bytes_len(version_len(object)));
+    let files = answer.files.iter().map(|file| bytes_len(file_len(file)));
+    let len = versions.chain(files).sum();
+    if len > MAX_ANSWER {
+        let text = "the files have more than 4 MiB together, the limit of the Secrets Store CSI driver";
+        return Err(Failure::new(FinalCode::FailedPrecondition, text));
+    }
+    Ok(Message::write(len, |writer| {
+        for object in &answer.objects {
+            writer.begin(OBJECT_VERSION, version_len(object));
+            writer.bytes(1, object.name.as_bytes());
+            writer.bytes(2, object.version.as_bytes());
+        }
+        for file in &answer.files {
+            writer.begin(FILES, file_len(file));
+            writer.bytes(1, file.path.as_str().as_bytes());
+            writer.number(2, file.mode.bits().into());
+            writer.bytes(3, file.value.expose());
+        }
+    }))
+}
+
+fn version_len(object: &DeliveredObject) -> usize {
+    bytes_len(object.name.len()) + bytes_len(object.version.len())
+}
+
+fn file_len(file: &DeliveredFile) -> usize {
+    let mode = number_len(file.mode.bits().into());
+    bytes_len(file.path.as_str().len()) + mode + bytes_len(file.value.len())
+}
+
+fn failure(error: &ClientError) -> Failure {
+    let code = match error {
+        ClientError::Refused(refusal) => code(refusal),
+        // A position in the answer depends on values.
+        ClientError::Answer(AnswerError::Malformed { .. }) => {
+            let text = "the controller sends an answer that is malformed";
+            return Failure::new(FinalCode::Internal, text);
+        }
+        ClientError::Answer(_) => FinalCode::Internal,
+        _ => FinalCode::FailedPrecondition,
+    };
+    Failure::new(code, &agent::poll::chain(error))
+}
+
+/// Returns the code for a status code of the controller. A busy controller is no exception: kubelet repeats a mount that
+/// has failed.
+fn code(refusal: &Refusal) -> FinalCode {
+    match refusal.status.as_u16() {
+        400 => FinalCode::InvalidArgument,
+        401 => FinalCode::Unauthenticated,
+        403 => FinalCode::PermissionDenied,
+        404 => FinalCode::NotFound,
+        _ => FinalCode::FailedPrecondition,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf as _;
+    use deliver::Mode;
+
+    use super::*;
+
+    fn file(path: &str, value: &[u8]) -> DeliveredFile {
+        DeliveredFile {
+            path: path.parse().unwrap(),
+            mode: "0440".parse::<Mode>().unwrap(),
+            version: "v1".into(),
+            value: value.to_vec().into(),
+        }
+    }
+
+    fn delivery(files: Vec<DeliveredFile>) -> Result<Delivery, ClientError> {
+        let object = DeliveredObject {
+            name: "db".into(),
+            generation: 1,
+            version: "v2".into(),
+        };
+        Ok(Delivery::Values(Box::new(Answer {
+            revision: "r".into(),
+            files,
+            objects: vec![object],
+        })))
+    }
+
+    fn plain(files: Vec<DeliveredFile>) -> Result<Message, Failure> {
+        answer(delivery(files), &HashMap::new())
+    }
+
+    #[test]
+    fn an_answer_has_the_versions_of_objects_and_the_files() {
+        let message = plain(vec![file("db/password", b"hunter2")]).unwrap();
+        let expected = b"\x0a\x08\x0a\x02db\x12\x02v2\x1a\x19\x0a\x0bdb/password\x10\xa0\x02\x1a\x07hunter2";
+        assert_eq!(message.chunk()[5..], expected[..]);
+    }
+
+    /// Fault: the driver fails with a code that is not final, so that a Pod can start with an empty volume.
+    #[test]
+    fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {
+        let long = "a".repeat(200);
+        let files = |len| (0..20_000).map(|index| file(&format!("{long}{index}"), &vec![0; len])).collect();
+        let failure = plain(files(200)).err().unwrap();
+        assert_eq!(failure.code, FinalCode::FailedPrecondition);
+        assert!(plain(vec![file("a", &vec![0; 3 << 20])]).is_ok());
+    }
+
+    #[test]
+    fn no_files_are_a_failure_because_the_volume_would_be_empty() {
+        let failure = plain(Vec::new()).err().unwrap();
+        assert_eq!(failure.code, FinalCode::FailedPrecondition);
+        let failure = answer(Ok(Delivery::Unchanged), &HashMap::new());
+        assert_eq!(failure.err().unwrap().code, FinalCode::Internal);
+    }
+
+    #[test]
+    fn values_are_decoded_where_the_class_says_so() {
+        let encodings = HashMap::from([("key".to_owned(), Encoding::Hex)]);
+        let files = vec![file("key", b"616263"), file("other", b"616263")];
+        let message = answer(delivery(files), &encodings).unwrap();
+        let message = message.chunk();
+        let contains = |text: &[u8]| message.windows(text.len()).any(|window| window == text);
+        assert!(contains(b"\x1a\x03abc") && contains(b"\x1a\x06616263"));
+        let failure = answer(delivery(vec![file("key", b"hunter2")]), &encodings);
+        let failure = failure.err().unwrap();
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+        assert_eq!(failure.code, FinalCode::FailedPrecondition);
+    }
+}

@@ -1,0 +1,183 @@
+//! The server on the socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::authority::Authority;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::calls;
+use crate::controller::{Controller, MAX_REQUESTS};
+use crate::frame::Message;
+use crate::socket::{Socket, SocketError};
+
+/// The maximum number of connections. The driver has one.
+const MAX_CONNECTIONS: usize = 16;
+/// The maximum number of concurrent calls of a connection; the driver waits with others. Kubelet mounts at most some
+/// hundred volumes of a node, so the last begins well before the end of kubelet's time.
+const MAX_CALLS: u32 = 64;
+/// The maximum size of the headers of a call.
+const MAX_HEADERS: u32 = 16 << 10;
+/// The time for the beginning of a connection.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The time for calls in progress after SIGTERM, less than the usual grace period of a Pod.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+/// How long an idle thread or connection is kept. Until then its memory can contain values. The driver opens a new
+/// connection for its next call.
+const IDLE: Duration = Duration::from_secs(1);
+/// The stack of a thread for a request.
+const STACK: usize = 1 << 20;
+
+/// What to serve, and from where.
+#[derive(Debug)]
+pub struct Settings {
+    /// The path of the socket: `sealed.sock` in the folder of providers.
+    pub socket: PathBuf,
+    /// The URL of the controller's TLS port.
+    pub server: String,
+    /// The CA certificates of that port.
+    pub authority: Authority,
+    /// Receives messages, each of one line.
+    pub log: fn(&str),
+}
+
+/// The server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The settings for the controller are wrong.
+    #[error(transparent)]
+    Controller(#[from] agent::client::ClientError),
+    /// The socket cannot be created.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The operating system refuses.
+    #[error("cannot serve the socket")]
+    System(#[from] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, and then finishes the calls in progress.
+///
+/// # Errors
+///
+/// Fails if the settings are wrong or the socket cannot be created.
+pub fn run(settings: Settings) -> Result<(), ServeError> {
+    let controller = Controller::new(settings.server, settings.authority)?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(MAX_REQUESTS)
+        .thread_keep_alive(IDLE)
+        .thread_stack_size(STACK)
+        .build()?;
+    let (socket, listener) = Socket::bind(&settings.socket)?;
+    let result = runtime.block_on(serve(listener, socket, controller, settings.log));
+    // Requests that nobody waits for any more.
+    runtime.shutdown_background();
+    Ok(result?)
+}
+
+async fn serve(
+    listener: std::os::unix::net::UnixListener,
+    socket: Socket,
+    controller: Controller,
+    log: fn(&str),
+) -> io::Result<()> {
+    let listener = UnixListener::from_std(listener)?;
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminate, interrupt] = signals;
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    log("serving");
+    tokio::select! {
+        () = accept(listener, Arc::new(controller), &mut connections, &stopped, log) => {}
+        () = received(terminate?, interrupt?) => {}
+    }
+    drop(socket);
+    log("stopping");
+    let _ = stop.send(());
+    let end = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(SHUTDOWN, end).await;
+    Ok(())
+}
+
+async fn received(mut terminate: Signal, mut interrupt: Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Accepts connections, and never returns.
+async fn accept(
+    listener: UnixListener,
+    controller: Arc<Controller>,
+    connections: &mut JoinSet<()>,
+    stopped: &watch::Receiver<()>,
+    log: fn(&str),
+) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        let Ok((stream, _)) = listener.accept().await else {
+            // No file descriptor is left, perhaps.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (controller, stopped) = (Arc::clone(&controller), stopped.clone());
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            let _slot = slot;
+            connection(stream, &controller, stopped, log).await;
+        });
+    }
+}
+
+async fn connection(
+    stream: UnixStream,
+    controller: &Arc<Controller>,
+    mut stopped: watch::Receiver<()>,
+    log: fn(&str),
+) {
+    let handshake = builder().handshake::<_, Message>(stream);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else {
+        return;
+    };
+    let mut calls = JoinSet::new();
+    let mut is_ending = false;
+    loop {
+        tokio::select! {
+            call = connection.accept() => {
+                let Some(Ok((request, respond))) = call else {
+                    return;
+                };
+                calls.spawn(calls::answer(request, respond, Arc::clone(controller), log));
+            }
+            Some(_) = calls.join_next() => {}
+            () = tokio::time::sleep(IDLE), if calls.is_empty() && !is_ending => {
+                is_ending = true;
+                connection.graceful_shutdown();
+            }
+            Ok(()) = stopped.changed(), if !is_ending => {
+                is_ending = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(MAX_CALLS)
+        .max_header_list_size(MAX_HEADERS);
+    builder
+}
+
+#[cfg(test)]
+mod tests;

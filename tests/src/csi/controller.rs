@@ -1,0 +1,165 @@
+//! A controller that gives prepared answers, for failures that a real one seldom has.
+
+use std::io::{self, Read, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// Returns the head and body of the response for the body of a request; `None` if there is none until the client closes
+/// the connection.
+type Answers = dyn Fn(&str) -> Option<String> + Send;
+
+/// A running server on 127.0.0.1, until the test program ends.
+pub struct FakeController {
+    port: u16,
+    authority: String,
+    answers: Arc<Mutex<Box<Answers>>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeController {
+    /// Starts a server with these answers.
+    ///
+    /// # Panics
+    /// Panics if no port is free.
+    pub fn start(answers: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let (authority, config) = identity();
+        let controller = Self {
+            port: listener.local_addr().expect("it listens").port(),
+            authority,
+            answers: Arc::new(Mutex::new(Box::new(answers))),
+            requests: Arc::default(),
+        };
+        let (answers, requests) = (
+            Arc::clone(&controller.answers),
+            Arc::clone(&controller.requests),
+        );
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                let config = Arc::clone(&config);
+                thread::spawn(move || serve(stream, config, &answers, &requests));
+            }
+        });
+        controller
+    }
+
+    /// Replaces the answers.
+    ///
+    /// # Panics
+    /// Panics if an answer has panicked.
+    pub fn set_answers(&self, answers: impl Fn(&str) -> Option<String> + Send + 'static) {
+        *self.answers.lock().unwrap() = Box::new(answers);
+    }
+
+    /// Returns the bodies of the requests so far.
+    ///
+    /// # Panics
+    /// Panics if another thread has panicked.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the CA certificate of the server.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Returns a response with a status and a body.
+    pub fn response(status: &str, body: &str) -> Option<String> {
+        let len = body.len();
+        Some(format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}"
+        ))
+    }
+
+    /// Returns a response with one file.
+    pub fn file(path: &str, value: &str) -> Option<String> {
+        let answer = deliver::Answer {
+            revision: "revision".into(),
+            files: vec![deliver::DeliveredFile {
+                path: path.parse().expect("a path"),
+                mode: deliver::Mode::default(),
+                version: "version".into(),
+                value: value.as_bytes().to_vec().into(),
+            }],
+            objects: vec![deliver::DeliveredObject {
+                name: "db".into(),
+                generation: 1,
+                version: "version".into(),
+            }],
+        };
+        Self::response("200 OK", std::str::from_utf8(&answer.to_json()).expect("JSON"))
+    }
+}
+
+fn serve(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    answers: &Mutex<Box<Answers>>,
+    requests: &Mutex<Vec<String>>,
+) -> io::Result<()> {
+    let connection = ServerConnection::new(config).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let body = read_body(&mut stream)?;
+    requests.lock().unwrap().push(body.clone());
+    let answer = answers.lock().unwrap()(&body);
+    let Some(answer) = answer else {
+        return io::copy(&mut stream, &mut io::sink()).map(drop);
+    };
+    stream.write_all(answer.as_bytes())?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// Reads a request; returns its body, of the length that the head names.
+fn read_body(stream: &mut impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let len = head.split("content-length: ").nth(1);
+            let len = len.and_then(|rest| rest.lines().next()?.parse().ok());
+            if body.len() >= len.unwrap_or(0) {
+                return Ok(body.to_owned());
+            }
+        }
+        match stream.read(&mut part)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes.extend_from_slice(&part[..count]),
+        }
+    }
+}
+
+/// Returns a new CA certificate, and the settings of a server with a certificate that it issued.
+fn identity() -> (String, Arc<ServerConfig>) {
+    let ca_key = KeyPair::generate().expect("randomness");
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).expect("valid").pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().expect("randomness");
+    let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a valid name");
+    let leaf = leaf.signed_by(&key, &issuer).expect("valid");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a private key");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], key)
+        .expect("a certificate for the key");
+    (ca_pem, Arc::new(config))
+}

@@ -1,0 +1,84 @@
+//! Objects of the driver.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+use super::DRIVER;
+use crate::control_plane::Namespace;
+use crate::node::NodePod;
+
+/// Creates a class with these objects, in YAML, for a provider.
+pub async fn class(namespace: &Namespace<'_>, name: &str, provider: &str, objects: &str) {
+    class_with(namespace, name, provider, json!({ "objects": objects })).await;
+}
+
+/// Creates a class with these parameters.
+///
+/// # Panics
+/// Panics if the API server refuses it.
+pub async fn class_with(namespace: &Namespace<'_>, name: &str, provider: &str, parameters: Value) {
+    let kind = kind("SecretProviderClass");
+    let spec = json!({ "provider": provider, "parameters": parameters });
+    let object = DynamicObject::new(name, &kind).data(json!({ "spec": spec }));
+    let api = Api::namespaced_with(namespace.client(), namespace.name(), &kind);
+    let created = api.create(&PostParams::default(), &object).await;
+    created.expect("the API server accepts the class");
+}
+
+/// Returns a volume for a class; `attributes` replace its parameters.
+pub fn volume(class: &str, attributes: &Value) -> Value {
+    let mut all = json!({ "secretProviderClass": class });
+    if let (Value::Object(all), Value::Object(attributes)) = (&mut all, attributes) {
+        all.extend(attributes.clone());
+    }
+    let csi = json!({ "driver": DRIVER, "readOnly": true, "volumeAttributes": all });
+    json!({ "name": "values", "csi": csi })
+}
+
+/// Returns the versions that the driver has recorded for a Pod, by id; `None` before the first mount.
+pub async fn versions(
+    namespace: &Namespace<'_>,
+    pod: &NodePod,
+) -> Option<BTreeMap<String, String>> {
+    let kind = kind("SecretProviderClassPodStatus");
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(namespace.client(), namespace.name(), &kind);
+    let statuses = api.list(&ListParams::default()).await.ok()?.items;
+    let status = statuses
+        .into_iter()
+        .map(|object| object.data["status"].clone())
+        .find(|status| status["podName"] == pod.name())?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = status["objects"].as_array()?.iter();
+    Some(objects.map(|object| (text(&object["id"]), text(&object["version"]))).collect())
+}
+
+/// Returns the messages of the events about failed mounts of a Pod.
+pub async fn failures(namespace: &Namespace<'_>, pod: &NodePod) -> Vec<String> {
+    let events: Api<Event> = namespace.api();
+    let listed = events.list(&ListParams::default()).await;
+    let events = listed.map(|list| list.items).unwrap_or_default();
+    let is_about = |event: &Event| {
+        event.involved_object.name.as_deref() == Some(pod.name())
+            && event.reason.as_deref() == Some("FailedMount")
+    };
+    let messages = events.into_iter().filter(is_about);
+    messages.filter_map(|event| event.message).collect()
+}
+
+fn kind(kind: &str) -> ApiResource {
+    let group = "secrets-store.csi.x-k8s.io";
+    let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+    // The plural of `Class` is irregular.
+    if kind == "SecretProviderClass" {
+        resource.plural = "secretproviderclasses".to_owned();
+    } else {
+        resource.plural = "secretproviderclasspodstatuses".to_owned();
+    }
+    resource
+}

@@ -1,0 +1,115 @@
+//! Tests the provider as the chart installs it: controller and provider are Pods of the same image.
+
+use std::path::Path;
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::csi::{Driver, class, volume};
+use tests::lifecycle::User;
+use tests::node::{Node, NodePod};
+use tests::operators::{self, successful};
+use tests::patience::until;
+use tests::roles;
+use tests::scratch::Scratch;
+
+use super::{read, reader};
+use crate::image;
+
+const HOME: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+
+/// The values that the documentation names, and the folder of providers of this node.
+const VALUES: &[&str] = &[
+    "fullnameOverride=sealed-secrets-controller",
+    "csi.enabled=true",
+    "csi.providersDir=/node/settings/providers",
+    "authorizedEndpoints.enabled=true",
+    "certificateConfigMap.enabled=true",
+];
+
+#[tokio::test]
+async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
+    let plane = ControlPlane::start().await;
+    let node = Node::start(&plane).await;
+    let _driver = Driver::start(&plane, &node).await;
+    image::import(&node);
+    let home = plane.kube_system();
+    let (mut provider, others): (Vec<Value>, Vec<Value>) = rendered()
+        .into_iter()
+        .partition(|object| object["kind"] == "DaemonSet");
+    apply(&plane, &others);
+    let controller = pod_of(&home, "app.kubernetes.io/name=sealed-secrets").await;
+    let address = controller.wait_until_ready().await.status.and_then(|status| status.pod_ip);
+    // There is no DNS in a node of the tests.
+    let host = json!({ "ip": address, "hostnames": [format!("{NAME}.{HOME}.svc")] });
+    provider[0]["spec"]["template"]["spec"]["hostAliases"] = json!([host]);
+    apply(&plane, &provider);
+    let provider = pod_of(&home, "app.kubernetes.io/name=sealed-secrets-csi").await;
+    let running = provider.wait_until_ready().await;
+    assert_has_no_token(&running);
+
+    let user = User::new(&plane, HOME, NAME).await;
+    user.apply("db", "hunter2").await;
+    roles::create_caller(&user.namespace, "web", &["unseal"]).await;
+    class(&user.namespace, "web", "sealed", "- sealedSecret: db").await;
+    let pod = NodePod::create(&user.namespace, reader(&volume("web", &json!({})), "web")).await;
+    pod.wait_until_ready().await;
+    assert_eq!(read(&pod, "a").await, "hunter2");
+    let secrets: Api<Secret> = user.namespace.api();
+    assert!(secrets.get_opt("db").await.unwrap().is_some(), "without the annotation");
+    let log = provider.log("csi").await;
+    assert!(!log.contains("hunter2"), "{log}");
+}
+
+/// Renders the chart for the cluster of the tests.
+fn rendered() -> Vec<Value> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
+    let mut helm = Command::new(operators::helm());
+    helm.args(["template", "release", "--namespace", HOME]).arg(chart);
+    for value in VALUES {
+        helm.args(["--set", value]);
+    }
+    operators::objects(&successful(&mut helm))
+}
+
+fn apply(plane: &ControlPlane, objects: &[Value]) {
+    let directory = Scratch::new();
+    let file = directory.path().join("objects.json");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    std::fs::write(&file, list.to_string()).unwrap();
+    let mut kubectl = Command::new(operators::kubectl());
+    kubectl
+        .env("KUBECONFIG", plane.kubeconfig())
+        .args(["apply", "--server-side", "--force-conflicts", "-f"])
+        .arg(file);
+    successful(&mut kubectl);
+}
+
+/// Waits until there is a Pod with this label.
+async fn pod_of(namespace: &Namespace<'_>, label: &str) -> NodePod {
+    let pods: Api<Pod> = namespace.api();
+    let name = until("the Pod exists", async || {
+        let pods = pods.list(&ListParams::default().labels(label)).await.ok()?;
+        Some(pods.items.first()?.name_any())
+    });
+    NodePod::existing(namespace, &name.await)
+}
+
+/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of its
+/// node.
+fn assert_has_no_token(pod: &Pod) {
+    let spec = pod.spec.as_ref().unwrap();
+    let volumes: Vec<_> = spec.volumes.iter().flatten().map(|volume| &*volume.name).collect();
+    assert_eq!(volumes, ["provider", "ca"]);
+    let security = spec.containers[0].security_context.as_ref().unwrap();
+    assert_eq!(security.privileged, None);
+    assert_eq!(security.allow_privilege_escalation, Some(false));
+    assert_eq!(security.read_only_root_filesystem, Some(true));
+    let dropped = security.capabilities.as_ref().and_then(|all| all.drop.clone());
+    assert_eq!(dropped, Some(vec!["ALL".to_owned()]));
+    assert!(spec.host_network.is_none() && spec.host_pid.is_none());
+}
