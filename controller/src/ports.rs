@@ -85,7 +85,7 @@ impl<'a> Server<'a> {
     /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
     pub fn start(self, state: ServerState, authorized: Option<Authorized>) -> Serving {
         let (stop, stopped) = watch::channel(false);
-        let (config, timeouts) = (self.config, self.timeouts());
+        let (config, limits) = (self.config, self.limits());
         let unauthenticated = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorized.as_ref().map(Authorized::authority),
@@ -105,7 +105,7 @@ impl<'a> Server<'a> {
                 state,
                 self.limiter(),
                 &self.metrics,
-                timeouts,
+                limits,
                 stopped.clone(),
             );
             tasks.spawn(task);
@@ -116,21 +116,21 @@ impl<'a> Server<'a> {
             self.listener,
             None,
             main,
-            timeouts,
+            limits,
             stopped.clone(),
         ));
         tasks.spawn(http::serve(
             self.metrics_listener,
             None,
             metrics,
-            timeouts,
+            limits,
             stopped,
         ));
         Serving { stop, tasks }
     }
 
-    fn timeouts(&self) -> http::ConnectionTimeouts {
-        http::ConnectionTimeouts {
+    fn limits(&self) -> http::ConnectionLimits {
+        http::ConnectionLimits {
             read: self.config.read_timeout,
             write: self.config.write_timeout,
             capacity: http::Capacity::default(),
@@ -179,7 +179,7 @@ impl Authorized {
         state: ServerState,
         limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
-        timeouts: http::ConnectionTimeouts,
+        limits: http::ConnectionLimits,
         mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let metrics = Arc::clone(metrics);
@@ -201,11 +201,11 @@ impl Authorized {
             };
             let router =
                 http::authorized_router(state, limiter, self.reviews, Some(delivery), metrics);
-            let limits = http::Limits {
+            let limits = http::ConnectionLimits {
                 capacity: http::Capacity::for_waiting_requests(),
                 ..limits
             };
-            http::serve(self.listener, tls, router, timeouts, stopped).await;
+            http::serve(self.listener, tls, router, limits, stopped).await;
         }
     }
 }

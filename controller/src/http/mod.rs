@@ -44,7 +44,7 @@ pub use delivery::Delivery;
 pub use limiter::RequestLimiter;
 use refusal::Refusal;
 use reviews::Reviews;
-pub use serving::{ConnectionTimeouts, serve};
+pub use serving::{ConnectionLimits, serve};
 
 /// The state of the controller that the endpoints serve.
 #[derive(Debug, Clone)]

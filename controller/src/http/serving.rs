@@ -27,9 +27,9 @@ use super::connections::{Capacity, Connections, Signals, Slot, client_address};
 use super::drainable_body::DrainableBody;
 use super::refusal::Refusal;
 
-/// Timeouts of one connection.
+/// The number of connections of a port, and the timeouts of each.
 #[derive(Debug, Clone, Copy)]
-pub struct ConnectionTimeouts {
+pub struct ConnectionLimits {
     /// Timeout for reading the head of a request, from the time at which the connection is ready for it.
     pub read: Duration,
     /// Timeout for each write of a response.
@@ -38,7 +38,7 @@ pub struct ConnectionTimeouts {
     pub capacity: Capacity,
 }
 
-impl ConnectionTimeouts {
+impl ConnectionLimits {
     /// Returns the timeouts of a new connection.
     fn for_slot(self, slot: &Slot) -> Self {
         let read = if slot.is_crowded() {
@@ -75,7 +75,7 @@ pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
-    timeouts: ConnectionTimeouts,
+    limits: ConnectionLimits,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -88,9 +88,9 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     let address = peer_address(&stream);
                     if let Some((slot, signals)) = connections.admit(address) {
-                        let connection = Connection { address, timeouts: timeouts.for_slot(&slot), slot, router: router.clone() };
+                        let connection = Connection { address, timeouts: limits.for_slot(&slot), slot, router: router.clone() };
                         let task = connection.serve(stream, tls.clone(), graceful.watcher());
-                        tokio::spawn(serve_until_displaced(task, signals, timeouts.first_head()));
+                        tokio::spawn(serve_until_displaced(task, signals, limits.first_head()));
                     }
                 }
                 Err(error) => {
@@ -176,7 +176,7 @@ struct Connection {
     address: IpAddr,
     slot: Slot,
     router: Router,
-    timeouts: ConnectionTimeouts,
+    limits: ConnectionLimits,
 }
 
 impl Connection {

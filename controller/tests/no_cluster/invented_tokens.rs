@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ::http::{Request, Response};
 use controller::http::reviews::Reviews;
-use controller::http::{self, ConnectionTimeouts, RequestLimiter, ServerState};
+use controller::http::{self, ConnectionLimits, RequestLimiter, ServerState};
 use controller::metrics::Metrics;
 use kube::Client;
 use kube::client::Body;
@@ -58,7 +58,7 @@ impl Fixture {
             None,
             Arc::new(Metrics::new(false).unwrap()),
         );
-        let timeouts = ConnectionTimeouts {
+        let timeouts = ConnectionLimits {
             read: timeout,
             write: timeout,
             capacity: http::Capacity::default(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::http::{self, ConnectionTimeouts, RequestLimiter, ServerState, Unauthenticated};
+use controller::http::{self, ConnectionLimits, RequestLimiter, ServerState, Unauthenticated};
 use controller::metrics::Metrics;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,7 +27,7 @@ pub async fn start_server(timeout: Duration) -> Server {
     let listener = http::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (end, end_receiver) = watch::channel(false);
-    let timeouts = ConnectionTimeouts {
+    let timeouts = ConnectionLimits {
         read: timeout,
         write: Duration::from_secs(9),
         capacity: http::Capacity::default(),
