@@ -30,6 +30,7 @@ mod lint_files;
 mod lint_literals;
 mod lint_misplaced;
 mod lint_templates;
+mod lint_v2_keys;
 mod malformed_items;
 mod not_dumpable;
 mod odd_environments;

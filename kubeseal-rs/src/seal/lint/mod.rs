@@ -17,6 +17,7 @@ mod template;
 mod unrendered;
 mod v2;
 mod v2_keys;
+mod v2_trials;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -244,6 +245,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         unknown,
         uncompared,
         recipients,
+        untried,
     } = linter.unchecked;
     let mut remarks = Vec::new();
     if unknown > 0 {
@@ -255,6 +257,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         remarks.push(format!(
             "{} could not be checked: no key hint{hint}",
             items(unknown)
+        ));
+    }
+    if untried > 0 {
+        remarks.push(format!(
+            "{} could not be checked with --keys: sealed for other keys, or in a template",
+            items(untried)
         ));
     }
     if uncompared > 0 {

@@ -16,7 +16,7 @@ use shared::v2::key_secret;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use super::{v2, v2_keys};
+use super::{v2, v2_keys, v2_trials};
 use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
 use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
@@ -48,6 +48,8 @@ pub(super) struct UncheckedItems {
     pub(super) uncompared: usize,
     /// v2 items with recipients that cannot be compared with a rule.
     pub(super) recipients: usize,
+    /// v2 items that no key of `--keys` can be tried on.
+    pub(super) untried: usize,
 }
 
 impl UncheckedItems {
@@ -56,6 +58,7 @@ impl UncheckedItems {
         self.unknown += other.unknown;
         self.uncompared += other.uncompared;
         self.recipients += other.recipients;
+        self.untried += other.untried;
     }
 }
 
@@ -87,6 +90,11 @@ pub(super) fn sealed_secret(
     findings.extend(values(node, &object, context, &mut unchecked, is_action));
     findings.extend(v2::findings(node, &object, context));
     unchecked.recipients += v2_keys::uncompared(&object, context);
+    if let Some(ring) = context.ring {
+        let (closed, untried) = v2_trials::findings(&object, ring);
+        findings.extend(closed);
+        unchecked.untried += untried;
+    }
     for key in object
         .hints
         .keys()
@@ -136,7 +144,12 @@ pub(super) fn unrendered(
     let mut unchecked = UncheckedItems::default();
     let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
-        Ok(object) => findings.extend(values(node, &object, context, &mut unchecked, is_unknown)),
+        Ok(object) => {
+            findings.extend(values(node, &object, context, &mut unchecked, is_unknown));
+            // The place and the template of the object are unknown.
+            let is_tried = context.ring.is_some();
+            unchecked.untried += v2_trials::count(&object) * usize::from(is_tried);
+        }
         Err(_) => findings.extend(malformed_values(node)),
     }
     (findings, unchecked)
