@@ -359,12 +359,30 @@ impl Settings {
         }
     }
 
+    /// Refuses keys of `--recipient` for values that are sealed as v1, since v1 values have one key, that of the
+    /// certificate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the user names a recipient.
+    pub fn check_no_recipients(&self) -> Result<(), Failure> {
+        if self.named_recipients.is_empty() {
+            return Ok(());
+        }
+        Err(unused_recipients().hint("pass --sealed-format v2, or omit --recipient"))
+    }
+
     /// Returns whether the rule lists this key as retired.
     pub fn is_retired(&self, key: &Fingerprint) -> bool {
         self.rule
             .as_ref()
             .is_some_and(|rule| rule.retired.contains(key))
     }
+}
+
+/// Returns the failure for keys of `--recipient` that nothing is sealed for.
+pub fn unused_recipients() -> Failure {
+    Failure::new("--recipient has no effect on values sealed as v1")
 }
 
 #[cfg(test)]

@@ -402,3 +402,58 @@ pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
     };
     key_secret::build(name, "ops", &stored, [].into(), [].into())
 }
+
+/// Fault: `--recipient` is passed for values that are sealed as v1, and is ignored: the escrow key cannot open them.
+#[test]
+fn refuses_recipients_for_v1_values() {
+    let folder = folder();
+    let folder = folder.path();
+    let manifest =
+        "kind: Secret\napiVersion: v1\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+    write_files(
+        folder,
+        &[(".seal.yaml", "rules: []\n"), ("secret.yaml", manifest)],
+    );
+    create(folder, &["--cert", "cert.pem", "-w", "db.yaml"]);
+    let before = read(folder, "db.yaml");
+    let create = [&CREATE[..], &["--cert", "cert.pem"]].concat();
+    let commands: [&[&str]; 6] = [
+        &create,
+        &[
+            "set",
+            "db.yaml",
+            "a",
+            "--from-file",
+            "value",
+            "--cert",
+            "cert.pem",
+        ],
+        &[
+            "generate", "new", "a=hex:16", "-n", "shop", "--cert", "cert.pem",
+        ],
+        &[
+            "rotate", "db.yaml", "--key", "key.pem", "--cert", "cert.pem",
+        ],
+        &[
+            "rotate", "db.yaml", "--to", "v1", "--key", "key.pem", "--cert", "cert.pem",
+        ],
+        &["rotate", "db.yaml"],
+    ];
+    for recipient in ["escrow.txt", "missing.txt"] {
+        for arguments in commands {
+            let arguments = [arguments, &["--recipient", recipient]].concat();
+            let output = seal(folder, &arguments);
+            assert_code(&output, 2, format!("{arguments:?}"));
+            let want = "--recipient has no effect on values sealed as v1";
+            assert_contains(&output, want, format!("{arguments:?}"));
+        }
+        let mut filter = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+        let input = fs::File::open(folder.join("secret.yaml")).expect("it exists");
+        filter.args(["--cert", "cert.pem", "--recipient", recipient]);
+        let output = filter.current_dir(folder).stdin(input).output();
+        let output = output.expect("it runs");
+        assert_code(&output, 2, "seal");
+        assert_contains(&output, "--recipient has no effect", "seal");
+    }
+    assert_eq!(read(folder, "db.yaml"), before);
+}

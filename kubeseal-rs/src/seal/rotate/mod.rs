@@ -123,6 +123,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
+    conversion::check_recipients(args, &candidates)?;
     let confirmed_templates = ConfirmedTemplates::find(args, &candidates, environment)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
