@@ -59,7 +59,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     }
     if starts_with(b"-----BEGIN ") {
         return Failure::new(format!(
-            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1"
+            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-"
         ))
         .hint("pass the identity of one of the archive's recipients");
     }
@@ -67,10 +67,10 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
         return Failure::new(format!(
             "{path} is an age recipient, which is public and cannot decrypt"
         ))
-        .hint("pass the identity, which begins with AGE-SECRET-KEY-1");
+        .hint("pass the identity, which begins with AGE-SECRET-KEY-");
     }
     Failure::new(format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-"
     ))
     .hint("`age-keygen` generates one")
 }

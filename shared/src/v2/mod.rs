@@ -77,6 +77,7 @@ mod template;
 mod text;
 mod value;
 
+pub use age::{AgeIdentity, AgeRecipient};
 pub use check::{Checked, DEFAULT_MAX_LOCKS, Policy, Target};
 pub use content_version::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
 pub use data_key::DataKey;

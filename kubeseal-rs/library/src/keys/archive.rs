@@ -9,12 +9,14 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
-use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient};
+use age::{DecryptError, Decryptor, EncryptError, Encryptor, Identity, Recipient};
 use shared::manifest;
 use shared::secret::Secret;
+use shared::v2::{AgeIdentity, AgeRecipient};
 use zeroize::Zeroizing;
 
 use super::age_header::{self, HeaderError, MAX_STANZAS, WholeHeaderReader};
+use super::age_hybrid::{HybridIdentity, HybridRecipient};
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
@@ -42,9 +44,29 @@ const VERSION: &[u8] = b"age-encryption.org/v1\n";
 /// The means of decrypting an archive.
 pub enum Lock {
     /// Holders of one of these recipients' identities.
-    Recipients(Vec<age::x25519::Recipient>),
+    Recipients(Vec<ArchiveRecipient>),
     /// Anyone who knows the passphrase.
     Passphrase(SecretString),
+}
+
+/// A recipient of an archive.
+pub struct ArchiveRecipient(Box<dyn Recipient>);
+
+impl ArchiveRecipient {
+    /// Parses a recipient `age1…` or, post-quantum, `age1pq1…`. Returns `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(recipient) = AgeRecipient::parse(text) {
+            return Some(Self(Box::new(HybridRecipient(recipient))));
+        }
+        let recipient: age::x25519::Recipient = text.parse().ok()?;
+        Some(recipient.into())
+    }
+}
+
+impl From<age::x25519::Recipient> for ArchiveRecipient {
+    fn from(recipient: age::x25519::Recipient) -> Self {
+        Self(Box::new(recipient))
+    }
 }
 
 /// The identities and the passphrase to decrypt archives with.
@@ -62,6 +84,12 @@ pub enum ArchiveError {
     /// age refuses the recipients or the passphrase, or its writer failed.
     #[error("cannot encrypt the archive: {0}")]
     Encrypt(String),
+    /// Some recipients are post-quantum, and others are not.
+    #[error(
+        "post-quantum recipients (age1pq1…) and others cannot be combined: a quantum computer could decrypt the archive \
+         with the others\nhint: pass only recipients of one kind"
+    )]
+    MixedRecipients,
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -124,7 +152,7 @@ pub enum ArchiveError {
     )]
     LongHeader,
     /// There are more recipients than a readable archive can have.
-    #[error("too many recipients ({0}): an archive has at most {max}", max = MAX_RECIPIENTS)]
+    #[error("too many recipients ({0}): an archive has at most {max}, or 40 that are post-quantum", max = MAX_RECIPIENTS)]
     Recipients(usize),
     /// The archive is truncated or was changed.
     #[error(
@@ -137,12 +165,24 @@ pub enum ArchiveError {
 /// stanza.
 const MAX_IDENTITIES: usize = 64 * 1024;
 
-/// Parses a file with one identity per line. Returns `None` for any other file.
+/// Parses a file with one identity per line, post-quantum or not. Returns `None` for any other file.
 pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
-    let identities = age::IdentityFile::from_buffer(file).ok()?;
-    let identities = identities.into_identities().ok()?;
+    let text = std::str::from_utf8(file).ok()?;
+    let lines = text
+        .lines()
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let identities: Vec<_> = lines.map(identity).collect::<Option<_>>()?;
     (!identities.is_empty()).then_some(identities)
+}
+
+fn identity(line: &str) -> Option<Box<dyn Identity>> {
+    if let Some(identity) = AgeIdentity::parse(line) {
+        return Some(Box::new(HybridIdentity(identity)));
+    }
+    let identity: age::x25519::Identity = line.parse().ok()?;
+    Some(Box::new(identity))
 }
 
 /// Returns whether the bytes begin like an age file.
@@ -180,13 +220,14 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
             return Err(ArchiveError::Recipients(recipients.len()));
         }
         Lock::Recipients(recipients) => {
-            let recipients = recipients
-                .iter()
-                .map(|recipient| recipient as &dyn Recipient);
+            let recipients = recipients.iter().map(|recipient| &*recipient.0);
             Encryptor::with_recipients(recipients)
         }
     };
-    let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
+    let encryptor = encryptor.map_err(|error| match error {
+        EncryptError::IncompatibleRecipients { .. } => ArchiveError::MixedRecipients,
+        error => ArchiveError::Encrypt(error.to_string()),
+    })?;
     let write = || -> io::Result<Vec<u8>> {
         let mut archive = Vec::new();
         let mut writer = encryptor.wrap_output(&mut archive)?;
@@ -194,7 +235,11 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
         writer.finish()?;
         Ok(archive)
     };
-    write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
+    let archive = write().map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
+    match (lock, age_header::len(&archive)) {
+        (Lock::Recipients(recipients), Err(_)) => Err(ArchiveError::Recipients(recipients.len())),
+        _ => Ok(archive),
+    }
 }
 
 /// Decrypts an archive completely or not at all. With identities, success does not show who created the archive, since
@@ -337,7 +382,11 @@ mod tests {
     #[test]
     fn only_recipients_can_decrypt() {
         let [recipient, other_identity] = [(); 2].map(|()| age::x25519::Identity::generate());
-        let archive = encrypt(b"keys", &Lock::Recipients(vec![recipient.to_public()])).unwrap();
+        let archive = encrypt(
+            b"keys",
+            &Lock::Recipients(vec![recipient.to_public().into()]),
+        )
+        .unwrap();
         assert!(is_archive(&archive));
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
@@ -374,7 +423,11 @@ mod tests {
     fn refuses_a_truncated_archive() {
         let recipient = age::x25519::Identity::generate();
         let plain = vec![b'k'; 100_000];
-        let archive = encrypt(&plain, &Lock::Recipients(vec![recipient.to_public()])).unwrap();
+        let archive = encrypt(
+            &plain,
+            &Lock::Recipients(vec![recipient.to_public().into()]),
+        )
+        .unwrap();
         for len in (0..archive.len()).step_by(997) {
             assert!(
                 decrypt(&archive[..len], &identity(&recipient)).is_err(),
@@ -388,7 +441,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.age");
         let recipient = age::x25519::Identity::generate();
-        let lock = Lock::Recipients(vec![recipient.to_public()]);
+        let lock = Lock::Recipients(vec![recipient.to_public().into()]);
         write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
         let result = write(&path, b"two", &lock, &identity(&recipient), false);
         assert!(matches!(result, Err(ArchiveError::Exists(_))));
@@ -527,7 +580,10 @@ mod tests {
     #[test]
     fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
-        let lock_for = |count| Lock::Recipients(vec![recipient.to_public(); count]);
+        let lock_for = |count| {
+            let recipients = (0..count).map(|_| recipient.to_public().into());
+            Lock::Recipients(recipients.collect())
+        };
         let archive = encrypt(b"keys", &lock_for(MAX_RECIPIENTS)).unwrap();
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
@@ -535,6 +591,41 @@ mod tests {
         );
         let error = encrypt(b"keys", &lock_for(MAX_RECIPIENTS + 1)).unwrap_err();
         assert!(error.to_string().contains("at most 255"), "{error}");
+    }
+
+    /// A seed of zeros, as `age-keygen -pq` would print it.
+    const HYBRID_IDENTITY: &str =
+        "AGE-SECRET-KEY-PQ-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQAE0WQE";
+
+    fn hybrid_recipient() -> ArchiveRecipient {
+        let identity = AgeIdentity::parse(HYBRID_IDENTITY).unwrap();
+        ArchiveRecipient(Box::new(HybridRecipient(identity.recipient())))
+    }
+
+    /// Attack: someone with a quantum computer decrypts an archive for post-quantum recipients with another recipient's
+    /// stanza.
+    #[test]
+    fn post_quantum_recipients_share_an_archive_only_with_each_other() {
+        let other = age::x25519::Identity::generate();
+        let lock = Lock::Recipients(vec![hybrid_recipient(), other.to_public().into()]);
+        let error = encrypt(b"keys", &lock).unwrap_err();
+        assert!(matches!(error, ArchiveError::MixedRecipients), "{error}");
+        let lock_for = |count| Lock::Recipients((0..count).map(|_| hybrid_recipient()).collect());
+        let archive = encrypt(b"keys", &lock_for(40)).unwrap();
+        let file = format!("# comment\n{HYBRID_IDENTITY}\n");
+        let unlock = Unlock {
+            identities: identities(file.as_bytes()).unwrap(),
+            passphrase: None,
+        };
+        assert_eq!(**decrypt(&archive, &unlock).unwrap(), *b"keys");
+        assert!(matches!(
+            decrypt(&archive, &identity(&other)),
+            Err(ArchiveError::OtherRecipients)
+        ));
+        assert!(matches!(
+            encrypt(b"keys", &lock_for(43)),
+            Err(ArchiveError::Recipients(43))
+        ));
     }
 
     proptest::proptest! {

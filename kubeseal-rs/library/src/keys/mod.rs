@@ -6,7 +6,7 @@
 //! | [`record`] | one key Secret and its state |
 //! | [`store`] | the key Secrets in a cluster or directory |
 //! | [`directory`] | the files of such a directory |
-//! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
+//! | [`archive`], [`age_header`], `age_hybrid` | the age archive of a backup, limits for its header, and post-quantum recipients |
 //! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |
 //! | [`compromised`] | keys that this machine marked as compromised |
@@ -17,6 +17,7 @@
 //! | [`missing`] | branches, commits and submodules that a clone lacks |
 
 pub mod age_header;
+mod age_hybrid;
 pub mod archive;
 pub mod compromised;
 pub mod directory;

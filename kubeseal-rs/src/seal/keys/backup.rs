@@ -10,7 +10,7 @@ use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::archive::{self, Lock};
+use kubeseal_library::keys::archive::{self, ArchiveRecipient, Lock};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, signature};
 use shared::key_marks::backed_up_text;
@@ -36,7 +36,7 @@ pub struct KeysBackup {
     /// Archive to write
     #[arg(value_name = "ARCHIVE")]
     pub archive: PathBuf,
-    /// Encrypt for this age recipient; repeatable
+    /// Encrypt for this age recipient, post-quantum (age1pq1…) or not; repeatable
     #[arg(long, short, value_name = "age1…", conflicts_with = "passphrase_file")]
     pub recipient: Vec<String>,
     /// Encrypt for the age recipients in this file, one per line
@@ -233,21 +233,27 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         unlock.passphrase = Some(passphrase.clone());
         return Ok(Lock::Passphrase(passphrase));
     }
-    let recipient = |text: &String| {
-        text.parse().map_err(|_| {
-            // Do not print an argument that may be a secret key, passed by mistake.
-            let shown = if text.starts_with("age1") {
-                text.as_str()
-            } else {
-                "an argument of --recipient or a line of --recipients-file"
-            };
-            Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
-                .hint("`age-keygen -y FILE` prints it")
-        })
+    let recipient = |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| no_recipient(text));
+    let recipients = texts.iter().map(recipient).collect::<Result<_, _>>();
+    Ok(Lock::Recipients(recipients?))
+}
+
+fn no_recipient(text: &str) -> Failure {
+    let what = "an argument of --recipient or a line of --recipients-file";
+    if text.starts_with("seal2-recipient ") {
+        return Failure::new(format!(
+            "{what} is a recipient of v2 values, and an archive needs age recipients (age1…)"
+        ))
+        .hint("`age-keygen -pq` generates a key that is a recipient of both");
+    }
+    // Do not print an argument that may be a secret key, passed by mistake. Post-quantum recipients are long.
+    let shown = if text.starts_with("age1") && text.len() <= 100 {
+        text
+    } else {
+        what
     };
-    Ok(Lock::Recipients(
-        texts.iter().map(recipient).collect::<Result<_, _>>()?,
-    ))
+    Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
+        .hint("`age-keygen -y FILE` prints it")
 }
 
 /// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but
