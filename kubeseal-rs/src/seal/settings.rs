@@ -13,7 +13,7 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, RulesFile, SealedFormat, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::Scope;
-use shared::v2::KeyId;
+use shared::v2::AnyKeyId;
 
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
@@ -87,8 +87,8 @@ pub struct Settings {
 /// A recipient that the user names.
 #[derive(Debug, Clone)]
 pub enum NamedRecipient {
-    /// The identifier of a key, which confirms a recipient of the rule.
-    Id(KeyId),
+    /// The full or short identifier of a key, which confirms a recipient of the rule.
+    Id(AnyKeyId),
     /// A key, or where it is.
     Source(RecipientSource),
 }
