@@ -10,7 +10,7 @@
 //! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |
 //! | [`compromised`] | keys that this machine marked as compromised |
-//! | [`v2`] | keys that are only for v2 |
+//! | [`v2`], [`key_lines`] | keys that are only for v2, in Secrets and in lines |
 //! | [`survey`] | which objects and files need which key |
 //! | [`named`] | rules that name a key as a recipient |
 //! | [`history`] | files of other branches and earlier commits |
@@ -22,6 +22,7 @@ pub mod archive;
 pub mod compromised;
 pub mod directory;
 pub mod history;
+pub mod key_lines;
 pub mod missing;
 pub mod named;
 pub mod record;

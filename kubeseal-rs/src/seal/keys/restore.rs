@@ -147,9 +147,14 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let signed = signed.transpose()?;
     let mut unlock = decryption::read(&args.decryption, environment)?;
     let backup = decryption::parse_backup(path, bytes, &mut unlock)?;
-    if !backup.bare.is_empty() {
+    if !backup.bare.is_empty() || !backup.lines.is_empty() {
+        let what = if backup.bare.is_empty() {
+            "v2 keys without their validity"
+        } else {
+            "PEM keys without certificates"
+        };
         let message = format!(
-            "{} contains PEM keys without certificates, which cannot be restored as key Secrets",
+            "{} contains {what}, which cannot be restored as key Secrets",
             path.shown()
         );
         bail!(

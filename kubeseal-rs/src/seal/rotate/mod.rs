@@ -74,7 +74,7 @@ pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of asking the controller; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Convert every value to this format: v1 or v2; by default each file keeps its own
