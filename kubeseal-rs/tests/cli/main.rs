@@ -54,6 +54,7 @@ mod tls_port;
 mod v2;
 mod v2_attacks;
 mod v2_history;
+mod v2_key_files;
 mod v2_keys;
 mod v2_reports;
 mod v2_templates;

@@ -221,6 +221,7 @@ mod tests {
       "fingerprint": null,
       "suite": "xw",
       "keyId": "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+      "shortKeyId": "1f79tcRB6C15M6q5Y1tFHQ",
       "made": "2024-01-01T00:00:00Z",
       "validUntil": "2200-01-01T00:00:00Z",
       "backedUp": null,
