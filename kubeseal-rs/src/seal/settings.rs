@@ -2,11 +2,11 @@
 //! else the environment, else the defaults.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
+use kubeseal_library::certificate::{self, AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
 use kubeseal_library::recipients::RecipientSource;
 use kubeseal_library::redacted::redacted_source;
@@ -378,6 +378,26 @@ impl Settings {
             .as_ref()
             .is_some_and(|rule| rule.retired.contains(key))
     }
+}
+
+/// Checks that the file of `--cert` contains a certificate, as other commands do, even if it is not needed. A file that
+/// can be read only once, such as a pipe, is read when it is needed.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, or contains no certificate.
+pub fn check_certificate_flag(args: &Sealing) -> Result<()> {
+    let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
+        return Ok(());
+    };
+    let path = Path::new(at);
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    let cannot_use = || format!("cannot use the certificate {}", redacted_source(at));
+    let pem = certificate::read(at).with_context(cannot_use)?;
+    Certificate::from_pem(&pem).with_context(cannot_use)?;
+    Ok(())
 }
 
 /// Returns the failure for keys of `--recipient` that nothing is sealed for.

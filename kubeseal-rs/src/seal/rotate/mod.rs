@@ -32,7 +32,7 @@ use shared::v2;
 
 use super::session::Session;
 use super::target::is_same_object;
-use super::{Outcome, output, print};
+use super::{Outcome, output, print, settings};
 use crate::command::read_keys;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -121,6 +121,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         let message = "no controller converts values to v1 or binds them to their template: this needs the private keys";
         bail!(Failure::new(message).hint("pass --key FILE"));
     }
+    settings::check_certificate_flag(&args.sealing)?;
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
     conversion::check_recipients(args, &candidates)?;
@@ -175,7 +176,8 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     let target = match (args.to, args.key.is_empty()) {
         (Some(SealedFormat::V2), _) => "these recipients",
         (_, true) => "the newest key",
-        (_, false) => "the key of the certificate",
+        (Some(SealedFormat::V1), false) => "the key of the certificate",
+        (None, false) => summary::target(reports),
     };
     for line in summary::lines(reports, target, args.dry_run) {
         report::info(&line);
