@@ -219,3 +219,31 @@ fn a_conversion_is_a_change_of_the_format() {
     assert_contains(&output, "cannot use the certificate missing.pem", "missing");
     assert!(!combined_output(&output).contains("shop/db"));
 }
+
+/// Fault: after a rotation, export prints the old key without a remark, and values are sealed for it for months.
+#[test]
+fn export_reports_a_newer_key_without_a_backup() {
+    let folder = folder();
+    let folder = folder.path();
+    write_two_keys(folder);
+    let (new, hidden) = (folder.join("state/keys/new.yaml"), folder.join("new.yaml"));
+    fs::rename(&new, &hidden).expect("the test owns the file");
+    let directory = ["--directory", "state"];
+    // A post-quantum recipient of age, which is a recipient of v2 values too.
+    let backup = ["keys", "backup", "keys.age", "-R", "escrow.txt"];
+    seal_ok(folder, &[&backup[..], &directory].concat());
+    fs::rename(&hidden, &new).expect("the test owns the file");
+    let export = seal(folder, &[&["keys", "export"][..], &directory].concat());
+    assert_code(&export, 0, "export");
+    let want = "key-new is the newest key of the suite xw, but has no backup, so key-old is printed";
+    assert_contains(&export, want, "export");
+    let printed = String::from_utf8_lossy(&export.stdout).into_owned();
+    let line = PublicRecipient::parse(&printed).expect("one recipient");
+    assert_eq!(line.key_id(), recipient(folder, "cluster.txt").key_id());
+    let list = seal_ok(folder, &[&["keys", "list"][..], &directory].concat());
+    assert_eq!(list.matches(" sealing ").count(), 2, "{list}");
+    fs::create_dir_all(folder.join("other/keys")).expect("the test owns the directory");
+    let restore = ["keys", "restore", "keys.age", "--identity", "escrow.key"];
+    let printed = seal_ok(folder, &[&restore[..], &["--directory", "other"]].concat());
+    assert!(printed.contains("1 of 1 keys restored"), "{printed}");
+}
