@@ -323,7 +323,7 @@ fn messages_about_a_wrong_file_name_the_next_step() {
         ),
         (
             &["view", "nosuch.yaml"],
-            "hint: check the path and the current folder",
+            "hint: check the path and the current directory",
         ),
         (
             &["keys", "list", "--directory", "nosuch"],
