@@ -61,6 +61,14 @@ pub(crate) fn create(folder: &Path, more: &[&str]) {
     seal_ok(folder, &[&CREATE[..], more].concat());
 }
 
+/// Returns the public keys of the controller on the directory `state`, without the messages.
+#[track_caller]
+pub(crate) fn export(folder: &Path) -> String {
+    let output = seal(folder, &["keys", "export", "--directory", "state"]);
+    assert_code(&output, 0, "export");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 pub(crate) fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("it exists")
 }
@@ -312,7 +320,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     for want in [
         "key-old  opening",
         "key-new  sealing",
-        "xw 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+        "xw 1f79tcRB6C15M6q5Y1tFHQ (1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04)",
     ] {
         assert_contains(&listed, want, "list");
     }

@@ -235,7 +235,8 @@ fn export_reports_a_newer_key_without_a_backup() {
     fs::rename(&hidden, &new).expect("the test owns the file");
     let export = seal(folder, &[&["keys", "export"][..], &directory].concat());
     assert_code(&export, 0, "export");
-    let want = "key-new is the newest key of the suite xw, but has no backup, so key-old is printed";
+    let want =
+        "key-new is the newest key of the suite xw, but has no backup, so key-old is printed";
     assert_contains(&export, want, "export");
     let printed = String::from_utf8_lossy(&export.stdout).into_owned();
     let line = PublicRecipient::parse(&printed).expect("one recipient");
