@@ -88,7 +88,7 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     let address = peer_address(&stream);
                     if let Some((slot, signals)) = connections.admit(address) {
-                        let connection = Connection { address, timeouts: limits.for_slot(&slot), slot, router: router.clone() };
+                        let connection = Connection { address, limits: limits.for_slot(&slot), slot, router: router.clone() };
                         let task = connection.serve(stream, tls.clone(), graceful.watcher());
                         tokio::spawn(serve_until_displaced(task, signals, limits.first_head()));
                     }
@@ -182,7 +182,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
         let mut stream = TimeoutStream::new(stream);
-        stream.set_write_timeout(Some(self.timeouts.write));
+        stream.set_write_timeout(Some(self.limits.write));
         let stream = Box::pin(stream);
         let Some(tls) = tls else {
             return self.serve_requests(stream, watcher).await;
@@ -210,7 +210,7 @@ impl Connection {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .max_buf_size(MAX_HEAD)
-            .header_read_timeout(self.timeouts.read)
+            .header_read_timeout(self.limits.read)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         if let Err(error) = watcher.watch(connection).await {
             debug!(%error, "A connection ended early");

@@ -52,7 +52,7 @@ rules! {
     KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or from the size that a rule requires.";
     RETIRED_KEY "retired-key" Error "According to its key hint, an item is sealed for a retired key.";
     OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for another key than the key that applies.";
-    CLOSED_ITEM "closed-item" Error "None of the keys of `--keys` unseals an item.";
+    CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is for one of them.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive;
+use kubeseal_library::keys::key_lines::{self, KeyLineError};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
@@ -18,8 +19,8 @@ use shared::manifest::{self, Coercion, Document, Node, ReadError, Reading, Value
 use shared::resource::{DocumentError, SealedSecret, types_of_items};
 use shared::secret::Secret;
 use shared::unseal::{self, Randomness, Rules, UnsealError};
+use shared::v2;
 use shared::v2::key_secret::{KeySecretError, StoredKey};
-use shared::v2::{self, KeyTextError, SecretKey};
 
 use super::CommandError;
 use super::secrets;
@@ -50,16 +51,39 @@ pub enum KeyFileError {
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// A line with a v2 key cannot be used.
-    #[error("line {line}: {source}")]
-    Line {
-        /// The line number, counted from one.
-        line: usize,
-        /// Why the key cannot be used.
-        source: KeyTextError,
-    },
+    #[error(transparent)]
+    Line(#[from] KeyLineError),
+    /// A document has a field twice, so the keys before it would be lost.
+    #[error(
+        "line {0}: duplicate field, as if files had been joined without a line `---` between them: the Secret before it \
+         would be lost\nhint: insert `---` above this line"
+    )]
+    Joined(usize),
     /// The manifests contain no key.
     #[error("it contains no private key: no Secret in it has a usable item `tls.key` or `v2.key`")]
     NoKey,
+}
+
+/// How to treat files that were joined without `---`, of which only the last Secret can be read.
+#[derive(Debug, Clone, Copy)]
+enum Joined {
+    /// Use the keys that can be read, as upstream does, and warn.
+    Warn,
+    /// Refuse the file.
+    Refuse,
+}
+
+impl Joined {
+    fn report(self, file: &Path, line: usize) -> Result<(), KeyFileError> {
+        let problem = KeyFileError::Joined(line);
+        match self {
+            Self::Refuse => Err(problem),
+            Self::Warn => {
+                report::warn(&format!("{}: {problem}", file.shown()));
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The keys in the files for `--recovery-private-key`.
@@ -81,12 +105,16 @@ impl RecoveryKeys {
     /// file: the user has probably passed a wrong file. A file with an empty list of keys only causes
     /// a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
+        Self::read_files(key_files, Joined::Warn)
+    }
+
+    fn read_files(key_files: &[PathBuf], joined: Joined) -> Result<Self, CommandError> {
         let (mut recovery_keys, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
                 return Err(CommandError::RecoveryDirectory(file.clone()));
             }
-            match keys_of(file, &files::read_as(file, Kind::Keys)?) {
+            match keys_of(file, &files::read_as(file, Kind::Keys)?, joined) {
                 Ok(keys) if keys.is_empty() => empty.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source: KeyFileError::NoKey,
@@ -147,7 +175,7 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
     }
-    let mut recovery_keys = RecoveryKeys::read(key_files)?;
+    let mut recovery_keys = RecoveryKeys::read_files(key_files, Joined::Refuse)?;
     match recovery_keys.unusable.pop() {
         Some(why) => Err(why),
         None => Ok(recovery_keys.ring()),
@@ -172,21 +200,19 @@ impl FileKeys {
     }
 }
 
-fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
+fn keys_of(file: &Path, bytes: &[u8], joined: Joined) -> Result<FileKeys, KeyFileError> {
     if archive::is_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
-    if let Some(lines) = v2_lines(bytes) {
-        let v2 = lines.into_iter().map(v2_key).collect::<Result<_, _>>()?;
-        let rsa = Vec::new();
-        return Ok(FileKeys { rsa, v2 });
-    }
+    let v2 = key_lines::read(bytes)?;
     match PrivateKey::all_from_pem(bytes) {
-        Ok(rsa) => {
-            return Ok(FileKeys {
-                rsa,
-                ..FileKeys::default()
-            });
+        Ok(rsa) => return Ok(FileKeys { rsa, v2 }),
+        Err(PrivateKeyError::Missing) if !v2.is_empty() && has_private_block(bytes) => {
+            return Err(KeyFileError::Damaged);
+        }
+        Err(PrivateKeyError::Missing) if !v2.is_empty() => {
+            let rsa = Vec::new();
+            return Ok(FileKeys { rsa, v2 });
         }
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
             return Err(KeyFileError::Certificate);
@@ -199,6 +225,9 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
     }
     let (mut keys, mut is_empty) = (FileKeys::default(), true);
     let documents = manifest::read(bytes)?;
+    if let Some(line) = manifest::repeated_key(bytes) {
+        joined.report(file, line)?;
+    }
     let has_documents = !documents.is_empty();
     for document in documents {
         for node in key_secret::objects(&document.root) {
@@ -225,25 +254,11 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
     }
 }
 
-/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other
-/// file.
-fn v2_lines(bytes: &[u8]) -> Option<Vec<(usize, &str)>> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let lines = text.lines().map(str::trim_ascii).enumerate();
-    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let lines: Vec<(usize, &str)> = lines.map(|(index, line)| (index + 1, line)).collect();
-    let (_, first) = lines.first()?;
-    let is_key = first.starts_with("seal2-key ") || first.starts_with("AGE-SECRET-KEY-");
-    is_key.then_some(lines)
-}
-
-fn v2_key((line, text): (usize, &str)) -> Result<StoredKey, KeyFileError> {
-    let key = SecretKey::parse(text).map_err(|source| KeyFileError::Line { line, source })?;
-    Ok(StoredKey {
-        key,
-        not_before: Timestamp::MIN,
-        not_after: Timestamp::MAX,
-    })
+/// Returns whether a file has the first line of a PEM block with a private key.
+fn has_private_block(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines().map(str::trim_ascii);
+    lines.any(|line| line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----"))
 }
 
 /// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key Secret regardless

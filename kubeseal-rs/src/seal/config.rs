@@ -12,7 +12,7 @@ use kubeseal_library::rules::{Rule, SealedFormat, Source};
 use serde::Serialize;
 
 use super::session::Session;
-use super::settings::{Origin, Setting, Settings};
+use super::settings::{NamedRecipient, Origin, Setting, Settings};
 use super::{Outcome, output, print};
 use crate::report::{ShowPath as _, path_text, shown};
 use crate::seal_args::Sealing;
@@ -147,6 +147,13 @@ fn v2_lines(settings: &Settings) -> Vec<Line> {
     let rule = settings.rule.iter();
     for recipient in rule.clone().flat_map(|rule| &rule.recipients) {
         lines.push(line("recipient", recipient.to_string(), &"the rule"));
+    }
+    for named in &settings.named_recipients {
+        let text = match named {
+            NamedRecipient::Id(id) => id.to_string(),
+            NamedRecipient::Source(source) => source.to_string(),
+        };
+        lines.push(line("recipient", text, &"--recipient"));
     }
     for rule in rule.filter(|_| *value == SealedFormat::V2) {
         let (classical, bound) = (rule.allow_classical, rule.bind_template);

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use age::secrecy::SecretString;
 use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, ArchiveDecryption};
+use kubeseal_library::keys::key_lines::{self, KeyLineError};
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
 use kubeseal_library::keys::{directory, record, v2};
 use shared::key::PrivateKey;
-use shared::key_ring::{KeyRing, RingKey};
+use shared::key_ring::{KeyRing, RingKey, RingV2Key};
 use shared::manifest;
 use shared::secret::Secret;
+use shared::v2::key_secret::StoredKey;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -59,7 +62,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     }
     if starts_with(b"-----BEGIN ") {
         return Failure::new(format!(
-            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1"
+            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-"
         ))
         .hint("pass the identity of one of the archive's recipients");
     }
@@ -67,10 +70,10 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
         return Failure::new(format!(
             "{path} is an age recipient, which is public and cannot decrypt"
         ))
-        .hint("pass the identity, which begins with AGE-SECRET-KEY-1");
+        .hint("pass the identity, which begins with AGE-SECRET-KEY-");
     }
     Failure::new(format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1"
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-"
     ))
     .hint("`age-keygen` generates one")
 }
@@ -150,9 +153,11 @@ pub struct Backup {
     pub secrets: Vec<Secret>,
     /// PEM keys that are not in a Secret.
     pub bare: Vec<PrivateKey>,
+    /// Lines with v2 keys, and post-quantum identities of age.
+    pub lines: Vec<StoredKey>,
 }
 
-/// Reads a backup: an age archive, manifests, or PEM keys. Prompts for a passphrase if needed.
+/// Reads a backup: an age archive, manifests, PEM keys, or lines of v2 keys. Prompts for a passphrase if needed.
 ///
 /// # Errors
 ///
@@ -192,10 +197,13 @@ pub fn parse_backup(
     } else {
         bytes
     };
-    if let Ok(bare) = PrivateKey::all_from_pem(&plain) {
+    let lines = read_lines(&plain).with_context(name)?;
+    let bare = PrivateKey::all_from_pem(&plain).unwrap_or_default();
+    if !bare.is_empty() || !lines.is_empty() {
         return Ok(Backup {
             secrets: Vec::new(),
             bare,
+            lines,
         });
     }
     if archive::identities(&plain).is_some() {
@@ -249,7 +257,16 @@ pub fn parse_backup(
     Ok(Backup {
         secrets,
         bare: Vec::new(),
+        lines: Vec::new(),
     })
+}
+
+/// Returns the v2 keys in lines. An X25519 identity of age is no such key, which the caller reports.
+fn read_lines(plain: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
+    match key_lines::read(plain) {
+        Err(_) if archive::identities(plain).is_some() => Ok(Vec::new()),
+        lines => lines,
+    }
 }
 
 /// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key in both counts
@@ -265,13 +282,15 @@ pub fn ring(
     environment: &Environment,
 ) -> Result<KeyRing> {
     let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
-    let mut v2_keys: Vec<V2KeyRecord> = Vec::new();
+    let (mut v2_keys, mut lines) = (Vec::new(), Vec::new());
     let mut decryption = read(args, environment)?;
     for path in backups {
         let backup = read_backup(path, &mut decryption)?;
         let name = path.shown();
         let opening_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         keys.extend(backup.bare.into_iter().map(opening_only));
+        let line = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
+        lines.extend(backup.lines.into_iter().map(line));
         for secret in backup.secrets {
             if v2::is_v2(&secret) {
                 v2_keys.push(V2KeyRecord::new(secret, None));
@@ -280,5 +299,6 @@ pub fn ring(
             }
         }
     }
-    Ok(v2::add_to_ring(KeyRing::new(keys), &v2_keys))
+    let ring = v2::add_to_ring(KeyRing::new(keys), &v2_keys);
+    Ok(ring.with_v2_keys(lines))
 }

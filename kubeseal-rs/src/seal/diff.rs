@@ -70,6 +70,8 @@ pub enum ChangeKind {
     Changed,
     /// The item was re-encrypted for another key, according to its hints: old and new fingerprint.
     Rekeyed(String, String),
+    /// The item was converted to the other format, possibly with another value: old and new format.
+    Reformatted(&'static str, &'static str),
     /// The scope changed: old and new scope.
     Rescoped(String, String),
     /// The keys that open a v2 value changed: old and new keys.
@@ -152,6 +154,9 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         let kind = match (old.texts().get(key), new.texts().get(key)) {
             (None, _) => ChangeKind::Added,
             (_, None) => ChangeKind::Removed,
+            (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
+                ChangeKind::Reformatted(format(old_text), format(new_text))
+            }
             (Some(old_text), Some(new_text)) if old_text != new_text => {
                 match (old.hints.get(key), new.hints.get(key)) {
                     (Some(from), Some(to)) if from != to => {
@@ -190,6 +195,10 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         });
     }
     changes
+}
+
+fn format(text: &str) -> &'static str {
+    if v2::is_v2_value(text) { "v2" } else { "v1" }
 }
 
 /// The name for the deprecated `spec.data`, which no item can have: a whole Secret that is sealed as one value.
@@ -232,6 +241,7 @@ impl ChangeKind {
             Self::Removed => "removed",
             Self::Changed => "changed",
             Self::Rekeyed(..) => "rekeyed",
+            Self::Reformatted(..) => "format changed",
             Self::Rescoped(..) => "rescoped",
             Self::Recipients(..) => "recipients changed",
             Self::Locks => "locks changed",
@@ -250,6 +260,7 @@ impl ChangeKind {
             Self::Rekeyed(from, to) | Self::Rescoped(from, to) | Self::Recipients(from, to) => {
                 Some((from, to))
             }
+            Self::Reformatted(from, to) => Some((from, to)),
             _ => None,
         }
     }
@@ -269,6 +280,9 @@ fn text(changes: &[ObjectChanges], paint: Paint) -> String {
             let item = item.as_deref().unwrap_or("(the object)");
             let ends = match kind {
                 ChangeKind::Unreadable(why) => Some(format!(": {}", shown(why))),
+                ChangeKind::Reformatted(from, to) => Some(format!(
+                    " from {from} to {to}; whether the value changed is unknown"
+                )),
                 kind => kind
                     .endpoints()
                     .map(|(from, to)| format!(" from {from} to {to}")),
@@ -367,6 +381,11 @@ mod tests {
                 "another ciphertext",
                 object("", "a: z, b: w", ""),
                 vec!["a:changed"],
+            ),
+            (
+                "another format",
+                object("", "a: seal2.s.AAAA, b: w", ""),
+                vec!["a:format changed"],
             ),
             (
                 "a wider scope",

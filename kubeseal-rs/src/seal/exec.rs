@@ -85,7 +85,7 @@ pub struct Exec {
     /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
-    /// Decrypt with the keys in this backup: an age archive, manifests or PEM; the keys of --directory or the
+    /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of --directory or the
     /// cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,

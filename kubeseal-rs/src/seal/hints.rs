@@ -24,6 +24,7 @@ const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 16] = [
     ),
     ("size", "--server-side", "`kubectl apply`"),
     ("keys/retire", "--to", "`seal rotate`"),
+    ("keys/export", "--require-backup", "the controller"),
     ("keys/export", "--sealing-suite", "the controller"),
     ("doctor/object", "--additional-namespaces", "the controller"),
     ("doctor/object", "--label-selector", "the controller"),

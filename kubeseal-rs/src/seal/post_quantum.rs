@@ -21,7 +21,8 @@ pub(super) fn check(
     recipients: &Recipients,
 ) -> Result<()> {
     let is_weaker = |key: &&kubeseal_library::recipients::RecipientKey| {
-        !key.suite().is_post_quantum() && !recipients.confirmed.contains(&key.key_id())
+        let mut confirmed = recipients.confirmed.iter();
+        !key.suite().is_post_quantum() && !confirmed.any(|id| id.is_of(&key.key_id()))
     };
     let Some(key) = recipients.keys.iter().find(is_weaker) else {
         return Ok(());

@@ -14,7 +14,7 @@ use kubeseal_library::keys::compromised;
 use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
 use kubeseal_library::rules::{Rule, RulesFile, Source};
 use shared::key::{Certificate, Fingerprint};
-use shared::v2::{KeyId, Recipient, ShortKeyId};
+use shared::v2::{AnyKeyId, Recipient, ShortKeyId};
 
 use super::session::Session;
 use super::settings::{NamedRecipient, Origin, Settings};
@@ -30,8 +30,8 @@ pub struct Recipients {
     pub allow_classical: bool,
     /// Whether new objects are bound to their template.
     pub bind_template: bool,
-    /// The keys that the user names with `--recipient`.
-    pub confirmed: Vec<KeyId>,
+    /// The identifiers of the keys that the user names with `--recipient`.
+    pub confirmed: Vec<AnyKeyId>,
 }
 
 impl Recipients {
@@ -124,17 +124,16 @@ impl Session<'_> {
             Source::Controller { .. } => RecipientSource::Cluster,
         };
         let keys = self.read_recipients(&source, settings, settings.certificate.by)?;
-        for key in &keys {
-            self.check_key(
-                settings,
-                &Named {
-                    key: key.clone(),
-                    is_line: false,
-                },
-                &[],
-            )?;
+        let named = keys.into_iter().map(|key| Named {
+            key,
+            is_line: false,
+        });
+        let named: Vec<Named> = named.collect();
+        for named in &named {
+            self.check_key(settings, named, &[])?;
         }
-        Ok(keys)
+        self.check_consent(settings, &named, &[])?;
+        Ok(named.into_iter().map(|named| named.key).collect())
     }
 
     fn rule_recipients(
@@ -150,7 +149,7 @@ impl Session<'_> {
             keys.extend(source_keys.into_iter().map(|key| Named { key, is_line }));
         }
         let confirmed = confirmed_ids(settings, named);
-        let is_listed = |id: &&KeyId| keys.iter().any(|named| named.key.key_id() == **id);
+        let is_listed = |id: &&AnyKeyId| keys.iter().any(|named| id.is_of(&named.key.key_id()));
         if let Some(id) = confirmed.iter().find(|id| !is_listed(id)) {
             let rule = settings.rule.as_ref().map(Rule::describe);
             let rule = rule.unwrap_or_default();
@@ -164,16 +163,18 @@ impl Session<'_> {
         for named in &keys {
             self.check_key(settings, named, &confirmed)?;
         }
+        self.check_consent(settings, &keys, &confirmed)?;
         Ok(keys.into_iter().map(|named| named.key).collect())
     }
 
-    fn check_key(&self, settings: &Settings, named: &Named, confirmed: &[KeyId]) -> Result<()> {
+    fn check_key(&self, settings: &Settings, named: &Named, confirmed: &[AnyKeyId]) -> Result<()> {
         let id = named.key.key_id();
         if let Some(rule) = &settings.rule {
             rule.check_recipient(&named.key, named.is_line)?;
         }
         self.check_not_compromised(&named.key)?;
-        let is_confirmed = confirmed.contains(&id) || is_pinned(settings, &named.key);
+        let is_confirmed =
+            confirmed.iter().any(|own| own.is_of(&id)) || is_pinned(settings, &named.key);
         if let Some(pins) = settings.pins.as_ref().filter(|_| !is_confirmed) {
             let message = format!(
                 "{} accepts certificates only, and the recipient {id} is not one of them",
@@ -183,17 +184,40 @@ impl Session<'_> {
                 Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
             );
         }
-        if !is_confirmed && self.needs_consent(settings, &id) {
-            let message = format!(
-                "only a rule names the recipient {} {id}; the author of the rule could decrypt existing values that are \
-                 re-encrypted for it",
-                named.key.suite()
-            );
-            bail!(
-                Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
-            );
-        }
         Ok(())
+    }
+
+    /// Refuses keys that only a rule names, for existing values. Names all of them, so that the user can check and
+    /// confirm them at once.
+    fn check_consent(
+        &self,
+        settings: &Settings,
+        keys: &[Named],
+        confirmed: &[AnyKeyId],
+    ) -> Result<()> {
+        let is_unconfirmed = |named: &&Named| {
+            let id = named.key.key_id();
+            let is_confirmed = confirmed.iter().any(|own| own.is_of(&id));
+            !is_confirmed && !is_pinned(settings, &named.key) && self.needs_consent(settings, &id)
+        };
+        let unconfirmed: Vec<&Named> = keys.iter().filter(is_unconfirmed).collect();
+        let texts = |text: fn(&Named) -> String, separator: &str| {
+            let texts: Vec<String> = unconfirmed.iter().map(|named| text(named)).collect();
+            texts.join(separator)
+        };
+        let names = texts(|n| format!("{} {}", n.key.suite(), n.key.key_id()), ", ");
+        let flags = texts(|n| format!("--recipient {}", n.key.key_id()), " ");
+        let (recipients, them) = match unconfirmed.len() {
+            0 => return Ok(()),
+            1 => ("recipient", "key"),
+            _ => ("recipients", "keys"),
+        };
+        let message = format!(
+            "only a rule names the {recipients} {names}; the author of the rule could decrypt existing values that are \
+             re-encrypted for {}",
+            if unconfirmed.len() == 1 { "it" } else { "them" }
+        );
+        bail!(Failure::new(message).hint(format!("if you trust the {them}, pass {flags}")))
     }
 
     fn check_not_compromised(&self, key: &RecipientKey) -> Result<()> {
@@ -292,13 +316,14 @@ fn is_pinned(settings: &Settings, key: &RecipientKey) -> bool {
 }
 
 /// Returns the identifiers that the user confirms.
-fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<KeyId> {
+fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<AnyKeyId> {
     let ids = settings.named_recipients.iter();
     let ids = ids.filter_map(|named| match named {
         NamedRecipient::Id(id) => Some(*id),
         NamedRecipient::Source(_) => None,
     });
-    ids.chain(named.iter().map(Recipient::key_id)).collect()
+    let named = named.iter().map(|key| key.key_id().into());
+    ids.chain(named).collect()
 }
 
 /// Returns each key once, in the order of the rule.

@@ -144,6 +144,7 @@ fn seal_v1(
     secret: &Secret,
     templates: Option<&Templates>,
 ) -> Result<Sealed> {
+    settings.check_no_recipients()?;
     let certificate = session.certificate(settings)?;
     let rng = &mut shared::random::system();
     let mut object =

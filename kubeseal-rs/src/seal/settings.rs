@@ -2,18 +2,18 @@
 //! else the environment, else the defaults.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
+use kubeseal_library::certificate::{self, AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
 use kubeseal_library::recipients::RecipientSource;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, RulesFile, SealedFormat, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::Scope;
-use shared::v2::KeyId;
+use shared::v2::AnyKeyId;
 
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
@@ -87,8 +87,8 @@ pub struct Settings {
 /// A recipient that the user names.
 #[derive(Debug, Clone)]
 pub enum NamedRecipient {
-    /// The identifier of a key, which confirms a recipient of the rule.
-    Id(KeyId),
+    /// The full or short identifier of a key, which confirms a recipient of the rule.
+    Id(AnyKeyId),
     /// A key, or where it is.
     Source(RecipientSource),
 }
@@ -359,12 +359,50 @@ impl Settings {
         }
     }
 
+    /// Refuses keys of `--recipient` for values that are sealed as v1, since v1 values have one key, that of the
+    /// certificate.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the user names a recipient.
+    pub fn check_no_recipients(&self) -> Result<(), Failure> {
+        if self.named_recipients.is_empty() {
+            return Ok(());
+        }
+        Err(unused_recipients().hint("pass --sealed-format v2, or omit --recipient"))
+    }
+
     /// Returns whether the rule lists this key as retired.
     pub fn is_retired(&self, key: &Fingerprint) -> bool {
         self.rule
             .as_ref()
             .is_some_and(|rule| rule.retired.contains(key))
     }
+}
+
+/// Checks that the file of `--cert` contains a certificate, as other commands do, even if it is not needed. A file that
+/// can be read only once, such as a pipe, is read when it is needed.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, or contains no certificate.
+pub fn check_certificate_flag(args: &Sealing) -> Result<()> {
+    let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
+        return Ok(());
+    };
+    let path = Path::new(at);
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        return Ok(());
+    }
+    let cannot_use = || format!("cannot use the certificate {}", redacted_source(at));
+    let pem = certificate::read(at).with_context(cannot_use)?;
+    Certificate::from_pem(&pem).with_context(cannot_use)?;
+    Ok(())
+}
+
+/// Returns the failure for keys of `--recipient` that nothing is sealed for.
+pub fn unused_recipients() -> Failure {
+    Failure::new("--recipient has no effect on values sealed as v1")
 }
 
 #[cfg(test)]

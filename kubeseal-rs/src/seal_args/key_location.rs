@@ -24,7 +24,7 @@ pub struct KeyLocation {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "How to decrypt backups (default: prompt for a passphrase)")]
 pub struct DecryptionArgs {
-    /// File with an age identity (AGE-SECRET-KEY-1…); repeatable
+    /// File with an age identity (AGE-SECRET-KEY-1…, or AGE-SECRET-KEY-PQ-1… of age 1.3); repeatable
     #[arg(long, short, value_name = "FILE")]
     pub identity: Vec<PathBuf>,
     /// File whose first line is the passphrase; `-` for stdin

@@ -25,7 +25,7 @@ pub struct Sealing {
     #[arg(long, value_name = "FORMAT")]
     pub sealed_format: Option<SealedFormat>,
     /// Seal v2 values for this key: a line `seal2-recipient …` or `age1pq1…`, a file or URL, or `cluster`; repeatable.
-    /// If .seal.yaml lists recipients, this confirms one of them, also by its 43-character identifier
+    /// If .seal.yaml lists recipients, this confirms one of them, also by its identifier of 22 or 43 characters
     #[arg(long, value_name = "KEY|FILE|URL")]
     pub recipient: Vec<String>,
     /// Where the value can be unsealed: strict, namespace-wide, cluster-wide

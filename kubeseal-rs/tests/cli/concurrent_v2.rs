@@ -154,11 +154,10 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
         "--bind-template",
         "--yes",
         "--recipient",
-        "cluster.txt",
+        "cert.pem",
     ];
     let rotate = [&["rotate", "db.yaml"][..], &bind, &KEYS].concat();
-    let args = [&SET[..], &["--recipient", "cluster.txt"]].concat();
-    let output = seal_while(folder, &args, "new value", || {
+    let output = seal_while(folder, &SET, "new value", || {
         drop(seal_ok(folder, &rotate));
     });
     assert_code(&output, 0, "set");

@@ -61,6 +61,14 @@ pub(crate) fn create(folder: &Path, more: &[&str]) {
     seal_ok(folder, &[&CREATE[..], more].concat());
 }
 
+/// Returns the public keys of the controller on the directory `state`, without the messages.
+#[track_caller]
+pub(crate) fn export(folder: &Path) -> String {
+    let output = seal(folder, &["keys", "export", "--directory", "state"]);
+    assert_code(&output, 0, "export");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 pub(crate) fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("the file exists")
 }
@@ -312,7 +320,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     for want in [
         "key-old  opening",
         "key-new  sealing",
-        "xw 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+        "xw 1f79tcRB6C15M6q5Y1tFHQ (1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04)",
     ] {
         assert_contains(&listed, want, "list");
     }
@@ -401,4 +409,59 @@ pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
         not_after: "2200-01-01T00:00:00Z".parse().expect("a time"),
     };
     key_secret::build(name, "ops", &stored, [].into(), [].into())
+}
+
+/// Fault: `--recipient` is passed for values that are sealed as v1, and is ignored: the escrow key cannot open them.
+#[test]
+fn refuses_recipients_for_v1_values() {
+    let folder = folder();
+    let folder = folder.path();
+    let manifest =
+        "kind: Secret\napiVersion: v1\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+    write_files(
+        folder,
+        &[(".seal.yaml", "rules: []\n"), ("secret.yaml", manifest)],
+    );
+    create(folder, &["--cert", "cert.pem", "-w", "db.yaml"]);
+    let before = read(folder, "db.yaml");
+    let create = [&CREATE[..], &["--cert", "cert.pem"]].concat();
+    let commands: [&[&str]; 6] = [
+        &create,
+        &[
+            "set",
+            "db.yaml",
+            "a",
+            "--from-file",
+            "value",
+            "--cert",
+            "cert.pem",
+        ],
+        &[
+            "generate", "new", "a=hex:16", "-n", "shop", "--cert", "cert.pem",
+        ],
+        &[
+            "rotate", "db.yaml", "--key", "key.pem", "--cert", "cert.pem",
+        ],
+        &[
+            "rotate", "db.yaml", "--to", "v1", "--key", "key.pem", "--cert", "cert.pem",
+        ],
+        &["rotate", "db.yaml"],
+    ];
+    for recipient in ["escrow.txt", "missing.txt"] {
+        for arguments in commands {
+            let arguments = [arguments, &["--recipient", recipient]].concat();
+            let output = seal(folder, &arguments);
+            assert_code(&output, 2, format!("{arguments:?}"));
+            let want = "--recipient has no effect on values sealed as v1";
+            assert_contains(&output, want, format!("{arguments:?}"));
+        }
+        let mut filter = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+        let input = fs::File::open(folder.join("secret.yaml")).expect("it exists");
+        filter.args(["--cert", "cert.pem", "--recipient", recipient]);
+        let output = filter.current_dir(folder).stdin(input).output();
+        let output = output.expect("it runs");
+        assert_code(&output, 2, "seal");
+        assert_contains(&output, "--recipient has no effect", "seal");
+    }
+    assert_eq!(read(folder, "db.yaml"), before);
 }

@@ -16,7 +16,9 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
-use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_ok, v2_key, write_two_keys};
+use crate::v2::{
+    CREATE, RULES, create, export, folder, read, seal, seal_ok, v2_key, write_two_keys,
+};
 
 /// Runs a command that must fail with this message and leave the file unchanged.
 #[track_caller]
@@ -267,7 +269,7 @@ fn a_stanza_that_does_not_open_is_not_a_recipient() {
     let folder = folder.path();
     write_two_keys(folder);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
-    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
+    let exported = export(folder);
     let id_new = exported
         .split(' ')
         .nth(2)

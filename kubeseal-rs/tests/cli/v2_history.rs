@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::{assert_code, assert_contains, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_ok, write_two_keys};
+use crate::v2::{RULES, create, export, folder, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::line_of;
 
 /// Returns a directory with two v2 keys in `state`, and with rules that name both keys.
@@ -18,7 +18,7 @@ fn folder_with_two_keys() -> tempfile::TempDir {
         &[("tree/README", ""), (".seal.yaml", &rules)],
     );
     write_two_keys(folder.path());
-    let exported = seal_ok(folder.path(), &["keys", "export", "--directory", "state"]);
+    let exported = export(folder.path());
     write_files(folder.path(), &[("new.txt", &exported)]);
     git(folder.path(), &["init", "-q", "-b", "main"]);
     folder

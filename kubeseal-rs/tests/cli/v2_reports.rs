@@ -8,7 +8,9 @@ use std::process::Output;
 use shared::v2::{Recipient as _, Suite};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_ok, v2_key, v2_secret, write_two_keys};
+use crate::v2::{
+    RULES, create, export, folder, read, seal, seal_ok, v2_key, v2_secret, write_two_keys,
+};
 use crate::v2_attacks::rsa_key;
 
 const DIRECTORY: [&str; 2] = ["--directory", "state"];
@@ -136,7 +138,7 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
     let folder = folder.path();
     write_newer_rsa_key(folder);
-    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
+    let exported = export(folder);
     write_files(folder, &[("new.txt", &exported)]);
     create_for(folder, "[cluster.txt]", "xw.yaml");
     create_for(folder, "[cert.pem]", "rsa.yaml");

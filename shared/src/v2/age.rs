@@ -1,10 +1,11 @@
 //! Keys of age's post-quantum type: public keys `age1pq1…`, which are X-Wing keys, and private keys
-//! `AGE-SECRET-KEY-PQ-1…`.
+//! `AGE-SECRET-KEY-PQ-1…`. They open v2 values and the files of age, each under its own HPKE info.
 
 use bech32::primitives::decode::CheckedHrpstring;
+use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::suite::xwing::SEED_LEN;
+use super::suite::xwing::{SEED_LEN, XWingPrivateKey, XWingPublicKey};
 
 /// The prefix of a public key, before the separator `1`.
 const RECIPIENT: &str = "age1pq";
@@ -47,4 +48,58 @@ pub(super) fn identity(text: &str) -> Option<Zeroizing<[u8; SEED_LEN]>> {
     let is_valid = parsed.hrp().as_str().eq_ignore_ascii_case(IDENTITY) && bytes.len() == SEED_LEN;
     is_valid.then(|| seed.iter_mut().zip(bytes).for_each(|(to, from)| *to = from))?;
     Some(seed)
+}
+
+/// The HPKE info by which age separates its use of a key.
+const INFO: &[u8] = b"age-encryption.org/mlkem768x25519";
+/// Length in bytes of the key of an age file.
+const FILE_KEY_LEN: usize = 16;
+
+/// A public key `age1pq1…`, for which the keys of age files can be wrapped.
+#[derive(Debug, Clone)]
+pub struct AgeRecipient(XWingPublicKey);
+
+impl AgeRecipient {
+    /// Parses a public key. Returns `None` if the text has another form, or the key is malformed or unsafe.
+    pub fn parse(text: &str) -> Option<Self> {
+        XWingPublicKey::from_bytes(&recipient(text)?).map(Self)
+    }
+
+    /// Wraps the key of a file. Returns the encapsulation and the wrapped key, which are the argument and the body of a
+    /// stanza `mlkem768x25519`, or `None` if aws-lc fails.
+    pub fn wrap_file_key(
+        &self,
+        key: &[u8; FILE_KEY_LEN],
+        rng: &mut dyn CryptoRng,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.0.seal_for_age(INFO, key, rng)
+    }
+}
+
+/// A private key `AGE-SECRET-KEY-PQ-1…`.
+#[derive(Debug)]
+pub struct AgeIdentity(XWingPrivateKey);
+
+impl AgeIdentity {
+    /// Parses a private key. Returns `None` if the text has another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_upper = is_identity(text) && !text.contains(|c: char| c.is_ascii_lowercase());
+        let seed = identity(text).filter(|_| is_upper)?;
+        XWingPrivateKey::from_seed(&seed).map(Self)
+    }
+
+    /// Returns the public key.
+    pub fn recipient(&self) -> AgeRecipient {
+        AgeRecipient(self.0.public_key().clone())
+    }
+
+    /// Unwraps the key of a file. Returns `None` if it was wrapped for another key, or was changed.
+    pub fn unwrap_file_key(
+        &self,
+        encapsulated: &[u8],
+        wrapped: &[u8],
+    ) -> Option<Zeroizing<[u8; FILE_KEY_LEN]>> {
+        let key = self.0.open_for_age(INFO, encapsulated, wrapped)?;
+        key.as_slice().try_into().ok().map(Zeroizing::new)
+    }
 }

@@ -103,6 +103,63 @@ impl FromStr for KeyId {
     }
 }
 
+/// A key identifier as people pass it: all 32 bytes, or the short form, which values and lines of recipients contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnyKeyId {
+    /// All 32 bytes.
+    Full(KeyId),
+    /// The first 16 bytes. To find another key with the same ones takes 2^128 attempts.
+    Short(ShortKeyId),
+}
+
+impl AnyKeyId {
+    /// Returns whether this is the identifier of a key, in either form.
+    pub fn is_of(&self, key: &KeyId) -> bool {
+        match self {
+            Self::Full(id) => id == key,
+            Self::Short(id) => *id == key.short(),
+        }
+    }
+
+    /// Returns the short form.
+    pub fn short(&self) -> ShortKeyId {
+        match self {
+            Self::Full(id) => id.short(),
+            Self::Short(id) => *id,
+        }
+    }
+}
+
+impl From<KeyId> for AnyKeyId {
+    fn from(id: KeyId) -> Self {
+        Self::Full(id)
+    }
+}
+
+impl fmt::Display for AnyKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(id) => id.fmt(f),
+            Self::Short(id) => id.fmt(f),
+        }
+    }
+}
+
+/// The string is no key identifier, neither full nor short.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid key identifier: expected 22 or 43 characters of base64url without padding")]
+pub struct MalformedAnyKeyId;
+
+impl FromStr for AnyKeyId {
+    type Err = MalformedAnyKeyId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedAnyKeyId> {
+        let full = text.parse().map(Self::Full).ok();
+        let short = || text.parse().map(Self::Short).ok();
+        full.or_else(short).ok_or(MalformedAnyKeyId)
+    }
+}
+
 /// The string is not a short key identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid key identifier: expected 22 characters of base64url without padding")]

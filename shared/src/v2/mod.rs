@@ -77,13 +77,16 @@ mod template;
 mod text;
 mod value;
 
+pub use age::{AgeIdentity, AgeRecipient};
 pub use check::{Checked, DEFAULT_MAX_LOCKS, Policy, Target};
 pub use content_version::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
 pub use data_key::DataKey;
 pub use edit::{Edit, EditError, add_recipient, remove_recipient};
 pub use error::{FormatProblem, MAX_NAMED_KEYS, Problem, Reason, Refusal, RequiredBy};
 pub use fold::{Flag, FoldSpec, V1Values, convert, fold};
-pub use id::{KeyId, LockId, MalformedFullKeyId, MalformedKeyId, ShortKeyId};
+pub use id::{
+    AnyKeyId, KeyId, LockId, MalformedAnyKeyId, MalformedFullKeyId, MalformedKeyId, ShortKeyId,
+};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;
 pub use object::{

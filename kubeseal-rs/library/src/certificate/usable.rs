@@ -18,6 +18,17 @@ pub enum UseError {
     /// The certificate cannot be parsed.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The text is a recipient of v2 values.
+    #[error(
+        "it is a recipient of v2 values, not a certificate\n\
+         hint: pass it with --recipient and --sealed-format v2, or list it under `recipients` of a rule with `format: v2`"
+    )]
+    Recipient,
+    /// The text is a private key for v2 values. The message does not quote it.
+    #[error(
+        "it is a private key, which must be kept secret, not a certificate\nhint: remove it, and pass the public key"
+    )]
+    PrivateKey,
     /// The certificate has expired.
     #[error("failed to encrypt using an expired certificate on {date}\nhint: {}", hint(*origin))]
     Expired {
@@ -58,7 +69,8 @@ pub fn parse_from(
     pem: &[u8],
     now: Timestamp,
 ) -> Result<(Certificate, Vec<String>), UseError> {
-    let (certificate, count) = Certificate::first_of_pem(pem)?;
+    let parsed = Certificate::first_of_pem(pem);
+    let (certificate, count) = parsed.map_err(|error| other_kind(pem).unwrap_or(error.into()))?;
     let mut remarks = Vec::new();
     match certificate.validity(now) {
         Validity::Expired => {
@@ -89,6 +101,21 @@ pub fn parse_from(
     Ok((certificate, remarks))
 }
 
+/// Returns the error for a text of lines with keys for v2 values.
+fn other_kind(text: &[u8]) -> Option<UseError> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut lines = text.lines().map(str::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    let begins_with = |words: [&str; 2]| words.iter().any(|word| first.starts_with(word));
+    if begins_with(["seal2-recipient ", "age1pq1"]) {
+        Some(UseError::Recipient)
+    } else if begins_with(["seal2-key ", "AGE-SECRET-KEY-"]) {
+        Some(UseError::PrivateKey)
+    } else {
+        None
+    }
+}
+
 /// Formats a date as `January 2, 2006`, in UTC.
 fn format_date(time: Timestamp) -> String {
     time.strftime("%B %-d, %Y").to_string()
@@ -97,6 +124,21 @@ fn format_date(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Fault: a recipient or a private key for v2 is passed as the certificate, and the message names only certificates.
+    #[test]
+    fn names_other_kinds_of_keys() {
+        for (text, want) in [
+            ("# c\nseal2-recipient xw a b\n", "a recipient of v2 values"),
+            ("age1pq1abc", "a recipient of v2 values"),
+            ("seal2-key xw abc", "a private key"),
+            ("AGE-SECRET-KEY-PQ-1ABC", "a private key"),
+            ("abc", "data does not contain"),
+        ] {
+            let error = parse(text.as_bytes(), Timestamp::UNIX_EPOCH).unwrap_err();
+            assert!(error.to_string().contains(want), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn formats_dates_like_upstream() {

@@ -9,12 +9,14 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
-use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient};
+use age::{DecryptError, Decryptor, EncryptError, Encryptor, Identity, Recipient};
 use shared::manifest;
 use shared::secret::Secret;
+use shared::v2::{AgeIdentity, AgeRecipient};
 use zeroize::Zeroizing;
 
 use super::age_header::{self, HeaderError, MAX_STANZAS, WholeHeaderReader};
+use super::age_hybrid::{HybridIdentity, HybridRecipient};
 use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
@@ -33,7 +35,7 @@ const PREFIXES: [&[u8]; 2] = [
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
 
-/// The maximum number of recipients of an archive: `age` adds one more stanza.
+/// The maximum number of recipients of an archive: `age` adds a stanza of its own.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
 /// The first line of the supported version.
@@ -42,9 +44,29 @@ const VERSION: &[u8] = b"age-encryption.org/v1\n";
 /// How an archive is encrypted: who can decrypt it.
 pub enum ArchiveEncryption {
     /// Holders of one of these recipients' identities.
-    Recipients(Vec<age::x25519::Recipient>),
+    Recipients(Vec<ArchiveRecipient>),
     /// Anyone who knows the passphrase.
     Passphrase(SecretString),
+}
+
+/// A recipient of an archive.
+pub struct ArchiveRecipient(Box<dyn Recipient>);
+
+impl ArchiveRecipient {
+    /// Parses a recipient `age1…` or, post-quantum, `age1pq1…`. Returns `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(recipient) = AgeRecipient::parse(text) {
+            return Some(Self(Box::new(HybridRecipient(recipient))));
+        }
+        let recipient: age::x25519::Recipient = text.parse().ok()?;
+        Some(recipient.into())
+    }
+}
+
+impl From<age::x25519::Recipient> for ArchiveRecipient {
+    fn from(recipient: age::x25519::Recipient) -> Self {
+        Self(Box::new(recipient))
+    }
 }
 
 /// The identities and the passphrase to decrypt archives with.
@@ -62,6 +84,12 @@ pub enum ArchiveError {
     /// age refuses the recipients or the passphrase, or its writer failed.
     #[error("cannot encrypt the archive: {0}")]
     Encrypt(String),
+    /// Some recipients are post-quantum, and others are not.
+    #[error(
+        "post-quantum recipients (age1pq1…) and others cannot be combined: a quantum computer could decrypt the archive \
+         with the others\nhint: pass only recipients of one kind"
+    )]
+    MixedRecipients,
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -124,7 +152,7 @@ pub enum ArchiveError {
     )]
     LongHeader,
     /// There are more recipients than a readable archive can have.
-    #[error("too many recipients ({0}): an archive has at most {max}", max = MAX_RECIPIENTS)]
+    #[error("too many recipients ({0}): an archive has at most {max}, or 40 that are post-quantum", max = MAX_RECIPIENTS)]
     Recipients(usize),
     /// The archive is truncated or was changed.
     #[error(
@@ -137,12 +165,24 @@ pub enum ArchiveError {
 /// stanza.
 const MAX_IDENTITIES: usize = 64 * 1024;
 
-/// Parses a file with one identity per line. Returns `None` for any other file.
+/// Parses a file with one identity per line, post-quantum or not. Returns `None` for any other file.
 pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
-    let identities = age::IdentityFile::from_buffer(file).ok()?;
-    let identities = identities.into_identities().ok()?;
+    let text = std::str::from_utf8(file).ok()?;
+    let lines = text
+        .lines()
+        .map(|line| line.strip_suffix('\r').unwrap_or(line));
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let identities: Vec<_> = lines.map(identity).collect::<Option<_>>()?;
     (!identities.is_empty()).then_some(identities)
+}
+
+fn identity(line: &str) -> Option<Box<dyn Identity>> {
+    if let Some(identity) = AgeIdentity::parse(line) {
+        return Some(Box::new(HybridIdentity(identity)));
+    }
+    let identity: age::x25519::Identity = line.parse().ok()?;
+    Some(Box::new(identity))
 }
 
 /// Returns whether the bytes begin like an age file.
@@ -169,8 +209,8 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
 /// # Errors
 ///
 /// Fails if there is no recipient, or there are too many.
-pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, ArchiveError> {
-    let encryptor = match encryption {
+pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, ArchiveError> {
+    let encryptor = match lock {
         ArchiveEncryption::Passphrase(passphrase) => {
             let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
             recipient.set_work_factor(WORK);
@@ -180,13 +220,14 @@ pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, 
             return Err(ArchiveError::Recipients(recipients.len()));
         }
         ArchiveEncryption::Recipients(recipients) => {
-            let recipients = recipients
-                .iter()
-                .map(|recipient| recipient as &dyn Recipient);
+            let recipients = recipients.iter().map(|recipient| &*recipient.0);
             Encryptor::with_recipients(recipients)
         }
     };
-    let encryptor = encryptor.map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
+    let encryptor = encryptor.map_err(|error| match error {
+        EncryptError::IncompatibleRecipients { .. } => ArchiveError::MixedRecipients,
+        error => ArchiveError::Encrypt(error.to_string()),
+    })?;
     let write = || -> io::Result<Vec<u8>> {
         let mut archive = Vec::new();
         let mut writer = encryptor.wrap_output(&mut archive)?;
@@ -194,7 +235,11 @@ pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, 
         writer.finish()?;
         Ok(archive)
     };
-    write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
+    let archive = write().map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
+    match (lock, age_header::len(&archive)) {
+        (ArchiveEncryption::Recipients(recipients), Err(_)) => Err(ArchiveError::Recipients(recipients.len())),
+        _ => Ok(archive),
+    }
 }
 
 /// Decrypts an archive completely or not at all. With identities, success does not show who created the archive, since
@@ -203,24 +248,21 @@ pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, 
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be decrypted.
-pub fn decrypt(
-    archive: &[u8],
-    decryption: &ArchiveDecryption,
-) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
+pub fn decrypt(archive: &[u8], unlock: &ArchiveDecryption) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
     let reader = if is_passphrase {
-        let passphrase = decryption.passphrase.clone();
+        let passphrase = unlock.passphrase.clone();
         let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
         let mut identity = age::scrypt::Identity::new(passphrase);
         identity.set_max_work_factor(MAX_WORK);
         decryptor.decrypt(std::iter::once(&identity as &dyn Identity))
     } else {
-        if decryption.identities.is_empty() {
+        if unlock.identities.is_empty() {
             return Err(ArchiveError::NeedsIdentity);
         }
-        decryptor.decrypt(decryption.identities.iter().map(|identity| &**identity))
+        decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
     };
     let mut reader = reader.map_err(|error| match error {
         DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
@@ -276,26 +318,26 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
     })
 }
 
-/// Writes an archive in one step, reads the file back, and returns the bytes written. If `decryption` allows,
+/// Writes an archive in one step, reads the file back, and returns the bytes written. If `unlock` allows,
 /// the archive is decrypted and compared with `plain` before it is written. A file that cannot be read back as it was
 /// written is removed, if possible.
 ///
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be created, written or read back, or if a file exists and
-/// `may_replace` is false. In this case, the keys do not count as backed up.
+/// `may_replace` is false. The keys do not count as backed up then.
 pub fn write(
     path: &Path,
     plain: &[u8],
-    encryption: &ArchiveEncryption,
-    decryption: &ArchiveDecryption,
+    lock: &ArchiveEncryption,
+    unlock: &ArchiveDecryption,
     may_replace: bool,
 ) -> Result<Vec<u8>, ArchiveError> {
     if path.exists() && !may_replace {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
-    let archive = encrypt(plain, encryption)?;
-    if can_decrypt(encryption, decryption) && **decrypt(&archive, decryption)? != *plain {
+    let archive = encrypt(plain, lock)?;
+    if can_decrypt(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
         return Err(ArchiveError::NotDecryptable);
     }
     files::replace(path, &archive)?;
@@ -308,10 +350,10 @@ pub fn write(
     }
 }
 
-fn can_decrypt(encryption: &ArchiveEncryption, decryption: &ArchiveDecryption) -> bool {
-    match encryption {
-        ArchiveEncryption::Passphrase(_) => decryption.passphrase.is_some(),
-        ArchiveEncryption::Recipients(_) => !decryption.identities.is_empty(),
+fn can_decrypt(lock: &ArchiveEncryption, unlock: &ArchiveDecryption) -> bool {
+    match lock {
+        ArchiveEncryption::Passphrase(_) => unlock.passphrase.is_some(),
+        ArchiveEncryption::Recipients(_) => !unlock.identities.is_empty(),
     }
 }
 
@@ -342,7 +384,7 @@ mod tests {
         let [recipient, other_identity] = [(); 2].map(|()| age::x25519::Identity::generate());
         let archive = encrypt(
             b"keys",
-            &ArchiveEncryption::Recipients(vec![recipient.to_public()]),
+            &ArchiveEncryption::Recipients(vec![recipient.to_public().into()]),
         )
         .unwrap();
         assert!(is_archive(&archive));
@@ -350,8 +392,7 @@ mod tests {
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error_text =
-            |decryption: &ArchiveDecryption| decrypt(&archive, decryption).unwrap_err().to_string();
+        let error_text = |unlock: &ArchiveDecryption| decrypt(&archive, unlock).unwrap_err().to_string();
         assert!(error_text(&identity(&other_identity)).contains("none of the identities"));
         assert!(error_text(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &ArchiveEncryption::Recipients(Vec::new())).is_err());
@@ -361,12 +402,11 @@ mod tests {
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
         let correct = passphrase("correct horse");
-        let encryption = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
-        let archive = encrypt(b"keys", &encryption).unwrap();
+        let lock = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
+        let archive = encrypt(b"keys", &lock).unwrap();
         assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
-        let error_text = |archive: &[u8], decryption: &ArchiveDecryption| {
-            decrypt(archive, decryption).unwrap_err().to_string()
-        };
+        let error_text =
+            |archive: &[u8], unlock: &ArchiveDecryption| decrypt(archive, unlock).unwrap_err().to_string();
         assert_eq!(
             error_text(&archive, &passphrase("wrong")),
             "the passphrase is wrong"
@@ -385,7 +425,7 @@ mod tests {
         let plain = vec![b'k'; 100_000];
         let archive = encrypt(
             &plain,
-            &ArchiveEncryption::Recipients(vec![recipient.to_public()]),
+            &ArchiveEncryption::Recipients(vec![recipient.to_public().into()]),
         )
         .unwrap();
         for len in (0..archive.len()).step_by(997) {
@@ -401,13 +441,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.age");
         let recipient = age::x25519::Identity::generate();
-        let encryption = ArchiveEncryption::Recipients(vec![recipient.to_public()]);
-        write(&path, b"one", &encryption, &identity(&recipient), false).unwrap();
-        let result = write(&path, b"two", &encryption, &identity(&recipient), false);
+        let lock = ArchiveEncryption::Recipients(vec![recipient.to_public().into()]);
+        write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
+        let result = write(&path, b"two", &lock, &identity(&recipient), false);
         assert!(matches!(result, Err(ArchiveError::Exists(_))));
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"one");
-        write(&path, b"two", &encryption, &identity(&recipient), true).unwrap();
+        write(&path, b"two", &lock, &identity(&recipient), true).unwrap();
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
@@ -431,8 +471,8 @@ mod tests {
         armored
     }
 
-    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or with long stanzas, to
-    /// keep restore and doctor busy.
+    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to keep
+    /// restore and doctor busy.
     #[test]
     fn refuses_a_long_header_before_parsing_it() {
         let recipient = age::x25519::Identity::generate();
@@ -540,15 +580,52 @@ mod tests {
     #[test]
     fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
-        let encryption_for =
-            |count| ArchiveEncryption::Recipients(vec![recipient.to_public(); count]);
-        let archive = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS)).unwrap();
+        let lock_for = |count| {
+            let recipients = (0..count).map(|_| recipient.to_public().into());
+            ArchiveEncryption::Recipients(recipients.collect())
+        };
+        let archive = encrypt(b"keys", &lock_for(MAX_RECIPIENTS)).unwrap();
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS + 1)).unwrap_err();
+        let error = encrypt(b"keys", &lock_for(MAX_RECIPIENTS + 1)).unwrap_err();
         assert!(error.to_string().contains("at most 255"), "{error}");
+    }
+
+    /// A seed of zeros, as `age-keygen -pq` would print it.
+    const HYBRID_IDENTITY: &str =
+        "AGE-SECRET-KEY-PQ-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQAE0WQE";
+
+    fn hybrid_recipient() -> ArchiveRecipient {
+        let identity = AgeIdentity::parse(HYBRID_IDENTITY).unwrap();
+        ArchiveRecipient(Box::new(HybridRecipient(identity.recipient())))
+    }
+
+    /// Attack: someone with a quantum computer decrypts an archive for post-quantum recipients with another recipient's
+    /// stanza.
+    #[test]
+    fn post_quantum_recipients_share_an_archive_only_with_each_other() {
+        let other = age::x25519::Identity::generate();
+        let lock = ArchiveEncryption::Recipients(vec![hybrid_recipient(), other.to_public().into()]);
+        let error = encrypt(b"keys", &lock).unwrap_err();
+        assert!(matches!(error, ArchiveError::MixedRecipients), "{error}");
+        let lock_for = |count| ArchiveEncryption::Recipients((0..count).map(|_| hybrid_recipient()).collect());
+        let archive = encrypt(b"keys", &lock_for(40)).unwrap();
+        let file = format!("# comment\n{HYBRID_IDENTITY}\n");
+        let unlock = ArchiveDecryption {
+            identities: identities(file.as_bytes()).unwrap(),
+            passphrase: None,
+        };
+        assert_eq!(**decrypt(&archive, &unlock).unwrap(), *b"keys");
+        assert!(matches!(
+            decrypt(&archive, &identity(&other)),
+            Err(ArchiveError::OtherRecipients)
+        ));
+        assert!(matches!(
+            encrypt(b"keys", &lock_for(43)),
+            Err(ArchiveError::Recipients(43))
+        ));
     }
 
     proptest::proptest! {

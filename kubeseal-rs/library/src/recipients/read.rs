@@ -9,6 +9,7 @@ use shared::v2::{
 };
 
 use super::RecipientKey;
+use crate::bounded;
 use crate::certificate::{self, Origin, UseError};
 
 /// A file, URL or controller provides no recipient.
@@ -33,6 +34,11 @@ pub enum RecipientsError {
     /// There is no key.
     #[error("it contains neither a certificate nor a line `seal2-recipient …` or `age1pq1…`")]
     None,
+    /// The text is JSON, but not a controller's list.
+    #[error(
+        "it is JSON, but not the list of a controller\nhint: a controller serves its list at `/v2/recipients`"
+    )]
+    NotList,
     /// The text is not UTF-8.
     #[error("it is neither a certificate nor text")]
     NotText,
@@ -59,7 +65,8 @@ pub enum RecipientsError {
     Inconsistent(&'static str),
 }
 
-/// Returns the recipients in the text of a file: one certificate in PEM, or lines of keys. Empty lines and lines that
+/// Returns the recipients in the text of a file: one certificate in PEM, lines of keys, or the list of a controller
+/// (`/v2/recipients`), of which the preferred key is used. Empty lines and lines that
 /// begin with `#` are skipped. Returns warnings too.
 ///
 /// # Errors
@@ -69,6 +76,10 @@ pub fn in_text(
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<(Vec<RecipientKey>, Vec<String>), RecipientsError> {
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        let list: RecipientList = bounded::parse_json(bytes).ok_or(RecipientsError::NotList)?;
+        return Ok((vec![from_list(&list, now)?], Vec::new()));
+    }
     if bytes.windows(5).any(|window| window == b"-----") || contains_private_key(bytes) {
         let (certificate, remarks) = certificate::parse_from(Origin::Local, bytes, now)?;
         return Ok((vec![RecipientKey::Certificate(certificate.into())], remarks));
@@ -205,6 +216,19 @@ mod tests {
         assert!(matches!(
             in_text(b"\xff", NOW),
             Err(RecipientsError::NotText)
+        ));
+    }
+
+    #[test]
+    fn reads_the_list_of_a_controller() {
+        let key = key(Suite::XWing, 1);
+        let recipients = vec![listed(&key)];
+        let json = serde_json::to_vec(&RecipientList { recipients }).unwrap();
+        let (keys, _) = in_text(&json, NOW).unwrap();
+        assert_eq!(keys[0].key_id(), key.key_id());
+        assert!(matches!(
+            in_text(b" {}", NOW),
+            Err(RecipientsError::NotList)
         ));
     }
 

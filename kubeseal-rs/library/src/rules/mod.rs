@@ -32,7 +32,7 @@ use std::ffi::OsString;
 use globset::GlobMatcher;
 use shared::key::{Certificate, Fingerprint};
 use shared::scope::Scope;
-use shared::v2::{KeyId, Recipient as _};
+use shared::v2::{AnyKeyId, KeyId, Recipient as _};
 
 use crate::recipients::RecipientSource;
 
@@ -59,11 +59,11 @@ pub struct Rule {
     /// The accepted certificates; any if empty, unless [`Self::key_ids`] names keys.
     pub fingerprints: Vec<Fingerprint>,
     /// The accepted keys, by their identifier in v2.
-    pub key_ids: Vec<KeyId>,
+    pub key_ids: Vec<AnyKeyId>,
     /// Keys that must no longer be used.
     pub retired: Vec<Fingerprint>,
     /// Keys that must no longer be used, by their identifier in v2.
-    pub retired_ids: Vec<KeyId>,
+    pub retired_ids: Vec<AnyKeyId>,
     /// The only allowed namespace.
     pub namespace: Option<String>,
     /// The scope of new objects, and the only allowed one if `allowed_scopes` is empty.
@@ -198,6 +198,11 @@ impl Rules {
     }
 }
 
+/// Returns whether a key is among the identifiers.
+fn names(ids: &[AnyKeyId], key: &KeyId) -> bool {
+    ids.iter().any(|id| id.is_of(key))
+}
+
 impl Rule {
     /// Describes the rule, for messages.
     pub fn describe(&self) -> String {
@@ -255,7 +260,7 @@ impl Rule {
         self.check_certificate_unpinned(certificate)?;
         let found = certificate.fingerprint().clone();
         let id = certificate.public_key().key_id();
-        let is_accepted = self.fingerprints.contains(&found) || self.key_ids.contains(&id);
+        let is_accepted = self.fingerprints.contains(&found) || names(&self.key_ids, &id);
         let pins = self.pin_texts();
         if pins.is_empty() || is_accepted {
             return Ok(());
@@ -272,7 +277,7 @@ impl Rule {
     fn check_certificate_unpinned(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let key = certificate.public_key();
-        if self.retired.contains(&found) || self.retired_ids.contains(&key.key_id()) {
+        if self.retired.contains(&found) || names(&self.retired_ids, &key.key_id()) {
             return Err(Violation::Retired { rule, found });
         }
         let found = key.modulus_len() * 8;

@@ -6,7 +6,7 @@ use shared::manifest::{self, Node, ReadError, Value};
 use shared::names::{self, NameError};
 use shared::scope::{Scope, UnknownScope};
 
-use shared::v2::{KeyId, MAX_RECIPIENTS, MalformedFullKeyId};
+use shared::v2::{AnyKeyId, MAX_RECIPIENTS, MalformedAnyKeyId};
 
 use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
@@ -123,7 +123,7 @@ pub enum RuleProblem {
         /// The name of the field.
         field: &'static str,
         /// Why the identifier is malformed.
-        source: MalformedFullKeyId,
+        source: MalformedAnyKeyId,
     },
     /// The format does not exist.
     #[error("format: {0}")]
@@ -317,12 +317,12 @@ fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
 /// A key, by its fingerprint or by its identifier in v2.
 enum KeyName {
     Fingerprint(Fingerprint),
-    Id(KeyId),
+    Id(AnyKeyId),
 }
 
 fn key_name(node: &Node, field: &'static str) -> ParseResult<KeyName> {
     let value = text(node, field)?;
-    if value.len() == KEY_ID_LEN && !value.starts_with("SHA256:") {
+    if KEY_ID_LENS.contains(&value.len()) && !value.starts_with("SHA256:") {
         let id = value.parse().map(KeyName::Id);
         return id.map_err(|source| line_error(node, RuleProblem::KeyId { field, source }));
     }
@@ -330,10 +330,10 @@ fn key_name(node: &Node, field: &'static str) -> ParseResult<KeyName> {
     fingerprint.map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
 }
 
-/// The length of a key identifier as text.
-const KEY_ID_LEN: usize = 43;
+/// The lengths of a short and of a full key identifier as text.
+const KEY_ID_LENS: [usize; 2] = [22, 43];
 
-fn split(names: Vec<KeyName>) -> (Vec<Fingerprint>, Vec<KeyId>) {
+fn split(names: Vec<KeyName>) -> (Vec<Fingerprint>, Vec<AnyKeyId>) {
     let (mut fingerprints, mut ids) = (Vec::new(), Vec::new());
     for name in names {
         match name {

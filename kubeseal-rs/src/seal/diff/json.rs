@@ -26,13 +26,13 @@ struct ChangedObject<'a> {
 struct ChangeReport<'a> {
     /// The item; null for a change of the object itself, `(data)` for the deprecated `spec.data`.
     item: Option<&'a str>,
-    /// `added`, `removed`, `changed`, `rekeyed`, `rescoped`, `recipients changed`, `locks changed`, `template changed`,
-    /// `metadata changed` or `unreadable`.
+    /// `added`, `removed`, `changed`, `rekeyed`, `format changed`, `rescoped`, `recipients changed`, `locks changed`,
+    /// `template changed`, `metadata changed` or `unreadable`.
     change: &'static str,
-    /// The old fingerprint, scope or keys; only for `rekeyed`, `rescoped` and `recipients changed`.
+    /// The old fingerprint, format, scope or keys; only for `rekeyed`, `format changed`, `rescoped` and `recipients changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
-    /// The new fingerprint, scope or keys; only for `rekeyed`, `rescoped` and `recipients changed`.
+    /// The new fingerprint, format, scope or keys; only for `rekeyed`, `format changed`, `rescoped` and `recipients changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     /// The reason; only for `unreadable`.

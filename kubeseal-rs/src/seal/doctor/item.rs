@@ -8,6 +8,7 @@ use shared::needs::{Reason, ScopedName, own_scoped_name};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
 use shared::unseal::UsedKey;
+use shared::v2::Refusal;
 
 use super::findings::Finding;
 use super::keys::StoredKeys;
@@ -37,6 +38,11 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
             format!("it was sealed for a key of {bits} bits, and no available key has this size"),
             "it was sealed for another cluster, or its beginning is missing: seal it with the certificate of this \
              cluster",
+        ),
+        Reason::Refused(why) if matches!(**why, Refusal::UnknownKey { .. }) => Finding::bad(
+            why.to_string(),
+            "pass a backup of one of these keys with --backup; if the controller lacks it, restore it with `seal keys \
+             restore BACKUP`; if it is lost, seal the values again",
         ),
         Reason::Refused(why) => Finding::bad(
             why.to_string(),

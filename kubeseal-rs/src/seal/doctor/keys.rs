@@ -10,6 +10,7 @@ use shared::key_ring::KeyRing;
 use super::findings::{Finding, Findings};
 
 const NAME: &str = "keys";
+const V2_NAME: &str = "v2 keys";
 
 /// The key Secrets of a cluster or directory.
 #[derive(Default)]
@@ -61,7 +62,7 @@ pub(super) fn check(
         "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
          starts"
     );
-    let _ = check_states(&stored.rsa, served, (&remedy, location_flags), findings);
+    let _ = check_states(&stored, served, (&remedy, location_flags), findings);
     stored
 }
 
@@ -69,11 +70,13 @@ pub(super) fn check(
 /// to get a key, and `location_flags` contains the flags that select the same keys in another command. Returns `None`
 /// if there is no sealing key, or if the controller serves another key's certificate.
 pub(super) fn check_states(
-    records: &[KeyRecord],
+    stored: &StoredKeys,
     served: Option<&Certificate>,
     (remedy, location_flags): (&str, &str),
     findings: &mut Findings,
 ) -> Option<()> {
+    let records = &stored.rsa;
+    check_v2(&stored.v2, remedy, findings);
     for record in records {
         if let Err(problem) = &record.key {
             let why = format!("{} cannot be used: {problem}", record.name());
@@ -82,13 +85,43 @@ pub(super) fn check_states(
     }
     let states = record::states(records, served.map(Certificate::fingerprint));
     findings.add(NAME, sealing_key_finding(records, &states, served, remedy))?;
-    let without_backup = keys_without_backup(records, &states);
+    let mut without_backup = keys_without_backup(records, &states);
+    let v2 = stored.v2.iter();
+    let v2 = v2.filter(|key| key.key.is_ok() && key.marks.backed_up.is_none());
+    without_backup.extend(v2.map(V2KeyRecord::name));
     if without_backup.is_empty() {
         return Some(());
     }
     let why = format!("not backed up: {}", without_backup.join(", "));
     let backup = format!("seal keys backup ARCHIVE{location_flags}");
     findings.add(NAME, Finding::remark(why, backup))
+}
+
+/// Reports the keys that are only for v2, if there are any.
+fn check_v2(records: &[V2KeyRecord], remedy: &str, findings: &mut Findings) {
+    for record in records {
+        if let Err(problem) = &record.key {
+            let why = format!("{} cannot be used: {problem}", record.name());
+            findings.add(V2_NAME, Finding::remark(why, remedy));
+        }
+    }
+    let states = v2::states(records, None);
+    let keys = || records.iter().zip(&states);
+    let usable = keys().filter(|(key, _)| key.is_active && key.key.is_ok());
+    let (usable, sealing) = (
+        usable.count(),
+        keys().filter(|(_, s)| **s == KeyState::Sealing),
+    );
+    let sealing = sealing.filter_map(|(key, _)| Some(format!("{} ({})", key.name(), key.suite()?)));
+    let sealing: Vec<String> = sealing.collect();
+    let seals = match sealing.as_slice() {
+        [] => "none seals".to_owned(),
+        [key] => format!("{key} seals"),
+        keys => format!("{} may seal", keys.join(", ")),
+    };
+    if usable > 0 {
+        findings.add(V2_NAME, Finding::good(format!("{usable} usable, {seals}")));
+    }
 }
 
 fn sealing_key_finding(

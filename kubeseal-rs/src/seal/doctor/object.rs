@@ -153,6 +153,7 @@ fn add_item_findings(
     for (item, key) in answer.unsealed() {
         reasons.insert(item.clone(), opening_reason(key));
     }
+    add_shared_finding(sealed, &mut reasons, findings);
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
         let unused = key_of(reason).and_then(|key| item::unused_key(&key, stored));
@@ -162,6 +163,25 @@ fn add_item_findings(
         );
     }
     Some(())
+}
+
+/// Adds one finding for the v2 items of an object that are refused together, and removes them from the others.
+fn add_shared_finding(
+    sealed: &SealedSecret,
+    reasons: &mut BTreeMap<String, Reason>,
+    findings: &mut Findings,
+) {
+    let is_of_object = |reason: &&Reason| matches!(reason, Reason::Refused(_) | Reason::MovedV2(_));
+    let Some(shared) = reasons.values().find(is_of_object).cloned() else {
+        return;
+    };
+    let items = reasons.iter().filter(|(_, reason)| **reason == shared);
+    let items: Vec<String> = items.map(|(item, _)| item.clone()).collect();
+    if let [item, _, ..] = items.as_slice() {
+        let name = format!("{}, {} v2 items", sealed.qualified_name(), items.len());
+        findings.add(&name, item::explain(sealed, item, &shared));
+        reasons.retain(|_, reason| *reason != shared);
+    }
 }
 
 fn opening_reason(key: &UsedKey) -> Reason {

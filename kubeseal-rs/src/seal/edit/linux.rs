@@ -90,6 +90,9 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
 /// a value has changed.
 fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
     let format = target.format(settings)?;
+    if format == SealedFormat::V1 {
+        settings.check_no_recipients()?;
+    }
     let has_recipients = settings
         .rule
         .as_ref()

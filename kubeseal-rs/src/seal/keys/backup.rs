@@ -10,7 +10,7 @@ use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::archive::{self, ArchiveEncryption};
+use kubeseal_library::keys::archive::{self, ArchiveRecipient, ArchiveEncryption};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, signature};
 use shared::key_marks::backed_up_text;
@@ -36,7 +36,7 @@ pub struct KeysBackup {
     /// Archive to write
     #[arg(value_name = "ARCHIVE")]
     pub archive: PathBuf,
-    /// Encrypt for this age recipient; repeatable
+    /// Encrypt for this age recipient, post-quantum (age1pq1…) or not; repeatable
     #[arg(long, short, value_name = "age1…", conflicts_with = "passphrase_file")]
     pub recipient: Vec<String>,
     /// Encrypt for the age recipients in this file, one per line
@@ -77,8 +77,8 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     }
     check_outputs(args, &records, &v2_records)?;
     let signing = Signing::of(args)?;
-    let mut decryption = decryption::read(&args.decryption, environment)?;
-    let encryption = archive_encryption(args, &mut decryption)?;
+    let mut unlock = decryption::read(&args.decryption, environment)?;
+    let lock = lock(args, &mut unlock)?;
     let marks: Vec<Option<Change>> = records
         .iter()
         .map(|record| mark(record, environment))
@@ -94,8 +94,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         .zip(&v2_marks);
     let secrets: Vec<Secret> = v1_secrets.chain(v2_secrets).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    let archive_bytes =
-        archive::write(&args.archive, &plain, &encryption, &decryption, args.force)?;
+    let archive_bytes = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
     signing.sign(&archive_bytes)?;
     warn_of_names(&secrets);
     let mut marked_count = set_marks(&store, &records, &marks)?;
@@ -183,7 +182,7 @@ impl Signing {
     }
 }
 
-/// Returns the readable key Secrets, and warns about unreadable key Secrets.
+/// Returns the readable key Secrets, and warns about unreadable ones.
 fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let is_readable = |record: &KeyRecord| {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
@@ -208,10 +207,7 @@ fn warn_of_names(secrets: &[Secret]) {
 }
 
 /// Returns the recipients, or a passphrase from a file or a prompt.
-fn archive_encryption(
-    args: &KeysBackup,
-    decryption: &mut archive::ArchiveDecryption,
-) -> Result<ArchiveEncryption> {
+fn lock(args: &KeysBackup, unlock: &mut archive::ArchiveDecryption) -> Result<ArchiveEncryption> {
     let mut texts = args.recipient.clone();
     for path in &args.recipients_file {
         let text = files::read_as(path, Kind::Credential)?;
@@ -230,28 +226,34 @@ fn archive_encryption(
         );
     }
     if texts.is_empty() {
-        let passphrase = match decryption.passphrase.take() {
+        let passphrase = match unlock.passphrase.take() {
             Some(passphrase) => passphrase,
             None => decryption::ask_passphrase(true)?,
         };
-        decryption.passphrase = Some(passphrase.clone());
+        unlock.passphrase = Some(passphrase.clone());
         return Ok(ArchiveEncryption::Passphrase(passphrase));
     }
-    let recipient = |text: &String| {
-        text.parse().map_err(|_| {
-            // Do not print an argument that may be a secret key, passed by mistake.
-            let shown = if text.starts_with("age1") {
-                text.as_str()
-            } else {
-                "an argument of --recipient or a line of --recipients-file"
-            };
-            Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
-                .hint("`age-keygen -y FILE` prints it")
-        })
+    let recipient = |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| no_recipient(text));
+    let recipients = texts.iter().map(recipient).collect::<Result<_, _>>();
+    Ok(ArchiveEncryption::Recipients(recipients?))
+}
+
+fn no_recipient(text: &str) -> Failure {
+    let what = "an argument of --recipient or a line of --recipients-file";
+    if text.starts_with("seal2-recipient ") {
+        return Failure::new(format!(
+            "{what} is a recipient of v2 values, and an archive needs age recipients (age1…)"
+        ))
+        .hint("`age-keygen -pq` generates a key that is a recipient of both");
+    }
+    // Do not print an argument that may be a secret key, passed by mistake. Post-quantum recipients are long.
+    let shown = if text.starts_with("age1") && text.len() <= 100 {
+        text
+    } else {
+        what
     };
-    Ok(ArchiveEncryption::Recipients(
-        texts.iter().map(recipient).collect::<Result<_, _>>()?,
-    ))
+    Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
+        .hint("`age-keygen -y FILE` prints it")
 }
 
 /// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but

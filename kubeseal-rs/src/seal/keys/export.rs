@@ -10,9 +10,9 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::V2KeyRecord;
 use kubeseal_library::recipients::{self, RecipientKey};
 use shared::key_ring::RingV2Key;
-use shared::v2::Suite;
+use shared::v2::{Recipient as _, Suite};
 
-use super::{access, info, store};
+use super::{access, info, location_flags, store};
 use crate::failure::Failure;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeyLocation;
@@ -22,8 +22,10 @@ use crate::seal_args::KeyLocation;
 #[command(after_help = "\
 Prints the key that the controller prefers for v2 values as a line `seal2-recipient …`, or its certificate if the key is
 RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, prints the sealing key of each suite: the newest key with a backup, or else the
-newest key.
+.seal.yaml. With --directory, only the controller knows whether it seals only with backed-up keys (--require-backup), so
+`seal keys list` shows the newest key of a suite and the newest one with a backup as `sealing`, `seal keys retire` keeps
+both, and this command prints the one with a backup, which works in both cases, or else the newest.
+Both forms of each identifier are printed on stderr.
 
 Examples:
   seal keys export --directory v2-state
@@ -49,6 +51,7 @@ pub fn run(args: &KeysExport, environment: &Environment) -> Result<Outcome> {
     } else {
         vec![in_cluster(args, &clusters)?]
     };
+    keys.iter().for_each(print_id);
     let lines: Vec<String> = keys
         .into_iter()
         .map(|key| line(key, &args.comment))
@@ -78,19 +81,57 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
             )
         );
     }
+    for (suite, key) in &keys {
+        if let Some(newer) = newer_key(&records, key, clusters.environment.now) {
+            info(&format!(
+                "{} is the newest key of the suite {suite}, but has no backup, so {} is printed: a controller with \
+                 --require-backup seals with {} until {} is backed up\n\
+                 hint: run `seal keys backup ARCHIVE{}`, and export again",
+                newer.name(),
+                key.name(),
+                key.name(),
+                newer.name(),
+                location_flags(&args.location)
+            ));
+        }
+    }
     let line = |key: &RingV2Key| RecipientKey::Line(key.recipient().clone().into());
     Ok(keys.values().map(|key| line(key)).collect())
+}
+
+/// Returns the newest key of the suite that may seal now, if it is newer than this key.
+fn newer_key<'a>(
+    records: &'a [V2KeyRecord],
+    key: &RingV2Key,
+    now: Timestamp,
+) -> Option<&'a RingV2Key> {
+    let same_suite = may_seal(records, now).filter(|other| other.suite() == key.suite());
+    let newest = same_suite.max_by_key(|key| key.validity().0)?;
+    (newest.validity().0 > key.validity().0).then_some(newest)
 }
 
 /// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. A
 /// controller with --require-backup, which is unknown here, does not seal with a key without a backup.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
-    let loaded = records.iter().filter(|record| record.is_active);
-    let keys = loaded.filter_map(|record| record.key.as_deref().ok());
-    let can_seal = |key: &&RingV2Key| key.is_valid(now) && !key.marks().is_sealing_forbidden();
-    let mut keys: Vec<&RingV2Key> = keys.filter(can_seal).collect();
+    let mut keys: Vec<&RingV2Key> = may_seal(records, now).collect();
     keys.sort_by_key(|key| (key.marks().backed_up.is_some(), key.validity().0));
     keys.into_iter().map(|key| (key.suite(), key)).collect()
+}
+
+/// Returns the keys that are valid and not marked against sealing.
+fn may_seal(records: &[V2KeyRecord], now: Timestamp) -> impl Iterator<Item = &RingV2Key> {
+    let loaded = records.iter().filter(|record| record.is_active);
+    let keys = loaded.filter_map(|record| record.key.as_deref().ok());
+    keys.filter(move |key| key.is_valid(now) && !key.marks().is_sealing_forbidden())
+}
+
+/// Prints both forms of the identifier of a v2 key, because the short form in the line ends differently from the full
+/// one.
+fn print_id(key: &RecipientKey) {
+    if let RecipientKey::Line(line) = key {
+        let (suite, id) = (line.suite(), line.key_id());
+        info(&format!("{suite} {}, in full {id}", id.short()));
+    }
 }
 
 fn line(key: RecipientKey, comment: &str) -> String {
@@ -107,8 +148,8 @@ fn line(key: RecipientKey, comment: &str) -> String {
 mod tests {
     use shared::key_marks::backed_up_text;
     use shared::resource::{BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION};
+    use shared::v2::SecretKey;
     use shared::v2::key_secret::{self, StoredKey};
-    use shared::v2::{Recipient as _, SecretKey};
 
     use super::*;
 
@@ -166,7 +207,11 @@ mod tests {
                 records.map(|(byte, until, backup, mark)| record(byte, until, backup, mark));
             let records: Vec<V2KeyRecord> = records.collect();
             let keys = sealing_keys(&records, now);
-            assert_eq!(keys.get(&Suite::XWing).map(|key| key.name()), want, "{why}");
+            let key = keys.get(&Suite::XWing);
+            assert_eq!(key.map(|key| key.name()), want, "{why}");
+            let newer = key.and_then(|key| newer_key(&records, key, now));
+            let want = (why == "no backup").then_some("key-2");
+            assert_eq!(newer.map(RingV2Key::name), want, "{why}");
         }
     }
 }

@@ -131,7 +131,7 @@ impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fingerprint(fingerprint) => fingerprint.fmt(f),
-            Self::V2(suite, id) => write!(f, "{suite} {id}"),
+            Self::V2(suite, id) => write!(f, "{suite} {} ({id})", id.short()),
         }
     }
 }

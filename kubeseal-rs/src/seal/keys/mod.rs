@@ -94,7 +94,7 @@ pub struct Search {
     /// Also search every branch of the repositories that contain PATH
     #[arg(long)]
     pub all_branches: bool,
-    /// Try the keys in this backup too: an age archive, manifests or PEM; repeatable
+    /// Try the keys in this backup too: an age archive, manifests, PEM, or lines of v2 keys; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// How to decrypt backups.

@@ -28,7 +28,7 @@ use kubeseal_library::keys::store::{Change, NewKey, RestoreOutcome};
 use kubeseal_library::keys::{self, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
-use shared::v2::KeyId;
+use shared::v2::AnyKeyId;
 
 use self::outcome::Row;
 use self::plan::{Action, Plan};
@@ -87,13 +87,13 @@ pub enum ChosenKey {
     /// An RSA key.
     Rsa(Fingerprint),
     /// A key that is only for v2.
-    V2(KeyId),
+    V2(AnyKeyId),
 }
 
 /// The text names no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "expected a fingerprint, which begins with `SHA256:`, or the identifier of a v2 key, 43 characters of base64url"
+    "expected a fingerprint, which begins with `SHA256:`, or the identifier of a v2 key, 22 or 43 characters of base64url"
 )]
 pub struct MalformedChoice;
 
@@ -147,9 +147,14 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let signed = signed.transpose()?;
     let mut decryption = decryption::read(&args.decryption, environment)?;
     let backup = decryption::parse_backup(path, bytes, &mut decryption)?;
-    if !backup.bare.is_empty() {
+    if !backup.bare.is_empty() || !backup.lines.is_empty() {
+        let what = if backup.bare.is_empty() {
+            "v2 keys without their validity"
+        } else {
+            "PEM keys without certificates"
+        };
         let message = format!(
-            "{} contains PEM keys without certificates, which cannot be restored as key Secrets",
+            "{} contains {what}, which cannot be restored as key Secrets",
             path.shown()
         );
         bail!(
@@ -179,7 +184,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the RSA key and the v2 keys that may seal. Only one RSA key seals at a time.
-fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<KeyId>)> {
+fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<AnyKeyId>)> {
     let (mut rsa, mut v2) = (None, Vec::new());
     for key in keys {
         match key {

@@ -233,7 +233,7 @@ fn next_steps(args: &KeysRotate, suites: &BTreeSet<Suite>, keys: &Keys) -> Vec<S
             ),
             step(
                 &rotate_to_v2_step(location, &keys.rsa, &keys.v2),
-                "re-encrypts files with v2 values for it",
+                "re-encrypts files with v2 values for it; add --recipient for each other recipient of their rules",
             ),
         ]);
     }

@@ -17,14 +17,15 @@ mod template;
 mod unrendered;
 mod v2;
 mod v2_keys;
+mod v2_trials;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use kubeseal_library::certificate::{self, UseError, is_url};
+use kubeseal_library::certificate::{UseError, is_url};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git::{Repository, StagedLinks};
 use kubeseal_library::redacted::redacted_source;
@@ -45,7 +46,7 @@ use self::template::Literals;
 use self::unrendered::Unread;
 use super::recipients::{KnownRecipients, known_recipients};
 use super::session::Session;
-use super::settings::{Origin, Settings};
+use super::settings::{self, Origin, Settings};
 use super::{Outcome, print};
 use crate::command::read_keys;
 use crate::report::{self, Paint, path_text};
@@ -86,7 +87,7 @@ pub struct Lint {
     /// Ignore findings of this rule; repeatable
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
-    /// Private keys to try each item with, as PEM or key Secrets
+    /// Private keys to try each item with, as PEM, key Secrets, or lines of v2 keys
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
     /// Skip named files that are not YAML, like files below directories: for hooks, which name every committed
@@ -137,7 +138,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
-    check_certificate(&args.sealing)?;
+    settings::check_certificate_flag(&args.sealing)?;
     let staged = args.staged.then(Repository::open_for_hook).transpose()?;
     let candidates = match &staged {
         Some(staged) => staged_candidates(args, staged)?,
@@ -195,22 +196,6 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Checks that the file of `--cert` contains a certificate, as other commands do, even if it is not needed. A file that
-/// can be read only once, such as a pipe, is read when it is needed.
-fn check_certificate(args: &Sealing) -> Result<()> {
-    let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
-        return Ok(());
-    };
-    let path = Path::new(at);
-    if path.exists() && !path.is_file() && !path.is_dir() {
-        return Ok(());
-    }
-    let cannot_use = || format!("cannot use the certificate {}", redacted_source(at));
-    let pem = certificate::read(at).with_context(cannot_use)?;
-    Certificate::from_pem(&pem).with_context(cannot_use)?;
-    Ok(())
-}
-
 /// Returns the content of a file, as staged or of the work tree. A file that cannot be read is reported, and the others
 /// are checked.
 fn bytes_of(
@@ -244,6 +229,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         unknown,
         uncompared,
         recipients,
+        untried,
     } = linter.unchecked;
     let mut remarks = Vec::new();
     if unknown > 0 {
@@ -255,6 +241,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         remarks.push(format!(
             "{} could not be checked: no key hint{hint}",
             items(unknown)
+        ));
+    }
+    if untried > 0 {
+        remarks.push(format!(
+            "{} could not be checked with --keys: sealed for other keys, or in a template",
+            items(untried)
         ));
     }
     if uncompared > 0 {

@@ -17,7 +17,7 @@ use shared::v2::key_secret;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use super::{v2, v2_keys};
+use super::{v2, v2_keys, v2_trials};
 use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
 use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
@@ -49,6 +49,8 @@ pub(super) struct UncheckedItems {
     pub(super) uncompared: usize,
     /// v2 items with recipients that cannot be compared with a rule.
     pub(super) recipients: usize,
+    /// v2 items that no key of `--keys` can be tried on.
+    pub(super) untried: usize,
 }
 
 impl UncheckedItems {
@@ -57,6 +59,7 @@ impl UncheckedItems {
         self.unknown += other.unknown;
         self.uncompared += other.uncompared;
         self.recipients += other.recipients;
+        self.untried += other.untried;
     }
 }
 
@@ -89,6 +92,11 @@ pub(super) fn sealed_secret(
     findings.extend(v2::findings(node, &object, context));
     findings.extend(delivery(&object));
     unchecked.recipients += v2_keys::uncompared(&object, context);
+    if let Some(ring) = context.ring {
+        let (closed, untried) = v2_trials::findings(&object, ring);
+        findings.extend(closed);
+        unchecked.untried += untried;
+    }
     for key in object
         .hints
         .keys()
@@ -157,7 +165,12 @@ pub(super) fn unrendered(
     let mut unchecked = UncheckedItems::default();
     let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
-        Ok(object) => findings.extend(values(node, &object, context, &mut unchecked, is_unknown)),
+        Ok(object) => {
+            findings.extend(values(node, &object, context, &mut unchecked, is_unknown));
+            // The place and the template of the object are unknown.
+            let is_tried = context.ring.is_some();
+            unchecked.untried += v2_trials::count(&object) * usize::from(is_tried);
+        }
         Err(_) => findings.extend(malformed_values(node)),
     }
     (findings, unchecked)

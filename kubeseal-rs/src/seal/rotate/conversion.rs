@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail};
 use kubeseal_library::rules::SealedFormat;
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, WalkError};
 use shared::convert;
 use shared::key_ring::KeyRing;
 use shared::meter::Unmetered;
 use shared::reseal;
 use shared::resource::SealedSecret;
-use shared::sealed_file::Found;
+use shared::sealed_file::{self, Found};
 use shared::v2::{self, Edit, Flag, FoldSpec, Recipient as _};
 
 use super::{NewCiphertexts, NewKeys, Rotate};
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::report::shown;
 use crate::seal::recipients::Recipients;
 use crate::seal::session::Session;
-use crate::seal::settings::Settings;
+use crate::seal::settings::{Settings, unused_recipients};
 use crate::seal::size;
 
 /// Returns the format to convert an object to: that of `--to`, or v2 if the object has v2 values; `None` for an object
@@ -23,6 +24,34 @@ use crate::seal::size;
 pub(super) fn target(args: &Rotate, sealed: &SealedSecret) -> Option<SealedFormat> {
     let is_v2 = v2::is_v2(&sealed.spec.encrypted_data);
     args.to.or_else(|| is_v2.then_some(SealedFormat::V2))
+}
+
+/// Refuses keys of `--recipient` if the run seals no v2 value. A file that cannot be read is reported later.
+pub(super) fn check_recipients(args: &Rotate, candidates: &[Candidate]) -> Result<()> {
+    if args.sealing.recipient.is_empty() || args.to == Some(SealedFormat::V2) {
+        return Ok(());
+    }
+    if args.to == Some(SealedFormat::V1) {
+        bail!(unused_recipients().hint("omit --recipient, or pass --to v2"));
+    }
+    let mut files = candidates
+        .iter()
+        .map(|candidate| walk::read(candidate, Kind::SealedSecret));
+    let may_have_v2 = |file: Result<Option<ManifestFile>, WalkError>| match file {
+        Ok(Some(file)) => has_v2(&file),
+        Ok(None) => false,
+        Err(_) => true,
+    };
+    if files.any(may_have_v2) {
+        return Ok(());
+    }
+    bail!(unused_recipients().hint("pass --to v2 to convert the values, or omit --recipient"))
+}
+
+fn has_v2(file: &ManifestFile) -> bool {
+    let objects = sealed_file::find(&file.documents);
+    let is_v2 = |found: &Found| v2::is_v2(&found.sealed.spec.encrypted_data);
+    objects.is_err() || objects.is_ok_and(|objects| objects.iter().any(is_v2))
 }
 
 /// Converts one object. Returns no items if nothing changes.

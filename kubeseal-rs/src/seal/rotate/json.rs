@@ -126,6 +126,7 @@ mod tests {
 
     fn object(name: &str) -> ObjectReport {
         ObjectReport {
+            is_v2: false,
             name: name.to_owned(),
             line: 1,
             items: 3,

@@ -32,7 +32,7 @@ use shared::v2;
 
 use super::session::Session;
 use super::target::is_same_object;
-use super::{Outcome, output, print};
+use super::{Outcome, output, print, settings};
 use crate::command::read_keys;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -74,7 +74,7 @@ pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of asking the controller; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Convert every value to this format: v1 or v2; by default each file keeps its own
@@ -121,8 +121,10 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         let message = "no controller converts values to v1 or binds them to their template: this needs the private keys";
         bail!(Failure::new(message).hint("pass --key FILE"));
     }
+    settings::check_certificate_flag(&args.sealing)?;
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
+    conversion::check_recipients(args, &candidates)?;
     let confirmed_templates = ConfirmedTemplates::find(args, &candidates, environment)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
@@ -174,7 +176,8 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     let target = match (args.to, args.key.is_empty()) {
         (Some(SealedFormat::V2), _) => "these recipients",
         (_, true) => "the newest key",
-        (_, false) => "the key of the certificate",
+        (Some(SealedFormat::V1), false) => "the key of the certificate",
+        (None, false) => summary::target(reports),
     };
     for line in summary::lines(reports, target, args.dry_run) {
         report::info(&line);

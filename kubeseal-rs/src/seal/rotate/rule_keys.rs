@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kubeseal_library::recipients::{RecipientKey, RecipientSource};
 use kubeseal_library::rules::{Rule, SealedFormat};
 use shared::resource::SealedSecret;
-use shared::v2::{ItemView, KeyId, Object, Recipient as _, ShortKeyId, Suite};
+use shared::v2::{AnyKeyId, ItemView, Object, Recipient as _, ShortKeyId, Suite};
 
 use crate::failure::Failure;
 use crate::seal::recipients::{KnownRecipients, known_recipients};
@@ -59,7 +59,7 @@ impl RuleKeys {
 
     /// Refuses a retired key and, if the rule lists fingerprints or identifiers, a key that is not among them.
     fn check_key(&self, rule: &Rule, (id, suite): Key) -> Result<(), Failure> {
-        let has = |ids: &[KeyId]| ids.iter().any(|listed| listed.short() == id);
+        let has = |ids: &[AnyKeyId]| ids.iter().any(|listed| listed.short() == id);
         let name = name((id, suite));
         if has(&rule.retired_ids) {
             let rule = rule.describe();

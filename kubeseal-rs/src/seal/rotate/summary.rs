@@ -18,6 +18,8 @@ use super::templates::TemplateSummary;
 pub(super) struct ObjectReport {
     pub(super) name: String,
     pub(super) line: usize,
+    /// Whether the object has v2 values.
+    pub(super) is_v2: bool,
     /// The number of values.
     pub(super) items: usize,
     /// Items that were re-encrypted.
@@ -49,6 +51,7 @@ impl ObjectReport {
         Self {
             name: found.sealed.qualified_name(),
             line: found.line,
+            is_v2: v2::is_v2(&spec.encrypted_data),
             items: v2::items(&spec.encrypted_data).count() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),
             from: BTreeMap::new(),
@@ -85,6 +88,16 @@ impl ObjectReport {
             Some(_) => 0,
             None => self.items - self.rotated.len(),
         }
+    }
+}
+
+/// Describes the keys of an offline run that keeps the format of each object.
+pub(super) fn target(reports: &[FileReport]) -> &'static str {
+    let objects = || reports.iter().flat_map(|report| &report.objects);
+    match (objects().any(|o| o.is_v2), objects().all(|o| o.is_v2)) {
+        (true, true) => "these recipients",
+        (true, false) => "the key of the certificate or these recipients",
+        (false, _) => "the key of the certificate",
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! aws-lc performs all operations on secrets; this module only implements their order and labels (RFC 9180 §5.1).
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{
+    AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
+};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
@@ -16,6 +18,7 @@ pub(super) const WRAPPED_LEN: usize = 32 + 16;
 const VERSION_LABEL: &[u8] = b"HPKE-v1";
 const KDF_HKDF_SHA256: u16 = 1;
 const AEAD_AES_256_GCM: u16 = 2;
+const AEAD_CHACHA20_POLY1305: u16 = 3;
 const MODE_BASE: u8 = 0;
 
 /// The `suite_id` of RFC 9180, which provides domain separation between KEMs and their uses.
@@ -99,8 +102,8 @@ impl Context {
         })
     }
 
-    fn aead(&self) -> Option<(LessSafeKey, Nonce)> {
-        let key = UnboundKey::new(&AES_256_GCM, self.key.as_ref()).ok()?;
+    fn aead(&self, algorithm: &'static Algorithm) -> Option<(LessSafeKey, Nonce)> {
+        let key = UnboundKey::new(algorithm, self.key.as_ref()).ok()?;
         let nonce = Nonce::assume_unique_for_key(*self.nonce);
         Some((LessSafeKey::new(key), nonce))
     }
@@ -155,7 +158,44 @@ impl Kem {
 
     fn aead(self, shared_secret: &[u8; 32], binding: &Binding<'_>) -> Option<(LessSafeKey, Nonce)> {
         let suite = SuiteId::of(self.code, AEAD_AES_256_GCM);
-        Context::new(&suite, shared_secret, &binding.info(self.suite))?.aead()
+        Context::new(&suite, shared_secret, &binding.info(self.suite))?.aead(&AES_256_GCM)
+    }
+
+    /// Encrypts a message as age does: with ChaCha20-Poly1305 and without associated data.
+    pub(super) fn seal_for_age(
+        self,
+        shared_secret: &[u8; 32],
+        info: &[u8],
+        message: &[u8],
+    ) -> Option<Vec<u8>> {
+        let (cipher, nonce) = self.age_aead(shared_secret, info)?;
+        let mut bytes = Zeroizing::new(message.to_vec());
+        let tag = cipher
+            .seal_in_place_separate_tag(nonce, Aad::empty(), &mut bytes)
+            .ok()?;
+        Some([&bytes[..], tag.as_ref()].concat())
+    }
+
+    /// Decrypts a message of [`Self::seal_for_age`].
+    pub(super) fn open_for_age(
+        self,
+        shared_secret: &[u8; 32],
+        info: &[u8],
+        encrypted: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let (cipher, nonce) = self.age_aead(shared_secret, info)?;
+        let mut bytes = Zeroizing::new(encrypted.to_vec());
+        let len = cipher
+            .open_in_place(nonce, Aad::empty(), &mut bytes)
+            .ok()?
+            .len();
+        bytes.truncate(len);
+        Some(bytes)
+    }
+
+    fn age_aead(self, shared_secret: &[u8; 32], info: &[u8]) -> Option<(LessSafeKey, Nonce)> {
+        let suite = SuiteId::of(self.code, AEAD_CHACHA20_POLY1305);
+        Context::new(&suite, shared_secret, info)?.aead(&CHACHA20_POLY1305)
     }
 }
 
@@ -186,7 +226,7 @@ mod tests {
         let suite = SuiteId::of(0x0010, AEAD_AES_256_GCM);
         let secret: [u8; 32] = bytes(&vector["shared_secret"]).try_into().unwrap();
         let context = Context::new(&suite, &secret, &bytes(&vector["info"])).unwrap();
-        let (cipher, nonce) = context.aead().unwrap();
+        let (cipher, nonce) = context.aead(&AES_256_GCM).unwrap();
         let mut message = bytes(&vector["first"]["pt"]);
         let aad = Aad::from(bytes(&vector["first"]["aad"]));
         cipher

@@ -75,6 +75,18 @@ impl XWingPublicKey {
         [&self.ml_kem.to_bytes()[..], &self.x25519].concat()
     }
 
+    /// Encrypts a message as age does. Returns the encapsulation, and the encrypted message.
+    pub(in crate::v2) fn seal_for_age(
+        &self,
+        info: &[u8],
+        message: &[u8],
+        rng: &mut dyn CryptoRng,
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (encapsulated, secret) = self.encapsulate(rng)?;
+        let encrypted = KEM.seal_for_age(&secret, info, message)?;
+        Some((encapsulated, encrypted))
+    }
+
     /// Returns the encapsulation of a new shared secret, and the secret. ML-KEM takes the first 32 random bytes, X25519
     /// the next 32.
     fn encapsulate(&self, rng: &mut dyn CryptoRng) -> Option<(Vec<u8>, SharedSecret)> {
@@ -114,6 +126,17 @@ impl XWingPrivateKey {
     /// Returns the public key.
     pub fn public_key(&self) -> &XWingPublicKey {
         &self.public
+    }
+
+    /// Decrypts a message of [`XWingPublicKey::seal_for_age`].
+    pub(in crate::v2) fn open_for_age(
+        &self,
+        info: &[u8],
+        encapsulated: &[u8],
+        encrypted: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let secret = self.decapsulate(encapsulated)?;
+        KEM.open_for_age(&secret, info, encrypted)
     }
 
     fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {

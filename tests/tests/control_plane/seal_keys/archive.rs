@@ -9,7 +9,10 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-fn create_directory() -> Scratch {
+/// The arguments of `age-keygen` for each kind of identity: for X25519, and post-quantum.
+const KINDS: [&[&str]; 2] = [&[], &["-pq"]];
+
+fn create_directory(kind: &[&str]) -> Scratch {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path().join("state/keys")).unwrap();
     for (i, key) in KEYS.iter().enumerate() {
@@ -24,7 +27,8 @@ fn create_directory() -> Scratch {
         let text = shared::manifest::to_yaml(&secret.to_document());
         fs::write(scratch.path().join(format!("state/keys/{name}.yaml")), text).unwrap();
     }
-    let output = Command::new(age::age_keygen()).output().unwrap();
+    let output = Command::new(age::age_keygen()).args(kind).output();
+    let output = output.unwrap();
     fs::write(scratch.path().join("identity.txt"), &output.stdout).unwrap();
     fs::write(scratch.path().join("passphrase.txt"), "correct horse\n").unwrap();
     scratch
@@ -65,7 +69,13 @@ fn assert_contains_all_keys(plain: &[u8]) {
 
 #[test]
 fn the_reference_age_decrypts_archives_of_seal() {
-    let scratch = create_directory();
+    for kind in KINDS {
+        age_decrypts_archives_of_seal(kind);
+    }
+}
+
+fn age_decrypts_archives_of_seal(kind: &[&str]) {
+    let scratch = create_directory(kind);
     let recipient = read_recipient(&scratch);
     let args = [
         "keys",
@@ -104,7 +114,13 @@ fn the_reference_age_decrypts_archives_of_seal() {
 
 #[test]
 fn seal_decrypts_archives_of_the_reference_age() {
-    let scratch = create_directory();
+    for kind in KINDS {
+        seal_decrypts_archives_of_age(kind);
+    }
+}
+
+fn seal_decrypts_archives_of_age(kind: &[&str]) {
+    let scratch = create_directory(kind);
     let recipient = read_recipient(&scratch);
     let mut manifests = String::new();
     for i in 0..3 {

@@ -33,6 +33,9 @@ struct KeyReport<'a> {
     /// The identifier of a key that is only for v2; absent for an RSA key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<String>,
+    /// The short form of this identifier, as sealed values and lines of recipients contain it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    short_key_id: Option<String>,
     /// When the key was created; null if it cannot be used.
     made: Option<Timestamp>,
     /// The end of the certificate's validity; null without a certificate.
@@ -83,15 +86,15 @@ impl<'a> KeyReport<'a> {
         let (fingerprint, v2) = match &row.id {
             None => (None, None),
             Some(Id::Fingerprint(fingerprint)) => (Some(fingerprint.to_string()), None),
-            Some(Id::V2(suite, id)) => (None, Some((suite.to_string(), id.to_string()))),
+            Some(Id::V2(suite, id)) => (None, Some((suite, id))),
         };
-        let (suite, key_id) = v2.unzip();
         Self {
             name: &row.name,
             state: row.state.name(),
             fingerprint,
-            suite,
-            key_id,
+            suite: v2.map(|(suite, _)| suite.to_string()),
+            key_id: v2.map(|(_, id)| id.to_string()),
+            short_key_id: v2.map(|(_, id)| id.short().to_string()),
             made: row.created,
             valid_until: row.valid_until,
             backed_up: row.marks.backed_up,
@@ -218,6 +221,7 @@ mod tests {
       "fingerprint": null,
       "suite": "xw",
       "keyId": "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+      "shortKeyId": "1f79tcRB6C15M6q5Y1tFHQ",
       "made": "2024-01-01T00:00:00Z",
       "validUntil": "2200-01-01T00:00:00Z",
       "backedUp": null,

@@ -72,11 +72,20 @@ fn state_text(state: KeyState) -> &'static str {
 
 /// Describes which key seals after the restore, and how to choose another.
 fn sealing(plans: &Plans<'_>) -> Vec<String> {
+    let v2 = plans.v2.sealing().filter_map(|key| {
+        let (suite, id) = (key.suite()?, key.key_id()?);
+        Some(format!("sealing key: {} {suite} {id}", key.name()))
+    });
+    let v2: Vec<String> = v2.collect();
     let current = match &plans.rsa.sealing {
         Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
-        None => "sealing key: none; a controller generates one when it starts".to_owned(),
+        None if v2.is_empty() => {
+            "sealing key: none; a controller generates one when it starts".to_owned()
+        }
+        None => "RSA sealing key: none; a controller generates one when it starts".to_owned(),
     };
     let mut lines = vec![current];
+    lines.extend(v2);
     let is_rsa = plans.rsa.restores_opening_only() && plans.rsa.sealing.is_none();
     if is_rsa || plans.v2.needs_sealing_key() {
         lines.extend([

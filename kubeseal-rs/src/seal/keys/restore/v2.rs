@@ -14,7 +14,7 @@ use shared::resource::{
     OPENING_ONLY_ANNOTATION, V2_KEY_LABEL,
 };
 use shared::secret::Secret;
-use shared::v2::{KeyId, Suite, key_secret};
+use shared::v2::{AnyKeyId, KeyId, Suite, key_secret};
 
 use super::outcome::{Outcome, Row};
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ impl<'a> Plan<'a> {
         secrets: Vec<Secret>,
         existing_rsa: &[KeyRecord],
         existing: &'a [V2KeyRecord],
-        chosen: &[KeyId],
+        chosen: &[AnyKeyId],
         now: Timestamp,
     ) -> Result<Self> {
         let rsa = existing_rsa.iter().map(KeyRecord::name);
@@ -74,13 +74,15 @@ impl<'a> Plan<'a> {
             names: names.map(str::to_owned).collect(),
             now,
         };
-        for record in with_marks_of_copies(secrets) {
+        let records = with_marks_of_copies(secrets);
+        let chosen = full_ids(chosen, &records)?;
+        for record in records {
             let is_chosen = record.key_id().is_some_and(|id| chosen.contains(&id));
             let step = plan.step(&record, is_chosen)?;
             plan.steps.push(step);
         }
         plan.set_states();
-        for id in chosen {
+        for id in &chosen {
             plan.check_choice(id)?;
         }
         Ok(plan)
@@ -142,8 +144,7 @@ impl<'a> Plan<'a> {
     fn check_choice(&self, id: &KeyId) -> Result<()> {
         let mut steps = self.steps.iter();
         let Some(step) = steps.find(|step| step.key.is_some_and(|(_, own)| own == *id)) else {
-            let message = format!("the backup contains no key {id}; nothing was changed");
-            bail!(Failure::new(message).hint("--dry-run lists its keys"));
+            bail!(no_key(&AnyKeyId::Full(*id)));
         };
         let name = &step.name;
         if step.state != KeyState::Sealing && step.state != KeyState::Opening {
@@ -173,6 +174,12 @@ impl<'a> Plan<'a> {
             .filter(|other| other.suite() == key.suite());
         let mut sealing = suite_keys.filter(|other| other.can_seal());
         sealing.find(|other| other.not_before() > key.not_before())
+    }
+
+    /// Returns the newest key of each suite that may seal after the restore.
+    pub(super) fn sealing(&self) -> impl Iterator<Item = &V2KeyRecord> {
+        let may_seal = self.after.iter().filter(|key| key.can_seal());
+        may_seal.filter(|key| self.newer(key).is_none())
     }
 
     /// Returns whether a key is restored as opening-only, and no key of its suite seals.
@@ -263,6 +270,31 @@ impl Step {
             left_out: &self.left_out,
         }
     }
+}
+
+fn no_key(id: &AnyKeyId) -> Failure {
+    let message = format!("the backup contains no key {id}; nothing was changed");
+    Failure::new(message).hint("--dry-run lists its keys")
+}
+
+/// Returns the full identifiers of the chosen keys. Refuses a short one that two keys have, because the author of a
+/// backup can generate such keys.
+fn full_ids(chosen: &[AnyKeyId], records: &[V2KeyRecord]) -> Result<Vec<KeyId>> {
+    let full_id = |id: &AnyKeyId| {
+        let ids = records.iter().filter_map(V2KeyRecord::key_id);
+        let ids: BTreeSet<KeyId> = ids.filter(|own| id.is_of(own)).collect();
+        match Vec::from_iter(ids)[..] {
+            [] => bail!(no_key(id)),
+            [id] => Ok(id),
+            _ => bail!(
+                Failure::new(format!(
+                    "several keys of the backup have the identifier {id}"
+                ))
+                .hint("pass all 43 characters, as --dry-run lists them")
+            ),
+        }
+    };
+    chosen.iter().map(full_id).collect()
 }
 
 fn copy(record: &V2KeyRecord) -> V2KeyRecord {
@@ -378,7 +410,7 @@ mod tests {
     fn plan(backup: Vec<Secret>, existing: Vec<Secret>, chosen: &[u8]) -> Result<Vec<String>> {
         let existing = existing.into_iter();
         let existing: Vec<_> = existing.map(|s| V2KeyRecord::new(s, None)).collect();
-        let chosen: Vec<KeyId> = chosen.iter().map(|byte| id(*byte)).collect();
+        let chosen: Vec<AnyKeyId> = chosen.iter().map(|byte| id(*byte).into()).collect();
         let plan = Plan::new(backup, &[], &existing, &chosen, Timestamp::UNIX_EPOCH)?;
         let text = |row: Row<'_>| {
             let (name, outcome) = (row.stored_as.unwrap_or_default(), row.outcome.name());
