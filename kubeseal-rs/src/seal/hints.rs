@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 16] = [
+const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
     // A part of `--require-v2`.
     ("binding", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),

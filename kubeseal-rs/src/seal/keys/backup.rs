@@ -10,7 +10,7 @@ use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::archive::{self, ArchiveRecipient, ArchiveEncryption};
+use kubeseal_library::keys::archive::{self, ArchiveEncryption, ArchiveRecipient};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, signature};
 use shared::key_marks::backed_up_text;
