@@ -11,7 +11,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::csi::{Driver, class, volume};
 use tests::lifecycle::User;
 use tests::node::{Node, NodePod};
-use tests::operators::{self, successful};
+use tests::operators::{self, run_successfully};
 use tests::patience::until;
 use tests::roles;
 use tests::scratch::Scratch;
@@ -81,7 +81,7 @@ fn rendered() -> Vec<Value> {
     for value in VALUES {
         helm.args(["--set", value]);
     }
-    operators::objects(&successful(&mut helm))
+    operators::objects(&run_successfully(&mut helm))
 }
 
 fn apply(plane: &ControlPlane, objects: &[Value]) {
@@ -94,7 +94,7 @@ fn apply(plane: &ControlPlane, objects: &[Value]) {
         .env("KUBECONFIG", plane.kubeconfig())
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
         .arg(file);
-    successful(&mut kubectl);
+    run_successfully(&mut kubectl);
 }
 
 /// Waits until there is a Pod with this label.
