@@ -241,6 +241,8 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     eprintln!("the volume had the new value after {:.1?}", start.elapsed());
     assert_ne!(site.versions(&pod).await, first);
 
+    // The driver skips a mount within its interval after the last change of the files.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     site.seal("db", 0, &[("password", "third")]).await;
     let start = Instant::now();
     site.touch(&pod, "1").await;
@@ -346,7 +348,6 @@ async fn versions_change_with_the_value_and_only_then() {
     assert_eq!(site.versions(&pods[1]).await, first, "equal on all Pods");
 
     put_key(&site.namespace, "key-1", &KEYS[1]).await;
-    site.seal("db", 1, &[("password", "first")]).await;
     site.stop_controller();
     site.start_controller().await;
     let fresh = site.pod("web").await;
