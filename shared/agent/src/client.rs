@@ -195,7 +195,10 @@ impl Client {
     ///
     /// Fails if the controller cannot be reached, refuses the request, or sends something else than values.
     pub fn deliver(&mut self, request: &RequestBody) -> Result<Delivery, ClientError> {
-        let path = self.token_file.as_deref().ok_or(ClientError::InvalidToken)?;
+        let path = self
+            .token_file
+            .as_deref()
+            .ok_or(ClientError::InvalidToken)?;
         let token = token(path, MAX_TOKEN)?;
         let wait = Duration::from_secs(request.wait.unwrap_or_default().into());
         self.send(&token, request, TIMEOUT + wait)

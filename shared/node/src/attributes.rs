@@ -34,12 +34,14 @@ impl Attributes {
     /// Reads the JSON that the driver sends.
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, Failure> {
         // The errors of the parser contain parts of the text, so none is shown.
-        let body: Body = serde_json::from_slice(json)
-            .map_err(|_| Failure::invalid("the attributes of the volume are not a JSON object of texts"))?;
+        let body: Body = serde_json::from_slice(json).map_err(|_| {
+            Failure::invalid("the attributes of the volume are not a JSON object of texts")
+        })?;
         let tokens = Zeroizing::new(body.tokens.unwrap_or_default());
         let token = token(&tokens).ok_or_else(no_token)?;
         let objects = body.objects.ok_or_else(|| {
-            let hint = "hint: name SealedSecrets in spec.parameters.objects of the SecretProviderClass";
+            let hint =
+                "hint: name SealedSecrets in spec.parameters.objects of the SecretProviderClass";
             Failure::invalid(&format!("the parameter `objects` is missing\n{hint}"))
         })?;
         Ok(Self { objects, token })
@@ -92,7 +94,14 @@ mod tests {
     fn without_a_token_for_the_controller_nothing_is_sent() {
         let other = json!({ "vault": { "token": "t" } }).to_string();
         let empty = json!({ AUDIENCE: { "token": "" } }).to_string();
-        for tokens in [None, Some(""), Some("{}"), Some("[]"), Some(&other), Some(&empty)] {
+        for tokens in [
+            None,
+            Some(""),
+            Some("{}"),
+            Some("[]"),
+            Some(&other),
+            Some(&empty),
+        ] {
             let failure = read(&json!({ "objects": "- sealedSecret: db", TOKENS: tokens }));
             let failure = failure.err().unwrap();
             assert_eq!(failure.code, FinalCode::FailedPrecondition);
@@ -102,12 +111,17 @@ mod tests {
 
     #[test]
     fn a_failure_contains_no_attribute() {
-        let failure = Attributes::from_json(br#"{"objects": ["hunter2"]}"#).err().unwrap();
+        let failure = Attributes::from_json(br#"{"objects": ["hunter2"]}"#)
+            .err()
+            .unwrap();
         assert_eq!(failure.code, FinalCode::InvalidArgument);
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
         let tokens = json!({ AUDIENCE: { "token": "hunter2" } }).to_string();
         let failure = read(&json!({ TOKENS: tokens })).err().unwrap();
-        assert!(failure.to_string().contains("`objects` is missing"), "{failure}");
+        assert!(
+            failure.to_string().contains("`objects` is missing"),
+            "{failure}"
+        );
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
     }
 }

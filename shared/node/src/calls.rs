@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use h2::server::SendResponse;
 use h2::RecvStream;
+use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 
 use crate::PROVIDER;
@@ -90,7 +90,9 @@ fn send(
     result: Result<Message, Failure>,
 ) -> Result<(), h2::Error> {
     let mut response = Response::new(());
-    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, CONTENT_TYPE);
     match result {
         Ok(message) => {
             let mut stream = respond.send_response(response, false)?;

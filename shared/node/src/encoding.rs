@@ -48,7 +48,11 @@ impl FromStr for Encoding {
 }
 
 fn hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let (pairs, []) = text.as_chunks::<2>() else {
         return None;
     };
@@ -71,7 +75,10 @@ mod tests {
 
     #[test]
     fn decodes_base64_and_hex() {
-        assert_eq!(decoded("base64", b"aHVudGVyMg=="), Some(b"hunter2".to_vec()));
+        assert_eq!(
+            decoded("base64", b"aHVudGVyMg=="),
+            Some(b"hunter2".to_vec())
+        );
         assert_eq!(decoded("hex", b"00fFa9"), Some(vec![0, 0xff, 0xa9]));
         assert_eq!(decoded("hex", b""), Some(Vec::new()));
         for (encoding, value) in [

@@ -27,7 +27,8 @@ impl Order {
     /// Reads the message of a request.
     pub(crate) fn read(message: &[u8]) -> Result<Self, Failure> {
         let attributes = bytes_field(message, ATTRIBUTES);
-        let attributes = attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
+        let attributes =
+            attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
         let Attributes { objects, token } = Attributes::from_json(attributes.unwrap_or_default())?;
         let selection = objects::read(&objects)?;
         Ok(Self { selection, token })
@@ -64,7 +65,10 @@ fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<
             continue;
         };
         let mut value = encoding.decode(file.value.expose()).ok_or_else(|| {
-            let text = format!("the value for objectName {:?} does not have its `encoding`", file.path.as_str());
+            let text = format!(
+                "the value for objectName {:?} does not have its `encoding`",
+                file.path.as_str()
+            );
             Failure::new(FinalCode::FailedPrecondition, &text)
         })?;
         file.value = std::mem::take(&mut *value).into();
@@ -76,11 +80,15 @@ const OBJECT_VERSION: u64 = 1;
 const FILES: u64 = 3;
 
 fn message(answer: &Answer) -> Result<Message, Failure> {
-    let versions = answer.objects.iter().map(|object| bytes_len(version_len(object)));
+    let versions = answer
+        .objects
+        .iter()
+        .map(|object| bytes_len(version_len(object)));
     let files = answer.files.iter().map(|file| bytes_len(file_len(file)));
     let len = versions.chain(files).sum();
     if len > MAX_ANSWER {
-        let text = "the files have more than 4 MiB together, the limit of the Secrets Store CSI driver";
+        let text =
+            "the files have more than 4 MiB together, the limit of the Secrets Store CSI driver";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
     Ok(Message::write(len, |writer| {
@@ -169,7 +177,8 @@ mod tests {
     #[test]
     fn an_answer_has_the_versions_of_objects_and_the_files() {
         let message = plain(vec![file("db/password", b"hunter2")]).unwrap();
-        let expected = b"\x0a\x08\x0a\x02db\x12\x02v2\x1a\x19\x0a\x0bdb/password\x10\xa0\x02\x1a\x07hunter2";
+        let expected =
+            b"\x0a\x08\x0a\x02db\x12\x02v2\x1a\x19\x0a\x0bdb/password\x10\xa0\x02\x1a\x07hunter2";
         assert_eq!(message.chunk()[5..], expected[..]);
     }
 
@@ -177,7 +186,11 @@ mod tests {
     #[test]
     fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {
         let long = "a".repeat(200);
-        let files = |len| (0..20_000).map(|index| file(&format!("{long}{index}"), &vec![0; len])).collect();
+        let files = |len| {
+            (0..20_000)
+                .map(|index| file(&format!("{long}{index}"), &vec![0; len]))
+                .collect()
+        };
         let failure = plain(files(200)).err().unwrap();
         assert_eq!(failure.code, FinalCode::FailedPrecondition);
         assert!(plain(vec![file("a", &vec![0; 3 << 20])]).is_ok());

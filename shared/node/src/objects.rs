@@ -52,7 +52,9 @@ pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
 }
 
 fn invalid(problem: &str) -> Failure {
-    Failure::invalid(&format!("the parameter `objects` cannot be used: {problem}"))
+    Failure::invalid(&format!(
+        "the parameter `objects` cannot be used: {problem}"
+    ))
 }
 
 /// Checks an entry before a controller does, so that the message is the same with and without one.
@@ -159,7 +161,10 @@ mod tests {
         );
         assert_eq!(json(text), expected);
         let encodings = read(text).unwrap().encodings;
-        assert_eq!(encodings, HashMap::from([("key".to_owned(), Encoding::Base64)]));
+        assert_eq!(
+            encodings,
+            HashMap::from([("key".to_owned(), Encoding::Base64)])
+        );
     }
 
     #[test]
@@ -169,18 +174,42 @@ mod tests {
             ("[", "it is not valid YAML"),
             ("[]", "names no object"),
             ("- db", "objects[0]: invalid type"),
-            ("- sealedSecret: db\n  pth: x", "objects[0]: unknown field `pth`, expected one of"),
-            ("- sealedSecret: ../x", "objects[0]: \"../x\" is not the name of a SealedSecret"),
+            (
+                "- sealedSecret: db\n  pth: x",
+                "objects[0]: unknown field `pth`, expected one of",
+            ),
+            (
+                "- sealedSecret: ../x",
+                "objects[0]: \"../x\" is not the name of a SealedSecret",
+            ),
             ("- sealedSecret: db\n  path: ../x/", "objects[0]: "),
-            ("- {objectName: a, secretPath: db}", "`secretKey` is missing"),
-            ("- {objectName: a, secretPath: db, secretKey: k, filePermission: 400}", "begin it with 0"),
-            ("- {objectName: a, secretPath: db, secretKey: k, encoding: rot13}", "unknown encoding \"rot13\""),
-            ("- {objectName: a, secretPath: db, secretKey: k, method: GET}", "unknown field `method`"),
-            ("- {objectName: a, secretPath: '/', secretKey: k}", "is not the name of a SealedSecret"),
+            (
+                "- {objectName: a, secretPath: db}",
+                "`secretKey` is missing",
+            ),
+            (
+                "- {objectName: a, secretPath: db, secretKey: k, filePermission: 400}",
+                "begin it with 0",
+            ),
+            (
+                "- {objectName: a, secretPath: db, secretKey: k, encoding: rot13}",
+                "unknown encoding \"rot13\"",
+            ),
+            (
+                "- {objectName: a, secretPath: db, secretKey: k, method: GET}",
+                "unknown field `method`",
+            ),
+            (
+                "- {objectName: a, secretPath: '/', secretKey: k}",
+                "is not the name of a SealedSecret",
+            ),
         ];
         for (text, expected) in cases {
             let message = message(text);
-            assert!(message.starts_with("the parameter `objects` cannot be used: "), "{message}");
+            assert!(
+                message.starts_with("the parameter `objects` cannot be used: "),
+                "{message}"
+            );
             assert!(message.contains(expected), "{message}");
         }
     }

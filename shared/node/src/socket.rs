@@ -190,7 +190,10 @@ mod tests {
         let path = folder.path().join("sealed.sock");
         for mode in [0o775, 0o757, 0o1777] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(bind(&path), Err(SocketError::Shared(_))), "{mode:o}");
+            assert!(
+                matches!(bind(&path), Err(SocketError::Shared(_))),
+                "{mode:o}"
+            );
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(folder.path().join("file"), "kept").unwrap();
@@ -199,12 +202,18 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
         let link = folder.path().join("link");
         symlink(folder.path(), &link).unwrap();
-        assert!(matches!(bind(&link.join("other.sock")), Err(SocketError::System { .. })));
+        assert!(matches!(
+            bind(&link.join("other.sock")),
+            Err(SocketError::System { .. })
+        ));
     }
 
     #[test]
     fn refuses_paths_that_cannot_be_files() {
         assert!(matches!(bind(Path::new("/")), Err(SocketError::Path(_))));
-        assert!(matches!(bind(Path::new("/none/x.sock")), Err(SocketError::System { .. })));
+        assert!(matches!(
+            bind(Path::new("/none/x.sock")),
+            Err(SocketError::System { .. })
+        ));
     }
 }

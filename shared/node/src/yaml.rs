@@ -124,7 +124,10 @@ mod tests {
         ]);
         assert_eq!(read(text), Ok(expected));
         assert_eq!(read("{\"a\": [\"b\"]}"), Ok(json!({ "a": ["b"] })));
-        assert_eq!(read("a: |\n  first\n  second\n"), Ok(json!({ "a": "first\nsecond\n" })));
+        assert_eq!(
+            read("a: |\n  first\n  second\n"),
+            Ok(json!({ "a": "first\nsecond\n" }))
+        );
     }
 
     /// Attack: the author of a class or Pod exhausts the provider, which serves all Pods of the node.

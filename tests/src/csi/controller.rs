@@ -100,7 +100,10 @@ impl FakeController {
                 version: "version".into(),
             }],
         };
-        Self::response("200 OK", std::str::from_utf8(&answer.to_json()).expect("JSON"))
+        Self::response(
+            "200 OK",
+            std::str::from_utf8(&answer.to_json()).expect("JSON"),
+        )
     }
 }
 

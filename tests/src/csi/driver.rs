@@ -62,7 +62,11 @@ impl Driver {
             let log = self.log();
             assert!(!log.contains("\nF"), "the driver has failed:\n{log}");
             let csi = nodes.get_opt(&node.name()).await.ok()??;
-            csi.spec.drivers.iter().any(|driver| driver.name == DRIVER).then_some(())
+            csi.spec
+                .drivers
+                .iter()
+                .any(|driver| driver.name == DRIVER)
+                .then_some(())
         })
         .await;
     }

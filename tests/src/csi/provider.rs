@@ -61,7 +61,9 @@ impl Provider {
             .arg(self.files.path().join("ca.pem"));
         let mut process = Logged::spawn(&mut command).expect("the program was built");
         let is_serving = |log: &str| log.contains("serving").then_some(());
-        process.wait_for_log("the provider serves", is_serving).await;
+        process
+            .wait_for_log("the provider serves", is_serving)
+            .await;
         self.process = Some(process);
     }
 

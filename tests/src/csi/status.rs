@@ -46,8 +46,7 @@ pub async fn versions(
     pod: &NodePod,
 ) -> Option<BTreeMap<String, String>> {
     let kind = kind("SecretProviderClassPodStatus");
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(namespace.client(), namespace.name(), &kind);
+    let api: Api<DynamicObject> = Api::namespaced_with(namespace.client(), namespace.name(), &kind);
     let statuses = api.list(&ListParams::default()).await.ok()?.items;
     let status = statuses
         .into_iter()
@@ -55,7 +54,11 @@ pub async fn versions(
         .find(|status| status["podName"] == pod.name())?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let objects = status["objects"].as_array()?.iter();
-    Some(objects.map(|object| (text(&object["id"]), text(&object["version"]))).collect())
+    Some(
+        objects
+            .map(|object| (text(&object["id"]), text(&object["version"])))
+            .collect(),
+    )
 }
 
 /// Returns the messages of the events about failed mounts of a Pod.

@@ -124,7 +124,10 @@ impl Node {
 
     /// Returns the path of a log that the node's processes write.
     pub fn log(&self, name: &str) -> PathBuf {
-        self.directory.path().join("log").join(format!("{name}.log"))
+        self.directory
+            .path()
+            .join("log")
+            .join(format!("{name}.log"))
     }
 
     /// Starts a process among those of the node, which logs to [`Self::log`]. It ends with the node.

@@ -20,7 +20,10 @@ Fw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWVtcHR5
 /// Starts a server for a controller that does not exist; it ends with the test program.
 fn start() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
-    let (socket, ca) = (folder.path().join("sealed.sock"), folder.path().join("ca.pem"));
+    let (socket, ca) = (
+        folder.path().join("sealed.sock"),
+        folder.path().join("ca.pem"),
+    );
     std::fs::write(&ca, AUTHORITY).unwrap();
     let settings = Settings {
         socket: socket.clone(),
@@ -58,7 +61,11 @@ fn a_call_fails_with_a_final_code_and_the_server_goes_on() {
     assert_eq!(code(mount(&socket, "")), "3", "no attributes");
     assert_eq!(code(mount(&socket, "{}")), "9", "no token");
     assert_eq!(code(mount(&socket, &attributes("- {}"))), "3", "no object");
-    assert_eq!(code(mount(&socket, &attributes("- sealedSecret: db"))), "9", "no controller");
+    assert_eq!(
+        code(mount(&socket, &attributes("- sealedSecret: db"))),
+        "9",
+        "no controller"
+    );
     let long = attributes(&"a".repeat(2 << 20));
     assert_eq!(code(mount(&socket, &long)), "3", "too long");
     client::check(&socket).unwrap();

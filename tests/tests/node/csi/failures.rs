@@ -22,8 +22,7 @@ async fn a_pod_reads_the_file_that_a_controller_sends() {
     let namespace = plane.namespace("csi-file").await;
     let controller = FakeController::start(|_| FakeController::file("password", "hunter2"));
     let name = provider_name(&namespace);
-    let _provider =
-        Provider::start(driver, &name, controller.port(), controller.authority()).await;
+    let _provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
     class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     pod.wait_until_ready().await;
@@ -55,8 +54,7 @@ async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     let namespace = plane.namespace("csi-codes").await;
     let controller = FakeController::start(fail_first());
     let name = provider_name(&namespace);
-    let _provider =
-        Provider::start(driver, &name, controller.port(), controller.authority()).await;
+    let _provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
     let mut pods = Vec::new();
     for (object, ..) in RESPONSES {
         class(&namespace, object, &name, &objects(object)).await;
@@ -68,7 +66,10 @@ async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
             failures(&namespace, pod).await.into_iter().next()
         });
         let event = event.await;
-        assert!(event.contains(&format!("code = {code} desc = ")), "{object}: {event}");
+        assert!(
+            event.contains(&format!("code = {code} desc = ")),
+            "{object}: {event}"
+        );
         assert!(event.contains("the controller "), "{object}: {event}");
         assert_has_no_position(&event);
     }
@@ -117,11 +118,14 @@ async fn a_pod_waits_for_a_controller_and_its_event_says_so() {
     });
     let event = event.await;
     assert!(event.contains("code = FailedPrecondition"), "{event}");
-    assert!(event.contains("cannot reach the controller at https://127.0.0.1"), "{event}");
-    pod.wait_until("has not started", |pod| is_pending(pod).then_some(())).await;
+    assert!(
+        event.contains("cannot reach the controller at https://127.0.0.1"),
+        "{event}"
+    );
+    pod.wait_until("has not started", |pod| is_pending(pod).then_some(()))
+        .await;
     provider.stop();
-    let _provider =
-        Provider::start(driver, &name, controller.port(), controller.authority()).await;
+    let _provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "password").await, "hunter2");
 }
@@ -142,9 +146,13 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
     for count in 1..=4 {
         provider.start_again().await;
         let description = format!("mount {count} is in progress");
-        until(&description, async || (controller.requests().len() >= count).then_some(())).await;
+        until(&description, async || {
+            (controller.requests().len() >= count).then_some(())
+        })
+        .await;
         provider.kill();
-        pod.wait_until("has not started", |pod| is_pending(pod).then_some(())).await;
+        pod.wait_until("has not started", |pod| is_pending(pod).then_some(()))
+            .await;
     }
     controller.set_answers(|_| FakeController::file("password", "hunter2"));
     provider.start_again().await;
@@ -159,8 +167,7 @@ async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
     let namespace = plane.namespace("csi-silent").await;
     let controller = FakeController::start(|_| None);
     let name = provider_name(&namespace);
-    let provider =
-        Provider::start(driver, &name, controller.port(), controller.authority()).await;
+    let provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
     let tokens = json!({ deliver::AUDIENCE: { "token": "token" } }).to_string();
     let attributes = json!({ "objects": objects("db"), tests::csi::TOKENS: tokens }).to_string();
     let start = std::time::Instant::now();
@@ -171,10 +178,16 @@ async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
         assert!(error.contains("the code 9"), "{error}");
     }
     let duration = start.elapsed();
-    assert!(duration < std::time::Duration::from_secs(15), "{duration:?}");
+    assert!(
+        duration < std::time::Duration::from_secs(15),
+        "{duration:?}"
+    );
 }
 
 fn is_pending(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     phase == Some("Pending")
 }

@@ -43,7 +43,11 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
         .partition(|object| object["kind"] == "DaemonSet");
     apply(&plane, &others);
     let controller = pod_of(&home, "app.kubernetes.io/name=sealed-secrets").await;
-    let address = controller.wait_until_ready().await.status.and_then(|status| status.pod_ip);
+    let address = controller
+        .wait_until_ready()
+        .await
+        .status
+        .and_then(|status| status.pod_ip);
     // There is no DNS in a node of the tests.
     let host = json!({ "ip": address, "hostnames": [format!("{NAME}.{HOME}.svc")] });
     provider[0]["spec"]["template"]["spec"]["hostAliases"] = json!([host]);
@@ -60,7 +64,10 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "a").await, "hunter2");
     let secrets: Api<Secret> = user.namespace.api();
-    assert!(secrets.get_opt("db").await.unwrap().is_some(), "without the annotation");
+    assert!(
+        secrets.get_opt("db").await.unwrap().is_some(),
+        "without the annotation"
+    );
     let log = provider.log("csi").await;
     assert!(!log.contains("hunter2"), "{log}");
 }
@@ -69,7 +76,8 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
 fn rendered() -> Vec<Value> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
     let mut helm = Command::new(operators::helm());
-    helm.args(["template", "release", "--namespace", HOME]).arg(chart);
+    helm.args(["template", "release", "--namespace", HOME])
+        .arg(chart);
     for value in VALUES {
         helm.args(["--set", value]);
     }
@@ -103,13 +111,21 @@ async fn pod_of(namespace: &Namespace<'_>, label: &str) -> NodePod {
 /// node.
 fn assert_has_no_token(pod: &Pod) {
     let spec = pod.spec.as_ref().unwrap();
-    let volumes: Vec<_> = spec.volumes.iter().flatten().map(|volume| &*volume.name).collect();
+    let volumes: Vec<_> = spec
+        .volumes
+        .iter()
+        .flatten()
+        .map(|volume| &*volume.name)
+        .collect();
     assert_eq!(volumes, ["provider", "ca"]);
     let security = spec.containers[0].security_context.as_ref().unwrap();
     assert_eq!(security.privileged, None);
     assert_eq!(security.allow_privilege_escalation, Some(false));
     assert_eq!(security.read_only_root_filesystem, Some(true));
-    let dropped = security.capabilities.as_ref().and_then(|all| all.drop.clone());
+    let dropped = security
+        .capabilities
+        .as_ref()
+        .and_then(|all| all.drop.clone());
     assert_eq!(dropped, Some(vec!["ALL".to_owned()]));
     assert!(spec.host_network.is_none() && spec.host_pid.is_none());
 }
