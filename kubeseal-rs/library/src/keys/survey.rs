@@ -148,6 +148,8 @@ pub struct Contents {
     pub unread: Vec<String>,
     /// Whether the file is not a manifest at all.
     pub is_malformed: bool,
+    /// Whether other parsers may read objects in the malformed file.
+    pub may_hide_objects: bool,
 }
 
 /// The keys that a set of SealedSecrets needs.
@@ -320,7 +322,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
         return Ok(inventory);
     }
     inventory.unread.extend(missing::submodules(paths));
-    for Candidate { path, named } in candidates(paths, notices)? {
+    let mut unread = Vec::new();
+    let found = candidates(paths, &mut |notice| match unread_part(&notice) {
+        Some(part) => unread.push(part),
+        None => notices(notice),
+    });
+    inventory.unread.extend(unread);
+    for Candidate { path, named } in found? {
         let location = location(&path);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
@@ -348,6 +356,21 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
         });
     }
     Ok(inventory)
+}
+
+/// Returns the part of a directory that was not searched, if a notice reports one.
+fn unread_part(notice: &Notice) -> Option<Unread> {
+    match notice {
+        Notice::Warning(_) => None,
+        Notice::Unread { location, why } => Some(Unread {
+            location: location.clone(),
+            why: why.clone(),
+        }),
+        Notice::LinkOutside { link, target } => Some(Unread {
+            location: location(link),
+            why: format!("not read: link out of the tree, to {}", target.shown()),
+        }),
+    }
 }
 
 /// Returns the name of a file for messages. A file below the current directory always gets the same name, so that it is
@@ -444,6 +467,7 @@ impl Contents {
             }
             Err(error) => {
                 contents.is_malformed = true;
+                contents.may_hide_objects = walk::has_foreign_line_break(&error);
                 contents.unread.push(match error {
                     WalkError::Malformed { source, .. } => error_chain(&source),
                     error => error_chain(&error),
@@ -463,7 +487,7 @@ impl Contents {
             bytes_to_check
                 .is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
         };
-        if contents.is_malformed && !may_contain() {
+        if contents.is_malformed && !contents.may_hide_objects && !may_contain() {
             return Self::default();
         }
         contents
