@@ -6,13 +6,24 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::support::{assert_code, assert_contains, combined_output, git, write_files};
 use crate::v2::{folder, seal};
 
 const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {pw: hunter2}\n";
-const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
-                      spec: {encryptedData: {a: AgBB}}\n";
+/// A SealedSecret whose value has the form of a ciphertext for `key-2024`.
+fn sealed() -> &'static str {
+    static SEALED: LazyLock<String> = LazyLock::new(|| {
+        let ciphertext = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
+        let value = shared::base64::encode(&ciphertext);
+        format!(
+            "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\n\
+             spec: {{encryptedData: {{a: {value}}}}}\n"
+        )
+    });
+    &SEALED
+}
 
 /// The output of the commands that search a directory for sealed values, and of lint, with their names.
 fn searches(folder: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
@@ -57,7 +68,7 @@ fn fixture() -> tempfile::TempDir {
 fn write_repository(folder: &Path) {
     fs::create_dir_all(folder).expect("the test directory is writable");
     git(folder, &["init", "-q"]);
-    write_files(folder, &[("plain.yaml", PLAIN), ("sealed.yaml", SEALED)]);
+    write_files(folder, &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())]);
     commit(folder);
 }
 
@@ -111,7 +122,7 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
                 "tree/sub/"
             }
             "work tree" => {
-                write_files(&tree, &[("plain.yaml", PLAIN), ("sealed.yaml", SEALED)]);
+                write_files(&tree, &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())]);
                 commit(&tree);
                 git(&tree, &["worktree", "add", "-q", "sub", "-b", "other"]);
                 "tree/sub/"
@@ -157,8 +168,8 @@ fn an_index_that_cannot_be_read_fails_the_search() {
             &tree,
             &[
                 ("plain.yaml", PLAIN),
-                ("sealed.yaml", SEALED),
-                ("seen.yaml", SEALED),
+                ("sealed.yaml", sealed()),
+                ("seen.yaml", sealed()),
             ],
         );
         commit(&tree);
@@ -201,6 +212,45 @@ fn an_index_that_cannot_be_read_fails_the_search() {
     }
 }
 
+/// Fault: a file with values is only in the index, or outside a sparse checkout, so that a search of the work tree does not
+/// find it, and the key that it needs is retired.
+#[test]
+fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
+    for case in ["staged", "sparse", "sparse index"] {
+        let fixture = fixture();
+        let tree = fixture.path().join("tree");
+        write_files(
+            &tree,
+            &[("far/sealed.yaml", sealed()), ("near/x.yaml", "a: b\n")],
+        );
+        if case == "staged" {
+            git(&tree, &["add", "far/sealed.yaml"]);
+            fs::remove_dir_all(tree.join("far")).expect("the test owns the directory");
+        } else {
+            commit(&tree);
+            let index = if case == "sparse" {
+                "--no-sparse-index"
+            } else {
+                "--sparse-index"
+            };
+            git(&tree, &["sparse-checkout", "set", "--cone", index, "near"]);
+        }
+        assert!(!tree.join("far/sealed.yaml").exists(), "{case}");
+        let retire = [
+            "keys",
+            "retire",
+            "key-2024",
+            "tree",
+            "--dry-run",
+            "--directory",
+            "state",
+        ];
+        let output = seal(fixture.path(), &retire);
+        assert_code(&output, 1, case);
+        assert_contains(&output, "tree/far/sealed.yaml", case);
+    }
+}
+
 /// Attack: a committer moves files to another directory of the repository, and leaves links to them or to their directory.
 #[test]
 fn follows_links_inside_the_work_tree_and_reports_others() {
@@ -210,9 +260,9 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         &tree,
         &[
             ("elsewhere/plain.yaml", PLAIN),
-            ("elsewhere/sealed.yaml", SEALED),
+            ("elsewhere/sealed.yaml", sealed()),
             ("other/plain.txt", PLAIN),
-            ("other/sealed.txt", SEALED),
+            ("other/sealed.txt", sealed()),
             ("k8s/own.yaml", "a: b\n"),
         ],
     );
@@ -245,7 +295,7 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         assert_eq!(found, 1, "{command}: {text}");
         assert!(!text.contains("broken"), "{command}: {text}");
     }
-    write_files(fixture.path(), &[("outside/sealed.yaml", SEALED)]);
+    write_files(fixture.path(), &[("outside/sealed.yaml", sealed())]);
     link("../../outside", "k8s/out");
     link("../../outside/sealed.yaml", "k8s/out.yaml");
     for (command, output) in searches(fixture.path(), "tree/k8s") {
@@ -262,7 +312,7 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     for (name, break_) in [("NEL", '\u{85}'), ("LS", '\u{2028}'), ("PS", '\u{2029}')] {
         for hidden in ["kind: SealedSecret", "kind: \"Sealed\\x53ecret\""] {
             let fixture = fixture();
-            let object = SEALED
+            let object = sealed()
                 .replace("kind: SealedSecret", hidden)
                 .replace('\n', &break_.to_string());
             let text = format!("# x{break_}{object}\na: b\n");

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{missing, v2};
 use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
+use crate::git::{GitError, Repository};
 use crate::loose;
 use crate::notice::{Notice, StatusLine};
 use crate::parallel;
@@ -355,7 +356,43 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             }
         });
     }
+    for path in paths.iter().filter(|path| path.is_dir()) {
+        add_files_of_index(path, &mut inventory)?;
+    }
     Ok(inventory)
+}
+
+/// Adds files below a directory that are in Git's index and not in the work tree.
+fn add_files_of_index(folder: &Path, inventory: &mut Inventory) -> Result<()> {
+    let files = || {
+        let repository = Repository::discover(folder)?;
+        let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        repository.files_only_in_index(&resolved, walk::is_manifest_name)
+    };
+    let files = match files() {
+        Ok(files) => files,
+        Err(GitError::NoRepository(_)) => return Ok(()),
+        Err(error) => {
+            let (location, why) = (location(folder), error_chain(&error));
+            inventory.unread.insert(Unread { location, why });
+            return Ok(());
+        }
+    };
+    for (path, bytes) in files {
+        let location = location(&path);
+        let Some(bytes) = bytes else {
+            let why = "in the index, but not fetched; fetch all objects with `git fetch --refetch --no-filter`".to_owned();
+            inventory.unread.insert(Unread { location, why });
+            continue;
+        };
+        let contents = Contents::of_file(&path, &bytes, false);
+        let namespace = rule_namespace(&path)?;
+        inventory.add(contents, &location, namespace.as_ref(), |name| {
+            let path = files::relative_to_current_directory(&path);
+            Origin::File { path, name }
+        });
+    }
+    Ok(())
 }
 
 /// Returns the part of a directory that was not searched, if a notice reports one.
