@@ -56,9 +56,10 @@ pub fn fail_at_end(message: &str) {
 
 /// Prints a message from the library.
 pub fn notice(notice: Notice) {
+    let message = notice.message();
     match notice {
-        Notice::Warning(message) => warn(&message),
-        Notice::Error(message) => fail_at_end(&message),
+        Notice::Warning(_) | Notice::LinkOutside { .. } => warn(&message),
+        Notice::Unread { .. } => fail_at_end(&message),
     }
 }
 

@@ -1,12 +1,43 @@
 //! Messages about conditions that do not stop a run.
 
+use std::path::PathBuf;
+
+use crate::shown::ShowPath as _;
+
 /// A message for the user, which the caller prints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A problem that does not make the run fail.
     Warning(String),
-    /// A failure of one part. The other parts continue, and the run fails at its end.
-    Error(String),
+    /// A directory or a part of it cannot be read. The search continues, and the run fails at its end.
+    Unread {
+        /// The directory, for messages.
+        location: String,
+        /// Why it cannot be read.
+        why: String,
+    },
+    /// A symbolic link leads out of the tree that is searched, and was not followed.
+    LinkOutside {
+        /// The path of the link.
+        link: PathBuf,
+        /// The path where it leads.
+        target: PathBuf,
+    },
+}
+
+impl Notice {
+    /// Returns the message, in one line.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Warning(message) => message.clone(),
+            Self::Unread { why, .. } => why.clone(),
+            Self::LinkOutside { link, target } => format!(
+                "{}: not read: link out of the tree, to {}",
+                link.shown(),
+                target.shown()
+            ),
+        }
+    }
 }
 
 /// Shows a line on the terminal that the next call replaces. An empty string removes it.

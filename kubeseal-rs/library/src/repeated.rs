@@ -1,12 +1,14 @@
-//! Refuses SealedSecrets with v2 values in a document that repeats a key. Parsers disagree on which value applies, so a
-//! user would see or change another value or template than the cluster uses.
+//! Refuses SealedSecrets with v2 values in a document that repeats a key, and any SealedSecret in a document where a merge
+//! (`<<`) overrides a key. Parsers disagree on which value applies, so a user would see or change another value or
+//! template than the cluster uses. Repeated keys of v1 are accepted, as by upstream: `kubectl` uses the last, and
+//! kustomize refuses them.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};
 use shared::v2;
 
 use crate::shown::shown;
 
-/// A key is repeated beside v2 values.
+/// A key is repeated beside v2 values, or overridden by a merge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}\nhint: remove one of them; an API server uses the last one", self.problem())]
 pub struct RepeatedKeyError {
@@ -14,11 +16,20 @@ pub struct RepeatedKeyError {
     pub line: usize,
     /// The key, as written.
     pub key: String,
+    /// Whether a merge repeats the key.
+    pub is_merged: bool,
 }
 
 impl RepeatedKeyError {
     /// Returns the message without its hint.
     pub fn problem(&self) -> String {
+        if self.is_merged {
+            return format!(
+                "line {}: a merge (`<<`) overrides the key {}, and tools disagree on which value applies",
+                self.line,
+                shown(&self.key)
+            );
+        }
         format!(
             "line {}: the key {} occurs twice in its mapping, beside values that are sealed as v2",
             self.line,
@@ -31,14 +42,24 @@ impl RepeatedKeyError {
 ///
 /// # Errors
 ///
-/// Fails if a document that can contain SealedSecrets repeats a key, and a SealedSecret of the file has v2 values.
+/// Fails if a document that can contain SealedSecrets repeats a key, and a SealedSecret of the file has v2 values; and if
+/// a merge repeats a key.
 pub fn check(bytes: &[u8], documents: &[Document]) -> Result<(), RepeatedKeyError> {
-    if !documents.iter().any(|document| has_v2(&document.root)) {
+    let has_v2 = documents.iter().any(|document| has_v2(&document.root));
+    if !has_v2 && memchr::memmem::find(bytes, b"<").is_none() {
         return Ok(());
     }
     let repeated = manifest::repeated_keys(bytes, may_contain_sealed);
-    match repeated.into_iter().next() {
-        Some(RepeatedKey { line, key }) => Err(RepeatedKeyError { line, key }),
+    match repeated.into_iter().find(|key| has_v2 || key.is_merged) {
+        Some(RepeatedKey {
+            line,
+            key,
+            is_merged,
+        }) => Err(RepeatedKeyError {
+            line,
+            key,
+            is_merged,
+        }),
         None => Ok(()),
     }
 }
@@ -106,6 +127,14 @@ mod tests {
                 Some(1),
             ),
             (V2.to_owned(), None),
+            (format!("{V2}<<: {{spec: {{}}}}\n"), Some(5)),
+            (format!("{V2}<<: {{spec: {{}}}}\n").replace("seal2.i.", ""), Some(5)),
+            (
+                "kind: SealedSecret\nspec:\n  encryptedData: {a: AA}\n  <<: {encryptedData: {a: AB}}\n".to_owned(),
+                Some(4),
+            ),
+            ("kind: SealedSecret\n<<: {spec: {}}\nspec:\n  encryptedData: {a: AA}\n".to_owned(), None),
+            ("kind: ConfigMap\ndata: {a: b}\n<<: {data: {}}\n".to_owned(), None),
             (V2.replace("seal2.i.", "") + "    a: AB\n", None),
             (format!("{V2}---\nkind: ConfigMap\ndata: {{a: b, a: c}}\n"), None),
         ] {

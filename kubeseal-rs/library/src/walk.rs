@@ -1,5 +1,7 @@
 //! Finds manifests: files that the user names and, below directories, files that Git sees.
 
+mod search;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,16 +12,16 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use memchr::memmem;
 use shared::error_chain;
-use shared::manifest::{self, Document, Node, ReadError, Reading, Value};
+use shared::manifest::{self, Document, Node, ReadError, ReadProblem, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
-use crate::git::{self, GitError, Repository};
+use crate::git::{GitError, Repository};
 use crate::notice::Notice;
-use crate::platform;
 use crate::repeated::{self, RepeatedKeyError};
 use crate::shown::ShowPath as _;
+use search::Search;
 
 /// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
@@ -67,9 +69,12 @@ pub struct Candidate {
 }
 
 /// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees,
-/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths,
-/// searches the current directory. Links below directories are not followed. A directory that cannot be read is
-/// reported as an error notice, and the search continues.
+/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Other repositories
+/// below a directory, such as submodules, have their own index and rules. Without paths, searches the current directory.
+///
+/// A symbolic link that Git sees is followed to files of the same work tree, or without Git of the directory. Each file
+/// is returned once, under its own name if that is below a directory. Directories that cannot be read and links that
+/// lead out of the tree are reported as notices, and the search continues.
 ///
 /// # Errors
 ///
@@ -78,47 +83,18 @@ pub fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    search(paths, Links::Skipped, notices)
-}
-
-/// Like [`candidates`], for a command that only reads. A link with the name of a manifest is a candidate too, if it
-/// leads to a file in the same tree that Git does not ignore and that is not a candidate itself. The tree is the work
-/// tree, or without Git the directory. A link that leads out of the tree is reported as a warning.
-///
-/// # Errors
-///
-/// Fails like [`candidates`].
-pub fn candidates_and_links(
-    paths: &[PathBuf],
-    notices: &mut dyn FnMut(Notice),
-) -> Result<Vec<Candidate>, WalkError> {
-    search(paths, Links::Followed, notices)
-}
-
-/// Whether links to files below a directory are candidates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Links {
-    Followed,
-    Skipped,
-}
-
-fn search(
-    paths: &[PathBuf],
-    links: Links,
-    notices: &mut dyn FnMut(Notice),
-) -> Result<Vec<Candidate>, WalkError> {
-    let mut candidates = Vec::new();
+    let mut search = Search::new(notices);
     let default = [PathBuf::from(".")];
     for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
-            collect_below(path, links, &mut candidates, notices)?;
+            search.walk(path)?;
         } else {
             files::check(path)?;
-            let (path, named) = (path.clone(), true);
-            candidates.push(Candidate { path, named });
+            search.add_named(path);
         }
     }
-    Ok(sort_candidates(candidates))
+    search.follow_links()?;
+    Ok(sort_candidates(search.candidates))
 }
 
 /// Sorts candidates by path and removes duplicates.
@@ -143,27 +119,6 @@ pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     Ok(walk.candidates().collect())
 }
 
-fn collect_below(
-    folder: &Path,
-    links: Links,
-    candidates: &mut Vec<Candidate>,
-    notices: &mut dyn FnMut(Notice),
-) -> Result<(), WalkError> {
-    let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
-    let root = git::work_tree(&walk.resolved)
-        .filter(|root| platform::is_trusted(&root.join(".git"), &walk.resolved));
-    walk.rules = Some(rules_above(&walk.resolved, root.as_deref(), walk.notices));
-    walk.enter(Path::new(""))?;
-    if walk.has_ignored && root.is_some() {
-        walk.add_tracked();
-    }
-    if links == Links::Followed {
-        walk.add_links(root.as_deref());
-    }
-    candidates.extend(walk.candidates());
-    Ok(())
-}
-
 /// A walk below a directory.
 struct Walk<'a> {
     /// The directory as the user named it.
@@ -173,11 +128,13 @@ struct Walk<'a> {
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
-    /// Whether a rule excluded any file.
+    /// Whether a rule of the current repository excluded any file.
     has_ignored: bool,
+    /// Repositories below the directory that were entered, by path below the directory.
+    repositories: BTreeSet<PathBuf>,
     /// The manifests, by path below the directory.
     manifests: BTreeSet<PathBuf>,
-    /// Links with the names of manifests, by path below the directory.
+    /// Links to directories, and links with the names of manifests, by path below the directory.
     links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
@@ -194,6 +151,7 @@ impl<'a> Walk<'a> {
             resolved: folder.canonicalize().map_err(directory_error(folder))?,
             rules,
             has_ignored: false,
+            repositories: BTreeSet::new(),
             manifests: BTreeSet::new(),
             links: Vec::new(),
             notices,
@@ -212,18 +170,48 @@ impl<'a> Walk<'a> {
         let folders = match self.files_and_directories(below, &resolved) {
             // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
-                (self.notices)(Notice::Error(error_chain(&error)));
+                self.report_unread(&resolved, error_chain(&error));
                 Vec::new()
             }
             folders => folders?,
         };
         for child in folders {
-            self.enter(&child)?;
+            if self.rules.is_some() && self.is_repository(&child) {
+                self.enter_repository(&child)?;
+            } else {
+                self.enter(&child)?;
+            }
         }
         if let (Some(rules), Some(outer)) = (&mut self.rules, outer) {
             rules.truncate(outer);
         }
         Ok(())
+    }
+
+    fn is_repository(&self, below: &Path) -> bool {
+        self.resolved.join(below).join(".git").exists()
+    }
+
+    /// Collects the manifests of another repository, such as a submodule or a linked work tree. The ignore rules around
+    /// it do not apply inside.
+    fn enter_repository(&mut self, below: &Path) -> Result<(), WalkError> {
+        let root = self.resolved.join(below);
+        let rules = rules_above(&root, Some(&root), self.notices);
+        let outer_rules = self.rules.replace(rules);
+        let outer_has_ignored = std::mem::take(&mut self.has_ignored);
+        self.repositories.insert(below.to_owned());
+        self.enter(below)?;
+        if self.has_ignored {
+            self.add_tracked(&root)?;
+        }
+        self.rules = outer_rules;
+        self.has_ignored = outer_has_ignored;
+        Ok(())
+    }
+
+    fn report_unread(&mut self, folder: &Path, why: String) {
+        let location = folder.shown();
+        (self.notices)(Notice::Unread { location, why });
     }
 
     /// Collects the manifests in one directory, and returns its subdirectories.
@@ -237,12 +225,17 @@ impl<'a> Walk<'a> {
             let entry = entry.map_err(directory_error(resolved))?;
             let kind = entry.file_type().map_err(directory_error(resolved))?;
             let path = below.join(entry.file_name());
-            let is_wanted = kind.is_dir() || is_manifest_name(&path);
+            let leads_to_directory = kind.is_symlink() && entry.path().is_dir();
+            let is_wanted = kind.is_dir() || leads_to_directory || is_manifest_name(&path);
             if !is_wanted || entry.file_name() == ".git" {
                 continue;
             }
             if self.is_ignored(&entry.path(), kind.is_dir()) {
                 self.has_ignored = true;
+                // The rule does not apply to the files of another repository.
+                if kind.is_dir() && self.is_repository(&path) {
+                    folders.push(path);
+                }
             } else if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_symlink() {
@@ -261,42 +254,28 @@ impl<'a> Walk<'a> {
         matches!(deciding, Some(Match::Ignore(_)))
     }
 
-    /// Adds files that Git tracks although they match an ignore rule. If the repository cannot be
-    /// read, the rules alone decide.
-    fn add_tracked(&mut self) {
-        match tracked_below(&self.resolved) {
-            Ok(tracked) => self.manifests.extend(tracked),
-            Err(error) => (self.notices)(Notice::Warning(format!(
-                "tracked files that match an ignore rule are skipped: {}",
-                error_chain(&error)
-            ))),
-        }
-    }
-
-    /// Adds links that lead to other files of the tree. Links to directories and broken links are skipped.
-    fn add_links(&mut self, root: Option<&Path>) {
-        let tree = root.unwrap_or(&self.resolved).to_owned();
-        for link in std::mem::take(&mut self.links) {
-            let target = self.resolved.join(&link).canonicalize();
-            let Some(target) = target.ok().filter(|target| target.is_file()) else {
-                continue;
-            };
-            if !target.starts_with(&tree) {
-                let shown = self.folder.join(&link).shown();
-                let to = target.shown();
-                (self.notices)(Notice::Warning(format!(
-                    "{shown} is a link to {to}, which is outside of the tree, so it was not checked"
-                )));
-            } else if !self.is_found(&target) && !git::is_ignored(&target) {
-                self.manifests.insert(link);
+    /// Adds files and submodules of a directory that Git tracks although they match an ignore rule.
+    fn add_tracked(&mut self, folder: &Path) -> Result<(), WalkError> {
+        let Tracked { files, submodules } = match tracked_below(folder) {
+            Ok(tracked) => tracked,
+            Err(error) => {
+                let why = format!(
+                    "files that match an ignore rule are not read, even if Git tracks them: {}",
+                    error_chain(&error)
+                );
+                self.report_unread(folder, why);
+                return Ok(());
+            }
+        };
+        let below = |path: &PathBuf| Some(path.strip_prefix(&self.resolved).ok()?.to_owned());
+        self.manifests.extend(files.iter().filter_map(below));
+        let submodules: Vec<_> = submodules.iter().filter_map(below).collect();
+        for submodule in submodules {
+            if !self.repositories.contains(&submodule) {
+                self.enter_repository(&submodule)?;
             }
         }
-    }
-
-    /// Returns whether a file is a candidate under this name.
-    fn is_found(&self, file: &Path) -> bool {
-        let below = file.strip_prefix(&self.resolved);
-        below.is_ok_and(|below| self.manifests.contains(below))
+        Ok(())
     }
 
     fn candidates(self) -> impl Iterator<Item = Candidate> {
@@ -316,26 +295,32 @@ fn directory_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
     }
 }
 
-/// Returns the committed or staged manifests below a directory, by their path relative to the directory. Paths that
-/// are no longer regular files, or that lead through a link, are left out.
-fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+/// What Git tracks below a directory, by absolute path.
+struct Tracked {
+    /// The committed or staged manifests.
+    files: Vec<PathBuf>,
+    /// The submodules that are checked out.
+    submodules: Vec<PathBuf>,
+}
+
+/// Returns what Git tracks below a directory, whose links are resolved. Leaves out paths that are no longer regular
+/// files, or that lead through a link.
+fn tracked_below(folder: &Path) -> Result<Tracked, GitError> {
     let repository = Repository::discover(folder)?;
-    let mut tracked = repository.staged_files()?;
+    let mut files = repository.staged_files()?;
     if let Some(head) = repository.commit("HEAD") {
         let committed = repository.files(head)?.into_iter();
-        tracked.extend(committed.map(|(path, _)| repository.root().join(path)));
+        files.extend(committed.map(|(path, _)| repository.root().join(path)));
     }
-    let relative = |path: &PathBuf| Some(path.strip_prefix(folder).ok()?.to_owned());
     let is_regular = |path: &PathBuf| {
         is_manifest_name(path)
             && path.is_file()
             && path.canonicalize().is_ok_and(|resolved| resolved == *path)
     };
-    Ok(tracked
-        .iter()
-        .filter(|path| is_regular(path))
-        .filter_map(relative)
-        .collect())
+    files.retain(|path| path.starts_with(folder) && is_regular(path));
+    let mut submodules = repository.checked_out_submodules()?;
+    submodules.retain(|path| path.starts_with(folder));
+    Ok(Tracked { files, submodules })
 }
 
 /// Returns the rules that apply to a directory in addition to the rules of its own `.gitignore`: the rules of the user,
@@ -611,10 +596,19 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     let is_wanted = || bytes_to_check.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
-        Err(error) if is_wanted() => Err(error),
+        // Other programs may read objects behind such a character.
+        Err(error) if is_wanted() || has_foreign_line_break(&error) => Err(error),
         // Many templates contain a backslash or an exclamation mark.
         _ => Ok(None),
     }
+}
+
+/// Returns whether a file is malformed because of a character that other parsers read as a line break.
+pub(crate) fn has_foreign_line_break(error: &WalkError) -> bool {
+    let WalkError::Malformed { source, .. } = error else {
+        return false;
+    };
+    matches!(source.problem, ReadProblem::LineBreak(_))
 }
 
 /// Formats an error and its causes without the file's path at its start, for a line that already

@@ -695,6 +695,43 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
     assert_diff(root, &["HEAD"], 2, &["both a revision and a file"]);
 }
 
+/// Attack: a committer gives a tag the name of a branch, or a local branch the name of a remote one, so that a reviewer
+/// compares with the committer's version.
+#[test]
+fn refuses_a_name_that_several_references_have() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let root = folder.path();
+    create_repository(root);
+    git(root, &["branch", "prod"]);
+    git(root, &["update-ref", "refs/remotes/origin/prod", "HEAD"]);
+    git(root, &["tag", "same"]);
+    git(root, &["branch", "same"]);
+    fs::write(root.join("db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
+    commit(root);
+    git(root, &["tag", "-a", "-m", "x", "prod"]);
+    git(root, &["branch", "origin/prod"]);
+    let tag = [
+        "\"prod\" is ambiguous",
+        "refs/tags/prod or refs/heads/prod",
+        "hint: write the full name",
+    ];
+    let remote = ["refs/heads/origin/prod or refs/remotes/origin/prod"];
+    for (revision, code, parts) in [
+        ("prod", 2, &tag[..]),
+        ("prod~0", 2, &["refs/tags/prod or refs/heads/prod"]),
+        ("HEAD..prod", 2, &tag),
+        ("origin/prod", 2, &remote),
+        ("refs/heads/prod", 1, &["+ b added"]),
+        ("refs/remotes/origin/prod..", 1, &["+ b added"]),
+        ("refs/tags/prod", 0, &[]),
+        ("same", 1, &["+ b added"]),
+        ("HEAD", 0, &[]),
+    ] {
+        assert_diff(root, &["--exit-code", revision], code, parts);
+    }
+}
+
 #[test]
 fn ignores_a_document_that_only_mentions_a_sealed_secret() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -97,6 +97,82 @@ fn sends_no_token_to_an_address_that_only_the_file_names() {
     }
 }
 
+/// The characters that Go's JSON decoder considers equal to `s` and `k`.
+const LONG_S: char = '\u{17f}';
+const KELVIN: char = '\u{212a}';
+
+/// Attack: an attacker hides the address of their server from the check: behind a line break that only the parser of
+/// `sops` knows, or in a field whose name only Go considers equal.
+#[test]
+fn starts_sops_on_no_file_that_it_would_read_differently() {
+    let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
+    let vault = format!(r#"[{{"vault_address": "{ATTACKER_URL}"}}]"#);
+    let mut files = vec![
+        (
+            "x.json",
+            format!(
+                r#"{{"a": "{value}", "sops": {{"mac": "x"}}, "{LONG_S}ops": {{"hc_vault": {vault}}}}}"#
+            ),
+        ),
+        (
+            "x.json",
+            format!(
+                r#"{{"a": "{value}", "sops": {{"hc_vault": {}}}}}"#,
+                vault.replace("address", &format!("addre{LONG_S}s"))
+            ),
+        ),
+        (
+            "x.json",
+            format!(r#"{{"a": "{value}", "\u017fops": {{"hc_vault": {vault}}}}}"#),
+        ),
+        (
+            "x.json",
+            format!(r#"{{"a": "{value}", "sops": {{"{KELVIN}ms": []}}}}"#),
+        ),
+    ];
+    for line_break in ["\u{85}", "\u{2028}", "\u{2029}"] {
+        let hidden =
+            format!("{line_break}    hc_vault:{line_break}    - vault_address: {ATTACKER_URL}");
+        for text in [
+            format!("a: {value}\nsops:\n    mac: x\n    age: [] # x{hidden}\n"),
+            format!("a: {value}\nsops:\n    mac: |\n      x{hidden}\n"),
+            format!("a: {value}\nsops:\n    mac: x{hidden}\n"),
+        ] {
+            files.push(("x.yaml", text));
+        }
+    }
+    for (name, text) in files {
+        let fixture = Fixture::new();
+        fs::write(fixture.path(name), &text).expect("the test directory is writable");
+        let output = fixture.import(name, &[], &[]);
+        assert!(
+            !fixture.path("ran").exists(),
+            "{text:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(output.status.code(), Some(2), "{text:?}");
+    }
+}
+
+/// Attack: a program of the attacker replaces the file after it was checked.
+#[test]
+fn gives_sops_a_private_copy_of_the_content_that_was_checked() {
+    let fixture = Fixture::new();
+    let script = "#!/bin/sh\nfor file; do :; done\ncat \"$file\" > \"$HOME/read\"\nstat -c %a \"$file\" > \"$HOME/mode\"\n\
+                  echo \"$file\" > \"$HOME/name\"\nprintf '{\"a\": \"value\"}'\n";
+    fs::write(fixture.path("programs/sops"), script).expect("the test directory is writable");
+    let (name, text) = sops_files("").into_iter().next().expect("a file");
+    fs::write(fixture.path(name), &text).expect("the test directory is writable");
+    let output = fixture.import(name, &[], &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let read = |name: &str| fs::read_to_string(fixture.path(name)).expect("sops ran");
+    assert_eq!(read("read"), text);
+    assert_eq!(read("mode"), "600\n");
+    let copy = PathBuf::from(read("name").trim());
+    assert!(!copy.starts_with(fixture.0.path()), "{}", copy.display());
+    assert!(!copy.exists(), "{} was left behind", copy.display());
+}
+
 /// Attack: an attacker names their server as an Azure Key Vault or as the region of an AWS key, to receive the user's
 /// credentials.
 #[test]

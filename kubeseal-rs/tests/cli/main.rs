@@ -15,6 +15,7 @@ mod encodings;
 mod endless;
 mod exec_choice;
 mod false_answers;
+mod hidden_files;
 mod hidden_kinds;
 mod hostile_folder;
 mod hostile_repository;

@@ -24,6 +24,12 @@ pub enum ReadProblem {
     /// The text is malformed YAML. The parser's message names tokens and never values.
     #[error("malformed YAML: {0}")]
     Yaml(String),
+    /// The text contains this character, which some parsers read as a line break and others as a letter.
+    #[error(
+        "the character U+{0:04X} is a line break for some YAML parsers, which then read other values; remove it, or write \
+         it as \"\\u{0:04x}\" in double quotes"
+    )]
+    LineBreak(u32),
     /// The text is malformed JSON.
     #[error("malformed JSON: {0}")]
     Json(&'static str),

@@ -47,7 +47,7 @@ pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError
     }
 }
 
-/// Reads the rest as YAML; if that fails too, returns the JSON error.
+/// Reads the rest as YAML; if that is malformed too, returns the JSON error.
 fn read_rest_as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
@@ -55,7 +55,11 @@ fn read_rest_as_yaml(
     max_values: usize,
     error: ReadError,
 ) -> Result<Vec<Node>, ReadError> {
-    documents.extend(yaml_in::read(rest, line - 1, max_values).map_err(|_| error)?);
+    match yaml_in::read(rest, line - 1, max_values) {
+        Ok(rest) => documents.extend(rest),
+        Err(yaml) if matches!(yaml.problem, ReadProblem::LineBreak(_)) => return Err(yaml),
+        Err(_) => return Err(error),
+    }
     Ok(documents)
 }
 

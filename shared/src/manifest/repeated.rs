@@ -38,8 +38,11 @@ fn add_repeated_in_json(node: &Node, repeated: &mut Vec<RepeatedKey>) {
             let mut earlier_keys = HashSet::new();
             for (key, value) in entries {
                 if !earlier_keys.insert(key) {
-                    let (line, key) = (value.line, key.clone());
-                    repeated.push(RepeatedKey { line, key });
+                    repeated.push(RepeatedKey {
+                        line: value.line,
+                        key: key.clone(),
+                        is_merged: false,
+                    });
                 }
                 add_repeated_in_json(value, repeated);
             }
@@ -55,9 +58,9 @@ fn add_repeated_in_yaml(
     is_wanted: impl Fn(&Node) -> bool,
     repeated: &mut Vec<RepeatedKey>,
 ) -> Option<()> {
-    let documents = yaml_keys::find_in_documents(text, lines_before);
     let max_values = MAX_VALUES.min(MIN_ANCHOR_VALUES + 2 * text.len());
     let roots = yaml_in::read(text, lines_before, max_values).ok()?;
+    let documents = yaml_keys::find_in_documents(text, lines_before);
     for (root, keys) in roots.iter().zip(documents) {
         if !keys.is_empty() && is_wanted(root) {
             repeated.extend(keys);
@@ -94,6 +97,10 @@ mod tests {
             ("{\"a\": 1}\n---\nb: 1\nb: 2\n", vec![(4, "b")]),
             ("{a: 1, a: 2}\n", vec![(1, "a")]),
             ("a: {<<: {b: 1}, b: 2}\n", vec![]),
+            (
+                "a: {b: 2, c: 1, <<: {b: 1, c: 2}}\n",
+                vec![(1, "b"), (1, "c")],
+            ),
         ] {
             let want: Vec<_> = want
                 .into_iter()

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
-use super::scalar;
+use super::{line_breaks, scalar};
 use crate::base64;
 
 /// Maximum nesting. Manifests need about ten levels; the limit keeps recursion over nodes far from a stack
@@ -24,6 +24,24 @@ pub(super) fn read(
     lines_before: usize,
     max_values: usize,
 ) -> Result<Vec<Node>, ReadError> {
+    let documents = parse(text, lines_before, max_values);
+    // Other parsers may read past an error that such a line break causes.
+    let read_text = match &documents {
+        Ok(_) => text,
+        Err(error) => lines_to(text, error.line().unwrap_or(0).saturating_sub(lines_before)),
+    };
+    line_breaks::check(read_text).map_err(|(line, problem)| {
+        let line = line + lines_before;
+        let number = documents.as_deref().map_or_else(
+            |error| error.place.map_or(1, |(document, _)| document),
+            |documents| document_at(line, documents),
+        );
+        ReadError::at(number, line, problem)
+    })?;
+    documents
+}
+
+fn parse(text: &str, lines_before: usize, max_values: usize) -> Result<Vec<Node>, ReadError> {
     let mut builder = Builder {
         lines_before,
         max_values,
@@ -39,6 +57,19 @@ pub(super) fn read(
         builder.process(event, span)?;
     }
     Ok(builder.documents)
+}
+
+/// Returns the text up to the end of a line, counted from one.
+fn lines_to(text: &str, line: usize) -> &str {
+    let mut line_ends = text.match_indices('\n').map(|(at, _)| at);
+    let end = line_ends.nth(line.saturating_sub(1));
+    &text[..end.unwrap_or(text.len())]
+}
+
+/// Returns the number of the document that contains a line, counted from one.
+fn document_at(line: usize, documents: &[Node]) -> usize {
+    let begins_before = |root: &&Node| root.line <= line;
+    documents.iter().filter(begins_before).count().max(1)
 }
 
 /// Returns the name of a scalar used as a key; `None` for the merge key and for a scalar that cannot be a

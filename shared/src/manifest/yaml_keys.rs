@@ -3,6 +3,7 @@
 //! attempt to show different values to different tools.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
@@ -10,25 +11,31 @@ use super::yaml_in;
 
 const MERGE_KEY: &str = "<<";
 
+/// The limit for keys that merges copy, as for aliases.
+const MAX_MERGED: usize = 50_000;
+
 /// A key that is repeated in its mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
-    /// Line of the key, counted from one.
+    /// Line of the key, or of the merge key that repeats it, counted from one.
     pub line: usize,
     /// The key, as written.
     pub key: String,
+    /// Whether a merge (`<<`) repeats the key. Go's older parser then uses the merged value, and others the value of
+    /// the key itself.
+    pub is_merged: bool,
 }
 
-/// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because they are
-/// meant to be overridden, and repeated `<<` keys.
+/// Returns the line of the first repeated key, counted from one. Ignores repeated `<<` keys, unless both merge the same
+/// key.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
-    let mut state = Scan::default();
+    let mut scan = Scan::default();
     for result in Parser::new_from_str(text) {
         let (event, span) = result.ok()?;
-        if let Some(key) = state.process(event)
-            && key != MERGE_KEY
-        {
-            return Some(span.start.line());
+        let repeated = scan.process(event, span.start.line());
+        let is_counted = |repeated: &&RepeatedKey| repeated.is_merged || repeated.key != MERGE_KEY;
+        if let Some(repeated) = repeated.iter().find(is_counted) {
+            return Some(repeated.line);
         }
     }
     None
@@ -43,91 +50,205 @@ pub(super) fn find_in_documents(text: &str, lines_before: usize) -> Vec<Vec<Repe
             documents.push(Vec::new());
             scan = Scan::default();
         }
-        let line = span.start.line() + lines_before;
-        if let (Some(key), Some(keys)) = (scan.process(event), documents.last_mut()) {
-            keys.push(RepeatedKey { line, key });
+        let repeated = scan.process(event, span.start.line() + lines_before);
+        if let Some(keys) = documents.last_mut() {
+            keys.extend(repeated);
         }
     }
     documents
 }
 
 /// A collection that has not ended yet.
-enum Open {
-    List,
-    /// A mapping with the keys that were read so far.
-    Map(HashSet<String>, Turn),
+struct Open {
+    kind: Kind,
+    anchor: usize,
+    /// The keys of a mapping that were read so far, without those of merges.
+    keys: HashSet<String>,
+    /// The keys that were merged into a mapping, or those of the mappings in a list to merge.
+    merged: HashSet<String>,
+    /// The next node of a mapping.
+    turn: Turn,
 }
 
-/// The next node expected in a mapping.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Map,
+    List,
+    /// A list of mappings to merge.
+    MergedList,
+}
+
+/// The next node expected in a collection.
+#[derive(Clone, Copy, PartialEq)]
 enum Turn {
     Key,
     Value,
+    /// The value of the merge key in this line.
+    Merged(usize),
 }
 
-/// The open collections, innermost last, and the scalars with an anchor, which an alias can use as keys.
+/// A node that is complete.
+#[derive(Clone)]
+enum Node {
+    /// A scalar, with its name as a key, and whether it is the merge key.
+    Scalar(String, bool),
+    /// A mapping or a list to merge, with its keys.
+    Keys(Rc<HashSet<String>>),
+    /// A list, or an alias of an unknown node.
+    Other,
+}
+
+/// The open collections, innermost last, and the nodes with an anchor.
 #[derive(Default)]
 struct Scan {
     open: Vec<Open>,
-    anchors: HashMap<usize, String>,
+    anchors: HashMap<usize, Node>,
+    /// The number of keys that merges copied.
+    merged: usize,
 }
 
 impl Scan {
-    /// Processes an event. Returns the key, if its mapping already contains it.
-    fn process(&mut self, event: Event<'_>) -> Option<String> {
-        let key = match event {
-            Event::MappingStart(..) => {
-                self.open.push(Open::Map(HashSet::new(), Turn::Key));
-                return None;
-            }
-            Event::SequenceStart(..) => {
-                self.open.push(Open::List);
-                return None;
-            }
+    /// Processes an event. Returns the keys that it repeats.
+    fn process(&mut self, event: Event<'_>, line: usize) -> Vec<RepeatedKey> {
+        let (node, anchor) = match event {
+            Event::MappingStart(anchor, _) => return self.begin(Kind::Map, anchor),
+            Event::SequenceStart(anchor, _) => return self.begin(self.list_kind(), anchor),
             Event::Scalar(text, style, anchor, tag) => {
-                let name = name_of(&text, style, tag.as_deref());
-                if anchor != 0 {
-                    self.anchors.insert(anchor, name.clone());
-                }
-                Some(name)
+                (scalar(&text, style, tag.as_deref()), anchor)
             }
-            Event::Alias(anchor) => self.anchors.get(&anchor).cloned(),
-            Event::MappingEnd | Event::SequenceEnd => {
-                self.open.pop();
-                None
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned();
+                (node.unwrap_or(Node::Other), 0)
             }
-            _ => return None,
+            Event::MappingEnd | Event::SequenceEnd => match self.open.pop() {
+                Some(mut closed) => (closed.node(), closed.anchor),
+                None => return Vec::new(),
+            },
+            _ => return Vec::new(),
         };
-        let key = key.filter(|key| !self.insert(key));
-        self.advance();
-        key
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.add(node, line)
     }
 
-    /// Adds a key to the innermost mapping. Returns false if the mapping already contains the key; returns true if the
-    /// next node is a value or a list item.
-    fn insert(&mut self, key: &str) -> bool {
-        match self.open.last_mut() {
-            Some(Open::Map(keys, Turn::Key)) => keys.insert(key.to_owned()),
-            _ => true,
+    fn begin(&mut self, kind: Kind, anchor: usize) -> Vec<RepeatedKey> {
+        self.open.push(Open {
+            kind,
+            anchor,
+            keys: HashSet::new(),
+            merged: HashSet::new(),
+            turn: Turn::Key,
+        });
+        Vec::new()
+    }
+
+    fn list_kind(&self) -> Kind {
+        match self.open.last() {
+            Some(parent) if matches!(parent.turn, Turn::Merged(_)) => Kind::MergedList,
+            _ => Kind::List,
         }
     }
 
-    /// Switches between key and value.
-    fn advance(&mut self) {
-        if let Some(Open::Map(_, turn)) = self.open.last_mut() {
-            *turn = if *turn == Turn::Key {
-                Turn::Value
-            } else {
-                Turn::Key
-            };
+    /// Adds a node to the innermost collection as key, value or item.
+    fn add(&mut self, node: Node, line: usize) -> Vec<RepeatedKey> {
+        let Some(parent) = self.open.last_mut() else {
+            return Vec::new();
+        };
+        match (parent.kind, parent.turn, node) {
+            (Kind::List, ..) => Vec::new(),
+            // Of equal keys in these mappings, all parsers use the first.
+            (Kind::MergedList, _, Node::Keys(keys)) => {
+                self.merged += keys.len();
+                if self.merged > MAX_MERGED {
+                    return vec![unknown_merge(line)];
+                }
+                parent.merged.extend(keys.iter().cloned());
+                Vec::new()
+            }
+            (Kind::Map, Turn::Key, node) => parent.add_key(node, line),
+            (Kind::Map, Turn::Merged(line), Node::Keys(keys)) => {
+                parent.turn = Turn::Key;
+                self.merged += keys.len();
+                if self.merged > MAX_MERGED {
+                    return vec![unknown_merge(line)];
+                }
+                parent.merge(&keys, line)
+            }
+            (Kind::MergedList, ..) => vec![unknown_merge(line)],
+            (Kind::Map, turn, _) => {
+                parent.turn = Turn::Key;
+                match turn {
+                    Turn::Merged(line) => vec![unknown_merge(line)],
+                    _ => Vec::new(),
+                }
+            }
         }
     }
 }
 
-/// Returns the name of a key as `read` returns it. For the merge key, and for a scalar that cannot be a key, returns
-/// the source text.
-fn name_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> String {
-    yaml_in::key_name(text, style, tag).unwrap_or_else(|| text.to_owned())
+impl Open {
+    fn add_key(&mut self, key: Node, line: usize) -> Vec<RepeatedKey> {
+        self.turn = Turn::Value;
+        let Node::Scalar(key, is_merge) = key else {
+            return Vec::new();
+        };
+        if is_merge {
+            self.turn = Turn::Merged(line);
+        }
+        if self.keys.insert(key.clone()) {
+            return Vec::new();
+        }
+        let is_merged = false;
+        vec![RepeatedKey {
+            line,
+            key,
+            is_merged,
+        }]
+    }
+
+    /// Adds the keys of a merge. A key that follows the merge may override them, since all parsers then use that key.
+    fn merge(&mut self, keys: &HashSet<String>, line: usize) -> Vec<RepeatedKey> {
+        let earlier = |key: &&String| self.keys.contains(*key) || self.merged.contains(*key);
+        let mut repeated: Vec<&String> = keys.iter().filter(earlier).collect();
+        repeated.sort();
+        let is_merged = true;
+        let repeated = repeated.into_iter().map(|key| RepeatedKey {
+            line,
+            key: key.clone(),
+            is_merged,
+        });
+        let repeated = repeated.collect();
+        self.merged.extend(keys.iter().cloned());
+        repeated
+    }
+
+    fn node(&mut self) -> Node {
+        if self.kind == Kind::List {
+            return Node::Other;
+        }
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.remove(MERGE_KEY);
+        keys.extend(std::mem::take(&mut self.merged));
+        Node::Keys(Rc::new(keys))
+    }
+}
+
+/// Returns the merge key itself, for a merge whose keys are not known.
+fn unknown_merge(line: usize) -> RepeatedKey {
+    RepeatedKey {
+        line,
+        key: MERGE_KEY.to_owned(),
+        is_merged: true,
+    }
+}
+
+/// Returns a scalar with its name as `read` returns it. For the merge key, and for a scalar that cannot be a key, the
+/// name is the source text.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
+    let name = yaml_in::key_name(text, style, tag);
+    let is_merge = name.is_none() && text == MERGE_KEY;
+    Node::Scalar(name.unwrap_or_else(|| text.to_owned()), is_merge)
 }
 
 #[cfg(test)]
@@ -145,7 +266,7 @@ mod tests {
             ("x:\n- a: 1\n- a: 2\n", None),
             ("x:\n- a: 1\n  a: 2\n", Some(3)),
             (
-                "a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: {<<: *a, <<: *a}\n",
+                "a: &a {b: 1}\nc: {<<: *a, b: 2}\nd: {<<: {}, <<: *a}\n",
                 None,
             ),
             ("? [a, b]\n: a\n? a\n: b\na: c\n", Some(5)),
@@ -157,6 +278,39 @@ mod tests {
         ] {
             assert_eq!(first_repeated(text), want, "{text:?}");
         }
+    }
+
+    /// Attack: an author writes a key and merges another value over it, so that kustomize uses the first value, and
+    /// reviewers and `kubectl` see the second.
+    #[test]
+    fn finds_a_merge_that_overrides_a_key() {
+        for (text, want) in [
+            ("a: 1\n<<: {a: 2}\n", Some(2)),
+            ("a: 1\n<<: {<<: {a: 2}}\n", Some(2)),
+            ("b:\n  a: 1\n  <<: [{c: 1}, {a: 2}]\n", Some(3)),
+            ("x: &x {a: 1}\nb:\n  a: 2\n  <<: *x\n", Some(4)),
+            ("x: &x {a: 1}\nb:\n  a: 2\n  <<: [*x]\n", Some(4)),
+            ("x: &x [{a: 1}]\nb:\n  a: 2\n  <<: *x\n", Some(4)),
+            ("<<: {a: 1}\n<<: {a: 2}\n", Some(2)),
+            ("x: &x\n  <<: {a: 1}\ny:\n  a: 2\n  <<: *x\n", Some(5)),
+            ("- a: 1\n  ? <<\n  : a: 2\n", Some(2)),
+            ("<<: {a: 1}\na: 2\n", None),
+            ("<<: [{a: 1}, {a: 2}]\na: 3\n", None),
+            ("a: 1\n<<: {b: {a: 1}}\n", None),
+            ("a: 1\nb: {<<: {a: 2}}\n", None),
+            ("a: 1\n\"<<\": {a: 2}\n", None),
+            ("x: [{a: 1}, {a: 2}]\n", None),
+        ] {
+            assert_eq!(first_repeated(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn many_merges_count_as_repeated() {
+        let keys: String = (0..1000).map(|key| format!("k{key}: 1, ")).collect();
+        let merges = |count| format!("x: &x {{{keys}}}\ny: [{}]\n", "{<<: *x}, ".repeat(count));
+        assert_eq!(first_repeated(&merges(50)), None);
+        assert_eq!(first_repeated(&merges(51)), Some(2));
     }
 
     #[test]

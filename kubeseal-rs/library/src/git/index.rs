@@ -1,6 +1,6 @@
 //! Reads Git's index: which files are tracked, ignored or staged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
@@ -114,6 +114,38 @@ impl Repository {
             }
         })?;
         let read = |(path, id)| Ok((path, self.blob(id)?));
+        entries.into_iter().map(read).collect()
+    }
+
+    /// Returns the files below an absolute directory that are missing in the work tree and not merely deleted there: staged
+    /// ones, and those outside a sparse checkout. The contents may be plain values; `None` for a file that a partial clone
+    /// has not fetched.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn files_only_in_index(
+        &self,
+        folder: &Path,
+        is_wanted: impl Fn(&Path) -> bool,
+    ) -> Result<Vec<(PathBuf, Option<Zeroizing<Vec<u8>>>)>, GitError> {
+        let staged: BTreeSet<PathBuf> = self.staged_files()?.into_iter().collect();
+        let mut entries = Vec::new();
+        self.visit_index(&mut |path, entry, is_skipped| {
+            let path = self.root.join(to_path(path));
+            let is_below = path.starts_with(folder) && is_wanted(&path);
+            if is_below
+                && is_file(entry)
+                && (is_skipped || staged.contains(&path))
+                && path.symlink_metadata().is_err()
+            {
+                entries.push((path, entry.id));
+            }
+        })?;
+        let read = |(path, id)| match self.git.has_object(id) {
+            true => Ok((path, Some(self.blob(id)?))),
+            false => Ok((path, None)),
+        };
         entries.into_iter().map(read).collect()
     }
 

@@ -153,6 +153,10 @@ pub struct Repository {
 /// object could exhaust the memory.
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
+/// A reference below `refs/replace` shows another commit in the place of a commit. Every clone that fetches it hides
+/// values of the commit, which other clones can still read.
+const NO_REPLACEMENT: &str = "core.useReplaceRefs=false";
+
 impl Repository {
     /// Opens the repository whose work tree contains the directory.
     ///
@@ -200,7 +204,7 @@ impl Repository {
             .permissions(permissions)
             .with(gix::sec::Trust::Reduced)
             .open_path_as_is(true)
-            .config_overrides([LARGEST_OBJECT]);
+            .config_overrides([LARGEST_OBJECT, NO_REPLACEMENT]);
         let repository = options.open(git_dir).and_then(|git| {
             let mut git = git.to_thread_local();
             git.set_workdir(root.clone())?;
@@ -230,6 +234,37 @@ impl Repository {
     pub fn commit(&self, revision: &str) -> Option<ObjectId> {
         let object = self.git.rev_parse_single(revision).ok()?.object().ok()?;
         Some(object.peel_to_commit().ok()?.id)
+    }
+
+    /// Returns the full names of the references that a revision such as `main~1` may mean, if they are different commits;
+    /// otherwise returns none. A full name, such as `refs/heads/main`, means only itself.
+    pub fn ambiguous_references(&self, revision: &str) -> Vec<String> {
+        const PREFIXES: [&str; 4] = ["refs/", "refs/tags/", "refs/heads/", "refs/remotes/"];
+        let end = revision.find(['~', '^', ':']).unwrap_or(revision.len());
+        let name = revision[..end].split("@{").next().unwrap_or_default();
+        if name == "HEAD" || name.is_empty() || self.reference(name).is_some() {
+            return Vec::new();
+        }
+        let names = PREFIXES.map(|prefix| format!("{prefix}{name}")).into_iter();
+        let names = names.chain([format!("refs/remotes/{name}/HEAD")]);
+        let found = names.filter_map(|name| Some((self.reference(&name)?, name)));
+        let found: Vec<_> = found.collect();
+        if found.iter().all(|(id, _)| *id == found[0].0) {
+            return Vec::new();
+        }
+        found.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Returns the commit, or other object, of a reference by its full name.
+    fn reference(&self, name: &str) -> Option<ObjectId> {
+        if !name.starts_with("refs/") {
+            return None;
+        }
+        let mut reference = self.git.try_find_reference(name).ok()??;
+        (reference.name().as_bstr() == name)
+            .then(|| reference.peel_to_id().ok())
+            .flatten()
+            .map(gix::Id::detach)
     }
 
     /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit

@@ -566,6 +566,24 @@ fn repository_with_bomb() -> TestRepository {
     fixture
 }
 
+/// Attack: a committer pushes a reference that shows an innocent commit in the place of one with a value, so that the
+/// value is not found in the history.
+#[test]
+fn ignores_references_that_replace_commits() {
+    let fixture = TestRepository::new();
+    fixture.commit("innocent");
+    let innocent = fixture.git(&["rev-parse", "HEAD"]);
+    fixture.write("a.yaml", "value");
+    fixture.commit("value");
+    let commit = fixture.git(&["rev-parse", "HEAD"]);
+    fixture.git(&["rm", "-q", "a.yaml"]);
+    fixture.commit("removed");
+    fixture.git(&["replace", commit.trim(), innocent.trim()]);
+    let versions = fixture.open().versions(|path| path == "a.yaml").unwrap();
+    let commits: Vec<_> = versions.iter().map(|version| &*version.commit).collect();
+    assert_eq!(commits, [commit.trim()]);
+}
+
 /// Attack: a committer adds a few small trees that expand to a billion paths, to exhaust the memory.
 #[test]
 fn limits_the_memory_for_repeated_trees() {

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{missing, v2};
 use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
+use crate::git::{GitError, Repository};
 use crate::loose;
 use crate::notice::{Notice, StatusLine};
 use crate::parallel;
@@ -148,6 +149,8 @@ pub struct Contents {
     pub unread: Vec<String>,
     /// Whether the file is no manifest.
     pub is_malformed: bool,
+    /// Whether other parsers may read objects in the malformed file.
+    pub may_hide_objects: bool,
 }
 
 /// The keys that a set of SealedSecrets needs.
@@ -320,7 +323,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
         return Ok(inventory);
     }
     inventory.unread.extend(missing::submodules(paths));
-    for Candidate { path, named } in candidates(paths, notices)? {
+    let mut unread = Vec::new();
+    let found = candidates(paths, &mut |notice| match unread_part(&notice) {
+        Some(part) => unread.push(part),
+        None => notices(notice),
+    });
+    inventory.unread.extend(unread);
+    for Candidate { path, named } in found? {
         let location = location(&path);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
@@ -347,7 +356,58 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             }
         });
     }
+    for path in paths.iter().filter(|path| path.is_dir()) {
+        add_files_of_index(path, &mut inventory)?;
+    }
     Ok(inventory)
+}
+
+/// Adds files below a directory that are in Git's index and not in the work tree.
+fn add_files_of_index(folder: &Path, inventory: &mut Inventory) -> Result<()> {
+    let files = || {
+        let repository = Repository::discover(folder)?;
+        let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        repository.files_only_in_index(&resolved, walk::is_manifest_name)
+    };
+    let files = match files() {
+        Ok(files) => files,
+        Err(GitError::NoRepository(_)) => return Ok(()),
+        Err(error) => {
+            let (location, why) = (location(folder), error_chain(&error));
+            inventory.unread.insert(Unread { location, why });
+            return Ok(());
+        }
+    };
+    for (path, bytes) in files {
+        let location = location(&path);
+        let Some(bytes) = bytes else {
+            let why = "in the index, but not fetched; fetch all objects with `git fetch --refetch --no-filter`".to_owned();
+            inventory.unread.insert(Unread { location, why });
+            continue;
+        };
+        let contents = Contents::of_file(&path, &bytes, false);
+        let namespace = rule_namespace(&path)?;
+        inventory.add(contents, &location, namespace.as_ref(), |name| {
+            let path = files::relative_to_current_directory(&path);
+            Origin::File { path, name }
+        });
+    }
+    Ok(())
+}
+
+/// Returns the part of a directory that was not searched, if a notice reports one.
+fn unread_part(notice: &Notice) -> Option<Unread> {
+    match notice {
+        Notice::Warning(_) => None,
+        Notice::Unread { location, why } => Some(Unread {
+            location: location.clone(),
+            why: why.clone(),
+        }),
+        Notice::LinkOutside { link, target } => Some(Unread {
+            location: location(link),
+            why: format!("not read: link out of the tree, to {}", target.shown()),
+        }),
+    }
 }
 
 /// Returns the name of a file for messages. A file below the current directory always gets the same name, so that it is
@@ -444,6 +504,7 @@ impl Contents {
             }
             Err(error) => {
                 contents.is_malformed = true;
+                contents.may_hide_objects = walk::has_foreign_line_break(&error);
                 contents.unread.push(match error {
                     WalkError::Malformed { source, .. } => error_chain(&source),
                     error => error_chain(&error),
@@ -463,7 +524,7 @@ impl Contents {
             bytes_to_check
                 .is_none_or(|bytes| walk::has_well_formed_object(&bytes, Kind::SealedSecret))
         };
-        if contents.is_malformed && !may_contain() {
+        if contents.is_malformed && !contents.may_hide_objects && !may_contain() {
             return Self::default();
         }
         contents

@@ -253,6 +253,7 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
         .into_iter()
         .flat_map(|revision| revision.split(".."))
     {
+        check_unambiguous(repository, name)?;
         if repository.is_ambiguous(name) {
             report::warn(&format!(
                 "{name:?} is a branch or tag, and also the beginning of the hash of another commit; the branch or tag is \
@@ -272,6 +273,21 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
             repository.root().shown()
         ),
     })
+}
+
+/// Fails if a revision names several references of different commits. Git would prefer a tag, which may be another
+/// author's, to the branch that the user means.
+fn check_unambiguous(repository: &Repository, name: &str) -> Result<(), Failure> {
+    let references = repository.ambiguous_references(name);
+    let Some(last) = references.last() else {
+        return Ok(());
+    };
+    let hint = format!("write the full name, such as {last}");
+    let message = format!(
+        "{name:?} is ambiguous: it may mean {}",
+        references.join(" or ")
+    );
+    Err(Failure::new(message).hint(hint))
 }
 
 /// Returns both commits of `A..B`, or the commit of a single revision.

@@ -5,6 +5,9 @@ use shared::manifest::{Document, Node, Value};
 
 use crate::failure::Failure;
 
+/// The field with the metadata of `sops`.
+const METADATA: &str = "sops";
+
 /// The fields of the metadata of `sops` that decide where a request goes.
 const FIELDS: [&str; 3] = ["vault_address", "vault_url", "arn"];
 
@@ -94,12 +97,57 @@ pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
         let Value::Map(fields) = &document.root.value else {
             continue;
         };
-        let metadata = fields
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("sops"));
+        let metadata = fields.iter().filter(|(name, _)| folded(name) == METADATA);
         metadata.for_each(|(_, node)| collect(node, &mut services));
     }
     services
+}
+
+/// Refuses metadata with keys outside ASCII. `sops` writes none, and parsers may compare them in other ways.
+pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failure> {
+    let roots = documents.iter().map(|document| &document.root);
+    let Some((key, line)) = roots.filter_map(foreign_key).next() else {
+        return Ok(());
+    };
+    let message = format!(
+        "{file}, line {line}: the metadata of sops has the key {key:?}, which sops never writes"
+    );
+    Err(Failure::new(message)
+        .hint("get the file from its author again, and do not decrypt this one"))
+}
+
+/// Returns the first key of the metadata that contains a character outside ASCII, and its line.
+fn foreign_key(root: &Node) -> Option<(&str, usize)> {
+    let Value::Map(fields) = &root.value else {
+        return None;
+    };
+    let mut metadata = fields.iter().filter(|(name, _)| folded(name) == METADATA);
+    metadata.find_map(|(name, node)| match name.is_ascii() {
+        true => foreign_key_in(node),
+        false => Some((name.as_str(), node.line)),
+    })
+}
+
+fn foreign_key_in(node: &Node) -> Option<(&str, usize)> {
+    match &node.value {
+        Value::List(items) => items.iter().find_map(foreign_key_in),
+        Value::Map(fields) => fields.iter().find_map(|(name, node)| {
+            let own = (!name.is_ascii()).then_some((name.as_str(), node.line));
+            own.or_else(|| foreign_key_in(node))
+        }),
+        _ => None,
+    }
+}
+
+/// Returns a name in the form in which Go's JSON decoder compares names: it ignores case, also that of the only two
+/// letters outside ASCII whose other case is in ASCII.
+fn folded(name: &str) -> String {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    name.chars().map(fold).collect()
 }
 
 fn collect(node: &Node, services: &mut Vec<Service>) {
@@ -120,9 +168,8 @@ fn collect(node: &Node, services: &mut Vec<Service>) {
 }
 
 fn field(name: &str) -> Option<&'static str> {
-    FIELDS
-        .into_iter()
-        .find(|field| field.eq_ignore_ascii_case(name))
+    let name = folded(name);
+    FIELDS.into_iter().find(|field| *field == name)
 }
 
 /// Returns the services that lines `NAME=VALUE` name, as in the formats dotenv and INI. There, the
@@ -136,7 +183,7 @@ pub(super) fn services_in_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
         .filter(|line| line.starts_with(prefix))
     {
         let (name, value) = line.split_once(['=', ':']).unwrap_or((line, ""));
-        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let (name, value) = (folded(name.trim()), value.trim());
         let name = name.trim_matches(['"', '`', '\'']);
         let last = name.rsplit("__map_").next().unwrap_or_default();
         // An encrypted value is data, not metadata.
@@ -201,6 +248,7 @@ mod tests {
             "sops: {hc_vault: [{<<: {vault_address: http://evil}}]}",
             r#"{"SOPS": {"HC_Vault": [{"Vault_Address": "http://evil"}]}}"#,
             r#"{"sops": {"hc_vault": [{"vault_address": "http://evil"}]}, "Sops": {"mac": "x"}}"#,
+            r#"{"\u017fops": {"hc_vault": [{"vault_addre\u017fs": "http://evil"}]}}"#,
         ] {
             let documents = shared::manifest::read(text.as_bytes()).unwrap();
             let want = [("vault_address", "http://evil".to_owned())];

@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,6 +20,7 @@ use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, Reading, Value};
 use shared::plain::Plain;
 use shared::secret::Secret;
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::key_services::{self, TrustedAddresses};
@@ -133,12 +135,13 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
         }
     };
     trusted.check(&services, file)?;
+    key_services::check_keys(&documents, file)?;
     let output = match store {
         Store::Binary => "binary",
         Store::Yaml if documents.len() > 1 => "yaml",
         _ => "json",
     };
-    let decrypted = run_sops(path, store, output)?;
+    let decrypted = run_sops(path, &encrypted, store, output)?;
     if output == "binary" {
         return Ok(Content::Bytes(decrypted));
     }
@@ -217,18 +220,24 @@ fn is_encrypted_as_whole(root: &Node) -> bool {
         && root.text(WHOLE_FILE).and_then(ciphertext_len).is_some()
 }
 
-/// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
-/// current directory upward, so it runs in the root directory, where the file's author cannot put one.
-fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
+/// Runs `sops` on a private copy of the content that was checked, since the file itself may change. The output goes
+/// through a pipe only. `sops` searches for a `.sops.yaml` from its current directory upward, so it runs in the root
+/// directory, where the file's author cannot put one.
+fn run_sops(
+    path: &Path,
+    encrypted: &[u8],
+    input: Store,
+    output: &str,
+) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").context(
         Failure::new("`sops` not found in PATH")
             .hint("install it; this command runs it to decrypt the file"),
     )?;
-    files::check(path)?;
+    let copy = private_copy(encrypted).context("cannot write a temporary file")?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));
     let output = Command::new(&sops)
         .args(["-d", "--input-type", input.name(), "--output-type", output])
-        .arg(std::path::absolute(path)?)
+        .arg(copy.path())
         .current_dir(root)
         .env("PATH", programs::search_path())
         .envs(absolute(PATHS, |name| std::env::var_os(name))?)
@@ -238,12 +247,21 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     if output.status.success() {
         return Ok(Zeroizing::new(output.stdout));
     }
+    let copy = copy.path().to_string_lossy().into_owned();
     let stderr = match programs::first_lines(&output.stderr) {
         stderr if stderr.is_empty() => "it printed no error".to_owned(),
-        stderr => report::lines_shown(&stderr).into_owned(),
+        stderr => report::lines_shown(&stderr.replace(&copy, &path.shown())).into_owned(),
     };
     // The messages of `sops` name files and keys, never values.
     bail!("sops cannot decrypt {}: {stderr}", path.shown())
+}
+
+/// Writes content to a temporary file that only this user can read or change.
+fn private_copy(content: &[u8]) -> std::io::Result<NamedTempFile> {
+    let mut copy = NamedTempFile::with_prefix("seal-sops-")?;
+    copy.write_all(content)?;
+    copy.flush()?;
+    Ok(copy)
 }
 
 /// Environment variables with paths for `sops` and its libraries. A relative path starts at the directory

@@ -28,6 +28,7 @@ use clap::{Args, ValueEnum};
 use kubeseal_library::certificate::{UseError, is_url};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git::{Repository, StagedLinks};
+use kubeseal_library::notice::Notice;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
@@ -140,9 +141,10 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     }
     settings::check_certificate_flag(&args.sealing)?;
     let staged = args.staged.then(Repository::open_for_hook).transpose()?;
+    let mut outside = Vec::new();
     let candidates = match &staged {
         Some(staged) => staged_candidates(args, staged)?,
-        None => candidates(args)?,
+        None => candidates(args, &mut outside)?,
     };
     if staged.is_some() && candidates.is_empty() {
         // Otherwise every commit without a manifest would print "nothing found".
@@ -164,6 +166,9 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     };
     if let Some(staged) = &staged {
         linter.check_encodings(staged, &candidates)?;
+    }
+    for (link, message) in outside {
+        linter.add(&link, (finding::MALFORMED_FILE, 1, message));
     }
     let mut unread = 0;
     for candidate in &candidates {
@@ -271,10 +276,17 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
-/// Returns the files in the work tree to check.
-fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
+/// Returns the files in the work tree to check. Adds links that lead out of the tree to `outside`, each with a message.
+fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<Candidate>> {
     report::warn_about_missing_submodules(&args.paths);
-    let mut candidates = walk::candidates_and_links(&args.paths, &mut report::notice)?;
+    let mut notices = |notice| match notice {
+        Notice::LinkOutside { link, target } => {
+            let message = format!("not read: link out of the tree, to {}", target.shown());
+            outside.push((link, message));
+        }
+        notice => report::notice(notice),
+    };
+    let mut candidates = walk::candidates(&args.paths, &mut notices)?;
     for candidate in &mut candidates {
         candidate.named &= !args.found;
     }
@@ -461,7 +473,9 @@ impl Linter<'_> {
         let documents = read.unwrap_or_else(|error| {
             // Other programs may apply the well-formed documents, so these are checked.
             let documents = manifest::read_well_formed(&bytes);
-            let is_relevant = sources::is_kustomization(path) || may_define_secrets(&bytes);
+            let is_relevant = sources::is_kustomization(path)
+                || may_define_secrets(&bytes)
+                || matches!(error.problem, ReadProblem::LineBreak(_)) && may_hide_secrets(&bytes);
             if is_template(&error, &bytes) {
                 unrendered = unrendered::documents(&text, &literals, &documents);
                 if is_relevant {
@@ -658,6 +672,11 @@ fn may_define_secrets(bytes: &[u8]) -> bool {
     walk::names_kind(&bytes, &SECRETS)
         || walk::names_kind(&bytes, &["SecretGenerator"])
         || memchr::memmem::find(&bytes.to_ascii_lowercase(), b"secretgenerator").is_some()
+}
+
+/// Returns whether text that only other parsers read may define a Secret.
+fn may_hide_secrets(bytes: &[u8]) -> bool {
+    walk::may_hide_kind(bytes) || mentions_secrets(&walk::without_nulls(bytes))
 }
 
 /// Returns whether a file may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret

@@ -12,10 +12,14 @@ use super::object::FindingInFile;
 pub(super) fn keys(bytes: &[u8]) -> Vec<FindingInFile> {
     let repeated = manifest::repeated_keys(bytes, may_contain_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
-        let message = format!(
-            "duplicate key {}: tools disagree on which value applies; remove one",
-            repeated.key
-        );
+        let key = &repeated.key;
+        let message = if repeated.is_merged {
+            format!(
+                "a merge (`<<`) overrides the key {key}: tools disagree on which value applies; remove one"
+            )
+        } else {
+            format!("duplicate key {key}: tools disagree on which value applies; remove one")
+        };
         (finding::REPEATED_KEY, repeated.line, message)
     };
     repeated.into_iter().map(finding).collect()

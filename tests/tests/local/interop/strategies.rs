@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; `shared` escapes them, so
 /// that readers of both versions agree on the text.
-const YAML_1_1_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+pub(crate) const YAML_1_1_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Scalars that a YAML parser converts to another type, or that a writer has to quote.
 const WORDS: &str = "yes no on off y n Y N true False null ~ 0 010 0x1F 0o7 0b1 1_000 1e3 1.5 .5 5. -0 +1 .inf -.Inf \
@@ -106,6 +106,17 @@ fn separate_digits(key: &str) -> String {
 /// Returns a SealedSecret with generated strings wherever a user may write a string.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(YAML_1_1_BREAKS));
+    sealed_secret_of(text)
+}
+
+/// Like [`sealed_secret`], with many line breaks of YAML 1.1.
+pub(crate) fn sealed_secret_with_old_breaks() -> impl Strategy<Value = Value> {
+    sealed_secret_of(|| prop_oneof![text(), "[ab:#\u{85}\u{2028}\u{2029} \"'\n]{1,12}"])
+}
+
+fn sealed_secret_of<S: Strategy<Value = String>>(
+    text: impl Fn() -> S + Copy,
+) -> impl Strategy<Value = Value> {
     let key = || key().prop_map(|key| separate_digits(&key.replace('0', "7")));
     let texts = move || btree_map(key(), text(), 0..4);
     let type_ = text().prop_filter("a type", |text| !text.is_empty());

@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shared::manifest::{self, Reading, Shape, to_json, to_yaml};
+use shared::manifest::{self, ReadProblem, Reading, Shape, to_json, to_yaml};
 use tests::upstream::{Format, Kind, UpstreamError};
 
 use super::{
     UPSTREAM,
-    strategies::{document, sealed_secret},
+    strategies::{YAML_1_1_BREAKS, document, sealed_secret, sealed_secret_with_old_breaks},
 };
 
 proptest! {
@@ -47,6 +47,34 @@ proptest! {
         prop_assume!(yaml.is_some());
         let yaml = yaml.unwrap();
         prop_assert_eq!(read_value(&yaml), UPSTREAM.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
+    }
+
+    /// Go writes line breaks of YAML 1.1 unescaped.
+    #[test]
+    fn shared_reads_old_line_breaks_as_go_does_or_refuses_them(object in sealed_secret_with_old_breaks()) {
+        let yaml = go_yaml(&object);
+        prop_assume!(yaml.is_some());
+        let yaml = yaml.unwrap();
+        if let Err(error) = manifest::read(yaml.as_bytes()) {
+            prop_assert!(matches!(error.problem, ReadProblem::LineBreak(_)), "{}: {}", error, yaml);
+        } else {
+            prop_assert_eq!(read_value(&yaml), UPSTREAM.parse(yaml.as_bytes()).unwrap(), "{}", yaml);
+        }
+    }
+
+    /// Attack: an author hides content behind a line break of YAML 1.1.
+    #[test]
+    fn shared_reads_hostile_line_breaks_as_go_does_or_refuses_the_text(
+        text in "(a: |b: )[ab:#\u{85}\u{2028}\u{2029} \"'|>\\-\n]{1,16}(\nc: d\n)?"
+    ) {
+        let Ok(documents) = manifest::read(text.as_bytes()) else {
+            return Ok(());
+        };
+        let theirs = UPSTREAM.parse(text.as_bytes());
+        let (1, Ok(theirs), true) = (documents.len(), theirs, text.contains(YAML_1_1_BREAKS)) else {
+            return Ok(());
+        };
+        prop_assert_eq!(read_value(&text), theirs, "{:?}", text);
     }
 }
 
