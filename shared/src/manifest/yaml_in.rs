@@ -33,7 +33,7 @@ pub(super) fn read(
     line_breaks::check(read_text).map_err(|(line, problem)| {
         let line = line + lines_before;
         let number = documents.as_deref().map_or_else(
-            |error| error.place.map_or(1, |(document, _)| document),
+            |error| error.position.map_or(1, |(document, _)| document),
             |documents| document_at(line, documents),
         );
         ReadError::at(number, line, problem)

@@ -237,7 +237,9 @@ pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, Archiv
     };
     let archive = write().map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
     match (lock, age_header::len(&archive)) {
-        (ArchiveEncryption::Recipients(recipients), Err(_)) => Err(ArchiveError::Recipients(recipients.len())),
+        (ArchiveEncryption::Recipients(recipients), Err(_)) => {
+            Err(ArchiveError::Recipients(recipients.len()))
+        }
         _ => Ok(archive),
     }
 }
@@ -248,7 +250,10 @@ pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, Archiv
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be decrypted.
-pub fn decrypt(archive: &[u8], unlock: &ArchiveDecryption) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
+pub fn decrypt(
+    archive: &[u8],
+    unlock: &ArchiveDecryption,
+) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
@@ -392,7 +397,8 @@ mod tests {
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error_text = |unlock: &ArchiveDecryption| decrypt(&archive, unlock).unwrap_err().to_string();
+        let error_text =
+            |unlock: &ArchiveDecryption| decrypt(&archive, unlock).unwrap_err().to_string();
         assert!(error_text(&identity(&other_identity)).contains("none of the identities"));
         assert!(error_text(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &ArchiveEncryption::Recipients(Vec::new())).is_err());
@@ -405,8 +411,9 @@ mod tests {
         let lock = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
         let archive = encrypt(b"keys", &lock).unwrap();
         assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
-        let error_text =
-            |archive: &[u8], unlock: &ArchiveDecryption| decrypt(archive, unlock).unwrap_err().to_string();
+        let error_text = |archive: &[u8], unlock: &ArchiveDecryption| {
+            decrypt(archive, unlock).unwrap_err().to_string()
+        };
         assert_eq!(
             error_text(&archive, &passphrase("wrong")),
             "the passphrase is wrong"
@@ -607,10 +614,12 @@ mod tests {
     #[test]
     fn post_quantum_recipients_share_an_archive_only_with_each_other() {
         let other = age::x25519::Identity::generate();
-        let lock = ArchiveEncryption::Recipients(vec![hybrid_recipient(), other.to_public().into()]);
+        let lock =
+            ArchiveEncryption::Recipients(vec![hybrid_recipient(), other.to_public().into()]);
         let error = encrypt(b"keys", &lock).unwrap_err();
         assert!(matches!(error, ArchiveError::MixedRecipients), "{error}");
-        let lock_for = |count| ArchiveEncryption::Recipients((0..count).map(|_| hybrid_recipient()).collect());
+        let lock_for =
+            |count| ArchiveEncryption::Recipients((0..count).map(|_| hybrid_recipient()).collect());
         let archive = encrypt(b"keys", &lock_for(40)).unwrap();
         let file = format!("# comment\n{HYBRID_IDENTITY}\n");
         let unlock = ArchiveDecryption {
