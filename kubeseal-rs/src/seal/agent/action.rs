@@ -182,3 +182,88 @@ fn is_file(process: &std::path::Path, program: &str) -> bool {
         .and_then(|path: &PathBuf| path.file_name())
         == Some(OsStr::new(program))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Returns the path of a program that sleeps, under a name that no other process has.
+    fn sleeper(folder: &TempDir) -> (PathBuf, String) {
+        let name = format!("sleeper-{:08x}", shared::random::number::<u32>());
+        let path = folder.path().join(&name);
+        let sleep = kubeseal_library::programs::find("sleep").unwrap();
+        fs::copy(sleep, &path).unwrap();
+        (path, name)
+    }
+
+    #[test]
+    fn signals_the_processes_of_a_program_and_says_if_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, name) = sleeper(&folder);
+        let error = send(Signal::HUP, &name).unwrap_err().to_string();
+        assert!(error.contains("shareProcessNamespace"), "{error}");
+        let mut children = [0; 2].map(|_| Command::new(&path).arg("60").spawn().unwrap());
+        send(Signal::HUP, &name).unwrap();
+        for child in &mut children {
+            assert_eq!(child.wait().unwrap().signal(), Some(1));
+        }
+    }
+
+    /// The first process of a server passes the signal on, as nginx does.
+    #[test]
+    fn signals_no_process_that_another_one_of_the_program_started() {
+        let exit_code = |script: &str| {
+            let shell = kubeseal_library::programs::find("sh").unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let name = format!("server-{:08x}", shared::random::number::<u32>());
+            let path = folder.path().join(&name);
+            fs::copy(shell, &path).unwrap();
+            let script = script.replace("SELF", path.to_str().unwrap());
+            let mut child = Command::new(&path).args(["-c", &script]).spawn().unwrap();
+            let start = Instant::now();
+            while processes(&name).unwrap().len() < 2 && start.elapsed() < Duration::from_secs(20) {
+                sleep(POLL);
+            }
+            send(Signal::USR1, &name).unwrap();
+            child.wait().unwrap().code()
+        };
+        // The worker would end with 7 by itself.
+        let script = "trap 'kill $!; exit 3' USR1; SELF -c 'trap \"exit 7\" USR1; while :; do sleep 0.1; done' & wait; exit $?";
+        assert_eq!(exit_code(script), Some(3));
+    }
+
+    #[test]
+    fn runs_the_command_of_each_changed_file_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let command = |text: &str| {
+            let script = format!("echo {text} >> {}", log.display());
+            ["/bin/sh", "-c", &script].map(OsString::from).to_vec()
+        };
+        let actions = Actions {
+            after_any: Some(Action::Command(command("any"))),
+            of_files: vec![
+                ("a".to_owned(), command("one")),
+                ("b".to_owned(), command("one")),
+                ("c".to_owned(), command("other")),
+            ],
+        };
+        actions.run(&["a", "b", "x"].map(str::to_owned).into());
+        assert_eq!(fs::read_to_string(&log).unwrap(), "one\nany\n");
+    }
+
+    #[test]
+    fn a_command_that_fails_or_does_not_exist_is_an_error() {
+        let run = |command: &[&str]| {
+            let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            run_command(&command).unwrap_err().to_string()
+        };
+        assert!(run(&["/bin/sh", "-c", "exit 3"]).contains("exit status: 3"));
+        assert!(run(&["no-such-program"]).contains("not found"));
+        assert!(run(&[]).contains("no command"));
+    }
+}
