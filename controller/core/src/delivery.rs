@@ -8,7 +8,7 @@ use shared::v2::Object;
 
 /// Returns whether no Secret is made for the object: its annotation says so, or a value of it must never become one.
 ///
-/// Whoever may edit the object can remove the annotation; only the flag of v2 is sealed.
+/// An editor of the object can remove the annotation; only the flag of v2 is sealed.
 pub fn is_only_delivered(sealed: &SealedSecret) -> bool {
     opts_in(sealed.metadata.annotations.as_ref()) || is_never_secret(sealed)
 }

@@ -208,6 +208,7 @@ mod tests {
         assert_eq!(Answer::from_json(&json), Ok(answer));
     }
 
+    /// Fault: an agent logs an answer, or the error about one that it cannot read.
     #[test]
     fn errors_and_debug_show_no_value() {
         let answer = answer(vec![file("a", b"hunter2")]);
