@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -58,9 +58,9 @@ impl Actions {
         // Several files can have one command.
         let commands: BTreeSet<&[OsString]> =
             of_files.map(|(_, command)| command.as_slice()).collect();
-        commands
-            .into_iter()
-            .for_each(|command| report_failure(run_command(command)));
+        for command in commands {
+            report_failure(run_command(command));
+        }
         match &self.after_any {
             Some(Action::Signal { signal, process }) => report_failure(send(*signal, process)),
             Some(Action::Command(command)) => report_failure(run_command(command)),
@@ -162,9 +162,9 @@ fn processes(program: &str) -> Result<Vec<(i32, i32)>> {
 }
 
 /// Returns the parent of a process, if it runs this program.
-fn parent_of(process: &std::path::Path, program: &str) -> Option<i32> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(')')?;
+fn parent_of(process: &Path, program: &str) -> Option<i32> {
+    let line = fs::read_to_string(process.join("stat")).ok()?;
+    let (start, rest) = line.rsplit_once(')')?;
     let (_, name) = start.split_once('(')?;
     // The kernel keeps 15 bytes of the name; the path of the file has all.
     let is_named = name == program || is_file(process, program);
@@ -175,7 +175,7 @@ fn parent_of(process: &std::path::Path, program: &str) -> Option<i32> {
         .filter(|_| is_named)
 }
 
-fn is_file(process: &std::path::Path, program: &str) -> bool {
+fn is_file(process: &Path, program: &str) -> bool {
     let file = fs::read_link(process.join("exe"));
     file.ok()
         .as_ref()
