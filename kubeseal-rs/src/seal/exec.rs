@@ -121,6 +121,10 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if !args.from.is_empty() {
         return run_delivered(args, environment);
     }
+    if args.on_change.is_some() {
+        // clap does not check it, because --from conflicts with files.
+        bail!(Failure::new("--on-change needs --from").hint("a value in a file does not change"));
+    }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {
         bail!(no_choice(args, &sealed));

@@ -83,7 +83,7 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
     ];
     let server = world.server_flag();
     let args = [&only[..], &[&server, "--", "sh", "-c", script]].concat();
-    let mut main = world.container("main", SEAL_WITH_SHELL, &args);
+    let mut main = container("main", SEAL_WITH_SHELL, &args);
     main["volumeMounts"] =
         json!([{ "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" }]);
     let pod = world.create(json!({ "containers": [main] })).await;
@@ -178,7 +178,7 @@ async fn a_pod_without_the_audience_or_the_permission_waits_and_its_log_says_why
     let world = World::new("refused").await;
     world.apply("first").await;
     let mut spec = world.sidecar();
-    spec["volumes"] = world.volumes("https://kubernetes.default.svc");
+    spec["volumes"] = volumes("https://kubernetes.default.svc");
     let pod = world.create_exactly(spec).await;
     log_contains(&pod, "seal", "waiting for values: ").await;
     log_contains(&pod, "seal", "hint: ").await;
@@ -354,15 +354,7 @@ impl World {
     fn seal(&self, args: &[&str]) -> Value {
         let server = self.server_flag();
         let args = [args, &[server.as_str()]].concat();
-        self.container("seal", &image::controller_name(), &args)
-    }
-
-    fn container(&self, name: &str, image: &str, args: &[&str]) -> Value {
-        let mounts = json!([
-            { "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" },
-            { "name": "secrets", "mountPath": "/secrets" },
-        ]);
-        json!({ "name": name, "image": image, "command": ["seal"], "args": args, "volumeMounts": mounts })
+        container("seal", &image::controller_name(), &args)
     }
 
     /// Returns a Pod whose application needs its file when it starts.
@@ -380,17 +372,9 @@ impl World {
         json!({ "initContainers": [agent], "containers": [main] })
     }
 
-    fn volumes(&self, audience: &str) -> Value {
-        let token = json!({ "audience": audience, "path": "token", "expirationSeconds": 600 });
-        json!([
-            { "name": "token", "projected": { "sources": [{ "serviceAccountToken": token }] } },
-            { "name": "secrets", "emptyDir": { "medium": "Memory" } },
-        ])
-    }
-
     /// Creates a Pod of the account `web`, with volumes for token and files.
     async fn create(&self, mut spec: Value) -> NodePod {
-        spec["volumes"] = self.volumes("sealed-secrets.bitnami.com");
+        spec["volumes"] = volumes("sealed-secrets.bitnami.com");
         self.create_exactly(spec).await
     }
 
@@ -403,6 +387,22 @@ impl World {
         }
         NodePod::create(&self.namespace, spec).await
     }
+}
+
+fn container(name: &str, image: &str, args: &[&str]) -> Value {
+    let mounts = json!([
+        { "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" },
+        { "name": "secrets", "mountPath": "/secrets" },
+    ]);
+    json!({ "name": name, "image": image, "command": ["seal"], "args": args, "volumeMounts": mounts })
+}
+
+fn volumes(audience: &str) -> Value {
+    let token = json!({ "audience": audience, "path": "token", "expirationSeconds": 600 });
+    json!([
+        { "name": "token", "projected": { "sources": [{ "serviceAccountToken": token }] } },
+        { "name": "secrets", "emptyDir": { "medium": "Memory" } },
+    ])
 }
 
 async fn import_images() {

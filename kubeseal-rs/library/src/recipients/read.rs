@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn reads_the_list_of_a_controller() {
         let key = key(Suite::XWing, 1);
-        let recipients = vec![listed(&key)];
+        let recipients = vec![list_entry(&key)];
         let json = serde_json::to_vec(&RecipientList { recipients }).unwrap();
         let (keys, _) = in_text(&json, NOW).unwrap();
         assert_eq!(keys[0].key_id(), key.key_id());

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -58,9 +58,9 @@ impl Actions {
         // Several files can have one command.
         let commands: BTreeSet<&[OsString]> =
             of_files.map(|(_, command)| command.as_slice()).collect();
-        commands
-            .into_iter()
-            .for_each(|command| report_failure(run_command(command)));
+        for command in commands {
+            report_failure(run_command(command));
+        }
         match &self.after_any {
             Some(Action::Signal { signal, process }) => report_failure(send(*signal, process)),
             Some(Action::Command(command)) => report_failure(run_command(command)),
@@ -162,9 +162,9 @@ fn processes(program: &str) -> Result<Vec<(i32, i32)>> {
 }
 
 /// Returns the parent of a process, if it runs this program.
-fn parent_of(process: &std::path::Path, program: &str) -> Option<i32> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
-    let (start, rest) = stat.rsplit_once(')')?;
+fn parent_of(process: &Path, program: &str) -> Option<i32> {
+    let line = fs::read_to_string(process.join("stat")).ok()?;
+    let (start, rest) = line.rsplit_once(')')?;
     let (_, name) = start.split_once('(')?;
     // The kernel keeps 15 bytes of the name; the path of the file has all.
     let is_named = name == program || is_file(process, program);
@@ -175,10 +175,95 @@ fn parent_of(process: &std::path::Path, program: &str) -> Option<i32> {
         .filter(|_| is_named)
 }
 
-fn is_file(process: &std::path::Path, program: &str) -> bool {
+fn is_file(process: &Path, program: &str) -> bool {
     let file = fs::read_link(process.join("exe"));
     file.ok()
         .as_ref()
         .and_then(|path: &PathBuf| path.file_name())
         == Some(OsStr::new(program))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Returns the path of a program that sleeps, under a name that no other process has.
+    fn sleeper(folder: &TempDir) -> (PathBuf, String) {
+        let name = format!("sleeper-{:08x}", shared::random::number::<u32>());
+        let path = folder.path().join(&name);
+        let sleep = kubeseal_library::programs::find("sleep").unwrap();
+        fs::copy(sleep, &path).unwrap();
+        (path, name)
+    }
+
+    #[test]
+    fn signals_the_processes_of_a_program_and_says_if_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, name) = sleeper(&folder);
+        let error = send(Signal::HUP, &name).unwrap_err().to_string();
+        assert!(error.contains("shareProcessNamespace"), "{error}");
+        let mut children = [0; 2].map(|_| Command::new(&path).arg("60").spawn().unwrap());
+        send(Signal::HUP, &name).unwrap();
+        for child in &mut children {
+            assert_eq!(child.wait().unwrap().signal(), Some(1));
+        }
+    }
+
+    /// The first process of a server passes the signal on, as nginx does.
+    #[test]
+    fn signals_no_process_that_another_one_of_the_program_started() {
+        let exit_code = |script: &str| {
+            let shell = kubeseal_library::programs::find("sh").unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let name = format!("server-{:08x}", shared::random::number::<u32>());
+            let path = folder.path().join(&name);
+            fs::copy(shell, &path).unwrap();
+            let script = script.replace("SELF", path.to_str().unwrap());
+            let mut child = Command::new(&path).args(["-c", &script]).spawn().unwrap();
+            let start = Instant::now();
+            while processes(&name).unwrap().len() < 2 && start.elapsed() < Duration::from_secs(20) {
+                sleep(POLL);
+            }
+            send(Signal::USR1, &name).unwrap();
+            child.wait().unwrap().code()
+        };
+        // The worker would end with 7 by itself.
+        let script = "trap 'kill $!; exit 3' USR1; SELF -c 'trap \"exit 7\" USR1; while :; do sleep 0.1; done' & wait; exit $?";
+        assert_eq!(exit_code(script), Some(3));
+    }
+
+    #[test]
+    fn runs_the_command_of_each_changed_file_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let command = |text: &str| {
+            let script = format!("echo {text} >> {}", log.display());
+            ["/bin/sh", "-c", &script].map(OsString::from).to_vec()
+        };
+        let actions = Actions {
+            after_any: Some(Action::Command(command("any"))),
+            of_files: vec![
+                ("a".to_owned(), command("one")),
+                ("b".to_owned(), command("one")),
+                ("c".to_owned(), command("other")),
+            ],
+        };
+        actions.run(&["a", "b", "x"].map(str::to_owned).into());
+        assert_eq!(fs::read_to_string(&log).unwrap(), "one\nany\n");
+    }
+
+    #[test]
+    fn a_command_that_fails_or_does_not_exist_is_an_error() {
+        let run = |command: &[&str]| {
+            let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            run_command(&command).unwrap_err().to_string()
+        };
+        assert!(run(&["/bin/sh", "-c", "exit 3"]).contains("exit status: 3"));
+        assert!(run(&["no-such-program"]).contains("not found"));
+        assert!(run(&[]).contains("no command"));
+    }
 }

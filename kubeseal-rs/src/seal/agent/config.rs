@@ -146,7 +146,7 @@ fn template_block(attributes: &[Entry]) -> Result<TemplateBlock> {
             ("destination", Value::Text(path)) => block.destination = Some(path.clone()),
             ("perms", Value::Text(mode) | Value::Word(mode)) => block.mode = Some(mode.clone()),
             ("command", value) => {
-                block.command = command(value).with_context(|| format!("line {line}"))?
+                block.command = command(value).with_context(|| format!("line {line}"))?;
             }
             ("exec", Value::Block(attributes)) => {
                 for attribute in attributes

@@ -1,4 +1,4 @@
-//! The subset of HashiCorp's configuration language (HCL 1) that Vault Agent's files use.
+//! The subset of `HashiCorp`'s configuration language (HCL 1) that Vault Agent's files use.
 //!
 //! Vault Agent reads HCL 1, in which `${` and `%{` have no meaning. A parser of HCL 2 takes them as expressions, although
 //! files that agents write, such as shell scripts, contain them.

@@ -197,7 +197,7 @@ fn translate_action(
         at += word.len();
         if word == "secret" {
             let (name, len) = path_argument(&action[at..])?;
-            text.push_str(&format!("index $ \"{name}\""));
+            text.extend(["index $ \"", &name, "\""]);
             objects.insert(name);
             at += len;
         } else {

@@ -32,14 +32,12 @@ pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     let entries = entries(args)?;
     let client = connect(&args.delivery, environment)?;
     let mut poll = Poll::new(client, entries, report::info_lines);
-    match on_change {
-        Some(on_change) => supervisor::run(args, on_change, poll, environment),
-        None => {
-            stop_on_signals()?;
-            let values = values(args, &poll.next_change())?;
-            become_command(args, &values, environment)
-        }
+    if let Some(on_change) = on_change {
+        return supervisor::run(args, on_change, poll, environment);
     }
+    stop_on_signals()?;
+    let values = values(args, &poll.next_change())?;
+    become_command(args, &values, environment)
 }
 
 /// Returns one entry for each object, each with a folder of its own. Of a single object, only the chosen items are asked
