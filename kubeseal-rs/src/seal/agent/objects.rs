@@ -59,7 +59,8 @@ pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Ve
     items.into_iter().map(entry).collect()
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
