@@ -163,6 +163,8 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         json!({ "metadata": { "labels": { "app": null } } }),
         json!({ "metadata": { "annotations": { "a": "b" } } }),
         json!({ "metadata": { "annotations": { REFRESHED_FOR: "x".repeat(250_000) } } }),
+        json!({ "metadata": { "annotations": { REFRESHED_FOR: [VERSION; 17].join(",") } } }),
+        json!({ "metadata": { "annotations": { REFRESHED_FOR: format!("{VERSION},") } } }),
         json!({ "metadata": { "managedFields": [{}] } }),
     ] {
         let patched = strategic(&attacker, &home, "web-1", &patch).await;
@@ -173,10 +175,12 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     change::<Deployment>(&attacker, &home, "web", &annotation)
         .await
         .unwrap();
-    let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: VERSION } } });
-    change::<Pod>(&attacker, &home, "web-1", &annotation)
-        .await
-        .unwrap();
+    for versions in [VERSION.to_owned(), [VERSION; 16].join(",")] {
+        let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: versions } } });
+        change::<Pod>(&attacker, &home, "web-1", &annotation)
+            .await
+            .unwrap();
+    }
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(attacker, home.name());
     assert!(
         secrets.list(&ListParams::default()).await.is_err(),
