@@ -73,6 +73,8 @@ pub struct Consumption {
     sources: BTreeMap<Source, Vec<usize>>,
     /// The volumes and the environments of containers.
     places: Vec<Place>,
+    /// The number of uses.
+    count: usize,
     /// Whether there are more than [`MAX_USES`] uses, so that none is stored.
     is_too_large: bool,
 }
@@ -118,9 +120,9 @@ impl Consumption {
     /// Drops everything if there are too many uses.
     fn limited(self) -> Self {
         let places = self.sources.values().flatten();
-        let uses: usize = places.map(|index| self.places[*index].len()).sum();
-        if uses <= MAX_USES {
-            return self;
+        let count = places.map(|index| self.places[*index].len()).sum();
+        if count <= MAX_USES {
+            return Self { count, ..self };
         }
         Self {
             is_too_large: true,
@@ -131,6 +133,11 @@ impl Consumption {
     /// Returns whether there are too many uses, so that none is known.
     pub fn is_too_large(&self) -> bool {
         self.is_too_large
+    }
+
+    /// Returns the number of uses.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// Returns all uses.
@@ -281,7 +288,10 @@ mod tests {
     fn the_compact_form_is_not_larger_than_the_object() {
         let spec = wide(90, 100);
         let consumption = Consumption::read(&spec);
-        assert_eq!(consumption.uses().count(), 9_000);
+        assert_eq!(
+            (consumption.uses().count(), consumption.count()),
+            (9_000, 9_000)
+        );
         assert_eq!(consumption.of_secret("s7").count(), 90);
         let (compact, object) = (format!("{consumption:?}"), spec.to_string());
         assert!(

@@ -22,6 +22,8 @@ const MAX_OUTCOMES: usize = 16;
 
 /// Maximum number of workloads in a namespace that one turn decides about.
 const MAX_CONSIDERED: usize = 64;
+/// Maximum number of uses of Secrets in Pods that one turn goes through, unless one workload has more.
+const MAX_CHECKS: usize = 1_000_000;
 /// One turn schedules workloads until they name more Secrets than this.
 const MAX_NAMES: usize = 5_000;
 
@@ -331,29 +333,35 @@ impl State {
 
     /// Returns whether a due workload of the namespace needs the list of Pods.
     pub fn needs_pods(&self, namespace: &str, now: Timestamp) -> bool {
-        self.first_due(namespace, now).any(|(id, tracked)| {
-            let secrets = self.relevant(id, tracked);
-            let target = Target::of(id.kind, &secrets);
-            target.is_some_and(|target| {
-                self.situation((id, tracked), &secrets, 0, now)
-                    .decide_without_pods(&target)
-                    .is_none()
+        self.first_due(namespace, MAX_CONSIDERED, now)
+            .any(|(id, tracked)| {
+                let secrets = self.relevant(id, tracked);
+                let target = Target::of(id.kind, &secrets);
+                target.is_some_and(|target| {
+                    self.situation((id, tracked), &secrets, 0, now)
+                        .decide_without_pods(&target)
+                        .is_none()
+                })
             })
-        })
     }
 
-    /// Returns the due workloads that the next turn of the namespace decides about.
-    fn first_due(&self, namespace: &str, now: Timestamp) -> impl Iterator<Item = (&Id, &Tracked)> {
+    /// Returns the due workloads of a namespace, at most `max` of them.
+    fn first_due(
+        &self,
+        namespace: &str,
+        max: usize,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&Id, &Tracked)> {
         self.workloads_in(namespace)
             .filter(move |(_, tracked)| tracked.is_due(now))
-            .take(MAX_CONSIDERED)
+            .take(max)
     }
 
     /// Decides about due workloads of a namespace, a limited number of them. Returns the decisions that require a
     /// request or an event, at most `MAX_OUTCOMES`; after [`Decision::Restart`], the caller reports the result with
     /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
-        let due = self.first_due(namespace, now);
+        let due = self.first_due(namespace, max_considered(pods), now);
         let due: Vec<Id> = due.map(|(id, _)| id.clone()).collect();
         let (mut outcomes, mut restarts) = (Vec::new(), 0);
         for id in due {
@@ -701,6 +709,12 @@ fn first_in(namespace: &str) -> Id {
         kind: Kind::ALL[0],
         name: String::new(),
     }
+}
+
+/// Returns how many workloads one turn may compare with these Pods.
+fn max_considered(pods: &[Pod]) -> usize {
+    let checks: usize = pods.iter().map(|pod| 1 + pod.uses.count()).sum();
+    (MAX_CHECKS / checks.max(1)).clamp(1, MAX_CONSIDERED)
 }
 
 fn longest_window() -> SignedDuration {
@@ -1167,20 +1181,31 @@ mod tests {
         assert!(state.apply_workload(&id("web"), opted_in));
     }
 
-    /// Returns a Deployment of which ten containers mount a volume of a hundred Secrets.
+    /// Returns a Deployment of Pods like [`wide_pod`].
     fn wide_deployment(name: &str, annotations: &Json) -> Workload {
+        let object = json!({
+            "metadata": { "uid": name, "resourceVersion": "1", "annotations": annotations },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": { "spec": wide_pod()["spec"] },
+            },
+        });
+        Workload::read(Kind::Deployment, &object)
+    }
+
+    /// Returns a Pod of which ten containers mount a volume of a hundred Secrets.
+    fn wide_pod() -> Json {
         let sources = (0..100).map(|number| json!({ "secret": { "name": format!("s{number}") } }));
         let containers = (0..10).map(
             |number| json!({ "name": format!("c{number}"), "volumeMounts": [{ "name": "v" }] }),
         );
-        let object = json!({
-            "metadata": { "uid": name, "resourceVersion": "1", "annotations": annotations },
-            "spec": { "selector": { "matchLabels": { "app": "web" } }, "template": { "spec": {
+        json!({
+            "metadata": { "name": "p", "namespace": "ns" },
+            "spec": {
                 "containers": containers.collect::<Vec<_>>(),
                 "volumes": [{ "name": "v", "projected": { "sources": sources.collect::<Vec<_>>() } }],
-            } } },
-        });
-        Workload::read(Kind::Deployment, &object)
+            },
+        })
     }
 
     /// Runs all turns until another event is needed, and returns them. Every decision is that no Pod is stale.
@@ -1261,6 +1286,15 @@ mod tests {
         assert_eq!(count(&state), 200 - 1 - MAX_NAMES / 101);
         turns(&mut state, 21);
         assert_eq!(count(&state), 0);
+        let pod = Pod::read(&wide_pod()).unwrap();
+        for (pods, most) in [
+            (0, MAX_CONSIDERED),
+            (10, MAX_CONSIDERED),
+            (40, 24),
+            (2_000, 1),
+        ] {
+            assert_eq!(max_considered(&vec![pod.clone(); pods]), most, "{pods}");
+        }
         state.consider("ns", &[], second(30));
         let due = state.workloads.values().filter(|t| t.is_due(second(30)));
         assert_eq!(due.count(), 200 - MAX_CONSIDERED);
