@@ -31,7 +31,7 @@ use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::published::Publisher;
-use crate::reconcile::{Policy, Reconciler, Urgency, backoff};
+use crate::reconcile::{Policy, Reconciler, Urgency, backoff, is_waiting};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
 use crate::version_key;
@@ -293,7 +293,7 @@ impl Cluster {
     /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated. After
     /// a failure, does nothing until the next attempt is due.
     async fn take_over(&mut self, now: Timestamp) {
-        if now < self.not_before {
+        if is_waiting(self.not_before, now) {
             return;
         }
         if let Err(error) = self.load_keys(now).await {

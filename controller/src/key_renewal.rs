@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 use crate::args::KeyConfig;
 use crate::pool::{Pool, Stopped};
-use crate::reconcile::backoff;
+use crate::reconcile::{backoff, is_waiting};
 
 /// Generates keys of one suite in the background, since an RSA-8192 key takes many seconds.
 #[derive(Debug)]
@@ -236,7 +236,7 @@ impl KeyRenewal {
 
     fn begin_if_due(&mut self, newest: Option<Timestamp>, now: Timestamp) {
         let is_due = is_due(self.requested, newest, self.policy, now);
-        if now < self.not_before || !is_due {
+        if is_waiting(self.not_before, now) || !is_due {
             return;
         }
         if let Renewal::Due(reason) = renewal(newest, self.policy, now)
@@ -313,6 +313,27 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+
+    /// Fault: generating a key fails while the clock is 40 days ahead, and the clock is corrected afterwards.
+    #[tokio::test]
+    async fn a_corrected_clock_delays_no_renewal() {
+        let mut renewal = KeyRenewal {
+            generator: Generator::V2 {
+                suite: Suite::XWing,
+                ttl: SignedDuration::from_hours(1),
+            },
+            policy: Policy::default(),
+            pool: Pool::new(),
+            requested: true,
+            in_progress: None,
+            failures: 20,
+            not_before: Timestamp::MIN,
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        renewal.record_failure(now + SignedDuration::from_hours(40 * 24));
+        renewal.begin_if_due(None, now);
+        assert!(renewal.in_progress.is_some());
+    }
 
     #[test]
     fn a_key_is_due_by_age_by_cutoff_or_on_request() {

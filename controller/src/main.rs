@@ -25,6 +25,8 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
 /// and for releasing the leadership, this limit stays well below a Pod's grace period of 30 seconds.
 const THREAD_GRACE_PERIOD: Duration = Duration::from_secs(3);
+/// The longest sleep between two rounds: the time of the next round may come from a clock that was wrong.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Why the controller stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -227,5 +229,6 @@ async fn wait_for_signal([term, int]: &mut [Signal; 2]) {
 
 async fn sleep_until(time: Timestamp) {
     let remaining = time.duration_since(Timestamp::now());
-    tokio::time::sleep(Duration::try_from(remaining).unwrap_or_default()).await;
+    let remaining = Duration::try_from(remaining).unwrap_or_default();
+    tokio::time::sleep(remaining.min(LONGEST_SLEEP)).await;
 }

@@ -64,9 +64,11 @@
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
 //! | [`meter`] | the cost of sealing and unsealing, reported to a meter before the work begins |
+//! | [`clock`] | whether the clock was set back |
 //! | [`random`] | the operating system's random generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |
 
+pub mod clock;
 pub mod convert;
 pub mod envelope;
 pub mod hints;

@@ -123,8 +123,9 @@ impl Drift {
     }
 }
 
+/// Returns whether a correction counts. A time in the future comes from a clock that was wrong.
 fn is_recent(time: Timestamp, now: Timestamp) -> bool {
-    now.duration_since(time) < WINDOW
+    now.duration_since(time).abs() < WINDOW
 }
 
 /// Returns when the next correction may be applied, or `None` if it need not wait.
@@ -175,6 +176,19 @@ mod tests {
         assert_eq!(correct(&mut drift, edit, timestamp(601)), fight(edit, 610));
         drift.forget(&id("n"));
         assert_eq!(correct(&mut drift, edit, timestamp(602)), Ok(()));
+    }
+
+    /// Fault: the clock is 40 days ahead during five corrections, and is corrected afterwards.
+    #[test]
+    fn corrections_at_a_time_in_the_future_do_not_count() {
+        for interference in [Interference::Edit, Interference::Deletion] {
+            let mut drift = Drift::default();
+            for second in 0..5 {
+                let now = timestamp(40 * 86_400 + second);
+                assert_eq!(correct(&mut drift, interference, now), Ok(()));
+            }
+            assert_eq!(correct(&mut drift, interference, timestamp(50)), Ok(()));
+        }
     }
 
     /// Attack: an author makes Kubernetes delete a Secret immediately after each creation, so that the controller

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
+use shared::clock::LatestTime;
 
 use crate::fair::Shares;
 use crate::object_id::ObjectId;
@@ -11,6 +12,9 @@ use crate::object_id::ObjectId;
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
 /// The maximum wait. Retries never end.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
+/// An object in the queue is due after this time at the latest, even if its time is later: the time may come from a
+/// clock that was wrong. An attempt that is too early does no harm.
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 /// The backlog gets one of this many turns, regardless of the number of fresh objects.
 const TURNS_PER_BACKLOG_TURN: u32 = 4;
 
@@ -20,6 +24,12 @@ pub fn backoff(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
     let max_wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
     max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// Returns whether a retry must still wait until `retry_at`, which is the sum of an earlier time and a wait of
+/// [`backoff`]. A later time than that comes from a clock that was wrong, and counts as past.
+pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
+    now < retry_at && retry_at.duration_since(now) <= LONGEST_WAIT
 }
 
 /// The urgency of an object. A higher urgency goes first.
@@ -41,6 +51,7 @@ pub struct Queue {
     /// The number of turns of each namespace.
     shares: Shares,
     turn: u32,
+    latest_time: LatestTime,
 }
 
 /// Objects of one urgency.
@@ -62,8 +73,20 @@ impl Queue {
         self.entries.insert(id, (at, urgency));
     }
 
+    /// Records the current time. If the clock was set back, the objects keep the rest of their waits.
+    pub fn observe(&mut self, now: Timestamp) {
+        let step = self.latest_time.record(now);
+        if let Some(step) = step {
+            self.reschedule(Timestamp::MIN, |at| at.saturating_sub(step).unwrap_or(now));
+        }
+        if let Ok(latest) = now.checked_add(LONGEST_DELAY) {
+            self.reschedule(latest, |_| latest);
+        }
+    }
+
     /// Marks the objects whose time has come as due.
     pub fn mark_due(&mut self, now: Timestamp) {
+        self.observe(now);
         self.fresh.mark_due(now);
         self.backlog.mark_due(now);
     }
@@ -120,6 +143,17 @@ impl Queue {
         next_times.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
+    /// Changes the times after `after` of objects that are not due yet.
+    fn reschedule(&mut self, after: Timestamp, to_time: impl Fn(Timestamp) -> Timestamp) {
+        for urgency in [Urgency::Backlog, Urgency::Fresh] {
+            for (at, id) in self.lane(urgency).take_later_than(after) {
+                let at = to_time(at);
+                self.lane(urgency).later.insert((at, id.clone()));
+                self.entries.insert(id, (at, urgency));
+            }
+        }
+    }
+
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {
         let (at, urgency) = self.entries.remove(id)?;
         self.lane(urgency).remove(&(at, id.clone()));
@@ -143,6 +177,18 @@ impl Lane {
             let namespace = first.1.namespace.clone();
             self.due.entry(namespace).or_default().insert(first);
         }
+    }
+
+    /// Removes and returns the objects that are not due before `after` or at this time.
+    fn take_later_than(&mut self, after: Timestamp) -> Vec<(Timestamp, ObjectId)> {
+        let mut taken = Vec::new();
+        while let Some(last) = self.later.last()
+            && last.0 > after
+            && let Some(last) = self.later.pop_last()
+        {
+            taken.push(last);
+        }
+        taken
     }
 
     fn next_namespace(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
@@ -220,6 +266,53 @@ mod tests {
                 want,
                 "{failures} failures, {jitter}"
             );
+        }
+    }
+
+    /// Fault: the clock is 40 days ahead while objects fail, and is corrected afterwards.
+    #[test]
+    fn a_corrected_clock_delays_no_retry() {
+        let (wrong, right) = (timestamp(40 * 86_400), timestamp(100));
+        let mut queue = Queue::default();
+        queue.add(id("before"), timestamp(130), Backlog);
+        queue.mark_due(wrong);
+        assert_eq!(take(&mut queue, 40 * 86_400), Some((id("before"), Backlog)));
+        for (name, wait) in [("a", 30), ("b", 60)] {
+            let at = wrong.saturating_add(SignedDuration::from_secs(wait));
+            queue.add(id(name), at.unwrap(), Backlog);
+        }
+        queue.mark_due(right);
+        assert_eq!(queue.next_due_time(), Some(timestamp(130)));
+        assert_eq!(take(&mut queue, 129), None);
+        assert_eq!(names(&mut queue, 130), ["a"]);
+        assert_eq!(names(&mut queue, 160), ["b"]);
+        assert_eq!(queue.count_objects(), 0);
+    }
+
+    /// Fault: an attempt began when the clock was 40 days ahead, and its outcome names a time of that clock.
+    #[test]
+    fn a_time_that_is_too_far_away_is_brought_forward() {
+        let mut queue = Queue::default();
+        queue.mark_due(timestamp(100));
+        queue.add(id("a"), timestamp(40 * 86_400), Backlog);
+        queue.mark_due(timestamp(100));
+        assert_eq!(queue.next_due_time(), Some(timestamp(3_700)));
+        queue.mark_due(timestamp(2_000));
+        assert_eq!(queue.next_due_time(), Some(timestamp(3_700)));
+        assert_eq!(names(&mut queue, 3_700), ["a"]);
+    }
+
+    #[test]
+    fn a_wait_from_a_wrong_clock_is_over() {
+        for (retry_at, waits) in [
+            (99, false),
+            (100, false),
+            (101, true),
+            (400, true),
+            (401, false),
+        ] {
+            let got = is_waiting(timestamp(retry_at), timestamp(100));
+            assert_eq!(got, waits, "{retry_at}");
         }
     }
 

@@ -39,7 +39,7 @@ use crate::pool::{Pool, Stopped};
 use crate::store::Store;
 use attempt::{Attempted, Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
-pub use controller_core::queue::{Urgency, backoff};
+pub use controller_core::queue::{Urgency, backoff, is_waiting};
 use versioning::Versioning;
 
 /// Maximum number of objects in progress in a controller on a directory.
@@ -200,8 +200,10 @@ impl<S: Store> Reconciler<S> {
             return Some(());
         };
         let now = now();
+        self.queue.observe(now);
         if let Some((time, urgency)) = self.requeued.remove(&id).flatten() {
-            self.queue.add(id.clone(), time, urgency);
+            // A later time comes from a clock that has been set back since.
+            self.queue.add(id.clone(), time.min(now), urgency);
         }
         let interrupted = || (interrupted_result().into(), Arc::clone(&self.ring));
         let (Attempted { result, next_check }, ring) = result.unwrap_or_else(interrupted);

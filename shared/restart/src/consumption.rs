@@ -50,62 +50,173 @@ pub enum Source {
 }
 
 /// One way in which one container consumes one source.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Use {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Use<'a> {
     /// The Secret or class.
-    pub source: Source,
+    pub source: &'a Source,
     /// How the container receives the value.
     pub delivery: Delivery,
     /// The name of the container.
-    pub container: String,
+    pub container: &'a str,
 }
 
-impl Use {
-    /// Returns the smallest possible use of a source, as the start of a range.
-    pub fn lower_bound(source: Source) -> Self {
-        Self {
-            source,
-            delivery: Delivery::Env,
-            container: String::new(),
-        }
-    }
+/// Maximum number of uses in one object. A larger object counts as consuming nothing. Each container that mounts a
+/// volume uses each source of the volume, so an object with few entries can have a hundred times as many uses, but no
+/// real workload needs more.
+pub const MAX_USES: usize = 10_000;
 
-    /// Returns whether the source is the Secret of this name.
-    pub fn is_secret(&self, secret: &str) -> bool {
-        matches!(&self.source, Source::Secret(name) if name == secret)
-    }
+/// How the containers of a Pod consume Secrets. Takes no more memory than the spec of the Pod, however many uses there
+/// are: the sources and the containers of a volume are stored once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consumption {
+    /// The indexes of the places where each source is used, ordered.
+    sources: BTreeMap<Source, Vec<usize>>,
+    /// The volumes and the environments of containers.
+    places: Vec<Place>,
+    /// The number of uses.
+    count: usize,
+    /// Whether there are more than [`MAX_USES`] uses, so that none is stored.
+    is_too_large: bool,
 }
+
+/// The containers that receive all sources of a volume, or the variables of one container.
+type Place = BTreeSet<(Box<str>, Delivery)>;
 
 /// The fields of a Pod's spec that list containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-/// Returns how the containers of a Pod's spec consume Secrets, ordered and without duplicates. Omits
-/// `imagePullSecrets`, since no container receives them.
-pub fn uses(spec: &Json) -> BTreeSet<Use> {
-    let volumes = volumes(spec);
-    let containers = CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
-    containers
-        .flat_map(|container| {
-            let mut uses = env_uses(container);
-            uses.extend(mount_uses(container, &volumes));
-            uses
+impl Consumption {
+    /// Reads how the containers of a Pod's spec consume Secrets. Omits `imagePullSecrets`, since no container receives
+    /// them.
+    pub fn read(spec: &Json) -> Self {
+        let containers = || CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
+        let mut consumption = Self::default();
+        for container in containers() {
+            let place = BTreeSet::from([(name(container), Delivery::Env)]);
+            consumption.add(env_sources(container), place);
+        }
+        let mut mounts = mounts(containers());
+        for volume in list(&spec["volumes"]) {
+            let mounts = mounts.remove(volume["name"].as_str().unwrap_or_default());
+            if let (Some(mounts), Some((delivery, sources))) = (mounts, content(volume)) {
+                let place = mounts.into_iter().map(|mount| mount.place(delivery));
+                consumption.add(sources, place.collect());
+            }
+        }
+        consumption.limited()
+    }
+
+    fn add(&mut self, sources: impl IntoIterator<Item = Source>, place: Place) {
+        let index = self.places.len();
+        for source in sources {
+            let places = self.sources.entry(source).or_default();
+            if places.last() != Some(&index) {
+                places.push(index);
+            }
+        }
+        self.places.push(place);
+    }
+
+    /// Drops everything if there are too many uses.
+    fn limited(self) -> Self {
+        let places = self.sources.values().flatten();
+        let count = places.map(|index| self.places[*index].len()).sum();
+        if count <= MAX_USES {
+            return Self { count, ..self };
+        }
+        Self {
+            is_too_large: true,
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether there are too many uses, so that none is known.
+    pub fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+
+    /// Returns the number of uses.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Returns all uses.
+    pub fn uses(&self) -> impl Iterator<Item = Use<'_>> {
+        let sources = self.sources.iter();
+        sources.flat_map(|(source, places)| self.uses_at(source, places))
+    }
+
+    /// Returns the uses of the Secret with this name.
+    pub fn of_secret(&self, name: &str) -> impl Iterator<Item = Use<'_>> {
+        let found = self.sources.get_key_value(&Source::Secret(name.to_owned()));
+        let found = found.into_iter();
+        found.flat_map(|(source, places)| self.uses_at(source, places))
+    }
+
+    fn uses_at<'a>(
+        &'a self,
+        source: &'a Source,
+        places: &'a [usize],
+    ) -> impl Iterator<Item = Use<'a>> {
+        let receivers = places.iter().flat_map(|index| &self.places[*index]);
+        receivers.map(move |(container, delivery)| Use {
+            source,
+            delivery: *delivery,
+            container,
         })
-        .collect()
+    }
+
+    /// Returns whether a container consumes the Secret with this name.
+    pub fn has_secret(&self, name: &str) -> bool {
+        self.sources.contains_key(&Source::Secret(name.to_owned()))
+    }
+
+    /// Returns the names of the Secrets that the containers consume, ordered.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.sources.keys().filter_map(|source| match source {
+            Source::Secret(name) => Some(name.as_str()),
+            Source::Class(_) => None,
+        })
+    }
 }
 
-/// A volume with values: how a mount without `subPath` receives them, and their sources.
-type Volume = (Delivery, Vec<Source>);
-
-fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
-    let volumes = list(&spec["volumes"]).filter_map(|volume| {
-        let name = volume["name"].as_str()?;
-        Some((name, content(volume)?))
-    });
-    volumes.collect()
+/// A mount of a volume in a container.
+struct Mount {
+    container: Box<str>,
+    is_by_path: bool,
 }
 
-/// Returns the values that a volume contains, or `None` if there are none.
-fn content(volume: &Json) -> Option<Volume> {
+impl Mount {
+    /// Returns the container, and how it receives values of a volume whose files are delivered in this way.
+    fn place(self, delivery: Delivery) -> (Box<str>, Delivery) {
+        let delivery = if self.is_by_path {
+            Delivery::SubPath
+        } else {
+            delivery
+        };
+        (self.container, delivery)
+    }
+}
+
+/// Returns the mounts of each volume, by its name.
+fn mounts<'a>(containers: impl Iterator<Item = &'a Json>) -> BTreeMap<&'a str, Vec<Mount>> {
+    let mut mounts: BTreeMap<&str, Vec<Mount>> = BTreeMap::new();
+    for container in containers {
+        for mount in list(&container["volumeMounts"]) {
+            let is_path = |field: &str| text(&mount[field]).is_some();
+            let volume = mount["name"].as_str().unwrap_or_default();
+            mounts.entry(volume).or_default().push(Mount {
+                container: name(container),
+                is_by_path: is_path("subPath") || is_path("subPathExpr"),
+            });
+        }
+    }
+    mounts
+}
+
+/// Returns how a mount without `subPath` receives the values of a volume, and their sources; `None` if the volume
+/// contains no values.
+fn content(volume: &Json) -> Option<(Delivery, Vec<Source>)> {
     if let Some(name) = text(&volume["secret"]["secretName"]) {
         return Some((Delivery::Volume, vec![Source::Secret(name)]));
     }
@@ -119,45 +230,15 @@ fn content(volume: &Json) -> Option<Volume> {
     (!secrets.is_empty()).then_some((Delivery::Volume, secrets))
 }
 
-fn env_uses(container: &Json) -> Vec<Use> {
+/// Returns the Secrets of a container's environment variables.
+fn env_sources(container: &Json) -> impl Iterator<Item = Source> {
     let variables = list(&container["env"]).map(|env| &env["valueFrom"]["secretKeyRef"]["name"]);
     let all = list(&container["envFrom"]).map(|env| &env["secretRef"]["name"]);
-    let secrets = variables.chain(all).filter_map(text);
-    secrets
-        .map(|name| new_use(container, Delivery::Env, Source::Secret(name)))
-        .collect()
+    variables.chain(all).filter_map(text).map(Source::Secret)
 }
 
-fn mount_uses(container: &Json, volumes: &BTreeMap<&str, Volume>) -> Vec<Use> {
-    let mut uses = Vec::new();
-    for mount in list(&container["volumeMounts"]) {
-        let name = mount["name"].as_str().unwrap_or_default();
-        let Some((delivery, sources)) = volumes.get(name) else {
-            continue;
-        };
-        let is_by_path = [&mount["subPath"], &mount["subPathExpr"]]
-            .into_iter()
-            .any(|path| text(path).is_some());
-        let delivery = if is_by_path {
-            Delivery::SubPath
-        } else {
-            *delivery
-        };
-        uses.extend(
-            sources
-                .iter()
-                .map(|source| new_use(container, delivery, source.clone())),
-        );
-    }
-    uses
-}
-
-fn new_use(container: &Json, delivery: Delivery, source: Source) -> Use {
-    Use {
-        source,
-        delivery,
-        container: text(&container["name"]).unwrap_or_default(),
-    }
+fn name(container: &Json) -> Box<str> {
+    container["name"].as_str().unwrap_or_default().into()
 }
 
 fn list(value: &Json) -> impl Iterator<Item = &Json> {
@@ -181,15 +262,69 @@ mod tests {
         let mut container = container.clone();
         container["name"] = json!("app");
         let spec = json!({ "volumes": volumes, "containers": [container] });
-        let uses = uses(&spec);
-        let got: Vec<(&str, Delivery)> = uses
-            .iter()
-            .map(|usage| {
-                let (Source::Secret(name) | Source::Class(name)) = &usage.source;
-                (name.as_str(), usage.delivery)
-            })
-            .collect();
-        assert_eq!(got, want, "{spec}");
+        let consumption = Consumption::read(&spec);
+        let uses = consumption.uses().map(|usage| {
+            let (Source::Secret(name) | Source::Class(name)) = usage.source;
+            (name.as_str(), usage.delivery)
+        });
+        assert_eq!(uses.collect::<Vec<_>>(), want, "{spec}");
+    }
+
+    /// Returns the spec of a Pod with one volume of `secrets` Secrets, which `containers` containers mount.
+    fn wide(containers: usize, secrets: usize) -> Json {
+        let sources =
+            (0..secrets).map(|number| json!({ "secret": { "name": format!("s{number}") } }));
+        let volume =
+            json!({ "name": "v", "projected": { "sources": sources.collect::<Vec<_>>() } });
+        let mount = json!([{ "name": "v", "mountPath": "/v" }]);
+        let containers = (0..containers)
+            .map(|number| json!({ "name": format!("c{number}"), "volumeMounts": mount }));
+        json!({ "volumes": [volume], "containers": containers.collect::<Vec<_>>() })
+    }
+
+    /// Attack: a tenant lets many containers mount a volume of many Secrets, so that the compact form of the object takes
+    /// a hundred times as much memory as the object.
+    #[test]
+    fn the_compact_form_is_not_larger_than_the_object() {
+        let spec = wide(90, 100);
+        let consumption = Consumption::read(&spec);
+        assert_eq!(
+            (consumption.uses().count(), consumption.count()),
+            (9_000, 9_000)
+        );
+        assert_eq!(consumption.of_secret("s7").count(), 90);
+        let (compact, object) = (format!("{consumption:?}"), spec.to_string());
+        assert!(
+            compact.len() < object.len(),
+            "{} {}",
+            compact.len(),
+            object.len()
+        );
+    }
+
+    /// Attack: a tenant lets every check of an object go through hundreds of thousands of uses, so that the checks of
+    /// other tenants wait.
+    #[test]
+    fn an_object_with_too_many_uses_counts_as_consuming_nothing() {
+        for (containers, is_too_large) in [(100, false), (101, true), (2_000, true)] {
+            let consumption = Consumption::read(&wide(containers, 100));
+            assert_eq!(consumption.is_too_large(), is_too_large, "{containers}");
+            assert_eq!(consumption.has_secret("s7"), !is_too_large, "{containers}");
+            assert!(consumption.uses().count() <= MAX_USES, "{containers}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_named_repeatedly_is_one_use() {
+        let volumes = json!([{ "name": "v", "projected": { "sources": [
+            { "secret": { "name": "db" } }, { "secret": { "name": "db" } },
+        ] } }]);
+        let container = json!({
+            "envFrom": [{ "secretRef": { "name": "db" } }, { "secretRef": { "name": "db" } }],
+            "volumeMounts": [{ "name": "v" }, { "name": "v" }, { "name": "v", "subPath": "a" }],
+        });
+        let want = [Delivery::Env, Delivery::SubPath, Delivery::Volume].map(|way| ("db", way));
+        check(&volumes, &container, &want);
     }
 
     #[test]
@@ -282,8 +417,8 @@ mod tests {
             "initContainers": [{ "name": "c", "envFrom": env }],
             "ephemeralContainers": [{ "name": "d", "envFrom": env }],
         });
-        let uses = uses(&spec);
-        let containers: Vec<&str> = uses.iter().map(|usage| usage.container.as_str()).collect();
+        let consumption = Consumption::read(&spec);
+        let containers: Vec<&str> = consumption.uses().map(|usage| usage.container).collect();
         assert_eq!(containers, ["a", "c", "d"]);
     }
 
@@ -294,7 +429,7 @@ mod tests {
             json!(5),
             json!({ "containers": 5, "volumes": [5, {}] }),
         ] {
-            assert!(uses(&spec).is_empty(), "{spec}");
+            assert_eq!(Consumption::read(&spec).uses().count(), 0, "{spec}");
         }
     }
 }

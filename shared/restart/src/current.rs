@@ -9,18 +9,19 @@ use crate::pod::Pod;
 /// Returns whether a Pod, as the API server returns it, has the newest content of the Secret, or does not use it.
 ///
 /// A container that has not started yet will read the newest content. A Pod that is being deleted counts like any other: it
-/// may use an earlier value until it ends.
+/// may use an earlier value until it ends. A Pod with too many uses of Secrets counts as having an earlier value.
 pub fn has_newest(pod: &Json, secret: &str, history: &History, now: Timestamp) -> bool {
     let mut pod = pod.clone();
     pod["metadata"]["deletionTimestamp"] = Json::Null;
     let Some(pod) = Pod::read(&pod) else {
         return true;
     };
-    let mut uses = pod.uses.iter().filter(|usage| usage.is_secret(secret));
-    uses.all(|usage| {
-        let observed = pod.observe(usage, history, now);
-        observed.is_none_or(|(state, _)| state == State::Current)
-    })
+    let mut uses = pod.uses.of_secret(secret);
+    !pod.uses.is_too_large()
+        && uses.all(|usage| {
+            let observed = pod.observe(usage, history, now);
+            observed.is_none_or(|(state, _)| state == State::Current)
+        })
 }
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::consumption::Delivery;
+    use crate::consumption::{Delivery, MAX_USES};
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
@@ -52,6 +53,17 @@ mod tests {
             has_newest(&mounted, "db", &history, second(300)),
             "kubelet has refreshed the volume"
         );
+    }
+
+    /// Fault: nobody knows what a Pod consumes, because it has more uses than are read.
+    #[test]
+    fn a_pod_with_unknown_uses_may_have_an_earlier_value() {
+        let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);
+        let mut pod = pod("p", Delivery::Env, 100);
+        assert!(has_newest(&pod, "db", &history, second(110)));
+        let variables = (0..=MAX_USES).map(|n| json!({ "secretRef": { "name": n.to_string() } }));
+        pod["spec"]["containers"][0]["envFrom"] = variables.collect();
+        assert!(!has_newest(&pod, "db", &history, second(110)));
     }
 
     #[test]

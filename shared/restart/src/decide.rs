@@ -118,7 +118,7 @@ pub fn relevance(
     tags: SecretTags,
     is_matched: impl FnOnce() -> bool,
 ) -> Option<bool> {
-    let is_consumed = workload.consumes(secret);
+    let is_consumed = workload.uses.has_secret(secret);
     let source = Source::Secret(secret.to_owned());
     let opt_in = &workload.opt_in;
     let is_included = opt_in.includes(&source, tags, is_consumed, is_matched);

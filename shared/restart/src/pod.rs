@@ -1,18 +1,23 @@
 //! Compact forms of Pods: when their containers started, and which Secrets the containers consume.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 use shared::resource::REFRESHED_FOR_ANNOTATION;
 
 use crate::annotations;
-use crate::consumption::{self, Delivery, Source, Use};
+use crate::consumption::{Consumption, Delivery, Source, Use};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
 /// The maximum time until kubelet updates a mounted Secret: its sync period of a minute, plus a random part.
 pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
+
+/// Maximum number of versions in the annotation that records a refresh. The policies in the chart admit as many.
+pub const MAX_REFRESHED: usize = 16;
+/// Maximum length of a version.
+const MAX_VERSION_LENGTH: usize = 64;
 
 /// A Pod that has not ended.
 #[derive(Debug, Clone)]
@@ -26,11 +31,11 @@ pub struct Pod {
     /// The labels, by which workloads select the Pod.
     pub labels: Labels,
     /// How the containers consume Secrets.
-    pub uses: BTreeSet<Use>,
+    pub uses: Consumption,
     /// Whether an annotation enables or disables the refresh.
     pub refresh: Option<bool>,
-    /// The content version for which the Pod was last refreshed.
-    pub refreshed_for: Option<String>,
+    /// The content versions of the Secrets for which the Pod was last refreshed.
+    refreshed_for: Vec<Box<str>>,
     /// The start time of each container that runs or has completed. A container that has not started is missing.
     starts: BTreeMap<String, Timestamp>,
 }
@@ -39,6 +44,19 @@ impl Pod {
     /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended or is being deleted, since it
     /// needs no new value.
     pub fn read(object: &Json) -> Option<Self> {
+        Self::with_starts(object, starts(&object["status"]))
+    }
+
+    /// Like [`Self::read`], but also returns `None` for a Pod of which no container has started: it has no content of a
+    /// Secret yet. There can be many of them, since a Pod without a node needs no resources, so nothing more of them is
+    /// read.
+    pub fn read_started(object: &Json) -> Option<Self> {
+        let starts = starts(&object["status"]);
+        let has_started = !starts.is_empty();
+        has_started.then(|| Self::with_starts(object, starts))?
+    }
+
+    fn with_starts(object: &Json, starts: BTreeMap<String, Timestamp>) -> Option<Self> {
         let (metadata, status) = (&object["metadata"], &object["status"]);
         let has_ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
         if has_ended || !metadata["deletionTimestamp"].is_null() {
@@ -51,16 +69,11 @@ impl Pod {
             name: text(&metadata["name"])?,
             uid: text(&metadata["uid"]).unwrap_or_default(),
             labels: annotations::labels(object),
-            uses: consumption::uses(&object["spec"]),
+            uses: Consumption::read(&object["spec"]),
             refresh: annotations::refresh(all),
-            refreshed_for: text(&all[REFRESHED_FOR_ANNOTATION]),
-            starts: starts(status),
+            refreshed_for: refreshed_for(&all[REFRESHED_FOR_ANNOTATION]),
+            starts,
         })
-    }
-
-    /// Returns whether a container has started.
-    pub fn has_started(&self) -> bool {
-        !self.starts.is_empty()
     }
 
     /// Returns when the container with this name started, if it has.
@@ -76,8 +89,8 @@ impl Pod {
             start.is_some_and(|start| matches!(history.state_at(start), State::Stale(_)))
         };
         if is_consumed {
-            let mut uses = self.uses.iter().filter(|usage| usage.is_secret(secret));
-            return uses.any(|usage| is_old(&usage.container));
+            let mut uses = self.uses.of_secret(secret);
+            return uses.any(|usage| is_old(usage.container));
         }
         self.starts.keys().any(|container| is_old(container))
     }
@@ -86,12 +99,12 @@ impl Pod {
     /// for a container that has not started.
     pub fn observe(
         &self,
-        usage: &Use,
+        usage: Use<'_>,
         history: &History,
         now: Timestamp,
     ) -> Option<(State, Option<i64>)> {
-        let start = self.start_of(&usage.container)?;
-        let read_at = match (&usage.source, usage.delivery) {
+        let start = self.start_of(usage.container)?;
+        let read_at = match (usage.source, usage.delivery) {
             (Source::Class(_), _) | (_, Delivery::Csi) => return Some((State::Unknown, None)),
             (_, Delivery::Env | Delivery::SubPath) => start,
             // The time of the version is rounded up, so it can be later than `now`.
@@ -116,14 +129,21 @@ impl Pod {
     /// Returns whether the Pod was refreshed for the newest content.
     pub fn is_refreshed(&self, history: &History) -> bool {
         let newest = history.newest();
-        newest.is_some_and(|newest| self.refreshed_for.as_deref() == Some(&*newest.version))
+        newest.is_some_and(|newest| self.refreshed_for.contains(&newest.version))
     }
 
     /// Returns whether a container mounts the Secret as a volume that kubelet refreshes.
     pub fn mounts(&self, secret: &str) -> bool {
-        let mut uses = self.uses.iter();
-        uses.any(|usage| usage.delivery == Delivery::Volume && usage.is_secret(secret))
+        let mut uses = self.uses.of_secret(secret);
+        uses.any(|usage| usage.delivery == Delivery::Volume)
     }
+}
+
+/// Reads the versions of the annotation that records a refresh. Earlier releases wrote one version.
+fn refreshed_for(annotation: &Json) -> Vec<Box<str>> {
+    let versions = annotation.as_str().unwrap_or_default().split(',');
+    let versions = versions.filter(|version| (1..=MAX_VERSION_LENGTH).contains(&version.len()));
+    versions.take(MAX_REFRESHED).map(Box::from).collect()
 }
 
 /// Returns when each container started. A regular container that ended will start again unless the Pod has ended. An
@@ -183,9 +203,9 @@ pub(crate) mod tests {
 
     fn state(pod: &Json, now: i64) -> Option<State> {
         let pod = Pod::read(pod).unwrap();
-        let usage = pod.uses.first().unwrap().clone();
+        let usage = pod.uses.uses().next().unwrap();
         let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
-        pod.observe(&usage, &history, second(now))
+        pod.observe(usage, &history, second(now))
             .map(|(state, _)| state)
     }
 
@@ -215,7 +235,10 @@ pub(crate) mod tests {
     fn a_refreshed_volume_is_current_and_a_variable_is_not() {
         for (delivery, version, want) in [
             (Delivery::Volume, "b", State::Current),
+            (Delivery::Volume, "x,b", State::Current),
+            (Delivery::Volume, "b,x", State::Current),
             (Delivery::Volume, "a", State::Stale(second(20))),
+            (Delivery::Volume, "", State::Stale(second(20))),
             (Delivery::Env, "b", State::Stale(second(20))),
         ] {
             let mut pod = pod("p", delivery, 15);
@@ -247,6 +270,25 @@ pub(crate) mod tests {
             { "name": "app", "state": { "terminated": { "startedAt": "1970-01-01T00:00:15Z" } } },
         ] });
         assert_eq!(state(&pod, 30), Some(State::Stale(second(20))));
+    }
+
+    /// Attack: a tenant writes a long annotation into many Pods, to exhaust the memory of the component.
+    #[test]
+    fn the_number_of_recorded_refreshes_is_limited() {
+        let many = "v,".repeat(100_000);
+        assert_eq!(refreshed_for(&json!(many)).len(), MAX_REFRESHED);
+        assert_eq!(refreshed_for(&json!("v".repeat(100_000))).len(), 0);
+        assert_eq!(refreshed_for(&json!(["v"])).len(), 0);
+    }
+
+    /// Attack: a tenant creates many large Pods that no node runs, to exhaust the memory of the component.
+    #[test]
+    fn a_pod_that_has_not_started_is_read_only_for_reports() {
+        let mut pending = pod("p", Delivery::Env, 15);
+        assert!(Pod::read_started(&pending).is_some());
+        pending["status"]["containerStatuses"][0]["state"] = json!({ "waiting": {} });
+        assert!(Pod::read_started(&pending).is_none());
+        assert!(Pod::read(&pending).is_some());
     }
 
     #[test]

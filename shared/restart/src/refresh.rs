@@ -1,10 +1,16 @@
 //! Chooses the Pods whose volumes kubelet should update immediately. A change of a Pod's annotations causes kubelet to
 //! synchronize the Pod and its mounted Secrets.
 
+use std::cmp::Reverse;
+
 use jiff::Timestamp;
 
 use crate::history::{History, State};
-use crate::pod::{KUBELET_SYNC, Pod};
+use crate::pod::{KUBELET_SYNC, MAX_REFRESHED, Pod};
+use crate::refresh_queue::PodRefresh;
+
+/// A Secret and its content versions.
+pub type Changed = (String, History);
 
 /// Returns whether Pods need a refresh for the newest content of a Secret: the content changed, and kubelet may not
 /// have written it yet.
@@ -13,21 +19,51 @@ pub fn is_needed(history: &History, now: Timestamp) -> bool {
     changed_at.is_some_and(|changed_at| now.duration_since(changed_at) <= KUBELET_SYNC)
 }
 
-/// Returns the Pods that mount the Secret as a volume, do not opt out, started before its last change, and were not
+/// Returns the refreshes of the Pods that need one for a Secret in `due`. Kubelet refreshes all volumes of a Pod at once,
+/// so each refresh records the versions of all Secrets in `recent` that the Pod mounts.
+pub fn plan(pods: &[Pod], due: &[Changed], recent: &[Changed]) -> Vec<PodRefresh> {
+    let mut recent: Vec<&Changed> = recent.iter().collect();
+    recent.sort_by_key(|(_, history)| Reverse(history.changed_at()));
+    let refreshes = pods.iter().filter_map(|pod| {
+        let needed = due
+            .iter()
+            .filter(|(name, history)| needs_refresh(pod, name, history));
+        let changed_at = needed
+            .filter_map(|(_, history)| history.changed_at())
+            .max()?;
+        Some(PodRefresh {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            versions: versions(pod, &recent),
+            until: changed_at.checked_add(KUBELET_SYNC).unwrap_or(changed_at),
+        })
+    });
+    refreshes.collect()
+}
+
+/// Returns whether the Pod mounts the Secret as a volume, does not opt out, started before the last change, and was not
 /// refreshed since.
-pub fn choose<'a>(pods: &'a [Pod], secret: &str, history: &History) -> Vec<&'a Pod> {
-    let is_chosen = |pod: &&Pod| {
-        let is_old = || {
-            let uses = pod
-                .uses
-                .iter()
-                .filter(|usage| usage.is_secret(secret) && usage.delivery.is_live());
-            let mut starts = uses.filter_map(|usage| pod.start_of(&usage.container));
-            starts.any(|start| matches!(history.state_at(start), State::Stale(_)))
-        };
-        pod.refresh != Some(false) && !pod.is_refreshed(history) && pod.mounts(secret) && is_old()
+fn needs_refresh(pod: &Pod, secret: &str, history: &History) -> bool {
+    let is_old = || {
+        let uses = pod
+            .uses
+            .of_secret(secret)
+            .filter(|usage| usage.delivery.is_live());
+        let mut starts = uses.filter_map(|usage| pod.start_of(usage.container));
+        starts.any(|start| matches!(history.state_at(start), State::Stale(_)))
     };
-    pods.iter().filter(is_chosen).collect()
+    pod.refresh != Some(false) && !pod.is_refreshed(history) && pod.mounts(secret) && is_old()
+}
+
+/// Returns the newest versions of the Secrets that the Pod mounts, at most [`MAX_REFRESHED`], separated by commas.
+fn versions(pod: &Pod, recent: &[&Changed]) -> String {
+    let mounted = recent.iter().filter(|(name, _)| pod.mounts(name));
+    let mut versions: Vec<&str> = mounted
+        .filter_map(|(_, history)| Some(&*history.newest()?.version))
+        .collect();
+    versions.truncate(MAX_REFRESHED);
+    versions.join(",")
 }
 
 #[cfg(test)]
@@ -107,16 +143,58 @@ mod tests {
             let mut pod = pod("p", delivery, start);
             pod["metadata"]["annotations"] = annotations;
             let pods = [Pod::read(&pod).unwrap()];
-            assert_eq!(
-                choose(&pods, "db", &history(entries)).len(),
-                usize::from(want),
-                "{why}"
-            );
+            let changed = |name: &str| [(name.to_owned(), history(entries))];
+            let planned = plan(&pods, &changed("db"), &changed("db"));
+            assert_eq!(planned.len(), usize::from(want), "{why}");
             assert!(
-                choose(&pods, "other", &history(entries)).is_empty(),
+                planned.iter().all(|refresh| refresh.versions == "b"),
                 "{why}"
             );
+            let planned = plan(&pods, &changed("other"), &changed("other"));
+            assert!(planned.is_empty(), "{why}");
         }
+    }
+
+    /// Returns a Pod that mounts these Secrets and started before they changed.
+    fn pod_with_secrets(names: &[String]) -> Pod {
+        let mut pod = pod("p", Delivery::Volume, 15);
+        let sources = names
+            .iter()
+            .map(|name| json!({ "secret": { "name": name } }));
+        let projected = json!({ "sources": sources.collect::<Vec<_>>() });
+        pod["spec"]["volumes"] = json!([{ "name": "v", "projected": projected }]);
+        Pod::read(&pod).unwrap()
+    }
+
+    #[test]
+    fn one_refresh_records_every_changed_secret_of_the_pod() {
+        let pods = [pod_with_secrets(&["one".into(), "two".into()])];
+        let changed = |name: &str, version: &str, time: i64| {
+            let entries = [(version, "1", 2, time), ("a", "1", 1, 10)];
+            (name.to_owned(), history(&entries))
+        };
+        let recent = [
+            changed("one", "b", 20),
+            changed("two", "c", 21),
+            changed("three", "d", 22),
+        ];
+        let planned = plan(&pods, &recent[..1], &recent);
+        assert_eq!((planned.len(), &*planned[0].versions), (1, "c,b"));
+    }
+
+    /// Attack: a tenant changes many Secrets of one Pod, so that the recorded versions exceed what the policy admits, and
+    /// no Pod of its namespace is refreshed.
+    #[test]
+    fn a_refresh_records_a_limited_number_of_versions() {
+        let names: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
+        let pods = [pod_with_secrets(&names)];
+        let changed = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
+        let recent: Vec<Changed> = names
+            .into_iter()
+            .map(|name| (name, changed.clone()))
+            .collect();
+        let planned = plan(&pods, &recent, &recent);
+        assert_eq!(planned[0].versions, vec!["b"; MAX_REFRESHED].join(","));
     }
 
     #[test]

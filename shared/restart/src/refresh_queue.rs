@@ -8,7 +8,7 @@ use jiff::Timestamp;
 /// time not many more could be refreshed.
 const MAX_IN_NAMESPACE: usize = 2000;
 
-/// A Pod to refresh, and the content version.
+/// A Pod to refresh, and the content versions that it receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodRefresh {
     /// The namespace of the Pod.
@@ -17,8 +17,8 @@ pub struct PodRefresh {
     pub name: String,
     /// The uid of the Pod.
     pub uid: String,
-    /// The content version.
-    pub version: String,
+    /// The value of the annotation that records the refresh: content versions, separated by commas.
+    pub versions: String,
     /// After this time, kubelet has written the content itself.
     pub until: Timestamp,
 }
@@ -80,7 +80,7 @@ mod tests {
             namespace: namespace.into(),
             name: pod.to_string(),
             uid: format!("{namespace}/{pod}"),
-            version: version.into(),
+            versions: version.into(),
             until: second(120),
         }
     }
@@ -104,7 +104,7 @@ mod tests {
         }
         let mut left = 0;
         while let Some(refresh) = queue.take(second(1)) {
-            assert_eq!(refresh.version, "19");
+            assert_eq!(refresh.versions, "19");
             left += 1;
         }
         assert!((96..100).contains(&left), "{left}");

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use shared::clock::LatestTime;
 
 use crate::annotations::{self, LONGEST_WINDOW};
 use crate::decide::{self, Decision, Memory, Relevant, Situation, Target, Waiting, due};
-use crate::history::History;
 use crate::pod::Pod;
-use crate::refresh;
+use crate::refresh::{self, Changed};
 use crate::sealed::{Namespace, Sealed};
 use crate::turns::{Turns, Work};
 use crate::workload::{Id, Kind, Progress, Workload};
@@ -19,6 +19,13 @@ use crate::workload::{Id, Kind, Progress, Workload};
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum number of workloads in a namespace that are restarted or reported in one turn.
 const MAX_OUTCOMES: usize = 16;
+
+/// Maximum number of workloads in a namespace that one turn decides about.
+const MAX_CONSIDERED: usize = 64;
+/// Maximum number of uses of Secrets in Pods that one turn goes through, unless one workload has more.
+const MAX_CHECKS: usize = 1_000_000;
+/// One turn schedules workloads until they name more Secrets than this.
+const MAX_NAMES: usize = 5_000;
 
 /// A Secret, identified by its namespace and name.
 pub type SecretId = (String, String);
@@ -38,6 +45,7 @@ pub struct State {
     /// Secrets whose Pods must be refreshed, with the earliest time.
     refreshes: BTreeMap<SecretId, Timestamp>,
     turns: Turns,
+    latest_time: LatestTime,
 }
 
 #[derive(Debug)]
@@ -48,6 +56,8 @@ struct Tracked {
     matched: BTreeSet<String>,
     /// The comparison of its patterns with names that is in progress.
     matching: Option<Matching>,
+    /// Whether the workload or a Secret changed, so that the time of the next check must be determined again.
+    is_changed: bool,
     /// When to check the workload next.
     check_at: Option<Timestamp>,
     /// Why a restart of the workload waits.
@@ -97,35 +107,35 @@ impl State {
         }
     }
 
-    /// Stores a SealedSecret. If its content changed, schedules the workloads and Pods that consume it.
+    /// Stores a SealedSecret. If its content changed, marks the workloads and Pods that consume it. All further work is
+    /// done in the turns of the namespace, once for any number of events.
     pub fn apply_secret(&mut self, id: &SecretId, sealed: Sealed, now: Timestamp) {
         let is_refreshed =
             self.is_refreshing(id, &sealed) && refresh::is_needed(&sealed.history, now);
         let (newest, tags) = (sealed.history.newest().cloned(), sealed.tags);
         let previous = self.secrets.insert(id.clone(), sealed);
-        let has_same_content = previous.as_ref().is_some_and(|previous| {
-            previous.history.newest() == newest.as_ref() && previous.tags == tags
-        });
-        if has_same_content {
+        let is_first = previous.is_none();
+        let previous = previous.unwrap_or_default();
+        let has_same_content = !is_first && previous.history.newest() == newest.as_ref();
+        if has_same_content && previous.tags == tags {
             return;
         }
-        let is_first = previous.is_none();
         if is_first {
             self.match_name(id);
         }
         if is_refreshed {
             self.refreshes.insert(id.clone(), now);
         }
-        let affected: Vec<Id> = self
-            .workloads_in(&id.0)
-            .filter(|(_, tracked)| tracked.relevance(&id.1, tags).is_some())
-            .map(|(id, _)| id.clone())
-            .collect();
-        for workload in affected {
-            if !is_first && let Some(tracked) = self.workloads.get_mut(&workload) {
-                tracked.record_change(now);
+        for tracked in self.tracked_in(&id.0) {
+            let relevance = tracked.relevance(&id.1, tags);
+            let is_affected =
+                || !has_same_content || tracked.relevance(&id.1, previous.tags) != relevance;
+            if relevance.is_some() && is_affected() {
+                tracked.is_changed = true;
+                if !is_first {
+                    tracked.record_change(now);
+                }
             }
-            self.schedule(&workload, now);
         }
     }
 
@@ -150,16 +160,13 @@ impl State {
         if !namespace.refresh {
             self.refreshing.remove(name);
         } else if self.refreshing.insert(name.to_owned()) {
-            let secrets = self
-                .secrets
-                .iter()
-                .filter(|((namespace, _), _)| namespace == name);
-            let changed = secrets.filter(|(id, sealed)| {
-                self.is_refreshing(id, sealed) && refresh::is_needed(&sealed.history, now)
+            let changed = self.secrets_in(name).filter(|(_, sealed)| {
+                sealed.refresh != Some(false) && refresh::is_needed(&sealed.history, now)
             });
-            let changed: Vec<SecretId> = changed.map(|(id, _)| id.clone()).collect();
-            let changed = changed.into_iter().map(|id| (id, now));
-            self.refreshes.extend(changed);
+            let changed: Vec<String> = changed.map(|(secret, _)| secret.clone()).collect();
+            for secret in changed {
+                self.refreshes.insert((name.to_owned(), secret), now);
+            }
         }
     }
 
@@ -169,7 +176,7 @@ impl State {
     }
 
     /// Stores a workload, unless a newer version is stored. Returns whether it is kept: only workloads that opt in are.
-    pub fn apply_workload(&mut self, id: &Id, workload: Workload, now: Timestamp) -> bool {
+    pub fn apply_workload(&mut self, id: &Id, workload: Workload) -> bool {
         let opt_in = &workload.opt_in;
         let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
         if is_left || !opt_in.is_enabled() {
@@ -183,7 +190,6 @@ impl State {
                 self.workloads.insert(id.clone(), Tracked::new(workload));
             }
         }
-        self.schedule(id, now);
         true
     }
 
@@ -218,16 +224,49 @@ impl State {
 
     /// Returns the next step. Namespaces take turns.
     pub fn next(&mut self, now: Timestamp) -> Step {
+        if self.latest_time.record(now).is_some() {
+            self.check_everything(now);
+        }
+        let changed = self.workloads.iter().filter(|(_, t)| t.is_changed);
+        let changed = changed.map(|(id, _)| (id.namespace.as_str(), Work::Schedule));
         let matching = self.workloads.iter().filter(|(_, t)| t.matching.is_some());
         let matching = matching.map(|(id, _)| (id.namespace.as_str(), Work::Match));
         let checks = self.workloads.iter().filter(|(_, t)| t.is_due(now));
         let checks = checks.map(|(id, _)| (id.namespace.as_str(), Work::Consider));
         let refreshes = self.refreshes.iter().filter(|(_, time)| **time <= now);
         let refreshes = refreshes.map(|((namespace, _), _)| (namespace.as_str(), Work::Refresh));
-        let due = matching.chain(checks).chain(refreshes).collect();
+        let due = changed.chain(matching).chain(checks).chain(refreshes);
+        let due = due.collect();
         match self.turns.next(&due) {
             Some((namespace, work)) => Step::Work(namespace, work),
             None => Step::Idle(self.next_time()),
+        }
+    }
+
+    /// Brings all planned times forward after the clock was set back: some are later than intended.
+    fn check_everything(&mut self, now: Timestamp) {
+        for tracked in self.workloads.values_mut() {
+            tracked.check_at = tracked.check_at.map(|time| time.min(now));
+        }
+        for time in self.refreshes.values_mut() {
+            *time = now.min(*time);
+        }
+    }
+
+    /// Determines when to check the next changed workloads of this namespace.
+    pub fn schedule_changed(&mut self, namespace: &str, now: Timestamp) {
+        let changed = self
+            .workloads_in(namespace)
+            .filter(|(_, tracked)| tracked.is_changed);
+        let mut names = 0;
+        let within_limit = changed.take_while(|(_, tracked)| {
+            let is_within_limit = names <= MAX_NAMES;
+            names += tracked.count_names();
+            is_within_limit
+        });
+        let ids: Vec<Id> = within_limit.map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            self.schedule(&id, now);
         }
     }
 
@@ -260,7 +299,7 @@ impl State {
 
     /// Removes and returns the Secrets of a namespace whose Pods must be refreshed, with their histories. Omits Secrets
     /// whose content kubelet has written in the meantime.
-    pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<(String, History)> {
+    pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<Changed> {
         let is_in = |id: &&SecretId| id.0 == namespace;
         let ids: Vec<SecretId> = self.refreshes.keys().filter(is_in).cloned().collect();
         let mut taken = Vec::new();
@@ -271,6 +310,16 @@ impl State {
             taken.extend(history.map(|history| (id.1, history)));
         }
         taken
+    }
+
+    /// Returns the Secrets of a namespace whose newest content kubelet may not have written yet.
+    pub fn recent_changes(&self, namespace: &str, now: Timestamp) -> Vec<Changed> {
+        let changed = self
+            .secrets_in(namespace)
+            .filter(|(_, sealed)| refresh::is_needed(&sealed.history, now));
+        changed
+            .map(|(name, sealed)| (name.clone(), sealed.history.clone()))
+            .collect()
     }
 
     /// Schedules the refreshes of a namespace again after its Pods could not be listed.
@@ -284,27 +333,35 @@ impl State {
 
     /// Returns whether a due workload of the namespace needs the list of Pods.
     pub fn needs_pods(&self, namespace: &str, now: Timestamp) -> bool {
-        let mut due = self
-            .workloads_in(namespace)
-            .filter(|(_, tracked)| tracked.is_due(now));
-        due.any(|(id, tracked)| {
-            let secrets = self.relevant(id, tracked);
-            let target = Target::of(id.kind, &secrets);
-            target.is_some_and(|target| {
-                self.situation((id, tracked), &secrets, 0, now)
-                    .decide_without_pods(&target)
-                    .is_none()
+        self.first_due(namespace, MAX_CONSIDERED, now)
+            .any(|(id, tracked)| {
+                let secrets = self.relevant(id, tracked);
+                let target = Target::of(id.kind, &secrets);
+                target.is_some_and(|target| {
+                    self.situation((id, tracked), &secrets, 0, now)
+                        .decide_without_pods(&target)
+                        .is_none()
+                })
             })
-        })
     }
 
-    /// Decides about the due workloads of a namespace, at most `MAX_OUTCOMES` of them. Returns the decisions that
-    /// require a request or an event; after [`Decision::Restart`], the caller reports the result with
+    /// Returns the due workloads of a namespace, at most `max` of them.
+    fn first_due(
+        &self,
+        namespace: &str,
+        max: usize,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&Id, &Tracked)> {
+        self.workloads_in(namespace)
+            .filter(move |(_, tracked)| tracked.is_due(now))
+            .take(max)
+    }
+
+    /// Decides about due workloads of a namespace, a limited number of them. Returns the decisions that require a
+    /// request or an event, at most `MAX_OUTCOMES`; after [`Decision::Restart`], the caller reports the result with
     /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
-        let due = self
-            .workloads_in(namespace)
-            .filter(|(_, tracked)| tracked.is_due(now));
+        let due = self.first_due(namespace, max_considered(pods), now);
         let due: Vec<Id> = due.map(|(id, _)| id.clone()).collect();
         let (mut outcomes, mut restarts) = (Vec::new(), 0);
         for id in due {
@@ -427,7 +484,7 @@ impl State {
     /// Returns the Secrets whose changes restart the workload. The cost depends on the Secrets that it consumes or
     /// names, not on the number of Secrets in the namespace.
     fn relevant<'a>(&'a self, id: &Id, tracked: &'a Tracked) -> Vec<Relevant<'a>> {
-        let mut names = tracked.workload.consumed();
+        let mut names: BTreeSet<&str> = tracked.workload.uses.secrets().collect();
         names.extend(
             tracked
                 .workload
@@ -488,6 +545,7 @@ impl State {
         let target = Target::of(id.kind, &secrets);
         let is_settled = target.is_some() && tracked.settled == target;
         if let Some(tracked) = self.workloads.get_mut(id) {
+            tracked.is_changed = false;
             tracked.check_at = due.filter(|_| !is_settled).map(|due| due.max(now));
             tracked.waiting = tracked.waiting.filter(|_| tracked.check_at.is_some());
         }
@@ -508,6 +566,7 @@ impl Tracked {
             memory: Memory::default(),
             matched: BTreeSet::new(),
             matching: has_patterns.then(Matching::default),
+            is_changed: true,
             check_at: None,
             waiting: None,
             settled: None,
@@ -516,8 +575,9 @@ impl Tracked {
     }
 
     /// Replaces the workload by a newer version. If another client changed its trigger, its Secrets, or whether it can
-    /// be restarted, schedules a check.
+    /// be restarted, it is no longer settled. A version without a relevant change causes no work.
     fn replace(&mut self, workload: Workload) {
+        self.is_changed |= !self.workload.is_equivalent(&workload);
         let is_paused =
             |workload: &Workload| matches!(workload.progress, Progress::Paused | Progress::Manual);
         if self.workload.trigger != workload.trigger
@@ -539,6 +599,12 @@ impl Tracked {
     fn relevance(&self, secret: &str, tags: annotations::SecretTags) -> Option<bool> {
         let is_matched = || self.matched.contains(secret);
         decide::relevance(&self.workload, secret, tags, is_matched)
+    }
+
+    /// Returns how many Secrets the workload consumes or names.
+    fn count_names(&self) -> usize {
+        let named = self.workload.opt_in.named_secrets().len();
+        1 + self.workload.uses.secrets().count() + named + self.matched.len()
     }
 
     /// Schedules the comparison of a new name with the patterns.
@@ -585,7 +651,8 @@ impl Tracked {
     /// becomes the first.
     fn record_change(&mut self, now: Timestamp) {
         let first = self.memory.first_change;
-        let is_open = first.is_some_and(|first| now.duration_since(first) <= longest_window());
+        let is_open =
+            first.is_some_and(|first| now.duration_since(first).abs() <= longest_window());
         if !is_open {
             self.memory.first_change = Some(now);
         }
@@ -593,7 +660,7 @@ impl Tracked {
 
     /// Returns whether a rollout that this process started is in progress.
     fn is_rolled_out(&self, now: Timestamp) -> bool {
-        let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
+        let is_recent = |time: Timestamp| now.duration_since(time).abs() < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
         let is_open = matches!(progress, Progress::InProgress | Progress::Unavailable);
         is_open && self.restarted_at.is_some_and(is_recent)
@@ -642,6 +709,12 @@ fn first_in(namespace: &str) -> Id {
         kind: Kind::ALL[0],
         name: String::new(),
     }
+}
+
+/// Returns how many workloads one turn may compare with these Pods.
+fn max_considered(pods: &[Pod]) -> usize {
+    let checks: usize = pods.iter().map(|pod| 1 + pod.uses.count()).sum();
+    (MAX_CHECKS / checks.max(1)).clamp(1, MAX_CONSIDERED)
 }
 
 fn longest_window() -> SignedDuration {
@@ -709,7 +782,7 @@ mod tests {
             for name in names {
                 cluster
                     .state
-                    .apply_workload(&id(name), deployment(name, 1, None, 1), second(11));
+                    .apply_workload(&id(name), deployment(name, 1, None, 1));
             }
             cluster.store(11);
             cluster
@@ -735,11 +808,16 @@ mod tests {
         /// outcomes.
         fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
             let pods = [Pod::read(&pod("p", Delivery::Env, pod_start)).unwrap()];
-            match self.state.next(second(now)) {
-                Step::Work(namespace, Work::Consider) => {
-                    self.state.consider(&namespace, &pods, second(now))
+            loop {
+                match self.state.next(second(now)) {
+                    Step::Work(namespace, Work::Schedule) => {
+                        self.state.schedule_changed(&namespace, second(now));
+                    }
+                    Step::Work(namespace, Work::Consider) => {
+                        return self.state.consider(&namespace, &pods, second(now));
+                    }
+                    _ => return Vec::new(),
                 }
-                _ => Vec::new(),
             }
         }
 
@@ -787,11 +865,9 @@ mod tests {
             "{outcomes:?}"
         );
         let digest = cluster.accept(&outcomes[0], 7, 114);
-        cluster.state.apply_workload(
-            &id("web"),
-            deployment("web", 9, Some(&digest), 1),
-            second(116),
-        );
+        cluster
+            .state
+            .apply_workload(&id("web"), deployment("web", 9, Some(&digest), 1));
         assert_eq!(cluster.run(200, 115), [], "the restart is complete");
         assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
     }
@@ -806,7 +882,7 @@ mod tests {
         };
         let roll_out = |state: &mut State, namespace: &str, name: &str| {
             let id = id(namespace, name);
-            state.apply_workload(&id, deployment(name, 1, None, 0), second(1));
+            state.apply_workload(&id, deployment(name, 1, None, 0));
             state.workloads.get_mut(&id).unwrap().restarted_at = Some(second(1));
         };
         roll_out(&mut state, "hostile", "a");
@@ -858,11 +934,9 @@ mod tests {
         let digest = first.accept(&outcomes[0], 7, 110);
         let mut second_leader = Cluster::new(&[], 5);
         second_leader.change("b", 2, 100);
-        second_leader.state.apply_workload(
-            &id("web"),
-            deployment("web", 9, Some(&digest), 1),
-            second(112),
-        );
+        second_leader
+            .state
+            .apply_workload(&id("web"), deployment("web", 9, Some(&digest), 1));
         assert_eq!(second_leader.run(130, 50), []);
     }
 
@@ -874,11 +948,11 @@ mod tests {
         let digest = cluster.accept(&outcomes[0], 7, 110);
         cluster
             .state
-            .apply_workload(&id("web"), deployment("web", 6, None, 1), second(111));
+            .apply_workload(&id("web"), deployment("web", 6, None, 1));
         assert_eq!(cluster.run(112, 50), [], "an event from before the write");
         cluster
             .state
-            .apply_workload(&id("web"), deployment("web", 8, None, 1), second(113));
+            .apply_workload(&id("web"), deployment("web", 8, None, 1));
         let outcomes = cluster.run(113, 50);
         assert!(
             outcomes.iter().all(is_restart) && outcomes.len() == 1,
@@ -887,7 +961,7 @@ mod tests {
         assert_eq!(cluster.accept(&outcomes[0], 9, 113), digest);
         cluster
             .state
-            .apply_workload(&id("web"), deployment("web", 10, None, 1), second(114));
+            .apply_workload(&id("web"), deployment("web", 10, None, 1));
         let outcomes = cluster.run(114, 50);
         assert_eq!(
             outcomes,
@@ -917,11 +991,9 @@ mod tests {
             "one workload waits for a slot"
         );
         assert_eq!(cluster.run(126, 50), []);
-        cluster.state.apply_workload(
-            &id("a"),
-            deployment("a", 9, Some(&digests[0]), 1),
-            second(127),
-        );
+        cluster
+            .state
+            .apply_workload(&id("a"), deployment("a", 9, Some(&digests[0]), 1));
         assert_eq!(cluster.run(200, 50).len(), 1);
     }
 
@@ -1014,15 +1086,14 @@ mod tests {
         for number in 0..40 {
             let name = number.to_string();
             let workload = deployment_with_patterns(&name, 1, &"s-[0-9],".repeat(32));
-            cluster
-                .state
-                .apply_workload(&of(&name), workload, second(100));
+            cluster.state.apply_workload(&of(&name), workload);
         }
         let mut restarted_after = None;
         let mut steps = 0;
         while let Step::Work(namespace, work) = cluster.state.next(second(110)) {
             steps += 1;
             match work {
+                Work::Schedule => cluster.state.schedule_changed(&namespace, second(110)),
                 Work::Match => cluster.state.match_names(&namespace, second(110)),
                 Work::Consider => {
                     let pods = [Pod::read(&pod("p", Delivery::Env, 50)).unwrap()];
@@ -1036,16 +1107,14 @@ mod tests {
             }
         }
         assert!(
-            restarted_after.is_some_and(|after| after <= 2),
+            restarted_after.is_some_and(|after| after <= 5),
             "{restarted_after:?}"
         );
         assert!((40 * 32..40 * 32 + 10).contains(&steps), "{steps}");
         assert_eq!(cluster.state.workloads[&of("0")].matched.len(), 10);
         for version in 2..20 {
             let workload = deployment_with_patterns("0", version, &"s-[0-9],".repeat(32));
-            cluster
-                .state
-                .apply_workload(&of("0"), workload, second(111));
+            cluster.state.apply_workload(&of("0"), workload);
             let step = cluster.state.next(second(111));
             assert!(matches!(step, Step::Idle(_)), "compared again: {step:?}");
         }
@@ -1055,17 +1124,18 @@ mod tests {
     fn a_new_secret_and_new_patterns_are_compared() {
         let mut cluster = Cluster::new(&[], 5);
         let compare = |cluster: &mut Cluster| {
-            while let Step::Work(namespace, Work::Match) = cluster.state.next(second(12)) {
-                cluster.state.match_names(&namespace, second(12));
+            while let Step::Work(namespace, work) = cluster.state.next(second(12)) {
+                match work {
+                    Work::Match => cluster.state.match_names(&namespace, second(12)),
+                    _ => cluster.state.schedule_changed(&namespace, second(12)),
+                }
             }
             let matched = &cluster.state.workloads[&id("web")].matched;
             matched.iter().cloned().collect::<Vec<_>>()
         };
         let apply = |cluster: &mut Cluster, version: u64, list: &str| {
             let workload = deployment_with_patterns("web", version, list);
-            cluster
-                .state
-                .apply_workload(&id("web"), workload, second(12));
+            cluster.state.apply_workload(&id("web"), workload);
         };
         apply(&mut cluster, 1, "d[ab],x.*");
         assert_eq!(compare(&mut cluster), ["db"]);
@@ -1093,7 +1163,7 @@ mod tests {
                 namespace: "hostile".into(),
                 ..id("reloader")
             };
-            state.apply_workload(&id, Workload::read(Kind::Deployment, &object), second(11));
+            state.apply_workload(&id, Workload::read(Kind::Deployment, &object));
         };
         let mut cluster = Cluster::new(&["web"], 5);
         fake(&mut cluster.state);
@@ -1104,24 +1174,150 @@ mod tests {
     #[test]
     fn with_reloader_only_own_annotations_opt_in() {
         let mut state = State::new(5, true);
-        assert!(!state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1)));
+        assert!(!state.apply_workload(&id("web"), deployment("web", 1, None, 1)));
         let mut opted_in = deployment("web", 1, None, 1);
         let annotations = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart": "auto" });
         opted_in.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
-        assert!(state.apply_workload(&id("web"), opted_in, second(1)));
+        assert!(state.apply_workload(&id("web"), opted_in));
+    }
+
+    /// Returns a Deployment of Pods like [`wide_pod`].
+    fn wide_deployment(name: &str, annotations: &Json) -> Workload {
+        let object = json!({
+            "metadata": { "uid": name, "resourceVersion": "1", "annotations": annotations },
+            "spec": {
+                "selector": { "matchLabels": { "app": "web" } },
+                "template": { "spec": wide_pod()["spec"] },
+            },
+        });
+        Workload::read(Kind::Deployment, &object)
+    }
+
+    /// Returns a Pod of which ten containers mount a volume of a hundred Secrets.
+    fn wide_pod() -> Json {
+        let sources = (0..100).map(|number| json!({ "secret": { "name": format!("s{number}") } }));
+        let containers = (0..10).map(
+            |number| json!({ "name": format!("c{number}"), "volumeMounts": [{ "name": "v" }] }),
+        );
+        json!({
+            "metadata": { "name": "p", "namespace": "ns" },
+            "spec": {
+                "containers": containers.collect::<Vec<_>>(),
+                "volumes": [{ "name": "v", "projected": { "sources": sources.collect::<Vec<_>>() } }],
+            },
+        })
+    }
+
+    /// Runs all turns until another event is needed, and returns them. Every decision is that no Pod is stale.
+    fn turns(state: &mut State, now: i64) -> Vec<(String, Work)> {
+        let mut turns = Vec::new();
+        while let Step::Work(namespace, work) = state.next(second(now)) {
+            match work {
+                Work::Schedule => state.schedule_changed(&namespace, second(now)),
+                Work::Match => state.match_names(&namespace, second(now)),
+                Work::Consider => drop(state.consider(&namespace, &[], second(now))),
+                Work::Refresh => drop(state.take_refreshes(&namespace, second(now))),
+            }
+            turns.push((namespace, work));
+        }
+        turns
+    }
+
+    /// Attack: a tenant changes an annotation of a Secret ten times per second that many large workloads use, so that
+    /// each event causes work for all of them, and the workloads of other tenants wait.
+    #[test]
+    fn repeated_changes_of_an_annotation_cause_one_turn_and_only_if_they_matter() {
+        for (annotations, most) in [
+            (json!({ "reloader.stakater.com/auto": "true" }), 0),
+            (json!({ "reloader.stakater.com/search": "true" }), 2),
+        ] {
+            let mut state = State::new(5, false);
+            for number in 0..20 {
+                let name = number.to_string();
+                let id = Id {
+                    namespace: "hostile".into(),
+                    ..id(&name)
+                };
+                state.apply_workload(&id, wide_deployment(&name, &annotations));
+            }
+            let flip = |state: &mut State, is_match: bool| {
+                let mut sealed = Sealed {
+                    history: history(&[VERSION_A]),
+                    ..Sealed::default()
+                };
+                sealed.tags.is_match = is_match;
+                state.apply_secret(&("hostile".into(), "s0".into()), sealed, second(11));
+            };
+            flip(&mut state, false);
+            turns(&mut state, 11);
+            for _ in 0..50 {
+                flip(&mut state, true);
+                flip(&mut state, false);
+            }
+            flip(&mut state, true);
+            state.apply_workload(&id("web"), deployment("web", 1, None, 1));
+            let turns = turns(&mut state, 12);
+            let hostile = turns.iter().filter(|(namespace, _)| namespace == "hostile");
+            assert!(hostile.count() <= most, "{annotations} {turns:?}");
+            assert!(
+                turns.iter().take(2).any(|(namespace, _)| namespace == "ns"),
+                "{turns:?}"
+            );
+        }
+    }
+
+    /// Attack: a tenant has many workloads of which each consumes many Secrets, and one turn handles all of them.
+    #[test]
+    fn a_turn_handles_a_limited_number_of_workloads() {
+        let mut state = State::new(5, false);
+        let changed = [("b", "1", 2, 20), VERSION_A];
+        let sealed = Sealed {
+            history: history(&changed),
+            ..Sealed::default()
+        };
+        state.apply_secret(&("ns".into(), "s0".into()), sealed, second(20));
+        let annotations = json!({ "reloader.stakater.com/auto": "true" });
+        for number in 0..200 {
+            let name = number.to_string();
+            state.apply_workload(&id(&name), wide_deployment(&name, &annotations));
+        }
+        let count = |state: &State| state.workloads.values().filter(|t| t.is_changed).count();
+        state.schedule_changed("ns", second(20));
+        assert_eq!(count(&state), 200 - 1 - MAX_NAMES / 101);
+        turns(&mut state, 21);
+        assert_eq!(count(&state), 0);
+        let pod = Pod::read(&wide_pod()).unwrap();
+        for (pods, most) in [
+            (0, MAX_CONSIDERED),
+            (10, MAX_CONSIDERED),
+            (40, 24),
+            (2_000, 1),
+        ] {
+            assert_eq!(max_considered(&vec![pod.clone(); pods]), most, "{pods}");
+        }
+        state.consider("ns", &[], second(30));
+        let due = state.workloads.values().filter(|t| t.is_due(second(30)));
+        assert_eq!(due.count(), 200 - MAX_CONSIDERED);
+    }
+
+    /// Fault: the clock is 40 days ahead while a restart waits, and is corrected afterwards.
+    #[test]
+    fn a_corrected_clock_delays_no_restart() {
+        let days = 40 * 86_400;
+        let mut cluster = Cluster::new(&["web"], 0);
+        cluster.change("b", 2, 100);
+        assert_eq!(cluster.run(days, 50), [], "no slot");
+        cluster.state.max_rollouts = 5;
+        assert_eq!(cluster.run(111, 50).len(), 1);
     }
 
     #[test]
     fn stores_only_workloads_that_opt_in() {
         let mut state = State::new(5, false);
         let object: Json = json!({ "metadata": { "uid": "u" } });
-        state.apply_workload(
-            &id("web"),
-            Workload::read(Kind::Deployment, &object),
-            second(1),
-        );
+        state.apply_workload(&id("web"), Workload::read(Kind::Deployment, &object));
         assert_eq!(state.counts(), (0, 0));
-        state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1));
+        state.apply_workload(&id("web"), deployment("web", 1, None, 1));
         assert_eq!(state.counts(), (1, 0));
         state.retain_workloads(Kind::StatefulSet, None, &BTreeSet::new());
         state.retain_workloads(Kind::Deployment, Some("other"), &BTreeSet::new());

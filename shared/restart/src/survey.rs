@@ -101,8 +101,8 @@ pub struct Objects {
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
-        pod.uses.iter().filter_map(move |usage| {
-            let sealed = match &usage.source {
+        pod.uses.uses().filter_map(move |usage| {
+            let sealed = match usage.source {
                 Source::Secret(name) => Some(
                     objects
                         .secrets
@@ -119,7 +119,7 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
             };
             let is_automatic = || {
                 let tags = sealed.map(|sealed| sealed.tags).unwrap_or_default();
-                let (Source::Secret(name) | Source::Class(name)) = &usage.source;
+                let (Source::Secret(name) | Source::Class(name)) = usage.source;
                 workload.is_some_and(|(_, workload)| {
                     let is_matched = || decide::is_matched(workload, name);
                     decide::relevance(workload, name, tags, is_matched).is_some()
@@ -130,7 +130,7 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
                 source: usage.source.clone(),
                 workload: workload.map(|(id, _)| id.clone()),
                 pod: pod.name.clone(),
-                container: usage.container.clone(),
+                container: usage.container.to_owned(),
                 delivery: usage.delivery,
                 generation,
                 verdict,

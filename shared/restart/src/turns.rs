@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 /// The work that a namespace can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
+    /// Determine when to check workloads that changed, or whose Secrets changed.
+    Schedule,
     /// Compare a pattern with names of Secrets.
     Match,
     /// Decide about the workloads that are due.
@@ -41,9 +43,10 @@ mod tests {
     /// Attack: a tenant has work of every kind at all times, so that the work of other tenants waits.
     #[test]
     fn a_busy_namespace_delays_another_by_at_most_one_turn_of_each_kind() {
-        let busy = [Work::Match, Work::Consider, Work::Refresh].map(|work| ("busy", work));
+        let all = [Work::Schedule, Work::Match, Work::Consider, Work::Refresh];
+        let busy = all.map(|work| ("busy", work));
         for other in ["another", "quiet"] {
-            for work in [Work::Match, Work::Consider, Work::Refresh] {
+            for work in all {
                 let mut turns = Turns::default();
                 for _ in 0..7 {
                     turns.next(&BTreeSet::from(busy));

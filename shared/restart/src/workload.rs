@@ -1,6 +1,6 @@
 //! Compact forms of workloads: the fields that decide whether and when to restart them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use shared::resource::RESTARTED_FOR_ANNOTATION;
 
 use crate::annotations::OptIn;
-use crate::consumption::{self, Source, Use};
+use crate::consumption::Consumption;
 use crate::selector::Selector;
 
 /// The kind of a workload.
@@ -112,8 +112,8 @@ pub struct Workload {
     pub version: String,
     /// The Secrets and classes whose changes restart the workload.
     pub opt_in: OptIn,
-    /// How its containers consume Secrets.
-    pub uses: BTreeSet<Use>,
+    /// How its containers consume Secrets; empty unless an annotation opts in.
+    pub uses: Consumption,
     /// The selector of its Pods.
     pub selector: Selector,
     /// The progress of its rollout.
@@ -127,31 +127,38 @@ impl Workload {
     pub fn read(kind: Kind, object: &Json) -> Self {
         let template = &object["spec"]["template"];
         let own = &object["metadata"]["annotations"];
+        let opt_in = OptIn::read(own, &template["metadata"]["annotations"]);
+        // Nothing restarts another workload, so what it consumes does not matter.
+        let is_enabled = opt_in.is_enabled();
+        let uses = is_enabled.then(|| Consumption::read(&template["spec"]));
         Self {
             uid: text(&object["metadata"]["uid"]),
             version: text(&object["metadata"]["resourceVersion"]),
-            opt_in: OptIn::read(own, &template["metadata"]["annotations"]),
-            uses: consumption::uses(&template["spec"]),
+            opt_in,
+            uses: uses.unwrap_or_default(),
             selector: Selector::read(&object["spec"]["selector"]),
             progress: progress(kind, object),
             trigger: trigger(kind, object),
         }
     }
 
-    /// Returns whether a container consumes the Secret.
-    pub fn consumes(&self, secret: &str) -> bool {
-        let first = Use::lower_bound(Source::Secret(secret.to_owned()));
-        let next = self.uses.range(first..).next();
-        next.is_some_and(|usage| usage.is_secret(secret))
-    }
-
-    /// Returns the names of the Secrets that the containers consume.
-    pub fn consumed(&self) -> BTreeSet<&str> {
-        let names = self.uses.iter().filter_map(|usage| match &usage.source {
-            Source::Secret(name) => Some(name.as_str()),
-            Source::Class(_) => None,
-        });
-        names.collect()
+    /// Returns whether every decision about this version and the other is the same.
+    pub fn is_equivalent(&self, other: &Self) -> bool {
+        let Self {
+            uid,
+            version: _,
+            opt_in,
+            uses,
+            selector,
+            progress,
+            trigger,
+        } = self;
+        *uid == other.uid
+            && *opt_in == other.opt_in
+            && *uses == other.uses
+            && *selector == other.selector
+            && *progress == other.progress
+            && *trigger == other.trigger
     }
 }
 

@@ -57,7 +57,7 @@ pub const RESTARTED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/restarted-
 /// On a SealedSecret or a Namespace: with the value `true`, `seal restart` makes kubelet refresh mounted values at
 /// once. With `false` on a SealedSecret or a Pod, `seal restart` does not.
 pub const REFRESH_ANNOTATION: &str = "sealedsecrets.bitnami.com/refresh";
-/// On a Pod: the content version for which `seal restart` last made kubelet refresh its volumes.
+/// On a Pod: the content versions, separated by commas, for which `seal restart` last made kubelet refresh its volumes.
 pub const REFRESHED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/refreshed-for";
 /// Annotations with a copy of the whole Secret, which sealing must not copy.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [

@@ -149,8 +149,8 @@ has(o.fieldsV1) && o.fieldsV1{{ . }}.hasValue() || object.metadata[?'managedFiel
     {{ include "sealed-secrets.restart.sameAnnotations" (list "object.metadata" "oldObject.metadata" "sealedsecrets.bitnami.com/refreshed-for") }}
   message: seal restart may change only its annotation
 - expression: >-
-    {{ include "sealed-secrets.restart.valid" (list "object.metadata" "oldObject.metadata" "sealedsecrets.bitnami.com/refreshed-for" "^[A-Za-z0-9_-]{22}$") }}
-  message: seal restart may write only a version into its annotation
+    {{ include "sealed-secrets.restart.valid" (list "object.metadata" "oldObject.metadata" "sealedsecrets.bitnami.com/refreshed-for" "^[A-Za-z0-9_-]{22}(,[A-Za-z0-9_-]{22}){0,15}$") }}
+  message: seal restart may write only versions into its annotation
 - expression: >-
     {{ include "sealed-secrets.restart.sameManagers" "[?'f:metadata'][?'f:annotations'][?'f:sealedsecrets.bitnami.com/refreshed-for']" | nindent 4 | trim }}
   message: seal restart may not change the managers of fields

@@ -5,7 +5,9 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
@@ -31,10 +33,10 @@ pub struct Restart {
     #[arg(long = "namespace", short, value_name = "NAME")]
     pub namespaces: Vec<String>,
     /// Maximum number of concurrent rollouts
-    #[arg(long, value_name = "COUNT", default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value = "5", value_parser = parse_rollouts)]
     pub max_rollouts: u16,
     /// Maximum number of Pods to refresh per second
-    #[arg(long, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value = "20", value_parser = parse_rate)]
     pub refresh_rate: u32,
     /// Leave workloads that opt in only by Reloader's annotations to Reloader
     #[arg(long)]
@@ -72,4 +74,38 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+fn parse_rollouts(text: &str) -> Result<u16, String> {
+    parse_count(text, u16::MAX)
+}
+
+fn parse_rate(text: &str) -> Result<u32, String> {
+    parse_count(text, u32::MAX)
+}
+
+/// Parses a whole number from 1 to `max`.
+fn parse_count<T: FromStr + PartialOrd + Default + Display>(
+    text: &str,
+    max: T,
+) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| *number > T::default());
+    number.ok_or_else(|| format!("expected a whole number from 1 to {max}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_number_is_refused_with_the_numbers_that_are_possible() {
+        for text in ["", "0", "-1", "five", "1.5", "65536"] {
+            let error = parse_rollouts(text).unwrap_err();
+            assert_eq!(error, "expected a whole number from 1 to 65535", "{text}");
+        }
+        assert_eq!(parse_rollouts("65535"), Ok(65_535));
+        assert_eq!(parse_rate("1"), Ok(1));
+        let error = parse_rate("4294967296").unwrap_err();
+        assert_eq!(error, "expected a whole number from 1 to 4294967295");
+    }
 }

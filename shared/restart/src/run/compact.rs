@@ -107,11 +107,12 @@ impl Form for Namespace {
     }
 }
 
+/// A Pod of which a container has started.
 impl Form for Option<Pod> {
     const FIELDS: Fields = fields::POD;
 
     fn read(object: &Json) -> Self {
-        Pod::read(object)
+        Pod::read_started(object)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, header};
@@ -12,6 +14,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
@@ -29,9 +33,35 @@ const MAX_HEAD: usize = 16 << 10;
 /// Pause after an accept error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the future is dropped.
-pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
-    serve_at_most(MAX_CONNECTIONS, listener, metrics).await;
+/// A server on a thread of its own, so that it answers while the worker is busy. It stops when this value is dropped.
+pub(super) struct Server {
+    _stop: oneshot::Sender<()>,
+}
+
+impl Server {
+    /// Starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the operating system provides no thread.
+    pub(super) fn start(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let listener = listener.into_std()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = async move {
+            let listener = TcpListener::from_std(listener)?;
+            tokio::select! {
+                () = serve_at_most(MAX_CONNECTIONS, listener, metrics) => {}
+                _ = stopped => {}
+            }
+            io::Result::Ok(())
+        };
+        let thread = thread::Builder::new().name("http".into());
+        thread.spawn(move || runtime.block_on(serve))?;
+        Ok(Self { _stop: stop })
+    }
 }
 
 /// Serves at most `max` connections. Every new connection is accepted; above the maximum, an older connection is
@@ -203,6 +233,19 @@ mod tests {
             .unwrap();
         stream.read_to_string(&mut response).unwrap();
         response
+    }
+
+    /// Attack: a tenant causes work that occupies the worker for longer than kubelet waits for a probe, so that the
+    /// container is restarted repeatedly.
+    #[tokio::test]
+    async fn probes_and_metrics_are_answered_while_the_worker_is_busy() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::start(listener, Arc::default()).unwrap();
+        // This thread is the worker's, and runs nothing else until the response arrives.
+        let response = get(std::net::TcpStream::connect(address).unwrap());
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+        drop(server);
     }
 
     /// Attack: a Pod opens more connections than the port admits and sends nothing, so that kubelet's probes fail and

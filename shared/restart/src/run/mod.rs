@@ -35,8 +35,8 @@ use metrics::Metrics;
 use watches::Watches;
 use worker::{Lists, Worker};
 
-/// Maximum number of queued events.
-const MAX_MESSAGES: usize = 256;
+/// Maximum number of queued events. The compact form of a workload can have a few hundred kilobytes.
+const MAX_MESSAGES: usize = 64;
 
 /// The settings of the component.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "Serving metrics and probes");
     }
-    tokio::spawn(http::serve(listener, Arc::clone(&metrics)));
+    let _server = http::Server::start(listener, Arc::clone(&metrics))?;
     let write_lease = Arc::<WriteLease>::default();
     let mut candidate = candidate(&settings, client.clone(), &write_lease);
     let (sender, messages) = mpsc::channel(MAX_MESSAGES);

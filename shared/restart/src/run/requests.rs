@@ -72,10 +72,7 @@ pub(super) async fn list_pods(
         None => params,
     };
     let page = limited(api.list(&params)).await?;
-    let pods = page.items.into_iter().filter_map(|pod| pod.form);
-    // The other Pods do not have any content of a Secret yet. There can be many, since a Pod without a node needs no
-    // resources.
-    let started = pods.filter(Pod::has_started);
+    let started = page.items.into_iter().filter_map(|pod| pod.form);
     let token = page.metadata.continue_.filter(|token| !token.is_empty());
     Ok((started.collect(), token))
 }
@@ -110,7 +107,7 @@ pub(super) async fn refresh(client: &Client, pod: &PodRefresh) -> Result<(), Fai
     let resource = resource("", "v1", "Pod", "pods");
     let api: Api<Compact<()>> = Api::namespaced_with(client.clone(), &pod.namespace, &resource);
     let patch = json!({
-        "metadata": { "uid": pod.uid, "annotations": { REFRESHED_FOR_ANNOTATION: pod.version } },
+        "metadata": { "uid": pod.uid, "annotations": { REFRESHED_FOR_ANNOTATION: pod.versions } },
     });
     limited(api.patch(&pod.name, &params(), &Patch::Merge(patch))).await?;
     Ok(())

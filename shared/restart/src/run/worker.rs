@@ -18,11 +18,11 @@ use super::metrics::Metrics;
 use super::requests::{self, Event};
 use super::watches::{Change, Message};
 use crate::annotations::MAX_PATTERNS;
+use crate::consumption::MAX_USES;
 use crate::decide::{Decision, Target};
-use crate::history::History;
-use crate::pod::{KUBELET_SYNC, Pod};
+use crate::pod::Pod;
 use crate::refresh;
-use crate::refresh_queue::{PodRefresh, RefreshQueue};
+use crate::refresh_queue::RefreshQueue;
 use crate::sealed::Sealed;
 use crate::state::{Outcome, SecretId, State, Step};
 use crate::turns::Work;
@@ -153,6 +153,7 @@ impl Worker {
         }
         let now = Timestamp::now();
         match self.state.next(now) {
+            Step::Work(namespace, Work::Schedule) => self.state.schedule_changed(&namespace, now),
             Step::Work(namespace, Work::Match) => self.state.match_names(&namespace, now),
             Step::Work(namespace, Work::Consider) => self.consider(namespace, now).await,
             Step::Work(namespace, Work::Refresh) => self.find_pods_to_refresh(namespace, now).await,
@@ -204,8 +205,10 @@ impl Worker {
     async fn find_pods_to_refresh(&mut self, namespace: String, now: Timestamp) {
         match self.read_page(&namespace, Work::Refresh, now).await {
             Ok(Some((pods, _))) => {
-                for (secret, history) in self.state.take_refreshes(&namespace, now) {
-                    self.queue_refreshes(&pods, &secret, &history);
+                let due = self.state.take_refreshes(&namespace, now);
+                let recent = self.state.recent_changes(&namespace, now);
+                for refresh in refresh::plan(&pods, &due, &recent) {
+                    self.refresh_queue.add(refresh);
                 }
             }
             Ok(None) => {}
@@ -213,21 +216,6 @@ impl Worker {
                 let retry_at = now.checked_add(LIST_PAUSE).unwrap_or(now);
                 self.state.postpone_refreshes(&namespace, retry_at);
             }
-        }
-    }
-
-    fn queue_refreshes(&mut self, pods: &[Pod], secret: &str, history: &History) {
-        let (Some(newest), Some(changed_at)) = (history.newest(), history.changed_at()) else {
-            return;
-        };
-        for pod in refresh::choose(pods, secret, history) {
-            self.refresh_queue.add(PodRefresh {
-                namespace: pod.namespace.clone(),
-                name: pod.name.clone(),
-                uid: pod.uid.clone(),
-                version: newest.version.to_string(),
-                until: changed_at.checked_add(KUBELET_SYNC).unwrap_or(changed_at),
-            });
         }
     }
 
@@ -341,7 +329,7 @@ impl Worker {
         match change {
             Change::Sealed(event) => self.apply_sealed(watch, namespace.as_deref(), event, now),
             Change::Workload(kind, event) => {
-                self.apply_workload(watch, (kind, namespace.as_deref()), event, now);
+                self.apply_workload(watch, (kind, namespace.as_deref()), event);
             }
             Change::Namespace(event) => match event {
                 WatchEvent::Apply(object) | WatchEvent::InitApply(object) => {
@@ -393,7 +381,6 @@ impl Worker {
         watch: usize,
         (kind, namespace): (Kind, Option<&str>),
         event: WatchEvent<Compact<Workload>>,
-        now: Timestamp,
     ) {
         let id = |object: &Compact<Workload>| Id {
             namespace: object.namespace(),
@@ -405,8 +392,8 @@ impl Worker {
             WatchEvent::Init => listed.clear(),
             WatchEvent::InitApply(object) => {
                 let id = id(&object);
-                report_truncated_annotation(&self.state, &id, &object.form);
-                if self.state.apply_workload(&id, object.form, now) {
+                report_ignored_parts(&self.state, &id, &object.form);
+                if self.state.apply_workload(&id, object.form) {
                     listed.insert(id);
                 }
             }
@@ -417,19 +404,22 @@ impl Worker {
             }
             WatchEvent::Apply(object) => {
                 let id = id(&object);
-                report_truncated_annotation(&self.state, &id, &object.form);
-                self.state.apply_workload(&id, object.form, now);
+                report_ignored_parts(&self.state, &id, &object.form);
+                self.state.apply_workload(&id, object.form);
             }
             WatchEvent::Delete(object) => self.state.delete_workload(&id(&object)),
         }
     }
 }
 
-/// Logs that entries of an annotation are ignored, once for each annotation.
-fn report_truncated_annotation(state: &State, id: &Id, workload: &Workload) {
-    let is_unchanged = state
-        .workload(id)
-        .is_some_and(|stored| stored.opt_in == workload.opt_in);
+/// Logs that parts of a workload are ignored, once for each of its versions that differ in these parts.
+fn report_ignored_parts(state: &State, id: &Id, workload: &Workload) {
+    let stored = state.workload(id);
+    let is_unchanged = stored.is_some_and(|stored| stored.opt_in == workload.opt_in);
+    let was_too_large = stored.is_some_and(|stored| stored.uses.is_too_large());
+    if workload.uses.is_too_large() && !was_too_large {
+        info!(workload = %id, "Ignoring the Secrets that the containers use: there are too many (more than {MAX_USES} pairs of a container and a Secret)");
+    }
     if workload.opt_in.is_truncated() && !is_unchanged {
         info!(workload = %id, "Ignoring some entries of an annotation: there are too many (more than {MAX_PATTERNS} patterns), or they are too long");
     }

@@ -126,6 +126,7 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "main", "image": "evil" }] } } } });
     wait_for_policies(&attacker, &home).await;
     let in_template = |metadata: Value| json!({ "spec": { "template": { "metadata": metadata } } });
+    let versions = |count| vec![VERSION; count].join(",");
     for patch in [
         image.clone(),
         json!({ "spec": { "template": { "spec": { "serviceAccountName": "admin" } } } }),
@@ -163,6 +164,8 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         json!({ "metadata": { "labels": { "app": null } } }),
         json!({ "metadata": { "annotations": { "a": "b" } } }),
         json!({ "metadata": { "annotations": { REFRESHED_FOR: "x".repeat(250_000) } } }),
+        json!({ "metadata": { "annotations": { REFRESHED_FOR: versions(17) } } }),
+        json!({ "metadata": { "annotations": { REFRESHED_FOR: format!("{VERSION},") } } }),
         json!({ "metadata": { "managedFields": [{}] } }),
     ] {
         let patched = strategic(&attacker, &home, "web-1", &patch).await;
@@ -173,10 +176,13 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     change::<Deployment>(&attacker, &home, "web", &annotation)
         .await
         .unwrap();
-    let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: VERSION } } });
-    change::<Pod>(&attacker, &home, "web-1", &annotation)
-        .await
-        .unwrap();
+    for count in [1, 16] {
+        let annotation =
+            json!({ "metadata": { "annotations": { REFRESHED_FOR: versions(count) } } });
+        change::<Pod>(&attacker, &home, "web-1", &annotation)
+            .await
+            .unwrap();
+    }
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(attacker, home.name());
     assert!(
         secrets.list(&ListParams::default()).await.is_err(),
