@@ -218,26 +218,28 @@ impl Call<'_> {
         self.request.have.as_ref() == Some(&current.revision.text())
     }
 
-    /// Returns the objects as the watch shows them.
+    /// Returns the objects and the revision as the watch shows them.
     fn current(&self, namespace: &str) -> Result<Current, Refused> {
-        let Endpoint {
-            delivery, settings, ..
-        } = self.endpoint;
+        let objects = self.objects(namespace)?;
+        let identities = objects
+            .iter()
+            .map(|(id, identity)| (id.name.as_str(), *identity));
+        let (settings, entries) = (&self.endpoint.settings, &self.request.entries);
+        let revision = Revision::new(namespace, settings, entries, &identities.collect());
+        Ok(Current { objects, revision })
+    }
+
+    fn objects(&self, namespace: &str) -> Result<BTreeMap<ObjectId, Identity>, Refused> {
+        let delivery = &self.endpoint.delivery;
         if !delivery.is_complete.load(Ordering::Acquire) {
             return Err(Refused::NotReady);
         }
-        let mut identities = BTreeMap::new();
-        for name in self.request.object_names() {
-            identities.insert(name, identity(&delivery.store, namespace, name)?);
-        }
-        let entries = &self.request.entries;
-        let objects = identities.iter();
-        Ok(Current {
-            revision: Revision::new(namespace, settings, entries, &identities),
-            objects: objects
-                .map(|(name, identity)| (id(namespace, name), *identity))
-                .collect(),
-        })
+        let names = self.request.object_names().into_iter();
+        let objects = names.map(|name| {
+            let identity = identity(&delivery.store, namespace, name)?;
+            Ok((id(namespace, name), identity))
+        });
+        objects.collect()
     }
 
     /// Waits until an object changes, at most for the time that the caller asked for. Holds nothing but the request.
@@ -250,9 +252,10 @@ impl Call<'_> {
         let _counted = delivery.metrics.count_waiting_delivery();
         let ids = current.objects.keys().cloned().collect();
         let listener = delivery.store.changes().listen(ids);
+        // Compares no revisions, each of which is a digest of the whole request: others can cause any number of changes.
         let is_current = || {
-            let now = self.current(&caller.namespace);
-            now.is_ok_and(|now| now.revision == current.revision)
+            let now = self.objects(&caller.namespace);
+            now.is_ok_and(|now| now == current.objects)
         };
         let change = async {
             while is_current() {

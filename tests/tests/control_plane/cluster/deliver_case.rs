@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use tests::cluster_controller::ClusterController;
-use tests::control_plane::{ControlPlane, create_pod};
+use tests::control_plane::{ControlPlane, Namespace, create_pod};
 use tests::https;
 use tests::patience::until;
 use tests::roles::{self, ACCOUNT, Reach};
@@ -75,6 +75,15 @@ impl DeliverCase {
     pub async fn with_args(purpose: &str, args: &[&str]) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
+        Self::in_namespace(plane, namespace, args).await
+    }
+
+    /// Starts the controller in a namespace that the test has prepared.
+    pub async fn in_namespace(
+        plane: &'static ControlPlane,
+        namespace: Namespace<'static>,
+        args: &[&str],
+    ) -> Self {
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
         roles::grant_leases(&namespace).await;

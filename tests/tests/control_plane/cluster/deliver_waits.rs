@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use serde_json::{Value, json};
 use tests::cluster_controller::ClusterController;
+use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::ACCOUNT;
 
@@ -107,6 +109,28 @@ async fn a_standby_delivers_the_same_files_and_changes() {
         [("a".to_owned(), "2".to_owned())]
     );
     assert!(time < MAX_DELAY, "{time:?}");
+}
+
+/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with others.
+#[tokio::test]
+async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("deliver-key").await;
+    let secret = |key: &str| json!({ "metadata": { "name": "sealed-secrets-key-content-versions" }, "stringData": { "key": key } });
+    let _: ApiSecret = namespace.create_object(secret("too short")).await;
+    let case = DeliverCase::in_namespace(plane, namespace, &[]).await;
+    case.case.seal("db", &[("a", "1")]).await;
+    let token = case.pod("web").await;
+    let failure = case.tls.wait_for(503, &token, &all_of("db")).await;
+    assert!(
+        failure["hint"].as_str().unwrap().contains("retry-after"),
+        "{failure}"
+    );
+    let key = secret(&"k".repeat(32));
+    case.case
+        .patch_secret("sealed-secrets-key-content-versions", key)
+        .await;
+    case.tls.wait_for(200, &token, &all_of("db")).await;
 }
 
 /// Attack: a thousand agents wait, so that a request of another Pod finds no slot, thread or connection.
