@@ -213,29 +213,6 @@ mod tests {
         }
     }
 
-    /// The first process of a server passes the signal on, as nginx does.
-    #[test]
-    fn signals_no_process_that_another_one_of_the_program_started() {
-        let exit_code = |script: &str| {
-            let shell = kubeseal_library::programs::find("sh").unwrap();
-            let folder = tempfile::tempdir().unwrap();
-            let name = format!("server-{:08x}", shared::random::number::<u32>());
-            let path = folder.path().join(&name);
-            fs::copy(shell, &path).unwrap();
-            let script = script.replace("SELF", path.to_str().unwrap());
-            let mut child = Command::new(&path).args(["-c", &script]).spawn().unwrap();
-            let start = Instant::now();
-            while processes(&name).unwrap().len() < 2 && start.elapsed() < Duration::from_secs(20) {
-                sleep(POLL);
-            }
-            send(Signal::USR1, &name).unwrap();
-            child.wait().unwrap().code()
-        };
-        // The worker would end with 7 by itself.
-        let script = "trap 'kill $!; exit 3' USR1; SELF -c 'trap \"exit 7\" USR1; while :; do sleep 0.1; done' & wait; exit $?";
-        assert_eq!(exit_code(script), Some(3));
-    }
-
     #[test]
     fn runs_the_command_of_each_changed_file_once() {
         let folder = tempfile::tempdir().unwrap();
