@@ -142,11 +142,11 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn accepts_no_break_outside_quotes(text in "[ab:#'\"!|\\^ \\-\n]{0,40}") {
-            let text = text.replace('^', "\u{2028}");
-            let is_quoted = text.contains(['\'', '"']);
-            let has_break = text.contains('\u{2028}');
-            proptest::prop_assume!(has_break && !is_quoted);
+        fn accepts_no_break_outside_quotes(
+            before in "[ab:#!|\\^ \\-\n]{0,20}",
+            after in "[ab:#!|\\^ \\-\n]{0,20}",
+        ) {
+            let text = format!("{before}^{after}").replace('^', "\u{2028}");
             proptest::prop_assert!(read(text.as_bytes()).is_err());
         }
     }
