@@ -11,7 +11,6 @@ use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
 use shared::error_chain;
-use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::resource::{PreviousValues, SealedSecretStatus};
 use shared::secret::Secret;
@@ -43,7 +42,7 @@ impl<S: Store> Tools<S> {
         let request = former_values::requested(observed);
         let previous = former.map(|former| former.status(request.as_ref()));
         let report = (provenance, previous.as_ref());
-        let outcome = self.outcome(observed, plan_result, report, &inputs.ring);
+        let outcome = self.outcome(observed, plan_result, report, inputs, schedule);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
         let next_check = former_values::next_check(observed, secret, is_synced, inputs.now);
@@ -158,7 +157,8 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         plan_result: &'a PlanResult,
         (provenance, previous): (&'a Provenance, Option<&'a PreviousValues>),
-        ring: &KeyRing,
+        inputs: &Inputs,
+        schedule: &mut Schedule,
     ) -> Outcome<'a> {
         let kept = kept_values(observed);
         match (&plan_result.refusal, &plan_result.applied) {
@@ -176,12 +176,12 @@ impl<S: Store> Tools<S> {
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,
                 previous,
-                version: self.current_version(observed, stored.as_deref(), provenance),
+                version: self.current_version(observed, stored.as_deref(), provenance, schedule),
                 record: self.new_record(
                     observed,
                     stored.as_deref(),
                     plan_result.is_exclusive,
-                    ring,
+                    &inputs.ring,
                 ),
             },
         }
@@ -193,13 +193,15 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         stored: Option<&Secret>,
         provenance: &Provenance,
+        schedule: &mut Schedule,
     ) -> Option<CurrentVersion> {
         let Source::Sealed(sealed) = &observed.source else {
             return None;
         };
         let versioning = self.versioning()?;
         let secret = stored.or(observed.existing.secret());
-        Some(versioning.current(sealed, provenance, secret))
+        let time = self.version_time(versioning.clock, schedule);
+        Some(versioning.current(sealed, provenance, secret, time))
     }
 
     pub(super) async fn warn_about_risky_type(
