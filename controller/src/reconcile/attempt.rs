@@ -262,6 +262,9 @@ impl<S: Store> Tools<S> {
         if observed.source != Source::Gone {
             self.metrics.count_reconcile(id);
         }
+        if is_terminating(&observed) {
+            return Ok(Some(AttemptResult::UpToDate { changed: false }));
+        }
         let mut inputs = inputs.clone();
         inputs.drops_former = self.may_drop_former_values(id, &observed, inputs.now).await;
         let inputs = &inputs;
@@ -390,6 +393,14 @@ fn mark_as_not_owned(observed: &mut Observed) {
     {
         observed.existing = Existing::NotOwned;
     }
+}
+
+/// Returns whether the SealedSecret is being deleted and its Secret was deleted already. The Secret is not created
+/// again: while a finalizer keeps the SealedSecret, an author could have its templates rendered any number of times.
+fn is_terminating(observed: &Observed) -> bool {
+    let is_absent = matches!(observed.existing, Existing::Absent);
+    matches!(&observed.source, Source::Sealed(sealed) if sealed.metadata.deletion_timestamp.is_some())
+        && is_absent
 }
 
 /// Returns the instance label, which distinguishes releases of a chart; empty if there is none.
