@@ -6,7 +6,6 @@ use controller_core::decide::{Existing, Refusal};
 use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
-use controller_core::previous::FormerValues;
 use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
@@ -38,14 +37,15 @@ impl<S: Store> Tools<S> {
     ) -> Result<AttemptResult, StoreError> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
-        let former = secret.and_then(|secret| FormerValues::of(secret, inputs.now));
+        let former =
+            secret.and_then(|secret| former_values::former(id, observed, secret, &inputs.ring));
         let request = former_values::requested(observed);
-        let previous = former.map(|former| former.status(request.as_ref()));
+        let previous = former.map(|former| former.status(request.as_ref(), inputs.now));
         let report = (provenance, previous.as_ref());
-        let outcome = self.outcome(observed, plan_result, report, inputs, schedule);
+        let outcome = self.outcome(id, observed, plan_result, report, inputs, schedule);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
-        let next_check = former_values::next_check(observed, secret, is_synced, inputs.now);
+        let next_check = former_values::next_check(id, observed, secret, is_synced, inputs);
         schedule.set_next_check(next_check);
         if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
@@ -154,6 +154,7 @@ impl<S: Store> Tools<S> {
 
     fn outcome<'a>(
         &self,
+        id: &ObjectId,
         observed: &Observed,
         plan_result: &'a PlanResult,
         (provenance, previous): (&'a Provenance, Option<&'a PreviousValues>),
@@ -178,6 +179,7 @@ impl<S: Store> Tools<S> {
                 previous,
                 version: self.current_version(observed, stored.as_deref(), provenance, schedule),
                 record: self.new_record(
+                    id,
                     observed,
                     stored.as_deref(),
                     plan_result.is_exclusive,
