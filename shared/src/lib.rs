@@ -50,6 +50,7 @@
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
 //! | [`random_mark`] | random values + key → mark that shows for which version they were rendered |
+//! | [`former_mark`] | former values + key → proof of the marks that name them |
 //! | [`secret`] | a Secret with its plaintext values |
 //! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
 //! | [`readable`] | JSON of the API server → objects that typed parsing can read |
@@ -71,6 +72,7 @@
 pub mod clock;
 pub mod convert;
 pub mod envelope;
+pub mod former_mark;
 pub mod hints;
 pub mod key;
 pub mod key_marks;

@@ -5,11 +5,15 @@
 //! a SealedSecret the values were rendered, and which of them another client has changed since. Only a controller can
 //! create a mark, since the digests are keyed by a key of the ring; a client that changes or copies a mark proves
 //! nothing.
+//!
+//! A mark also has a nonce, which is random for each rendering. Content versions identify the rendering by the nonce
+//! and not by the values: whether two renderings have the same values can depend on a sealed value.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
+use rand::CryptoRng;
 
 use crate::base64;
 use crate::key_ring::KeyRing;
@@ -23,6 +27,8 @@ use crate::secret::Secret;
 const MAX_DIGESTS: usize = 256;
 /// The length of a digest in bytes. A forger has one attempt for each write of the Secret.
 const LEN: usize = 16;
+/// Separates the digests from the nonce. It does not occur in base64.
+const SEPARATOR: char = '.';
 
 /// Returns the mark of a Secret.
 pub fn of(secret: &Secret) -> Option<&String> {
@@ -30,21 +36,34 @@ pub fn of(secret: &Secret) -> Option<&String> {
     annotations.get(RANDOM_VALUES_ANNOTATION)
 }
 
-/// Creates the mark of these items of a version. Uses the newest key that only this controller should know; returns
-/// `None` without such a key.
+/// Returns a new nonce of a rendering.
+pub fn new_nonce(random: &mut impl CryptoRng) -> String {
+    let mut bytes = [0; LEN];
+    random.fill_bytes(&mut bytes);
+    base64::encode(&bytes)
+}
+
+/// Returns the nonce of the rendering; `None` if an earlier release created the mark.
+pub fn nonce(mark: &str) -> Option<&str> {
+    mark.split_once(SEPARATOR).map(|(_, nonce)| nonce)
+}
+
+/// Creates the mark of these items of a version, rendered with this nonce. Uses the newest key that only this
+/// controller should know; returns `None` without such a key.
 pub fn create(
     version: Identity,
     items: &BTreeSet<String>,
     values: &BTreeMap<String, Plain>,
+    nonce: &str,
     ring: &KeyRing,
 ) -> Option<String> {
     let mut keys = ring.keys().iter();
     let key = keys.find(|key| key.is_trusted_for_records())?.record_key();
-    let mut mark = version_digest(key, version, items).to_vec();
+    let mut mark = version_digest(key, version, items, Some(nonce)).to_vec();
     for group in groups(items) {
         mark.extend(values_digest(key, version, &group, values));
     }
-    Some(base64::encode(&mark))
+    Some(format!("{}{SEPARATOR}{nonce}", base64::encode(&mark)))
 }
 
 /// Returns the items whose values have not changed since they were marked. Returns `None` if no controller with these
@@ -56,7 +75,9 @@ pub fn unchanged_items(
     values: &BTreeMap<String, Plain>,
     ring: &KeyRing,
 ) -> Option<BTreeSet<String>> {
-    let mark = base64::decode(mark.as_bytes()).unwrap_or_default();
+    let nonce = nonce(mark);
+    let digests = mark.split(SEPARATOR).next().unwrap_or_default();
+    let mark = base64::decode(digests.as_bytes()).unwrap_or_default();
     let (of_version, of_values) = mark.split_at_checked(LEN)?;
     let keys = ring
         .keys()
@@ -64,7 +85,7 @@ pub fn unchanged_items(
         .filter(|key| key.is_trusted_for_records());
     let key = keys
         .map(|key| key.record_key())
-        .find(|key| is_equal(&version_digest(key, version, items), of_version))?;
+        .find(|key| is_equal(&version_digest(key, version, items, nonce), of_version))?;
     let groups = groups(items).into_iter().zip(of_values.chunks(LEN));
     let unchanged = groups.filter(|(group, received)| {
         is_equal(&values_digest(key, version, group, values), received)
@@ -85,8 +106,20 @@ fn groups(items: &BTreeSet<String>) -> Vec<Vec<&String>> {
     items.chunks(size).map(<[_]>::to_vec).collect()
 }
 
-fn version_digest(key: &hmac::Key, version: Identity, items: &BTreeSet<String>) -> [u8; LEN] {
-    let mut digest = Digest::new(key, b"a version with random values");
+fn version_digest(
+    key: &hmac::Key,
+    version: Identity,
+    items: &BTreeSet<String>,
+    nonce: Option<&str>,
+) -> [u8; LEN] {
+    let mut digest = match nonce {
+        Some(nonce) => {
+            let mut digest = Digest::new(key, b"a rendering with random values");
+            digest.add(nonce.as_bytes());
+            digest
+        }
+        None => Digest::new(key, b"a version with random values"),
+    };
     digest.add(version.as_bytes());
     for item in items {
         digest.add(item.as_bytes());
@@ -138,6 +171,8 @@ mod tests {
         })
     });
 
+    const NONCE: &str = "nonce";
+
     fn ring(keys: &[usize]) -> KeyRing {
         KeyRing::new(keys.iter().map(|index| Arc::clone(&KEYS[*index])))
     }
@@ -163,7 +198,7 @@ mod tests {
     fn a_mark_shows_which_items_of_its_version_are_unchanged() {
         let both = items(&["a", "b"]);
         let original = values(&[("a", "1"), ("b", "2"), ("other", "3")]);
-        let mark = create(version(1), &both, &original, &ring(&[0])).unwrap();
+        let mark = create(version(1), &both, &original, NONCE, &ring(&[0])).unwrap();
         let unchanged = |values: &BTreeMap<String, Plain>, generation, keys| {
             unchanged_items(&mark, version(generation), &both, values, &ring(keys))
         };
@@ -179,11 +214,15 @@ mod tests {
         assert_eq!(unchanged(&swapped, 1, &[0]), Some(items(&[])));
         assert_eq!(unchanged(&original, 2, &[0]), None);
         assert_eq!(unchanged(&original, 1, &[1]), None);
+        let digests = mark.split(SEPARATOR).next().unwrap();
+        let shortened = format!("{}.{NONCE}", &digests[..digests.len() - 4]);
         for (forged, want) in [
             ("", None),
             ("*", None),
             ("AAAA", None),
-            (&mark[..mark.len() - 4], Some(items(&["a"]))),
+            (digests, None),
+            (&mark[..mark.len() - 1], None),
+            (&shortened, Some(items(&["a"]))),
         ] {
             let unchanged = unchanged_items(forged, version(1), &both, &original, &ring(&[0]));
             assert_eq!(unchanged, want, "{forged}");
@@ -206,12 +245,26 @@ mod tests {
         let stolen = KeyRing::new([Arc::new(key)]);
         let marked = KeyRing::new([Arc::new(pair_of_same_key.with_marks(marks))]);
         let (all, original) = (items(&["a"]), values(&[("a", "1")]));
-        let mark = create(version(1), &all, &original, &stolen).unwrap();
+        let mark = create(version(1), &all, &original, NONCE, &stolen).unwrap();
         assert_eq!(
             unchanged_items(&mark, version(1), &all, &original, &marked),
             None
         );
-        assert_eq!(create(version(1), &all, &original, &marked), None);
+        assert_eq!(create(version(1), &all, &original, NONCE, &marked), None);
+    }
+
+    /// An update must not generate values again.
+    #[test]
+    fn marks_of_earlier_releases_stay_valid() {
+        let (all, original) = (items(&["a"]), values(&[("a", "1")]));
+        let key = KEYS[0].record_key();
+        let mut mark = version_digest(key, version(1), &all, None).to_vec();
+        for group in groups(&all) {
+            mark.extend(values_digest(key, version(1), &group, &original));
+        }
+        let mark = base64::encode(&mark);
+        let unchanged = unchanged_items(&mark, version(1), &all, &original, &ring(&[0]));
+        assert_eq!((unchanged, nonce(&mark)), (Some(all), None));
     }
 
     #[test]
@@ -220,7 +273,7 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let pairs: Vec<(&str, &str)> = names.iter().map(|name| (*name, "1")).collect();
         let (all, mut values) = (items(&names), values(&pairs));
-        let mark = create(version(1), &all, &values, &ring(&[0])).unwrap();
+        let mark = create(version(1), &all, &values, NONCE, &ring(&[0])).unwrap();
         assert!(mark.len() < 6_000, "{}", mark.len());
         values.insert("item0000".into(), Plain::from("2".to_owned()));
         let unchanged = unchanged_items(&mark, version(1), &all, &values, &ring(&[0]));

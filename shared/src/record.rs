@@ -28,6 +28,16 @@ use crate::unseal::Rules;
 /// Annotations of a Secret that allow the controller to change it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
+/// The indexes of the proofs in a record: that the version was unsealed, that the Secret matches it under the rules,
+/// where the content of the Secret comes from, whether it has former values, and whether its names and sizes are
+/// public. The first proof stays valid when the rules change, because it decides whether random values are kept. The
+/// third proof stays valid for later versions.
+const UNSEALED: usize = 0;
+const MATCHES: usize = 1;
+const ORIGIN: usize = 2;
+const FORMER: usize = 3;
+const SIZES: usize = 4;
+
 /// Identifies one version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and
 /// `spec`. It is public, and short enough to be kept for many objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,13 +95,23 @@ pub struct Origin<'a> {
     pub tolerates_drift: bool,
 }
 
-/// Creates the record which shows that this stored Secret was created from the SealedSecret. `is_exclusive` is whether
-/// all content of the Secret comes from the SealedSecret. Uses the newest key that only this controller should know.
-/// Returns `None` without such a key, or if the Secret has no `uid` or version.
+/// What a record shows about a Secret, besides its origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether all content of the Secret comes from the SealedSecret.
+    pub is_exclusive: bool,
+    /// Whether the Secret has former values.
+    pub has_former: bool,
+    /// Whether the SealedSecret shows the item names and the sizes of the values.
+    pub has_public_sizes: bool,
+}
+
+/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
+/// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn create(
     origin: Origin<'_>,
     secret: &Secret,
-    is_exclusive: bool,
+    facts: Facts,
     ring: &KeyRing,
 ) -> Option<SecretRecord> {
     let key = ring
@@ -100,8 +120,8 @@ pub fn create(
         .find(|key| key.is_trusted_for_records())?;
     let (identity, metadata) = (origin.identity, &secret.metadata);
     let secret_uid = metadata.uid.clone()?;
-    let version = metadata.resource_version.as_ref()?;
-    let version = version_tag(key.record_key(), identity, &secret_uid, version);
+    let resource_version = metadata.resource_version.as_ref()?;
+    let version = version_tag(key.record_key(), identity, &secret_uid, resource_version);
     let mut record = SecretRecord {
         secret_uid,
         secret_version: base64::encode(version.as_ref()),
@@ -109,16 +129,28 @@ pub fn create(
         content: base64::encode(content(key.record_key(), identity, secret).as_ref()),
         proof: String::new(),
     };
-    record.proof = base64::encode(&proofs(key.record_key(), origin, &record, is_exclusive));
+    let key = key.record_key();
+    let proofs = [
+        unsealed_tag(key, origin.identity),
+        proof(key, origin, &record),
+        origin_tag(key, &record.secret_uid, facts.is_exclusive),
+        former_tag(key, &record, facts.has_former),
+        sizes_tag(key, &record, resource_version, facts.has_public_sizes),
+    ];
+    let proofs: Vec<u8> = proofs.iter().flat_map(hmac::Tag::as_ref).copied().collect();
+    record.proof = base64::encode(&proofs);
     Some(record)
 }
 
 /// Returns whether a controller with these keys created the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
-    let received = decode(&record.proof);
+    let has = |index, tag: hmac::Tag| has_proof(record, index, &tag);
     trusted_key(record, ring).is_some_and(|key| {
-        let mut flags = [false, true].into_iter();
-        flags.any(|flag| is_equal_tag(&proofs(key, origin, record, flag), &received))
+        has(UNSEALED, unsealed_tag(key, origin.identity))
+            && has(MATCHES, proof(key, origin, record))
+            && [false, true]
+                .into_iter()
+                .any(|flag| has(ORIGIN, origin_tag(key, &record.secret_uid, flag)))
     })
 }
 
@@ -126,23 +158,30 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
 /// version of the Secret: when the controller last wrote it, no annotation of the Secret allowed merging.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
-    let proofs = decode(&record.proof);
-    record.secret_uid == uid
-        && expected.is_some_and(|tag| {
-            let received = proofs.get(2 * tag.as_ref().len()..);
-            is_equal_tag(tag.as_ref(), received.unwrap_or_default())
-        })
+    record.secret_uid == uid && expected.is_some_and(|tag| has_proof(record, ORIGIN, &tag))
+}
+
+/// Returns whether the Secret in the recorded version, or with the recorded content, may have former values. True if
+/// the record does not prove the opposite.
+pub fn may_have_former(record: &SecretRecord, ring: &KeyRing) -> bool {
+    let expected = trusted_key(record, ring).map(|key| former_tag(key, record, false));
+    !expected.is_some_and(|tag| has_proof(record, FORMER, &tag))
+}
+
+/// Returns whether the record proves that the SealedSecret from which this version of the Secret was created shows the
+/// item names and the sizes of the values.
+pub fn has_public_sizes(record: &SecretRecord, secret: &ObjectMeta, ring: &KeyRing) -> bool {
+    let version = secret.resource_version.as_deref().unwrap_or_default();
+    let expected = trusted_key(record, ring).map(|key| sizes_tag(key, record, version, true));
+    secret.uid.as_deref() == Some(&record.secret_uid)
+        && expected.is_some_and(|tag| has_proof(record, SIZES, &tag))
 }
 
 /// Returns whether a controller with these keys created the record for this version of the object, under any rules and
 /// limits: if so, this version was unsealed.
 pub fn is_proof_of_unsealing(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| unsealed_tag(key, identity));
-    let proofs = decode(&record.proof);
-    expected.is_some_and(|tag| {
-        let received = proofs.get(..tag.as_ref().len()).unwrap_or_default();
-        is_equal_tag(tag.as_ref(), received)
-    })
+    expected.is_some_and(|tag| has_proof(record, UNSEALED, &tag))
 }
 
 /// Returns whether the record of the object with this identity names the Secret with this `uid` and version.
@@ -255,21 +294,33 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     digest.finish()
 }
 
-/// Returns the three proofs: that this version was unsealed, that its Secret matches it under these rules, and where
-/// the content of the Secret comes from. The first proof stays valid when the rules change, because it decides whether
-/// random values are kept. The last proof stays valid for later versions.
-fn proofs(
-    key: &hmac::Key,
-    origin: Origin<'_>,
-    record: &SecretRecord,
-    is_exclusive: bool,
-) -> Vec<u8> {
-    let proofs = [
-        unsealed_tag(key, origin.identity),
-        proof(key, origin, record),
-        origin_tag(key, &record.secret_uid, is_exclusive),
-    ];
-    proofs.iter().flat_map(hmac::Tag::as_ref).copied().collect()
+/// Returns whether the record has this proof at this index. Records of earlier releases have only the first three.
+fn has_proof(record: &SecretRecord, index: usize, expected: &hmac::Tag) -> bool {
+    let (proofs, expected) = (decode(&record.proof), expected.as_ref());
+    let received = proofs.chunks(expected.len()).nth(index);
+    is_equal_tag(expected, received.unwrap_or_default())
+}
+
+/// Returns the proof of whether the Secret has former values. It covers the digests of version and content, so that it
+/// counts only in its own record.
+fn former_tag(key: &hmac::Key, record: &SecretRecord, has_former: bool) -> hmac::Tag {
+    let mut digest = Digest::new(key, b"former values in a Secret");
+    digest.add(record.secret_uid.as_bytes());
+    digest.add(record.secret_version.as_bytes());
+    digest.add(record.content.as_bytes());
+    digest.add(&[u8::from(has_former)]);
+    digest.finish()
+}
+
+/// Returns the proof of whether names and sizes are public. It covers the version of the Secret, since it must not
+/// count after another client has written the Secret; the digest of the version differs for each identity.
+fn sizes_tag(key: &hmac::Key, record: &SecretRecord, version: &str, is_public: bool) -> hmac::Tag {
+    let mut digest = Digest::new(key, b"public sizes in a Secret");
+    digest.add(record.secret_uid.as_bytes());
+    digest.add(record.secret_version.as_bytes());
+    digest.add(version.as_bytes());
+    digest.add(&[u8::from(is_public)]);
+    digest.finish()
 }
 
 /// Returns the proof of whether all content of the Secret with this `uid` comes from its SealedSecret.
@@ -358,6 +409,12 @@ mod tests {
         refuse_random: false,
     };
 
+    const FACTS: Facts = Facts {
+        is_exclusive: true,
+        has_former: false,
+        has_public_sizes: true,
+    };
+
     fn ring(keys: impl IntoIterator<Item = (i64, NewKey)>) -> KeyRing {
         KeyRing::new(keys.into_iter().map(|(second, key)| {
             let time = Timestamp::from_second(second).unwrap();
@@ -404,7 +461,7 @@ mod tests {
     fn a_record_is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
-        let record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), FACTS, &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another generation", false, |s| {
@@ -455,7 +512,7 @@ mod tests {
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
-        let valid_record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
+        let valid_record = create(origin(&sealed_secret()), &secret(), FACTS, &ring).unwrap();
         let forgeries: [(&str, Forge); 6] = [
             ("another Secret", |r| r.secret_uid = "x".into()),
             ("another version", |r| r.secret_version = "8".into()),
@@ -480,7 +537,7 @@ mod tests {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed_secret();
         let only_old = ring([old]);
-        let record = create(origin(&sealed), &secret(), true, &only_old).unwrap();
+        let record = create(origin(&sealed), &secret(), FACTS, &only_old).unwrap();
         let both = KeyRing::new(
             only_old
                 .keys()
@@ -518,7 +575,7 @@ mod tests {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed_secret();
-        let record = create(origin(&sealed), &secret(), true, &ring).unwrap();
+        let record = create(origin(&sealed), &secret(), FACTS, &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another version", true, |s| {
@@ -560,7 +617,7 @@ mod tests {
             ring([(1, new_test_key(1))]),
             origin(&sealed_secret()).identity,
         );
-        let record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), FACTS, &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
@@ -578,8 +635,11 @@ mod tests {
     fn a_record_shows_for_every_version_whether_the_secret_has_other_content() {
         let ring = ring([(1, new_test_key(1))]);
         for is_exclusive in [true, false] {
-            let mut record =
-                create(origin(&sealed_secret()), &secret(), is_exclusive, &ring).unwrap();
+            let facts = Facts {
+                is_exclusive,
+                ..FACTS
+            };
+            let mut record = create(origin(&sealed_secret()), &secret(), facts, &ring).unwrap();
             assert!(is_genuine(&record, origin(&sealed_secret()), &ring));
             let shown = |record: &SecretRecord, uid| super::is_exclusive(record, uid, &ring);
             assert_eq!(shown(&record, "su"), is_exclusive);
@@ -591,6 +651,37 @@ mod tests {
             record.proof.truncate(84);
             assert!(!shown(&record, "su"));
         }
+    }
+
+    /// Attack: a client shortens a record, or adds a proof of another record, so that former values are not found.
+    #[test]
+    fn a_record_shows_whether_its_secret_has_former_values_and_public_sizes() {
+        let ring = ring([(1, new_test_key(1))]);
+        let of = |facts, version: &str| {
+            let mut secret = secret();
+            secret.metadata.resource_version = Some(version.into());
+            let record = create(origin(&sealed_secret()), &secret, facts, &ring).unwrap();
+            (record, secret.metadata)
+        };
+        let with_former = Facts {
+            has_former: true,
+            has_public_sizes: false,
+            ..FACTS
+        };
+        let (without, metadata) = of(FACTS, "7");
+        let (mut record, later) = of(with_former, "8");
+        assert!(!may_have_former(&without, &ring) && may_have_former(&record, &ring));
+        assert!(has_public_sizes(&without, &metadata, &ring));
+        assert!(!has_public_sizes(&without, &later, &ring));
+        assert!(!has_public_sizes(&record, &later, &ring));
+        record.proof = without.proof.clone();
+        assert!(may_have_former(&record, &ring), "another record");
+        assert!(!has_public_sizes(&record, &later, &ring), "another record");
+        let shortened = base64::encode(&decode(&without.proof)[..96]);
+        let mut record = without;
+        record.proof = shortened;
+        assert!(may_have_former(&record, &ring), "an earlier release");
+        assert!(is_genuine(&record, origin(&sealed_secret()), &ring));
     }
 
     /// Attack: a client computes a record with a stolen key, so that the controller accepts a Secret that another
@@ -631,7 +722,7 @@ mod tests {
                 Arc::new(key.with_marks(marks))
             };
             let stolen = KeyRing::new([key(2, Marks::default())]);
-            let forged = create(origin(&sealed_secret()), &secret(), true, &stolen).unwrap();
+            let forged = create(origin(&sealed_secret()), &secret(), FACTS, &stolen).unwrap();
             let single = KeyRing::new([key(2, marks)]);
             let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
             let identity = Identity::of(&sealed_secret()).unwrap();
@@ -644,9 +735,9 @@ mod tests {
                     is_for_content(&forged, identity, &sealed_secret(), ring, &secret());
                 assert_eq!(is_accepted, is_trusted, "{why}");
             }
-            let new_record = create(origin(&sealed_secret()), &secret(), true, &single);
+            let new_record = create(origin(&sealed_secret()), &secret(), FACTS, &single);
             assert_eq!(new_record.is_some(), is_trusted, "{why}");
-            let new_record = create(origin(&sealed_secret()), &secret(), true, &both).unwrap();
+            let new_record = create(origin(&sealed_secret()), &secret(), FACTS, &both).unwrap();
             assert_eq!(new_record.key == forged.key, is_trusted, "{why}");
             assert!(
                 is_genuine(&new_record, origin(&sealed_secret()), &both),
@@ -666,7 +757,7 @@ mod tests {
             sealed.metadata.generation = Some(generation);
             let items = &mut sealed.spec.encrypted_data;
             items.insert("a".into(), ciphertext.to_owned());
-            create(origin(&sealed), &secret(), true, &ring).unwrap()
+            create(origin(&sealed), &secret(), FACTS, &ring).unwrap()
         };
         let first = record_of(1, "AAAA");
         assert_eq!(first, record_of(1, "AAAA"));
@@ -690,7 +781,7 @@ mod tests {
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
         let key = ring.newest_key().unwrap();
-        let mut old = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
+        let mut old = create(origin(&sealed_secret()), &secret(), FACTS, &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
         digest.add(&origin(&sealed_secret()).identity.0);
@@ -716,11 +807,11 @@ mod tests {
     fn records_of_equal_values_differ_between_keys_and_secrets() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
         let record_of =
-            |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), true, ring).unwrap();
+            |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), FACTS, ring).unwrap();
         assert_ne!(record_of(&a).content, record_of(&b).content);
         let mut other_secret = secret();
         other_secret.metadata.name = Some("n2".into());
-        let other_record = create(origin(&sealed_secret()), &other_secret, true, &a).unwrap();
+        let other_record = create(origin(&sealed_secret()), &other_secret, FACTS, &a).unwrap();
         assert_ne!(record_of(&a).content, other_record.content);
     }
 

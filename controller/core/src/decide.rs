@@ -98,7 +98,7 @@ impl Content {
     clippy::struct_excessive_bools,
     reason = "independent flags, each with a name wherever it is set or read"
 )]
-pub struct Circumstances {
+pub struct Circumstances<'a> {
     /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
     pub settled: bool,
     /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
@@ -113,6 +113,9 @@ pub struct Circumstances {
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
+    /// The existing Secret without the former values that are no longer needed; `None` if all are needed. An update is
+    /// based on it, so that no merge keeps them.
+    pub purged: Option<&'a Secret>,
 }
 
 /// The change to apply. A plan is complete: applying it involves no further decision.
@@ -193,7 +196,7 @@ pub fn decide(
     id: &ObjectId,
     desired: Desired,
     existing: &Existing,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'_>,
 ) -> Plan {
     match (desired, existing) {
         (Desired::Unknown(refusal), _) => Plan::Refuse(refusal),
@@ -246,7 +249,7 @@ fn plan_update(
     id: &ObjectId,
     desired: Secret,
     existing: &Content,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'_>,
 ) -> Plan {
     let is_tolerated = circumstances.settled && circumstances.tolerates_drift;
     match existing {
@@ -257,7 +260,8 @@ fn plan_update(
             let metadata = [&desired.metadata, &existing.metadata];
             let keeps_added_metadata = is_kept && names_size::leave_room(&desired.data, &metadata);
             let is_exclusive = circumstances.is_exclusive;
-            let next = successor(desired, existing, keeps_added_metadata, is_exclusive);
+            let base = circumstances.purged.unwrap_or(existing);
+            let next = successor(desired, base, keeps_added_metadata, is_exclusive);
             let is_new = circumstances.hides_equality && !circumstances.settled;
             if is_tolerated || !is_new && is_equivalent(&next, existing) {
                 return Plan::Leave;

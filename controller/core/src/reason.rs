@@ -26,6 +26,8 @@ pub enum Reason {
     DriftFight,
     /// Another client changed the Secret, and the controller reverted the change.
     DriftCorrected,
+    /// A former value is not kept although the SealedSecret requests it.
+    FormerValueNotKept,
     /// The type of the Secret grants the author of the SealedSecret access beyond the values.
     RiskyType,
     /// A key Secret cannot be used.
@@ -51,6 +53,7 @@ impl Reason {
             Self::BudgetUsedUp => "BudgetUsedUp",
             Self::DriftFight => "DriftFight",
             Self::DriftCorrected => "DriftCorrected",
+            Self::FormerValueNotKept => "FormerValueNotKept",
             Self::RiskyType => "RiskyType",
             Self::UnusableKey => "UnusableKey",
             Self::WaitsForBackup => "WaitsForBackup",

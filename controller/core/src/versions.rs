@@ -16,7 +16,7 @@ pub struct CurrentVersion {
     pub version: String,
     /// The identifier of the key that computed the version.
     pub key_id: String,
-    /// A time at which the Secret had this content.
+    /// A time at which the Secret had this content, which does not depend on its values.
     pub written_at: Timestamp,
 }
 

@@ -11,14 +11,14 @@ use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use controller_core::protected::Protected;
-use controller_core::public_size;
+use controller_core::{previous, public_size};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use shared::resource::{PREVIOUS_VALUES_ANNOTATION, SealedSecret};
+use shared::resource::SealedSecret;
 use shared::secret::Secret;
 
 use super::attempt::{Inputs, Tools};
-use super::former_values::without_former_values;
+use super::former_values::{has_own_marks, without_former_values};
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
@@ -140,14 +140,11 @@ impl<S: Store> Tools<S> {
             } => self.keep_random_values(observed, random_items, secret),
             Desired::Nothing | Desired::Delivered | Desired::Unknown(_) => false,
         };
-        let is_due = match &mut desired {
-            Desired::Secret { secret, .. } => {
-                self.keep_former_values(observed, provenance, secret, inputs)
-            }
-            Desired::Nothing | Desired::Delivered | Desired::Unknown(_) => false,
-        };
+        if let Desired::Secret { secret, .. } = &mut desired {
+            self.keep_former_values(id, observed, provenance, secret, inputs);
+        }
         let now = inputs.now;
-        let decision = self.decide(id, observed, desired, is_due, inputs);
+        let decision = self.decide(id, observed, desired, inputs);
         let is_exclusive = becomes_exclusive(observed, &decision.plan);
         let slot = match &decision.plan {
             Plan::Leave => None,
@@ -195,23 +192,25 @@ impl<S: Store> Tools<S> {
         })))
     }
 
-    /// Decides on the change of the Secret, within the limits on authors and on corrections. `is_due` is whether the
-    /// Secret changes without an edit by another client.
+    /// Decides on the change of the Secret, within the limits on authors and on corrections.
     fn decide(
         &self,
         id: &ObjectId,
         observed: &Observed,
         desired: Desired,
-        is_due: bool,
         inputs: &Inputs,
     ) -> Decision {
         let now = inputs.now;
         let tolerates_drift = self.tolerates_drift(&observed.source);
         let is_delivered = matches!(desired, Desired::Delivered);
-        let restored = self.restored(observed, inputs).filter(|_| !is_delivered);
-        let is_due = is_due || without_former_values(observed, inputs).is_some();
-        let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
-        let interference = Interference::undone_by(&plan, observed.settled && !is_due);
+        let purged = without_former_values(id, observed, inputs).filter(|_| !is_delivered);
+        let restored = self.restored(observed, purged.as_ref());
+        let restored = restored.filter(|_| !is_delivered);
+        let (purged, restored_secret) = (purged.as_ref(), restored.as_deref());
+        let plan = self.allowed_plan(id, observed, desired, (restored_secret, purged));
+        let is_own_change = has_own_marks(id, observed, &inputs.ring)
+            && changes_only_former_values(observed, &plan, purged);
+        let interference = Interference::undone_by(&plan, observed.settled && !is_own_change);
         let fight = interference
             .and_then(|interference| self.drift().allow_correction(id, interference, now).err());
         let plan = fight
@@ -236,16 +235,17 @@ impl<S: Store> Tools<S> {
             plan,
             fight,
         };
-        self.restore_protected_metadata(id, decision, restored, now)
+        self.restore_despite_refusal(id, decision, (restored, purged), now)
     }
 
-    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`].
+    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`], and `purged` that
+    /// of [`without_former_values`].
     fn allowed_plan(
         &self,
         id: &ObjectId,
         observed: &Observed,
         desired: Desired,
-        restored: Option<&Secret>,
+        (restored, purged): (Option<&Secret>, Option<&Secret>),
     ) -> Plan {
         let circumstances = Circumstances {
             settled: observed.settled,
@@ -253,6 +253,7 @@ impl<S: Store> Tools<S> {
             is_exclusive: observed.is_exclusive,
             tolerates_drift: self.tolerates_drift(&observed.source),
             hides_equality: self.hides_equality(observed),
+            purged,
         };
         // A Secret that the SealedSecret does not control was handed over by another client, or outlives it on purpose.
         let stays = matches!(desired, Desired::Delivered) && !is_controlled(observed);
@@ -273,44 +274,52 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Restores only the protected metadata, even if the object is refused.
-    fn restore_protected_metadata(
+    /// Restores the protected metadata and removes unneeded former values even if the object is refused. A removal of
+    /// former values corrects nothing, so it takes place even while corrections pause.
+    fn restore_despite_refusal(
         &self,
         id: &ObjectId,
         mut decision: Decision,
-        restored: Option<Box<Secret>>,
+        (restored, purged): (Option<Box<Secret>>, Option<&Secret>),
         now: Timestamp,
     ) -> Decision {
-        let is_refused = decision.refusal.is_some() && decision.fight.is_none();
-        if let Some(secret) = restored.filter(|_| is_refused) {
-            let edit = Interference::Edit;
-            match self.drift().allow_correction(id, edit, now) {
-                Ok(()) => {
-                    (decision.plan, decision.interference) = (Plan::Replace(secret), Some(edit));
+        let Some(restored) = restored.filter(|_| decision.refusal.is_some()) else {
+            return decision;
+        };
+        let edit = Interference::Edit;
+        let allowed = if purged == Some(&*restored) {
+            Ok(None)
+        } else if let Some(fight) = &decision.fight {
+            Err(fight.clone())
+        } else {
+            let allowed = self.drift().allow_correction(id, edit, now);
+            allowed.map(|()| Some(edit))
+        };
+        match allowed {
+            Ok(interference) => {
+                (decision.plan, decision.interference) = (Plan::Replace(restored), interference);
+            }
+            Err(fight) => {
+                if let Some(purged) = purged {
+                    decision.plan = Plan::Replace(Box::new(purged.clone()));
                 }
-                Err(fight) => decision.fight = Some(fight),
+                decision.fight = Some(fight);
             }
         }
         decision
     }
 
     /// Returns the owned Secret with its protected metadata restored and unneeded former values removed; `None` if
-    /// nothing changes.
-    fn restored(&self, observed: &Observed, inputs: &Inputs) -> Option<Box<Secret>> {
+    /// nothing changes. `purged` is the result of [`without_former_values`].
+    fn restored(&self, observed: &Observed, purged: Option<&Secret>) -> Option<Box<Secret>> {
         let secret = observed.existing.secret()?;
-        let without_former = without_former_values(observed, inputs);
         let metadata = self.restored_metadata(observed);
-        if without_former.is_none() && metadata.is_none() {
+        if purged.is_none() && metadata.is_none() {
             return None;
         }
-        let mut restored = without_former.unwrap_or_else(|| secret.clone());
+        let mut restored = purged.unwrap_or(secret).clone();
         if let Some(mut metadata) = metadata {
-            let marks = restored.metadata.annotations.as_ref();
-            let marks = marks
-                .and_then(|texts| texts.get(PREVIOUS_VALUES_ANNOTATION))
-                .cloned();
-            let annotations = metadata.annotations.get_or_insert_default();
-            annotations.extend(marks.map(|marks| (PREVIOUS_VALUES_ANNOTATION.to_owned(), marks)));
+            previous::copy_marks(&restored.metadata, &mut metadata);
             restored.metadata = metadata;
         }
         Some(Box::new(restored))
@@ -405,6 +414,15 @@ fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
     }
 }
 
+/// Returns whether the plan only removes former values of the existing Secret or changes their marks.
+fn changes_only_former_values(observed: &Observed, plan: &Plan, purged: Option<&Secret>) -> bool {
+    let Plan::Replace(next) = plan else {
+        return false;
+    };
+    let base = purged.or(observed.existing.secret());
+    base.is_some_and(|base| previous::differ_only_in_marks(next, base))
+}
+
 /// Returns the size of the Secret's values, if the size of the sealed values determines it; `None` if templates produce
 /// values, or if some values belong to another client.
 fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
@@ -415,7 +433,6 @@ fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
     let has_only_own_values = observed.existing.secret().is_none_or(|existing| {
         !ownership::merges(template, &existing.metadata, observed.is_exclusive)
     });
-    let is_public =
-        has_only_own_values && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed);
+    let is_public = has_only_own_values && public_size::is_public(sealed);
     is_public.then(|| public_size::values_len(sealed, secret))
 }

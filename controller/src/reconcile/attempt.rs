@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use controller_core::author_limits::risky_type;
-use controller_core::decide::{Desired, Existing};
+use controller_core::decide::{Content, Desired, Existing};
 use controller_core::drift::Drift;
 use controller_core::fault::Fault;
 use controller_core::object_id::ObjectId;
@@ -20,7 +20,7 @@ use tracing::warn;
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
 use super::first_attempts::FirstAttempts;
-use super::former_values::{next_check, without_former_values};
+use super::former_values::{self, next_check, without_former_values};
 use super::pauses::Pauses;
 use super::permits::Permits;
 use super::progress::Progress;
@@ -218,7 +218,7 @@ impl<S: Store> Tools<S> {
         let has_templates = sealed.spec.template.data.is_some();
         if !has_templates
             || !self.store.is_public()
-            || self.recognize_observed(observed, ring).is_some()
+            || self.recognize_observed(id, observed, ring).is_some()
         {
             return Ok(None);
         }
@@ -262,14 +262,18 @@ impl<S: Store> Tools<S> {
         if observed.source != Source::Gone {
             self.metrics.count_reconcile(id);
         }
+        if is_terminating(&observed) {
+            return Ok(Some(AttemptResult::UpToDate { changed: false }));
+        }
         let mut inputs = inputs.clone();
-        inputs.drops_former = self.may_drop_former_values(id, &observed, inputs.now).await;
+        inputs.drops_former = self.may_drop_former_values(id, &observed, &inputs).await;
         let inputs = &inputs;
-        let recognized = self.recognize_observed(&observed, &inputs.ring);
-        let is_due = without_former_values(&observed, inputs).is_some();
+        self.purge_unmanaged(id, &observed, inputs).await?;
+        let recognized = self.recognize_observed(id, &observed, &inputs.ring);
+        let is_due = without_former_values(id, &observed, inputs).is_some();
         if let Some(sealed) = recognized.filter(|_| !is_due) {
             let existing = observed.existing.secret();
-            schedule.set_next_check(next_check(&observed, existing, true, inputs.now));
+            schedule.set_next_check(next_check(id, &observed, existing, true, inputs));
             return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
@@ -310,6 +314,12 @@ impl<S: Store> Tools<S> {
             self.wait_to_report(id, schedule).await;
             self.warn_about_risky_type(id, &observed.source, risky_type)
                 .await;
+        }
+        let obstacle = former_values::obstacle(&observed);
+        if let Some(obstacle) = obstacle.filter(|_| plan_result.changed) {
+            self.wait_to_report(id, schedule).await;
+            let event = attempt_result::former_value_not_kept_event(&obstacle);
+            self.store.emit_event(id, event).await;
         }
         let result = self.report(id, &observed, &plan_result, &provenance, inputs, schedule);
         result.await.map(Some)
@@ -388,8 +398,19 @@ fn mark_as_not_owned(observed: &mut Observed) {
             true,
         )
     {
-        observed.existing = Existing::NotOwned;
+        let existing = std::mem::replace(&mut observed.existing, Existing::NotOwned);
+        if let Existing::Owned(Content::Secret(secret)) = existing {
+            observed.unmanaged = Some(secret);
+        }
     }
+}
+
+/// Returns whether the SealedSecret is being deleted and its Secret was deleted already. The Secret is not created
+/// again: while a finalizer keeps the SealedSecret, an author could have its templates rendered any number of times.
+fn is_terminating(observed: &Observed) -> bool {
+    let is_absent = matches!(observed.existing, Existing::Absent);
+    matches!(&observed.source, Source::Sealed(sealed) if sealed.metadata.deletion_timestamp.is_some())
+        && is_absent
 }
 
 /// Returns the instance label, which distinguishes releases of a chart; empty if there is none.

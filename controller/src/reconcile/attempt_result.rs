@@ -1,5 +1,6 @@
 //! The result of an attempt, and its report.
 
+use controller_core::previous::Obstacle;
 use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
 use jiff::Timestamp;
@@ -116,6 +117,14 @@ pub(super) fn sealed_risky_type_event() -> EventRecord {
         message: "the Secret sealed in the deprecated field 'data' has a type that grants the author of the SealedSecret \
                   access beyond the sealed values; if this is not intended, run the controller with --forbid-secret-types"
             .into(),
+    }
+}
+
+pub(super) fn former_value_not_kept_event(obstacle: &Obstacle) -> EventRecord {
+    EventRecord {
+        is_warning: true,
+        reason: Reason::FormerValueNotKept,
+        message: obstacle.to_string(),
     }
 }
 

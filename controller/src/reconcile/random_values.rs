@@ -48,7 +48,8 @@ impl<S: Store> Tools<S> {
         let mark = if is_up_to_date {
             mark.cloned()
         } else {
-            random_mark::create(version, items, &secret.data, &ring)
+            let nonce = next_nonce(mark, &kept == items);
+            random_mark::create(version, items, &secret.data, &nonce, &ring)
         };
         let annotations = secret.metadata.annotations.get_or_insert_default();
         annotations.extend(mark.map(|mark| (RANDOM_VALUES_ANNOTATION.to_owned(), mark)));
@@ -75,6 +76,15 @@ impl<S: Store> Tools<S> {
         let ring = self.ring();
         record::is_proof_of_unsealing(record, identity, &ring)
             && record::has_recorded_values(record, identity, &ring, secret)
+    }
+}
+
+/// Returns the nonce of the next mark. A mark that only another key has to verify keeps its nonce.
+fn next_nonce(mark: Option<&String>, has_all_values: bool) -> String {
+    let present = mark.and_then(|mark| random_mark::nonce(mark));
+    match present.filter(|_| has_all_values) {
+        Some(nonce) => nonce.to_owned(),
+        None => random_mark::new_nonce(&mut shared::random::system()),
     }
 }
 

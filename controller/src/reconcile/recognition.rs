@@ -5,14 +5,16 @@ use std::sync::Arc;
 use controller_core::decide::{Content, Existing};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
+use controller_core::public_size;
 use controller_core::status::is_synced;
 use shared::key_ring::KeyRing;
-use shared::record::{self, Identity, Origin};
+use shared::record::{self, Facts, Identity, Origin};
 use shared::resource::{SealedSecret, SecretRecord, SecretVersion};
 use shared::secret::Secret;
 
 use super::attempt::Tools;
 use super::attempt_result::AttemptResult;
+use super::former_values;
 use crate::store::{Observed, Recognized, Source, Store};
 
 impl<S: Store> Tools<S> {
@@ -28,7 +30,8 @@ impl<S: Store> Tools<S> {
         let tolerates_drift = origin.tolerates_drift;
         let is_recognized = self.has_current_version(cached.version_key.as_deref())
             && record::is_for_secret(record, cached.identity, ring, uid, version)
-            && record::is_genuine(record, origin, ring);
+            && record::is_genuine(record, origin, ring)
+            && !record::may_have_former(record, ring);
         if is_recognized {
             let secret = Recognized {
                 uid,
@@ -44,6 +47,7 @@ impl<S: Store> Tools<S> {
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decryption.
     pub(super) fn recognize_observed(
         &self,
+        id: &ObjectId,
         observed: &Observed,
         ring: &KeyRing,
     ) -> Option<Arc<SealedSecret>> {
@@ -68,6 +72,9 @@ impl<S: Store> Tools<S> {
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
             && self.restored_metadata(observed).is_none()
+            // Without their marks, former values would never be removed.
+            && (!record::may_have_former(record, ring)
+                || former_values::former(id, observed, secret, ring).is_some())
             && record::is_for_content(record, identity, &desired, ring, secret);
         is_up_to_date.then(|| Arc::clone(sealed))
     }
@@ -119,6 +126,7 @@ impl<S: Store> Tools<S> {
     /// Returns a record of the Secret as currently stored: as returned by the store, or as fetched.
     pub(super) fn new_record(
         &self,
+        id: &ObjectId,
         observed: &Observed,
         stored: Option<&Secret>,
         is_exclusive: bool,
@@ -132,7 +140,12 @@ impl<S: Store> Tools<S> {
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
         let secret = stored.or(observed.existing.secret())?;
-        record::create(origin, secret, is_exclusive, ring)
+        let facts = Facts {
+            is_exclusive,
+            has_former: former_values::former(id, observed, secret, ring).is_some(),
+            has_public_sizes: public_size::is_public(sealed),
+        };
+        record::create(origin, secret, facts, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {

@@ -6,12 +6,10 @@ use controller_core::decide::{Existing, Refusal};
 use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
-use controller_core::previous::FormerValues;
 use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
 use shared::error_chain;
-use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::resource::{PreviousValues, SealedSecretStatus};
 use shared::secret::Secret;
@@ -40,15 +38,16 @@ impl<S: Store> Tools<S> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
         let secret = secret.filter(|_| !plan_result.is_delivered);
-        let former = secret.and_then(|secret| FormerValues::of(secret, inputs.now));
+        let former =
+            secret.and_then(|secret| former_values::former(id, observed, secret, &inputs.ring));
         let request = former_values::requested(observed);
-        let previous = former.map(|former| former.status(request.as_ref()));
+        let previous = former.map(|former| former.status(request.as_ref(), inputs.now));
         let report = (provenance, previous.as_ref());
-        let outcome = self.outcome(observed, plan_result, report, &inputs.ring);
+        let outcome = self.outcome(id, observed, plan_result, report, inputs, schedule);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
         let is_reported = status.is_some() || !plan_result.is_delivered;
-        let next_check = former_values::next_check(observed, secret, is_synced, inputs.now);
+        let next_check = former_values::next_check(id, observed, secret, is_synced, inputs);
         schedule.set_next_check(next_check);
         if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
@@ -158,10 +157,12 @@ impl<S: Store> Tools<S> {
 
     fn outcome<'a>(
         &self,
+        id: &ObjectId,
         observed: &Observed,
         plan_result: &'a PlanResult,
         (provenance, previous): (&'a Provenance, Option<&'a PreviousValues>),
-        ring: &KeyRing,
+        inputs: &Inputs,
+        schedule: &mut Schedule,
     ) -> Outcome<'a> {
         let kept = kept_values(observed);
         match (&plan_result.refusal, &plan_result.applied) {
@@ -183,12 +184,13 @@ impl<S: Store> Tools<S> {
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,
                 previous,
-                version: self.current_version(observed, stored.as_deref(), provenance),
+                version: self.current_version(observed, stored.as_deref(), provenance, schedule),
                 record: self.new_record(
+                    id,
                     observed,
                     stored.as_deref(),
                     plan_result.is_exclusive,
-                    ring,
+                    &inputs.ring,
                 ),
             },
         }
@@ -200,13 +202,15 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         stored: Option<&Secret>,
         provenance: &Provenance,
+        schedule: &mut Schedule,
     ) -> Option<CurrentVersion> {
         let Source::Sealed(sealed) = &observed.source else {
             return None;
         };
         let versioning = self.versioning()?;
         let secret = stored.or(observed.existing.secret());
-        Some(versioning.current(sealed, provenance, secret))
+        let time = self.version_time(versioning.clock, schedule);
+        Some(versioning.current(sealed, provenance, secret, time))
     }
 
     pub(super) async fn warn_about_risky_type(

@@ -23,6 +23,8 @@ pub(super) struct Schedule {
     write: Option<Instant>,
     /// When the write began.
     write_start: Option<Instant>,
+    /// When the outcome may be published.
+    report: Option<Instant>,
     is_reported: bool,
     /// When to check again whether the Secret still needs its former values.
     next_check: Option<Timestamp>,
@@ -89,6 +91,19 @@ impl Schedule {
         self.write.is_some()
     }
 
+    /// Returns when the outcome may be published, as soon as the Secret was written or is known to stay; `None` if the
+    /// times are not set.
+    pub(super) fn publication(&mut self) -> Option<Instant> {
+        let write = self.write?;
+        let report = *self.report.get_or_insert_with(|| {
+            let now = Instant::now();
+            let write_start = self.write_start.unwrap_or(write.max(now));
+            let took = now.saturating_duration_since(write_start);
+            write_start + timing::report_delay(took)
+        });
+        Some(report)
+    }
+
     /// Returns the duration of the attempt for metrics: rounded up if the times are set.
     pub(super) fn metric_duration(&self, took: Duration) -> Duration {
         if self.write.is_some() {
@@ -121,12 +136,12 @@ impl<S: Store> Tools<S> {
 
     /// Waits until the outcome may be published. Further calls return immediately.
     pub(super) async fn wait_to_report(&self, id: &ObjectId, schedule: &mut Schedule) {
-        let Some(write) = schedule.write.filter(|_| !schedule.is_reported) else {
+        if schedule.is_reported {
+            return;
+        }
+        let Some(report) = schedule.publication() else {
             return;
         };
-        self.pause(id, schedule, write).await;
-        let write_start = *schedule.write_start.get_or_insert_with(Instant::now);
-        let report = write_start + timing::report_delay(write_start.elapsed());
         self.pause(id, schedule, report).await;
         schedule.is_reported = true;
     }
@@ -136,6 +151,21 @@ impl<S: Store> Tools<S> {
             self.give_up_slot(id, schedule);
             sleep_until(until).await;
         }
+    }
+
+    /// Returns the time of a version that this attempt wrote: the time of its publication, which is later than the write
+    /// and the same for all values, although rendering and writing take a time that depends on the values.
+    pub(super) fn version_time(
+        &self,
+        clock: fn() -> Timestamp,
+        schedule: &mut Schedule,
+    ) -> Timestamp {
+        let now = clock();
+        let remaining = schedule
+            .publication()
+            .map(|report| report.saturating_duration_since(Instant::now()));
+        now.saturating_add(remaining.unwrap_or_default())
+            .unwrap_or(now)
     }
 
     /// Gives up the slot of the attempt, if there is memory for its values.

@@ -45,6 +45,7 @@ impl Store for SlowStore {
             Source::Malformed("on purpose".into())
         };
         Ok(Observed {
+            unmanaged: None,
             source,
             uid: None,
             existing: Existing::Absent,
@@ -292,6 +293,7 @@ impl Store for TemplateStore {
             sealed.spec.template.data = Some([("t".to_owned(), Some(text.to_owned()))].into());
         }
         Ok(Observed {
+            unmanaged: None,
             source: Source::Sealed(Arc::new(sealed)),
             uid: None,
             existing: Existing::Absent,

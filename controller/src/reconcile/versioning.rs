@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
+use shared::random_mark;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::unseal::UsedKey;
@@ -29,28 +30,28 @@ pub(crate) struct Versioning {
 }
 
 impl Versioning {
-    /// Returns the version of the content of a Secret as currently stored.
+    /// Returns the version of the content of a Secret as currently stored. `written_at` must not depend on values.
     ///
-    /// A value that a template generates from randomness or the time has no identifier, so the generation of the
-    /// SealedSecret takes its place. Whether a template generates values follows from its text, so this reveals nothing
-    /// about values.
+    /// If templates may generate values from randomness or the time, the nonce of their rendering contributes to the
+    /// version. Whether a template generates values follows from its text, so this reveals nothing about values.
     pub(crate) fn current(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
         stored: Option<&Secret>,
+        written_at: Timestamp,
     ) -> CurrentVersion {
         let mut inputs = inputs(sealed, provenance);
-        let origin = origin(sealed);
-        for item in &provenance.random_items {
-            if let Some(value) = stored.and_then(|secret| secret.data.get(item)) {
-                inputs.insert(("", item), ValueDigest::for_generated(&origin, value));
-            }
+        if !provenance.random_items.is_empty() {
+            let mark = stored.and_then(random_mark::of);
+            let nonce = mark.and_then(|mark| random_mark::nonce(mark));
+            let digest = ValueDigest::for_rendering(&origin(sealed), nonce.unwrap_or_default());
+            inputs.insert(("", ""), digest);
         }
         CurrentVersion {
             version: version_of(&self.key, sealed, &inputs),
             key_id: self.key.id().to_owned(),
-            written_at: (self.clock)(),
+            written_at,
         }
     }
 

@@ -45,6 +45,9 @@ pub struct Observed {
     pub uid: Option<String>,
     /// The Secret with the same name.
     pub existing: Existing,
+    /// The Secret if [`Self::existing`] does not contain it although it has marks of former values, because it does not
+    /// belong to the SealedSecret anymore, or because the SealedSecret was deleted.
+    pub unmanaged: Option<Box<Secret>>,
     /// The generation of the SealedSecret, whether or not it is valid.
     pub generation: Option<i64>,
     /// The last recorded status.

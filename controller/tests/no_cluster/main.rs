@@ -8,6 +8,7 @@ mod support;
 mod created_secrets;
 mod endpoints;
 mod forged_statuses;
+mod former_values;
 mod healing;
 mod hostile;
 mod interleaved;

@@ -209,8 +209,28 @@ impl ApiServer {
         self.put(SECRET, secret);
     }
 
+    /// Deletes the SealedSecret but not its Secret, and reports the change through the watch.
+    pub fn delete_sealed(&self, store: &ClusterStore) {
+        let object = self.object();
+        self.objects.lock().unwrap()[1] = Value::Null;
+        store.mark_deleted(&object);
+    }
+
+    /// Replaces the spec of the SealedSecret with one that cannot be read.
+    pub fn make_malformed(&self, generation: i64) {
+        let mut object = self.get(SEALED);
+        object["metadata"]["generation"] = json!(generation);
+        object["spec"] = json!("not an object");
+        self.put(SEALED, object);
+        self.report_object();
+    }
+
     pub fn secret(&self) -> Value {
         self.get(SECRET)
+    }
+
+    pub fn sealed(&self) -> Value {
+        self.get(SEALED)
     }
 
     /// Starts the server, and a store that has observed the existing objects.

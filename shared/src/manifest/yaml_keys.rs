@@ -31,8 +31,8 @@ pub struct RepeatedKey {
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut scan = Scan::default();
     for result in Parser::new_from_str(text) {
-        let (event, span) = result.ok()?;
-        let repeated = scan.process(event, span.start.line());
+        let (event, position) = result.ok()?;
+        let repeated = scan.process(event, position.start.line());
         let is_counted = |repeated: &&RepeatedKey| repeated.is_merged || repeated.key != MERGE_KEY;
         if let Some(repeated) = repeated.iter().find(is_counted) {
             return Some(repeated.line);

@@ -189,7 +189,7 @@ pub struct SecretVersion {
 pub struct PreviousValues {
     /// The keys of the items with a former value.
     pub items: Vec<String>,
-    /// From this time on, the former values are not kept, even if programs still use them.
+    /// From this time on, some former values are not kept, even if programs still use them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }

@@ -59,10 +59,11 @@ impl ValueDigest {
         Self::keyed(id.expose(), plain)
     }
 
-    /// Calculates the digest of a value that a template generated from randomness or the time. `origin` identifies the
-    /// version of the object for which the value was generated.
-    pub fn for_generated(origin: &str, plain: &Plain) -> Self {
-        Self::keyed(origin.as_bytes(), plain)
+    /// Calculates the digest of a rendering with values that a template may have generated from randomness or the time.
+    /// `origin` identifies the version of the object, and the nonce the rendering. The values themselves must not
+    /// contribute: for some sealed values, the template may render the same value each time.
+    pub fn for_rendering(origin: &str, nonce: &str) -> Self {
+        Self::keyed(origin.as_bytes(), &Plain::from(nonce.to_owned()))
     }
 
     /// Calculates HMAC-SHA256 (RFC 2104) from digests of whole messages. The context of [`hmac`] is not used: it is

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use controller_core::decide::{Content, Existing, Plan};
 use controller_core::object_id::ObjectId;
-use controller_core::ownership;
+use controller_core::{ownership, previous};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, PostParams, Preconditions};
@@ -133,29 +133,57 @@ impl ClusterStore {
         self.catalogue().set_secret(id, metadata);
     }
 
-    /// Reads the Secret if the SealedSecret may change it. The values of other Secrets are not read, unless another
-    /// client replaced the Secret after its metadata was read or reported by the watch.
+    /// Reads the Secret if the SealedSecret may change it, or if it has marks of former values; in that case, the second
+    /// result is the Secret if it is not owned. The values of other Secrets are not read, unless another client replaced
+    /// the Secret after its metadata was read or reported by the watch.
     async fn existing(
         &self,
         id: &ObjectId,
         source: &Source,
         uid: Option<&str>,
-    ) -> Result<Existing, StoreError> {
+    ) -> Result<(Existing, Option<Box<Secret>>), StoreError> {
         let may_read = self.catalogue().may_read_secret(id);
         if !may_read {
             match self.secret_metadata(id).await? {
-                None => return Ok(Existing::Absent),
-                Some(metadata) if is_owned(&metadata, source, uid) => {}
-                Some(_) => return Ok(Existing::NotOwned),
+                None => return Ok((Existing::Absent, None)),
+                Some(metadata)
+                    if is_owned(&metadata, source, uid) || previous::has_marks(&metadata) => {}
+                Some(_) => return Ok((Existing::NotOwned, None)),
             }
         }
         Ok(match self.secret(id).await? {
-            None => Existing::Absent,
+            None => (Existing::Absent, None),
             Some(secret) if is_owned(&secret.metadata, source, uid) => {
-                Existing::Owned(Content::Secret(Box::new(secret)))
+                let content = Content::Secret(Box::new(secret));
+                (Existing::Owned(content), None)
             }
-            Some(_) => Existing::NotOwned,
+            Some(secret) => {
+                let unmanaged = Some(secret).filter(|s| previous::has_marks(&s.metadata));
+                (Existing::NotOwned, unmanaged.map(Box::new))
+            }
         })
+    }
+
+    /// Returns the Secret of a deleted SealedSecret that may have former values, unless the garbage collector deletes
+    /// it.
+    async fn orphan(
+        &self,
+        id: &ObjectId,
+        entry: Option<&Entry>,
+    ) -> Result<Option<Box<Secret>>, StoreError> {
+        let Some(entry) = entry.filter(|entry| entry.may_keep_former) else {
+            return Ok(None);
+        };
+        let uid = entry.uid.as_deref();
+        let is_orphan = |metadata: &ObjectMeta| {
+            previous::has_marks(metadata) && !ownership::is_controlled_by(metadata, uid)
+        };
+        let metadata = self.secret_metadata(id).await?;
+        if !metadata.as_ref().is_some_and(is_orphan) {
+            return Ok(None);
+        }
+        let secret = self.secret(id).await?;
+        Ok(secret.filter(|s| is_orphan(&s.metadata)).map(Box::new))
     }
 
     /// Returns the state of a deleted object. Its Secret is left to the garbage collector, unless `--old-gc-behavior`
@@ -166,17 +194,18 @@ impl ClusterStore {
         id: &ObjectId,
         entry: Option<Entry>,
     ) -> Result<Observed, StoreError> {
-        let existing = match entry {
-            Some(entry) if self.deletes && !self.exists(id).await? => {
-                self.existing(id, &Source::Gone, entry.uid.as_deref())
-                    .await?
+        let uid = entry.as_ref().and_then(|entry| entry.uid.clone());
+        let (existing, unmanaged) = match &entry {
+            Some(_) if self.deletes && !self.exists(id).await? => {
+                self.existing(id, &Source::Gone, uid.as_deref()).await?
             }
-            _ => Existing::Absent,
+            _ => (Existing::Absent, self.orphan(id, entry.as_ref()).await?),
         };
         Ok(Observed {
             source: Source::Gone,
-            uid: None,
+            uid,
             existing,
+            unmanaged,
             generation: None,
             status: None,
             settled: false,
@@ -358,8 +387,8 @@ impl Store for ClusterStore {
             },
         };
         let is_assumed_absent = mode == ReadMode::Guess && self.is_probably_new(id, &entry);
-        let existing = if is_assumed_absent {
-            Existing::Absent
+        let (existing, unmanaged) = if is_assumed_absent {
+            (Existing::Absent, None)
         } else {
             self.existing(id, &source, entry.uid.as_deref()).await?
         };
@@ -371,6 +400,7 @@ impl Store for ClusterStore {
             trusts_mark: false,
             settled: entry.is_settled(),
             existing,
+            unmanaged,
             claimed: entry.is_claimed(),
             is_fresh: entry.is_fresh(),
             generation: entry.generation,

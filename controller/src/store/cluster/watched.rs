@@ -8,6 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
 use deliver::DELIVER_ANNOTATION;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -108,7 +109,8 @@ const MAX_STATUS_ENTRIES: usize = 2_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
-    /// The name, namespace, `uid`, `generation` and `resourceVersion`, and the labels and annotations that are kept.
+    /// The name, namespace, `uid`, `generation`, `resourceVersion` and `deletionTimestamp`, and the labels and
+    /// annotations that are kept.
     pub metadata: ObjectMeta,
     /// The known fields of the spec.
     pub spec: Pruned,
@@ -154,6 +156,7 @@ struct ApiMetadata {
     uid: Option<String>,
     generation: Option<i64>,
     resource_version: Option<String>,
+    deletion_timestamp: Option<Time>,
     labels: Option<Texts>,
     annotations: Option<Texts>,
 }
@@ -176,6 +179,7 @@ impl From<ApiObject> for Watched {
                 uid: metadata.uid,
                 generation: metadata.generation,
                 resource_version: metadata.resource_version,
+                deletion_timestamp: metadata.deletion_timestamp,
                 labels: Some(labels),
                 annotations: Some(annotations),
                 ..ObjectMeta::default()

@@ -335,6 +335,7 @@ impl Inner {
         let is_settled = file.as_ref().is_some_and(|file| file.is_settled(&source));
         let mark = self.mark(id);
         Ok(Observed {
+            unmanaged: None,
             existing,
             settled: was_unsealed || is_settled,
             claimed: false,

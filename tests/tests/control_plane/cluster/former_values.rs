@@ -99,7 +99,7 @@ async fn a_re_encrypted_or_relabeled_object_keeps_no_former_value() {
     .await;
     assert_eq!(secret.data.unwrap().len(), 2);
     let marks = &secret.metadata.annotations.unwrap()[PREVIOUS_VALUES_ANNOTATION];
-    assert!(!marks.contains("since"), "{marks}");
+    assert!(!marks.contains("former"), "{marks}");
 }
 
 #[tokio::test]
