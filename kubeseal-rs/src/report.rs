@@ -55,6 +55,10 @@ pub fn fail_at_end(message: &str) {
 }
 
 /// Prints a message from the library.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a callback, which receives each message"
+)]
 pub fn notice(notice: Notice) {
     let message = notice.message();
     match notice {

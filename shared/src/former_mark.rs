@@ -49,7 +49,7 @@ impl Prover<'_> {
         &self,
         proof: &str,
         marks: &str,
-        values: impl Iterator<Item = Option<&'v Plain>> + Clone,
+        values: &(impl Iterator<Item = Option<&'v Plain>> + Clone),
     ) -> bool {
         let received = base64::decode(proof.as_bytes()).unwrap_or_default();
         let keys = self.ring.keys().iter();

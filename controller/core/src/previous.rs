@@ -444,7 +444,7 @@ impl Marks {
     }
 
     fn is_proven(&self, secret: &Secret, prover: &Prover<'_>) -> bool {
-        prover.is_proven(&self.proof, &self.text_to_prove(), self.values(secret))
+        prover.is_proven(&self.proof, &self.text_to_prove(), &self.values(secret))
     }
 
     /// Adds the marks to a Secret that has their former values. Without a key that can prove them, they are left out.

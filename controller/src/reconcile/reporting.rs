@@ -179,7 +179,7 @@ impl<S: Store> Tools<S> {
             },
             (None, Ok(_)) if plan_result.is_delivered => Outcome::Delivered {
                 sealed_by: &provenance.sealed_by,
-                version: self.current_version(observed, None, provenance),
+                version: self.current_version(observed, None, provenance, schedule),
             },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,
@@ -209,7 +209,7 @@ impl<S: Store> Tools<S> {
         };
         let versioning = self.versioning()?;
         let secret = stored.or(observed.existing.secret());
-        let time = self.version_time(versioning.clock, schedule);
+        let time = Self::version_time(versioning.clock, schedule);
         Some(versioning.current(sealed, provenance, secret, time))
     }
 

@@ -155,11 +155,7 @@ impl<S: Store> Tools<S> {
 
     /// Returns the time of a version that this attempt wrote: the time of its publication, which is later than the write
     /// and the same for all values, although rendering and writing take a time that depends on the values.
-    pub(super) fn version_time(
-        &self,
-        clock: fn() -> Timestamp,
-        schedule: &mut Schedule,
-    ) -> Timestamp {
+    pub(super) fn version_time(clock: fn() -> Timestamp, schedule: &mut Schedule) -> Timestamp {
         let now = clock();
         let remaining = schedule
             .publication()

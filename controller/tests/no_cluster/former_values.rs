@@ -152,7 +152,7 @@ fn clock() -> Timestamp {
     thread_local! {
         static START: Instant = Instant::now();
     }
-    let elapsed = START.with(|start| start.elapsed());
+    let elapsed = START.with(Instant::elapsed);
     Timestamp::from_second(1_000).unwrap() + SignedDuration::try_from(elapsed).unwrap()
 }
 

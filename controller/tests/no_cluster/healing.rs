@@ -33,7 +33,7 @@ const EDITS: &[(&str, Edit)] = &[
         },
     ),
     ("empties a value", |directory| {
-        write(&directory.join("a"), "")
+        write(&directory.join("a"), "");
     }),
     ("deletes the file behind a value", |directory| {
         remove_file(&directory.join("..data/a"));

@@ -267,7 +267,7 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         ],
     );
     let link = |to: &str, name: &str| {
-        symlink(to, tree.join(name)).expect("the test directory is writable")
+        symlink(to, tree.join(name)).expect("the test directory is writable");
     };
     link("../elsewhere", "k8s/folder");
     link("../other/plain.txt", "k8s/plain.yaml");

@@ -1,5 +1,7 @@
 //! Failures of a call.
 
+use std::fmt::Write as _;
+
 use http::HeaderValue;
 
 /// The maximum length of a message in bytes, before it is encoded. Kubelet shortens events to 1 KiB.
@@ -51,7 +53,10 @@ impl Failure {
         for byte in self.message.bytes() {
             match byte {
                 b' '..=b'~' if byte != b'%' => text.push(char::from(byte)),
-                _ => text.push_str(&format!("%{byte:02X}")),
+                _ => {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "%{byte:02X}");
+                }
             }
         }
         // Printable ASCII is always a header value.

@@ -100,9 +100,9 @@ pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     command
 }
 
-/// Returns the command for a second controller manager, for planes with nodes: it creates the Pods of Deployments and DaemonSets,
-/// maintains the endpoints of Services, publishes the CA certificate in every namespace, and lets Pods be scheduled to
-/// ready nodes.
+/// Returns the command for a second controller manager, for planes with nodes: it creates the Pods of Deployments and
+/// `DaemonSets`, maintains the endpoints of Services, publishes the CA certificate in every namespace, and lets Pods be
+/// scheduled to ready nodes.
 pub(super) fn workload_controllers(programs: &Programs, settings: &Settings) -> Command {
     let mut command = controller_manager(
         programs,

@@ -79,9 +79,9 @@ fn kind(kind: &str) -> ApiResource {
     let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
     // The plural of `Class` is irregular.
     if kind == "SecretProviderClass" {
-        resource.plural = "secretproviderclasses".to_owned();
+        "secretproviderclasses".clone_into(&mut resource.plural);
     } else {
-        resource.plural = "secretproviderclasspodstatuses".to_owned();
+        "secretproviderclasspodstatuses".clone_into(&mut resource.plural);
     }
     resource
 }

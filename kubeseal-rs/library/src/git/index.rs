@@ -16,6 +16,9 @@ use super::{GitError, Repository, directory, to_path};
 /// Absolute paths and contents of files.
 pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
 
+/// The path of a file, and its content if it is in the repository.
+pub(super) type IndexedFile = (PathBuf, Option<Zeroizing<Vec<u8>>>);
+
 impl Repository {
     /// Returns whether the file is in the index.
     ///
@@ -128,7 +131,7 @@ impl Repository {
         &self,
         folder: &Path,
         is_wanted: impl Fn(&Path) -> bool,
-    ) -> Result<Vec<(PathBuf, Option<Zeroizing<Vec<u8>>>)>, GitError> {
+    ) -> Result<Vec<IndexedFile>, GitError> {
         let staged: BTreeSet<PathBuf> = self.staged_files()?.into_iter().collect();
         let mut entries = Vec::new();
         self.visit_index(&mut |path, entry, is_skipped| {
@@ -142,9 +145,10 @@ impl Repository {
                 entries.push((path, entry.id));
             }
         })?;
-        let read = |(path, id)| match self.git.has_object(id) {
-            true => Ok((path, Some(self.blob(id)?))),
-            false => Ok((path, None)),
+        let read = |(path, id)| {
+            let is_fetched = self.git.has_object(id);
+            let content = is_fetched.then(|| self.blob(id)).transpose()?;
+            Ok((path, content))
         };
         entries.into_iter().map(read).collect()
     }

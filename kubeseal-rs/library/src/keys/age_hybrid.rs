@@ -54,7 +54,7 @@ impl age::Identity for HybridIdentity {
         // A failure does not show whether the stanza belongs to another identity, so the others are tried.
         let key = self.0.unwrap_file_key(&encapsulated, &stanza.body)?;
         Some(Ok(FileKey::init_with_mut(|copy| {
-            copy.copy_from_slice(&*key)
+            copy.copy_from_slice(&*key);
         })))
     }
 }

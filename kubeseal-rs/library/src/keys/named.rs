@@ -138,7 +138,7 @@ impl RuleSearch {
                 match self.names(source, &read) {
                     Ok(is_named) => self.add_named(&location, "recipients", is_named),
                     Err(why) => {
-                        self.add_unread(&location, format!("the recipient {source}: {why}"))
+                        self.add_unread(&location, format!("the recipient {source}: {why}"));
                     }
                 }
             }

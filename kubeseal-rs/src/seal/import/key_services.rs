@@ -105,8 +105,8 @@ pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
 
 /// Refuses metadata with keys outside ASCII. `sops` writes none, and parsers may compare them in other ways.
 pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failure> {
-    let roots = documents.iter().map(|document| &document.root);
-    let Some((key, line)) = roots.filter_map(foreign_key).next() else {
+    let mut roots = documents.iter().map(|document| &document.root);
+    let Some((key, line)) = roots.find_map(foreign_key) else {
         return Ok(());
     };
     let message = format!(
@@ -122,9 +122,12 @@ fn foreign_key(root: &Node) -> Option<(&str, usize)> {
         return None;
     };
     let mut metadata = fields.iter().filter(|(name, _)| folded(name) == METADATA);
-    metadata.find_map(|(name, node)| match name.is_ascii() {
-        true => foreign_key_in(node),
-        false => Some((name.as_str(), node.line)),
+    metadata.find_map(|(name, node)| {
+        if name.is_ascii() {
+            foreign_key_in(node)
+        } else {
+            Some((name.as_str(), node.line))
+        }
     })
 }
 

@@ -74,9 +74,9 @@ fn closed_items(sealed: &SealedSecret, items: &BTreeSet<&str>, key: AnyKey) -> V
     };
     let ring = KeyRing::from_keys([key]);
     let (keys, mut locks) = (ring.openers(), OpenedLocks::default());
-    let rng = &mut shared::random::system();
+    let random = &mut shared::random::system();
     let meter = &mut shared::meter::Unmetered;
-    match v2::open(&checked, &keys, &mut locks, meter, rng) {
+    match v2::open(&checked, &keys, &mut locks, meter, random) {
         Err(OpenError::Refused(Refusal::Tampered { items })) => items,
         _ => Vec::new(),
     }

@@ -77,17 +77,17 @@ pub enum LogFormat {
 }
 
 fn parse_rollouts(text: &str) -> Result<u16, String> {
-    parse_count(text, u16::MAX)
+    parse_count(text, &u16::MAX)
 }
 
 fn parse_rate(text: &str) -> Result<u32, String> {
-    parse_count(text, u32::MAX)
+    parse_count(text, &u32::MAX)
 }
 
 /// Parses a whole number from 1 to `max`.
 fn parse_count<T: FromStr + PartialOrd + Default + Display>(
     text: &str,
-    max: T,
+    max: &T,
 ) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| *number > T::default());
     number.ok_or_else(|| format!("expected a whole number from 1 to {max}"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
@@ -189,11 +189,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     assert_eq!(recorded["db"].len(), 22, "{recorded:?}");
     let secrets: Api<Secret> = site.namespace.api();
     let secrets = secrets.list(&ListParams::default()).await.unwrap();
-    let names: Vec<_> = secrets
-        .items
-        .iter()
-        .map(|secret| secret.name_any())
-        .collect();
+    let names: Vec<_> = secrets.items.iter().map(ResourceExt::name_any).collect();
     assert!(!names.contains(&"db".to_owned()), "{names:?}");
     assert_has_no_canary(&site).await;
 }
