@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn many_merges_count_as_repeated() {
-        let keys: String = (0..1000).map(|key| format!("k{key}: 1, ")).collect();
+        let keys: Vec<String> = (0..1000).map(|key| format!("k{key}: 1, ")).collect();
+        let keys = keys.concat();
         let merges = |count| format!("x: &x {{{keys}}}\ny: [{}]\n", "{<<: *x}, ".repeat(count));
         assert_eq!(first_repeated(&merges(50)), None);
         assert_eq!(first_repeated(&merges(51)), Some(2));

@@ -85,7 +85,7 @@ fn until(secret: &Secret, now: i64) -> Option<i64> {
     Some(former(secret)?.until(Some(&request), at(now)).as_second())
 }
 
-fn retention<'a>(request: Option<&'a Request>, second: i64) -> Retention<'a> {
+fn retention(request: Option<&Request>, second: i64) -> Retention<'_> {
     Retention {
         request,
         is_unknown: false,
