@@ -77,7 +77,7 @@ rules! {
     UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule requires this.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
-    DELIVER "deliver" Note "Only an annotation keeps the controller from making a Secret; whoever edits the object can remove it.";
+    DELIVER "deliver" Note "Only an annotation keeps the controller from making a Secret; every author of the object can remove it.";
     DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has a value that the controller does not know.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";

@@ -2,7 +2,7 @@
 //! writes them to files.
 //!
 //! This crate can decrypt nothing. It depends neither on the sealing core nor on a crate with private keys, and `.ci/run`
-//! checks it, so whoever takes over a program with this crate gets only what the Pod's token gives.
+//! checks it, so an attacker who takes over a program with this crate gets only what the Pod's token gives.
 //!
 //! | module | content |
 //! |---|---|

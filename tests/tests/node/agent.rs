@@ -131,7 +131,7 @@ async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
     world.change_in(&old, "second").await;
 }
 
-/// Attack: somebody who can read the cluster's store, its events, and the logs of all containers looks for a value.
+/// Attack: a user who can read the cluster's store, its events, and the logs of all containers looks for a value.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_value_is_in_no_store_log_or_event() {
     let world = World::new("canary").await;

@@ -126,7 +126,7 @@ fn delivery(object: &Object) -> Option<FindingInFile> {
     }
     let is_never_secret = matches!(&object.v2, Some(Ok(v2)) if v2.is_never_secret());
     let message = format!(
-        "no Secret is made only because of the annotation {DELIVER_ANNOTATION}: whoever edits the object can remove it, and \
+        "no Secret is made only because of the annotation {DELIVER_ANNOTATION}: every author of the object can remove it, and \
          Bitnami's controller ignores it and makes the Secret"
     );
     (!is_never_secret).then_some((finding::DELIVER, object.line, message))

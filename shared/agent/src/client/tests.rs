@@ -203,7 +203,7 @@ fn refuses_paths_outside_of_the_folder() {
     }
 }
 
-/// Attack: a server sends one byte after the other, to keep an agent waiting for ever.
+/// Attack: a server sends one byte after the other, to keep an agent waiting forever.
 #[test]
 fn ends_a_request_after_its_time() {
     let server = Server::start(Vec::new());

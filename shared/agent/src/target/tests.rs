@@ -307,7 +307,7 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
     assert_eq!(kept(), "kept");
 }
 
-/// Attack: a container that shares the volume puts a pipe in place of a file, so that the agent waits for ever.
+/// Attack: a container that shares the volume puts a pipe in place of a file, so that the agent waits forever.
 #[test]
 fn a_pipe_in_the_folder_does_not_block() {
     let folder = tempfile::tempdir().unwrap();
