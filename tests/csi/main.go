@@ -84,7 +84,7 @@ func options() ctrl.Options {
 	_ = clientgoscheme.AddToScheme(scheme)
 	_ = secretsstorev1.AddToScheme(scheme)
 	ofNode := fields.OneTermEqualSelector("spec.nodeName", *nodeID)
-	labelled := func(name, value string) cache.ByObject {
+	labeled := func(name, value string) cache.ByObject {
 		return cache.ByObject{Label: labels.SelectorFromSet(labels.Set{name: value})}
 	}
 	return ctrl.Options{
@@ -93,8 +93,8 @@ func options() ctrl.Options {
 		MapperProvider: apiutil.NewDynamicRESTMapper,
 		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}: {Field: ofNode},
-			&secretsstorev1.SecretProviderClassPodStatus{}: labelled(secretsstorev1.InternalNodeLabel, *nodeID),
-			&corev1.Secret{}: labelled(controllers.SecretManagedLabel, "true"),
+			&secretsstorev1.SecretProviderClassPodStatus{}: labeled(secretsstorev1.InternalNodeLabel, *nodeID),
+			&corev1.Secret{}: labeled(controllers.SecretManagedLabel, "true"),
 		}},
 	}
 }

@@ -334,10 +334,10 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
 #[test]
 fn refuses_a_merge_that_overrides_a_key() {
     for text in [
-        "spec:\n  encryptedData: {a: AgBA}\n  <<: {encryptedData: {a: AgBB}}\n",
-        "spec: {encryptedData: {a: AgBA}}\n<<: {spec: {encryptedData: {a: AgBB}}}\n",
+        "spec:\n  encryptedData: {a: AgAA}\n  <<: {encryptedData: {a: AgBB}}\n",
+        "spec: {encryptedData: {a: AgAA}}\n<<: {spec: {encryptedData: {a: AgBB}}}\n",
         "spec:\n  encryptedData: {a: AgBB}\n  template:\n    type: Opaque\n    <<: {<<: {type: kubernetes.io/tls}}\n",
-        "spec:\n  encryptedData:\n    a: AgBA\n    <<: [{a: AgBB}]\n",
+        "spec:\n  encryptedData:\n    a: AgAA\n    <<: [{a: AgBB}]\n",
     ] {
         let fixture = fixture();
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n";
