@@ -17,7 +17,7 @@ use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
 use crate::unseal::{
-    self, Contents, ItemError, ItemErrors, ItemProblem, ItemValue, UnsealError, UsedKey,
+    self, Contents, ItemError, ItemErrors, ItemProblem, ItemValue, MAX_NAMED, UnsealError, UsedKey,
 };
 use crate::v2::{
     self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Recipient, Target,
@@ -264,7 +264,8 @@ pub struct NewTexts {
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`], with every item that cannot be unsealed.
+/// Returns [`ResealError`], with the first 1,000 items that cannot be unsealed; the remaining items are not tried after
+/// that.
 pub fn new_texts(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -277,8 +278,12 @@ pub fn new_texts(
         last: first.cloned(),
         ..NewTexts::default()
     };
-    let mut errors = Vec::new();
+    let mut errors = ItemErrors::default();
     for (item, text) in &sealed.spec.encrypted_data {
+        if errors.items.len() == MAX_NAMED {
+            errors.untried += 1;
+            continue;
+        }
         let hint = hints.get(item);
         let first: Vec<&Fingerprint> = hint.into_iter().chain(new.last.as_ref()).collect();
         match unseal::open_item(text, ring, &label, &first) {
@@ -290,17 +295,13 @@ pub fn new_texts(
             Err(ItemProblem::NoKey(_)) if hint == Some(key.fingerprint()) => {
                 new.believed.push(item.clone());
             }
-            Err(problem) => errors.push(ItemError {
+            Err(problem) => errors.items.push(ItemError {
                 key: item.clone(),
                 problem,
             }),
         }
     }
-    if !errors.is_empty() {
-        let mut errors = ItemErrors {
-            items: errors,
-            ..ItemErrors::default()
-        };
+    if !errors.items.is_empty() {
         errors.explain(sealed, ring);
         return Err(UnsealError::from(errors).into());
     }

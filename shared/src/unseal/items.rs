@@ -16,6 +16,10 @@ use crate::sealed_text;
 /// few alternating keys cost only a few operations each.
 const MAX_RECENT: usize = 4;
 
+/// Maximum number of failing items that an error names. The text of an error would otherwise be many times as long as
+/// the object, since each item may fail for a reason of its own.
+pub(crate) const MAX_NAMED: usize = 1000;
+
 /// The values of the items, and the key of each, by item key.
 pub(super) type OpenedItems = (BTreeMap<String, OpenedValue>, Hints);
 
@@ -23,7 +27,7 @@ pub(super) type OpenedItems = (BTreeMap<String, OpenedValue>, Hints);
 /// items, the most recent first, since the items of one object were mostly sealed together.
 ///
 /// Once an item has failed, the object cannot be unsealed. A limited number of further operations is used to name other
-/// failing items; the remaining items are only counted.
+/// failing items, up to [`MAX_NAMED`]; the remaining items are only counted.
 pub(super) fn open_items<'a>(
     items: impl Iterator<Item = (&'a String, &'a String)>,
     ring: &KeyRing,
@@ -39,6 +43,10 @@ pub(super) fn open_items<'a>(
         remaining: None,
     };
     for (key, text) in items {
+        if failures.items.len() == MAX_NAMED {
+            failures.untried += 1;
+            continue;
+        }
         let advice = advice.iter().filter_map(|hints| hints.get(key));
         let first: Vec<&Fingerprint> = advice.chain(&recent).collect();
         match open_item(text, ring, label, &first, &mut limited) {
@@ -219,6 +227,22 @@ mod tests {
             let is_reported = errors.to_string().ends_with("more items were not tried");
             assert_eq!(is_reported, errors.untried > 0, "{errors}");
         }
+    }
+
+    /// Attack: an author exhausts the memory with an object whose error is many times as long as the object itself.
+    #[test]
+    fn an_error_about_a_hundred_thousand_items_is_short() {
+        let ring = ring();
+        // Each text has a length of its own, so no two items share a finding.
+        let texts = (0..100_000_usize).map(|i| "*".repeat(1 + i % 300));
+        let (result, operations) = open_counting(&object(texts), &ring, &Hints::new(), u64::MAX);
+        let Err(UnsealError::Items(errors)) = result else {
+            panic!("text was unsealed");
+        };
+        assert_eq!((errors.items.len(), errors.untried), (MAX_NAMED, 99_000));
+        assert_eq!(operations, 0);
+        let message = errors.to_string();
+        assert!(message.len() < 200_000, "{} bytes", message.len());
     }
 
     /// Attack: an author keeps the controller busy with items for the oldest keys in turn, so that the key of the

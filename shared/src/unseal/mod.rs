@@ -32,6 +32,7 @@ use crate::v2::{self, Checked, OpenedLocks, Target, ValueDigest};
 pub(crate) use opened_items::{ItemValue, OpenedItems};
 
 pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
+pub(crate) use items::MAX_NAMED;
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
