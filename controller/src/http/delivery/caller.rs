@@ -8,7 +8,6 @@ use super::refused::Refused;
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 /// A Pod with its service account, as the API server has authenticated it. Nothing in a request changes it.
 #[derive(Debug, Clone)]
@@ -23,8 +22,6 @@ pub(super) struct Caller {
     pub(super) pod: String,
     /// The `uid` of the Pod.
     pub(super) uid: String,
-    /// The node of the Pod; `None` if the API server does not say it.
-    pub(super) node: Option<String>,
 }
 
 impl TryFrom<UserInfo> for Caller {
@@ -41,7 +38,6 @@ impl TryFrom<UserInfo> for Caller {
             .ok_or(Refused::NotBound)?;
         Ok(Self {
             namespace: namespace.to_owned(),
-            node: extra(&user, NODE_NAME),
             account,
             pod,
             uid,
@@ -76,14 +72,10 @@ mod tests {
 
     #[test]
     fn the_namespace_is_that_of_the_account() {
-        let extra: [(&str, &[&str]); 3] = [
-            (POD_NAME, &["web-1"]),
-            (POD_UID, &["u"]),
-            (NODE_NAME, &["n"]),
-        ];
+        let extra: [(&str, &[&str]); 2] = [(POD_NAME, &["web-1"]), (POD_UID, &["u"])];
         let caller = Caller::try_from(user("system:serviceaccount:shop:web", &extra)).unwrap();
         assert_eq!((&*caller.namespace, &*caller.pod), ("shop", "web-1"));
-        assert_eq!((&*caller.uid, caller.node.as_deref()), ("u", Some("n")));
+        assert_eq!(&*caller.uid, "u");
     }
 
     /// Attack: a user with a token that no Pod has, or a user that is no service account, asks for values.

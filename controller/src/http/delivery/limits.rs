@@ -11,12 +11,10 @@ use crate::http::rate::Rate;
 
 /// Requests of one Pod: rate per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
-/// Requests of all Pods of one account. A workload can start a thousand Pods at once.
-const ACCOUNT_RATE: (u32, u32) = (50, 1_000);
-/// Requests of all Pods of one node.
-const NODE_RATE: (u32, u32) = (100, 1_000);
+/// Requests of all Pods of one namespace. A workload can start a thousand Pods at once.
+const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
-/// Maximum number of requests that wait.
+/// Maximum number of requests that wait, without those of [`RESERVED`].
 const MAX_WAITING: Waiting = Waiting {
     requests: 3_000,
     bytes: 32 << 20,
@@ -26,15 +24,15 @@ const MAX_WAITING_OF_POD: Waiting = Waiting {
     requests: 32,
     bytes: 1 << 20,
 };
-/// Maximum number of waiting requests of one account: a half of all.
-const MAX_WAITING_OF_ACCOUNT: Waiting = Waiting {
+/// Maximum number of waiting requests of one namespace: a half of all.
+const MAX_WAITING_OF_NAMESPACE: Waiting = Waiting {
     requests: 1_500,
     bytes: 16 << 20,
 };
-/// Maximum number of waiting requests of one node.
-const MAX_WAITING_OF_NODE: Waiting = Waiting {
-    requests: 1_000,
-    bytes: 16 << 20,
+/// The waiting requests that each namespace may have, even if others have reached [`MAX_WAITING`].
+const RESERVED: Waiting = Waiting {
+    requests: 64,
+    bytes: 1 << 20,
 };
 /// Seconds after which a caller may try again to wait.
 const RETRY_WAITING: i64 = 10;
@@ -49,17 +47,15 @@ pub(super) struct Limits {
 #[derive(Debug)]
 struct Rates {
     pod: Rate,
-    account: Rate,
-    node: Rate,
+    namespace: Rate,
 }
 
-/// Who is limited.
+/// Who is limited. There is no limit for a node or an account: tenants share nodes, and may have any number of accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
     Pod(String),
-    Account(String),
-    Node(String),
+    Namespace(String),
 }
 
 /// A number of waiting requests, and the size of their bodies.
@@ -75,8 +71,7 @@ impl Default for Limits {
         Self {
             rates: Mutex::new(Rates {
                 pod: rate(POD_RATE),
-                account: rate(ACCOUNT_RATE),
-                node: rate(NODE_RATE),
+                namespace: rate(NAMESPACE_RATE),
             }),
             waiting: Arc::default(),
         }
@@ -84,51 +79,40 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Counts a request. A request that one limit refuses does not count against the wider ones.
+    /// Counts a request. A request that the limit of the Pod refuses does not count against that of the namespace.
     pub(super) fn admit(&self, caller: &Caller, now: Timestamp) -> Result<(), Refused> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let Rates { pod, account, node } = &mut *rates;
+        let Rates { pod, namespace } = &mut *rates;
         let retry = pod
             .count_request(&caller.uid, now)
             .retry
-            .or_else(|| account.count_request(&caller.account, now).retry)
-            .or_else(|| node.count_request(caller.node.as_deref()?, now).retry);
+            .or_else(|| namespace.count_request(&caller.namespace, now).retry);
         retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
     }
 
-    /// Counts a request of this size as waiting until the result is dropped. Without a node, the limit of the account
-    /// applies.
+    /// Counts a request of this size as waiting until the result is dropped.
     pub(super) fn begin_waiting(&self, caller: &Caller, bytes: usize) -> Result<Ticket, Refused> {
         let request = Waiting { requests: 1, bytes };
-        let node = caller.node.clone().map(Key::Node);
-        let limits = [
-            (Some(Key::All), MAX_WAITING),
-            (Some(Key::Pod(caller.uid.clone())), MAX_WAITING_OF_POD),
-            (
-                Some(Key::Account(caller.account.clone())),
-                MAX_WAITING_OF_ACCOUNT,
-            ),
-            (node, MAX_WAITING_OF_NODE),
-        ];
-        let limits = limits
-            .into_iter()
-            .filter_map(|(key, max)| Some((key?, max)));
-        let limits: Vec<(Key, Waiting)> = limits.collect();
+        let namespace = Key::Namespace(caller.namespace.clone());
         let mut waiting = lock(&self.waiting);
-        let fits = |(key, max): &(Key, Waiting)| {
-            let sum = waiting.get(key).copied().unwrap_or_default().plus(request);
-            sum.requests <= max.requests && sum.bytes <= max.bytes
+        let fits = |key: &Key, max: Waiting| {
+            let known = waiting.get(key).copied().unwrap_or_default();
+            known.plus(request).is_within(max)
         };
-        if !limits.iter().all(fits) {
+        let pod = Key::Pod(caller.uid.clone());
+        let is_admitted = fits(&pod, MAX_WAITING_OF_POD)
+            && fits(&namespace, MAX_WAITING_OF_NAMESPACE)
+            && (fits(&Key::All, MAX_WAITING) || fits(&namespace, RESERVED));
+        if !is_admitted {
             return Err(Refused::TooOften(RETRY_WAITING));
         }
-        let keys = limits.into_iter().map(|(key, _)| {
+        let keys = [Key::All, pod, namespace];
+        for key in &keys {
             let count = waiting.entry(key.clone()).or_default();
             *count = count.plus(request);
-            key
-        });
+        }
         Ok(Ticket {
-            keys: keys.collect(),
+            keys,
             request,
             waiting: Arc::clone(&self.waiting),
         })
@@ -136,6 +120,10 @@ impl Limits {
 }
 
 impl Waiting {
+    fn is_within(self, max: Self) -> bool {
+        self.requests <= max.requests && self.bytes <= max.bytes
+    }
+
     fn plus(self, other: Self) -> Self {
         Self {
             requests: self.requests + other.requests,
@@ -154,7 +142,7 @@ impl Waiting {
 /// A waiting request.
 #[derive(Debug)]
 pub(super) struct Ticket {
-    keys: Vec<Key>,
+    keys: [Key; 3],
     request: Waiting,
     waiting: Arc<Mutex<HashMap<Key, Waiting>>>,
 }
@@ -181,67 +169,65 @@ fn lock(waiting: &Mutex<HashMap<Key, Waiting>>) -> MutexGuard<'_, HashMap<Key, W
 mod tests {
     use super::*;
 
-    fn caller(account: &str, pod: usize, node: Option<usize>) -> Caller {
+    fn caller(namespace: &str, pod: usize) -> Caller {
         Caller {
             user: k8s_openapi::api::authentication::v1::UserInfo::default(),
-            account: format!("system:serviceaccount:ns:{account}"),
-            namespace: "ns".into(),
-            pod: format!("{account}-{pod}"),
-            uid: format!("{account}-{pod}"),
-            node: node.map(|node| node.to_string()),
+            account: format!("system:serviceaccount:{namespace}:default"),
+            namespace: namespace.into(),
+            pod: format!("p-{pod}"),
+            uid: format!("{namespace}-{pod}"),
         }
     }
 
-    /// Attack: a Pod sends requests without end, so that the requests of other accounts, or of other Pods of its node, are
-    /// refused.
+    /// Attack: a Pod sends requests without end, so that the requests of other Pods are refused.
     #[test]
     fn a_flood_of_one_pod_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
-        let flood = caller("greedy", 0, Some(1));
+        let flood = caller("greedy", 0);
         let admitted = (0..10_000).filter(|_| limits.admit(&flood, now).is_ok());
         assert_eq!(admitted.count(), 41);
-        for other in [
-            caller("greedy", 1, Some(1)),
-            caller("quiet", 0, Some(1)),
-            caller("quiet", 1, None),
-        ] {
+        for other in [caller("greedy", 1), caller("quiet", 0)] {
             assert_eq!(limits.admit(&other, now), Ok(()), "{other:?}");
         }
     }
 
+    /// Attack: a tenant has all its Pods send requests without end, so that the Pods of another tenant, which may run on
+    /// the same nodes, are refused.
     #[test]
-    fn a_thousand_pods_of_one_account_may_start_at_once_on_ten_nodes() {
+    fn a_flood_of_one_namespace_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
-        let pods = (0..1_000).map(|i| caller("web", i, Some(i % 10)));
+        let pods = (0..10_000).map(|i| caller("greedy", i));
+        let admitted = pods.filter(|pod| limits.admit(pod, now).is_ok());
+        assert_eq!(admitted.count(), 2_001);
+        assert_eq!(limits.admit(&caller("quiet", 0), now), Ok(()));
+    }
+
+    #[test]
+    fn a_thousand_pods_of_one_namespace_may_start_at_once() {
+        let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
+        let pods = (0..1_000).map(|i| caller("web", i));
         assert_eq!(
             pods.filter(|pod| limits.admit(pod, now).is_ok()).count(),
             1_000
         );
     }
 
-    /// Attack: an account has so many requests wait that others cannot wait, or that the memory is exhausted.
+    /// Attack: a tenant has so many requests wait that others cannot wait, or that the memory is exhausted.
     #[test]
-    fn waiting_requests_are_bounded_for_each_pod_account_and_node() {
+    fn waiting_requests_are_bounded_for_each_pod_and_namespace() {
         for (why, callers, want) in [
-            ("one Pod", vec![caller("a", 0, Some(0)); 5_000], 32),
+            ("one Pod", vec![caller("a", 0); 5_000], 32),
             (
-                "one account",
-                (0..5_000).map(|i| caller("a", i, Some(i))).collect(),
+                "one namespace",
+                (0..5_000).map(|i| caller("a", i)).collect(),
                 1_500,
             ),
             (
-                "one node",
-                (0..5_000)
-                    .map(|i| caller(&format!("a{i}"), i, Some(0)))
+                "all, of which the last of the eight namespaces use the reserve",
+                (0..8_000)
+                    .map(|i| caller(&format!("ns{}", i / 1_000), i))
                     .collect(),
-                1_000,
-            ),
-            (
-                "all",
-                (0..5_000)
-                    .map(|i| caller(&format!("a{i}"), i, Some(i)))
-                    .collect(),
-                3_000,
+                3_000 + 5 * 64,
             ),
         ] {
             let limits = Limits::default();
@@ -258,17 +244,28 @@ mod tests {
     /// Attack: Pods have the largest requests wait, to exhaust the memory.
     #[test]
     fn the_bytes_of_waiting_requests_are_bounded() {
-        let limits = Limits::default();
         let large = 256 << 10;
-        let tickets =
-            (0..1_000).map(|i| limits.begin_waiting(&caller(&format!("a{i}"), i, Some(i)), large));
-        let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
-        assert_eq!(tickets.len(), (32 << 20) / large);
-        let one_pod = Limits::default();
-        let pod = caller("a", 0, None);
-        let tickets: Vec<_> = (0..10)
-            .filter_map(|_| one_pod.begin_waiting(&pod, large).ok())
-            .collect();
-        assert_eq!(tickets.len(), 4);
+        for (why, callers, want) in [
+            ("one Pod", vec![caller("a", 0); 100], 4),
+            (
+                "one namespace",
+                (0..100).map(|i| caller("a", i)).collect(),
+                64,
+            ),
+            (
+                "all, of which each of the last ten namespaces uses the reserve",
+                (0..1_200)
+                    .map(|i| caller(&format!("ns{}", i / 100), i))
+                    .collect(),
+                128 + 10 * 4,
+            ),
+        ] {
+            let limits = Limits::default();
+            let tickets = callers
+                .iter()
+                .map(|caller| limits.begin_waiting(caller, large));
+            let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
+            assert_eq!(tickets.len(), want, "{why}");
+        }
     }
 }

@@ -215,7 +215,7 @@ impl Refused {
                 "divide the selection into several requests",
             ),
             Self::TooOften(_) => texts(
-                "too many requests of this Pod, its account or its node",
+                "too many requests of this Pod or its namespace",
                 "wait for the time in retry-after",
             ),
             Self::Busy => texts("the controller is busy", "wait for the time in retry-after"),
