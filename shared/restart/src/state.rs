@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use shared::clock::LatestTime;
 
-use crate::decide::{Decision, Memory, Relevant, Situation, Target, Waiting, due};
+use crate::decide::{Decision, Memory, Relevant, Situation, Target, due};
 use crate::pod::Pod;
 use crate::refresh::{self, Changed};
 use crate::sealed::{Namespace, Sealed};
