@@ -1,7 +1,7 @@
 //! The CA certificates that the controller's certificate is verified with.
 //!
-//! Each replica of a controller creates its CA when it starts. So they are read again before each request, from a file or
-//! from the `ConfigMap` that the controller publishes. A volume of a `ConfigMap` exists only in the namespace of the
+//! Each replica of a controller creates its CA when it starts. So they are read again before each request, from a file
+//! or from the `ConfigMap` that the controller publishes. A volume of a `ConfigMap` exists only in the namespace of the
 //! controller, and kubelet renews it within a minute or two; the API server has the current one for every namespace.
 
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub enum Authority {
 pub struct ConfigMap {
     /// The address of the API server, such as `https://10.96.0.1:443`.
     pub api_server: String,
-    /// The folder with the account of the Pod: `ca.crt` and `token`.
+    /// The directory with the account of the Pod: `ca.crt` and `token`.
     pub account: PathBuf,
     /// The namespace of the `ConfigMap`.
     pub namespace: String,

@@ -25,7 +25,7 @@ const SLOW: &[u8] = b"slow";
 /// A running server, and the files of its clients.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
     /// Heads and bodies of the requests.
     pub(crate) requests: Receiver<String>,
     responses: Arc<Mutex<Vec<Response>>>,
@@ -41,7 +41,7 @@ impl Server {
         let (ca, config) = identity();
         let server = Self {
             port,
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             requests,
             responses: Arc::new(Mutex::new(responses)),
             config: Arc::new(Mutex::new(config)),
@@ -83,7 +83,7 @@ impl Server {
 
     /// Returns the path of a file of the clients.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Returns the settings of a client with the files `ca.pem` and `token`.

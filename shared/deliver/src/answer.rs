@@ -23,7 +23,7 @@ pub struct Answer {
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredFile {
-    /// Where the file is, below the target folder.
+    /// Where the file is, below the target directory.
     pub path: FilePath,
     /// The mode of the file.
     pub mode: Mode,
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(Answer::from_json(&json), Ok(answer));
     }
 
-    /// Attack: a machine in the middle or a broken controller has the agent write outside of its folder, or fill it.
+    /// Attack: a machine in the middle or a broken controller has the agent write outside of its directory, or fill it.
     #[test]
     fn an_agent_refuses_paths_and_sizes_that_no_controller_sends() {
         let json = answer(vec![file("good", b"x")]).to_json();

@@ -32,7 +32,7 @@ pub struct EntryBody {
     /// The items; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
-    /// The file, or the folder of the files.
+    /// The file, or the directory of the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The template of the file.

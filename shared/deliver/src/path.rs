@@ -1,4 +1,4 @@
-//! The path of a delivered file, below the target folder of the receiver.
+//! The path of a delivered file, below the target directory of the receiver.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,10 +10,10 @@ const MAX_COMPONENT: usize = 255;
 /// Maximum size of a path in bytes.
 const MAX_PATH: usize = 1024;
 
-/// A relative path that stays below the folder to which it is joined.
+/// A relative path that stays below the directory to which it is joined.
 ///
 /// No component is empty, `.`, or begins with `..`: names that begin with `..` belong to the receiver, which swaps
-/// folders of such names to replace all files at once.
+/// directories of such names to replace all files at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FilePath(String);
 
@@ -28,7 +28,7 @@ pub enum PathError {
         "the path {0:?} is too long: the limit is {MAX_COMPONENT} bytes a component, and {MAX_PATH} in all"
     )]
     TooLong(String),
-    /// The path could lead out of the folder, or is not in its only form.
+    /// The path could lead out of the directory, or is not in its only form.
     #[error(
         "the path {0:?} is not relative and normalized: no component may be empty, `.` or begin with `..`"
     )]
@@ -96,9 +96,10 @@ mod tests {
 
     use super::*;
 
-    /// Attack: an answer or a class names a path outside of the target folder, or a name that the receiver uses itself.
+    /// Attack: an answer or a class names a path outside of the target directory, or a name that the receiver uses
+    /// itself.
     #[test]
-    fn refuses_paths_that_leave_the_folder() {
+    fn refuses_paths_that_leave_the_directory() {
         for text in [
             "",
             "/",
@@ -151,7 +152,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an answer names a path that leaves the target folder by any rule of the operating system.
+        /// Attack: an answer names a path that leaves the target directory by any rule of the operating system.
         #[test]
         fn every_accepted_path_has_only_normal_components(text in r"[./a\\\x00]{0,12}|\PC{0,12}") {
             if let Ok(path) = text.parse::<FilePath>() {

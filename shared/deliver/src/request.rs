@@ -50,10 +50,10 @@ pub struct ObjectEntry {
 /// Where the files of items are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Destination {
-    /// In the target folder, named like the items.
+    /// In the target directory, named like the items.
     Root,
-    /// In this folder, named like the items.
-    Folder(FilePath),
+    /// In this directory, named like the items.
+    Directory(FilePath),
     /// The file of the only item.
     File(FilePath),
 }
@@ -142,7 +142,7 @@ fn entries(bodies: Vec<EntryBody>) -> Result<Vec<Entry>, RequestError> {
     entries.collect()
 }
 
-/// Returns the files and folders that are known without the items of the objects.
+/// Returns the files and directories that are known without the items of the objects.
 fn layout(entries: &[Entry]) -> Result<Layout, RequestError> {
     let (mut layout, mut files) = (Layout::default(), 0);
     for entry in entries {
@@ -165,8 +165,8 @@ fn layout(entries: &[Entry]) -> Result<Layout, RequestError> {
 
 impl ObjectEntry {
     fn add_to(&self, layout: &mut Layout) {
-        if let Destination::Folder(path) = &self.destination {
-            layout.add_folder(path);
+        if let Destination::Directory(path) = &self.destination {
+            layout.add_directory(path);
         }
         // The path of each named item was checked.
         let items = self.items.iter().flatten();
@@ -185,14 +185,14 @@ impl Destination {
     pub fn file(&self, item: &str) -> Result<FilePath, PathError> {
         match self {
             Self::Root => item.parse(),
-            Self::Folder(folder) => format!("{folder}/{item}").parse(),
+            Self::Directory(directory) => format!("{directory}/{item}").parse(),
             Self::File(path) => Ok(path.clone()),
         }
     }
 
     fn read(path: &str) -> Result<Self, PathError> {
         match path.strip_suffix('/') {
-            Some(folder) => folder.parse().map(Self::Folder),
+            Some(directory) => directory.parse().map(Self::Directory),
             None if path.is_empty() => Ok(Self::Root),
             None => path.parse().map(Self::File),
         }

@@ -121,11 +121,13 @@ impl EntryProblem {
             }
             Self::Item(_) => "use a name below `spec.encryptedData` or `spec.template.data`",
             Self::NoItems => "leave out `items` for all items",
-            Self::OneFile(_) => "end the path with `/` for a folder, or name one item",
+            Self::OneFile(_) => "end the path with `/` for a directory, or name one item",
             Self::NoPath => "add `path`",
             Self::NoFrom => "add `from`",
             Self::Template => "divide the template into several files",
-            Self::Path(_) => "use a relative path below the target folder, such as \"db/password\"",
+            Self::Path(_) => {
+                "use a relative path below the target directory, such as \"db/password\""
+            }
             Self::Mode(_) => "use the read, write and execute bits only, such as \"0440\"",
         }
     }

@@ -37,7 +37,7 @@ const STACK: usize = 1 << 20;
 /// What to serve, and from where.
 #[derive(Debug)]
 pub struct Settings {
-    /// The path of the socket: `sealed.sock` in the folder of providers.
+    /// The path of the socket: `sealed.sock` in the directory of providers.
     pub socket: PathBuf,
     /// The URL of the controller's TLS port.
     pub server: String,

@@ -20,7 +20,7 @@ use crate::{go_build, operators};
 
 const MODULE: &str = "sigs.k8s.io/secrets-store-csi-driver";
 
-/// The folder with the sockets of providers, in the files that a node shares with the machine.
+/// The directory with the sockets of providers, in the files that a node shares with the machine.
 const PROVIDERS: &str = "providers";
 
 /// The driver's shortest time between two refreshes of a volume, which the documentation recommends.
@@ -41,12 +41,13 @@ impl Driver {
     /// Panics with instructions if Go is missing, and with the driver's log if the kubelet does not register it.
     pub async fn start(plane: &ControlPlane, node: &Node) -> Self {
         install(plane).await;
-        let providers = node.shared_folder().join(PROVIDERS);
+        let providers = node.shared_directory().join(PROVIDERS);
         fs::create_dir(&providers).expect("a writable directory");
         let permissions = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&providers, permissions).expect("a directory of this user");
         let program = go_build::build(&source(), ".", "csi-driver");
-        fs::copy(program, node.shared_folder().join("csi-driver")).expect("a writable directory");
+        fs::copy(program, node.shared_directory().join("csi-driver"))
+            .expect("a writable directory");
         let driver = Self {
             providers,
             log: node.log("csi-driver"),
@@ -71,7 +72,7 @@ impl Driver {
         .await;
     }
 
-    /// Returns the folder for the sockets of providers, as processes outside of the node see it.
+    /// Returns the directory for the sockets of providers, as processes outside of the node see it.
     pub fn providers(&self) -> &Path {
         &self.providers
     }
@@ -96,9 +97,9 @@ fn command_line(node: &str) -> Vec<String> {
 
 /// Installs the custom resource definitions of the driver, and its object with the token that the controller accepts.
 async fn install(plane: &ControlPlane) {
-    let folder = go_build::module_directory(&source(), MODULE).join("deploy");
+    let directory = go_build::module_directory(&source(), MODULE).join("deploy");
     for kind in ["secretproviderclasses", "secretproviderclasspodstatuses"] {
-        let path = folder.join(format!("secrets-store.csi.x-k8s.io_{kind}.yaml"));
+        let path = directory.join(format!("secrets-store.csi.x-k8s.io_{kind}.yaml"));
         let text = fs::read_to_string(path).expect("the module contains its definitions");
         for object in operators::objects(&text) {
             let definition: CustomResourceDefinition =

@@ -410,17 +410,17 @@ async fn import_images() {
     let import = async || {
         let (_, node) = shared().await;
         crate::image::import(node);
-        let folder = Scratch::new();
-        let archive = folder.path().join("image.tar");
+        let directory = Scratch::new();
+        let archive = directory.path().join("image.tar");
         image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal(), &archive);
         node.import(&archive);
     };
     IMPORTED.get_or_init(import).await;
 }
 
-/// Returns the content of all files below a folder.
-fn stored(folder: &Path) -> Vec<u8> {
-    let entries = fs::read_dir(folder).expect("etcd creates it").flatten();
+/// Returns the content of all files below a directory.
+fn stored(directory: &Path) -> Vec<u8> {
+    let entries = fs::read_dir(directory).expect("etcd creates it").flatten();
     let contents = entries.map(|entry| match entry.path() {
         path if path.is_dir() => stored(&path),
         path => fs::read(path).unwrap_or_default(),

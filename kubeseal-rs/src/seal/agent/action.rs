@@ -192,9 +192,9 @@ mod tests {
     use super::*;
 
     /// Returns the path of a program that sleeps, under a name that no other process has.
-    fn sleeper(folder: &TempDir) -> (PathBuf, String) {
+    fn sleeper(directory: &TempDir) -> (PathBuf, String) {
         let name = format!("sleeper-{:08x}", shared::random::number::<u32>());
-        let path = folder.path().join(&name);
+        let path = directory.path().join(&name);
         let sleep = kubeseal_library::programs::find("sleep").unwrap();
         fs::copy(sleep, &path).unwrap();
         (path, name)
@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn signals_the_processes_of_a_program_and_says_if_there_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, name) = sleeper(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (path, name) = sleeper(&directory);
         let error = send(Signal::HUP, &name).unwrap_err().to_string();
         assert!(error.contains("shareProcessNamespace"), "{error}");
         let mut children = [0; 2].map(|_| Command::new(&path).arg("60").spawn().unwrap());
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn runs_the_command_of_each_changed_file_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
         let command = |text: &str| {
             let script = format!("echo {text} >> {}", log.display());
             ["/bin/sh", "-c", &script].map(OsString::from).to_vec()

@@ -24,7 +24,7 @@ pub(super) struct Config {
     pub(super) ignored: Vec<String>,
 }
 
-/// Reads a configuration file for a target folder.
+/// Reads a configuration file for a target directory.
 pub(super) fn read(path: &Path, target: &Path) -> Result<Config> {
     let bytes = files::read_as(path, Kind::Settings)?;
     let is_hcl = path.extension().is_some_and(|extension| extension == "hcl");
@@ -73,7 +73,7 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     })
 }
 
-/// Attributes of a block `template` without a meaning here: folders are always created, and all files are replaced
+/// Attributes of a block `template` without a meaning here: directories are always created, and all files are replaced
 /// together.
 const IGNORED: &[&str] = &[
     "backup",
@@ -191,7 +191,7 @@ fn command(value: &Value) -> Result<Vec<String>> {
     arguments.context("`command` must be a text or a list of texts")
 }
 
-/// Returns the path of a file relative to the target folder.
+/// Returns the path of a file relative to the target directory.
 fn path_below(destination: &str, target: &Path) -> Result<String> {
     let path = Path::new(destination);
     let below = if path.is_absolute() {
@@ -272,7 +272,7 @@ template {
 
     /// Attack: a template of another program is copied, whose destination lies outside of the volume.
     #[test]
-    fn refuses_destinations_outside_of_the_folder() {
+    fn refuses_destinations_outside_of_the_directory() {
         for destination in [
             "/etc/passwd",
             "/secrets",

@@ -33,8 +33,8 @@ const ENV_FILE_MODE: u32 = 0o400;
 ///
 /// # Errors
 ///
-/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be written.
-/// Other failures are logged and repeated.
+/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be
+/// written. Other failures are logged and repeated.
 pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
     if args.ready {
         return ready(&args.to);
@@ -92,15 +92,18 @@ fn config(args: &Agent) -> Result<Config> {
     Ok(config)
 }
 
-/// Returns whether the folder has a complete set of files.
-fn ready(folder: &Path) -> Result<Outcome> {
-    if !Target::is_complete(folder)? {
-        bail!(Failure::new(format!("no values in {} yet", folder.shown())));
+/// Returns whether the directory has a complete set of files.
+fn ready(directory: &Path) -> Result<Outcome> {
+    if !Target::is_complete(directory)? {
+        bail!(Failure::new(format!(
+            "no values in {} yet",
+            directory.shown()
+        )));
     }
     Ok(Outcome::Done)
 }
 
-/// Writes the first files. If the folder has files of an earlier run that differ, their change is acted upon.
+/// Writes the first files. If the directory has files of an earlier run that differ, their change is acted upon.
 fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()> {
     let written = target.write(&answer.files)?;
     report_written(answer, &written);

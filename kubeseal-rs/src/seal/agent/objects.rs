@@ -37,9 +37,9 @@ impl FromStr for ObjectChoice {
     }
 }
 
-/// Returns one entry for each object. With `folders`, each object has a folder of its name.
+/// Returns one entry for each object. With `directories`, each object has a directory of its name.
 #[cfg(target_os = "linux")]
-pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Vec<EntryBody> {
+pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, directories: bool) -> Vec<EntryBody> {
     let mut items: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
     for ObjectChoice { name, item } in choices {
         let chosen = items.entry(name).or_insert_with(|| Some(Vec::new()));
@@ -52,7 +52,7 @@ pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Ve
     let entry = |(name, items): (&str, Option<Vec<String>>)| EntryBody {
         sealed_secret: Some(name.to_owned()),
         items,
-        path: folders.then(|| format!("{name}/")),
+        path: directories.then(|| format!("{name}/")),
         mode: Some(mode.to_string()),
         ..EntryBody::default()
     };

@@ -103,7 +103,7 @@ fn reads_the_ca_certificates_from_the_config_map_with_the_account_of_the_pod() {
     let mut settings = controller.settings();
     settings.authority = Authority::ConfigMap(ConfigMap {
         api_server: format!("https://localhost:{}", api_server.port),
-        account: api_server.folder.path().to_owned(),
+        account: api_server.directory.path().to_owned(),
         namespace: "kube-system".into(),
         name: "c-certificate".into(),
     });
@@ -192,9 +192,9 @@ fn refuses_an_answer_above_the_limit() {
     }
 }
 
-/// Attack: a server in place of the controller sends files for other folders.
+/// Attack: a server in place of the controller sends files for other directories.
 #[test]
-fn refuses_paths_outside_of_the_folder() {
+fn refuses_paths_outside_of_the_directory() {
     for path in ["../x", "/etc/x", "..data/x"] {
         let server = Server::start(vec![response("200 OK", &ANSWER.replace("password", path))]);
         let error = deliver(&server).unwrap_err();

@@ -129,8 +129,8 @@ fn names_the_problem_of_an_entry() {
     }
 }
 
-/// Attack: a caller names an object in another namespace, or with characters that mean something in a request to the API
-/// server.
+/// Attack: a caller names an object in another namespace, or with characters that mean something in a request to the
+/// API server.
 #[test]
 fn refuses_names_that_no_object_has() {
     for name in [
@@ -150,19 +150,20 @@ fn refuses_names_that_no_object_has() {
 #[test]
 fn refuses_files_that_exclude_each_other() {
     let repeated = |path: &str| RequestError::Layout(LayoutError::Repeated(path.into()));
-    let file_is_folder = |path: &str| RequestError::Layout(LayoutError::FileIsFolder(path.into()));
+    let file_is_directory =
+        |path: &str| RequestError::Layout(LayoutError::FileIsDirectory(path.into()));
     let template = |path: &str| json!({ "template": "", "path": path, "from": ["a"] });
     let items = |path: &str| json!({ "sealedSecret": "a", "items": ["x"], "path": path });
     for (entries, want) in [
         (json!([template("f"), template("f")]), repeated("f")),
         (json!([items("d/"), template("d/x")]), repeated("d/x")),
         (json!([items("d/"), items("d/")]), repeated("d/x")),
-        (json!([template("d"), items("d/")]), file_is_folder("d")),
+        (json!([template("d"), items("d/")]), file_is_directory("d")),
         (
             json!([template("d"), { "sealedSecret": "b", "path": "d/" }]),
-            file_is_folder("d"),
+            file_is_directory("d"),
         ),
-        (json!([items(""), template("x/y")]), file_is_folder("x")),
+        (json!([items(""), template("x/y")]), file_is_directory("x")),
     ] {
         assert_eq!(with_entries(&entries), Err(want), "{entries}");
     }

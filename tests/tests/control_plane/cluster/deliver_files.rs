@@ -413,8 +413,8 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     assert!(!data.iter().any(|bytes| contains(bytes)), "in etcd");
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let below = entries.flat_map(|path| {

@@ -22,7 +22,7 @@ use crate::image;
 const HOME: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 
-/// The values that the documentation names, and the folder of providers of this node.
+/// The values that the documentation names, and the directory of providers of this node.
 const VALUES: &[&str] = &[
     "fullnameOverride=sealed-secrets-controller",
     "csi.enabled=true",
@@ -107,8 +107,8 @@ async fn pod_of(namespace: &Namespace<'_>, label: &str) -> NodePod {
     NodePod::existing(namespace, &name.await)
 }
 
-/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of its
-/// node.
+/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of
+/// its node.
 fn assert_has_no_token(pod: &Pod) {
     let spec = pod.spec.as_ref().unwrap();
     let volumes: Vec<_> = spec
