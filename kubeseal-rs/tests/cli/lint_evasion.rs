@@ -273,7 +273,7 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a committer names a file outside of the tree, or a device, in a kustomization, so that lint shows the
+/// Attack: a committer names a file outside the tree, or a device, in a kustomization, so that lint shows the
 /// content of the file or hangs.
 #[cfg(unix)]
 #[test]

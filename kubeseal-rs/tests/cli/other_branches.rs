@@ -94,7 +94,7 @@ impl Fixture {
     }
 }
 
-/// Returns the forms of a sealed value outside of a SealedSecret, by file name.
+/// Returns the forms of a sealed value outside a SealedSecret, by file name.
 fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     let Fixture {
         manifest, value, ..
@@ -138,7 +138,7 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch, so that its key is
+/// Attack: a committer keeps a sealed value outside the SealedSecrets, only on another branch, so that its key is
 /// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
 fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {

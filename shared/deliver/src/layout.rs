@@ -1,9 +1,9 @@
-//! The files and directories of an answer together.
+//! Detects conflicts between the paths of files and directories.
 
 use crate::path::FilePath;
 
-/// The paths of files, and of directories that must be directories. No path is used twice, and no file is a directory
-/// too.
+/// The paths of files, and of directories that will contain files. [`Layout::check`] fails if two files have one path,
+/// or a file has the path of a directory.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     paths: Vec<(Vec<String>, Kind)>,
@@ -16,14 +16,14 @@ enum Kind {
     Directory,
 }
 
-/// Two paths exclude each other.
+/// A conflict between two paths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Two files have the same path.
     #[error("two files have the path {0:?}")]
     Repeated(String),
-    /// A file is the directory of another file.
-    #[error("{0:?} is a file, and the directory of other files")]
+    /// The path of a file is also the directory of other files.
+    #[error("{0:?} is the path of a file and the directory of other files")]
     FileIsDirectory(String),
 }
 
@@ -33,7 +33,7 @@ impl Layout {
         self.add(path, Kind::File);
     }
 
-    /// Adds a directory, which can have any number of files.
+    /// Adds a directory, which can contain any number of files.
     pub fn add_directory(&mut self, path: &FilePath) {
         self.add(path, Kind::Directory);
     }
@@ -50,7 +50,7 @@ impl Layout {
     /// Returns the first conflict.
     pub fn check(mut self) -> Result<(), LayoutError> {
         self.paths.sort();
-        // Below a path are exactly those that follow it and begin with it.
+        // In this order, paths below a file directly follow the file.
         let mut pairs = self.paths.windows(2).filter_map(|pair| match pair {
             [(file, Kind::File), (next, kind)] => conflict(file, next, *kind),
             _ => None,

@@ -1,4 +1,4 @@
-//! The file of the socket. Only its owner can connect, which must be root or the user of the driver.
+//! The socket file. Only its owner can connect, so the driver must run as root or as the same user as the provider.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,28 +9,28 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-/// Other users may neither read nor write the socket.
-const MASK: u32 = 0o177;
+/// The umask for the socket: no other user may read or write it.
+const UMASK: u32 = 0o177;
 /// The write permissions of group and others.
-const SHARED: u32 = 0o022;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// The socket cannot be created.
+/// Why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// The path has no directory or no name.
-    #[error("the path {} is not that of a file", .0.display())]
+    /// The path has no parent directory or no file name.
+    #[error("{} is not the path of a file\nhint: pass a path such as /var/run/secrets-store-csi-providers/sealed.sock", .0.display())]
     Path(PathBuf),
-    /// The directory belongs to another user, or others may write to it.
+    /// The directory belongs to another user, or other users may write to it.
     #[error(
-        "the directory {} could be changed by other users, who would receive the tokens of Pods\n\
-         hint: let root own it, with the mode 0755",
+        "other users can write to the directory {}, so they could receive the tokens of Pods\n\
+         hint: `chown root` and `chmod 0755` the directory",
         .0.display()
     )]
     Shared(PathBuf),
-    /// Something else has the name of the socket.
+    /// A file that is not a socket has this path.
     #[error("{} exists and is not a socket\nhint: remove it", .0.display())]
     Occupied(PathBuf),
-    /// The operating system refuses.
+    /// A system call failed.
     #[error("cannot create the socket {}", .path.display())]
     System {
         /// The path of the socket.
@@ -40,23 +40,23 @@ pub enum SocketError {
     },
 }
 
-/// The file of a socket, which is removed when this value is dropped, unless another process has replaced it.
+/// A socket file. It is removed on drop, unless another process has replaced it.
 pub(crate) struct Socket {
     directory: File,
     name: PathBuf,
-    /// The number of the file in its file system.
+    /// The inode number of the socket file, to recognize it.
     inode: u64,
 }
 
 impl Socket {
-    /// Creates a socket, in place of one that an earlier process has left. There is no moment without a socket.
+    /// Creates a socket. A socket that an earlier process left behind is replaced atomically.
     pub(crate) fn bind(path: &Path) -> Result<(Self, UnixListener), SocketError> {
         let (directory, name) = open_directory(path)?;
         let system = |source| SocketError::System {
             path: path.to_owned(),
             source,
         };
-        let target = inside(&directory, &name);
+        let target = path_inside(&directory, &name);
         match fs::symlink_metadata(&target) {
             Ok(found) if !found.file_type().is_socket() => {
                 return Err(SocketError::Occupied(path.to_owned()));
@@ -76,14 +76,14 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let path = inside(&self.directory, &self.name);
+        let path = path_inside(&self.directory, &self.name);
         if fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(path);
         }
     }
 }
 
-/// Opens the directory once, so that all steps use the same one.
+/// Opens the directory once, so that all steps use the same directory.
 fn open_directory(path: &Path) -> Result<(File, PathBuf), SocketError> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(SocketError::Path(path.to_owned()));
@@ -102,31 +102,31 @@ fn open_directory(path: &Path) -> Result<(File, PathBuf), SocketError> {
     let opened = File::from(opened.map_err(|error| system(error.into()))?);
     let found = opened.metadata().map_err(system)?;
     let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
-    if !is_trusted || found.mode() & SHARED != 0 {
+    if !is_trusted || found.mode() & WRITABLE_BY_OTHERS != 0 {
         return Err(SocketError::Shared(directory.to_owned()));
     }
     Ok((opened, name.into()))
 }
 
-/// Returns a path in an open directory. It is short, as the address of a socket must be, however long that of the
-/// directory is.
-fn inside(directory: &File, name: &Path) -> PathBuf {
+/// Returns a path for a name in an open directory. The path is short, as the address of a socket must be, even if the
+/// path of the directory is long.
+fn path_inside(directory: &File, name: &Path) -> PathBuf {
     Path::new("/proc/self/fd")
         .join(directory.as_raw_fd().to_string())
         .join(name)
 }
 
-/// Binds to another name, and gives the socket its own name when it listens.
+/// Binds to a temporary name, and renames the socket when it listens.
 fn replace(directory: &File, name: &Path, target: &Path) -> io::Result<(UnixListener, u64)> {
     let mut new = std::ffi::OsString::from(".");
     new.push(name);
     new.push(".new");
-    let new = inside(directory, Path::new(&new));
+    let new = path_inside(directory, Path::new(&new));
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mask = rustix::process::umask(Mode::from_raw_mode(MASK));
+    let mask = rustix::process::umask(Mode::from_raw_mode(UMASK));
     let listener = UnixListener::bind(&new);
     rustix::process::umask(mask);
     let listener = listener?;

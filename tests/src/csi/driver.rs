@@ -72,7 +72,7 @@ impl Driver {
         .await;
     }
 
-    /// Returns the directory for the sockets of providers, as processes outside of the node see it.
+    /// Returns the directory for the sockets of providers, as processes outside the node see it.
     pub fn providers(&self) -> &Path {
         &self.providers
     }

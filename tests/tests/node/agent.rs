@@ -47,7 +47,7 @@ async fn a_sidecar_starts_the_application_with_files_and_a_change_arrives_within
     assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
     let secrets: Api<Secret> = world.namespace.api();
     let secret = secrets.get_opt("db").await.unwrap();
-    assert!(secret.is_none(), "no Secret was made");
+    assert!(secret.is_none(), "no Secret was created");
 }
 
 /// No Secret, no wrapper and no webhook: kubelet reads the variable from a file in memory.
@@ -117,7 +117,7 @@ async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
     world.stop_controller().await;
     let new = world.create(world.sidecar()).await;
     log_contains(&new, "seal", "waiting for values: ").await;
-    log_contains(&old, "seal", "no refresh, the last values stay: ").await;
+    log_contains(&old, "seal", "cannot refresh, so the last values stay: ").await;
     assert_eq!(in_volume(&old).await, "first");
     let pods: Api<Pod> = world.namespace.api();
     let waiting = pods.get(new.name()).await.unwrap();

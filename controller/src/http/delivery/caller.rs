@@ -10,7 +10,7 @@ const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
-/// A Pod with its service account, as the API server has authenticated it. Nothing in a request changes it.
+/// A Pod with its service account, as the API server authenticated it. No field of a request has an influence on it.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     /// The user, for reviews of permissions.
@@ -23,7 +23,7 @@ pub(super) struct Caller {
     pub(super) pod: String,
     /// The `uid` of the Pod.
     pub(super) uid: String,
-    /// The node of the Pod; `None` if the API server does not say it.
+    /// The node of the Pod; `None` if the API server does not report it.
     pub(super) node: Option<String>,
 }
 
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!((&*caller.uid, caller.node.as_deref()), ("u", Some("n")));
     }
 
-    /// Attack: a user with a token that no Pod has, or a user that is no service account, asks for values.
+    /// Attack: a user requests values with a token that is not bound to a Pod, or is not that of a service account.
     #[test]
     fn a_token_that_is_not_bound_to_a_pod_is_refused() {
         let bound: [(&str, &[&str]); 2] = [(POD_NAME, &["web-1"]), (POD_UID, &["u"])];

@@ -1,4 +1,4 @@
-//! Limits how often Pods may ask, and how many requests wait.
+//! Limits the rate of requests and the number of waiting requests, for each Pod, account and node.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,14 +9,14 @@ use super::caller::Caller;
 use super::refused::Refused;
 use crate::http::rate::Rate;
 
-/// Requests of one Pod: rate per second and burst.
+/// Limit for the requests of one Pod: rate per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
-/// Requests of all Pods of one account. A workload can start a thousand Pods at once.
+/// Limit for the requests of all Pods of one account. A workload can start a thousand Pods at the same time.
 const ACCOUNT_RATE: (u32, u32) = (50, 1_000);
-/// Requests of all Pods of one node.
+/// Limit for the requests of all Pods of one node.
 const NODE_RATE: (u32, u32) = (100, 1_000);
 
-/// Maximum number of requests that wait.
+/// Maximum number of waiting requests.
 const MAX_WAITING: Waiting = Waiting {
     requests: 3_000,
     bytes: 32 << 20,
@@ -26,7 +26,7 @@ const MAX_WAITING_OF_POD: Waiting = Waiting {
     requests: 32,
     bytes: 1 << 20,
 };
-/// Maximum number of waiting requests of one account: a half of all.
+/// Maximum number of waiting requests of one account: half of all.
 const MAX_WAITING_OF_ACCOUNT: Waiting = Waiting {
     requests: 1_500,
     bytes: 16 << 20,
@@ -53,7 +53,7 @@ struct Rates {
     node: Rate,
 }
 
-/// Who is limited.
+/// What a limit applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
@@ -62,7 +62,7 @@ enum Key {
     Node(String),
 }
 
-/// A number of waiting requests, and the size of their bodies.
+/// A number of waiting requests, and the total size of their bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Waiting {
     requests: usize,
@@ -84,7 +84,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Counts a request. A request that one limit refuses does not count against the wider ones.
+    /// Counts a request. A request that one limit refuses does not count toward the wider limits.
     pub(super) fn admit(&self, caller: &Caller, now: Timestamp) -> Result<(), Refused> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let Rates { pod, account, node } = &mut *rates;
@@ -192,8 +192,8 @@ mod tests {
         }
     }
 
-    /// Attack: a Pod sends requests without end, so that the requests of other accounts, or of other Pods of its node, are
-    /// refused.
+    /// Attack: a Pod sends requests without pause, so that the requests of other accounts, or of other Pods of its
+    /// node, are refused.
     #[test]
     fn a_flood_of_one_pod_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
@@ -219,7 +219,8 @@ mod tests {
         );
     }
 
-    /// Attack: an account has so many requests wait that others cannot wait, or that the memory is exhausted.
+    /// Attack: an account sends so many waiting requests that other accounts cannot wait, or that the memory is
+    /// exhausted.
     #[test]
     fn waiting_requests_are_bounded_for_each_pod_account_and_node() {
         for (why, callers, want) in [
@@ -255,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Attack: Pods have the largest requests wait, to exhaust the memory.
+    /// Attack: Pods send waiting requests of the maximum size, to exhaust the memory.
     #[test]
     fn the_bytes_of_waiting_requests_are_bounded() {
         let limits = Limits::default();

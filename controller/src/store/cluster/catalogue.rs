@@ -54,7 +54,7 @@ pub(super) struct Entry {
     pub(super) status: Option<SealedSecretStatus>,
     /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
-    /// Whether the annotations say that no Secret is made.
+    /// Whether the annotations request that no Secret is created.
     pub(super) is_only_delivered: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,

@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    /// Attack: a committer writes a rule that names a certificate outside of the tree, by a path, a link or a `file:`
+    /// Attack: a committer writes a rule that names a certificate outside the tree, by a path, a link or a `file:`
     /// URL, or a URL whose content an attacker in the network could replace.
     #[test]
     fn refuses_a_certificate_outside_the_tree_of_its_rule() {

@@ -8,7 +8,7 @@ use gix::bstr::ByteSlice as _;
 use super::{GitError, Repository};
 
 /// Returns the absolute paths of submodules that are not checked out and that are below these files and directories or
-/// contain them. Paths outside of a repository and in a malformed repository are ignored.
+/// contain them. Paths outside a repository and in a malformed repository are ignored.
 pub fn missing_submodules(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let missing = |path: &PathBuf| {
         let path = path.canonicalize().ok()?;

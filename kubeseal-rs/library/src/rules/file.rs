@@ -169,7 +169,7 @@ mod tests {
         fs::create_dir_all(&inner).unwrap();
         let in_tree = || RulesFile::find(&inner).unwrap();
         fs::write(outer.join(FILE_NAME), "rules: []\n").unwrap();
-        assert_eq!(in_tree(), None, "outside of any work tree");
+        assert_eq!(in_tree(), None, "outside any work tree");
         gix::init(outer.join("tree")).unwrap();
         assert_eq!(in_tree(), None);
         let own = outer.join("tree").join(FILE_NAME);

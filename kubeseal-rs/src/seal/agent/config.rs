@@ -270,7 +270,7 @@ template {
         assert_eq!(config.commands, commands);
     }
 
-    /// Attack: a template of another program is copied, whose destination lies outside of the volume.
+    /// Attack: a template of another program is copied, whose destination lies outside the volume.
     #[test]
     fn refuses_destinations_outside_of_the_directory() {
         for destination in [

@@ -1,7 +1,7 @@
 //! The subset of `HashiCorp`'s configuration language (HCL 1) that Vault Agent's files use.
 //!
-//! Vault Agent reads HCL 1, in which `${` and `%{` have no meaning. A parser of HCL 2 takes them as expressions, although
-//! files that agents write, such as shell scripts, contain them.
+//! Vault Agent reads HCL 1, in which `${` and `%{` have no meaning. A parser of HCL 2 takes them as expressions,
+//! although files that agents write, such as shell scripts, contain them.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -184,7 +184,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads the lines between `<<NAME` and `NAME`. After `<<-NAME` the indentation of the last line is removed from each.
+    /// Reads the lines between `<<NAME` and `NAME`. After `<<-NAME` the indentation of the last line is removed from
+    /// each.
     fn heredoc(&mut self) -> Result<String, HclError> {
         self.next();
         if self.next() != Some('<') {
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_line_of_a_mistake() {
+    fn names_the_line_of_a_syntax_error() {
         let deep = "a {".repeat(20);
         for (source, line, problem) in [
             ("\na", 2, "expected `=` or a block after a name"),

@@ -10,7 +10,7 @@ use agent::authority::{Authority, ConfigMap};
 use agent::client::{Client, Settings};
 use agent::env_file;
 use agent::poll::Poll;
-use agent::target::{self, FORMER_VERSION_STAYS, Owner, Target, Written};
+use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, Written};
 use anyhow::{Context as _, Result, bail};
 use deliver::{Answer, Request, RequestBody};
 use kubeseal_library::environment::Environment;
@@ -133,7 +133,7 @@ fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
 
 /// Removes the former version, after programs that were opening its files had time for it.
 fn finish(target: &Target) {
-    sleep(FORMER_VERSION_STAYS);
+    sleep(FORMER_VERSION_LIFETIME);
     if let Err(error) = target.clean_up() {
         report::warn(&error_chain(&error));
     }
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_config_map_follows_from_the_url() {
+    fn derives_the_config_map_from_the_server_url() {
         let want = Some(("seals", "ops"));
         for url in [
             "https://seals.ops.svc:8443",

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_texts_that_name_nothing() {
+    fn refuses_strings_that_name_no_object() {
         for text in ["", ":", ":a", "a:"] {
             assert_eq!(
                 text.parse::<ObjectChoice>(),

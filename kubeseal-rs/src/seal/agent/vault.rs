@@ -7,8 +7,8 @@
 //! | `{{ range $k, $v := .Data.data }}` | `{{ range $k, $v := . }}` |
 //! | `toJSON`, `base64Decode` and others with an equal in sprig | the function of sprig |
 //!
-//! Other functions are refused by name. The delimiters of actions are found as in Go: in texts and comments they have no
-//! meaning.
+//! Other functions are refused by name. The delimiters of actions are found as in Go: in texts and comments they have
+//! no meaning.
 
 use std::collections::BTreeSet;
 
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_the_forms_of_tutorials() {
+    fn translates_the_templates_of_vault_tutorials() {
         for (contents, want) in [
             (
                 r#"{{ with secret "db" }}{{ .Data.password }}{{ end }}"#,

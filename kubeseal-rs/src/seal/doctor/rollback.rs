@@ -32,7 +32,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     let delivered: Vec<String> = inventory.holders.iter().filter_map(delivered).collect();
     for place in &delivered {
         let text = format!(
-            "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would make one"
+            "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would create one"
         );
         let remedy = "if its values must be in no Secret, delete it from the cluster before the change of controllers";
         findings.add(place, Finding::bad(text, remedy));
@@ -84,8 +84,8 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's controller
-/// refuses v2 values.
+/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's
+/// controller refuses v2 values.
 fn delivered(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;
     let is_delivered = annotations.get(DELIVER_ANNOTATION)? == DELIVER_FILES;

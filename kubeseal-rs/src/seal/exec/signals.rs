@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_signals_by_both_names() {
+    fn accepts_signal_names_with_and_without_sig() {
         assert_eq!(signal_named("HUP").unwrap(), Signal::HUP);
         assert_eq!(signal_named("SIGUSR1").unwrap(), Signal::USR1);
         for name in ["", "hup", "KILL", "SIGSIGHUP", "1"] {

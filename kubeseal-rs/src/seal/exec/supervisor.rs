@@ -220,8 +220,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reaps every process that has ended: the command, and processes that it left behind. Returns the exit code if this
-    /// process has to end too.
+    /// Reaps every process that has ended: the command, and processes that it left behind. Returns the exit code if
+    /// this process has to end too.
     fn reap(&mut self) -> Result<Option<i32>> {
         while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
             if id != self.child.id {
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_follows_a_change() {
+    fn parses_the_action_after_a_change() {
         let parse = |text, in_files| OnChange::parse(text, in_files).ok();
         assert_eq!(parse("restart", false), Some(OnChange::Restart));
         assert_eq!(parse("exit", true), Some(OnChange::Exit));

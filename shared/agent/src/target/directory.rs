@@ -1,8 +1,8 @@
 //! File operations relative to an open directory. A name is a single path component, and a symbolic link is never
 //! followed, so links that other programs create cannot lead out of the directory.
 //!
-//! This gives what `openat2` gives with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, and also works where a sandbox
-//! refuses that call, as gVisor and older seccomp profiles do.
+//! This gives the same guarantee as `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, and also works in
+//! sandboxes that refuse that system call, such as gVisor and older seccomp profiles.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,10 +25,10 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
     .union(COMMON);
-/// Applications run as other users, so they must be able to open the directories; modes protect the files.
+/// Applications run as other users, so every user can open the directories; the modes of files restrict access.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-/// The types that `statfs` reports for file systems in memory.
+/// File system types, as `statfs` reports them, that keep their files in memory.
 const TMPFS: i128 = 0x0102_1994;
 const RAMFS: i128 = 0x8584_58f6;
 
@@ -36,7 +36,7 @@ const RAMFS: i128 = 0x8584_58f6;
 #[derive(Debug)]
 pub(super) struct Directory {
     fd: OwnedFd,
-    /// The path for messages.
+    /// The path, for messages only.
     path: PathBuf,
 }
 
@@ -75,7 +75,7 @@ impl Directory {
             _ => {}
         }
         let child = self.child(name)?;
-        // The creation mask of this process may have removed permissions.
+        // The umask of this process may have removed permissions.
         let result = fs::fchmod(&child.fd, DIRECTORY_MODE);
         result.map_err(|errno| self.error("set the mode of", name, errno))?;
         Ok(child)
@@ -96,7 +96,7 @@ impl Directory {
         Ok(entries)
     }
 
-    /// Returns the type of an entry. Some file systems do not list it.
+    /// Returns the type of an entry. Some file systems do not list the types of their entries.
     fn kind(&self, name: &OsStr, listed: FileType) -> FileType {
         if listed != FileType::Unknown {
             return listed;
@@ -111,8 +111,8 @@ impl Directory {
         Some(OsStr::from_bytes(target.to_bytes()).to_owned())
     }
 
-    /// Creates a file, which must not exist yet, and makes its content durable. The mode is set last, so nobody else
-    /// can open the file before its content is complete.
+    /// Creates a file, which must not exist yet, and makes its content durable. The mode is set last, so no other
+    /// user can open the file before its content is complete.
     pub(super) fn write_new(
         &self,
         name: &str,
@@ -144,7 +144,7 @@ impl Directory {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > limit {
             return None;
         }
-        // One byte more, to notice growth, and so that the buffer is never copied.
+        // One byte more: a file that grew is noticed, and the buffer is never reallocated.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).ok()? + 1));
         File::from(fd).take(size + 1).read_to_end(&mut bytes).ok()?;
         let mode = Mode::from_raw_mode(stat.st_mode).bits();
@@ -223,7 +223,7 @@ impl Directory {
     }
 }
 
-/// Called before each change of a file system. In tests it fails at a chosen step, after which nothing is cleaned up,
+/// Called before each change in the file system. In tests it fails at a chosen step, after which nothing is cleaned up,
 /// as if the process had been killed.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "in tests it can fail")]
@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// How many steps succeed in this thread; `None` for all.
+        /// How many steps succeed in this thread; `None` if all do.
         pub(in super::super) static STEPS_LEFT: Cell<Option<usize>> = const { Cell::new(None) };
     }
 

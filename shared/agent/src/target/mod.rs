@@ -8,9 +8,8 @@
 //!     db       -> ..data/db
 //! ```
 //!
-//! A version is complete and durable before `..data` points to it, by one rename. For a reader that opens files, a
-//! crash at any time leaves either the old or the new files. The next start or change removes what a killed process
-//! left.
+//! A version is complete and on disk before one rename lets `..data` point to it, so a crash at any time leaves either
+//! all old or all new files. The next start or change removes the leftovers of a killed process.
 
 mod directory;
 mod tree;
@@ -31,26 +30,26 @@ use rustix::io::Errno;
 use directory::Directory;
 
 const DATA: &str = "..data";
-/// The link that is renamed to [`DATA`].
+/// The temporary name of the link that is then renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
 /// The name prefix of versions. Those of the kubelet begin with `..` and a year.
 const VERSION_PREFIX: &str = "..seal_";
 
-/// How long a former version stays, for a program that has followed `..data` and not yet opened its file.
-pub const FORMER_VERSION_STAYS: Duration = Duration::from_millis(100);
+/// How long a former version is kept for programs that have resolved `..data` and have not opened their file yet.
+pub const FORMER_VERSION_LIFETIME: Duration = Duration::from_millis(100);
 
-/// A user and group, as numbers.
+/// A numeric user ID and group ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The number of the user.
+    /// The user ID.
     pub user: u32,
-    /// The number of the group.
+    /// The group ID.
     pub group: u32,
 }
 
-/// A text that is not `UID:GID`.
+/// The string is not of the form `UID:GID`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected UID:GID, as numbers")]
+#[error("expected UID:GID, two numbers")]
 pub struct MalformedOwner;
 
 impl FromStr for Owner {
@@ -78,20 +77,20 @@ impl Owner {
     }
 }
 
-/// Files cannot be written to the target directory. No message contains a value.
+/// Why files cannot be written to the target directory. No message contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The system refuses an operation.
+    /// A system call failed.
     #[error("cannot {verb} {}", path.display())]
     System {
-        /// The operation.
+        /// The operation, as in "cannot VERB PATH".
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The system refuses to change the owner.
+    /// The owner of a file cannot be changed.
     #[error(
         "cannot change the owner of {}\nhint: --owner needs root or the capability CHOWN; without it, use `fsGroup` of the Pod",
         path.display()
@@ -105,18 +104,18 @@ pub enum TargetError {
     /// Another program manages the directory.
     #[error(
         "another program manages {}: its `..data` was not created by `seal agent`\n\
-         hint: use a directory of its own, such as a volume `emptyDir: {{medium: Memory}}`",
+         hint: use a separate directory, such as a volume `emptyDir: {{medium: Memory}}`",
         .0.display()
     )]
     Managed(PathBuf),
-    /// Another program created a file or directory with the name of one to deliver.
+    /// A file or directory that another program created has the name of a delivered file.
     #[error(
-        "{} exists, and `seal agent` did not create it\nhint: remove it, or choose another path",
+        "{} already exists and was not created by `seal agent`\nhint: remove it, or choose another path",
         .0.display()
     )]
     Exists(PathBuf),
     /// Another process holds the lock of the directory.
-    #[error("another `seal agent` writes to {}\nhint: give each one a directory of its own", .0.display())]
+    #[error("another `seal agent` is writing to {}\nhint: use a separate directory for each agent", .0.display())]
     Locked(PathBuf),
 }
 
@@ -133,20 +132,20 @@ impl TargetError {
 pub enum Written {
     /// The directory already had these files.
     Unchanged,
-    /// The directory had no complete version before.
+    /// The first complete version was written.
     First,
-    /// These files are new, have another content or mode, or are gone.
+    /// The paths of files that were added, changed or removed.
     Changed(BTreeSet<String>),
 }
 
-/// A target directory that this process has locked.
+/// A target directory, locked by this process.
 #[derive(Debug)]
 pub struct Target {
     directory: Directory,
     owner: Option<Owner>,
 }
 
-/// Files by path.
+/// The files to write, by path.
 type Wanted<'a> = BTreeMap<&'a str, &'a DeliveredFile>;
 
 /// The entries of a target directory.
@@ -164,7 +163,7 @@ struct Entries {
 }
 
 impl Target {
-    /// Opens and locks the directory, and removes what a killed process left in it.
+    /// Opens and locks the directory, and removes the leftovers of a killed process.
     ///
     /// # Errors
     ///
@@ -179,7 +178,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Returns whether the directory has a complete version. It needs no lock.
+    /// Returns whether the directory has a complete version. Takes no lock.
     ///
     /// # Errors
     ///
@@ -188,17 +187,17 @@ impl Target {
         Ok(Entries::list(&Directory::open(path)?)?.current().is_some())
     }
 
-    /// Returns whether the directory is in memory. Otherwise values may reach a disk.
+    /// Returns whether the file system keeps its files in memory. Otherwise values may reach a disk.
     pub fn is_in_memory(&self) -> bool {
         self.directory.is_in_memory()
     }
 
-    /// Replaces all files. Does nothing if the directory already has these.
+    /// Replaces all files. Does nothing if the directory already has exactly these files.
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written, or another program created one of its name. Either all old or all new files
-    /// are in place then.
+    /// Fails if a file cannot be written, or another program created a file of the same name. Even then, either all old
+    /// or all new files are in place.
     pub fn write(&self, files: &[DeliveredFile]) -> Result<Written, TargetError> {
         let wanted: Wanted<'_> = files
             .iter()
@@ -206,8 +205,8 @@ impl Target {
             .collect();
         self.clean_up()?;
         let entries = Entries::list(&self.directory)?;
-        let tops = tops(files);
-        if let Some(name) = tops.iter().find(|name| entries.is_by_other(name)) {
+        let tops = top_level_names(files);
+        if let Some(name) = tops.iter().find(|name| entries.is_created_by_other(name)) {
             return Err(TargetError::Exists(self.directory.path().join(name)));
         }
         let changed = self.differences(&entries, &wanted);
@@ -234,8 +233,8 @@ impl Target {
         version.sync()
     }
 
-    /// Makes a complete version the current one. Links to new files lead nowhere until then, and links to removed files
-    /// afterwards.
+    /// Makes a complete version the current one. Links to new files dangle until `..data` is replaced, and links to
+    /// removed files dangle afterwards.
     fn publish(
         &self,
         version: &str,
@@ -253,7 +252,7 @@ impl Target {
         stale.try_for_each(|name| self.directory.remove(name))
     }
 
-    /// Removes former and unfinished versions, and links that lead nowhere.
+    /// Removes former and unfinished versions, and dangling links.
     ///
     /// # Errors
     ///
@@ -326,13 +325,13 @@ impl Entries {
         self.versions.contains(current).then_some(current)
     }
 
-    fn is_by_other(&self, name: &str) -> bool {
+    fn is_created_by_other(&self, name: &str) -> bool {
         self.others.contains(OsStr::new(name))
     }
 }
 
-/// Returns the first components of the paths: each gets a link in the target directory.
-fn tops(files: &[DeliveredFile]) -> BTreeSet<String> {
+/// Returns the first component of each path; each becomes a link in the target directory.
+fn top_level_names(files: &[DeliveredFile]) -> BTreeSet<String> {
     let tops = files
         .iter()
         .filter_map(|file| file.path.components().next());
@@ -354,7 +353,7 @@ fn is_version(name: &str) -> bool {
     })
 }
 
-/// Returns the name of a new version: the time, for people, and a random number.
+/// Returns the name of a new version: the time, so that people can tell versions apart, and a random number.
 fn new_name() -> String {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = time.unwrap_or_default().as_secs();
@@ -365,7 +364,7 @@ fn new_name() -> String {
 ///
 /// # Errors
 ///
-/// Fails if the path has no file name, or the file cannot be written. The old content is in place then.
+/// Fails if the path has no file name, or the file cannot be written. The old content then stays.
 pub fn replace_file(
     path: &Path,
     bytes: &[u8],

@@ -113,7 +113,7 @@ fn writes_nothing_if_nothing_changed() {
 
 /// Fault: another program edits a file in the directory.
 #[test]
-fn restores_what_another_program_changed() {
+fn restores_files_that_another_program_changed() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
     target.write(&old()).unwrap();
@@ -176,7 +176,7 @@ fn another_owner_is_set_or_the_error_says_what_is_missing() {
     }
 }
 
-/// Runs `write` with a kill before each of its steps, and `check` after each.
+/// Runs `write` once for each of its steps, killed before that step, and `check` after each run.
 fn kill_at_each_step(
     write: impl Fn(&TempDir) -> Result<(), TargetError>,
     check: impl Fn(&TempDir),
@@ -264,7 +264,7 @@ fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
 /// Attack: a container that shares the volume puts links in place of the files, so that the agent writes to another
 /// directory.
 #[test]
-fn a_hostile_link_in_the_directory_leads_nowhere() {
+fn never_writes_through_a_link_in_the_directory() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "kept").unwrap();
     for (name, is_refused) in [("password", true), ("db", true), ("other", false)] {

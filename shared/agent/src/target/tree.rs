@@ -10,12 +10,13 @@ use zeroize::Zeroizing;
 use super::directory::{Directory, Properties};
 use super::{Owner, TargetError, Wanted};
 
-/// The maximum depth of directories: each level needs an open file. A path of 1,024 bytes has at most 512 components.
+/// The maximum depth of directories; each level needs a file descriptor. A path of 1,024 bytes has at most 512
+/// components.
 const MAX_DEPTH: usize = 520;
 /// The maximum number of entries that are compared. Other programs may have added some.
 const MAX_ENTRIES: usize = 4096;
 
-/// Writes a file, and the directories above it.
+/// Writes a file, and creates its parent directories.
 pub(super) fn write(
     version: &Directory,
     file: &DeliveredFile,
@@ -33,14 +34,14 @@ pub(super) fn write(
     directory.sync()
 }
 
-/// Removes a directory with its content. Links are removed, not followed.
+/// Removes a directory with its content. Symbolic links are removed, not followed.
 pub(super) fn remove(parent: &Directory, name: &OsStr) -> Result<(), TargetError> {
     remove_below(parent, name, 0)
 }
 
 fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), TargetError> {
     if depth > MAX_DEPTH {
-        // Deeper than any version, so another program's. Fails if the directory is not empty.
+        // No version is this deep, so another program created it. Fails if the directory is not empty.
         return parent.remove_directory(name);
     }
     let directory = parent.child(name)?;
@@ -53,7 +54,7 @@ fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), Ta
     parent.remove_directory(name)
 }
 
-/// Returns the paths that differ from the wanted files: missing, changed, or not wanted.
+/// Returns the paths that differ from the wanted files: missing, changed or superfluous ones.
 pub(super) fn differences(
     version: &Directory,
     wanted: &Wanted<'_>,

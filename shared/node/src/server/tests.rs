@@ -1,4 +1,4 @@
-//! Calls of a running server, without a controller.
+//! Tests calls of a running server, without a controller.
 
 use std::path::Path;
 use std::thread;
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::client::{self, CallError};
 
-/// A certificate that verifies nothing.
+/// A CA certificate that no server certificate is verified with.
 const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
 MIIBdzCCAR2gAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDDAVlbXB0eTAe
 Fw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWVtcHR5
 -----END CERTIFICATE-----
 ";
 
-/// Starts a server for a controller that does not exist; it ends with the test program.
+/// Starts a server without a controller behind it. The server runs until the test program ends.
 fn start() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let (socket, ca) = (
@@ -56,7 +56,7 @@ fn attributes(objects: &str) -> String {
 }
 
 #[test]
-fn a_call_fails_with_a_final_code_and_the_server_goes_on() {
+fn a_call_fails_with_a_final_code_and_the_server_keeps_serving() {
     let (_directory, socket) = start();
     assert_eq!(code(mount(&socket, "")), "3", "no attributes");
     assert_eq!(code(mount(&socket, "{}")), "9", "no token");
@@ -71,7 +71,7 @@ fn a_call_fails_with_a_final_code_and_the_server_goes_on() {
     client::check(&socket).unwrap();
 }
 
-/// Attack: a program with access to the socket sends something else than gRPC, or nothing.
+/// Attack: a program with access to the socket sends anything other than gRPC, or nothing.
 #[test]
 fn other_connections_do_not_disturb_a_call() {
     use std::io::{Read as _, Write as _};

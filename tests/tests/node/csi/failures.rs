@@ -46,8 +46,8 @@ const RESPONSES: [(&str, &str, &str); 13] = [
     ("s200", "200 OK", "Internal"),
 ];
 
-/// Fault: a controller refuses, is busy or broken. After some codes, kubelet keeps the directory of a volume, the driver
-/// takes it for one that it has mounted, and the Pod starts with an empty volume.
+/// Fault: a controller refuses, is busy or broken. After some codes, kubelet keeps the directory of a volume, the
+/// driver takes it for one that it has mounted, and the Pod starts with an empty volume.
 #[tokio::test]
 async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     let (plane, _node, driver) = driver().await;
@@ -175,7 +175,7 @@ async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
     let calls = (0..15).map(|_| node::client::mount(provider.socket(), &attributes));
     for result in futures::future::join_all(calls).await {
         let error = result.expect_err("there is no answer").to_string();
-        assert!(error.contains("the code 9"), "{error}");
+        assert!(error.contains("the error code 9"), "{error}");
     }
     let duration = start.elapsed();
     assert!(

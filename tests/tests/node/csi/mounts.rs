@@ -194,7 +194,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     assert_has_no_canary(&site).await;
 }
 
-/// Checks everything that is written outside of the Pod's memory.
+/// Checks everything that is written outside the Pod's memory.
 async fn assert_has_no_canary(site: &Site) {
     let kubelet = std::fs::read_to_string(site.node.log("kubelet")).unwrap();
     let logs = [
@@ -333,7 +333,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
         let result = node::client::mount(site.provider.socket(), &attributes.to_string()).await;
         let error = result.expect_err(case).to_string();
         assert!(
-            error.contains(&format!("the code {code}:")),
+            error.contains(&format!("the error code {code}:")),
             "{case}: {error}"
         );
         assert!(!error.contains(CANARY), "{case}: {error}");
@@ -484,7 +484,7 @@ fn go_base64(bytes: &[u8]) -> String {
 
 /// Design (b), test 5: the number of Pods does not matter.
 #[tokio::test]
-async fn mounting_unchanged_pods_again_opens_each_value_once_while_it_is_cached() {
+async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached() {
     const PODS: usize = 8;
     let site = Site::new("csi-unchanged").await;
     site.seal("db", 0, &[("password", "hunter2")]).await;
