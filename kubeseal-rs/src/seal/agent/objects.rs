@@ -1,4 +1,4 @@
-//! Objects on the command line.
+//! SealedSecrets that are named on the command line.
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct ObjectChoice {
     pub item: Option<String>,
 }
 
-/// A text that does not name an object.
+/// The string does not name an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected NAME or NAME:ITEM")]
 pub struct MalformedObject;
@@ -37,7 +37,7 @@ impl FromStr for ObjectChoice {
     }
 }
 
-/// Returns one entry for each object. With `directories`, each object has a directory of its name.
+/// Returns one entry for each object. With `directories`, the files of each object are in a directory of the same name.
 #[cfg(target_os = "linux")]
 pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, directories: bool) -> Vec<EntryBody> {
     let mut items: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn items_of_one_object_are_one_entry() {
+    fn items_of_the_same_object_become_one_entry() {
         let named = |name: &str, items: &[&str]| {
             (
                 name.to_owned(),

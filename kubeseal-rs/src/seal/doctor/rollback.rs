@@ -34,7 +34,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
         let text = format!(
             "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would create one"
         );
-        let remedy = "if its values must be in no Secret, delete it from the cluster before the change of controllers";
+        let remedy = "if its values must never be in a Secret, delete it from the cluster before you switch controllers";
         findings.add(place, Finding::bad(text, remedy));
     }
     for unread in &inventory.unread {
@@ -62,7 +62,7 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
         let text = format!(
             "{delivered} of {total} objects would get a Secret under Bitnami's controller, and have none today"
         );
-        return Finding::bad(text, "decide about them before the change of controllers");
+        return Finding::bad(text, "decide what to do with them before you switch controllers");
     }
     if unread > 0 {
         let text = format!(

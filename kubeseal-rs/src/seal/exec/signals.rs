@@ -1,11 +1,11 @@
-//! Names of signals.
+//! The signals that `--on-change` accepts.
 
 use anyhow::{Result, bail};
 use rustix::process::Signal;
 
 use crate::failure::Failure;
 
-/// Signals that ask a program to do something. Those that end or stop it are not among them.
+/// Signals that programs use as notifications. Signals that always end or stop a program are not accepted.
 const NAMES: [(&str, Signal); 5] = [
     ("HUP", Signal::HUP),
     ("USR1", Signal::USR1),

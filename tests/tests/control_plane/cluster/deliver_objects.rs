@@ -1,4 +1,4 @@
-//! Tests SealedSecrets whose values are only delivered: they have no Secret.
+//! Tests SealedSecrets whose values are only delivered, so that no Secret exists.
 
 use serde_json::{Value, json};
 use shared::v2::LockSpec;

@@ -1,4 +1,4 @@
-//! Tests requests that wait for a change, and those to a standby.
+//! Tests requests that wait for a change, and requests to a standby.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tests::roles::ACCOUNT;
 
 use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting};
 
-/// Time in which a change must reach a request that waits.
+/// Maximum time until a change reaches a waiting request.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
 async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
@@ -40,7 +40,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         time < MAX_DELAY,
         "another revision is answered at once: {time:?}"
     );
-    // A change of something else does not end the wait.
+    // A change of another object does not end the wait.
     let body = waiting(&all_of("db"), &answer["revision"], 3);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
@@ -111,7 +111,8 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     assert!(time < MAX_DELAY, "{time:?}");
 }
 
-/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with others.
+/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with different
+/// ones.
 #[tokio::test]
 async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read() {
     let plane = ControlPlane::shared().await;
@@ -133,7 +134,7 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
     case.tls.wait_for(200, &token, &all_of("db")).await;
 }
 
-/// Attack: a thousand agents wait, so that a request of another Pod finds no slot, thread or connection.
+/// Attack: a thousand agents wait, so that no slot, thread or connection is left for a request of another Pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const PODS: usize = 40;
