@@ -340,7 +340,7 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     }
 }
 
-/// Attack: a committer writes a value, and merges another one over it: kustomize applies the first, and reviewers see
+/// Attack: a committer writes a value, and merges another value over it: kustomize applies the first, and reviewers see
 /// the second.
 #[test]
 fn refuses_a_merge_that_overrides_a_key() {

@@ -340,8 +340,8 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, at
-/// last with a key that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and
+/// finally with a key that is not post-quantum.
 #[test]
 fn reports_a_changed_preferred_key() {
     let directory = directory();

@@ -68,7 +68,7 @@ fn accepts_the_short_identifier_of_a_key_and_shows_both() {
     );
 }
 
-/// Fault: a backup is restored with `--seal-with`, and the summary says that no key seals.
+/// Fault: a backup is restored with `--seal-with`, and the summary reports that no key seals.
 #[test]
 fn a_restore_names_the_v2_key_that_seals() {
     let directory = directory();

@@ -126,8 +126,8 @@ mod tests {
         for text in [
             "a", ".a", "a..", "a/.b/c", "a b", "ä/ö", "-", "~", "a\\b", "...a",
         ] {
-            let is_ours = text.starts_with("..");
-            assert_eq!(text.parse::<FilePath>().is_err(), is_ours, "{text:?}");
+            let is_reserved = text.starts_with("..");
+            assert_eq!(text.parse::<FilePath>().is_err(), is_reserved, "{text:?}");
         }
     }
 

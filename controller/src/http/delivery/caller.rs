@@ -1,4 +1,4 @@
-//! The Pod that asks for values.
+//! The Pod that requests values.
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 

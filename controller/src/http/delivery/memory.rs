@@ -66,7 +66,7 @@ mod tests {
         let quiet = reserve("quiet");
         assert!(quiet.is_some());
         let others: Vec<_> = (0..100).filter_map(|i| reserve(&format!("n{i}"))).collect();
-        assert_eq!(others.len(), 11, "64 MiB in all");
+        assert_eq!(others.len(), 11, "64 MiB in total");
         drop((greedy, quiet, others));
         assert!(memory.0.lock().unwrap().is_empty());
     }

@@ -297,12 +297,12 @@ impl Call<'_> {
 
 /// Returns the identity of a SealedSecret.
 fn identity(store: &ClusterStore, namespace: &str, name: &str) -> Result<Identity, Refused> {
-    let known = store.known(&id(namespace, name));
-    let known = known.ok_or_else(|| Refused::NotFound {
+    let observed = store.observed(&id(namespace, name));
+    let observed = observed.ok_or_else(|| Refused::NotFound {
         object: name.to_owned(),
         item: None,
     })?;
-    known.identity.ok_or_else(|| {
+    observed.identity.ok_or_else(|| {
         Refused::Object(Box::new(Unusable {
             object: name.to_owned(),
             item: None,

@@ -28,14 +28,14 @@ pub(super) struct SingleFlight<K, V> {
 }
 
 struct State<K, V> {
-    cells: HashMap<K, Kept<V>>,
+    cells: HashMap<K, CacheEntry<V>>,
     /// The keys of finished results, oldest first.
     finished: BTreeMap<u64, K>,
     count: u64,
     bytes: usize,
 }
 
-struct Kept<V> {
+struct CacheEntry<V> {
     cell: Arc<OnceCell<Outcome<V>>>,
     /// The size of a finished result.
     size: usize,
@@ -93,12 +93,12 @@ where
 
     fn enter(&self, key: K) -> Entered<K, V> {
         let mut state = lock(&self.state);
-        let kept = state.cells.entry(key.clone()).or_insert_with(|| Kept {
+        let cached = state.cells.entry(key.clone()).or_insert_with(|| CacheEntry {
             cell: Arc::default(),
             size: 0,
         });
         Entered {
-            cell: Arc::clone(&kept.cell),
+            cell: Arc::clone(&cached.cell),
             key,
             state: Arc::clone(&self.state),
         }
@@ -124,8 +124,8 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
     /// Records a finished result, and drops the oldest ones beyond the limits. Returns the number of the result.
     fn finish(&mut self, entered: &Entered<K, V>, size: usize, max_bytes: usize) -> u64 {
         self.count += 1;
-        if let Some(kept) = self.cells.get_mut(&entered.key) {
-            kept.size = size;
+        if let Some(cached) = self.cells.get_mut(&entered.key) {
+            cached.size = size;
             self.bytes += size;
             self.finished.insert(self.count, entered.key.clone());
         }
@@ -144,8 +144,8 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
         let Some(key) = self.finished.remove(&number) else {
             return false;
         };
-        if let Some(kept) = self.cells.remove(&key) {
-            self.bytes -= kept.size;
+        if let Some(cached) = self.cells.remove(&key) {
+            self.bytes -= cached.size;
         }
         true
     }
@@ -162,7 +162,7 @@ impl<K: Eq + Hash, V> Drop for Entered<K, V> {
     /// Removes a result that no request is computing any more.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        let is_own = |kept: &Kept<V>| Arc::ptr_eq(&kept.cell, &self.cell);
+        let is_own = |cached: &CacheEntry<V>| Arc::ptr_eq(&kept.cell, &self.cell);
         // The map and this request have the only references.
         let is_last = Arc::strong_count(&self.cell) <= 2;
         if is_last && !self.cell.initialized() && state.cells.get(&self.key).is_some_and(is_own) {
@@ -193,7 +193,7 @@ mod tests {
         SingleFlight::new(max_bytes, String::len)
     }
 
-    fn kept(flight: &SingleFlight<u32, String>) -> (usize, usize) {
+    fn count_and_size(flight: &SingleFlight<u32, String>) -> (usize, usize) {
         let state = lock(&flight.state);
         assert_eq!(state.cells.len(), state.finished.len());
         (state.cells.len(), state.bytes)
@@ -232,11 +232,11 @@ mod tests {
             .unwrap();
         let failure = flight.get(2, async { Err(Refused::Rendering) }).await;
         assert_eq!(failure, Err(Refused::Rendering));
-        assert_eq!(kept(&flight), (2, 5));
+        assert_eq!(count_and_size(&flight), (2, 5));
         tokio::time::sleep(Duration::from_millis(5_100)).await;
-        assert_eq!(kept(&flight), (1, 5));
+        assert_eq!(count_and_size(&flight), (1, 5));
         tokio::time::sleep(Duration::from_secs(25)).await;
-        assert_eq!(kept(&flight), (0, 0));
+        assert_eq!(count_and_size(&flight), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
@@ -255,7 +255,7 @@ mod tests {
             flight.get(2, async { Err(Refused::Busy) }).await,
             Err(Refused::Busy)
         );
-        assert_eq!(kept(&flight), (1, 6));
+        assert_eq!(count_and_size(&flight), (1, 6));
         assert!(flight.get(2, async { Ok(String::new()) }).await.is_ok());
     }
 
@@ -266,10 +266,10 @@ mod tests {
         for i in 0..50 {
             flight.get(i, async { Ok("x".repeat(40)) }).await.unwrap();
         }
-        assert_eq!(kept(&flight), (2, 80));
+        assert_eq!(count_and_size(&flight), (2, 80));
         let remade = flight.get(49, async { Err(Refused::Rendering) }).await;
         assert!(remade.is_ok(), "the newest is kept");
         flight.clear();
-        assert_eq!(kept(&flight), (0, 0));
+        assert_eq!(count_and_size(&flight), (0, 0));
     }
 }

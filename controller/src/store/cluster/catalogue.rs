@@ -437,7 +437,8 @@ impl Catalogue {
         }
     }
 
-    /// Records that the object has no Secret on purpose, so that a Secret that is made later corrects nothing.
+    /// Records that the object intentionally has no Secret, so that a later creation of the Secret does not count as a
+    /// correction.
     pub(super) fn forget_unsealed(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
             (entry.unsealed, entry.claim.unsealed) = (None, None);

@@ -14,7 +14,7 @@ use crate::store::{Source, StoreError};
 
 /// A SealedSecret as last reported by the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct Observed {
     /// The identity of the current version; `None` if the object is malformed.
     pub(crate) identity: Option<Identity>,
 }
@@ -31,10 +31,10 @@ pub(crate) struct Fetched {
 impl ClusterStore {
     /// Returns an object as last reported by the watch, without a request to the API server; `None` if it does not
     /// exist.
-    pub(crate) fn known(&self, id: &ObjectId) -> Option<Known> {
+    pub(crate) fn observed(&self, id: &ObjectId) -> Option<Observed> {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
-        Some(Known {
+        Some(Observed {
             identity: entry.identity,
         })
     }

@@ -26,7 +26,7 @@ pub struct StagedLinks<'a> {
     blobs: BTreeMap<PathBuf, ObjectId>,
 }
 
-/// Where a path leads through symbolic links.
+/// The files that a path reaches through symbolic links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The absolute paths of the links, in order.

@@ -193,7 +193,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Event::Signal(signal)) => self.forward(signal),
-                Some(Event::Values(answer)) => self.changed(&answer),
+                Some(Event::Values(answer)) => self.handle_change(&answer),
                 None => self.kill(),
             }
         }
@@ -249,14 +249,14 @@ impl Supervisor<'_> {
     }
 
     /// Acts on new values. If they cannot be used, the command keeps the former values.
-    fn changed(&mut self, answer: &Answer) {
-        if let Err(error) = self.act(answer) {
+    fn handle_change(&mut self, answer: &Answer) {
+        if let Err(error) = self.apply_change(answer) {
             let why = shared::error_chain(error.as_ref());
             report::warn(&format!("the command keeps its former values: {why}"));
         }
     }
 
-    fn act(&mut self, answer: &Answer) -> Result<()> {
+    fn apply_change(&mut self, answer: &Answer) -> Result<()> {
         let values = values(self.args, answer)?;
         match self.on_change {
             OnChange::Signal(signal) => {

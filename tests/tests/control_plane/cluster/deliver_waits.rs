@@ -138,7 +138,7 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const PODS: usize = 40;
-    const EACH: usize = 25;
+    const REQUESTS_PER_POD: usize = 25;
     let (case, token, _) = case("deliver-thousand", &[]).await;
     let case = case.restart_quietly().await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
@@ -152,11 +152,11 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let body = waiting(&all_of("db"), &answer["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
     for (i, token) in tokens.iter().enumerate() {
-        for _ in 0..EACH {
+        for _ in 0..REQUESTS_PER_POD {
             let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
             requests.spawn(async move { tls.deliver(&token, &body).await });
         }
-        case.wait_for_waiting((i + 1) * EACH).await;
+        case.wait_for_waiting((i + 1) * REQUESTS_PER_POD).await;
     }
     let more_memory = case.case.controller.memory().saturating_sub(memory);
     let now = self::threads(case.case.controller.id());
@@ -168,7 +168,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let (time, responses) = timed(requests.join_all()).await;
     println!(
         "{} waiting requests: {} KiB, all answered after {time:?}",
-        PODS * EACH,
+        PODS * REQUESTS_PER_POD,
         more_memory >> 10
     );
     for (code, next) in responses {
