@@ -69,16 +69,19 @@ pub enum ClientError {
     #[error(transparent)]
     File(#[from] FileError),
     /// The token file is empty or malformed.
-    #[error("{} contains no token", .0.display())]
+    #[error("{} contains no valid token", .0.display())]
     NoToken(PathBuf),
     /// A token contains characters that no token has, or is missing.
     #[error("the token of the Pod is malformed")]
     InvalidToken,
     /// The CA file or `ConfigMap` contains no valid PEM certificate.
-    #[error("the CA certificate of the controller's TLS port is not PEM")]
+    #[error(
+        "the CA certificates of the controller's TLS port contain no valid PEM certificate\n\
+         hint: use the key `ca.pem` of the ConfigMap that the controller publishes"
+    )]
     NoAuthority,
     /// `ca.crt` of the service account contains no valid PEM certificate.
-    #[error("the CA certificate of the API server is not PEM")]
+    #[error("`ca.crt` of the service account contains no valid PEM certificate")]
     NoApiServerAuthority,
     /// The `ConfigMap` with the CA certificates cannot be read.
     #[error(

@@ -356,7 +356,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
                 pod,
                 objects,
                 outcome = "unchanged",
-                "A Pod asked for values"
+                "A Pod requested values"
             );
         }
         Ok(_) => info!(
@@ -364,7 +364,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
             pod,
             objects,
             outcome = "delivered",
-            "A Pod asked for values"
+            "A Pod requested values"
         ),
         Err(why) => {
             info!(
@@ -372,7 +372,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
                 pod,
                 objects,
                 outcome = why.outcome(),
-                "A Pod asked for values"
+                "A Pod requested values"
             );
         }
     }

@@ -236,7 +236,7 @@ fn reports_invalid_settings_when_a_client_is_created() {
     );
     for token in ["", " \n", "a b", "a\r\nX: y"] {
         server.write("token", token);
-        assert!(new(&|_| ()).contains("no token"), "{token:?}");
+        assert!(new(&|_| ()).contains("no valid token"), "{token:?}");
     }
     server.write("ca.pem", "no PEM");
     assert!(new(&|_| ()).contains("not PEM"));
