@@ -123,7 +123,9 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     }
     if args.on_change.is_some() {
         // clap does not check it, because --from conflicts with files.
-        bail!(Failure::new("--on-change needs --from").hint("values in files do not change; pass --from to receive them from the controller"));
+        bail!(Failure::new("--on-change needs --from").hint(
+            "values in files do not change; pass --from to receive them from the controller"
+        ));
     }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {

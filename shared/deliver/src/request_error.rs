@@ -71,7 +71,9 @@ pub enum EntryProblem {
     #[error("`items` is empty")]
     NoItems,
     /// The path is that of a single file, but the entry selects several items.
-    #[error("the path {0:?} is that of a single file, but the entry does not name exactly one item")]
+    #[error(
+        "the path {0:?} is that of a single file, but the entry does not name exactly one item"
+    )]
     OneFile(String),
     /// A template has no path.
     #[error("a template needs the `path` of its file")]

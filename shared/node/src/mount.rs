@@ -87,8 +87,7 @@ fn message(answer: &Answer) -> Result<Message, Failure> {
     let files = answer.files.iter().map(|file| bytes_len(file_len(file)));
     let len = versions.chain(files).sum();
     if len > MAX_ANSWER {
-        let text =
-            "the files have more than 4 MiB in total, the limit of the Secrets Store CSI driver\nhint: use several volumes";
+        let text = "the files have more than 4 MiB in total, the limit of the Secrets Store CSI driver\nhint: use several volumes";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
     Ok(Message::write(len, |writer| {

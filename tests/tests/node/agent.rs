@@ -151,10 +151,7 @@ async fn a_delivered_value_is_in_no_store_log_or_event() {
     assert!(stored_has(&control), "the search finds stored values");
     assert!(!stored_has(&canary), "etcd has the value");
     let encoded = BASE64.encode(&canary);
-    assert!(
-        !stored_has(&encoded[..40]),
-        "etcd has the value in base64"
-    );
+    assert!(!stored_has(&encoded[..40]), "etcd has the value in base64");
 
     let mut texts = vec![
         pod.log("seal").await,

@@ -93,10 +93,13 @@ where
 
     fn enter(&self, key: K) -> Entered<K, V> {
         let mut state = lock(&self.state);
-        let cached = state.cells.entry(key.clone()).or_insert_with(|| CacheEntry {
-            cell: Arc::default(),
-            size: 0,
-        });
+        let cached = state
+            .cells
+            .entry(key.clone())
+            .or_insert_with(|| CacheEntry {
+                cell: Arc::default(),
+                size: 0,
+            });
         Entered {
             cell: Arc::clone(&cached.cell),
             key,

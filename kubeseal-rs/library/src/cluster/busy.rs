@@ -217,7 +217,14 @@ mod tests {
         let mut attempts = attempts(None);
         let wait = Duration::from_millis(250);
         let parts: Vec<Duration> = attempts.parts(wait).collect();
-        assert_eq!(parts, [INTERRUPT_CHECK_INTERVAL, INTERRUPT_CHECK_INTERVAL, Duration::from_millis(50)]);
+        assert_eq!(
+            parts,
+            [
+                INTERRUPT_CHECK_INTERVAL,
+                INTERRUPT_CHECK_INTERVAL,
+                Duration::from_millis(50)
+            ]
+        );
         attempts.is_interrupted = || CHECKS.replace(CHECKS.get() + 1) >= 2;
         assert_eq!(attempts.parts(Duration::from_secs(20)).count(), 2);
         assert!(attempts.is_interrupted());

@@ -133,8 +133,9 @@ fn send(signal: Signal, program: &str) -> Result<()> {
     for (id, _) in processes.iter().filter(is_first) {
         let id = Pid::from_raw(*id).context("invalid process ID")?;
         let result = kill_process(id, signal);
-        result
-            .with_context(|| format!("cannot signal {program}: run both containers as the same user"))?;
+        result.with_context(|| {
+            format!("cannot signal {program}: run both containers as the same user")
+        })?;
         count += 1;
     }
     if count == 0 {

@@ -120,7 +120,9 @@ fn from_hcl(bytes: &[u8], target: &Path) -> Result<Config> {
 
 fn add_template(config: &mut Config, attributes: &[Entry], target: &Path) -> Result<()> {
     let block = template_block(attributes)?;
-    let contents = block.contents.context("`contents` or `source` is missing")?;
+    let contents = block
+        .contents
+        .context("`contents` or `source` is missing")?;
     let destination = block.destination.context("`destination` is missing")?;
     let path = path_below(&destination, target)?;
     let translated = vault::translate(&contents)?;

@@ -341,11 +341,7 @@ mod tests {
             ("\na", 2, "expected `=` or a block after a name"),
             ("a = \"x\n", 2, "a string is not closed"),
             ("a {\n b = 1\n", 3, "a block is not closed"),
-            (
-                "a = <<EOT\nx\n",
-                3,
-                "a heredoc is not closed",
-            ),
+            ("a = <<EOT\nx\n", 3, "a heredoc is not closed"),
             ("a = [1", 1, "a list is not closed"),
             ("a = ", 1, "expected a value"),
             (

@@ -29,9 +29,13 @@ pub(super) enum TranslateError {
          hint: write the template with sprig functions, in a YAML configuration"
     )]
     Function(String),
-    #[error("the field {0} of a secret in Vault does not exist in a SealedSecret\nhint: use `.Data.ITEM`")]
+    #[error(
+        "the field {0} of a secret in Vault does not exist in a SealedSecret\nhint: use `.Data.ITEM`"
+    )]
     Field(String),
-    #[error("`secret` needs a single quoted path and no further arguments, because a SealedSecret is only read")]
+    #[error(
+        "`secret` needs a single quoted path and no further arguments, because a SealedSecret is only read"
+    )]
     Secret,
     #[error(
         "the path {0:?} does not end in the name of a SealedSecret\n\

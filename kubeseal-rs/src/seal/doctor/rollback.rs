@@ -62,7 +62,10 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
         let text = format!(
             "{delivered} of {total} objects would get a Secret under Bitnami's controller, and have none today"
         );
-        return Finding::bad(text, "decide what to do with them before you switch controllers");
+        return Finding::bad(
+            text,
+            "decide what to do with them before you switch controllers",
+        );
     }
     if unread > 0 {
         let text = format!(
