@@ -165,7 +165,7 @@ impl<K: Eq + Hash, V> Drop for Entered<K, V> {
     /// Removes a result that no request is computing any more.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        let is_own = |cached: &CacheEntry<V>| Arc::ptr_eq(&kept.cell, &self.cell);
+        let is_own = |cached: &CacheEntry<V>| Arc::ptr_eq(&cached.cell, &self.cell);
         // The map and this request have the only references.
         let is_last = Arc::strong_count(&self.cell) <= 2;
         if is_last && !self.cell.initialized() && state.cells.get(&self.key).is_some_and(is_own) {
