@@ -300,10 +300,10 @@ template {
         let contents = "contents = \"{{ with secret \\\"db\\\" }}{{ end }}\"";
         for (text, want) in [
             ("a = 1".to_owned(), "no block `template`"),
-            (format!("template {{ {contents} }}"), "needs `destination`"),
+            (format!("template {{ {contents} }}"), "`destination` is missing"),
             (
                 "template { destination = \"a\" }".to_owned(),
-                "needs `contents`",
+                "`contents` or `source` is missing",
             ),
             (
                 format!("template {{ {contents}\n user = \"app\" }}"),

@@ -239,5 +239,5 @@ fn reports_invalid_settings_when_a_client_is_created() {
         assert!(new(&|_| ()).contains("no valid token"), "{token:?}");
     }
     server.write("ca.pem", "no PEM");
-    assert!(new(&|_| ()).contains("not PEM"));
+    assert!(new(&|_| ()).contains("no valid PEM certificate"));
 }

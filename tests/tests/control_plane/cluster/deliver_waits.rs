@@ -124,7 +124,7 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
     let token = case.pod("web").await;
     let failure = case.tls.wait_for(503, &token, &all_of("db")).await;
     assert!(
-        failure["hint"].as_str().unwrap().contains("retry-after"),
+        failure["hint"].as_str().unwrap().contains("Retry-After"),
         "{failure}"
     );
     let key = secret(&"k".repeat(32));
