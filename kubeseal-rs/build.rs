@@ -9,14 +9,14 @@ fn main() {
     if target("OS") != "linux" || target("ENV") != "gnu" {
         return;
     }
-    if let Some(folder) = folder_of_unwinder() {
-        println!("cargo::rustc-link-search=native={}", folder.display());
+    if let Some(directory) = directory_of_unwinder() {
+        println!("cargo::rustc-link-search=native={}", directory.display());
         println!("cargo::rustc-link-lib=static:-bundle=gcc_eh");
     }
 }
 
 /// Returns the directory with the C compiler's static unwinder library; `None` if there is none.
-fn folder_of_unwinder() -> Option<PathBuf> {
+fn directory_of_unwinder() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
     let answer = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;
     let path = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());

@@ -15,8 +15,8 @@ printf '[user]\nname = a\nemail = a@b\n[protocol "file"]\nallow = always\n[init]
 cp "$fixtures"/{cert,key,other}.pem .
 failed=0
 
-# try NAME EXIT-CODE TEXT COMMAND: checks that the command exits with this code, prints this text, and leaves no temporary
-# file.
+# try NAME EXIT-CODE TEXT COMMAND: checks that the command exits with this code, prints this text, and leaves no
+# temporary file.
 try() {
     local name=$1 code=$2 text=$3 output status temporary
     shift 3
@@ -69,7 +69,7 @@ same 'no case with limits changed the file' db.yaml before.yaml
 
 # Directories that cannot be read, for a user who is not root
 mkdir -p tree/a tree/closed tree/z
-for folder in a closed z; do cp db.yaml "tree/$folder/"; done
+for directory in a closed z; do cp db.yaml "tree/$directory/"; done
 chmod 000 tree/closed
 as_nobody=''
 if [ "$(id -u)" = 0 ]; then

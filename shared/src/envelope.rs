@@ -32,8 +32,8 @@ const LENGTH_LEN: usize = 2;
 #[error("the certificate's key cannot encrypt")]
 pub struct SealError;
 
-/// The value cannot be decrypted with this key. Hides the reason on purpose: failures of structure, OAEP and tag look
-/// the same to the caller.
+/// The value cannot be decrypted with this key. Hides the reason intentionally: failures of structure, OAEP and tag
+/// look the same to the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cannot decrypt the value")]
 pub struct OpenError;

@@ -95,7 +95,7 @@ pub struct Origin<'a> {
     pub tolerates_drift: bool,
 }
 
-/// What a record shows about a Secret, besides its origin.
+/// The facts that a record proves about a Secret, besides its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
     /// Whether all content of the Secret comes from the SealedSecret.

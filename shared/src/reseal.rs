@@ -253,7 +253,7 @@ pub struct NewTexts {
     pub last: Option<Fingerprint>,
     /// The number of values by the key for which they were sealed.
     pub from: BTreeMap<Fingerprint, usize>,
-    /// Items that no key of the ring can unseal, but whose hints say that they are already sealed for the new
+    /// Items that no key of the ring can unseal, but whose hints indicate that they are already sealed for the new
     /// key: its private key may be missing from the ring.
     pub believed: Vec<String>,
 }

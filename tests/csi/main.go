@@ -1,8 +1,8 @@
 // Command csi-driver is the Secrets Store CSI driver for tests, from the packages of its module, with its own
-// registration at the kubelet. The original program also has a logging library that the module proxy does not serve, and
-// leaves the registration to a sidecar.
+// registration at the kubelet. The original program also has a logging library that the module proxy does not serve,
+// and leaves the registration to a sidecar.
 //
-//	csi-driver --nodeid=NODE --endpoint=unix:///FOLDER/csi.sock --provider-volume=FOLDER --rotation-poll-interval=1s
+//	csi-driver --nodeid=NODE --endpoint=unix:///DIRECTORY/csi.sock --provider-volume=DIRECTORY --rotation-poll-interval=1s
 package main
 
 import (
@@ -34,7 +34,7 @@ const driverName = "secrets-store.csi.k8s.io"
 var (
 	endpoint     = flag.String("endpoint", "", "the socket for the kubelet")
 	nodeID       = flag.String("nodeid", "", "the name of the node")
-	providers    = flag.String("provider-volume", "", "the folder with the sockets of providers")
+	providers    = flag.String("provider-volume", "", "the directory with the sockets of providers")
 	pollInterval = flag.Duration("rotation-poll-interval", 2*time.Minute, "the shortest time between two refreshes")
 )
 

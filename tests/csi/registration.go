@@ -11,7 +11,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
-// registrationSocket is in the folder where the kubelet looks for plugins.
+// registrationSocket is in the directory where the kubelet looks for plugins.
 const registrationSocket = "/var/lib/kubelet/plugins_registry/" + driverName + "-reg.sock"
 
 // registrar tells the kubelet where the socket of the driver is, as the program node-driver-registrar does.

@@ -1,11 +1,11 @@
 # The first process of a node, run by busybox in new namespaces: prepares the node's files, control groups and network,
 # then runs containerd and the kubelet. Its arguments are those of boot.sh.
 #
-# All files outside FOLDER are in memory and vanish with the last process. No mount is visible outside the node.
+# All files outside DIRECTORY are in memory and vanish with the last process. No mount is visible outside the node.
 set -eu
-folder=$1 root=$2 program=$3 number=$4
+directory=$1 root=$2 program=$3 number=$4
 
-new=$folder/root
+new=$directory/root
 mkdir "$new"
 mount --bind "$root" "$new"
 mount -o remount,bind,ro "$new"
@@ -18,7 +18,7 @@ done
 mkdir "$new/node/old"
 for name in settings log; do
     mkdir "$new/node/$name"
-    mount --bind "$folder/$name" "$new/node/$name"
+    mount --bind "$directory/$name" "$new/node/$name"
 done
 touch "$new/node/control-plane"
 mount --bind "$program" "$new/node/control-plane"

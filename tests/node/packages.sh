@@ -1,7 +1,7 @@
 #!/bin/sh
 # Unpacks Debian packages into a directory that can be the root of a node, without installing them:
 #
-#     packages.sh FOLDER PACKAGE...
+#     packages.sh DIRECTORY PACKAGE...
 #
 # One of the packages must be `busybox-static`, whose commands become links in /bin.
 set -eu
@@ -16,16 +16,16 @@ for program in apt-get dpkg chroot; do
 Debian's packages, so these tests run on Debian and on systems derived from it"
 done
 
-folder=$1
+directory=$1
 shift
-mkdir "$folder" "$folder/packages"
-(cd "$folder/packages" && apt-get -q -o APT::Sandbox::User=root download "$@") >&2 ||
+mkdir "$directory" "$directory/packages"
+(cd "$directory/packages" && apt-get -q -o APT::Sandbox::User=root download "$@") >&2 ||
     fail "apt-get cannot download $*; run \`apt-get update\` and start the tests again"
-for package in "$folder"/packages/*.deb; do
-    dpkg -x "$package" "$folder"
+for package in "$directory"/packages/*.deb; do
+    dpkg -x "$package" "$directory"
 done
-rm -rf "$folder/packages" "$folder/usr/share"
-chroot "$folder" /bin/busybox --install /bin
+rm -rf "$directory/packages" "$directory/usr/share"
+chroot "$directory" /bin/busybox --install /bin
 # The other directories of a node. Its first process mounts a file system at each of them.
-cd "$folder"
+cd "$directory"
 mkdir -p dev etc node proc run sys tmp var

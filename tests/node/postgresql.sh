@@ -1,7 +1,7 @@
 #!/bin/sh
 # Creates the files of an image with PostgreSQL from Debian's packages, without installing them:
 #
-#     postgresql.sh FOLDER BUSYBOX
+#     postgresql.sh DIRECTORY BUSYBOX
 #
 # Keeps only the files that `initdb`, `postgres` and `psql` need, because a node stores images in memory. BUSYBOX is a
 # static busybox, which becomes the shell that `initdb` starts.
@@ -12,14 +12,14 @@ fail() {
     exit 1
 }
 
-folder=$1 busybox=$2
-packages=$folder.packages
-all=$folder.all
+directory=$1 busybox=$2
+packages=$directory.packages
+all=$directory.all
 rm -rf "$packages" "$all"
-mkdir "$folder" "$packages" "$all"
+mkdir "$directory" "$packages" "$all"
 
-# Prints the packages with the server, its client, and the libraries of both. The query compiler is omitted, because it is
-# the largest package and not needed. `libelogind0` replaces a library on systems without systemd.
+# Prints the packages with the server, its client, and the libraries of both. The query compiler is omitted, because it
+# is the largest package and not needed. `libelogind0` replaces a library on systems without systemd.
 packages_of_server() {
     apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \
         postgresql | grep -E '^(postgresql(-client)?-[0-9]+|z?lib[^:]*)$' |
@@ -45,9 +45,9 @@ done
 # Copies files of the packages; copies the target instead of a link.
 keep() {
     for path; do
-        mkdir -p "$folder${path%/*}"
+        mkdir -p "$directory${path%/*}"
         chroot "$all" /busybox readlink -f "$path" >"$packages/target"
-        cp -R "$all$(cat "$packages/target")" "$folder$path"
+        cp -R "$all$(cat "$packages/target")" "$directory$path"
     done
 }
 
@@ -68,12 +68,12 @@ sort -u "$packages/libraries" | while read -r library; do
 done
 keep "$loader"
 keep "/usr/share/postgresql/$version" "/usr/lib/postgresql/$version/lib"
-(cd "$folder/usr/lib/postgresql/$version/lib" && rm -rf bitcode pgxs llvmjit*)
+(cd "$directory/usr/lib/postgresql/$version/lib" && rm -rf bitcode pgxs llvmjit*)
 
-mkdir -p "$folder/bin" "$folder/etc" "$folder/tmp"
-cp "$busybox" "$folder/bin/sh"
-echo 'postgres:x:999:999::/:/bin/sh' >"$folder/etc/passwd"
+mkdir -p "$directory/bin" "$directory/etc" "$directory/tmp"
+cp "$busybox" "$directory/bin/sh"
+echo 'postgres:x:999:999::/:/bin/sh' >"$directory/etc/passwd"
 for program in initdb postgres psql; do
-    ln -s "$programs/$program" "$folder/bin/$program"
+    ln -s "$programs/$program" "$directory/bin/$program"
 done
 rm -rf "$packages" "$all"

@@ -40,7 +40,7 @@ impl fmt::Display for Definition {
     }
 }
 
-/// The list of specs that fail on purpose.
+/// The list of specs that are expected to fail.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {

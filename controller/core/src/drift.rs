@@ -25,7 +25,7 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// wait for the Secret.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
-/// What another client did to the Secret of an unsealed SealedSecret.
+/// The change that another client made to the Secret of an unsealed SealedSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interference {
     /// The client changed the Secret.

@@ -189,7 +189,7 @@ pub struct FormerValues {
     marks: Marks,
 }
 
-/// What determines which former values stay in a Secret.
+/// The inputs that determine which former values stay in a Secret.
 #[derive(Debug)]
 pub struct Retention<'a> {
     /// The request of the SealedSecret; `None` if its Secret may have no former values.

@@ -8,7 +8,7 @@ use crate::added_metadata::AddedMetadata;
 use crate::names_size;
 use crate::ownership::{drop_consent, drop_metadata_of_others, is_merged_into, merges};
 
-/// What determines the protected labels and annotations of a Secret.
+/// The inputs that determine the protected labels and annotations of a Secret.
 #[derive(Debug, Clone, Copy)]
 pub struct Protected<'a> {
     /// The metadata that the administrator adds.

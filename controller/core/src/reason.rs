@@ -70,7 +70,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What can resolve a refusal.
+/// The kind of change that can resolve a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     /// Another key.
@@ -92,7 +92,7 @@ pub struct Class {
     pub fault: Fault,
     /// Whether a user must act.
     pub is_stalled: bool,
-    /// What can resolve the refusal.
+    /// The kind of change that can resolve the refusal.
     pub remedy: Remedy,
 }
 

@@ -29,8 +29,8 @@ const KEEPS_GOOD_VALUES: &str = "the values of the last good version stay in pla
 /// The line at the end of a failure if the Secret may have other values.
 const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values of the Secret";
 
-/// The message if no Secret is made on purpose.
-const NO_SECRET: &str = "no Secret is made: the values are only delivered to Pods";
+/// The message of an object for which the controller intentionally creates no Secret.
+const NO_SECRET: &str = "no Secret is created: the values are only delivered to Pods";
 
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.

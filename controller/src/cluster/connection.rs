@@ -50,7 +50,7 @@ pub(super) struct Connection {
 pub enum ConnectError {
     /// The process does not run in a cluster.
     #[error(
-        "no cluster found: in a Pod, the service account must be mounted (automountServiceAccountToken); outside of a \
+        "no cluster found: in a Pod, the service account must be mounted (automountServiceAccountToken); outside a \
          cluster, set --kubeconfig FILE, or --directory DIR to use a directory"
     )]
     NoCluster(#[source] InClusterError),

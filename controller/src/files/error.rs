@@ -49,7 +49,7 @@ pub enum FileError {
     /// Directories are nested more deeply than supported.
     #[error("{} is nested deeper than the limit of {max} directories; move it up", path.display())]
     TooDeep {
-        /// The directory below the deepest supported one.
+        /// The first directory below the maximum nesting.
         path: PathBuf,
         /// The maximum nesting.
         max: usize,

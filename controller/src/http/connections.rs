@@ -17,7 +17,7 @@ pub struct Capacity {
 }
 
 impl Default for Capacity {
-    /// Each connection takes about ten kilobytes, and an address may have a quarter of all.
+    /// Each connection takes about ten kilobytes, and an address may open a quarter of all connections.
     fn default() -> Self {
         Self {
             total: 2000,

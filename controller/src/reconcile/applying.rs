@@ -238,8 +238,8 @@ impl<S: Store> Tools<S> {
         self.restore_despite_refusal(id, decision, (restored, purged), now)
     }
 
-    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`], and `purged` that
-    /// of [`without_former_values`].
+    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`], and `purged`
+    /// that of [`without_former_values`].
     fn allowed_plan(
         &self,
         id: &ObjectId,
@@ -255,7 +255,8 @@ impl<S: Store> Tools<S> {
             hides_equality: self.hides_equality(observed),
             purged,
         };
-        // A Secret that the SealedSecret does not control was handed over by another client, or outlives it on purpose.
+        // A Secret that the SealedSecret does not control was handed over by another client, or outlives it
+        // intentionally.
         let stays = matches!(desired, Desired::Delivered) && !is_controlled(observed);
         let plan = match (
             decide(id, desired, &observed.existing, circumstances),

@@ -202,7 +202,7 @@ fn random_template(why: &UnsealError) -> Option<Refusal> {
     };
     errors.iter().find_map(|error| match error {
         TemplateError::Randomness(item) => Some(Refusal::Malformed(format!(
-            "template {item:?} uses the time, random values or new keys, so each Pod would get other values; seal a fixed value \
+            "template {item:?} uses the time, random values or new keys, so each Pod would get different values; seal a fixed value \
              instead, or have a Secret made"
         ))),
         TemplateError::Parse(_) => None,

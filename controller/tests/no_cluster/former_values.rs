@@ -29,10 +29,10 @@ use crate::support::{Case, KEYS, sealed};
 /// The retention period of former values in these tests, in seconds.
 const PERIOD: i64 = 100;
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
-/// Marks that name `pw` as an item with a former value, as a client would forge them.
+/// A forged annotation that marks `pw` as an item with a former value.
 const FORGED: &str = r#"{"keyId":"","versions":{"pw":""},"since":"1970-01-01T00:00:01Z","former":{"pw":"1970-01-01T00:00:01Z"}}"#;
 
-/// A controller with one object. Only the test advances its clock.
+/// A controller with one object. Its clock advances only when the test advances it.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -69,7 +69,7 @@ impl Run {
         self.apply_same_generation(sealed).await;
     }
 
-    /// Changes only annotations.
+    /// Applies the object with the same generation, as after a change of annotations.
     async fn apply_same_generation(&mut self, sealed: &SealedSecret) {
         self.server.put_sealed(sealed, "u", self.generation);
         self.server.report_to(&self.store);
@@ -88,7 +88,7 @@ impl Run {
         self.run().await;
     }
 
-    /// Reconciles what is due.
+    /// Reconciles every object that is due.
     async fn run(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
         while self
@@ -99,7 +99,7 @@ impl Run {
         {}
     }
 
-    /// Advances the clock in steps, and reconciles what becomes due.
+    /// Advances the clock in steps, and reconciles objects as they become due.
     async fn wait(&mut self, seconds: i64) {
         let end = self.second + seconds;
         while self.second < end {
@@ -147,7 +147,7 @@ impl Run {
     }
 }
 
-/// Returns the time that the simulated clock has run since the start of the test.
+/// Returns the current time of the simulated clock.
 fn clock() -> Timestamp {
     thread_local! {
         static START: Instant = Instant::now();
@@ -176,7 +176,7 @@ fn annotate(sealed: &mut SealedSecret, annotations: &[(&str, &str)]) {
     );
 }
 
-/// Returns an object without a request for former values.
+/// Returns an object that does not request former values.
 fn plain_object(items: &[(&str, &str)]) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", items)
 }
@@ -232,7 +232,7 @@ fn sealed_as_a_whole(item: &str) -> SealedSecret {
     object
 }
 
-/// Changes `pw`, so that its former value is kept.
+/// Returns a controller after a change of `pw`, whose former value is kept.
 async fn changed(sealed: impl Fn(&str) -> SealedSecret) -> Run {
     let mut run = Run::new();
     run.apply(&sealed("1")).await;
@@ -245,8 +245,8 @@ fn pw(value: &str) -> SealedSecret {
     object(&[("pw", value), ("b", "0")])
 }
 
-/// Attack: an author uses a template that is random for some values only, and has the Secret deleted again and again:
-/// if the version stayed equal, it would show which branch the template took.
+/// Attack: an author uses a template that is random for some values only, and repeatedly has the Secret deleted: if the
+/// version stayed equal, it would show which branch the template took.
 #[tokio::test(start_paused = true)]
 async fn a_version_does_not_show_whether_a_template_generated_a_value() {
     let template = "{{ if hasPrefix \"a\" .pw }}same{{ else }}{{ randAlphaNum 20 }}{{ end }}";
@@ -267,7 +267,7 @@ async fn a_version_does_not_show_whether_a_template_generated_a_value() {
     }
 }
 
-/// Attack: an author lets a finalizer keep a deleted SealedSecret, so that its Secret is rendered again after each
+/// Attack: an author keeps a deleted SealedSecret with a finalizer, so that its Secret is rendered again after each
 /// deletion by the garbage collector.
 #[tokio::test(start_paused = true)]
 async fn no_secret_is_created_for_a_sealed_secret_that_is_being_deleted() {
@@ -311,8 +311,8 @@ async fn the_status_names_no_item_of_a_secret_that_was_sealed_as_a_whole() {
     assert_eq!(guesses[1].1, guesses[3].1);
 }
 
-/// Attack: an author lets a template produce a large item for some values only. If former values were kept only while
-/// they fit, the status would show a second bit.
+/// Attack: an author writes a template that renders a large item for some values only. If former values were kept only
+/// if they fit, the status would reveal a second bit about the values.
 #[tokio::test(start_paused = true)]
 async fn whether_former_values_are_kept_does_not_depend_on_rendered_sizes() {
     let template = "{{ if hasPrefix \"a\" .pw }}{{ repeat 400000 \"y\" }}{{ end }}";
@@ -338,7 +338,7 @@ async fn whether_former_values_are_kept_does_not_depend_on_rendered_sizes() {
     assert_eq!(statuses.len(), 1, "{statuses:?}");
 }
 
-/// Attack: an author removes an own item `pw.previous` of the SealedSecret by the rules of former values.
+/// Attack: an author names an item of the SealedSecret `pw.previous`, so that it is purged like a former value.
 #[tokio::test(start_paused = true)]
 async fn an_item_of_the_sealed_secret_is_never_purged_like_a_former_value() {
     let items = |b| [("b", b), ("pw", "P"), ("pw.previous", "own")];
@@ -396,7 +396,7 @@ async fn forged_marks_have_no_effect() {
     }
 }
 
-/// Attack: an author changes another item again and again, so that a former value stays.
+/// Attack: an author repeatedly changes another item, so that a former value stays.
 #[tokio::test(start_paused = true)]
 async fn a_change_of_another_item_does_not_prolong_a_retention_period() {
     let mut run = changed(pw).await;
@@ -415,7 +415,7 @@ async fn a_change_of_another_item_does_not_prolong_a_retention_period() {
     assert!(run.has("b.previous"), "{:?}", run.values());
 }
 
-/// Attack: an author changes the SealedSecret so that the Secret no longer belongs to it, and a former value stays.
+/// Attack: an author changes the SealedSecret so that it no longer owns the Secret, and a former value stays.
 #[tokio::test(start_paused = true)]
 async fn former_values_of_a_secret_that_is_no_longer_managed_are_purged() {
     let skips = |value: &str| {
@@ -440,8 +440,7 @@ async fn former_values_of_a_secret_that_is_no_longer_managed_are_purged() {
     }
 }
 
-/// Attack: an author lets the SealedSecret be merged into its Secret, so that a former value stays and becomes
-/// immutable.
+/// Attack: an author makes the SealedSecret merge into its Secret, so that a former value stays and becomes immutable.
 #[tokio::test(start_paused = true)]
 async fn a_merge_keeps_no_former_values() {
     let mut run = changed(pw).await;

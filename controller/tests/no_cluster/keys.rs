@@ -29,8 +29,8 @@ fn key_names(case: &mut Case) -> Vec<String> {
 #[tokio::test]
 async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;
-    let folder = tempfile::tempdir().unwrap();
-    let root = Arc::new(Directory::open(folder.path()).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let root = Arc::new(Directory::open(directory.path()).unwrap());
     let now = Timestamp::now();
     let mut store = KeyStore::open(root, case.config().keys, now).unwrap();
     store

@@ -82,11 +82,11 @@ impl Environment {
     }
 
     fn user_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
-        let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
+        let directory_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
-            return folder_in("LOCALAPPDATA");
+            return directory_in("LOCALAPPDATA");
         }
-        folder_in(variable)
+        directory_in(variable)
             .filter(|path| path.is_absolute())
             .or_else(|| Some(self.home()?.join(below_home)))
     }

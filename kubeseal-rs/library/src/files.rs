@@ -465,13 +465,16 @@ mod tests {
 
     #[test]
     fn formats_read_errors_like_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let (missing, below_file) = (folder.path().join("missing"), folder.path().join("file/x"));
-        fs::write(folder.path().join("file"), "").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (missing, below_file) = (
+            directory.path().join("missing"),
+            directory.path().join("file/x"),
+        );
+        fs::write(directory.path().join("file"), "").unwrap();
         for (path, verb, text) in [
             (missing.as_path(), "open", "no such file or directory"),
             (below_file.as_path(), "open", "not a directory"),
-            (folder.path(), "read", "is a directory"),
+            (directory.path(), "read", "is a directory"),
         ] {
             let error = read(path).unwrap_err();
             let want = format!("{verb} {}: {text}", path.display());
@@ -492,8 +495,8 @@ mod tests {
 
     #[test]
     fn a_private_file_loses_the_permissions_of_others() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("plain.json");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plain.json");
         for (before, after) in [
             (0o644, 0o600),
             (0o640, 0o600),
@@ -510,8 +513,8 @@ mod tests {
 
     #[test]
     fn refuses_an_output_that_is_an_input() {
-        let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| directory.path().join(name);
         let (key, link, other) = (path_of("key"), path_of("link"), path_of("other"));
         fs::write(&key, "key").unwrap();
         fs::hard_link(&key, &link).unwrap();
@@ -531,8 +534,8 @@ mod tests {
 
     #[test]
     fn a_new_file_is_accessible_only_to_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new");
         replace(&path, b"x").unwrap();
         assert_eq!(
             (fs::read(&path).unwrap(), mode(&path)),
@@ -542,8 +545,8 @@ mod tests {
 
     #[test]
     fn keeps_the_mode_of_a_file_and_replaces_the_target_of_a_link() {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         std::os::unix::fs::symlink("file", &link).unwrap();
@@ -559,21 +562,21 @@ mod tests {
     /// start-up file of the user's shell, so that the command creates it.
     #[test]
     fn refuses_a_link_to_a_missing_file() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (link, to) in [("a", "b"), ("b", "c")] {
-            std::os::unix::fs::symlink(to, folder.path().join(link)).unwrap();
+            std::os::unix::fs::symlink(to, directory.path().join(link)).unwrap();
         }
-        let error = replace(&folder.path().join("a"), b"x").unwrap_err();
+        let error = replace(&directory.path().join("a"), b"x").unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
-        assert!(!folder.path().join("c").exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(!directory.path().join("c").exists());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn writes_to_devices_and_pipes() {
         use std::os::unix::fs::FileTypeExt as _;
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
         let status = std::process::Command::new("mkfifo").arg(&pipe).status();
         assert!(status.unwrap().success());
         let reader = std::thread::spawn({
@@ -589,8 +592,8 @@ mod tests {
     /// hangs or exhausts the memory.
     #[test]
     fn reads_only_regular_files_of_limited_size() {
-        let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| directory.path().join(name);
         let status = std::process::Command::new("mkfifo")
             .arg(path_of("pipe"))
             .status();
@@ -617,8 +620,8 @@ mod tests {
 
     #[test]
     fn keeps_concurrent_changes_of_another_program() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         fs::write(&path, "theirs").unwrap();
         let error = replace_if_unchanged(&path, b"read", b"ours").unwrap_err();
         assert!(error.to_string().starts_with("did not write"), "{error}");
@@ -629,9 +632,9 @@ mod tests {
 
     #[test]
     fn a_failure_leaves_no_temporary_file() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(replace(folder.path(), b"x").is_err());
-        assert!(replace(&folder.path().join("no/where"), b"x").is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let directory = tempfile::tempdir().unwrap();
+        assert!(replace(directory.path(), b"x").is_err());
+        assert!(replace(&directory.path().join("no/where"), b"x").is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -158,14 +158,14 @@ fn nonempty_text<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
 /// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
 /// `default`.
 fn pod_namespace(environment: &Environment) -> Option<String> {
-    let folder = environment.service_account_directory();
+    let directory = environment.service_account_directory();
     environment.nonempty_variable("KUBERNETES_SERVICE_HOST")?;
     environment.nonempty_variable("KUBERNETES_SERVICE_PORT")?;
-    if !folder.join("token").exists() {
+    if !directory.join("token").exists() {
         return None;
     }
     let from_file = || {
-        let text = files::read_as(&folder.join("namespace"), Kind::Settings).ok()?;
+        let text = files::read_as(&directory.join("namespace"), Kind::Settings).ok()?;
         let text = std::str::from_utf8(&text).ok()?;
         Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
     };
@@ -191,8 +191,8 @@ contexts:
 ";
 
     fn find(text: &str, context: Option<&str>) -> Result<Option<String>, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config");
         fs::write(&file, text).unwrap();
         let choice = Choice {
             file: Some(file),

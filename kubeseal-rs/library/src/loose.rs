@@ -186,7 +186,7 @@ impl SealedValues {
     }
 }
 
-/// Returns the message for a sealed value on this line of a file, outside of any SealedSecret that can be read.
+/// Returns the message for a sealed value on this line of a file, outside any SealedSecret that can be read.
 pub fn remark(bytes: &[u8], line: usize) -> String {
     if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(

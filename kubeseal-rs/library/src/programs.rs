@@ -15,7 +15,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
             .filter(|path| path.is_absolute())
             .and_then(platform::executable_file);
     }
-    absolute_directories().find_map(|folder| platform::executable_file(folder.join(name)))
+    absolute_directories().find_map(|directory| platform::executable_file(directory.join(name)))
 }
 
 /// Returns `PATH` without relative directories, for child processes.
@@ -52,9 +52,11 @@ pub fn first_lines(stderr: &[u8]) -> String {
     reason = "child processes inherit the same variable"
 )]
 fn absolute_directories() -> impl Iterator<Item = PathBuf> {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
-    folders.into_iter().filter(|folder| folder.is_absolute())
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&directories).collect();
+    directories
+        .into_iter()
+        .filter(|directory| directory.is_absolute())
 }
 
 #[cfg(test)]

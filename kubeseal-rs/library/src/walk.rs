@@ -70,7 +70,8 @@ pub struct Candidate {
 
 /// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees,
 /// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Other repositories
-/// below a directory, such as submodules, have their own index and rules. Without paths, searches the current directory.
+/// below a directory, such as submodules, have their own index and rules. Without paths, searches the current
+/// directory.
 ///
 /// A symbolic link that Git sees is followed to files of the same work tree, or without Git of the directory. Each file
 /// is returned once, under its own name if that is below a directory. Directories that cannot be read and links that
@@ -111,10 +112,10 @@ pub fn sort_candidates(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 /// # Errors
 ///
 /// Fails if the directory, or one below it, cannot be read.
-pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
+pub fn all_manifests(directory: &Path) -> Result<Vec<Candidate>, WalkError> {
     // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
-    let mut walk = Walk::new(folder, None, &mut notices)?;
+    let mut walk = Walk::new(directory, None, &mut notices)?;
     walk.enter(Path::new(""))?;
     Ok(walk.candidates().collect())
 }
@@ -122,7 +123,7 @@ pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
 /// A walk below a directory.
 struct Walk<'a> {
     /// The directory as the user named it.
-    folder: &'a Path,
+    directory: &'a Path,
     /// The directory with symbolic links resolved.
     resolved: PathBuf,
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
@@ -142,13 +143,15 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(
-        folder: &'a Path,
+        directory: &'a Path,
         rules: Option<Vec<Gitignore>>,
         notices: &'a mut dyn FnMut(Notice),
     ) -> Result<Self, WalkError> {
         Ok(Self {
-            folder,
-            resolved: folder.canonicalize().map_err(directory_error(folder))?,
+            directory,
+            resolved: directory
+                .canonicalize()
+                .map_err(directory_error(directory))?,
             rules,
             has_ignored: false,
             repositories: BTreeSet::new(),
@@ -167,15 +170,15 @@ impl<'a> Walk<'a> {
         }
         // Close the directory before entering its subdirectories: a deep tree would exhaust the limit of open
         // files.
-        let folders = match self.files_and_directories(below, &resolved) {
+        let directories = match self.files_and_directories(below, &resolved) {
             // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 self.report_unread(&resolved, error_chain(&error));
                 Vec::new()
             }
-            folders => folders?,
+            directories => directories?,
         };
-        for child in folders {
+        for child in directories {
             if self.rules.is_some() && self.is_repository(&child) {
                 self.enter_repository(&child)?;
             } else {
@@ -209,8 +212,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn report_unread(&mut self, folder: &Path, why: String) {
-        let location = folder.shown();
+    fn report_unread(&mut self, directory: &Path, why: String) {
+        let location = directory.shown();
         (self.notices)(Notice::Unread { location, why });
     }
 
@@ -220,7 +223,7 @@ impl<'a> Walk<'a> {
         below: &Path,
         resolved: &Path,
     ) -> Result<Vec<PathBuf>, WalkError> {
-        let mut folders = Vec::new();
+        let mut directories = Vec::new();
         for entry in fs::read_dir(resolved).map_err(directory_error(resolved))? {
             let entry = entry.map_err(directory_error(resolved))?;
             let kind = entry.file_type().map_err(directory_error(resolved))?;
@@ -234,17 +237,17 @@ impl<'a> Walk<'a> {
                 self.has_ignored = true;
                 // The rule does not apply to the files of another repository.
                 if kind.is_dir() && self.is_repository(&path) {
-                    folders.push(path);
+                    directories.push(path);
                 }
             } else if kind.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if kind.is_symlink() {
                 self.links.push(path);
             } else if kind.is_file() {
                 self.manifests.insert(path);
             }
         }
-        Ok(folders)
+        Ok(directories)
     }
 
     fn is_ignored(&self, path: &Path, is_directory: bool) -> bool {
@@ -255,15 +258,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds files and submodules of a directory that Git tracks although they match an ignore rule.
-    fn add_tracked(&mut self, folder: &Path) -> Result<(), WalkError> {
-        let Tracked { files, submodules } = match tracked_below(folder) {
+    fn add_tracked(&mut self, directory: &Path) -> Result<(), WalkError> {
+        let Tracked { files, submodules } = match tracked_below(directory) {
             Ok(tracked) => tracked,
             Err(error) => {
                 let why = format!(
                     "files that match an ignore rule are not read, even if Git tracks them: {}",
                     error_chain(&error)
                 );
-                self.report_unread(folder, why);
+                self.report_unread(directory, why);
                 return Ok(());
             }
         };
@@ -279,18 +282,18 @@ impl<'a> Walk<'a> {
     }
 
     fn candidates(self) -> impl Iterator<Item = Candidate> {
-        let folder = self.folder;
+        let directory = self.directory;
         self.manifests.into_iter().map(move |below| {
-            let path = folder.join(below);
+            let path = directory.join(below);
             let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
             Candidate { path, named: false }
         })
     }
 }
 
-fn directory_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+fn directory_error(directory: &Path) -> impl Fn(io::Error) -> WalkError {
     move |source| WalkError::Directory {
-        path: folder.to_owned(),
+        path: directory.to_owned(),
         source,
     }
 }
@@ -305,8 +308,8 @@ struct Tracked {
 
 /// Returns what Git tracks below a directory, whose links are resolved. Leaves out paths that are no longer regular
 /// files, or that lead through a link.
-fn tracked_below(folder: &Path) -> Result<Tracked, GitError> {
-    let repository = Repository::discover(folder)?;
+fn tracked_below(directory: &Path) -> Result<Tracked, GitError> {
+    let repository = Repository::discover(directory)?;
     let mut files = repository.staged_files()?;
     if let Some(head) = repository.commit("HEAD") {
         let committed = repository.files(head)?.into_iter();
@@ -317,9 +320,9 @@ fn tracked_below(folder: &Path) -> Result<Tracked, GitError> {
             && path.is_file()
             && path.canonicalize().is_ok_and(|resolved| resolved == *path)
     };
-    files.retain(|path| path.starts_with(folder) && is_regular(path));
+    files.retain(|path| path.starts_with(directory) && is_regular(path));
     let mut submodules = repository.checked_out_submodules()?;
-    submodules.retain(|path| path.starts_with(folder));
+    submodules.retain(|path| path.starts_with(directory));
     Ok(Tracked { files, submodules })
 }
 
@@ -327,15 +330,15 @@ fn tracked_below(folder: &Path) -> Result<Tracked, GitError> {
 /// and those of the parent directories from the root of the work tree down. Directories above the work tree have no
 /// effect, nor do parents outside a work tree.
 fn rules_above(
-    folder: &Path,
+    directory: &Path,
     root: Option<&Path>,
     notices: &mut dyn FnMut(Notice),
 ) -> Vec<Gitignore> {
-    let (user_rules, _) = GitignoreBuilder::new(root.unwrap_or(folder)).build_global();
+    let (user_rules, _) = GitignoreBuilder::new(root.unwrap_or(directory)).build_global();
     let mut rules = vec![user_rules];
     if let Some(root) = root {
         rules.extend(rules_of(root, &root.join(".git/info/exclude"), notices));
-        let above = folder.ancestors().skip(1);
+        let above = directory.ancestors().skip(1);
         let mut above: Vec<_> = above.take_while(|above| above.starts_with(root)).collect();
         above.reverse();
         rules.extend(
@@ -349,31 +352,31 @@ fn rules_above(
 
 /// Returns the rules of a directory's `.gitignore`; `None` if there is none or, with a warning, if the file
 /// cannot be used. As in Git, a symbolic link is not followed.
-fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
-    let file = folder.join(".gitignore");
+fn rules_in(directory: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
+    let file = directory.join(".gitignore");
     if file.is_symlink() {
         let why = "Git does not follow a symbolic link here";
         notices(no_effect_notice(&file, why));
         return None;
     }
-    rules_of(folder, &file, notices)
+    rules_of(directory, &file, notices)
 }
 
 /// Returns the rules of an ignore file for a directory; `None` if there is none or, with a warning, if it is not
 /// a regular file within the size limit.
-fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
+fn rules_of(directory: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     if !file.exists() {
         return None;
     }
     let bytes = files::read_regular(file, MAX_IGNORE_FILE).map_err(|error| error.to_string());
-    let rules = bytes.and_then(|bytes| parse_rules(folder, &bytes).map_err(|e| e.to_string()));
+    let rules = bytes.and_then(|bytes| parse_rules(directory, &bytes).map_err(|e| e.to_string()));
     rules
         .map_err(|why| notices(no_effect_notice(file, &why)))
         .ok()
 }
 
-fn parse_rules(folder: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> {
-    let mut builder = GitignoreBuilder::new(folder);
+fn parse_rules(directory: &Path, bytes: &[u8]) -> Result<Gitignore, ignore::Error> {
+    let mut builder = GitignoreBuilder::new(directory);
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     for line in bytes.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -747,7 +750,7 @@ mod tests {
 
     #[test]
     fn finds_the_files_that_git_sees() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, text) in [
             ("a.yaml", SEALED),
             ("b/c.yml", SEALED),
@@ -757,16 +760,16 @@ mod tests {
             ("ignored/g.yaml", SEALED),
             (".gitignore", "ignored/\n"),
         ] {
-            let path = folder.path().join(name);
+            let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let manifests = candidates(&[directory.path().to_owned()], &mut |_| ()).unwrap();
         let names: Vec<_> = manifests
             .iter()
             .map(|c| {
                 c.path
-                    .strip_prefix(folder.path())
+                    .strip_prefix(directory.path())
                     .unwrap()
                     .display()
                     .to_string()
@@ -782,12 +785,12 @@ mod tests {
     /// Attack: a committer uses an ignore file to hide manifests that a controller reads.
     #[test]
     fn ignore_files_hide_nothing_that_a_controller_reads() {
-        let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("inner");
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("inner");
         fs::create_dir_all(inner.join("sub")).unwrap();
-        for folder in [folder.path(), &inner] {
+        for directory in [directory.path(), &inner] {
             for list in [".gitignore", ".ignore"] {
-                fs::write(folder.join(list), "*\n").unwrap();
+                fs::write(directory.join(list), "*\n").unwrap();
             }
         }
         for name in ["a.yaml", "sub/b.yml", "c.txt"] {
@@ -803,33 +806,33 @@ mod tests {
 
     #[test]
     fn the_nearest_ignore_rule_applies() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("sub")).unwrap();
-        fs::write(folder.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
-        fs::write(folder.path().join("sub/.gitignore"), "!a.yaml\r\n/b.*\n").unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("sub")).unwrap();
+        fs::write(directory.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
+        fs::write(directory.path().join("sub/.gitignore"), "!a.yaml\r\n/b.*\n").unwrap();
         for name in ["a.yaml", "b.yaml", "sub/a.yaml", "sub/b.yaml", "sub/c.yaml"] {
-            fs::write(folder.path().join(name), SEALED).unwrap();
+            fs::write(directory.path().join(name), SEALED).unwrap();
         }
-        let manifests = candidates(&[folder.path().to_owned()], &mut |_| ()).unwrap();
+        let manifests = candidates(&[directory.path().to_owned()], &mut |_| ()).unwrap();
         let paths: Vec<_> = manifests
             .into_iter()
             .map(|candidate| candidate.path)
             .collect();
-        let want = ["b.yaml", "sub/a.yaml"].map(|name| folder.path().join(name));
+        let want = ["b.yaml", "sub/a.yaml"].map(|name| directory.path().join(name));
         assert_eq!(paths, want);
     }
 
     /// Attack: a committer writes the kind of an object so that a search for its name does not find it.
     #[test]
     fn finds_an_object_with_an_escaped_kind() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (kind, is_secret) in [
             (r#""\x53ecret""#, true),
             ("!!binary U2VjcmV0", true),
             ("!x Secret", true),
             ("ConfigMap", false),
         ] {
-            let path = folder.path().join("x.yaml");
+            let path = directory.path().join("x.yaml");
             fs::write(&path, format!("apiVersion: v1\nkind: {kind}\n")).unwrap();
             let candidate = Candidate { path, named: false };
             let file = read(&candidate, Kind::Secret).unwrap();
@@ -839,13 +842,13 @@ mod tests {
 
     #[test]
     fn a_named_file_counts_once_and_must_exist() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x.txt");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x.txt");
         fs::write(&file, "a: [").unwrap();
         let manifests = candidates(&[file.clone(), file.clone()], &mut |_| ()).unwrap();
         assert_eq!(manifests.len(), 1);
         assert!(read(&manifests[0], Kind::Secret).is_err());
-        assert!(candidates(&[folder.path().join("none")], &mut |_| ()).is_err());
+        assert!(candidates(&[directory.path().join("none")], &mut |_| ()).is_err());
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub struct Exec {
     /// Files with SealedSecrets
     #[arg(required_unless_present = "from")]
     pub paths: Vec<PathBuf>,
-    /// Receive the values of these SealedSecrets from the controller, in a Pod
+    /// In a Pod: receive the values of these SealedSecrets from the controller
     #[arg(
         long,
         value_name = "NAME",
@@ -65,7 +65,7 @@ pub struct Exec {
         conflicts_with_all = ["paths", "backups", "directory", "kubeconfig", "context", "identity", "passphrase_file"]
     )]
     pub from: Vec<String>,
-    /// After a change: restart the command; signal it, with --files; or end it and exit
+    /// After a change: restart the command; send it a signal, with --files; or end it and exit
     #[arg(long, value_name = "restart|signal:NAME|exit", requires = "from")]
     pub on_change: Option<String>,
     /// Pass only these items; VARIABLE=ITEM sets a variable of another name
@@ -85,8 +85,8 @@ pub struct Exec {
     /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
-    /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of --directory or the
-    /// cluster if not given
+    /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of
+    /// --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// The command and its arguments
@@ -123,7 +123,9 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     }
     if args.on_change.is_some() {
         // clap does not check it, because --from conflicts with files.
-        bail!(Failure::new("--on-change needs --from").hint("a value in a file does not change"));
+        bail!(Failure::new("--on-change needs --from").hint(
+            "values in files do not change; pass --from to receive them from the controller"
+        ));
     }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {
@@ -217,7 +219,8 @@ fn shell_arguments(args: &Exec) -> String {
     arguments.collect::<Vec<String>>().join(" ")
 }
 
-/// Passes the chosen values to a command, in its environment or in files that the command has to inherit. Returns the files by item.
+/// Passes the chosen values to a command, in its environment or in files that the command has to inherit. Returns the
+/// files by item.
 fn pass_values(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,

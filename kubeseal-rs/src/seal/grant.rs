@@ -1,4 +1,4 @@
-//! `seal grant`: prints the permissions that let the Pods of an account receive the values of SealedSecrets.
+//! `seal grant`: prints the permissions that let the Pods of a service account receive the values of SealedSecrets.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,18 +14,18 @@ use crate::seal_args::Cluster;
 /// Arguments of `seal grant`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the account \
-in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Several runs add up.\n\n\
+    after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the service \
+account in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Running it again grants further SealedSecrets.\n\n\
 Examples:\n  seal grant db --to web -n shop\n  seal grant db,web-tls --to web -n shop > grants.yaml"
 )]
 pub struct Grant {
-    /// SealedSecrets
+    /// SealedSecrets whose values the Pods may receive
     #[arg(required = true, value_name = "NAME", value_delimiter = ',')]
     pub objects: Vec<String>,
     /// Service account of the Pods
     #[arg(long, value_name = "SERVICEACCOUNT")]
     pub to: String,
-    /// Namespace of SealedSecrets and account; that of the context if not given
+    /// Namespace of the SealedSecrets and the service account; that of the context if not given
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
     /// The cluster whose context has the namespace.
@@ -33,7 +33,7 @@ pub struct Grant {
     pub cluster: Cluster,
 }
 
-/// Prints the objects.
+/// Prints the Roles and RoleBindings.
 ///
 /// # Errors
 ///
@@ -70,7 +70,8 @@ fn namespace(args: &Grant, environment: &Environment) -> Result<String> {
     }
 }
 
-/// Returns the Role for one object. Names of SealedSecrets contain no colon, so no two names are equal.
+/// Returns the Role for one object. Names of SealedSecrets contain no colon, so the names of Roles and RoleBindings are
+/// unambiguous.
 fn role(namespace: &str, object: &str) -> Json {
     json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",

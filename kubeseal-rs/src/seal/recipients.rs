@@ -246,7 +246,7 @@ impl Session<'_> {
                     Some(rules) => certificate::read_named_by_rule(
                         at,
                         RuleContext {
-                            folder: rules.folder(),
+                            directory: rules.directory(),
                             tree: rules.tree(),
                             is_pinned: false,
                         },
@@ -420,7 +420,7 @@ impl KnownRecipients {
 /// Reads a file that a rule names.
 fn read_file(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
     let context = RuleContext {
-        folder: rules.folder(),
+        directory: rules.directory(),
         tree: rules.tree(),
         is_pinned: false,
     };

@@ -130,7 +130,8 @@ impl<'a> Session<'a> {
     /// requires, or belongs to a key that is recorded as compromised.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
-        let directory = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
+        let directory =
+            rules_naming_certificate(settings).map(|rules| rules.directory().to_owned());
         let mut certificates = self
             .certificates
             .lock()
@@ -225,7 +226,7 @@ impl<'a> Session<'a> {
         let request = match source {
             Source::At(at) if let Some(rules) = rules_naming_certificate(settings) => {
                 let rule = certificate::RuleContext {
-                    folder: rules.folder(),
+                    directory: rules.directory(),
                     tree: rules.tree(),
                     is_pinned: !self.fingerprints(settings).is_empty(),
                 };

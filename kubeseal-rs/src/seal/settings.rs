@@ -321,7 +321,7 @@ impl Settings {
                 (format!("the certificate {}", redacted_source(at)), None)
             }
             Source::At(at) => {
-                let directory = self.rules.as_ref().map(|rules| rules.folder().join(at));
+                let directory = self.rules.as_ref().map(|rules| rules.directory().join(at));
                 let file =
                     files::relative_to_current_directory(&directory.unwrap_or_else(|| at.into()));
                 (format!("the certificate {}", file.shown()), Some(file))

@@ -67,7 +67,7 @@ pub enum TargetError {
         /// The scope of the flag.
         requested: Scope,
     },
-    /// The file has v2 values, and a flag asks for v1.
+    /// The file has v2 values, and a flag requests v1.
     #[error(
         "{0} has values that are sealed as v2, and one object has one format\n\
          hint: omit --sealed-format, or convert the file with `seal rotate --to v1`"
@@ -235,7 +235,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if a flag asks for v1 in a file with v2 values.
+    /// Fails if a flag requests v1 for a file with v2 values.
     pub fn format(&self, settings: &Settings) -> Result<SealedFormat, TargetError> {
         let Setting { value, by } = settings.format;
         if !v2::is_v2(&self.found.sealed.spec.encrypted_data) {

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// How a Pod reaches the controller that delivers values to it.
+/// Arguments of commands that receive values from the controller.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "How to reach the controller that delivers values to this Pod")]
 pub struct Delivery {
@@ -20,8 +20,8 @@ pub struct Delivery {
         default_value = "/var/run/secrets/sealed-secrets/token"
     )]
     pub token_file: PathBuf,
-    /// CA certificates of the port; if not given, read from the ConfigMap that the controller publishes, with the
-    /// account of the Pod
+    /// CA certificates of the port; if not given, read from the ConfigMap that the controller publishes, with the Pod's
+    /// service account
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
 }

@@ -52,8 +52,8 @@ pub(crate) struct Request {
 
 /// Serves these responses by path until the process ends, and 404 for other paths. Returns a
 /// kubeconfig for the server.
-pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
-    listen(folder, move |request, client| {
+pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf {
+    listen(directory, move |request, client| {
         let response = responses.iter().find(|(path, _)| *path == request.path);
         match response {
             Some((_, body)) => {
@@ -68,11 +68,11 @@ pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
 /// Responds to each request with the code and body that `answer` returns, until the process ends. `head` contains
 /// additional header lines. Returns a kubeconfig for the server.
 pub(crate) fn serve_with(
-    folder: &Path,
+    directory: &Path,
     head: String,
     answer: impl Fn(&Request) -> (u16, String) + Send + 'static,
 ) -> PathBuf {
-    listen(folder, move |request, client| {
+    listen(directory, move |request, client| {
         respond(client, &head, &answer(request))
     })
 }
@@ -83,7 +83,7 @@ pub(crate) fn not_found() -> (u16, String) {
 }
 
 fn listen(
-    folder: &Path,
+    directory: &Path,
     respond: impl Fn(&Request, &mut TcpStream) -> io::Result<()> + Send + 'static,
 ) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -94,7 +94,7 @@ fn listen(
             let _ = read_request(&client).and_then(|request| respond(&request, &mut client));
         }
     });
-    let kubeconfig = folder.join("kubeconfig");
+    let kubeconfig = directory.join("kubeconfig");
     let text = format!(
         "{{current-context: a, contexts: [{{name: a, context: {{cluster: a}}}}], \
          clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]}}"

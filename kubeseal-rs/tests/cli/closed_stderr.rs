@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 /// Returns the exit code of a program whose stderr is a closed pipe, or `None` if a signal ended
 /// the program.
 fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(program);
-    command.args(args).current_dir(folder.path());
+    command.args(args).current_dir(directory.path());
     command.stdin(Stdio::null()).stderr(writer);
     command.output().expect("the command starts").status.code()
 }

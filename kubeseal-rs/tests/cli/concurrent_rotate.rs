@@ -13,7 +13,7 @@ use crate::concurrent_v2::{PIPE, TWO_ITEMS, seal_while};
 use crate::support::{
     NEW_CERT, OLD_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
-use crate::v2::{RULES, create, folder, read, seal_ok};
+use crate::v2::{RULES, create, directory, read, seal_ok};
 use crate::v2_attacks::set;
 
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
@@ -23,21 +23,21 @@ const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yam
 /// re-encrypted that it did not write.
 #[test]
 fn rotate_retries_an_object_that_changed_meanwhile() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let two = |name: &str| {
         let args = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let file = format!("{name}.yaml");
         seal_ok(
-            folder,
+            directory,
             &[&args[..], &["--from-file", "b=value", "-w", &file]].concat(),
         );
-        read(folder, &file)
+        read(directory, &file)
     };
     let (db, other) = (two("db"), two("other"));
-    write_files(folder, &[("db.yaml", &format!("{db}---\n{other}"))]);
+    write_files(directory, &[("db.yaml", &format!("{db}---\n{other}"))]);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
-    write_files(folder, &[(".seal.yaml", &both), ("new", "new value")]);
+    write_files(directory, &[(".seal.yaml", &both), ("new", "new value")]);
     let rotate = [
         "rotate",
         "db.yaml",
@@ -46,9 +46,11 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
         "--recipient",
         PIPE,
     ];
-    let escrow = read(folder, "escrow.txt");
+    let escrow = read(directory, "escrow.txt");
     let set = ["set", "db.yaml", "a", "--name", "db", "--from-file", "new"];
-    let output = seal_while(folder, &rotate, &escrow, || drop(seal_ok(folder, &set)));
+    let output = seal_while(directory, &rotate, &escrow, || {
+        drop(seal_ok(directory, &set))
+    });
     assert_code(&output, 0, "rotate");
     assert_contains(
         &output,
@@ -56,7 +58,7 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
         "rotate",
     );
     let view = ["view", "--reveal", "db.yaml", "--key", "escrow.key"];
-    let printed = seal_ok(folder, &view);
+    let printed = seal_ok(directory, &view);
     assert_eq!(printed.matches("correct horse").count(), 3, "{printed}");
     assert!(printed.contains("new value"), "{printed}");
 }
@@ -65,25 +67,27 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
 /// re-encrypted that it did not write.
 #[test]
 fn rotate_retries_a_v1_object_that_changed_meanwhile() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let files = [
         ("old.pem", OLD_CERT),
         ("old.yaml", OLD_KEY),
         ("new.yaml", NEW_KEY),
     ];
-    write_files(folder, &files);
-    write_files(folder, &[("new", "new value")]);
+    write_files(directory, &files);
+    write_files(directory, &[("new", "new value")]);
     let v1 = ["--sealed-format", "v1", "--cert", "old.pem"];
-    create(folder, &[&TWO_ITEMS[..], &v1].concat());
+    create(directory, &[&TWO_ITEMS[..], &v1].concat());
     let rotate = ["rotate", "db.yaml", "--key", "old.yaml", "--cert", PIPE];
     let set = [&["set", "db.yaml", "a", "--from-file", "new"][..], &v1].concat();
-    let output = seal_while(folder, &rotate, NEW_CERT, || drop(seal_ok(folder, &set)));
+    let output = seal_while(directory, &rotate, NEW_CERT, || {
+        drop(seal_ok(directory, &set))
+    });
     assert_code(&output, 0, "rotate");
     let want = "2 items in 1 file re-encrypted; 0 already";
     assert_contains(&output, want, "rotate");
     let view = ["view", "--reveal", "db.yaml", "--key", "new.yaml"];
-    let printed = seal_ok(folder, &view);
+    let printed = seal_ok(directory, &view);
     assert!(
         printed.contains("new value") && printed.contains("correct horse"),
         "{printed}"
@@ -98,43 +102,43 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         (1, 0, "2 items in 1 file re-encrypted"),
         (usize::MAX, 2, "another program changed it meanwhile"),
     ] {
-        let folder = folder();
-        let folder = folder.path().to_owned();
+        let directory = directory();
+        let directory = directory.path().to_owned();
         let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
-        create(&folder, &[&TWO_ITEMS[..], &v1].concat());
-        let answer = document(&folder);
+        create(&directory, &[&TWO_ITEMS[..], &v1].concat());
+        let answer = document(&directory);
         let sent = Arc::new(AtomicUsize::new(0));
-        let kubeconfig = serve(&folder, answer.to_string(), {
-            let (sent, folder) = (Arc::clone(&sent), folder.clone());
+        let kubeconfig = serve(&directory, answer.to_string(), {
+            let (sent, directory) = (Arc::clone(&sent), directory.clone());
             move || {
                 if sent.fetch_add(1, SeqCst) < changes {
-                    seal_ok(&folder, &[&set("a")[..], &v1].concat());
+                    seal_ok(&directory, &[&set("a")[..], &v1].concat());
                 }
             }
         });
-        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
-        create(&folder, &[&TWO_ITEMS[..], &v1].concat());
-        let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
-        command.args(["rotate", "db.yaml"]).current_dir(&folder);
+        fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+        create(&directory, &[&TWO_ITEMS[..], &v1].concat());
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), &directory, &kubeconfig);
+        command.args(["rotate", "db.yaml"]).current_dir(&directory);
         let output = command.output().expect("the command starts");
         assert_code(&output, code, changes);
         assert!(combined_output(&output).contains(want), "{output:?}");
         assert_eq!(sent.load(SeqCst), if code == 0 { 2 } else { 10 });
         let answered = answer["spec"]["encryptedData"]["a"].as_str().expect("text");
-        assert_eq!(read(&folder, "db.yaml").contains(answered), code == 0);
+        assert_eq!(read(&directory, "db.yaml").contains(answered), code == 0);
     }
 }
 
 /// Returns the object in `db.yaml` as JSON.
-fn document(folder: &Path) -> serde_json::Value {
-    let parsed = shared::manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
+fn document(directory: &Path) -> serde_json::Value {
+    let parsed = shared::manifest::read(read(directory, "db.yaml").as_bytes()).expect("valid");
     let objects = shared::sealed_file::find(&parsed).expect("valid");
     objects[0].sealed.to_document()
 }
 
 /// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.
 fn serve(
-    folder: &Path,
+    directory: &Path,
     answer: String,
     meanwhile: impl Fn() + Send + Sync + 'static,
 ) -> std::path::PathBuf {
@@ -147,9 +151,9 @@ fn serve(
         (service_path(namespace, name), api_server::service_body()),
         (
             certificate_path(namespace, name),
-            api_server::text_body(read(folder, "cert.pem")),
+            api_server::text_body(read(directory, "cert.pem")),
         ),
         (endpoint_path(namespace, name, "rotate"), rotated),
     ];
-    api_server::serve(folder, responses)
+    api_server::serve(directory, responses)
 }

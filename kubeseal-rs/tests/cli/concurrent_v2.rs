@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{create, folder, read, seal, seal_ok};
+use crate::v2::{create, directory, read, seal, seal_ok};
 use crate::v2_attacks::is_bound;
 
 pub(crate) const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
@@ -19,16 +19,16 @@ const KEYS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
 /// Runs `seal` with arguments that read [`PIPE`] after the file to change. Calls `meanwhile` before writing the text to
 /// the pipe.
 pub(crate) fn seal_while(
-    folder: &Path,
+    directory: &Path,
     args: &[&str],
     text: &str,
     meanwhile: impl FnOnce(),
 ) -> Output {
-    let pipe = folder.join(PIPE);
+    let pipe = directory.join(PIPE);
     let status = Command::new("mkfifo").arg(&pipe).status();
     assert!(status.expect("the command starts").success());
-    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-    command.args(args).current_dir(folder);
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    command.args(args).current_dir(directory);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = command.spawn().expect("the command starts");
     // Waits until the program opens the pipe.
@@ -49,9 +49,9 @@ pub(crate) fn seal_while(
 const SET: [&str; 5] = ["set", "db.yaml", "a", "--from-file", PIPE];
 
 #[track_caller]
-fn assert_values(folder: &Path, values: &[&str]) {
+fn assert_values(directory: &Path, values: &[&str]) {
     let view = [&["view", "--reveal", "db.yaml"][..], &KEYS].concat();
-    let output = seal(folder, &view);
+    let output = seal(directory, &view);
     assert_code(&output, 0, "view");
     for value in values {
         assert_contains(&output, value, "view");
@@ -60,63 +60,66 @@ fn assert_values(folder: &Path, values: &[&str]) {
 
 /// Returns a directory in which `db.yaml` has the item `a`, and the earlier text of the file, in which `b` had the same
 /// lock.
-fn folder_without_b() -> (tempfile::TempDir, String) {
-    let folder = folder();
-    write_files(folder.path(), &[("old", "old value"), ("value", "first")]);
-    create(folder.path(), &["--from-file", "b=old", "-w", "db.yaml"]);
-    let with_b = read(folder.path(), "db.yaml");
-    seal_ok(folder.path(), &["unset", "db.yaml", "b"]);
-    (folder, with_b)
+fn directory_without_b() -> (tempfile::TempDir, String) {
+    let directory = directory();
+    write_files(
+        directory.path(),
+        &[("old", "old value"), ("value", "first")],
+    );
+    create(directory.path(), &["--from-file", "b=old", "-w", "db.yaml"]);
+    let with_b = read(directory.path(), "db.yaml");
+    seal_ok(directory.path(), &["unset", "db.yaml", "b"]);
+    (directory, with_b)
 }
 
 /// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the old value
 /// needed before.
 #[test]
 fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
-    let (folder, with_b) = folder_without_b();
-    let folder = folder.path();
-    let output = seal_while(folder, &SET, "new value", || {
-        write_files(folder, &[("db.yaml", &with_b)]);
+    let (directory, with_b) = directory_without_b();
+    let directory = directory.path();
+    let output = seal_while(directory, &SET, "new value", || {
+        write_files(directory, &[("db.yaml", &with_b)]);
     });
     assert_code(&output, 0, "set");
-    assert_values(folder, &["new value", "old value"]);
-    assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "lint");
+    assert_values(directory, &["new value", "old value"]);
+    assert_code(&seal(directory, &["lint", "db.yaml"]), 0, "lint");
 }
 
 /// Fault: an item that needs the lock of the edited value is restored while the editor of `seal edit` is open.
 #[test]
 fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
-    let (folder, with_b) = folder_without_b();
-    let folder = folder.path();
-    let (copy, file) = (folder.join("with_b"), folder.join("db.yaml"));
+    let (directory, with_b) = directory_without_b();
+    let directory = directory.path();
+    let (copy, file) = (directory.join("with_b"), directory.join("db.yaml"));
     let copy = format!("cp '{}' '{}'", copy.display(), file.display());
     let script = format!("#!/bin/sh\nsed -i 's/a: first/a: edited/' \"$1\"\n{copy}\n");
-    write_files(folder, &[("with_b", &with_b), ("editor", &script)]);
-    let editor = folder.join("editor");
+    write_files(directory, &[("with_b", &with_b), ("editor", &script)]);
+    let editor = directory.join("editor");
     fs::set_permissions(&editor, fs::Permissions::from_mode(0o700))
         .expect("the test owns the file");
-    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
     command.args(["edit", "db.yaml", "--key", "cluster.key"]);
-    command.env("EDITOR", &editor).current_dir(folder);
+    command.env("EDITOR", &editor).current_dir(directory);
     let output = command.output().expect("the command starts");
     assert_code(&output, 0, "edit");
-    assert_values(folder, &["edited", "old value"]);
+    assert_values(directory, &["edited", "old value"]);
 }
 
 /// Fault: several users set items of one object at the same time, and some of the items share a lock.
 #[test]
 fn concurrent_writers_of_one_lock_lose_no_value() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let items: Vec<String> = (0..6).map(|number| format!("k{number}=value")).collect();
     let mut args = vec!["-w", "db.yaml"];
     for item in &items {
         args.extend(["--from-file", item]);
     }
-    create(folder, &args);
+    create(directory, &args);
     let spawn = |args: &[&str]| {
-        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-        command.args(args).current_dir(folder);
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+        command.args(args).current_dir(directory);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the command starts")
     };
@@ -135,7 +138,7 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
         );
     }
     let view = ["view", "--reveal", "db.yaml", "--key", "cluster.key"];
-    let printed = seal_ok(folder, &view);
+    let printed = seal_ok(directory, &view);
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
@@ -143,11 +146,11 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
 /// would make controllers refuse the object.
 #[test]
 fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let v1 = "rules: [{path: '*.yaml', certificate: cert.pem}]\n";
-    write_files(folder, &[(".seal.yaml", v1)]);
-    create(folder, &TWO_ITEMS);
+    write_files(directory, &[(".seal.yaml", v1)]);
+    create(directory, &TWO_ITEMS);
     let bind = [
         "--to",
         "v2",
@@ -157,52 +160,52 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
         "cert.pem",
     ];
     let rotate = [&["rotate", "db.yaml"][..], &bind, &KEYS].concat();
-    let output = seal_while(folder, &SET, "new value", || {
-        drop(seal_ok(folder, &rotate));
+    let output = seal_while(directory, &SET, "new value", || {
+        drop(seal_ok(directory, &rotate));
     });
     assert_code(&output, 0, "set");
-    assert!(is_bound(folder, "a") && is_bound(folder, "b"));
-    assert_values(folder, &["new value", "correct horse"]);
+    assert!(is_bound(directory, "a") && is_bound(directory, "b"));
+    assert_values(directory, &["new value", "correct horse"]);
 }
 
 /// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits
 /// for a value. The value would get less protection than the user expected.
 #[test]
 fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &TWO_ITEMS);
-    let bound = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &TWO_ITEMS);
+    let bound = read(directory, "db.yaml");
     let rotate = [
         &["rotate", "db.yaml", "--to", "v1", "--cert", "cert.pem"][..],
         &KEYS,
     ]
     .concat();
-    let output = seal_while(folder, &SET, "new value", || {
-        drop(seal_ok(folder, &rotate));
+    let output = seal_while(directory, &SET, "new value", || {
+        drop(seal_ok(directory, &rotate));
     });
     assert_code(&output, 2, "v1");
     assert_contains(&output, "another program changed the format", "v1");
-    assert!(!read(folder, "db.yaml").contains("seal2"));
+    assert!(!read(directory, "db.yaml").contains("seal2"));
 
     let changed = bound.clone() + "    type: Changed\n";
-    write_files(folder, &[("db.yaml", &bound)]);
-    let output = seal_while(folder, &SET, "new value", || {
-        write_files(folder, &[("db.yaml", &changed)]);
+    write_files(directory, &[("db.yaml", &bound)]);
+    let output = seal_while(directory, &SET, "new value", || {
+        write_files(directory, &[("db.yaml", &changed)]);
     });
     assert_code(&output, 2, "the template");
-    assert_eq!(read(folder, "db.yaml"), changed);
+    assert_eq!(read(directory, "db.yaml"), changed);
 
     // The object has no bound values yet.
     let empty = bound.lines().filter(|line| !line.contains("seal2."));
     let empty = empty.collect::<Vec<_>>().join("\n");
     let empty = empty.replace("  encryptedData:", "  encryptedData: {}") + "\n";
     let changed = empty.clone() + "    type: Changed\n";
-    write_files(folder, &[("db.yaml", &empty)]);
-    let output = seal_while(folder, &SET, "new value", || {
-        write_files(folder, &[("db.yaml", &changed)]);
+    write_files(directory, &[("db.yaml", &empty)]);
+    let output = seal_while(directory, &SET, "new value", || {
+        write_files(directory, &[("db.yaml", &changed)]);
     });
     assert_code(&output, 2, "the template of an empty object");
     assert_contains(&output, "another program changed the template", "empty");
-    assert_eq!(read(folder, "db.yaml"), changed);
+    assert_eq!(read(directory, "db.yaml"), changed);
 }

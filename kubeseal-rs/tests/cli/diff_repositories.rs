@@ -19,16 +19,16 @@ fn sealed_manifest(items: &[&str]) -> String {
     )
 }
 
-fn seal(folder: &Path, args: &[&str]) -> Output {
-    let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+fn seal(directory: &Path, args: &[&str]) -> Output {
+    let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
     seal.args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .expect("the command starts")
 }
 
-fn assert_diff(folder: &Path, args: &[&str], code: i32, parts: &[&str]) {
-    let output = seal(folder, &[&["diff"], args].concat());
+fn assert_diff(directory: &Path, args: &[&str], code: i32, parts: &[&str]) {
+    let output = seal(directory, &[&["diff"], args].concat());
     let printed = combined_output(&output);
     assert_eq!(output.status.code(), Some(code), "{args:?}: {printed}");
     for part in parts {
@@ -43,18 +43,18 @@ fn commit(repository: &Path) {
     git(repository, &["commit", "-qm", "x"]);
 }
 
-fn create_repository(folder: &Path) {
-    fs::create_dir_all(folder).expect("the test directory is writable");
-    git(folder, &["init", "-q", "-b", "main"]);
-    fs::write(folder.join("db.yaml"), sealed_manifest(&["a"]))
+fn create_repository(directory: &Path) {
+    fs::create_dir_all(directory).expect("the test directory is writable");
+    git(directory, &["init", "-q", "-b", "main"]);
+    fs::write(directory.join("db.yaml"), sealed_manifest(&["a"]))
         .expect("the test directory is writable");
-    commit(folder);
+    commit(directory);
 }
 
 /// Creates `outer` with the submodule `sub`, which has the submodule `deep`.
 fn repository_with_submodules() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path_to = |name: &str| directory.path().join(name);
     for name in ["deepest", "inner", "outer"] {
         create_repository(&path_to(name));
     }
@@ -73,13 +73,13 @@ fn repository_with_submodules() -> tempfile::TempDir {
         &["submodule", "--quiet", "update", "--init", "--recursive"],
     );
     commit(&path_to("outer"));
-    folder
+    directory
 }
 
 #[test]
 fn compares_files_of_submodules_from_the_root_and_from_their_directory() {
-    let folder = repository_with_submodules();
-    let outer = folder.path().join("outer");
+    let directory = repository_with_submodules();
+    let outer = directory.path().join("outer");
     assert_diff(&outer, &[], 0, &[]);
     for (file, item) in [
         ("sub/db.yaml", "b"),
@@ -129,8 +129,8 @@ fn compares_files_of_submodules_from_the_root_and_from_their_directory() {
 
 #[test]
 fn compares_a_changed_submodule_with_its_recorded_commit() {
-    let folder = repository_with_submodules();
-    let outer = folder.path().join("outer");
+    let directory = repository_with_submodules();
+    let outer = directory.path().join("outer");
     fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"]))
         .expect("the test directory is writable");
     git(&outer.join("sub"), &["commit", "-qam", "x"]);
@@ -163,16 +163,16 @@ fn compares_a_changed_submodule_with_its_recorded_commit() {
 
 #[test]
 fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
-    let folder = repository_with_submodules();
-    let outer = folder.path().join("outer");
+    let directory = repository_with_submodules();
+    let outer = directory.path().join("outer");
     fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"]))
         .expect("the test directory is writable");
     git(&outer.join("sub"), &["commit", "-qam", "x"]);
     fs::write(outer.join("db.yaml"), sealed_manifest(&["a", "d"]))
         .expect("the test directory is writable");
     commit(&outer);
-    git(folder.path(), &["clone", "-q", "outer", "clone"]);
-    let clone = folder.path().join("clone");
+    git(directory.path(), &["clone", "-q", "outer", "clone"]);
+    let clone = directory.path().join("clone");
     assert_diff(&clone, &[], 0, &[]);
     let other_change = "+ d added";
     for args in [&["HEAD~1..HEAD"][..], &["HEAD~1"]] {
@@ -223,8 +223,8 @@ fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table of ways to name the file")]
 fn compares_a_file_of_another_repository() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path().canonicalize().expect("the path exists");
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
         create_repository(&path_to(name));
@@ -336,15 +336,15 @@ fn compares_a_file_of_another_repository() {
 
 /// Returns the file names that `seal diff` prints. Panics if its text and its JSON name different
 /// files.
-fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
-    let output = seal(folder, &[&["diff"], args].concat());
+fn printed_names(directory: &Path, args: &[&str]) -> Vec<String> {
+    let output = seal(directory, &[&["diff"], args].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let names: Vec<String> = text
         .lines()
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| Some(line.split_once(": ")?.0.to_owned()))
         .collect();
-    let output = seal(folder, &[&["diff", "-o", "json"], args].concat());
+    let output = seal(directory, &[&["diff", "-o", "json"], args].concat());
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let changes = json["changed"].as_array().expect("a list");
     let in_json: Vec<_> = changes
@@ -358,8 +358,8 @@ fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
 
 #[test]
 fn prints_paths_relative_to_the_current_directory() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path().canonicalize().expect("the path exists");
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
         create_repository(&path_to(name));
@@ -445,8 +445,8 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
         &["sparse-checkout set --no-cone /in/ /db.yaml"],
         &["update-index --skip-worktree out/deep/db.yaml out/new.yaml"],
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
-        let root = folder.path();
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
         create_history(root);
         for line in setup {
             git(root, &line.split(' ').collect::<Vec<_>>());
@@ -492,11 +492,11 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
 
 #[test]
 fn reports_the_submodule_of_a_path_that_is_not_checked_out() {
-    let folder = repository_with_submodules();
-    let outer = folder.path().join("outer");
+    let directory = repository_with_submodules();
+    let outer = directory.path().join("outer");
     let remedy = "git submodule update --init -- sub";
-    git(folder.path(), &["clone", "-q", "outer", "clone"]);
-    let clone = folder.path().join("clone");
+    git(directory.path(), &["clone", "-q", "outer", "clone"]);
+    let clone = directory.path().join("clone");
     assert_diff(&clone, &[], 0, &[]);
     assert_diff(&clone, &["."], 0, &[]);
     fs::create_dir(clone.join("in")).expect("the test directory is writable");
@@ -559,8 +559,8 @@ fn reports_the_submodule_of_a_path_that_is_not_checked_out() {
 
 #[test]
 fn reports_another_repository_in_the_work_tree() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
     create_repository(root);
     for name in ["clone", "in/clone", "ignored"] {
         create_repository(&root.join(name));
@@ -600,8 +600,8 @@ fn reports_another_repository_in_the_work_tree() {
 
 #[test]
 fn explains_how_to_fix_an_argument_that_is_not_a_path() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path().join("full");
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().join("full");
     create_history(&root);
     for (args, want) in [
         (&["HEAD", "HEAD~1"][..], "two revisions are written A..B"),
@@ -616,10 +616,10 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     }
     let url = format!("file://{}", root.display());
     git(
-        folder.path(),
+        directory.path(),
         &["clone", "-q", "--depth", "1", &url, "shallow"],
     );
-    let shallow_clone = folder.path().join("shallow");
+    let shallow_clone = directory.path().join("shallow");
     for args in [
         &["HEAD~1"][..],
         &["HEAD^"],
@@ -640,8 +640,8 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
 /// A tag with the name of a short hash hides the commit. Like Git, `seal diff` compares the tag and warns.
 #[test]
 fn warns_about_a_tag_that_is_named_like_a_commit() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
     create_repository(path);
     let hash = fs::read_to_string(path.join(".git/refs/heads/main")).expect("a commit");
     let short = &hash[..7];
@@ -660,8 +660,8 @@ fn warns_about_a_tag_that_is_named_like_a_commit() {
 /// If a name is both a revision and a file, comparing the wrong one would hide a change.
 #[test]
 fn refuses_a_name_that_is_both_a_revision_and_a_file() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
     create_repository(root);
     git(root, &["branch", "prod"]);
     fs::create_dir(root.join("prod")).expect("the test directory is writable");
@@ -699,8 +699,8 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
 /// compares with the committer's version.
 #[test]
 fn refuses_a_name_that_several_references_have() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
     create_repository(root);
     git(root, &["branch", "prod"]);
     git(root, &["update-ref", "refs/remotes/origin/prod", "HEAD"]);
@@ -734,47 +734,47 @@ fn refuses_a_name_that_several_references_have() {
 
 #[test]
 fn ignores_a_document_that_only_mentions_a_sealed_secret() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_repository(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    create_repository(directory.path());
     for name in ["page.md", "program", "values.tpl"] {
-        fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0")
+        fs::write(directory.path().join(name), "# SealedSecret: {{ a\n\0")
             .expect("the test directory is writable");
     }
-    assert_diff(folder.path(), &[], 0, &[]);
+    assert_diff(directory.path(), &[], 0, &[]);
     let unparsable = sealed_manifest(&["a"]) + "---\na: {{ b\n";
-    fs::write(folder.path().join("hidden.txt"), unparsable)
+    fs::write(directory.path().join("hidden.txt"), unparsable)
         .expect("the test directory is writable");
     fs::write(
-        folder.path().join("broken.yml"),
+        directory.path().join("broken.yml"),
         "kind: SealedSecret\na: {{ b\n",
     )
     .expect("the test directory is writable");
-    assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
+    assert_diff(directory.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
 }
 
 /// Fault: the repository stores its branches in the reftable format of Git 2.45, not in `.git/refs`.
 #[test]
 fn reports_a_repository_with_a_reftable() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_repository(folder.path());
-    let git_folder = folder.path().join(".git");
+    let directory = tempfile::tempdir().expect("a directory");
+    create_repository(directory.path());
+    let git_directory = directory.path().join(".git");
     for (key, value) in [
         ("core.repositoryFormatVersion", "1"),
         ("extensions.refStorage", "reftable"),
     ] {
-        let config = git_folder.join("config").display().to_string();
-        git(folder.path(), &["config", "-f", &config, key, value]);
+        let config = git_directory.join("config").display().to_string();
+        git(directory.path(), &["config", "-f", &config, key, value]);
     }
-    fs::remove_dir_all(git_folder.join("refs")).expect("the directory exists");
-    fs::create_dir(git_folder.join("refs")).expect("the test directory is writable");
+    fs::remove_dir_all(git_directory.join("refs")).expect("the directory exists");
+    fs::create_dir(git_directory.join("refs")).expect("the test directory is writable");
     fs::write(
-        git_folder.join("refs/heads"),
+        git_directory.join("refs/heads"),
         "this repository uses the reftable format\n",
     )
     .expect("the test directory is writable");
-    fs::write(git_folder.join("HEAD"), "ref: refs/heads/.invalid\n")
+    fs::write(git_directory.join("HEAD"), "ref: refs/heads/.invalid\n")
         .expect("the test directory is writable");
-    let output = seal(folder.path(), &["diff"]);
+    let output = seal(directory.path(), &["diff"]);
     let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("git refs migrate"), "{text}");

@@ -15,8 +15,8 @@ const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecre
 
 /// Returns the output of `seal doctor` for `prod/db.yaml`, to which this rule applies.
 fn doctor(rule: &str, args: &[&str]) -> String {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path_to = |name: &str| directory.path().join(name);
     fs::create_dir(path_to("prod")).expect("a directory");
     fs::write(path_to("kubeconfig"), KUBECONFIG).expect("a file");
     fs::write(path_to("prod/db.yaml"), SEALED_SECRET).expect("a file");
@@ -28,8 +28,8 @@ fn doctor(rule: &str, args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_seal"))
         .args(["doctor", "prod/db.yaml"])
         .args(args)
-        .current_dir(folder.path())
-        .env("HOME", folder.path())
+        .current_dir(directory.path())
+        .env("HOME", directory.path())
         .env("KUBECONFIG", path_to("kubeconfig"))
         .stdin(Stdio::null())
         .output()

@@ -14,10 +14,10 @@ const CONTROLLER: (&str, &str) = ("kube-system", "sealed-secrets-controller");
 /// that changes no file. The test server serves only the certificate, not `/v1/rotate`.
 #[test]
 fn a_dry_run_requests_only_the_certificate() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let new_cert = fs::read_to_string(format!("{FIXTURES}/key-2025.pem")).expect("a fixture");
     let kubeconfig = api_server::serve(
-        folder.path(),
+        directory.path(),
         vec![
             (service_path(CONTROLLER.0, CONTROLLER.1), service_body()),
             (
@@ -29,8 +29,8 @@ fn a_dry_run_requests_only_the_certificate() {
     let seal = |args: &[&str]| {
         let output = Command::new(SEAL)
             .args(args)
-            .current_dir(folder.path())
-            .env("HOME", folder.path())
+            .current_dir(directory.path())
+            .env("HOME", directory.path())
             .env("KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())
             .output()
@@ -39,7 +39,7 @@ fn a_dry_run_requests_only_the_certificate() {
         assert!(output.status.success(), "{args:?}: {stderr}");
         stderr
     };
-    fs::write(folder.path().join("value"), "hunter2").expect("a file");
+    fs::write(directory.path().join("value"), "hunter2").expect("a file");
     for (name, key, option) in [
         ("old", "key-2024", None),
         ("new", "key-2025", None),

@@ -12,15 +12,15 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const SEAL_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal");
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
-    run_with_input(folder, program, args, b"")
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
+    run_with_input(directory, program, args, b"")
 }
 
-fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> Output {
+fn run_with_input(directory: &Path, program: &str, args: &[&str], input: &[u8]) -> Output {
     let mut child = Command::new(program)
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .env("KUBECONFIG", "/nowhere")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -56,9 +56,9 @@ fn fixture(name: &str) -> String {
 }
 
 /// Creates a directory with a sealed file, two backups of its key, and the passphrase and identity of the backups.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path_to = |name: &str| folder.path().join(name);
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path_to = |name: &str| directory.path().join(name);
     for (from, to) in [
         ("fixtures/cert.pem", "cert.pem"),
         ("fixtures/key.pem", "key.pem"),
@@ -87,7 +87,7 @@ fn folder() -> tempfile::TempDir {
         "-w",
         "db.yaml",
     ];
-    assert!(run(folder.path(), SEAL, &create).status.success());
+    assert!(run(directory.path(), SEAL, &create).status.success());
     let backup = [
         "keys",
         "backup",
@@ -97,7 +97,7 @@ fn folder() -> tempfile::TempDir {
         "--directory",
         "state",
     ];
-    assert!(run(folder.path(), SEAL, &backup).status.success());
+    assert!(run(directory.path(), SEAL, &backup).status.success());
     let passphrase_backup = [
         "keys",
         "backup",
@@ -108,11 +108,11 @@ fn folder() -> tempfile::TempDir {
         "state",
     ];
     assert!(
-        run(folder.path(), SEAL, &passphrase_backup)
+        run(directory.path(), SEAL, &passphrase_backup)
             .status
             .success()
     );
-    folder
+    directory
 }
 
 /// The file to re-encode, the command that reads it, and the expected output.
@@ -220,13 +220,13 @@ const READERS: [(&str, &str, &[&str], &str); 8] = [
 
 #[test]
 fn reads_certificates_keys_and_identities_in_windows_encodings() {
-    let folder = folder();
+    let directory = directory();
     for (file, program, args, want) in READERS {
-        let path = folder.path().join(file);
+        let path = directory.path().join(file);
         let text = fs::read_to_string(&path).expect("the file is readable");
         for (encoding, bytes) in encodings(&text) {
             fs::write(&path, bytes).expect("the test directory is writable");
-            let output = run(folder.path(), program, args);
+            let output = run(directory.path(), program, args);
             assert!(
                 output.status.success(),
                 "{file} in {encoding}: {args:?}: {}",
@@ -240,15 +240,15 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
 
 #[test]
 fn reads_variables_and_rules_in_windows_encodings() {
-    let folder = folder();
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = directory();
+    let path_to = |name: &str| directory.path().join(name);
     let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
     for (encoding, bytes) in encodings(variables) {
         fs::write(path_to(".env"), bytes).expect("the test directory is writable");
         let args = [
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
-        let output = run(folder.path(), SEAL, &args);
+        let output = run(directory.path(), SEAL, &args);
         assert!(
             output.status.success(),
             "{encoding}: {}",
@@ -256,7 +256,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
         );
         fs::write(path_to("web.yaml"), &output.stdout).expect("the test directory is writable");
         let view = run(
-            folder.path(),
+            directory.path(),
             SEAL,
             &[
                 "view", "web.yaml", "--reveal", "--key", "key.pem", "-o", "json",
@@ -281,7 +281,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
             "--cert",
             "cert.pem",
         ];
-        let output = run(folder.path(), SEAL, &args);
+        let output = run(directory.path(), SEAL, &args);
         assert_contains(&output, "requires the namespace", encoding);
     }
 }
@@ -289,8 +289,8 @@ fn reads_variables_and_rules_in_windows_encodings() {
 /// A value is sealed byte for byte, with a warning about a byte order mark.
 #[test]
 fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
-    let folder = folder();
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = directory();
+    let path_to = |name: &str| directory.path().join(name);
     for (mark, is_warned) in [
         (&b"\xef\xbb\xbf"[..], true),
         (b"\xff\xfe", true),
@@ -335,7 +335,7 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
                 &value,
             ),
         ] {
-            let output = run_with_input(folder.path(), SEAL, args, input);
+            let output = run_with_input(directory.path(), SEAL, args, input);
             assert!(
                 output.status.success(),
                 "{args:?}: {}",
@@ -354,26 +354,26 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
 /// An empty stdin most likely means that the command which should write the value failed, or that stdin is closed.
 #[test]
 fn refuses_an_empty_value_from_stdin_without_the_flag() {
-    let folder = folder();
+    let directory = directory();
     let set = ["set", "db.yaml", "a", "--cert", "cert.pem"];
     let create = [
         "create", "x", "-n", "shop", "--stdin", "a", "--cert", "cert.pem",
     ];
     for args in [&set[..], &create[..]] {
-        let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
-        let output = run(folder.path(), SEAL, args);
+        let before = fs::read(directory.path().join("db.yaml")).expect("the file is readable");
+        let output = run(directory.path(), SEAL, args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, "--allow-empty", format_args!("{args:?}"));
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
-            let output = run(folder.path(), "sh", &["-c", &line]);
+            let output = run(directory.path(), "sh", &["-c", &line]);
             assert_code(&output, 2, line);
         }
         assert_eq!(
-            fs::read(folder.path().join("db.yaml")).expect("the file is readable"),
+            fs::read(directory.path().join("db.yaml")).expect("the file is readable"),
             before
         );
-        let output = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());
+        let output = run(directory.path(), SEAL, &[args, &["--allow-empty"]].concat());
         assert!(output.status.success(), "{}", combined_output(&output));
     }
 }

@@ -20,7 +20,7 @@ use crate::v2::v2_secret;
 const MEMORY_LIMIT: &str = "1500000";
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
     let mut command = Command::new("/bin/sh");
     command
         .args([
@@ -31,9 +31,9 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
             program,
         ])
         .args(args)
-        .current_dir(folder)
-        .env("XDG_CACHE_HOME", folder.join("cache"))
-        .env("KUBECONFIG", folder.join("kubeconfig"))
+        .current_dir(directory)
+        .env("XDG_CACHE_HOME", directory.join("cache"))
+        .env("KUBECONFIG", directory.join("kubeconfig"))
         .stdin(Stdio::from(
             fs::File::open("/dev/zero").expect("the file exists"),
         ));
@@ -41,17 +41,17 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 }
 
 /// Creates a directory with a certificate, a Secret, and a link to an endless device.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
     fs::copy(
         fixtures.join("key-2025.pem"),
-        folder.path().join("cert.pem"),
+        directory.path().join("cert.pem"),
     )
     .expect("the fixture");
-    fs::write(folder.path().join("secret.yaml"), SECRET).expect("the test owns the directory");
-    symlink("/dev/zero", folder.path().join("endless")).expect("the test owns the directory");
-    folder
+    fs::write(directory.path().join("secret.yaml"), SECRET).expect("the test owns the directory");
+    symlink("/dev/zero", directory.path().join("endless")).expect("the test owns the directory");
+    directory
 }
 
 /// Attack: a committer adds a link to `/dev/zero`, or a program pipes endless input into a command, to exhaust the
@@ -59,7 +59,7 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn refuses_endless_files_and_endless_stdin() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
-    let folder = folder();
+    let directory = directory();
     for (program, args) in [
         (kubeseal, "--cert endless -f secret.yaml"),
         (kubeseal, "--cert file:///dev/zero -f secret.yaml"),
@@ -104,7 +104,7 @@ fn refuses_endless_files_and_endless_stdin() {
         (seal, "view secret.yaml --backup endless"),
     ] {
         let args: Vec<&str> = args.split(' ').collect();
-        let output = run(folder.path(), program, &args);
+        let output = run(directory.path(), program, &args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             matches!(output.status.code(), Some(1 | 2)),
@@ -137,9 +137,9 @@ const NAME: &str = "sealed-secrets-controller";
 /// Attack: the server behind a Service sends 400 MiB instead of a certificate, to exhaust the memory.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
-    let folder = folder();
+    let directory = directory();
     api_server::serve(
-        folder.path(),
+        directory.path(),
         vec![
             (service_path(NAMESPACE, NAME), service_body()),
             (certificate_path(NAMESPACE, NAME), endless_body()),
@@ -147,7 +147,7 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
         ],
     );
     let output = run(
-        folder.path(),
+        directory.path(),
         env!("CARGO_BIN_EXE_kubeseal"),
         &["--fetch-cert"],
     );
@@ -184,12 +184,16 @@ fn refuses_recipients_and_objects_that_fill_the_memory() {
             (endless_body as fn() -> Body, "larger than"),
             (body_of_many_values, ""),
         ] {
-            let folder = folder();
-            run(folder.path(), seal, &create.split(' ').collect::<Vec<_>>());
-            let pem =
-                fs::read_to_string(folder.path().join("cert.pem")).expect("the test owns the file");
-            api_server::serve(folder.path(), responses(path, &certificate, &pem, body));
-            let output = run(folder.path(), seal, &args.split(' ').collect::<Vec<_>>());
+            let directory = directory();
+            run(
+                directory.path(),
+                seal,
+                &create.split(' ').collect::<Vec<_>>(),
+            );
+            let pem = fs::read_to_string(directory.path().join("cert.pem"))
+                .expect("the test owns the file");
+            api_server::serve(directory.path(), responses(path, &certificate, &pem, body));
+            let output = run(directory.path(), seal, &args.split(' ').collect::<Vec<_>>());
             let stderr = String::from_utf8_lossy(&output.stderr);
             let want_code = if args == "keys list" { 0 } else { 2 };
             assert_eq!(output.status.code(), Some(want_code), "{args}: {stderr}");

@@ -28,11 +28,11 @@ const DANGEROUS_VARIABLES: [&str; 16] = [
     "LD_PRELOAD",
 ];
 
-fn seal(folder: &Path, args: &[&str]) -> Output {
+fn seal(directory: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seal"));
     command
         .args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("A_NAME_THAT_NO_LIST_HAS", "inherited");
     command
         .stdin(Stdio::null())
@@ -41,7 +41,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
 }
 
 /// Creates `db.yaml` with this item and the item `password`, which anyone with the certificate can do.
-fn seal_item(folder: &Path, item: &str) {
+fn seal_item(directory: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");
     let args = [
@@ -55,9 +55,9 @@ fn seal_item(folder: &Path, item: &str) {
         "shop",
         "-w",
     ];
-    let file = folder.join("db.yaml");
+    let file = directory.join("db.yaml");
     let _ = fs::remove_file(&file);
-    let output = seal(folder, &[&args[..], &["db.yaml"]].concat());
+    let output = seal(directory, &[&args[..], &["db.yaml"]].concat());
     assert!(
         output.status.success(),
         "{}",
@@ -67,10 +67,10 @@ fn seal_item(folder: &Path, item: &str) {
 
 /// Runs `env` with `seal exec`. Returns whether the run succeeded, and the variables that `env`
 /// printed.
-fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
+fn exec(directory: &Path, choice: &[&str]) -> (bool, String) {
     let state = format!("{FIXTURES}/state");
     let command = ["db.yaml", "--directory", &state, "--", "env"];
-    let output = seal(folder, &[&["exec"], choice, &command].concat());
+    let output = seal(directory, &[&["exec"], choice, &command].concat());
     (
         output.status.success(),
         String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -81,16 +81,16 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 /// the command runs or trusts.
 #[test]
 fn exec_sets_only_variables_that_the_user_chose() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     for item in DANGEROUS_VARIABLES {
-        seal_item(folder.path(), item);
+        seal_item(directory.path(), item);
         for (choice, should_run) in [
             (&[][..], false),
             (&["--only", "password"], true),
             (&["--only", "DB_PASSWORD=password"], true),
             (&["--all"], false),
         ] {
-            let (has_run, variables) = exec(folder.path(), choice);
+            let (has_run, variables) = exec(directory.path(), choice);
             assert!(
                 !variables.contains("evil"),
                 "{item} {choice:?}: {variables}"
@@ -102,8 +102,8 @@ fn exec_sets_only_variables_that_the_user_chose() {
 
 #[test]
 fn exec_sets_the_chosen_variables() {
-    let folder = tempfile::tempdir().expect("a directory");
-    seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
+    let directory = tempfile::tempdir().expect("a directory");
+    seal_item(directory.path(), "A_NAME_THAT_NO_LIST_HAS");
     for (choice, want) in [
         (&["--only", "password"][..], "password=x"),
         (&["--only", "DB_PASSWORD=password"], "DB_PASSWORD=x"),
@@ -113,7 +113,7 @@ fn exec_sets_the_chosen_variables() {
             "A_NAME_THAT_NO_LIST_HAS=evil",
         ),
     ] {
-        let (has_run, variables) = exec(folder.path(), choice);
+        let (has_run, variables) = exec(directory.path(), choice);
         assert!(
             has_run && variables.lines().any(|line| line == want),
             "{choice:?}: {variables}"

@@ -51,7 +51,7 @@ struct Cluster {
     replaced: Vec<(&'static str, String, (u16, String))>,
     /// Additional header lines of the responses.
     head: String,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -60,7 +60,7 @@ impl Cluster {
             certificate: NEW_CERT,
             replaced: Vec::new(),
             head: String::new(),
-            folder: tempfile::tempdir().expect("a directory"),
+            directory: tempfile::tempdir().expect("a directory"),
         }
     }
 
@@ -76,7 +76,7 @@ impl Cluster {
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
         let recorded = Arc::clone(&changes);
         let kubeconfig =
-            api_server::serve_with(self.folder.path(), self.head.clone(), move |request| {
+            api_server::serve_with(self.directory.path(), self.head.clone(), move |request| {
                 let Request {
                     method,
                     path,
@@ -96,7 +96,7 @@ impl Cluster {
                     |(_, _, response)| response.clone(),
                 )
             });
-        let output = run(self.folder.path(), &kubeconfig, args);
+        let output = run(self.directory.path(), &kubeconfig, args);
         let changes = changes.lock().expect("no panic").clone();
         (output, changes)
     }
@@ -111,9 +111,9 @@ impl Cluster {
     }
 }
 
-fn run(folder: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
-    let mut seal = command(SEAL, folder, kubeconfig);
-    let seal = seal.env("XDG_CACHE_HOME", folder.join("cache"));
+fn run(directory: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+    let mut seal = command(SEAL, directory, kubeconfig);
+    let seal = seal.env("XDG_CACHE_HOME", directory.join("cache"));
     seal.args(args).output().expect("the command starts")
 }
 
@@ -322,10 +322,10 @@ fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
 /// path, for example through the API server's proxy to a program that acts on it.
 #[test]
 fn sends_no_request_with_a_name_that_changes_the_path() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let paths: Arc<Mutex<Vec<String>>> = Arc::default();
     let recorded = Arc::clone(&paths);
-    let kubeconfig = api_server::serve_with(folder.path(), String::new(), move |request| {
+    let kubeconfig = api_server::serve_with(directory.path(), String::new(), move |request| {
         let mut paths = recorded.lock().expect("no panic");
         paths.push(format!("{}?{}", request.path, request.query));
         honest_answer(request, NEW_CERT)
@@ -338,11 +338,11 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
     ] {
         let mut object = sealed_secret();
         object["metadata"] = json!({ "namespace": namespace, "name": name });
-        let file = folder.path().join("db.json");
+        let file = directory.path().join("db.json");
         std::fs::write(&file, object.to_string()).expect("the test directory is writable");
         let commands: [&[&str]; 2] = [&["view", "--reveal", "db.json"], &["doctor", "db.json"]];
         for args in commands {
-            let output = run(folder.path(), &kubeconfig, args);
+            let output = run(directory.path(), &kubeconfig, args);
             assert!(!output.status.success(), "{args:?} {namespace} {name}");
         }
     }
@@ -389,8 +389,8 @@ fn restore_reports_the_missing_label_of_a_key() {
 #[test]
 fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");
-    let folder = tempfile::tempdir().expect("a directory");
-    let backup = folder.path().join("backup.yaml");
+    let directory = tempfile::tempdir().expect("a directory");
+    let backup = directory.path().join("backup.yaml");
     fs::write(&backup, v2_key("key-xw", 1, 1)).expect("the test owns the file");
     let unlabeled = |byte| {
         let mut secret = v2_secret(Suite::XWing, "key-xw", byte, 1).to_document();

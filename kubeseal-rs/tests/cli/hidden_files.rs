@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::support::{assert_code, assert_contains, combined_output, git, write_files};
-use crate::v2::{folder, seal};
+use crate::v2::{directory, seal};
 
 const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {pw: hunter2}\n";
 /// A SealedSecret whose value has the form of a ciphertext for `key-2024`.
@@ -26,7 +26,7 @@ fn sealed() -> &'static str {
 }
 
 /// The output of the commands that search a directory for sealed values, and of lint, with their names.
-fn searches(folder: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
+fn searches(directory: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
     let rollback = ["doctor", "--rollback", path];
     let view = ["view", path];
     let lint = ["lint", path];
@@ -40,16 +40,16 @@ fn searches(folder: &Path, path: &str) -> Vec<(&'static str, std::process::Outpu
         "state",
     ];
     vec![
-        ("lint", seal(folder, &lint)),
-        ("view", seal(folder, &view)),
-        ("rollback", seal(folder, &rollback)),
-        ("retire", seal(folder, &retire)),
+        ("lint", seal(directory, &lint)),
+        ("view", seal(directory, &view)),
+        ("rollback", seal(directory, &rollback)),
+        ("retire", seal(directory, &retire)),
     ]
 }
 
 /// Returns a directory with a controller's directory `state` and a repository `tree`.
 fn fixture() -> tempfile::TempDir {
-    let fixture = folder();
+    let fixture = directory();
     let old = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
     let new = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
     write_files(
@@ -65,17 +65,23 @@ fn fixture() -> tempfile::TempDir {
 }
 
 /// Writes a repository with a plain and a sealed Secret, which it tracks.
-fn write_repository(folder: &Path) {
-    fs::create_dir_all(folder).expect("the test directory is writable");
-    git(folder, &["init", "-q"]);
-    write_files(folder, &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())]);
-    commit(folder);
+fn write_repository(directory: &Path) {
+    fs::create_dir_all(directory).expect("the test directory is writable");
+    git(directory, &["init", "-q"]);
+    write_files(
+        directory,
+        &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())],
+    );
+    commit(directory);
 }
 
-fn commit(folder: &Path) {
-    git(folder, &["add", "-A", "-f"]);
+fn commit(directory: &Path) {
+    git(directory, &["add", "-A", "-f"]);
     let user = ["-c", "user.name=a", "-c", "user.email=a@b"];
-    git(folder, &[&user[..], &["commit", "-q", "-m", "x"]].concat());
+    git(
+        directory,
+        &[&user[..], &["commit", "-q", "-m", "x"]].concat(),
+    );
 }
 
 /// Checks that each command finds the files of [`write_repository`], which are at these paths of `tree`.
@@ -99,8 +105,8 @@ fn assert_found(fixture: &Path, files: &str, why: &str) {
     }
 }
 
-/// Attack: a committer hides files from lint and from the commands that look for values of a key, in a submodule, another
-/// repository or a linked work tree, with an ignore file inside or around it.
+/// Attack: a committer hides files from lint and from the commands that look for values of a key, in a submodule,
+/// another repository or a linked work tree, with an ignore file inside or around it.
 #[test]
 fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
     for (kind, ignore_file, rule) in [
@@ -128,7 +134,7 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
                 "tree/sub/"
             }
             _ => {
-                let folder = if kind == "submodule" {
+                let directory = if kind == "submodule" {
                     "sub"
                 } else {
                     "deep/sub"
@@ -143,7 +149,7 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
                     "-f",
                     "../origin",
                 ];
-                git(&tree, &[&add[..], &[folder]].concat());
+                git(&tree, &[&add[..], &[directory]].concat());
                 commit(&tree);
                 if kind == "submodule" {
                     "tree/sub/"
@@ -157,8 +163,8 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
     }
 }
 
-/// Attack: a committer makes Git's index too large to be read, or truncates it, and excludes a tracked file with an ignore
-/// rule, so that a check succeeds without reading the file.
+/// Attack: a committer makes Git's index too large to be read, or truncates it, and excludes a tracked file with an
+/// ignore rule, so that a check succeeds without reading the file.
 #[test]
 fn an_index_that_cannot_be_read_fails_the_search() {
     for damage in ["truncated", "too large"] {
@@ -212,8 +218,8 @@ fn an_index_that_cannot_be_read_fails_the_search() {
     }
 }
 
-/// Fault: a file with values is only in the index, or outside a sparse checkout, so that a search of the work tree does not
-/// find it, and the key that it needs is retired.
+/// Fault: a file with values is only in the index, or outside a sparse checkout, so that a search of the work tree does
+/// not find it, and the key that it needs is retired.
 #[test]
 fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
     for case in ["staged", "sparse", "sparse index"] {
@@ -251,7 +257,8 @@ fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
     }
 }
 
-/// Attack: a committer moves files to another directory of the repository, and leaves links to them or to their directory.
+/// Attack: a committer moves files to another directory of the repository, and leaves links to them or to their
+/// directory.
 #[test]
 fn follows_links_inside_the_work_tree_and_reports_others() {
     let fixture = fixture();
@@ -269,10 +276,10 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
     let link = |to: &str, name: &str| {
         symlink(to, tree.join(name)).expect("the test directory is writable");
     };
-    link("../elsewhere", "k8s/folder");
+    link("../elsewhere", "k8s/directory");
     link("../other/plain.txt", "k8s/plain.yaml");
     link("../other/sealed.txt", "k8s/sealed.yaml");
-    link("folder", "k8s/again");
+    link("directory", "k8s/again");
     link("..", "elsewhere/loop");
     link("missing", "k8s/broken.yaml");
     for (command, output) in searches(fixture.path(), "tree/k8s") {
@@ -290,8 +297,11 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
             text.contains(&format!("tree/k8s/{name}")),
             "{command}: {text}"
         );
-        let in_folder = [format!("k8s/folder/{name}"), format!("k8s/again/{name}")];
-        let found = in_folder.iter().filter(|path| text.contains(*path)).count();
+        let in_directory = [format!("k8s/directory/{name}"), format!("k8s/again/{name}")];
+        let found = in_directory
+            .iter()
+            .filter(|path| text.contains(*path))
+            .count();
         assert_eq!(found, 1, "{command}: {text}");
         assert!(!text.contains("broken"), "{command}: {text}");
     }
@@ -306,7 +316,8 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
     }
 }
 
-/// Attack: a committer writes an object behind a character that only the parsers of other programs read as a line break.
+/// Attack: a committer writes an object behind a character that only the parsers of other programs read as a line
+/// break.
 #[test]
 fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     for (name, break_) in [("NEL", '\u{85}'), ("LS", '\u{2028}'), ("PS", '\u{2029}')] {
@@ -329,8 +340,8 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     }
 }
 
-/// Attack: a committer writes a value, and merges another one over it: kustomize applies the first, and reviewers see the
-/// second.
+/// Attack: a committer writes a value, and merges another value over it: kustomize applies the first, and reviewers see
+/// the second.
 #[test]
 fn refuses_a_merge_that_overrides_a_key() {
     for text in [

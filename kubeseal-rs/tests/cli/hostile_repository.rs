@@ -112,13 +112,13 @@ const KEY: &[u8] = include_bytes!("../seal/keys-compromise.fixtures/state/keys/k
 
 /// A user's directory with programs that report when they are run, and an attacker's repository.
 struct Trap {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Trap {
     fn new() -> Self {
         let trap = Self {
-            folder: tempfile::tempdir().expect("a directory"),
+            directory: tempfile::tempdir().expect("a directory"),
         };
         for name in ["traps", "programs", "home", "tree"] {
             fs::create_dir(trap.path(name)).expect("the test directory is writable");
@@ -134,7 +134,7 @@ impl Trap {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn tree(&self) -> PathBuf {
@@ -169,17 +169,17 @@ impl Trap {
             }
             _ if key.starts_with("alias.") => format!("!{program}"),
             "core.hooksPath" => {
-                let folder = self.path("hooks");
-                fs::create_dir_all(&folder).expect("the test directory is writable");
+                let directory = self.path("hooks");
+                fs::create_dir_all(&directory).expect("the test directory is writable");
                 for hook in [
                     "pre-commit",
                     "post-index-change",
                     "fsmonitor-watchman",
                     "reference-transaction",
                 ] {
-                    self.write_program(&folder.join(hook), key);
+                    self.write_program(&directory.join(hook), key);
                 }
-                folder.display().to_string()
+                directory.display().to_string()
             }
             _ => program.to_string(),
         };
@@ -192,20 +192,20 @@ impl Trap {
         format!("{TRIGGERS}{keys}")
     }
 
-    fn git(&self, folder: &Path, arguments: &[&str]) {
+    fn git(&self, directory: &Path, arguments: &[&str]) {
         let output = self
-            .command("git", folder)
+            .command("git", directory)
             .args(arguments)
             .output()
             .expect("git");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
-    fn command(&self, program: &str, folder: &Path) -> Command {
+    fn command(&self, program: &str, directory: &Path) -> Command {
         let path = std::env::var("PATH").expect("PATH is set");
         let mut command = Command::new(program);
         command
-            .current_dir(folder)
+            .current_dir(directory)
             .env_clear()
             .env("PATH", path)
             .env("HOME", self.path("home"))
@@ -245,7 +245,7 @@ impl Trap {
     }
 
     /// Runs commands that must run no program, first with the programs of `PATH` and then with traps only.
-    fn run_read_only_commands(&self, folder: &Path) {
+    fn run_read_only_commands(&self, directory: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
         let seal = env!("CARGO_BIN_EXE_seal");
@@ -279,7 +279,7 @@ impl Trap {
                 std::env::var("PATH").expect("PATH is set"),
                 self.path("programs").display().to_string(),
             ] {
-                let mut run = self.command(program, folder);
+                let mut run = self.command(program, directory);
                 run.env("PATH", path)
                     .args(&args)
                     .output()
@@ -293,8 +293,8 @@ impl Trap {
         text.lines().map(str::to_owned).collect()
     }
 
-    fn assert_that_reading_runs_nothing(&self, folder: &Path) {
-        self.run_read_only_commands(folder);
+    fn assert_that_reading_runs_nothing(&self, directory: &Path) {
+        self.run_read_only_commands(directory);
         assert_eq!(
             self.programs_run(),
             BTreeSet::new(),
@@ -304,13 +304,14 @@ impl Trap {
 }
 
 /// Writes manifests, and attributes that assign the trap's drivers to every file.
-fn write_files(folder: &Path) {
-    fs::create_dir_all(folder.join("deploy")).expect("the test directory is writable");
-    fs::write(folder.join("deploy/a.yaml"), SEALED_SECRET).expect("the test directory is writable");
-    fs::write(folder.join("deploy/plain.yaml"), PLAIN_SECRET)
+fn write_files(directory: &Path) {
+    fs::create_dir_all(directory.join("deploy")).expect("the test directory is writable");
+    fs::write(directory.join("deploy/a.yaml"), SEALED_SECRET)
+        .expect("the test directory is writable");
+    fs::write(directory.join("deploy/plain.yaml"), PLAIN_SECRET)
         .expect("the test directory is writable");
     fs::write(
-        folder.join(".gitattributes"),
+        directory.join(".gitattributes"),
         "* filter=trap diff=trap merge=trap\n",
     )
     .expect("the test directory is writable");
@@ -327,15 +328,15 @@ fn setting(key: &str, value: &str) -> String {
 }
 
 /// Makes a directory look like a bare repository, with ordinary files that can be committed.
-fn write_bare_repository(folder: &Path, configuration: &str) {
+fn write_bare_repository(directory: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
-        fs::create_dir_all(folder.join(name)).expect("the test directory is writable");
-        fs::write(folder.join(name).join("keep"), "").expect("the test directory is writable");
+        fs::create_dir_all(directory.join(name)).expect("the test directory is writable");
+        fs::write(directory.join(name).join("keep"), "").expect("the test directory is writable");
     }
-    fs::write(folder.join("HEAD"), "ref: refs/heads/main\n")
+    fs::write(directory.join("HEAD"), "ref: refs/heads/main\n")
         .expect("the test directory is writable");
     let core = "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tworktree = .\n";
-    fs::write(folder.join("config"), format!("{core}{configuration}"))
+    fs::write(directory.join("config"), format!("{core}{configuration}"))
         .expect("the test directory is writable");
 }
 
@@ -512,10 +513,10 @@ fn a_common_directory_elsewhere_runs_nothing() {
     );
     fs::rename(trap.path("main/.git"), trap.tree().join("common"))
         .expect("the test directory is writable");
-    let private_folder = trap.tree().join("common/worktrees/linked");
+    let private_directory = trap.tree().join("common/worktrees/linked");
     fs::write(
         work_tree.join(".git"),
-        format!("gitdir: {}\n", private_folder.display()),
+        format!("gitdir: {}\n", private_directory.display()),
     )
     .expect("the test directory is writable");
     trap.configure(&trap.tree().join("common/config"));

@@ -35,21 +35,21 @@ impl Tree {
         fs::write(path, text).expect("the file is writable");
     }
 
-    fn git(&self, folder: &str, arguments: &[&str]) {
+    fn git(&self, directory: &str, arguments: &[&str]) {
         let git = Command::new("git")
             .args(["-c", "user.name=a", "-c", "user.email=a@b"])
             .args(arguments)
-            .current_dir(self.path(folder))
+            .current_dir(self.path(directory))
             .env("HOME", self.0.path())
             .output()
             .expect("git starts");
         assert!(git.status.success(), "{git:?}");
     }
 
-    fn seal(&self, folder: &str, arguments: &[&str]) -> Output {
+    fn seal(&self, directory: &str, arguments: &[&str]) -> Output {
         let child = Command::new(SEAL)
             .args(arguments)
-            .current_dir(self.path(folder))
+            .current_dir(self.path(directory))
             .env("HOME", self.path("home"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -67,9 +67,9 @@ impl Tree {
         child.wait_with_output().expect("the child was started")
     }
 
-    /// Returns whether lint reports this file when it runs in `folder`.
-    fn is_reported_by_lint(&self, folder: &str, file: &str) -> bool {
-        let output = self.seal(folder, &["lint"]);
+    /// Returns whether lint reports this file when it runs in `directory`.
+    fn is_reported_by_lint(&self, directory: &str, file: &str) -> bool {
+        let output = self.seal(directory, &["lint"]);
         String::from_utf8_lossy(&output.stdout).contains(file)
     }
 }
@@ -133,9 +133,9 @@ fn only_ignore_files_of_the_work_tree_have_an_effect() {
         ("tree/.git/info/exclude", false),
     ] {
         tree.write(ignore_file, "plain.yaml\n");
-        for folder in ["tree", "tree/sub"] {
+        for directory in ["tree", "tree/sub"] {
             assert_eq!(
-                tree.is_reported_by_lint(folder, "plain.yaml"),
+                tree.is_reported_by_lint(directory, "plain.yaml"),
                 is_reported,
                 "{ignore_file}"
             );

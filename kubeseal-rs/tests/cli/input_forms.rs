@@ -13,42 +13,42 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
     Command::new(program)
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .env("KUBECONFIG", "/nowhere")
         .stdin(Stdio::null())
         .output()
         .expect("the command starts")
 }
 
-fn git(folder: &Path, args: &[&str]) {
+fn git(directory: &Path, args: &[&str]) {
     let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
-    let output = run(folder, "git", &[&identity, args].concat());
+    let output = run(directory, "git", &[&identity, args].concat());
     assert!(output.status.success(), "{}", combined_output(&output));
 }
 
-fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+fn directory_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
-        write(folder.path(), name, text.as_bytes());
+        write(directory.path(), name, text.as_bytes());
     }
-    folder
+    directory
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) {
-    let path = folder.join(name);
+fn write(directory: &Path, name: &str, bytes: &[u8]) {
+    let path = directory.join(name);
     fs::create_dir_all(path.parent().expect("a directory"))
         .expect("the test directory is writable");
     fs::write(path, bytes).expect("the test directory is writable");
 }
 
 /// Runs lint in a directory. Returns each finding as `rule file:line`.
-fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
+fn findings(directory: &Path, args: &[&str]) -> BTreeSet<String> {
     let lint = ["lint", "--format", "json"];
-    let output = run(folder, SEAL, &[&lint, args].concat());
+    let output = run(directory, SEAL, &[&lint, args].concat());
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let findings = findings.as_array().cloned().unwrap_or_default();
     let finding = |one: &serde_json::Value| {
@@ -99,7 +99,7 @@ fn manifest(
 /// Attack: a committer writes a Secret in a form that `kubeseal` or `seal` accepts, and lint does not recognize.
 #[test]
 fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let (mut count, mut names) = (0, Vec::new());
     for version in [
         None,
@@ -125,12 +125,12 @@ fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
                 let is_json = count % 4 < 2;
                 let text = manifest(version, kind, container, is_json, data[count % 2]);
                 let name = format!("{count}.{}", if is_json { "json" } else { "yaml" });
-                write(folder.path(), &name, text.as_bytes());
+                write(directory.path(), &name, text.as_bytes());
                 names.push((name, text));
             }
         }
     }
-    let lint_findings = findings(folder.path(), &["."]);
+    let lint_findings = findings(directory.path(), &["."]);
     let mut accepted_count = 0;
     for (name, text) in &names {
         let kubeseal = [
@@ -152,7 +152,7 @@ fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
             name,
         ];
         let can_seal = |program, args: &[&str]| {
-            let output = run(folder.path(), program, args);
+            let output = run(directory.path(), program, args);
             let text = String::from_utf8_lossy(&output.stdout);
             let has_item = text.contains(" a:") || text.contains("\"a\":");
             // `seal` keeps other documents unchanged.
@@ -172,7 +172,7 @@ fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
 
 #[test]
 fn does_not_report_files_without_secrets() {
-    let folder = folder_with(&[
+    let directory = directory_with(&[
         ("values.yaml", "data: {user: abcd}\nsecretName: db\n"),
         (
             "answer.json",
@@ -195,7 +195,7 @@ fn does_not_report_files_without_secrets() {
             "kind: ConfigMap\ndata:\n  a: |\n    kind: Secret\n    metadata: {name: a}\n",
         ),
     ]);
-    assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
+    assert_eq!(findings(directory.path(), &["."]), BTreeSet::new());
 }
 
 fn utf16(text: &str, mark: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -230,33 +230,33 @@ fn reports_a_file_in_another_encoding() {
         ),
         ("UTF-32", utf32(text), "UTF-32"),
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
-        write(folder.path(), "db.yaml", &bytes);
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), "db.yaml", &bytes);
         for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
-            let output = run(folder.path(), SEAL, args);
+            let output = run(directory.path(), SEAL, args);
             assert_eq!(output.status.code(), Some(1), "{why}");
             assert_contains(&output, want, why);
         }
-        git(folder.path(), &["init", "-q"]);
-        git(folder.path(), &["add", "."]);
-        let output = run(folder.path(), SEAL, &["lint", "--staged"]);
+        git(directory.path(), &["init", "-q"]);
+        git(directory.path(), &["add", "."]);
+        let output = run(directory.path(), SEAL, &["lint", "--staged"]);
         assert_contains(&output, want, why);
     }
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     write(
-        folder.path(),
+        directory.path(),
         "db.yaml",
         &utf16(sealed, "", u16::to_le_bytes),
     );
     let output = run(
-        folder.path(),
+        directory.path(),
         SEAL,
         &["rotate", "--dry-run", "--key", CERT, "."],
     );
     assert_code(&output, 2, "");
     let config_map = utf16("kind: ConfigMap\n", "", u16::to_le_bytes);
-    write(folder.path(), "db.yaml", &config_map);
-    assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
+    write(directory.path(), "db.yaml", &config_map);
+    assert_eq!(findings(directory.path(), &["."]), BTreeSet::new());
 }
 
 /// Attack: a committer stages only the file with the value of a `secretGenerator`, after the kustomization was
@@ -307,8 +307,8 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
             false,
         ),
     ] {
-        let folder = folder_with(&[(kustomization, text)]);
-        let root = folder.path();
+        let directory = directory_with(&[(kustomization, text)]);
+        let root = directory.path();
         git(root, &["init", "-q"]);
         git(root, &["add", "."]);
         git(root, &["commit", "-qm", "a"]);
@@ -352,15 +352,15 @@ fn finds_a_real_value_in_a_file_with_template_actions() {
             "{{/* a comment */}}\n---\n{{ template \"x\" . }}\n---\n",
         ] {
             let text = format!("{head}{HELM_SECRET}{items}");
-            let folder = folder_with(&[("templates/db.yaml", &text)]);
-            let lint_findings = findings(folder.path(), &["."]);
+            let directory = directory_with(&[("templates/db.yaml", &text)]);
+            let lint_findings = findings(directory.path(), &["."]);
             assert!(
                 has_plain_secret(&lint_findings, "templates/db.yaml"),
                 "{text}\n{lint_findings:?}"
             );
-            git(folder.path(), &["init", "-q"]);
-            git(folder.path(), &["add", "."]);
-            let lint_findings = findings(folder.path(), &["--staged"]);
+            git(directory.path(), &["init", "-q"]);
+            git(directory.path(), &["add", "."]);
+            let lint_findings = findings(directory.path(), &["--staged"]);
             assert!(
                 has_plain_secret(&lint_findings, "templates/db.yaml"),
                 "staged: {text}\n{lint_findings:?}"
@@ -379,8 +379,8 @@ fn accepts_a_template_without_a_value() {
         "  a: {{ include \"app.password\" . | b64enc }} # from the vault\n",
         "  a: {{ if .Values.a }}{{ .Values.a }}{{ else }}{{ randAlphaNum 32 }}{{ end }}\n",
     ] {
-        let folder = folder_with(&[("templates/db.yaml", &format!("{HELM_SECRET}{items}"))]);
-        let output = run(folder.path(), SEAL, &["lint", "."]);
+        let directory = directory_with(&[("templates/db.yaml", &format!("{HELM_SECRET}{items}"))]);
+        let output = run(directory.path(), SEAL, &["lint", "."]);
         assert_code(&output, 0, items);
         assert!(
             !combined_output(&output).contains("render"),
@@ -397,8 +397,8 @@ fn reports_a_template_that_cannot_be_checked() {
         format!("{HELM_SECRET}  {{{{ \"b: hunter2\" }}}}\n  a: [\n"),
         format!("{HELM_SECRET}  a: {{{{ .a\n"),
     ] {
-        let folder = folder_with(&[("db.yaml", &text)]);
-        let output = run(folder.path(), SEAL, &["lint", "."]);
+        let directory = directory_with(&[("db.yaml", &text)]);
+        let output = run(directory.path(), SEAL, &["lint", "."]);
         assert!(
             combined_output(&output).contains("db.yaml:")
                 && combined_output(&output).contains("render"),
@@ -453,8 +453,8 @@ fn finds_a_secret_inside_another_object_with_its_line() {
             3,
         ),
     ] {
-        let folder = folder_with(&[("x.yaml", text)]);
-        let lint_findings = findings(folder.path(), &["."]);
+        let directory = directory_with(&[("x.yaml", text)]);
+        let lint_findings = findings(directory.path(), &["."]);
         assert!(
             lint_findings.contains(&format!("plain-secret x.yaml:{line}")),
             "{why}: {lint_findings:?}"
@@ -468,8 +468,8 @@ fn nested_texts_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
     let inner = format!("  {}\n", inner.trim_end().replace('\n', "\n  "));
     let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
-    let folder = folder_with(&[("x.yaml", &text)]);
-    let output = run(folder.path(), SEAL, &["lint", "."]);
+    let directory = directory_with(&[("x.yaml", &text)]);
+    let output = run(directory.path(), SEAL, &["lint", "."]);
     assert_contains(&output, "[not-checked]", "");
 }
 
@@ -483,8 +483,8 @@ fn invalid_rules_are_an_error_even_without_a_sealed_secret() {
         ("rules:\n- path: a\n  ignore: {plain-secret: ' '}\n", 3),
         ("rules:\n- path: a\n  ignore: {exemption: why}\n", 3),
     ] {
-        let folder = folder_with(&[(".seal.yaml", text), ("sub/a.yaml", "a: b\n")]);
-        let root = folder.path();
+        let directory = directory_with(&[(".seal.yaml", text), ("sub/a.yaml", "a: b\n")]);
+        let root = directory.path();
         git(root, &["init", "-q"]);
         git(root, &["add", "."]);
         for args in [
@@ -525,8 +525,8 @@ fn expired_certificate() -> String {
 #[test]
 fn reports_an_unusable_certificate_with_its_reason() {
     let key = "-----BEGIN PRIVATE KEY-----\naHVudGVyMg==\n-----END PRIVATE KEY-----\n";
-    let folder = folder_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
-    let root = folder.path();
+    let directory = directory_with(&[("expired.pem", &expired_certificate()), ("key.pem", key)]);
+    let root = directory.path();
     let create = [
         "create",
         "db",
@@ -586,11 +586,11 @@ fn refuses_a_certificate_file_together_with_a_cluster_flag() {
         &["--controller-namespace", "a"],
     ] {
         for verb in ["show", "fetch", "verify"] {
-            let folder = tempfile::tempdir().expect("a directory");
+            let directory = tempfile::tempdir().expect("a directory");
             let against = ["--against", CERT];
             let extra_args = if verb == "verify" { &against[..] } else { &[] };
             let output = run(
-                folder.path(),
+                directory.path(),
                 SEAL,
                 &[&["cert", verb, CERT], flag, extra_args].concat(),
             );
@@ -602,7 +602,7 @@ fn refuses_a_certificate_file_together_with_a_cluster_flag() {
 
 #[test]
 fn hints_of_import_name_only_its_flags() {
-    let folder = folder_with(&[
+    let directory = directory_with(&[
         ("empty.env", "# nothing\n"),
         (
             "empty.yaml",
@@ -618,7 +618,7 @@ fn hints_of_import_name_only_its_flags() {
         (&["create", "a", "-n", "shop"], false),
         (&["--stdout", "empty.yaml"], true),
     ] {
-        let output = run(folder.path(), SEAL, &[args, &["--cert", CERT]].concat());
+        let output = run(directory.path(), SEAL, &[args, &["--cert", CERT]].concat());
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert_eq!(
             combined_output(&output).contains("--allow-empty"),
@@ -631,7 +631,7 @@ fn hints_of_import_name_only_its_flags() {
 
 #[test]
 fn reports_a_byte_order_mark_in_a_dotenv_value() {
-    let folder = folder_with(&[
+    let directory = directory_with(&[
         (
             "a.env",
             "\u{feff}A=1\nB=\u{feff}x\nC='\u{feff}y'\nD=x\u{feff}\n",
@@ -641,7 +641,7 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     let import = [
         "import", "dotenv", "a", "a.env", "-n", "shop", "--cert", CERT,
     ];
-    let text = combined_output(&run(folder.path(), SEAL, &import));
+    let text = combined_output(&run(directory.path(), SEAL, &import));
     let marks: Vec<_> = text
         .lines()
         .filter(|line| line.contains("byte order mark"))
@@ -662,7 +662,7 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
         "--cert",
         CERT,
     ];
-    let output = run(folder.path(), SEAL, &create);
+    let output = run(directory.path(), SEAL, &create);
     assert_contains(
         &output,
         "b.env: line 1: the line contains a carriage return",
@@ -674,13 +674,13 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
 /// `kubeseal` accepts an empty list.
 #[test]
 fn accepts_an_empty_list_among_recovery_keys() {
-    let folder = folder_with(&[
+    let directory = directory_with(&[
         ("plain.txt", "hunter2"),
         ("list.yaml", "apiVersion: v1\nkind: List\nitems: []\n"),
         ("list.json", "{\"kind\": \"SecretList\", \"items\": null}"),
         ("items.json", "{\"items\": []}"),
     ]);
-    let root = folder.path();
+    let root = directory.path();
     let create = [
         "create",
         "db",
@@ -730,21 +730,21 @@ fn shows_errors_of_sops_escaped_and_shortened() {
     use std::os::unix::fs::PermissionsExt as _;
     let script = "#!/bin/sh\nprintf 'Failed to get the data key\\n\\nGroup 0: FAILED\\n  age1x: FAILED\\n' >&2\n\
                   printf '    - | \\033[31mno identity matched\\n' >&2\nfor i in $(seq 500); do echo line $i >&2; done\nexit 1\n";
-    let folder = folder_with(&[
+    let directory = directory_with(&[
         ("bin/sops", script),
         ("a.yaml", "a: ENC[x]\nsops: {mac: x}\n"),
     ]);
-    let sops = folder.path().join("bin/sops");
+    let sops = directory.path().join("bin/sops");
     fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("the test owns the file");
     let output = Command::new(SEAL)
         .args([
             "import", "sops", "db", "a.yaml", "-n", "shop", "--cert", CERT,
         ])
-        .current_dir(folder.path())
-        .env("HOME", folder.path())
+        .current_dir(directory.path())
+        .env("HOME", directory.path())
         .env(
             "PATH",
-            format!("{}:/usr/bin:/bin", folder.path().join("bin").display()),
+            format!("{}:/usr/bin:/bin", directory.path().join("bin").display()),
         )
         .output()
         .expect("the command starts");
@@ -793,16 +793,16 @@ fn warns_about_a_secret_that_its_type_does_not_allow() {
         let secret = format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: x, namespace: shop}}\ntype: {kind}\ndata: {{{data}}}\n"
         );
-        let folder = folder_with(&[("a.yaml", &secret)]);
+        let directory = directory_with(&[("a.yaml", &secret)]);
         for args in [
             &["a.yaml", "--cert", CERT][..],
             &["-i", "a.yaml", "--cert", CERT],
             &["import", "secret", "a.yaml", "--cert", CERT],
             &["import", "list", "a.yaml", "--cert", CERT],
         ] {
-            let output = run(folder.path(), SEAL, args);
+            let output = run(directory.path(), SEAL, args);
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            write(folder.path(), "a.yaml", secret.as_bytes());
+            write(directory.path(), "a.yaml", secret.as_bytes());
             assert!(output.status.success(), "{args:?}: {stderr}");
             let is_warned = stderr.contains("the API server will refuse the Secret");
             assert_eq!(

@@ -34,27 +34,28 @@ fn busy_answer(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
     not_found()
 }
 
-/// Fault: the controller asks for a wait of twenty seconds before each attempt, for five minutes.
+/// Fault: the controller requests a wait of twenty seconds before each attempt, for five minutes.
 #[test]
 fn a_signal_ends_a_wait_for_a_busy_controller() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let files = [("secret.yaml", SECRET), ("old.pem", OLD_CERT)];
-    write_files(folder.path(), &files);
-    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder.path(), "/nowhere");
+    write_files(directory.path(), &files);
+    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory.path(), "/nowhere");
     kubeseal.args(["-f", "secret.yaml", "--cert", "old.pem", "-w", "db.yaml"]);
-    let sealed = kubeseal.current_dir(folder.path()).output();
+    let sealed = kubeseal.current_dir(directory.path()).output();
     assert!(sealed.expect("the command starts").status.success());
-    let read = || fs::read(folder.path().join("db.yaml")).expect("the file exists");
+    let read = || fs::read(directory.path().join("db.yaml")).expect("the file exists");
     let before = read();
 
     let is_asked: Arc<AtomicBool> = Arc::default();
     let asked = Arc::clone(&is_asked);
     let head = "Retry-After: 20\r\n".to_owned();
-    let kubeconfig = api_server::serve_with(folder.path(), head, move |request| {
+    let kubeconfig = api_server::serve_with(directory.path(), head, move |request| {
         busy_answer(request, &asked)
     });
-    let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
-    seal.args(["rotate", "db.yaml"]).current_dir(folder.path());
+    let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory.path(), kubeconfig);
+    seal.args(["rotate", "db.yaml"])
+        .current_dir(directory.path());
     let seal = seal.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = seal.spawn().expect("the command starts");
     while !is_asked.load(SeqCst) {

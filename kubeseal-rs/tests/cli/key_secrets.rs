@@ -11,7 +11,7 @@ use shared::secret::Secret;
 use shared::v2::Suite;
 
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
-use crate::v2::{folder, read, seal, v2_secret};
+use crate::v2::{directory, read, seal, v2_secret};
 
 const RSA_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const PLAIN: &str =
@@ -54,9 +54,9 @@ fn keys() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn files_below(folder: &Path) -> Vec<String> {
+fn files_below(directory: &Path) -> Vec<String> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("the directory exists") {
+    for entry in fs::read_dir(directory).expect("the directory exists") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             files.extend(files_below(&path));
@@ -71,57 +71,60 @@ fn files_below(folder: &Path) -> Vec<String> {
 /// all Secrets of the cluster as documented.
 #[test]
 fn an_import_of_all_secrets_skips_every_key() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let mut list = PLAIN.to_owned();
     for (_, key) in keys() {
         list = list + "---\n" + &key;
     }
-    write_files(folder, &[("list.yaml", &list)]);
-    let output = seal(folder, &["import", "list", "list.yaml", "--into", "sealed"]);
+    write_files(directory, &[("list.yaml", &list)]);
+    let output = seal(
+        directory,
+        &["import", "list", "list.yaml", "--into", "sealed"],
+    );
     assert_code(&output, 0, "the list");
     let printed = combined_output(&output);
     let skipped = printed.matches("it is a private key of the sealed-secrets controller");
     assert_eq!(skipped.count(), keys().len(), "{printed}");
-    let files = files_below(&folder.join("sealed"));
+    let files = files_below(&directory.join("sealed"));
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
 /// Attack: a user seals a key Secret with any other command that seals a whole Secret.
 #[test]
 fn no_command_seals_a_key() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let refused = "is a private key of the sealed-secrets controller";
     for (case, key) in keys() {
-        write_files(folder, &[("key.yaml", &key)]);
+        write_files(directory, &[("key.yaml", &key)]);
         for args in [
             &["key.yaml", "--stdout"][..],
             &["-i", "key.yaml"],
             &["import", "secret", "key.yaml", "-w", "out.yaml"],
         ] {
-            let output = seal(folder, args);
+            let output = seal(directory, args);
             assert_code(&output, 2, format!("{case} {args:?}"));
             assert_contains(&output, refused, format!("{case} {args:?}"));
             assert_contains(&output, "seal keys backup", format!("{case} {args:?}"));
         }
-        assert_eq!(read(folder, "key.yaml"), key, "{case}");
-        assert!(!folder.join("out.yaml").exists(), "{case}");
+        assert_eq!(read(directory, "key.yaml"), key, "{case}");
+        assert!(!directory.join("out.yaml").exists(), "{case}");
     }
     let key = v2_secret(Suite::XWing, "k", 1, 1).data["v2.key"]
         .expose()
         .to_vec();
-    fs::write(folder.join("key.txt"), key).expect("the test owns the file");
+    fs::write(directory.join("key.txt"), key).expect("the test owns the file");
     let args = ["create", "k", "-n", "shop", "--from-file", "v2.key=key.txt"];
-    assert_contains(&seal(folder, &args), refused, "create");
+    assert_contains(&seal(directory, &args), refused, "create");
 }
 
-fn kubeseal(folder: &Path, input: &str) -> Output {
-    write_files(folder, &[("input.yaml", input)]);
-    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
-    let input = fs::File::open(folder.join("input.yaml")).expect("the file exists");
+fn kubeseal(directory: &Path, input: &str) -> Output {
+    write_files(directory, &[("input.yaml", input)]);
+    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
+    let input = fs::File::open(directory.join("input.yaml")).expect("the file exists");
     kubeseal.args(["--cert", "cert.pem", "-o", "yaml"]);
-    kubeseal.current_dir(folder).stdin(Stdio::from(input));
+    kubeseal.current_dir(directory).stdin(Stdio::from(input));
     kubeseal.output().expect("the command starts")
 }
 
@@ -129,23 +132,23 @@ fn kubeseal(folder: &Path, input: &str) -> Output {
 /// sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
-    let folder = folder();
-    let folder = folder.path();
-    write_files(folder, &[(".seal.yaml", "rules: []\n")]);
+    let directory = directory();
+    let directory = directory.path();
+    write_files(directory, &[(".seal.yaml", "rules: []\n")]);
     for (case, key) in keys() {
-        write_files(folder, &[("key.yaml", &key)]);
-        let output = seal(folder, &["lint", "key.yaml"]);
+        write_files(directory, &[("key.yaml", &key)]);
+        let output = seal(directory, &["lint", "key.yaml"]);
         assert_contains(&output, "is a private key of the controller", case);
 
-        let output = kubeseal(folder, &key);
+        let output = kubeseal(directory, &key);
         assert_contains(
             &output,
             "is a private key of the sealed-secrets controller",
             case,
         );
         let sealed = String::from_utf8(output.stdout).expect("text");
-        write_files(folder, &[("key.yaml", &sealed)]);
-        let output = seal(folder, &["lint", "key.yaml"]);
+        write_files(directory, &[("key.yaml", &sealed)]);
+        let output = seal(directory, &["lint", "key.yaml"]);
         assert_contains(&output, "sealed-key", case);
         assert_code(&output, 1, case);
     }
@@ -154,7 +157,7 @@ fn lint_reports_plain_and_sealed_keys() {
 /// Writes a fake `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores the input of
 /// `create`.
 #[cfg(unix)]
-fn write_kubectl(folder: &Path) {
+fn write_kubectl(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     let mut items = Vec::new();
     for text in keys().iter().map(|(_, key)| key.as_str()).chain([PLAIN]) {
@@ -166,22 +169,22 @@ fn write_kubectl(folder: &Path) {
     let kubectl = "#!/bin/sh\ncase \"$*\" in\n*create*dry-run*) cat >/dev/null; cat list.json ;;\n\
                    *create*) cat >>created.json ;;\n*) cat list.json ;;\nesac\n";
     write_files(
-        folder,
+        directory,
         &[("list.json", &list.to_string()), ("bin/kubectl", kubectl)],
     );
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("the test owns the file");
+    fs::set_permissions(directory.join("bin/kubectl"), mode).expect("the test owns the file");
 }
 
 #[cfg(unix)]
-fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
+fn script(directory: &Path, name: &str, args: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scripts");
     let programs = Path::new(env!("CARGO_BIN_EXE_kubeseal")).parent();
     let programs = programs.expect("a directory").display();
-    let mut bash = command("bash", folder, "/nowhere");
-    let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
+    let mut bash = command("bash", directory, "/nowhere");
+    let path = format!("{}/bin:{programs}:/usr/bin:/bin", directory.display());
     bash.arg(script.join(name)).args(args).env("PATH", path);
-    bash.current_dir(folder)
+    bash.current_dir(directory)
         .output()
         .expect("the command starts")
 }
@@ -190,16 +193,16 @@ fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
 #[cfg(unix)]
 #[test]
 fn the_script_for_other_tools_seals_no_key() {
-    let folder = folder();
-    let folder = folder.path();
-    write_kubectl(folder);
+    let directory = directory();
+    let directory = directory.path();
+    write_kubectl(directory);
     for from in [&["stdin"][..], &["namespace", "kube-system"]] {
         let args = [from, &["sealed", "--", "--cert", "cert.pem"]].concat();
-        assert_code(&script(folder, "seal-from.sh", &args), 0, from[0]);
-        let files = files_below(&folder.join("sealed"));
+        assert_code(&script(directory, "seal-from.sh", &args), 0, from[0]);
+        let files = files_below(&directory.join("sealed"));
         assert_eq!(files.len(), 1, "{files:?}");
         assert!(files[0].ends_with("shop/db.yaml"), "{files:?}");
-        fs::remove_dir_all(folder.join("sealed")).expect("the test owns the file");
+        fs::remove_dir_all(directory.join("sealed")).expect("the test owns the file");
     }
 }
 
@@ -207,37 +210,37 @@ fn the_script_for_other_tools_seals_no_key() {
 #[cfg(unix)]
 #[test]
 fn the_script_for_backups_includes_v2_keys() {
-    let folder = folder();
-    let folder = folder.path();
-    write_kubectl(folder);
-    let output = script(folder, "keys.sh", &["backup", "keys.json"]);
+    let directory = directory();
+    let directory = directory.path();
+    write_kubectl(directory);
+    let output = script(directory, "keys.sh", &["backup", "keys.json"]);
     assert_code(&output, 0, "backup");
     // Without the label, a controller does not load the key.
     let count = keys().len() - 1;
     assert_contains(&output, &format!("{count} keys in keys.json"), "backup");
     assert_code(
-        &script(folder, "keys.sh", &["check", "keys.json"]),
+        &script(directory, "keys.sh", &["check", "keys.json"]),
         0,
         "all",
     );
-    let all = read(folder, "keys.json");
+    let all = read(directory, "keys.json");
     let mut kept: serde_json::Value = serde_json::from_str(&all).expect("JSON");
     let items = kept["items"].as_array_mut().expect("a list");
     items.retain(|item| item["metadata"]["name"] != "v2-p256");
-    write_files(folder, &[("keys.json", &kept.to_string())]);
-    let output = script(folder, "keys.sh", &["check", "keys.json"]);
+    write_files(directory, &[("keys.json", &kept.to_string())]);
+    let output = script(directory, "keys.sh", &["check", "keys.json"]);
     assert_code(&output, 1, "a missing v2 key");
     assert_contains(&output, "not in keys.json: v2-p256", "a missing v2 key");
 
-    write_files(folder, &[("keys.json", &all)]);
+    write_files(directory, &[("keys.json", &all)]);
     let none = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": [] });
-    write_files(folder, &[("list.json", &none.to_string())]);
+    write_files(directory, &[("list.json", &none.to_string())]);
     assert_code(
-        &script(folder, "keys.sh", &["restore", "keys.json"]),
+        &script(directory, "keys.sh", &["restore", "keys.json"]),
         0,
         "restore",
     );
-    let created = read(folder, "created.json");
+    let created = read(directory, "created.json");
     let created = serde_json::Deserializer::from_str(&created).into_iter();
     let created: Vec<serde_json::Value> = created.map(|one| one.expect("JSON")).collect();
     assert_eq!(created.len(), count);

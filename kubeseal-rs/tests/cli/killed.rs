@@ -12,13 +12,13 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn seal(folder: &Path, args: &[&str]) -> Command {
+fn seal(directory: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(SEAL);
     command
         .args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("KUBECONFIG", "/nowhere")
-        .env("HOME", folder)
+        .env("HOME", directory)
         .env_remove("XDG_RUNTIME_DIR")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -26,10 +26,10 @@ fn seal(folder: &Path, args: &[&str]) -> Command {
     command
 }
 
-fn create_sealed_file(folder: &Path) {
+fn create_sealed_file(directory: &Path) {
     let cert = format!("{FIXTURES}/cert.pem");
     let mut create = seal(
-        folder,
+        directory,
         &[
             "create",
             "db",
@@ -58,7 +58,7 @@ fn wait_for(condition: impl Fn() -> bool) -> bool {
 }
 
 /// Returns the in-memory directories that a `seal edit` created.
-fn edit_folders(run: &Child) -> Vec<PathBuf> {
+fn edit_directories(run: &Child) -> Vec<PathBuf> {
     let prefix = format!("seal-edit-{}-", run.id());
     let entries = fs::read_dir("/dev/shm").expect("Linux has it");
     let paths = entries.flatten().map(|entry| entry.path());
@@ -73,10 +73,10 @@ fn edit_folders(run: &Child) -> Vec<PathBuf> {
 /// Fault: `seal edit` is killed by SIGKILL while the editor is open; the temporary plaintext file must not remain.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_sealed_file(folder.path());
-    let editor = folder.path().join("editor");
-    let marker = folder.path().join("opened");
+    let directory = tempfile::tempdir().expect("a directory");
+    create_sealed_file(directory.path());
+    let editor = directory.path().join("editor");
+    let marker = directory.path().join("opened");
     let text = format!("#!/bin/sh\ntouch '{}'\nexec sleep 5\n", marker.display());
     fs::write(&editor, text).expect("the test directory is writable");
     fs::set_permissions(&editor, fs::Permissions::from_mode(0o755))
@@ -84,7 +84,7 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     let key = format!("{FIXTURES}/key.pem");
     let cert = format!("{FIXTURES}/cert.pem");
     let mut run = seal(
-        folder.path(),
+        directory.path(),
         &["edit", "db.yaml", "--key", &key, "--cert", &cert],
     )
     .env("VISUAL", &editor)
@@ -92,13 +92,13 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     .expect("the command starts");
     assert!(wait_for(|| marker.exists()), "the editor is not started");
     assert_eq!(
-        edit_folders(&run).len(),
+        edit_directories(&run).len(),
         1,
         "the test looks in the wrong place"
     );
     run.kill().expect("the process is running");
-    let is_removed = wait_for(|| edit_folders(&run).is_empty());
-    let leftovers = edit_folders(&run);
+    let is_removed = wait_for(|| edit_directories(&run).is_empty());
+    let leftovers = edit_directories(&run);
     for path in &leftovers {
         let _ = fs::remove_dir_all(path);
     }
@@ -107,8 +107,8 @@ fn a_killed_edit_leaves_no_value_in_memory() {
 }
 
 /// Returns the temporary files in a directory.
-fn temporary_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+fn temporary_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
     paths
         .filter(|path| path.extension().is_some_and(|ending| ending == "tmp"))
@@ -116,15 +116,15 @@ fn temporary_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Kills the run as soon as a temporary file appears, and returns the temporary files that are left.
-fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
+fn kill_at_a_temporary_file(mut run: Child, directory: &Path) -> Vec<PathBuf> {
     while run.try_wait().expect("the program was started").is_none() {
-        if !temporary_files(folder).is_empty() {
+        if !temporary_files(directory).is_empty() {
             run.kill().expect("the process is running");
             break;
         }
     }
     run.wait().expect("the program was started");
-    temporary_files(folder)
+    temporary_files(directory)
 }
 
 /// Fault: `seal keys restore` is killed while a private key is in a temporary file.
@@ -132,12 +132,12 @@ fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
 fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     let mut leftovers = Vec::new();
     for _ in 0..30 {
-        let folder = tempfile::tempdir().expect("a directory");
-        let state = folder.path().join("state");
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = directory.path().join("state");
         fs::create_dir_all(state.join("keys")).expect("the test directory is writable");
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
         let args = ["keys", "restore", &key, "--directory", "state"];
-        let run = seal(folder.path(), &args)
+        let run = seal(directory.path(), &args)
             .spawn()
             .expect("the command starts");
         leftovers.extend(kill_at_a_temporary_file(run, &state.join("keys")));
@@ -164,11 +164,11 @@ fn a_killed_run_leaves_no_temporary_file() {
     let fetch = ["cert", "fetch", &cert, "--out", "copy.pem"];
     for args in [&create[..], &fetch[..]] {
         for _ in 0..15 {
-            let folder = tempfile::tempdir().expect("a directory");
-            let run = seal(folder.path(), args)
+            let directory = tempfile::tempdir().expect("a directory");
+            let run = seal(directory.path(), args)
                 .spawn()
                 .expect("the command starts");
-            let leftovers = kill_at_a_temporary_file(run, folder.path());
+            let leftovers = kill_at_a_temporary_file(run, directory.path());
             assert!(leftovers.is_empty(), "{args:?}: {leftovers:?}");
         }
     }

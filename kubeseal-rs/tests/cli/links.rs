@@ -65,9 +65,9 @@ impl Fixture {
         for (path, text) in [
             ("outside/file", USER_TEXT),
             ("outside/new/x", ""),
-            ("tree/folder/x", ""),
+            ("tree/directory/x", ""),
             ("tree/own-state/keys/key-2024.yaml", KEY_2024),
-            ("tree/folder/own-state/keys/key-2024.yaml", KEY_2024),
+            ("tree/directory/own-state/keys/key-2024.yaml", KEY_2024),
         ]
         .iter()
         .chain(extra_files)
@@ -97,7 +97,7 @@ impl Fixture {
         fixture
     }
 
-    /// Copies the files that commands read to `tree/folder`.
+    /// Copies the files that commands read to `tree/directory`.
     fn copy_inputs(&self) {
         for name in INPUTS
             .map(|(name, _)| name)
@@ -106,7 +106,7 @@ impl Fixture {
         {
             fs::copy(
                 self.path("tree").join(name),
-                self.path("tree/folder").join(name),
+                self.path("tree/directory").join(name),
             )
             .expect("the test directory is writable");
         }
@@ -129,10 +129,10 @@ impl Fixture {
         self.run_in("tree", program, args)
     }
 
-    fn run_in(&self, folder: &str, program: &str, args: &[&str]) -> Output {
+    fn run_in(&self, directory: &str, program: &str, args: &[&str]) -> Output {
         Command::new(program)
             .args(args)
-            .current_dir(self.path(folder))
+            .current_dir(self.path(directory))
             .env("HOME", self.0.path())
             .env("KUBECONFIG", "/nowhere")
             .env(
@@ -172,13 +172,13 @@ fn seals_no_target_of_a_link_in_a_directory() {
         ("absolute", "/etc/hostname"),
         ("chain", "stolen"),
         ("inner", "own"),
-        ("folder", "../../outside"),
+        ("directory", "../../outside"),
         ("process", "/proc/self/environ"),
     ] {
         symlink(to, values.join(name)).expect("the test directory is writable");
     }
-    for folder in ["values", "values/", "./values", "detour/../tree/values"] {
-        let flag = format!("--from-file={folder}");
+    for directory in ["values", "values/", "./values", "detour/../tree/values"] {
+        let flag = format!("--from-file={directory}");
         let output = fixture.run(
             SEAL,
             &[
@@ -194,7 +194,7 @@ fn seals_no_target_of_a_link_in_a_directory() {
         let sealed: serde_json::Value =
             serde_json::from_slice(&output.stdout).expect("the text is JSON");
         let items = sealed["spec"]["encryptedData"].as_object().expect("items");
-        assert_eq!(items.keys().collect::<Vec<_>>(), ["own"], "{folder}");
+        assert_eq!(items.keys().collect::<Vec<_>>(), ["own"], "{directory}");
         for name in ["stolen", "absolute", "chain", "inner", "process"] {
             assert_contains(&output, &format!("values/{name}"), "");
         }
@@ -341,10 +341,10 @@ impl Writer {
         }
     }
 
-    fn run_in(&self, fixture: &Fixture, folder: &str, out: &str) -> Output {
+    fn run_in(&self, fixture: &Fixture, directory: &str, out: &str) -> Output {
         let args = (self.args)(out);
         let args: Vec<&str> = args.split(' ').collect();
-        fixture.run_in(folder, self.program, &args)
+        fixture.run_in(directory, self.program, &args)
     }
 }
 
@@ -353,7 +353,13 @@ impl Writer {
 /// writes.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
-    let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
+    let links = [
+        "file",
+        "chain",
+        "way/file",
+        "detour/file",
+        "directory/../file",
+    ];
     for writer in WRITERS {
         let fixture = writer.fixture();
         if writer.before != Before::Missing {
@@ -374,18 +380,18 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
             let fixture = writer.fixture();
             let before = fixture.outside_file_count();
             // The result must not depend on the current directory.
-            for (folder, out) in [
+            for (directory, out) in [
                 ("tree", (*out).to_owned()),
-                ("tree/folder", format!("../{out}")),
+                ("tree/directory", format!("../{out}")),
             ] {
-                if folder == "tree/folder" {
+                if directory == "tree/directory" {
                     // In this directory, the test uses only two of the paths.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
                     fixture.copy_inputs();
                 }
-                let output = writer.run_in(&fixture, folder, &out);
+                let output = writer.run_in(&fixture, directory, &out);
                 let why = format!("{}: {}", (writer.args)(&out), stderr(&output));
                 assert_eq!(fixture.outside_file(), writer.target(), "{why}");
                 assert_eq!(fixture.outside_file_count(), before, "{why}");
@@ -403,7 +409,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
 /// path outside the work tree.
 #[test]
 fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
-    for (args, folder) in [
+    for (args, directory) in [
         ("import list secret.yaml --cert=cert.pem --into way", ""),
         ("import list secret.yaml --cert=cert.pem --into way/new", ""),
         (
@@ -426,7 +432,7 @@ fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
         )
         .expect("the test directory is writable");
         let key = fs::read(keys.join("key-2024.yaml")).expect("the file is readable");
-        match folder {
+        match directory {
             "" => {}
             "state/keys" => {
                 fs::create_dir(fixture.path("tree/state")).expect("the test directory is writable");
@@ -448,7 +454,7 @@ fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
         let before = fixture.outside_file_count();
         let args: Vec<&str> = args.split(' ').collect();
         let output = fixture.run(SEAL, &args);
-        let why = format!("{args:?} {folder}: {}", stderr(&output));
+        let why = format!("{args:?} {directory}: {}", stderr(&output));
         assert_eq!(fixture.outside_file_count(), before, "{why}");
         assert_eq!(
             fs::read(keys.join("key-2024.yaml")).expect("the file is readable"),
@@ -470,11 +476,14 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
     fs::write(fixture.path("tree/hostile/.seal.yaml"), rules)
         .expect("the test directory is writable");
-    fs::write(fixture.path("tree/folder/db.yaml"), &*SEALED_SECRET)
+    fs::write(fixture.path("tree/directory/db.yaml"), &*SEALED_SECRET)
         .expect("the test directory is writable");
-    symlink("../folder/db.yaml", fixture.path("tree/hostile/link.yaml"))
-        .expect("the test directory is writable");
-    for path in ["hostile/link.yaml", "folder/db.yaml"] {
+    symlink(
+        "../directory/db.yaml",
+        fixture.path("tree/hostile/link.yaml"),
+    )
+    .expect("the test directory is writable");
+    for path in ["hostile/link.yaml", "directory/db.yaml"] {
         let output = fixture.run(SEAL, &["config", "explain", path]);
         let explanation = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
@@ -489,7 +498,7 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     );
     assert!(!output.status.success(), "{}", stderr(&output));
     let text =
-        fs::read_to_string(fixture.path("tree/folder/db.yaml")).expect("the file is readable");
+        fs::read_to_string(fixture.path("tree/directory/db.yaml")).expect("the file is readable");
     assert_eq!(text, *SEALED_SECRET);
 }
 
@@ -499,14 +508,14 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
     let fixture = Fixture::new(true);
-    symlink("folder/x", fixture.path("tree/inner")).expect("the test directory is writable");
+    symlink("directory/x", fixture.path("tree/inner")).expect("the test directory is writable");
     let output = fixture.run(KUBESEAL, &seal("inner"));
     assert!(output.status.success(), "{}", stderr(&output));
     let inner_text =
-        fs::read_to_string(fixture.path("tree/folder/x")).expect("the file is readable");
+        fs::read_to_string(fixture.path("tree/directory/x")).expect("the file is readable");
     assert!(inner_text.contains("SealedSecret"), "{inner_text}");
 
-    for out in ["../outside/none", "folder/../../outside/none"] {
+    for out in ["../outside/none", "directory/../../outside/none"] {
         let output = fixture.run(KUBESEAL, &seal(out));
         assert!(output.status.success(), "{out}: {}", stderr(&output));
         fs::remove_file(fixture.path("outside/none")).expect("the file exists");
@@ -517,7 +526,7 @@ fn writes_through_links_of_the_user() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(fixture.path("tree/inner").is_symlink());
     assert_ne!(
-        fs::read_to_string(fixture.path("tree/folder/x")).expect("the file is readable"),
+        fs::read_to_string(fixture.path("tree/directory/x")).expect("the file is readable"),
         inner_text
     );
 

@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
 /// Returns the names of the lint rules that the files in a directory violate.
-fn violated_rules(folder: &Path) -> Vec<String> {
-    rules_reported_by(folder, &["lint", "--format", "json", "."])
+fn violated_rules(directory: &Path) -> Vec<String> {
+    rules_reported_by(directory, &["lint", "--format", "json", "."])
 }
 
-fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
+fn rules_reported_by(directory: &Path, args: &[&str]) -> Vec<String> {
     let output = Command::new(SEAL)
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .stdin(Stdio::null())
         .output()
         .expect("the command starts");
@@ -28,9 +28,9 @@ fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
 }
 
 fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a directory");
-    fs::write(folder.path().join(name), text).expect("the file");
-    violated_rules(folder.path())
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join(name), text).expect("the file");
+    violated_rules(directory.path())
 }
 
 const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
@@ -216,16 +216,16 @@ fn accepts_templates_that_test_or_use_existing_items() {
 
 #[test]
 fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     fs::write(
-        folder.path().join("db.yaml"),
+        directory.path().join("db.yaml"),
         sealed_manifest("a\n        {{ .passwrod }}"),
     )
     .expect("the file");
     let output = Command::new(SEAL)
         .args(["lint", "db.yaml"])
-        .current_dir(folder.path())
-        .env("HOME", folder.path())
+        .current_dir(directory.path())
+        .env("HOME", directory.path())
         .output()
         .expect("the command starts");
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -246,8 +246,8 @@ fn lint_checks_the_files_of_a_generator() {
         ("{name: db, files: [sops.yaml, missing.txt]}", false),
         ("{name: db, files: ['https://a.example/x', sub]}", false),
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
-        fs::create_dir(folder.path().join("sub")).expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir(directory.path().join("sub")).expect("a directory");
         for (name, text) in [
             (
                 "kustomization.yaml",
@@ -262,9 +262,9 @@ fn lint_checks_the_files_of_a_generator() {
                     .replace('C', "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]"),
             ),
         ] {
-            fs::write(folder.path().join(name), text).expect("a file");
+            fs::write(directory.path().join(name), text).expect("a file");
         }
-        let rules = violated_rules(folder.path());
+        let rules = violated_rules(directory.path());
         assert_eq!(
             rules == ["plain-secret"],
             is_found,
@@ -273,7 +273,7 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a committer names a file outside of the tree, or a device, in a kustomization, so that lint shows the
+/// Attack: a committer names a file outside the tree, or a device, in a kustomization, so that lint shows the
 /// content of the file or hangs.
 #[cfg(unix)]
 #[test]
@@ -281,12 +281,12 @@ fn lint_reads_no_generator_file_outside_its_tree() {
     let outside = tempfile::tempdir().expect("a directory");
     let outside_file = outside.path().join("foreign.txt");
     fs::write(&outside_file, "hunter2").expect("a file");
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let relative = format!(
         "../{}/foreign.txt",
         outside.path().file_name().expect("a name").display()
     );
-    std::os::unix::fs::symlink(&outside_file, folder.path().join("link.txt")).expect("a link");
+    std::os::unix::fs::symlink(&outside_file, directory.path().join("link.txt")).expect("a link");
     let absolute = outside_file.display().to_string();
     for name in [
         absolute.as_str(),
@@ -296,9 +296,9 @@ fn lint_reads_no_generator_file_outside_its_tree() {
         "/dev/zero",
     ] {
         let text = format!("secretGenerator: [{{name: db, files: ['{name}']}}]\n");
-        fs::write(folder.path().join("kustomization.yaml"), text).expect("a file");
+        fs::write(directory.path().join("kustomization.yaml"), text).expect("a file");
         assert_eq!(
-            violated_rules(folder.path()),
+            violated_rules(directory.path()),
             Vec::<String>::new(),
             "{name}"
         );
@@ -307,12 +307,12 @@ fn lint_reads_no_generator_file_outside_its_tree() {
 
 /// Runs `git` in a directory. Panics if it fails.
 #[cfg(unix)]
-fn git(folder: &Path, args: &[&str]) {
+fn git(directory: &Path, args: &[&str]) {
     let output = Command::new("git")
         .args(["-c", "user.name=a", "-c", "user.email=a@b"])
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .output()
         .expect("the command starts");
     assert!(output.status.success(), "{args:?}: {output:?}");
@@ -321,8 +321,8 @@ fn git(folder: &Path, args: &[&str]) {
 /// Creates these links, `app/` with a kustomization that reads `source`, and `b/real.env` with a value.
 #[cfg(unix)]
 fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    let root = folder.path();
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
     git(root, &["init", "-q", "."]);
     for name in ["app", "b", "c"] {
         fs::create_dir(root.join(name)).expect("a directory");
@@ -333,7 +333,7 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
     for (link, target) in links {
         std::os::unix::fs::symlink(target, root.join(link)).expect("a link");
     }
-    folder
+    directory
 }
 
 #[cfg(unix)]
@@ -346,13 +346,13 @@ const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
 fn the_hook_follows_staged_links_of_a_generator() {
     for (source, links) in [
         ("link.env", &[("app/link.env", "../b/real.env")][..]),
-        ("folder/real.env", &[("app/folder", "../b")]),
+        ("directory/real.env", &[("app/directory", "../b")]),
         (
             "../c/./link.env",
             &[
                 ("c/link.env", "chain"),
-                ("c/chain", "../app/folder/real.env"),
-                ("app/folder", "../b"),
+                ("c/chain", "../app/directory/real.env"),
+                ("app/directory", "../b"),
             ],
         ),
         (
@@ -361,8 +361,8 @@ fn the_hook_follows_staged_links_of_a_generator() {
         ),
     ] {
         for staged_last in ["app/kustomization.yaml", "b/real.env", links[0].0] {
-            let folder = repository_with_links(source, links);
-            let root = folder.path();
+            let directory = repository_with_links(source, links);
+            let root = directory.path();
             git(root, &["add", ".", &format!(":!{staged_last}")]);
             git(root, &["commit", "-qm", "a"]);
             git(root, &["add", staged_last]);
@@ -379,13 +379,13 @@ fn the_hook_follows_staged_links_of_a_generator() {
 #[cfg(unix)]
 #[test]
 fn the_hook_finds_a_generator_beside_a_link() {
-    let folder = repository_with_links("none", &[("c/link.env", "../b/real.env")]);
+    let directory = repository_with_links("none", &[("c/link.env", "../b/real.env")]);
     let generator = "kind: SecretGenerator\nmetadata: {name: db}\nenvs: [link.env]\n";
-    fs::write(folder.path().join("c/generator.yaml"), generator).expect("a file");
-    git(folder.path(), &["add", ".", ":!b"]);
-    git(folder.path(), &["commit", "-qm", "a"]);
-    git(folder.path(), &["add", "b"]);
-    let rules = rules_reported_by(folder.path(), &STAGED);
+    fs::write(directory.path().join("c/generator.yaml"), generator).expect("a file");
+    git(directory.path(), &["add", ".", ":!b"]);
+    git(directory.path(), &["commit", "-qm", "a"]);
+    git(directory.path(), &["add", "b"]);
+    let rules = rules_reported_by(directory.path(), &STAGED);
     assert_eq!(rules, ["plain-secret"]);
 }
 
@@ -399,9 +399,9 @@ fn the_hook_follows_no_link_out_of_the_repository() {
     fs::write(&outside_file, "P=hunter2\n").expect("a file");
     let outside_file = outside_file.display().to_string();
     for target in [outside_file.as_str(), "link.env", "../../../../dev/zero"] {
-        let folder = repository_with_links("link.env", &[("app/link.env", target)]);
-        git(folder.path(), &["add", "app"]);
-        let rules = rules_reported_by(folder.path(), &STAGED);
+        let directory = repository_with_links("link.env", &[("app/link.env", target)]);
+        git(directory.path(), &["add", "app"]);
+        let rules = rules_reported_by(directory.path(), &STAGED);
         assert_eq!(rules, Vec::<String>::new(), "{target}");
     }
 }

@@ -13,17 +13,17 @@ use crate::support::{
 
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {pw: hunter2}\n";
 
-fn seal(folder: &Path, args: &[&str]) -> Output {
-    let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-    seal.args(args).current_dir(folder);
+fn seal(directory: &Path, args: &[&str]) -> Output {
+    let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    seal.args(args).current_dir(directory);
     seal.output().expect("the command starts")
 }
 
 fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    git(folder.path(), &["init", "-q"]);
-    write_files(folder.path(), files);
-    folder
+    let directory = tempfile::tempdir().expect("a directory");
+    git(directory.path(), &["init", "-q"]);
+    write_files(directory.path(), files);
+    directory
 }
 
 /// Attack: a committer gives a plain Secret a file name that lint skips, and adds a link that tools such as kubectl
@@ -32,21 +32,21 @@ fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
     let outside = tempfile::tempdir().expect("a directory");
     write_files(outside.path(), &[("secret.yaml", SECRET)]);
-    let folder = repository(&[
+    let directory = repository(&[
         ("secret.txt", SECRET),
         ("other.yaml", &SECRET.replace("db", "other")),
         ("ignored/secret.txt", SECRET),
         (".gitignore", "ignored/\n"),
     ]);
     let link = |to: &Path, name: &str| {
-        symlink(to, folder.path().join(name)).expect("the test directory is writable");
+        symlink(to, directory.path().join(name)).expect("the test directory is writable");
     };
     link(Path::new("secret.txt"), "link.yaml");
     link(Path::new("other.yaml"), "same.yaml");
     link(Path::new("ignored/secret.txt"), "hidden.yaml");
     link(Path::new("missing"), "dangling.yaml");
     link(&outside.path().join("secret.yaml"), "out.yaml");
-    let output = seal(folder.path(), &["lint"]);
+    let output = seal(directory.path(), &["lint"]);
     assert_code(&output, 1, "");
     assert_contains(
         &output,
@@ -70,8 +70,8 @@ fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
 #[test]
 fn reads_files_named_like_an_extension() {
     for name in [".yaml", "sub/.yml", ".JSON"] {
-        let folder = repository(&[(name, SECRET)]);
-        assert_code(&seal(folder.path(), &["lint"]), 1, name);
+        let directory = repository(&[(name, SECRET)]);
+        assert_code(&seal(directory.path(), &["lint"]), 1, name);
     }
 }
 
@@ -110,18 +110,22 @@ fn finds_values_in_patches_of_secrets() {
             ("kustomization.yaml", &*kustomization),
             ("patch.yaml", patch),
         ];
-        let folder = repository(&files);
+        let directory = repository(&files);
         let case = format!("{kustomization}{patch}");
-        assert_code(&seal(folder.path(), &["lint"]), i32::from(count > 0), &case);
-        git(folder.path(), &["add", "kustomization.yaml"]);
-        git(folder.path(), &["commit", "-qm", "x"]);
-        git(folder.path(), &["add", "patch.yaml"]);
+        assert_code(
+            &seal(directory.path(), &["lint"]),
+            i32::from(count > 0),
+            &case,
+        );
+        git(directory.path(), &["add", "kustomization.yaml"]);
+        git(directory.path(), &["commit", "-qm", "x"]);
+        git(directory.path(), &["add", "patch.yaml"]);
         if !patch.is_empty() {
-            let output = seal(folder.path(), &["lint", "--staged"]);
+            let output = seal(directory.path(), &["lint", "--staged"]);
             assert_code(&output, i32::from(count > 0), &case);
         }
         assert!(
-            !combined_output(&seal(folder.path(), &["lint"])).contains("hunter2"),
+            !combined_output(&seal(directory.path(), &["lint"])).contains("hunter2"),
             "{case}"
         );
     }
@@ -144,9 +148,9 @@ fn the_hook_reports_files_that_git_re_encodes() {
         assert_eq!(SECRET.len() % 2, 0);
         let map = "apiVersion: v1\nkind: ConfigMap\n";
         let content = if is_reported { SECRET } else { map };
-        let folder = repository(&[(".gitattributes", attributes), ("a.yaml", content)]);
-        git(folder.path(), &["add", "-A"]);
-        let output = seal(folder.path(), &["lint", "--staged"]);
+        let directory = repository(&[(".gitattributes", attributes), ("a.yaml", content)]);
+        git(directory.path(), &["add", "-A"]);
+        let output = seal(directory.path(), &["lint", "--staged"]);
         assert_code(&output, i32::from(is_reported), attributes);
         if is_reported {
             assert_contains(
@@ -202,9 +206,9 @@ fn commands_report_submodules_that_are_not_checked_out() {
 
 #[test]
 fn warns_about_values_that_are_too_large_for_a_secret() {
-    let folder = repository(&[("cert.pem", NEW_CERT)]);
+    let directory = repository(&[("cert.pem", NEW_CERT)]);
     for (name, len) in [("small", 1000), ("large", 600_000)] {
-        fs::write(folder.path().join("value"), "x".repeat(len))
+        fs::write(directory.path().join("value"), "x".repeat(len))
             .expect("the test directory is writable");
         let file = format!("{name}.yaml");
         let create = [
@@ -212,11 +216,11 @@ fn warns_about_values_that_are_too_large_for_a_secret() {
         ];
         let values = ["--from-file", "a=value", "--from-file", "b=value"];
         assert_code(
-            &seal(folder.path(), &[&create[..], &values].concat()),
+            &seal(directory.path(), &[&create[..], &values].concat()),
             0,
             name,
         );
-        let output = seal(folder.path(), &["lint", &file]);
+        let output = seal(directory.path(), &["lint", &file]);
         let is_large = len > 1000;
         assert_code(&output, i32::from(is_large), name);
         let is_found =
@@ -237,7 +241,7 @@ fn reports_rules_without_effect() {
             "not a valid namespace",
         ),
     ] {
-        let folder = repository(&[
+        let directory = repository(&[
             (name, text),
             ("secret.yaml", SECRET),
             ("cert.pem", NEW_CERT),
@@ -252,7 +256,7 @@ fn reports_rules_without_effect() {
                 "cert.pem",
             ],
         ] {
-            let output = seal(folder.path(), args);
+            let output = seal(directory.path(), args);
             assert_code(&output, 2, format_args!("{name} {args:?}"));
             assert_contains(&output, want, format_args!("{name} {args:?}"));
         }

@@ -12,7 +12,7 @@ use crate::support::write_files;
 const SECONDS: &str = "60";
 
 /// Returns the rules of the findings in a directory, without repetition.
-fn lint(folder: &Path) -> Vec<String> {
+fn lint(directory: &Path) -> Vec<String> {
     let output = Command::new("/bin/sh")
         .args([
             "-c",
@@ -21,8 +21,8 @@ fn lint(folder: &Path) -> Vec<String> {
             SECONDS,
         ])
         .args([env!("CARGO_BIN_EXE_seal"), "lint", "--format", "json", "."])
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .stdin(Stdio::null())
         .output()
         .expect("the command starts");
@@ -37,9 +37,9 @@ fn lint(folder: &Path) -> Vec<String> {
 }
 
 fn lint_files(files: &[(&str, &str)]) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a directory");
-    write_files(folder.path(), files);
-    lint(folder.path())
+    let directory = tempfile::tempdir().expect("a directory");
+    write_files(directory.path(), files);
+    lint(directory.path())
 }
 
 fn secret(before: &str, fields: &str) -> String {
@@ -311,8 +311,8 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
             "{field}"
         );
     }
-    let folder = tempfile::tempdir().expect("a directory");
-    fs::create_dir(folder.path().join("g")).expect("the test directory is writable");
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::create_dir(directory.path().join("g")).expect("the test directory is writable");
     for (name, text) in [
         ("kustomization.yaml", "generators: [g/g.yaml]\n"),
         (
@@ -321,9 +321,9 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
         ),
         ("b.env", "PW=hunter2\n"),
     ] {
-        fs::write(folder.path().join(name), text).expect("the test directory is writable");
+        fs::write(directory.path().join(name), text).expect("the test directory is writable");
     }
-    assert_eq!(lint(folder.path()), ["plain-secret"]);
+    assert_eq!(lint(directory.path()), ["plain-secret"]);
 }
 
 /// Attack: a committer adds a file that takes lint so long that users skip the hook.

@@ -11,25 +11,25 @@ use crate::support::{assert_code, assert_contains, combined_output, command, git
 
 const HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n";
 
-fn lint(folder: &Path, args: &[&str]) -> Output {
-    let mut seal = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-    seal.arg("lint").args(args).current_dir(folder);
+fn lint(directory: &Path, args: &[&str]) -> Output {
+    let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    seal.arg("lint").args(args).current_dir(directory);
     seal.output().expect("the command starts")
 }
 
 fn repository(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    git(folder.path(), &["init", "-q"]);
-    write_files(folder.path(), &[("db.yaml", text)]);
-    git(folder.path(), &["add", "-A"]);
-    folder
+    let directory = tempfile::tempdir().expect("a directory");
+    git(directory.path(), &["init", "-q"]);
+    write_files(directory.path(), &[("db.yaml", text)]);
+    git(directory.path(), &["add", "-A"]);
+    directory
 }
 
 /// Checks that lint and the hook report these values, and do not show them.
 fn assert_reported(text: &str, keys: &str) {
-    let folder = repository(text);
+    let directory = repository(text);
     for args in [&[][..], &["--staged"], &["db.yaml"]] {
-        let output = lint(folder.path(), args);
+        let output = lint(directory.path(), args);
         assert_code(&output, 1, text);
         assert_contains(&output, &format!(": {keys};"), text);
         let shown = combined_output(&output);
@@ -38,9 +38,9 @@ fn assert_reported(text: &str, keys: &str) {
 }
 
 fn assert_nothing_found(text: &str) {
-    let folder = repository(text);
+    let directory = repository(text);
     for args in [&["db.yaml"][..], &["--staged"]] {
-        let output = lint(folder.path(), args);
+        let output = lint(directory.path(), args);
         assert_code(&output, 0, text);
         assert_contains(&output, "nothing found", text);
     }

@@ -7,20 +7,20 @@ use std::process::{Command, Output, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
     Command::new(program)
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .stdin(Stdio::null())
         .output()
         .expect("the command starts")
 }
 
 /// Returns the rules of the findings in a directory, sorted and without duplicates, and the exit code.
-fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
+fn lint(directory: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
     let output = run(
-        folder,
+        directory,
         SEAL,
         &[&["lint", "--format", "json"], args].concat(),
     );
@@ -35,9 +35,9 @@ fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
 }
 
 fn lint_file(name: &str, content: &[u8]) -> (Vec<String>, Option<i32>) {
-    let folder = tempfile::tempdir().expect("a directory");
-    fs::write(folder.path().join(name), content).expect("the file");
-    lint(folder.path(), &["."])
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join(name), content).expect("the file");
+    lint(directory.path(), &["."])
 }
 
 fn assert_finding(rule: &str, name: &str, content: &[u8]) {
@@ -85,13 +85,13 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
         ),
     ] {
         assert_finding(rule, name, &content);
-        let folder = tempfile::tempdir().expect("a directory");
-        fs::write(folder.path().join(name), &content).expect("the file");
-        let init = run(folder.path(), "git", &["init", "-q", "."]);
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::write(directory.path().join(name), &content).expect("the file");
+        let init = run(directory.path(), "git", &["init", "-q", "."]);
         assert!(init.status.success(), "{init:?}");
-        let add = run(folder.path(), "git", &["add", "."]);
+        let add = run(directory.path(), "git", &["add", "."]);
         assert!(add.status.success(), "{add:?}");
-        let result = lint(folder.path(), &["--staged"]);
+        let result = lint(directory.path(), &["--staged"]);
         assert_eq!(result, (vec![rule.to_owned()], Some(1)), "{name}, staged");
     }
 }
@@ -100,10 +100,10 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
 /// reads the file is committed, and is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let kustomization = "secretGenerator:\n- name: {{ .x }}\n  envs: [db.env]\n";
-    fs::write(folder.path().join("kustomization.yaml"), kustomization).expect("a file");
-    fs::write(folder.path().join("db.env"), "a=hunter2\n").expect("a file");
+    fs::write(directory.path().join("kustomization.yaml"), kustomization).expect("a file");
+    fs::write(directory.path().join("db.env"), "a=hunter2\n").expect("a file");
     for args in [
         &["init", "-q", "."][..],
         &["add", "kustomization.yaml"],
@@ -118,10 +118,10 @@ fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
         ],
         &["add", "db.env"],
     ] {
-        let output = run(folder.path(), "git", args);
+        let output = run(directory.path(), "git", args);
         assert!(output.status.success(), "{output:?}");
     }
-    let (rules, _) = lint(folder.path(), &["--staged"]);
+    let (rules, _) = lint(directory.path(), &["--staged"]);
     assert_eq!(rules, ["plain-secret"]);
 }
 
@@ -249,16 +249,16 @@ fn reports_an_unreadable_line_of_a_secret_with_a_literal() {
 
 #[test]
 fn reports_unchecked_lines_as_notes_in_every_format() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let text = format!("{SECRET_HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
-    fs::write(folder.path().join("a.yaml"), text).expect("the file");
+    fs::write(directory.path().join("a.yaml"), text).expect("the file");
     for (format, want) in [
         ("text", "a.yaml:5: note: "),
         ("json", "\"severity\": \"note\""),
         ("sarif", "\"ruleId\": \"not-checked\""),
         ("github", "::notice file=a.yaml,line=5,title=not-checked::"),
     ] {
-        let output = run(folder.path(), SEAL, &["lint", "--format", format]);
+        let output = run(directory.path(), SEAL, &["lint", "--format", format]);
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(printed.contains(want), "{format}: {printed}");
         assert_eq!(output.status.code(), Some(0), "{format}");
@@ -361,15 +361,19 @@ fn finds_a_secret_with_a_value_instead_of_a_mapping() {
 #[cfg(unix)]
 #[test]
 fn checks_the_other_named_files_if_one_cannot_be_read() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     for name in ["a.yaml", "z.yaml"] {
         let text = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
-        fs::write(folder.path().join(name), text).expect("the file");
+        fs::write(directory.path().join(name), text).expect("the file");
     }
     // The file is sparse, and larger than the size limit.
-    let large_file = fs::File::create(folder.path().join("m.yaml")).expect("a file");
+    let large_file = fs::File::create(directory.path().join("m.yaml")).expect("a file");
     large_file.set_len(1 << 40).expect("a sparse file");
-    let output = run(folder.path(), SEAL, &["lint", "a.yaml", "m.yaml", "z.yaml"]);
+    let output = run(
+        directory.path(),
+        SEAL,
+        &["lint", "a.yaml", "m.yaml", "z.yaml"],
+    );
     let printed = String::from_utf8_lossy(&output.stdout);
     for name in ["a.yaml:1", "z.yaml:1"] {
         assert!(printed.contains(name), "{printed}");

@@ -6,28 +6,28 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::{assert_code, assert_contains, combined_output, write_files};
-use crate::v2::{create, folder, read, seal};
+use crate::v2::{create, directory, read, seal};
 
 const CLOSED: &str = "which cannot unseal it for this object and item";
 const UNTRIED: &str = "2 items could not be checked with --keys";
 
 /// Returns a directory with `shop/db` in `db.yaml`, with the items `a` and `b`, and without rules.
-fn folder_with_object(recipients: &str) -> tempfile::TempDir {
-    let folder = folder();
+fn directory_with_object(recipients: &str) -> tempfile::TempDir {
+    let directory = directory();
     let rules = format!("rules:\n- path: '*.yaml'\n  format: v2\n  recipients: {recipients}\n");
     write_files(
-        folder.path(),
+        directory.path(),
         &[(".seal.yaml", &rules), ("b", "another value")],
     );
-    create(folder.path(), &["--from-file", "b", "-w", "db.yaml"]);
-    fs::remove_file(folder.path().join(".seal.yaml")).expect("the test owns the file");
-    folder
+    create(directory.path(), &["--from-file", "b", "-w", "db.yaml"]);
+    fs::remove_file(directory.path().join(".seal.yaml")).expect("the test owns the file");
+    directory
 }
 
-fn lint(folder: &Path, keys: &[&str]) -> Output {
+fn lint(directory: &Path, keys: &[&str]) -> Output {
     let keys = keys.iter().flat_map(|key| ["--keys", *key]);
     seal(
-        folder,
+        directory,
         &["lint", "db.yaml"]
             .into_iter()
             .chain(keys)
@@ -54,18 +54,18 @@ fn with_changed_value(text: &str, name: &str) -> String {
 /// Fault: only keys that no value is for are passed, and the values count as checked.
 #[test]
 fn lint_counts_v2_values_that_its_keys_cannot_check() {
-    let folder = folder_with_object("[cluster.txt]");
-    let folder = folder.path();
+    let directory = directory_with_object("[cluster.txt]");
+    let directory = directory.path();
     for keys in [
         &["escrow.key"][..],
         &["key.pem"],
         &["escrow.key", "key.pem"],
     ] {
-        let output = lint(folder, keys);
+        let output = lint(directory, keys);
         assert_code(&output, 0, format!("{keys:?}"));
         assert_contains(&output, UNTRIED, format!("{keys:?}"));
     }
-    let output = lint(folder, &["escrow.key", "cluster.key"]);
+    let output = lint(directory, &["escrow.key", "cluster.key"]);
     assert_code(&output, 0, "the right key");
     assert_contains(&output, "nothing found", "the right key");
     assert!(!combined_output(&output).contains("could not be checked with"));
@@ -74,9 +74,9 @@ fn lint_counts_v2_values_that_its_keys_cannot_check() {
 /// Attack: a committer damages v2 values, swaps them, or copies one to another name.
 #[test]
 fn lint_reports_v2_values_that_their_key_cannot_unseal() {
-    let folder = folder_with_object("[cluster.txt]");
-    let folder = folder.path();
-    let text = read(folder, "db.yaml");
+    let directory = directory_with_object("[cluster.txt]");
+    let directory = directory.path();
+    let text = read(directory, "db.yaml");
     let (a, b) = (value(&text, "a"), value(&text, "b"));
     let copied = text.replace(b, a);
     let swapped = text
@@ -88,9 +88,9 @@ fn lint_reports_v2_values_that_their_key_cannot_unseal() {
         ("swapped", swapped, &["a", "b"]),
         ("copied", copied, &["b"]),
     ] {
-        write_files(folder, &[("db.yaml", &changed)]);
-        assert_code(&lint(folder, &["escrow.key"]), 0, case);
-        let output = lint(folder, &["cluster.key"]);
+        write_files(directory, &[("db.yaml", &changed)]);
+        assert_code(&lint(directory, &["escrow.key"]), 0, case);
+        let output = lint(directory, &["cluster.key"]);
         assert_code(&output, 1, case);
         assert_contains(&output, "closed-item", case);
         let printed = combined_output(&output);
@@ -108,18 +108,18 @@ fn lint_reports_v2_values_that_their_key_cannot_unseal() {
 /// Attack: a committer replaces the part of one recipient, so that only the escrow key still unseals the values.
 #[test]
 fn lint_tries_each_recipient_of_v2_values() {
-    let folder = folder_with_object("[cluster.txt, escrow.txt]");
-    let folder = folder.path();
-    let text = read(folder, "db.yaml");
-    let id = read(folder, "cluster.txt");
+    let directory = directory_with_object("[cluster.txt, escrow.txt]");
+    let directory = directory.path();
+    let text = read(directory, "db.yaml");
+    let id = read(directory, "cluster.txt");
     let id = id.split(' ').nth(2).expect("an identifier");
     let lines = text.lines().map(str::trim_start);
     let stanza = lines.filter_map(|line| line.split_once(": "));
     let mut stanza = stanza.filter(|(name, _)| name.trim_matches(['"', '\'']).ends_with(id));
     let (name, _) = stanza.next().expect("a part for the cluster");
-    write_files(folder, &[("db.yaml", &with_changed_value(&text, name))]);
-    assert_code(&lint(folder, &["escrow.key"]), 0, "escrow");
-    let output = lint(folder, &["escrow.key", "cluster.key"]);
+    write_files(directory, &[("db.yaml", &with_changed_value(&text, name))]);
+    assert_code(&lint(directory, &["escrow.key"]), 0, "escrow");
+    let output = lint(directory, &["escrow.key", "cluster.key"]);
     assert_code(&output, 1, "cluster");
     assert_contains(
         &output,

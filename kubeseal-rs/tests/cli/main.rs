@@ -17,7 +17,7 @@ mod exec_choice;
 mod false_answers;
 mod hidden_files;
 mod hidden_kinds;
-mod hostile_folder;
+mod hostile_directory;
 mod hostile_repository;
 mod ignore_files;
 mod input_forms;

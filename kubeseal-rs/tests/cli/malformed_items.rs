@@ -20,8 +20,8 @@ fn object(items: &str) -> String {
 }
 
 /// Creates a directory with keys, certificates and a Git repository, `tree`, with a sealed file.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
     let files = [
         ("old.pem", OLD_CERT),
@@ -31,24 +31,27 @@ fn folder() -> tempfile::TempDir {
         ("state/keys/key.yaml", KEY),
         ("tree/db.yaml", ""),
     ];
-    write_files(folder.path(), &files);
+    write_files(directory.path(), &files);
     let (_, _, sealed) = run(
-        folder.path(),
+        directory.path(),
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"],
     );
-    fs::write(folder.path().join("tree/good.yaml"), sealed)
+    fs::write(directory.path().join("tree/good.yaml"), sealed)
         .expect("the test directory is writable");
-    git(&folder.path().join("tree"), &["init", "-q"]);
-    git(&folder.path().join("tree"), &["add", "."]);
-    git(&folder.path().join("tree"), &["commit", "-qm", "x"]);
-    folder
+    git(&directory.path().join("tree"), &["init", "-q"]);
+    git(&directory.path().join("tree"), &["add", "."]);
+    git(&directory.path().join("tree"), &["commit", "-qm", "x"]);
+    directory
 }
 
 /// Runs a program. Returns its exit code, its stdout and stderr together, and its stdout alone.
-fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
-    let mut command = command(program, folder, "/nowhere");
-    command.env("EDITOR", "true").args(args).current_dir(folder);
+fn run(directory: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = command(program, directory, "/nowhere");
+    command
+        .env("EDITOR", "true")
+        .args(args)
+        .current_dir(directory);
     let output = command.output().expect("the command starts");
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     (output.status.code(), combined_output(&output), stdout)
@@ -73,7 +76,7 @@ const NON_STRINGS: [(&str, &str); 4] = [
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table of commands")]
 fn commands_locate_items_of_the_wrong_type() {
-    let folder = folder();
+    let directory = directory();
     let mappings = NON_MAPPINGS.map(|(items, type_name)| {
         (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {type_name}"))
     });
@@ -86,7 +89,7 @@ fn commands_locate_items_of_the_wrong_type() {
         )
     });
     for (items, want) in mappings.into_iter().chain(texts) {
-        let file = folder.path().join("tree/db.yaml");
+        let file = directory.path().join("tree/db.yaml");
         fs::write(&file, object(items)).expect("the test directory is writable");
         for (args, code, other_output) in [
             (&["view", "tree/db.yaml"][..], 2, ""),
@@ -178,7 +181,7 @@ fn commands_locate_items_of_the_wrong_type() {
                 "",
             ),
         ] {
-            let (exit_code, printed, _) = run(folder.path(), SEAL, args);
+            let (exit_code, printed, _) = run(directory.path(), SEAL, args);
             assert_eq!(exit_code, Some(code), "{items} {args:?}: {printed}");
             for part in ["db.yaml", "shop/db", &want, other_output] {
                 assert!(
@@ -194,11 +197,11 @@ fn commands_locate_items_of_the_wrong_type() {
 
 #[test]
 fn lint_finds_items_of_the_wrong_type() {
-    let folder = folder();
+    let directory = directory();
     for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_STRINGS) {
-        fs::write(folder.path().join("tree/db.yaml"), object(items))
+        fs::write(directory.path().join("tree/db.yaml"), object(items))
             .expect("the test directory is writable");
-        let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
+        let (code, printed, _) = run(directory.path(), SEAL, &["lint", "tree"]);
         assert_eq!(code, Some(1), "{items}: {printed}");
         let is_named = printed.contains("encryptedData must be a mapping")
             || printed.contains("a is not a string");
@@ -211,7 +214,7 @@ fn lint_finds_items_of_the_wrong_type() {
 
 #[test]
 fn kubeseal_refuses_items_of_the_wrong_type() {
-    let folder = folder();
+    let directory = directory();
     let recover = [
         "--recovery-unseal",
         "--recovery-private-key",
@@ -228,7 +231,7 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
         "new.pem",
     ];
     for (items, type_name) in NON_MAPPINGS {
-        let file = folder.path().join("tree/db.yaml");
+        let file = directory.path().join("tree/db.yaml");
         fs::write(&file, object(items)).expect("the test directory is writable");
         for args in [
             &recover[..],
@@ -236,7 +239,7 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
             &["--re-encrypt", "-f", "tree/db.yaml"],
             &["--validate", "-f", "tree/db.yaml"],
         ] {
-            let (code, printed, stdout) = run(folder.path(), KUBESEAL, args);
+            let (code, printed, stdout) = run(directory.path(), KUBESEAL, args);
             assert_eq!(code, Some(1), "{items} {args:?}: {printed}");
             assert!(stdout.is_empty(), "{items} {args:?}: {stdout}");
             for part in [
@@ -257,9 +260,9 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
         }
     }
     for (items, type_name) in NON_STRINGS {
-        fs::write(folder.path().join("tree/db.yaml"), object(items))
+        fs::write(directory.path().join("tree/db.yaml"), object(items))
             .expect("the test directory is writable");
-        let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
+        let (code, printed, stdout) = run(directory.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
         // Upstream reads such a value as an empty string, which no key decrypts.
         assert!(
@@ -299,9 +302,9 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
             &["item c is not a sealed value: it is a mapping"],
         ),
     ] {
-        fs::write(folder.path().join("tree/db.yaml"), &items)
+        fs::write(directory.path().join("tree/db.yaml"), &items)
             .expect("the test directory is writable");
-        let (code, printed, _) = run(folder.path(), KUBESEAL, &recover);
+        let (code, printed, _) = run(directory.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
         for part in want {
             assert!(printed.contains(part), "{items}: {part:?} in {printed}");
@@ -311,14 +314,14 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
 
 #[test]
 fn reports_a_sealed_secret_of_another_api_version() {
-    let folder = folder();
+    let directory = directory();
     let sealed =
-        fs::read_to_string(folder.path().join("tree/good.yaml")).expect("the file is readable");
+        fs::read_to_string(directory.path().join("tree/good.yaml")).expect("the file is readable");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
     assert!(sealed.contains(version), "{sealed}");
     // Seal the value again to get a different ciphertext.
     let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
-    let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
+    let (_, _, second) = run(directory.path(), KUBESEAL, &seal_args);
     let without_version = second.trim_start_matches("---\n").replace(version, "");
     let item = without_version.trim_end().replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
@@ -336,7 +339,7 @@ fn reports_a_sealed_secret_of_another_api_version() {
             "sealed value outside a SealedSecret",
         ),
     ] {
-        fs::write(folder.path().join("tree/db.yaml"), text)
+        fs::write(directory.path().join("tree/db.yaml"), text)
             .expect("the test directory is writable");
         for args in [
             &[
@@ -360,7 +363,7 @@ fn reports_a_sealed_secret_of_another_api_version() {
             &["keys", "status", "tree", "--directory", "state"],
             &["keys", "status", "tree/db.yaml", "--directory", "state"],
         ] {
-            let (code, printed, _) = run(folder.path(), SEAL, args);
+            let (code, printed, _) = run(directory.path(), SEAL, args);
             assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
             assert!(printed.contains("db.yaml"), "{args:?}: {printed}");
             assert!(
@@ -374,8 +377,8 @@ fn reports_a_sealed_secret_of_another_api_version() {
 /// Lint reports numbers and booleans where the API server accepts only strings.
 #[test]
 fn lint_reports_fields_of_the_wrong_type() {
-    let folder = folder();
-    let good = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("a file");
+    let directory = directory();
+    let good = fs::read_to_string(directory.path().join("tree/good.yaml")).expect("a file");
     for (from, to, path) in [
         (
             "  template:\n",
@@ -410,10 +413,10 @@ fn lint_reports_fields_of_the_wrong_type() {
             ),
         ] {
             write_files(
-                folder.path(),
+                directory.path(),
                 &[("a.yaml", &good.replacen(from, &replacement, 1))],
             );
-            let (_, output, _) = run(folder.path(), SEAL, &["lint", "a.yaml"]);
+            let (_, output, _) = run(directory.path(), SEAL, &["lint", "a.yaml"]);
             let message =
                 format!("{path} must be a quoted string: the API server does not accept a ");
             assert_eq!(
@@ -428,7 +431,7 @@ fn lint_reports_fields_of_the_wrong_type() {
 /// YAML parsers use the last value of a repeated key, so an import would lose the first value.
 #[test]
 fn an_import_refuses_a_repeated_key() {
-    let folder = folder();
+    let directory = directory();
     let object = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\n";
     for fields in [
         "stringData: {a: one, a: two}\n",
@@ -436,12 +439,12 @@ fn an_import_refuses_a_repeated_key() {
         "data: {a: b25l}\ndata: {b: dHdv}\n",
     ] {
         let text = format!("{object}{fields}");
-        fs::write(folder.path().join("in.yaml"), &text).expect("the test directory is writable");
+        fs::write(directory.path().join("in.yaml"), &text).expect("the test directory is writable");
         for args in [
             &["import", "secret", "in.yaml", "--cert", "old.pem"][..],
             &["import", "list", "in.yaml", "--cert", "old.pem"],
         ] {
-            let (code, printed, _) = run(folder.path(), SEAL, args);
+            let (code, printed, _) = run(directory.path(), SEAL, args);
             assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
             assert!(printed.contains("duplicate key"), "{args:?}: {printed}");
         }

@@ -19,10 +19,10 @@ const NOBODY: u32 = 65534;
 /// memory, which is root if other processes of the user have no access.
 fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
-    let folder = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
         .expect("the test directory is writable");
-    let copy = folder.path().join("program");
+    let copy = directory.path().join("program");
     copy_program(program, &copy);
     let mut command = Command::new(&copy);
     command
@@ -64,10 +64,10 @@ fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
         "/tests/seal/exec.fixtures/key-2025.pem"
     );
     let certificate = fs::read(fixture).expect("the fixture");
-    let folder = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
         .expect("the test directory is writable");
-    let file = folder.path().join("cert.pem");
+    let file = directory.path().join("cert.pem");
     fs::write(&file, certificate).expect("the test directory is writable");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
         .expect("the test directory is writable");

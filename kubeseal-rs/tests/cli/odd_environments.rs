@@ -14,12 +14,12 @@ use crate::support::{assert_code, assert_contains, combined_output, copy_program
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
+fn command(directory: &Path, program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     command
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .env("KUBECONFIG", "/nowhere")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -27,15 +27,15 @@ fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
     command
 }
 
-fn seal(folder: &Path, args: &[&str]) -> Output {
-    command(folder, SEAL, args)
+fn seal(directory: &Path, args: &[&str]) -> Output {
+    command(directory, SEAL, args)
         .output()
         .expect("the command starts")
 }
 
-fn create_sealed_file(folder: &Path) {
+fn create_sealed_file(directory: &Path) {
     for name in ["cert.pem", "key.pem", "other.pem"] {
-        fs::copy(format!("{FIXTURES}/{name}"), folder.join(name))
+        fs::copy(format!("{FIXTURES}/{name}"), directory.join(name))
             .expect("the test directory is writable");
     }
     let args = [
@@ -50,7 +50,7 @@ fn create_sealed_file(folder: &Path) {
         "-w",
         "db.yaml",
     ];
-    let output = seal(folder, &args);
+    let output = seal(directory, &args);
     assert!(output.status.success(), "{}", combined_output(&output));
 }
 
@@ -61,14 +61,14 @@ fn is_root() -> bool {
 const NOBODY: u32 = 65534;
 
 /// Runs `seal` as a user to whom file permissions apply: the current user, or `nobody` if the current user is root.
-fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
+fn seal_as_nobody(directory: &Path, args: &[&str]) -> Output {
     if !is_root() {
-        return seal(folder, args);
+        return seal(directory, args);
     }
     // The original program may be in a directory that `nobody` cannot enter.
-    let copy = folder.join("seal");
+    let copy = directory.join("seal");
     copy_program(SEAL, &copy);
-    let mut command = command(folder, &copy.display().to_string(), args);
+    let mut command = command(directory, &copy.display().to_string(), args);
     command
         .uid(NOBODY)
         .gid(NOBODY)
@@ -78,35 +78,39 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 
 #[test]
 fn reports_an_unreadable_directory_and_continues() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let open_mode = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
-    create_sealed_file(folder.path());
+    fs::set_permissions(directory.path(), open_mode.clone()).expect("the test owns the file");
+    create_sealed_file(directory.path());
     for name in ["a", "closed", "z"] {
-        let sub = folder.path().join("tree").join(name);
+        let sub = directory.path().join("tree").join(name);
         fs::create_dir_all(&sub).expect("the test directory is writable");
-        fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml"))
+        fs::copy(directory.path().join("db.yaml"), sub.join("db.yaml"))
             .expect("the test directory is writable");
-        for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
+        for path in [
+            &sub,
+            &sub.join("db.yaml"),
+            &directory.path().join("key.pem"),
+        ] {
             fs::set_permissions(path, open_mode.clone()).expect("the test owns the file");
         }
     }
-    let closed_folder = folder.path().join("tree/closed");
-    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000))
+    let closed_directory = directory.path().join("tree/closed");
+    fs::set_permissions(&closed_directory, fs::Permissions::from_mode(0o000))
         .expect("the test owns the file");
     for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
-        let output = seal_as_nobody(folder.path(), args);
+        let output = seal_as_nobody(directory.path(), args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, "tree/closed", format_args!("{args:?}"));
         let has_continued = combined_output(&output).contains("z/db.yaml")
             || combined_output(&output).contains("in 2 files");
         assert!(has_continued, "{args:?}: {}", combined_output(&output));
     }
-    fs::set_permissions(&closed_folder, open_mode).expect("the test owns the file");
+    fs::set_permissions(&closed_directory, open_mode).expect("the test owns the file");
 }
 
 const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
@@ -121,10 +125,10 @@ fn reports_an_unreadable_file_and_continues() {
         &["keys", "status", "tree", "--directory", "state"],
         &["-i", "tree", "--cert", "cert.pem"],
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
         let open_mode = fs::Permissions::from_mode(0o777);
-        create_sealed_file(folder.path());
-        let path_to = |name: &str| folder.path().join(name);
+        create_sealed_file(directory.path());
+        let path_to = |name: &str| directory.path().join(name);
         fs::create_dir_all(path_to("tree")).expect("the test directory is writable");
         fs::create_dir_all(path_to("state/keys")).expect("the test directory is writable");
         for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
@@ -146,7 +150,7 @@ fn reports_an_unreadable_file_and_continues() {
             fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000))
                 .expect("the test owns the file");
         }
-        let output = seal_as_nobody(folder.path(), args);
+        let output = seal_as_nobody(directory.path(), args);
         let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in ["tree/a.yaml", "tree/m.yaml"] {
@@ -160,9 +164,9 @@ fn reports_an_unreadable_file_and_continues() {
     }
 }
 
-fn git(folder: &Path, args: &[&str]) {
+fn git(directory: &Path, args: &[&str]) {
     let mut git = command(
-        folder,
+        directory,
         "git",
         &["-c", "user.name=a", "-c", "user.email=a@b"],
     );
@@ -175,10 +179,10 @@ fn git(folder: &Path, args: &[&str]) {
 /// removal or does not show the change.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path_to = |name: &str| directory.path().join(name);
     let open_mode = fs::Permissions::from_mode(0o777);
-    create_sealed_file(folder.path());
+    create_sealed_file(directory.path());
     for name in [
         "closed/inner.yaml",
         "file.yaml",
@@ -189,18 +193,18 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
             .expect("the test directory is writable");
         fs::copy(path_to("db.yaml"), path_to(name)).expect("the test directory is writable");
     }
-    git(folder.path(), &["init", "-q"]);
-    git(folder.path(), &["add", "."]);
-    git(folder.path(), &["commit", "-qm", "x"]);
+    git(directory.path(), &["init", "-q"]);
+    git(directory.path(), &["add", "."]);
+    git(directory.path(), &["commit", "-qm", "x"]);
     fs::write(path_to("changed.yaml"), "").expect("the test directory is writable");
     fs::copy(path_to("db.yaml"), path_to("untracked.yaml"))
         .expect("the test directory is writable");
     fs::write(path_to("untracked.pem"), "").expect("the test directory is writable");
     fs::create_dir(path_to("unlisted")).expect("the test directory is writable");
     fs::remove_file(path_to("pipe.yaml")).expect("the file exists");
-    let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
+    let status = command(directory.path(), "mkfifo", &["pipe.yaml"]).status();
     assert!(status.expect("the command starts").success());
-    fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
+    fs::set_permissions(directory.path(), open_mode.clone()).expect("the test owns the file");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
         fs::set_permissions(path_to(name), open_mode.clone()).expect("the test owns the file");
     }
@@ -245,7 +249,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         (&["diff", "unlisted/x.yaml"], &["unlisted"]),
         (&["diff", "pipe.yaml"], &["pipe.yaml"]),
     ] {
-        let output = seal_as_nobody(folder.path(), args);
+        let output = seal_as_nobody(directory.path(), args);
         let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in names {
@@ -286,19 +290,19 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
         ("$SEALED", "sed -i s/hunter2/hunter3/ \"$1\"\n"),
     ] {
         for replacement in replacements {
-            let folder = tempfile::tempdir().expect("a directory");
-            create_sealed_file(folder.path());
-            let sealed = folder.path().join("db.yaml").display().to_string();
+            let directory = tempfile::tempdir().expect("a directory");
+            create_sealed_file(directory.path());
+            let sealed = directory.path().join("db.yaml").display().to_string();
             let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
             let script =
                 format!("#!/bin/sh\nSEALED={sealed}\n{before}rm \"{file}\"\n{replacement}\n");
-            let editor = folder.path().join("editor");
+            let editor = directory.path().join("editor");
             fs::write(&editor, script).expect("the test directory is writable");
             fs::set_permissions(&editor, fs::Permissions::from_mode(0o755))
                 .expect("the test owns the file");
             let args = ["edit", "db.yaml", "--key", "key.pem", "--cert", "cert.pem"];
             let mut edit = command(
-                folder.path(),
+                directory.path(),
                 "timeout",
                 &[&["20", SEAL][..], &args].concat(),
             );
@@ -333,13 +337,13 @@ fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
             &["unset", "db.yaml", "a"],
             &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
         ] {
-            let folder = tempfile::tempdir().expect("a directory");
-            create_sealed_file(folder.path());
-            fs::remove_file(folder.path().join("db.yaml")).expect("the file exists");
-            let status = command(folder.path(), "sh", &["-c", replacement]).status();
+            let directory = tempfile::tempdir().expect("a directory");
+            create_sealed_file(directory.path());
+            fs::remove_file(directory.path().join("db.yaml")).expect("the file exists");
+            let status = command(directory.path(), "sh", &["-c", replacement]).status();
             assert!(status.expect("the command starts").success());
             let mut run = command(
-                folder.path(),
+                directory.path(),
                 "timeout",
                 &[&["20", SEAL][..], args].concat(),
             );
@@ -365,15 +369,15 @@ fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
 
 #[test]
 fn reports_a_repository_without_a_commit() {
-    let folder = tempfile::tempdir().expect("a directory");
-    git(folder.path(), &["init", "-q"]);
-    create_sealed_file(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    git(directory.path(), &["init", "-q"]);
+    create_sealed_file(directory.path());
     for args in [
         &["diff"][..],
         &["diff", "db.yaml"],
         &["diff", "--", "db.yaml"],
     ] {
-        let output = seal(folder.path(), args);
+        let output = seal(directory.path(), args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(
             &output,
@@ -387,9 +391,9 @@ fn reports_a_repository_without_a_commit() {
 /// checks only that they remain the owner.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_sealed_file(folder.path());
-    let file = folder.path().join("db.yaml");
+    let directory = tempfile::tempdir().expect("a directory");
+    create_sealed_file(directory.path());
+    let file = directory.path().join("db.yaml");
     let (owner, mode) = (
         if is_root() {
             NOBODY
@@ -415,7 +419,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
             "other.pem",
         ],
     ] {
-        let output = seal(folder.path(), args);
+        let output = seal(directory.path(), args);
         assert!(
             output.status.success(),
             "{args:?}: {}",
@@ -434,9 +438,9 @@ fn a_file_keeps_its_owner_group_and_mode() {
 /// By default, a process that exceeds the limit is killed in the middle of a write.
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_sealed_file(folder.path());
-    let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
+    let directory = tempfile::tempdir().expect("a directory");
+    create_sealed_file(directory.path());
+    let before = fs::read(directory.path().join("db.yaml")).expect("the file is readable");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
     let create = format!(
         "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
@@ -444,17 +448,17 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
     let unset = format!("ulimit -f 0; exec {SEAL} unset db.yaml a");
     let rotate = format!("ulimit -f 0; exec {SEAL} rotate db.yaml --key key.pem --cert other.pem");
     for line in [set, create, unset, rotate] {
-        let output = command(folder.path(), "sh", &["-c", &line])
+        let output = command(directory.path(), "sh", &["-c", &line])
             .output()
             .expect("the command starts");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert_contains(&output, "cannot", &line);
         assert_eq!(
-            fs::read(folder.path().join("db.yaml")).expect("the file is readable"),
+            fs::read(directory.path().join("db.yaml")).expect("the file is readable"),
             before
         );
         assert_eq!(
-            fs::read_dir(folder.path())
+            fs::read_dir(directory.path())
                 .expect("the directory is readable")
                 .count(),
             4,
@@ -468,21 +472,21 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 #[test]
 fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
-        let folder = tempfile::tempdir().expect("a directory");
-        create_sealed_file(folder.path());
+        let directory = tempfile::tempdir().expect("a directory");
+        create_sealed_file(directory.path());
         let sealed =
-            fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
-        fs::create_dir(folder.path().join("tree")).expect("the test directory is writable");
+            fs::read_to_string(directory.path().join("db.yaml")).expect("the file is readable");
+        fs::create_dir(directory.path().join("tree")).expect("the test directory is writable");
         for i in 0..1500 {
-            fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed)
+            fs::write(directory.path().join(format!("tree/{i}.yaml")), &sealed)
                 .expect("the test directory is writable");
         }
         let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
-        let run = command(folder.path(), SEAL, &args)
+        let run = command(directory.path(), SEAL, &args)
             .spawn()
             .expect("the command starts");
         let is_changed = || {
-            let first = fs::read_to_string(folder.path().join("tree/0.yaml"));
+            let first = fs::read_to_string(directory.path().join("tree/0.yaml"));
             first.is_ok_and(|first| first != sealed)
         };
         while !is_changed() {
@@ -501,12 +505,12 @@ fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
         );
         assert!(printed.contains("tree/0.yaml"), "{printed}");
         assert_eq!(
-            fs::read_dir(folder.path().join("tree"))
+            fs::read_dir(directory.path().join("tree"))
                 .expect("the directory is readable")
                 .count(),
             1500
         );
-        let view = seal(folder.path(), &["view", "tree"]);
+        let view = seal(directory.path(), &["view", "tree"]);
         assert!(view.status.success(), "{name}");
     }
 }

@@ -15,24 +15,24 @@ const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixture
 
 /// A directory with a repository, `main`, whose branch `main` contains no sealed value.
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     manifest: String,
     value: String,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
         let files = [
             ("secret.yaml", secret),
             ("old.pem", OLD_CERT),
             ("main/README", "x"),
         ];
-        write_files(folder.path(), &files);
+        write_files(directory.path(), &files);
         let seal = |args: &[&str]| {
-            let mut kubeseal = command(KUBESEAL, folder.path(), "/nowhere");
-            let output = kubeseal.args(args).current_dir(folder.path()).output();
+            let mut kubeseal = command(KUBESEAL, directory.path(), "/nowhere");
+            let output = kubeseal.args(args).current_dir(directory.path()).output();
             let output = output.expect("the command starts");
             assert!(output.status.success(), "{}", stderr(&output));
             String::from_utf8(output.stdout).expect("the output is UTF-8")
@@ -41,7 +41,7 @@ impl Fixture {
         let value = manifest.lines().find_map(|line| line.split_once(" p: "));
         let value = value.expect("an item").1.to_owned();
         let fixture = Self {
-            folder,
+            directory,
             manifest,
             value,
         };
@@ -50,7 +50,7 @@ impl Fixture {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Turns a directory into a repository with one commit.
@@ -77,7 +77,7 @@ impl Fixture {
     }
 
     fn seal(&self, name: &str, args: &[&str]) -> Output {
-        let mut seal = command(SEAL, self.folder.path(), "/nowhere");
+        let mut seal = command(SEAL, self.directory.path(), "/nowhere");
         seal.args(args)
             .args([".", "--directory", STATE, "--dry-run"]);
         seal.current_dir(self.path(name))
@@ -94,7 +94,7 @@ impl Fixture {
     }
 }
 
-/// Returns the forms of a sealed value outside of a SealedSecret, by file name.
+/// Returns the forms of a sealed value outside a SealedSecret, by file name.
 fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     let Fixture {
         manifest, value, ..
@@ -138,7 +138,7 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch, so that its key is
+/// Attack: a committer keeps a sealed value outside the SealedSecrets, only on another branch, so that its key is
 /// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
 fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
@@ -176,8 +176,8 @@ fn a_branch_that_cannot_be_read_is_an_error() {
         fixture.commit_on_branch("main", "db.yaml", &fixture.manifest);
         let reference = fixture.path("main/.git/refs/heads/prod");
         let id = fs::read_to_string(reference).expect("a reference");
-        let (folder, file) = id.trim().split_at(2);
-        let object = fixture.path(&format!("main/.git/objects/{folder}/{file}"));
+        let (directory, file) = id.trim().split_at(2);
+        let object = fixture.path(&format!("main/.git/objects/{directory}/{file}"));
         damage(&object).expect("the object can be damaged");
         for args in [
             &["keys", "retire", "key-2024", "--all-branches"][..],

@@ -16,22 +16,22 @@ const KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 const RECIPIENTS: &str = include_str!("../seal/key-fixtures/recipients.txt");
 const SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {pw: hunter2}\n";
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
-    let mut command = command(program, folder, "/nowhere");
-    command.args(args).current_dir(folder);
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
+    let mut command = command(program, directory, "/nowhere");
+    command.args(args).current_dir(directory);
     command.output().expect("the command starts")
 }
 
 /// Creates a directory with a Secret, the same Secret sealed, the certificate and the key.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     let files = [
         ("cert.pem", NEW_CERT),
         ("secret.yaml", SECRET),
         ("keys/key.yaml", KEY),
         ("recipients.txt", RECIPIENTS),
     ];
-    write_files(folder.path(), &files);
+    write_files(directory.path(), &files);
     let seal = [
         "--cert",
         "cert.pem",
@@ -40,15 +40,15 @@ fn folder() -> tempfile::TempDir {
         "-w",
         "sealed.yaml",
     ];
-    assert_code(&run(folder.path(), KUBESEAL, &seal), 0, "");
-    folder
+    assert_code(&run(directory.path(), KUBESEAL, &seal), 0, "");
+    directory
 }
 
 /// Fault: a user passes the only copy of a key, or a certificate, as the output file.
 #[test]
 fn refuses_an_output_that_the_command_reads() {
-    let folder = folder();
-    let path_to = |name: &str| folder.path().join(name);
+    let directory = directory();
+    let path_to = |name: &str| directory.path().join(name);
     std::os::unix::fs::symlink("keys/key.yaml", path_to("link.yaml"))
         .expect("the test directory is writable");
     let recover = [
@@ -76,7 +76,7 @@ fn refuses_an_output_that_the_command_reads() {
         (SEAL, &backup, "recipients.txt"),
     ] {
         let before = fs::read(path_to(output)).expect("a file");
-        let result = run(folder.path(), program, &[args, &[output]].concat());
+        let result = run(directory.path(), program, &[args, &[output]].concat());
         assert!(!result.status.success(), "{output}");
         assert_contains(&result, "this command reads the file", output);
         assert_eq!(
@@ -89,8 +89,8 @@ fn refuses_an_output_that_the_command_reads() {
 
 #[test]
 fn plain_values_are_readable_only_by_their_owner() {
-    let folder = folder();
-    let plain = folder.path().join("plain.json");
+    let directory = directory();
+    let plain = directory.path().join("plain.json");
     fs::write(&plain, "").expect("the test directory is writable");
     fs::set_permissions(&plain, Permissions::from_mode(0o644)).expect("the test owns the file");
     let args = [
@@ -99,7 +99,7 @@ fn plain_values_are_readable_only_by_their_owner() {
         "keys/key.yaml",
     ];
     let args = [&args[..], &["-f", "sealed.yaml", "-w", "plain.json"]].concat();
-    assert_code(&run(folder.path(), KUBESEAL, &args), 0, "");
+    assert_code(&run(directory.path(), KUBESEAL, &args), 0, "");
     let metadata = fs::metadata(&plain).expect("a file");
     assert!(metadata.len() > 0);
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
@@ -108,11 +108,11 @@ fn plain_values_are_readable_only_by_their_owner() {
 /// Fault: an import cannot write the second of several files.
 #[test]
 fn a_failed_import_leaves_no_files() {
-    let folder = folder();
+    let directory = directory();
     let list = ["a", "b", "c"].map(|namespace| SECRET.replace("shop", namespace));
     // The directory of the second namespace is a file.
     write_files(
-        folder.path(),
+        directory.path(),
         &[("list.yaml", &list.join("---\n")), ("sealed/b", "")],
     );
     let import = [
@@ -124,25 +124,25 @@ fn a_failed_import_leaves_no_files() {
         "--cert",
         "cert.pem",
     ];
-    let output = run(folder.path(), SEAL, &import);
+    let output = run(directory.path(), SEAL, &import);
     assert_code(&output, 2, "");
-    assert!(!folder.path().join("sealed/a").exists());
-    fs::remove_file(folder.path().join("sealed/b")).expect("the file exists");
-    assert_code(&run(folder.path(), SEAL, &import), 0, "again");
-    assert!(folder.path().join("sealed/c/db.yaml").exists());
+    assert!(!directory.path().join("sealed/a").exists());
+    fs::remove_file(directory.path().join("sealed/b")).expect("the file exists");
+    assert_code(&run(directory.path(), SEAL, &import), 0, "again");
+    assert!(directory.path().join("sealed/c/db.yaml").exists());
 }
 
 #[test]
 fn warns_about_an_empty_value_in_a_dotenv_file() {
-    let folder = folder();
+    let directory = directory();
     write_files(
-        folder.path(),
+        directory.path(),
         &[(".env", "A=#hunter2\nB=\nC=x # y\nD='#x'\n")],
     );
     let args = [
         "import", "dotenv", "web", ".env", "-n", "shop", "--cert", "cert.pem",
     ];
-    let output = run(folder.path(), SEAL, &args);
+    let output = run(directory.path(), SEAL, &args);
     assert_code(&output, 0, "");
     let comment = ".env:1: the value of A is empty, since the text after `#` is a comment";
     assert_contains(&output, comment, "");
@@ -158,20 +158,20 @@ fn warns_about_an_empty_value_in_a_dotenv_file() {
 /// YAML 1.1 reads `n` and `y` as booleans, so the Secret would be sealed for another namespace or name.
 #[test]
 fn refuses_a_name_that_yaml_reads_as_a_boolean() {
-    let folder = folder();
+    let directory = directory();
     for (from, to, field) in [
         ("namespace: shop", "namespace: n", "metadata.namespace"),
         ("name: db", "name: y", "metadata.name"),
         ("namespace: shop", "namespace: 0x10", "metadata.namespace"),
     ] {
-        write_files(folder.path(), &[("a.yaml", &SECRET.replace(from, to))]);
+        write_files(directory.path(), &[("a.yaml", &SECRET.replace(from, to))]);
         for args in [
             &["--stdout", "--keep-plain", "a.yaml"][..],
             &["import", "secret", "a.yaml"],
             &["import", "list", "a.yaml"],
         ] {
             let output = run(
-                folder.path(),
+                directory.path(),
                 SEAL,
                 &[args, &["--cert", "cert.pem"]].concat(),
             );
@@ -180,7 +180,7 @@ fn refuses_a_name_that_yaml_reads_as_a_boolean() {
             assert_contains(&output, "hint: quote it", to);
         }
         write_files(
-            folder.path(),
+            directory.path(),
             &[("a.yaml", &SECRET.replace(from, &format!("{from}x")))],
         );
     }
@@ -188,15 +188,15 @@ fn refuses_a_name_that_yaml_reads_as_a_boolean() {
         "namespace: shop",
         "namespace: shop, ownerReferences: [{name: y}]",
     );
-    write_files(folder.path(), &[("a.yaml", &owned)]);
+    write_files(directory.path(), &[("a.yaml", &owned)]);
     let args = ["import", "list", "--owned", "a.yaml", "--cert", "cert.pem"];
-    assert_code(&run(folder.path(), SEAL, &args), 0, "an owner");
+    assert_code(&run(directory.path(), SEAL, &args), 0, "an owner");
 }
 
 /// A retired key still unseals values locally.
 #[test]
 fn exec_warns_about_a_retired_key() {
-    let folder = folder();
+    let directory = directory();
     let args = [
         "exec",
         "--only",
@@ -207,13 +207,13 @@ fn exec_warns_about_a_retired_key() {
         "--",
         "true",
     ];
-    let output = run(folder.path(), SEAL, &args);
+    let output = run(directory.path(), SEAL, &args);
     assert_code(&output, 0, "active");
     assert!(output.stderr.is_empty(), "{output:?}");
     let retired = KEY.replace("sealed-secrets-key: active", "sealed-secrets-key: retired");
     assert_ne!(retired, KEY);
-    write_files(folder.path(), &[("keys/key.yaml", &retired)]);
-    let output = run(folder.path(), SEAL, &args);
+    write_files(directory.path(), &[("keys/key.yaml", &retired)]);
+    let output = run(directory.path(), SEAL, &args);
     assert_code(&output, 0, "retired");
     assert_contains(
         &output,
@@ -224,35 +224,39 @@ fn exec_warns_about_a_retired_key() {
 
 #[test]
 fn does_not_report_a_file_without_secrets_as_plain() {
-    let folder = folder();
-    crate::support::git(folder.path(), &["init", "-q"]);
+    let directory = directory();
+    crate::support::git(directory.path(), &["init", "-q"]);
     let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
-    write_files(folder.path(), &[("map.yaml", map), ("empty.yaml", "")]);
+    write_files(directory.path(), &[("map.yaml", map), ("empty.yaml", "")]);
     for file in ["map.yaml", "empty.yaml"] {
-        let output = run(folder.path(), SEAL, &[file, "--cert", "cert.pem"]);
+        let output = run(directory.path(), SEAL, &[file, "--cert", "cert.pem"]);
         assert_code(&output, 2, file);
         assert_contains(&output, "contains no Secret", file);
     }
-    let output = run(folder.path(), SEAL, &["secret.yaml", "--cert", "cert.pem"]);
+    let output = run(
+        directory.path(),
+        SEAL,
+        &["secret.yaml", "--cert", "cert.pem"],
+    );
     assert_contains(&output, "would remain in plaintext", "");
 }
 
 /// A run can find the same file twice: in the controller's directory and below the current directory.
 #[test]
 fn counts_a_broken_file_once() {
-    let folder = folder();
+    let directory = directory();
     let broken = "kind: SealedSecret\na: [\n";
     write_files(
-        folder.path(),
+        directory.path(),
         &[
             ("state/keys/key.yaml", KEY),
             ("state/sealed/a.yaml", broken),
         ],
     );
-    let absolute = folder.path().join("state");
+    let absolute = directory.path().join("state");
     for state in ["state", "./state", absolute.to_str().expect("UTF-8")] {
         let output = run(
-            folder.path(),
+            directory.path(),
             SEAL,
             &["keys", "status", ".", "--directory", state],
         );
@@ -268,7 +272,7 @@ fn counts_a_broken_file_once() {
 /// Messages about an unusable file describe its content and name the next step.
 #[test]
 fn messages_about_a_wrong_file_name_the_next_step() {
-    let folder = folder();
+    let directory = directory();
     let cut: String = include_str!("../seal/fixtures/key.pem")
         .lines()
         .take(3)
@@ -285,7 +289,7 @@ fn messages_about_a_wrong_file_name_the_next_step() {
         ("cr.pem", &NEW_CERT.replace('\n', "\r")),
         ("cut.pem", &cut),
     ];
-    write_files(folder.path(), &files);
+    write_files(directory.path(), &files);
     for (args, want) in [
         (
             &[
@@ -334,7 +338,7 @@ fn messages_about_a_wrong_file_name_the_next_step() {
             "the directory cert.pem is not a directory; hint: ",
         ),
     ] {
-        let output = run(folder.path(), SEAL, args);
+        let output = run(directory.path(), SEAL, args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, want, format_args!("{args:?}"));
     }

@@ -58,9 +58,9 @@ fn zsh_completes_commands_files_and_values() {
         .args(["completions", "zsh"])
         .output()
         .unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("_seal"), seal.stdout).unwrap();
-    fs::write(folder.path().join("zzz.yaml"), "").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("_seal"), seal.stdout).unwrap();
+    fs::write(directory.path().join("zzz.yaml"), "").unwrap();
     for (typed, expected) in [
         ("seal keys ", "Mark a key as compromised"),
         ("seal cert f", "fetch"),
@@ -72,7 +72,7 @@ fn zsh_completes_commands_files_and_values() {
         let args = ["20", "zsh", "-f", "-c", TYPE_IN_ZSH, "zsh", typed, expected];
         let output = Command::new("timeout")
             .args(args)
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .env("TERM", "dumb")
             .output()
             .unwrap();

@@ -26,19 +26,19 @@ fn argument(text: &str) -> OsString {
     OsString::from_vec(bytes.collect())
 }
 
-fn run(folder: &Path, program: &str, args: &str) -> Output {
+fn run(directory: &Path, program: &str, args: &str) -> Output {
     Command::new(program)
         .args(args.split(' ').map(argument))
-        .current_dir(folder)
+        .current_dir(directory)
         .env_clear()
-        .env("HOME", folder)
+        .env("HOME", directory)
         .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::null())
         .output()
         .expect("the command starts")
 }
 
-fn git(folder: &Path, args: &[&str]) {
+fn git(directory: &Path, args: &[&str]) {
     let status = Command::new("git")
         .args([
             "-c",
@@ -49,18 +49,18 @@ fn git(folder: &Path, args: &[&str]) {
             "commit.gpgsign=false",
         ])
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
+        .current_dir(directory)
+        .env("HOME", directory)
         .stdout(Stdio::null())
         .status();
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
 /// Creates a directory with a file for each kind of argument. No file name is UTF-8.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &[u8]| {
-        fs::write(folder.path().join(argument(name)), text).expect("the file");
+        fs::write(directory.path().join(argument(name)), text).expect("the file");
     };
     let fixture = |name: &str| fs::read(Path::new(FIXTURES).join(name)).expect("a fixture");
     write("%.crt", &fixture("cert.pem"));
@@ -70,17 +70,17 @@ fn folder() -> tempfile::TempDir {
     write("%.yaml", PLAIN_SECRET.as_bytes());
     write("%.kubeconfig", KUBECONFIG.as_bytes());
     write("%.rules", b"rules: []\n");
-    fs::create_dir(folder.path().join(argument("%"))).expect("a directory");
+    fs::create_dir(directory.path().join(argument("%"))).expect("a directory");
     write("%/db.yaml", b"");
     for name in ["%.sealed", "%/sealed.yaml"] {
         let output = run(
-            folder.path(),
+            directory.path(),
             KUBESEAL,
             &format!("--cert %.crt -f %.yaml -w {name} -o yaml"),
         );
         assert!(output.status.success(), "{output:?}");
     }
-    folder
+    directory
 }
 
 /// Passes files whose names are not UTF-8 in arguments that accept a path.
@@ -144,13 +144,13 @@ fn arguments_accept_paths_that_are_not_utf_8() {
     ];
     let mut failures = Vec::new();
     for (program, args) in commands {
-        let folder = folder();
+        let directory = directory();
         if args.starts_with("diff") {
-            git(folder.path(), &["init", "-q"]);
-            git(folder.path(), &["add", "-A"]);
-            git(folder.path(), &["commit", "-q", "-m", "x"]);
+            git(directory.path(), &["init", "-q"]);
+            git(directory.path(), &["add", "-A"]);
+            git(directory.path(), &["commit", "-q", "-m", "x"]);
         }
-        let output = run(folder.path(), program, args);
+        let output = run(directory.path(), program, args);
         if !output.status.success() {
             failures.push(format!(
                 "{args}: {}",
@@ -164,11 +164,11 @@ fn arguments_accept_paths_that_are_not_utf_8() {
 /// Attack: a committer chooses the name of a plain file so that its sealed file replaces another file.
 #[test]
 fn a_sealed_file_keeps_the_bytes_of_its_name() {
-    let folder = folder();
-    let other_file = folder.path().join("\u{fffd}.sealed.yaml");
-    let output = run(folder.path(), SEAL, "--cert %.crt %.yaml");
+    let directory = directory();
+    let other_file = directory.path().join("\u{fffd}.sealed.yaml");
+    let output = run(directory.path(), SEAL, "--cert %.crt %.yaml");
     assert!(output.status.success(), "{output:?}");
-    assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
+    assert!(directory.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
 }
 
 /// The command reads its files before it connects, so the error about a refused connection shows that it has read them.
@@ -178,9 +178,9 @@ fn cluster_flags_accept_a_path_that_is_not_utf_8() {
         "--certificate-authority %.crt",
         "--client-certificate %.crt --client-key %.key",
     ] {
-        let folder = folder();
+        let directory = directory();
         let args = format!("--kubeconfig %.kubeconfig {flags} -f %.yaml");
-        let output = run(folder.path(), KUBESEAL, &args);
+        let output = run(directory.path(), KUBESEAL, &args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             stderr.contains("cannot reach the API server"),
@@ -213,8 +213,8 @@ fn messages_show_the_bytes_of_a_path_escaped() {
         ),
         (SEAL, "import sops db no%.yaml --cert %.crt", r"no\xff.yaml"),
     ] {
-        let folder = folder();
-        let output = run(folder.path(), program, args);
+        let directory = directory();
+        let output = run(directory.path(), program, args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
             !output.status.success() && stderr.contains(want),
@@ -225,12 +225,12 @@ fn messages_show_the_bytes_of_a_path_escaped() {
 
 #[test]
 fn variables_of_kubeseal_accept_a_path_that_is_not_utf_8() {
-    let folder = folder();
+    let directory = directory();
     let output = Command::new(KUBESEAL)
         .args([OsStr::new("-f"), OsStr::from_bytes(b"\xff.yaml")])
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .env_clear()
-        .env("HOME", folder.path())
+        .env("HOME", directory.path())
         .env("SEALED_SECRETS_CERT", OsStr::from_bytes(b"\xff.crt"))
         .output()
         .expect("the command starts");

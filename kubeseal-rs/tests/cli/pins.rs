@@ -16,13 +16,13 @@ const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstrin
 /// A user with a repository, and a cluster in which no controller has the default name. Its Services
 /// `tenant/evil`, which has a controller's labels, and `ops/other` serve the same certificate.
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     kubeconfig: PathBuf,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
         let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
         let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
@@ -32,16 +32,19 @@ impl Fixture {
             responses.push((service_path(namespace, name), service_body()));
             responses.push((certificate_path(namespace, name), text_body(pem.clone())));
         }
-        let kubeconfig = api_server::serve(folder.path(), responses);
-        let repository = folder.path().join("repository");
+        let kubeconfig = api_server::serve(directory.path(), responses);
+        let repository = directory.path().join("repository");
         fs::create_dir_all(repository.join(".git")).expect("the test directory is writable");
-        fs::write(folder.path().join("secret.yaml"), SECRET)
+        fs::write(directory.path().join("secret.yaml"), SECRET)
             .expect("the test directory is writable");
-        Self { folder, kubeconfig }
+        Self {
+            directory,
+            kubeconfig,
+        }
     }
 
     fn write_rules(&self, text: &str) {
-        let file = self.folder.path().join("repository/.seal.yaml");
+        let file = self.directory.path().join("repository/.seal.yaml");
         fs::write(file, text).expect("the test directory is writable");
     }
 
@@ -49,15 +52,15 @@ impl Fixture {
         &self,
         program: &str,
         args: &[&str],
-        folder: &str,
+        directory: &str,
         variables: &[(&str, &str)],
     ) -> Output {
         let mut command = Command::new(program);
         command
             .args(args)
-            .current_dir(self.folder.path().join(folder))
+            .current_dir(self.directory.path().join(directory))
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_CACHE_HOME", self.directory.path().join("cache"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null());
         command.output().expect("the command starts")
@@ -177,7 +180,7 @@ const FINGERPRINTS: [&str; 2] = [
 
 /// A controller with the default name whose certificate can change.
 struct ChangingController {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     kubeconfig: PathBuf,
     /// The index of the served certificate.
     served: Arc<AtomicUsize>,
@@ -185,7 +188,7 @@ struct ChangingController {
 
 impl ChangingController {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
         let served: Arc<AtomicUsize> = Arc::default();
         let index = Arc::clone(&served);
         let certificate: Body =
@@ -196,8 +199,8 @@ impl ChangingController {
             (certificate_path(namespace, name), certificate),
         ];
         Self {
-            kubeconfig: api_server::serve(folder.path(), responses),
-            folder,
+            kubeconfig: api_server::serve(directory.path(), responses),
+            directory,
             served,
         }
     }
@@ -208,9 +211,9 @@ impl ChangingController {
         let mut seal = Command::new(env!("CARGO_BIN_EXE_seal"));
         seal.args(["cert", "fetch"])
             .args(args)
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("KUBECONFIG", &self.kubeconfig)
-            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_CACHE_HOME", self.directory.path().join("cache"))
             .stdin(Stdio::null());
         seal.output().expect("the command starts")
     }
@@ -223,7 +226,7 @@ impl ChangingController {
     }
 
     fn pin(&self) -> PathBuf {
-        let pins = self.folder.path().join("cache/sealed-secrets/pins");
+        let pins = self.directory.path().join("cache/sealed-secrets/pins");
         let cluster = fs::read_dir(pins).expect("pins").next();
         let cluster = cluster
             .expect("a cluster")

@@ -14,9 +14,9 @@ fn a_plug_in_reads_no_value_from_stdin() {
         "interactiveMode: Always",
         "interactiveMode: Never",
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
-        let stolen_file = folder.path().join("stolen");
-        let kubeconfig = folder.path().join("config");
+        let directory = tempfile::tempdir().expect("a directory");
+        let stolen_file = directory.path().join("stolen");
+        let kubeconfig = directory.path().join("config");
         let version = if mode.is_empty() { "v1beta1" } else { "v1" };
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
@@ -42,8 +42,8 @@ fn a_plug_in_reads_no_value_from_stdin() {
         ] {
             let mut run = Command::new(env!("CARGO_BIN_EXE_kubeseal"))
                 .args(args)
-                .current_dir(folder.path())
-                .env("HOME", folder.path())
+                .current_dir(directory.path())
+                .env("HOME", directory.path())
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

@@ -94,14 +94,14 @@ impl Fixture {
     /// Returns all files below the repository, with their content.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
-        let mut folders = vec![self.path(".")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)
+        let mut directories = vec![self.path(".")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(&directory)
                 .expect("the directory is readable")
                 .flatten()
             {
                 match entry.path() {
-                    path if path.is_dir() => folders.push(path),
+                    path if path.is_dir() => directories.push(path),
                     path => {
                         files.push((path.clone(), fs::read(path).expect("the file is readable")));
                     }
@@ -241,7 +241,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
 
 /// Creates a cluster in which no controller has the default name and where the attacker's Service has a
 /// controller's labels. Returns the path of its kubeconfig.
-fn serve_cluster(folder: &Path) -> PathBuf {
+fn serve_cluster(directory: &Path) -> PathBuf {
     let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
     let responses: Vec<(String, Body)> = vec![
         ("/api/v1/services".into(), text_body(labeled_services)),
@@ -252,7 +252,7 @@ fn serve_cluster(folder: &Path) -> PathBuf {
             text_body(r#"{"kind":"Secret","apiVersion":"v1","data":{"a":"aHVudGVyMg=="}}"#),
         ),
     ];
-    api_server::serve(folder, responses)
+    api_server::serve(directory, responses)
 }
 
 /// Attack: a committer adds a file that names a Secret of the user's cluster, and a rule that names the attacker's

@@ -19,7 +19,7 @@ const SECRET: &str =
 
 /// A user's directory, and a TLS server `localhost` that the user trusts.
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     tls: Arc<ServerConfig>,
 }
 
@@ -35,15 +35,15 @@ impl Fixture {
             .with_no_client_auth()
             .with_single_cert(vec![certified_key.cert.der().clone()], key)
             .expect("the certificate and the key match");
-        let folder = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("a directory");
         for (name, text) in [
             ("ca.pem", certified_key.cert.pem().as_str()),
             ("x.yaml", SECRET),
         ] {
-            fs::write(folder.path().join(name), text).expect("the test directory is writable");
+            fs::write(directory.path().join(name), text).expect("the test directory is writable");
         }
         let tls = Arc::new(tls);
-        Self { folder, tls }
+        Self { directory, tls }
     }
 
     /// Starts a server that sends this answer to every request. Returns the URL of the server and a counter of the
@@ -86,14 +86,14 @@ impl Fixture {
 
     fn seal(&self, rule: &str, args: &[&str]) -> Output {
         let rules = format!("rules: [{{path: '**', {rule}}}]\n");
-        fs::write(self.folder.path().join(".seal.yaml"), rules)
+        fs::write(self.directory.path().join(".seal.yaml"), rules)
             .expect("the test directory is writable");
         Command::new(env!("CARGO_BIN_EXE_seal"))
             .args(args)
-            .current_dir(self.folder.path())
-            .env("HOME", self.folder.path())
+            .current_dir(self.directory.path())
+            .env("HOME", self.directory.path())
             .env("KUBECONFIG", "/nowhere")
-            .env("SSL_CERT_FILE", self.folder.path().join("ca.pem"))
+            .env("SSL_CERT_FILE", self.directory.path().join("ca.pem"))
             .env("NO_PROXY", "*")
             .stdin(Stdio::null())
             .output()

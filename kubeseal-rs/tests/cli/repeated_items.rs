@@ -4,35 +4,35 @@ use std::fs::File;
 use std::path::Path;
 
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{create, folder, read, seal, seal_ok, write_two_keys};
+use crate::v2::{create, directory, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::{assert_refused, line_of, set};
 
 const PROBLEM: &str = "occurs twice in its mapping, beside values that are sealed as v2";
 
 /// Returns a directory in which `db.yaml` repeats an item.
-fn folder_with_repeated_item() -> tempfile::TempDir {
-    let folder = folder();
-    create(folder.path(), &["-w", "db.yaml"]);
-    let hidden = line_of(&read(folder.path(), "db.yaml"), "a");
-    seal_ok(folder.path(), &set("a"));
-    repeat(folder.path(), &hidden);
-    folder
+fn directory_with_repeated_item() -> tempfile::TempDir {
+    let directory = directory();
+    create(directory.path(), &["-w", "db.yaml"]);
+    let hidden = line_of(&read(directory.path(), "db.yaml"), "a");
+    seal_ok(directory.path(), &set("a"));
+    repeat(directory.path(), &hidden);
+    directory
 }
 
-fn repeat(folder: &Path, line: &str) {
-    let text = read(folder, "db.yaml");
+fn repeat(directory: &Path, line: &str) {
+    let text = read(directory, "db.yaml");
     let last = line_of(&text, "a");
     let text = text.replace(&last, &format!("{line}\n{last}"));
-    write_files(folder, &[("db.yaml", &text)]);
+    write_files(directory, &[("db.yaml", &text)]);
 }
 
 /// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the
 /// hidden value stays sealed for an old key.
 #[test]
 fn commands_refuse_a_repeated_item_beside_v2_values() {
-    let folder = folder_with_repeated_item();
-    let folder = folder.path();
-    write_two_keys(folder);
+    let directory = directory_with_repeated_item();
+    let directory = directory.path();
+    write_two_keys(directory);
     for args in [
         &set("a")[..],
         &["unset", "db.yaml", "a"],
@@ -59,16 +59,16 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
         ],
         &["exec", "db.yaml", "--", "true"],
     ] {
-        assert_refused(folder, args, "db.yaml", PROBLEM);
+        assert_refused(directory, args, "db.yaml", PROBLEM);
     }
     assert_contains(
-        &seal(folder, &["lint", "db.yaml"]),
+        &seal(directory, &["lint", "db.yaml"]),
         "[duplicate-item]",
         "lint",
     );
     let secret =
         "kind: Secret\napiVersion: v1\nmetadata: {name: db, namespace: shop}\nstringData: {b: c}\n";
-    write_files(folder, &[("secret.yaml", secret)]);
+    write_files(directory, &[("secret.yaml", secret)]);
     let merge = [
         "--merge-into",
         "db.yaml",
@@ -83,9 +83,9 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
         &["--validate"],
         &merge,
     ] {
-        let mut command = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
-        command.stdin(File::open(folder.join("db.yaml")).expect("the test owns the file"));
-        let output = command.args(args).current_dir(folder).output();
+        let mut command = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
+        command.stdin(File::open(directory.join("db.yaml")).expect("the test owns the file"));
+        let output = command.args(args).current_dir(directory).output();
         let output = output.expect("the command starts");
         assert_code(&output, 1, format!("{args:?}"));
         assert_contains(&output, PROBLEM, format!("{args:?}"));
@@ -96,9 +96,9 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
 /// retired.
 #[test]
 fn retires_no_key_that_a_hidden_value_needs() {
-    let folder = folder_with_repeated_item();
-    let folder = folder.path();
-    write_two_keys(folder);
+    let directory = directory_with_repeated_item();
+    let directory = directory.path();
+    write_two_keys(directory);
     let retire = [
         "keys",
         "retire",
@@ -107,7 +107,7 @@ fn retires_no_key_that_a_hidden_value_needs() {
         "--directory",
         "state",
     ];
-    let output = seal(folder, &retire);
+    let output = seal(directory, &retire);
     assert_code(&output, 1, "retire");
     assert_contains(&output, PROBLEM, "retire");
 }

@@ -24,14 +24,14 @@ const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
 /// A user's directory with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     answer: Json,
 }
 
 impl Fixture {
     fn new() -> Self {
         let mut fixture = Self {
-            folder: tempfile::tempdir().expect("a directory"),
+            directory: tempfile::tempdir().expect("a directory"),
             answer: Json::Null,
         };
         let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
@@ -42,7 +42,7 @@ impl Fixture {
             ("new.pem", NEW_CERT),
             ("larger.pem", OTHER_CERT),
         ];
-        write_files(fixture.folder.path(), &files);
+        write_files(fixture.directory.path(), &files);
         fixture.answer = fixture.seal_for("new.pem");
         let mut old = fixture.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     fn seal_for(&self, cert: &str) -> Json {
@@ -66,11 +66,11 @@ impl Fixture {
     fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
         let kubeconfig =
             answer.map_or_else(|| "/nowhere".into(), |answer| self.start_cluster(answer));
-        let mut command = command(program, self.folder.path(), kubeconfig);
+        let mut command = command(program, self.directory.path(), kubeconfig);
         if let Ok(input) = fs::File::open(self.path("db.yaml")) {
             command.stdin(input);
         }
-        let command = command.args(args).current_dir(self.folder.path());
+        let command = command.args(args).current_dir(self.directory.path());
         command.output().expect("the command starts")
     }
 
@@ -82,7 +82,7 @@ impl Fixture {
             (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
             (endpoint_path(NAMESPACE, NAME, "rotate"), text_body(answer)),
         ];
-        api_server::serve(self.folder.path(), responses)
+        api_server::serve(self.directory.path(), responses)
     }
 
     fn sealed_file(&self) -> String {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::api_server::{self, certificate_path, endpoint_path, service_path};
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{RULES, create, fingerprint, folder, read};
+use crate::v2::{RULES, create, directory, fingerprint, read};
 
 /// The identifier of the key in `cluster.txt`.
 const CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
@@ -20,7 +20,7 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
     let escrow = RULES.replace("cluster.txt", "escrow.txt");
     let with_cluster = RULES.replace("[cluster.txt]", "[cluster, escrow.txt]");
     let pinned = RULES.replace("[cluster.txt]", "[cluster]");
-    let certificate = fingerprint(folder().path());
+    let certificate = fingerprint(directory().path());
     let other = RULES.replace("  recipients: [cluster.txt]\n", "");
     for (before, rules, why) in [
         (with_escrow.as_str(), with_escrow.clone(), "also lists xw "),
@@ -51,16 +51,16 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
         (&escrow, other.clone(), ""),
         (&escrow, "rules: []\n".to_owned(), ""),
     ] {
-        let folder = folder();
-        let folder = folder.path();
-        let answer = answer(folder);
-        write_files(folder, &[(".seal.yaml", before)]);
-        create(folder, &["-w", "db.yaml"]);
-        write_files(folder, &[(".seal.yaml", &rules)]);
-        let sealed = read(folder, "db.yaml");
-        let kubeconfig = serve(folder, answer.to_string());
-        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
-        command.args(["rotate", "db.yaml"]).current_dir(folder);
+        let directory = directory();
+        let directory = directory.path();
+        let answer = answer(directory);
+        write_files(directory, &[(".seal.yaml", before)]);
+        create(directory, &["-w", "db.yaml"]);
+        write_files(directory, &[(".seal.yaml", &rules)]);
+        let sealed = read(directory, "db.yaml");
+        let kubeconfig = serve(directory, answer.to_string());
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, &kubeconfig);
+        command.args(["rotate", "db.yaml"]).current_dir(directory);
         let output = command.output().expect("the command starts");
         let is_refused = !why.is_empty();
         assert_code(&output, if is_refused { 2 } else { 0 }, &rules);
@@ -68,29 +68,30 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
         if is_refused {
             assert_contains(&output, "re-encrypt with --key FILE", &rules);
         }
-        assert_eq!(read(folder, "db.yaml") == sealed, is_refused, "{rules}");
+        assert_eq!(read(directory, "db.yaml") == sealed, is_refused, "{rules}");
     }
 }
 
 /// Returns `shop/db` re-encrypted by a controller with the key of `cluster.txt`.
-fn answer(folder: &Path) -> Json {
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    create(folder, &["-w", "answer.yaml"]);
-    let documents = shared::manifest::read(read(folder, "answer.yaml").as_bytes()).expect("valid");
+fn answer(directory: &Path) -> Json {
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    create(directory, &["-w", "answer.yaml"]);
+    let documents =
+        shared::manifest::read(read(directory, "answer.yaml").as_bytes()).expect("valid");
     let objects = shared::sealed_file::find(&documents).expect("valid");
     objects[0].sealed.to_document()
 }
 
-fn serve(folder: &Path, answer: String) -> std::path::PathBuf {
+fn serve(directory: &Path, answer: String) -> std::path::PathBuf {
     let (namespace, name) = ("kube-system", "sealed-secrets-controller");
     let body = |text: String| api_server::text_body(text);
     let responses = vec![
         (service_path(namespace, name), api_server::service_body()),
         (
             certificate_path(namespace, name),
-            body(read(folder, "cert.pem")),
+            body(read(directory, "cert.pem")),
         ),
         (endpoint_path(namespace, name, "rotate"), body(answer)),
     ];
-    api_server::serve(folder, responses)
+    api_server::serve(directory, responses)
 }

@@ -24,18 +24,18 @@ const STORIES: &str = "tests/seal";
 
 /// Copies every story and its fixtures to a directory outside this Git work tree. Returns the paths of
 /// the stories.
-fn copy_stories(folder: &Path) -> Vec<PathBuf> {
+fn copy_stories(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("the directory of stories exists");
     let stories = entries.map(|entry| entry.expect("the file is readable").path());
     let stories: Vec<_> = stories
         .filter(|path| path.extension().is_some_and(|e| e == "trycmd"))
         .collect();
     for story in &stories {
-        let copy = folder.join(story.file_name().expect("the path has a file name"));
+        let copy = directory.join(story.file_name().expect("the path has a file name"));
         fs::copy(story, &copy).expect("the test directory is writable");
         let own_fixtures = story.with_extension("fixtures");
         let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
-        copy_folder(
+        copy_directory(
             &fixtures.unwrap_or_else(|| Path::new(STORIES).join("fixtures")),
             &copy.with_extension("in"),
         );
@@ -43,13 +43,13 @@ fn copy_stories(folder: &Path) -> Vec<PathBuf> {
     stories
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the test directory is writable");
     for entry in fs::read_dir(from).expect("the directory is readable") {
         let path = entry.expect("the file is readable").path();
         let copy = to.join(path.file_name().expect("the path has a file name"));
         if path.is_dir() {
-            copy_folder(&path, &copy);
+            copy_directory(&path, &copy);
         } else {
             fs::copy(&path, &copy).expect("the test directory is writable");
         }
@@ -58,8 +58,8 @@ fn copy_folder(from: &Path, to: &Path) {
 
 #[test]
 fn every_story_has_the_expected_output() {
-    let folder = tempfile::tempdir().expect("a directory");
-    let stories = copy_stories(folder.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let stories = copy_stories(directory.path());
     let cases = trycmd::TestCases::new();
     cases
         .env("PATH", path_with_programs())
@@ -79,12 +79,12 @@ fn every_story_has_the_expected_output() {
         .register_bin("sh", program("sh"))
         .register_bin("git", program("git"))
         .register_bin("bash", program("bash"))
-        .case(folder.path().join("*.trycmd"));
+        .case(directory.path().join("*.trycmd"));
     cases.run();
     if std::env::var_os("TRYCMD").is_some_and(|mode| mode == "overwrite") {
         for story in stories {
             fs::copy(
-                folder.path().join(story.file_name().expect("a name")),
+                directory.path().join(story.file_name().expect("a name")),
                 story,
             )
             .expect("the test directory is writable");

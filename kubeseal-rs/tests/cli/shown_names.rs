@@ -27,12 +27,12 @@ const CONTROL_SEQUENCES: [&str; 9] = [
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
 const CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
-fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+fn run(directory: &Path, program: &str, args: &[&str]) -> Output {
     Command::new(program)
         .args(args)
-        .current_dir(folder)
-        .env("HOME", folder)
-        .env("KUBECONFIG", folder.join("kubeconfig"))
+        .current_dir(directory)
+        .env("HOME", directory)
+        .env("KUBECONFIG", directory.join("kubeconfig"))
         .stdin(Stdio::null())
         .output()
         .expect("the command starts")
@@ -59,9 +59,9 @@ fn sealed_manifest(name: &str) -> String {
     .replace("\\u{1b}", "\\u001b")
 }
 
-fn folder_with(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
-    let path_to = |file: &str| folder.path().join(file);
+fn directory_with(name: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path_to = |file: &str| directory.path().join(file);
     let plain =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
     write(&path_to("tree/sealed.yaml"), &sealed_manifest(name));
@@ -82,12 +82,12 @@ fn folder_with(name: &str) -> tempfile::TempDir {
             "**"
         ),
     );
-    folder
+    directory
 }
 
 /// Runs a command. Returns its output if a name in the output has the control sequence unescaped.
-fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) -> Option<String> {
-    let output = run(folder, program, args);
+fn forged_output(directory: &Path, program: &str, args: &[&str], sequence: &str) -> Option<String> {
+    let output = run(directory, program, args);
     // `kubeseal` prints manifests byte for byte as upstream does.
     let is_manifest = program == KUBESEAL && output.status.success();
     let result = if is_manifest {
@@ -117,7 +117,7 @@ fn escapes_names_that_start_a_line_or_control_the_terminal() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
         let name = format!("a{sequence}{FORGED_WORD}");
-        let folder = folder_with(&name);
+        let directory = directory_with(&name);
         let file = format!("tree/{name}.yaml");
         let missing_file = format!("no{sequence}{FORGED_WORD}.yaml");
         let broken_file = format!("broken/{name}.yaml");
@@ -183,7 +183,7 @@ fn escapes_names_that_start_a_line_or_control_the_terminal() {
             (KUBESEAL, &["-f", &file, "--cert", &missing_file]),
         ];
         for (program, args) in commands {
-            failures.extend(forged_output(folder.path(), program, args, sequence));
+            failures.extend(forged_output(directory.path(), program, args, sequence));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -195,7 +195,7 @@ fn escapes_names_that_control_the_terminal_in_yaml_and_json() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
         let name = format!("a{sequence}{FORGED_WORD}");
-        let folder = folder_with(&name);
+        let directory = directory_with(&name);
         let file = format!("tree/{name}.yaml");
         let rotate = ["rotate", "tree", "--key", KEY, "--cert", CERT, "--dry-run"];
         for args in [
@@ -206,7 +206,7 @@ fn escapes_names_that_control_the_terminal_in_yaml_and_json() {
         ] {
             for format in ["yaml", "json"] {
                 let args = [args, &["-o", format]].concat();
-                failures.extend(forged_output(folder.path(), SEAL, &args, sequence));
+                failures.extend(forged_output(directory.path(), SEAL, &args, sequence));
             }
         }
     }
@@ -224,8 +224,8 @@ fn escapes_names_that_are_workflow_commands() {
         "##[stop-commands]x",
         "x##[error]y",
     ] {
-        let folder = tempfile::tempdir().expect("a directory");
-        let path_to = |file: &str| folder.path().join(file);
+        let directory = tempfile::tempdir().expect("a directory");
+        let path_to = |file: &str| directory.path().join(file);
         let plain = "apiVersion: v1\nkind: Secret\nstringData: {a: b}\n";
         write(&path_to(&format!("{command}/plain.yaml")), plain);
         write(
@@ -257,7 +257,7 @@ fn escapes_names_that_are_workflow_commands() {
             &["diff", &file, command],
         ];
         for args in args {
-            let output = run(folder.path(), SEAL, args);
+            let output = run(directory.path(), SEAL, args);
             let printed = [&output.stdout[..], &output.stderr].concat();
             let printed = String::from_utf8_lossy(&printed);
             assert!(!printed.is_empty(), "{args:?}");

@@ -9,9 +9,9 @@ const CANARY: &str = "hunter2";
 /// Attack: a reader of a pipeline's log sees the password of a URL in an error message.
 #[test]
 fn messages_do_not_show_the_credentials_of_a_url() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
-        fs::write(folder.path().join(name), text).expect("the test directory is writable");
+        fs::write(directory.path().join(name), text).expect("the test directory is writable");
     };
     write(
         "secret.yaml",
@@ -93,7 +93,7 @@ fn messages_do_not_show_the_credentials_of_a_url() {
             let mut command = Command::new(program);
             command
                 .args(&args)
-                .current_dir(folder.path())
+                .current_dir(directory.path())
                 .stdin(Stdio::null());
             let output = command
                 .env("KUBECONFIG", "nowhere")

@@ -15,9 +15,9 @@ pub(crate) const NEW_CERT: &str = include_str!("../seal/key-fixtures/key-2025.pe
 pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
 
 /// Writes files by their path below the directory.
-pub(crate) fn write_files(folder: &Path, files: &[(&str, &str)]) {
+pub(crate) fn write_files(directory: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
-        let path = folder.join(path);
+        let path = directory.join(path);
         fs::create_dir_all(path.parent().expect("the path has a parent"))
             .expect("the test directory is writable");
         fs::write(path, text).expect("the test directory is writable");
@@ -69,12 +69,12 @@ pub(crate) fn assert_code(output: &Output, code: i32, case: impl Display) {
 }
 
 /// Runs `git`. Panics if it fails.
-pub(crate) fn git(folder: &Path, args: &[&str]) {
-    let mut git = command("git", folder, "/nowhere");
+pub(crate) fn git(directory: &Path, args: &[&str]) {
+    let mut git = command("git", directory, "/nowhere");
     git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
     git.args(["-c", "protocol.file.allow=always"]).args(args);
     let output = git
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .expect("the command starts");
     assert!(

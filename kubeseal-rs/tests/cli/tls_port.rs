@@ -124,30 +124,30 @@ fn run(
     server: &TlsServer,
     published: Option<&str>,
 ) -> (Output, bool) {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     write_files(
-        folder.path(),
+        directory.path(),
         &[("secret.yaml", SECRET), ("old.pem", OLD_CERT)],
     );
     let seal = ["-f", "secret.yaml", "--cert", "old.pem", "-w", "db.yaml"];
-    let mut kubeseal = command(KUBESEAL, folder.path(), "/nowhere");
-    let sealed = kubeseal.args(seal).current_dir(folder.path()).output();
+    let mut kubeseal = command(KUBESEAL, directory.path(), "/nowhere");
+    let sealed = kubeseal.args(seal).current_dir(directory.path()).output();
     assert!(sealed.expect("the command starts").status.success());
 
     let requests = Log::default();
     let (log, authority) = (Arc::clone(&requests), server.authority.clone());
     let published = published.map(str::to_owned);
-    let kubeconfig = api_server::serve_with(folder.path(), String::new(), move |request| {
+    let kubeconfig = api_server::serve_with(directory.path(), String::new(), move |request| {
         log.lock().expect("no panic").push(request.path.clone());
         answer(request, &authority, published.as_deref())
     });
     let url = format!("https://localhost:{}", server.port);
     let port = ["--authorized", &url, "--token-account", "shop/ci"];
-    let input = fs::File::open(folder.path().join("db.yaml")).expect("the file exists");
-    let output = command(program, folder.path(), kubeconfig)
+    let input = fs::File::open(directory.path().join("db.yaml")).expect("the file exists");
+    let output = command(program, directory.path(), kubeconfig)
         .args(args)
         .args(port)
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .env("NO_PROXY", "*")
         .stdin(input)
         .output()

@@ -18,22 +18,22 @@ pub(crate) const RULES: &str =
     "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
 
 /// Runs `seal` in a directory.
-pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
-    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-    command.args(args).current_dir(folder);
+pub(crate) fn seal(directory: &Path, args: &[&str]) -> Output {
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    command.args(args).current_dir(directory);
     command.output().expect("the command starts")
 }
 
 #[track_caller]
-pub(crate) fn seal_ok(folder: &Path, args: &[&str]) -> String {
-    let output = seal(folder, args);
+pub(crate) fn seal_ok(directory: &Path, args: &[&str]) -> String {
+    let output = seal(directory, args);
     assert_code(&output, 0, format!("{args:?}"));
     combined_output(&output)
 }
 
 /// Returns a directory with keys, certificate and rules.
-pub(crate) fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a directory");
+pub(crate) fn directory() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
     for name in [
         "cert.pem",
         "key.pem",
@@ -42,14 +42,14 @@ pub(crate) fn folder() -> tempfile::TempDir {
         "escrow.key",
         "escrow.txt",
     ] {
-        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name))
+        fs::copy(Path::new(FIXTURES).join(name), directory.path().join(name))
             .expect("the test owns the file");
     }
     write_files(
-        folder.path(),
+        directory.path(),
         &[(".seal.yaml", RULES), ("value", "correct horse")],
     );
-    folder
+    directory
 }
 
 /// The arguments that seal one value, as item `a` of the object `shop/db`.
@@ -57,20 +57,20 @@ pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file
 
 /// Creates `shop/db` with [`CREATE`] and these arguments.
 #[track_caller]
-pub(crate) fn create(folder: &Path, more: &[&str]) {
-    seal_ok(folder, &[&CREATE[..], more].concat());
+pub(crate) fn create(directory: &Path, more: &[&str]) {
+    seal_ok(directory, &[&CREATE[..], more].concat());
 }
 
 /// Returns the public keys of the controller on the directory `state`, without the messages.
 #[track_caller]
-pub(crate) fn export(folder: &Path) -> String {
-    let output = seal(folder, &["keys", "export", "--directory", "state"]);
+pub(crate) fn export(directory: &Path) -> String {
+    let output = seal(directory, &["keys", "export", "--directory", "state"]);
     assert_code(&output, 0, "export");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub(crate) fn read(folder: &Path, file: &str) -> String {
-    fs::read_to_string(folder.join(file)).expect("the file exists")
+pub(crate) fn read(directory: &Path, file: &str) -> String {
+    fs::read_to_string(directory.join(file)).expect("the file exists")
 }
 
 /// Returns the text of a file without the entries of `encryptedData`, each of which is one line.
@@ -89,8 +89,8 @@ fn outside_entries(text: &str) -> String {
 /// nothing.
 #[test]
 fn converting_a_thousand_files_keeps_every_other_byte() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let args = [
         "create",
         "wide",
@@ -108,9 +108,9 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         "-w",
         "tree/0.yaml",
     ];
-    fs::create_dir(folder.join("tree")).expect("the test owns the directory");
-    seal_ok(folder, &args);
-    let first = read(folder, "tree/0.yaml");
+    fs::create_dir(directory.join("tree")).expect("the test owns the directory");
+    seal_ok(directory, &args);
+    let first = read(directory, "tree/0.yaml");
     for number in 1..1000 {
         let indent = if number % 2 == 0 {
             ""
@@ -119,20 +119,20 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         };
         let text = first.replace("name: wide", &format!("name: wide{number}  # {number}"));
         fs::write(
-            folder.join(format!("tree/{number}.yaml")),
+            directory.join(format!("tree/{number}.yaml")),
             format!("{indent}{text}# end"),
         )
         .expect("the test owns the file");
     }
     let texts = || -> Vec<String> {
         (0..1000)
-            .map(|number| read(folder, &format!("tree/{number}.yaml")))
+            .map(|number| read(directory, &format!("tree/{number}.yaml")))
             .collect()
     };
     let before = texts();
     let keys = ["--key", "key.pem", "--key", "cluster.key"];
     let to_v2 = [&["rotate", "tree", "--to", "v2"][..], &keys].concat();
-    let printed = seal_ok(folder, &to_v2);
+    let printed = seal_ok(directory, &to_v2);
     assert!(
         printed.contains("2000 items in 1000 files re-encrypted"),
         "{printed}"
@@ -145,7 +145,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
             "{after}"
         );
     }
-    seal_ok(folder, &to_v2);
+    seal_ok(directory, &to_v2);
     assert!(texts() == converted, "a second run changes nothing");
     let to_v1 = [
         &[
@@ -159,7 +159,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         ][..],
         &keys,
     ];
-    seal_ok(folder, &to_v1.concat());
+    seal_ok(directory, &to_v1.concat());
     for (before, after) in before.iter().zip(&texts()) {
         assert_eq!(outside_entries(before), outside_entries(after));
         assert!(!after.contains("seal2"), "{after}");
@@ -170,34 +170,34 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
 /// them.
 #[test]
 fn existing_values_are_sealed_only_for_confirmed_recipients() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    let sealed = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let sealed = read(directory, "db.yaml");
     let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
-    write_files(folder, &[(".seal.yaml", &with_escrow)]);
+    write_files(directory, &[(".seal.yaml", &with_escrow)]);
     let rotate = ["rotate", "db.yaml", "--key", "cluster.key"];
-    let output = seal(folder, &rotate);
+    let output = seal(directory, &rotate);
     assert_code(&output, 2, "only a rule names the recipient");
     assert_contains(&output, "only a rule names the recipient", "rotate");
-    assert_eq!(read(folder, "db.yaml"), sealed);
+    assert_eq!(read(directory, "db.yaml"), sealed);
     for confirmation in [["--recipient", "escrow.txt"], ["--key", "escrow.key"]] {
-        write_files(folder, &[("db.yaml", &sealed)]);
-        seal_ok(folder, &[&rotate[..], &confirmation].concat());
+        write_files(directory, &[("db.yaml", &sealed)]);
+        seal_ok(directory, &[&rotate[..], &confirmation].concat());
         seal_ok(
-            folder,
+            directory,
             &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
         );
     }
     // A recipient of the file that no rule lists is reported, and does not get the next values.
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    let output = seal(folder, &["lint", "db.yaml"]);
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    let output = seal(directory, &["lint", "db.yaml"]);
     assert_code(&output, 1, "a foreign recipient");
     assert_contains(&output, "[foreign-recipient]", "lint");
-    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
-    assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "after the set");
+    seal_ok(directory, &["set", "db.yaml", "a", "--from-file", "value"]);
+    assert_code(&seal(directory, &["lint", "db.yaml"]), 0, "after the set");
     let output = seal(
-        folder,
+        directory,
         &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
     );
     assert_code(&output, 2, "the key of the removed recipient");
@@ -207,16 +207,16 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
 /// in the environment.
 #[test]
 fn refuses_v2_keys_that_are_not_pinned() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let output = {
-        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
         let pin = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         command.env("SEALED_SECRETS_CERT_FINGERPRINT", pin);
         command
             .args(CREATE)
             .args(["--for", "db.yaml"])
-            .current_dir(folder)
+            .current_dir(directory)
             .output()
             .expect("the command starts")
     };
@@ -224,18 +224,18 @@ fn refuses_v2_keys_that_are_not_pinned() {
     assert_contains(&output, "pass --recipient", "a pin of the user");
     let pinned =
         RULES.to_owned() + "  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
-    write_files(folder, &[(".seal.yaml", &pinned)]);
-    let output = seal(folder, &[&CREATE[..], &["--for", "db.yaml"]].concat());
+    write_files(directory, &[(".seal.yaml", &pinned)]);
+    let output = seal(directory, &[&CREATE[..], &["--for", "db.yaml"]].concat());
     assert_code(&output, 2, "a pin of the rule");
     assert_contains(&output, "requires one of the keys", "a pin of the rule");
     let pinned = RULES.to_owned() + "  fingerprint: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04\n";
-    write_files(folder, &[(".seal.yaml", &pinned)]);
-    create(folder, &["--for", "db.yaml"]);
+    write_files(directory, &[(".seal.yaml", &pinned)]);
+    create(directory, &["--for", "db.yaml"]);
 }
 
 /// Returns the fingerprint of `cert.pem`.
-pub(crate) fn fingerprint(folder: &Path) -> String {
-    let pem = read(folder, "cert.pem");
+pub(crate) fn fingerprint(directory: &Path) -> String {
+    let pem = read(directory, "cert.pem");
     let (certificate, _) = shared::key::Certificate::first_of_pem(pem.as_bytes()).expect("valid");
     certificate.fingerprint().to_string()
 }
@@ -244,13 +244,13 @@ pub(crate) fn fingerprint(folder: &Path) -> String {
 /// passes the key with `--recipient`.
 #[test]
 fn checks_a_recipient_of_a_flag_against_the_rule() {
-    let folder = folder();
-    let folder = folder.path();
-    let retired = format!("retired: ['{}']", fingerprint(folder));
+    let directory = directory();
+    let directory = directory.path();
+    let retired = format!("retired: ['{}']", fingerprint(directory));
     let pinned = "fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
     let retired_id = "retired: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
     let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
-    create(folder, &[&["-w", "old.yaml"][..], &v1].concat());
+    create(directory, &[&["-w", "old.yaml"][..], &v1].concat());
     let rotate = ["rotate", "old.yaml", "--to", "v2", "--key", "key.pem"];
     for (restriction, recipient, why) in [
         (retired.as_str(), "cert.pem", "as retired"),
@@ -260,34 +260,37 @@ fn checks_a_recipient_of_a_flag_against_the_rule() {
         ("keySize: 8192", "cert.pem", "at least 8192 bits"),
     ] {
         let rules = format!("rules:\n- path: '*.yaml'\n  format: v2\n  {restriction}\n");
-        write_files(folder, &[(".seal.yaml", &rules)]);
+        write_files(directory, &[(".seal.yaml", &rules)]);
         let recipient = ["--recipient", recipient];
         let create = [&CREATE[..], &["--for", "db.yaml"], &recipient].concat();
-        let output = seal(folder, &create);
+        let output = seal(directory, &create);
         assert_code(&output, 2, restriction);
         assert_contains(&output, why, restriction);
         crate::v2_attacks::assert_refused(
-            folder,
+            directory,
             &[&rotate[..], &recipient].concat(),
             "old.yaml",
             why,
         );
     }
     let rules = "rules:\n- path: '*.yaml'\n  format: v2\n";
-    write_files(folder, &[(".seal.yaml", rules)]);
-    create(folder, &["--for", "db.yaml", "--recipient", "cluster.txt"]);
+    write_files(directory, &[(".seal.yaml", rules)]);
+    create(
+        directory,
+        &["--for", "db.yaml", "--recipient", "cluster.txt"],
+    );
 }
 
 /// Without a key, `set` changes one line in place.
 #[test]
 fn set_without_keys_changes_one_line() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
-    let before = read(folder, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
-    write_files(folder, &[("db.yaml", &before)]);
-    seal_ok(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
-    let after = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["--from-file", "b=value", "-w", "db.yaml"]);
+    let before = read(directory, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
+    write_files(directory, &[("db.yaml", &before)]);
+    seal_ok(directory, &["set", "db.yaml", "b", "--from-file", "value"]);
+    let after = read(directory, "db.yaml");
     let changed: Vec<_> = before
         .lines()
         .zip(after.lines())
@@ -303,18 +306,18 @@ fn set_without_keys_changes_one_line() {
     let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
     assert!(object.view()["b"].is_template_bound, "as the file is");
     // The shared lock is removed together with its last item.
-    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
-    assert!(!read(folder, "db.yaml").contains("/lock/"));
+    seal_ok(directory, &["set", "db.yaml", "a", "--from-file", "value"]);
+    assert!(!read(directory, "db.yaml").contains("/lock/"));
 }
 
 /// Lists, backs up, restores, retires and marks v2 keys in a directory. No command needs to open a value.
 #[test]
 fn lists_backs_up_restores_retires_and_marks_v2_keys() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
-    let directory = ["--directory", "state"];
-    let run = |args: &[&str]| seal(folder, &[args, &directory].concat());
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    let state = ["--directory", "state"];
+    let run = |args: &[&str]| seal(directory, &[args, &state].concat());
     let listed = run(&["keys", "list"]);
     assert_code(&listed, 0, "list");
     for want in [
@@ -328,20 +331,20 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     assert_contains(&exported, "seal2-recipient xw ", "export");
     assert_contains(&exported, " main\n", "export");
 
-    write_files(folder, &[("pass", "a long passphrase")]);
+    write_files(directory, &[("pass", "a long passphrase")]);
     let backup = run(&["keys", "backup", "keys.age", "--passphrase-file", "pass"]);
     assert_contains(
         &backup,
         "2 keys of state/keys, 2 marked as backed up",
         "backup",
     );
-    let marked = read(folder, "state/keys/old.yaml");
+    let marked = read(directory, "state/keys/old.yaml");
     let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
     assert!(
         marked.contains("/backed-up") && marked.contains(id),
         "{marked}"
     );
-    fs::create_dir(folder.join("copy")).expect("the test owns the directory");
+    fs::create_dir(directory.join("copy")).expect("the test owns the directory");
     let restore = [
         "keys",
         "restore",
@@ -351,13 +354,13 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
         "--directory",
         "copy",
     ];
-    let restored = seal(folder, &restore);
+    let restored = seal(directory, &restore);
     assert_code(&restored, 0, "restore");
     let line = format!("key-old xw {id}: restored, as opening-only");
     assert_contains(&restored, &line, "restore");
-    assert!(read(folder, "copy/keys/key-old.yaml").contains("opening-only"));
+    assert!(read(directory, "copy/keys/key-old.yaml").contains("opening-only"));
 
-    create(folder, &["-w", "db.yaml"]);
+    create(directory, &["-w", "db.yaml"]);
     let refused = run(&["keys", "retire", "key-old", "db.yaml"]);
     assert_code(&refused, 1, "an item needs the key");
     assert_contains(&refused, "db.yaml (db), item a: needs it", "retire");
@@ -370,10 +373,10 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     assert_code(&marked, 0, "compromise");
     assert_contains(&marked, "db.yaml (db)", "compromise");
     assert_contains(&run(&["keys", "list"]), "key-old  compromised", "list");
-    let output = seal(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    let output = seal(directory, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&output, 2, "a compromised recipient");
     assert_contains(&output, "is marked as compromised", "set");
-    fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
+    fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
     assert_contains(
         &run(&["keys", "retire", "key-old"]),
         "key-old is retired",
@@ -387,14 +390,14 @@ pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
 }
 
 /// Writes a controller's directory, `state`, with the keys `key-old`, which is the key of `cluster.txt`, and `key-new`.
-pub(crate) fn write_two_keys(folder: &Path) {
+pub(crate) fn write_two_keys(directory: &Path) {
     let files = [
         ("state/keys/old.yaml", v2_key("key-old", 1, 1)),
         ("state/keys/new.yaml", v2_key("key-new", 2, 2)),
         ("state/sealed/README", String::new()),
     ];
     write_files(
-        folder,
+        directory,
         &files.each_ref().map(|(path, text)| (*path, text.as_str())),
     );
 }
@@ -414,16 +417,16 @@ pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
 /// Fault: `--recipient` is passed for values that are sealed as v1, and is ignored: the escrow key cannot open them.
 #[test]
 fn refuses_recipients_for_v1_values() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let manifest =
         "kind: Secret\napiVersion: v1\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
     write_files(
-        folder,
+        directory,
         &[(".seal.yaml", "rules: []\n"), ("secret.yaml", manifest)],
     );
-    create(folder, &["--cert", "cert.pem", "-w", "db.yaml"]);
-    let before = read(folder, "db.yaml");
+    create(directory, &["--cert", "cert.pem", "-w", "db.yaml"]);
+    let before = read(directory, "db.yaml");
     let create = [&CREATE[..], &["--cert", "cert.pem"]].concat();
     let commands: [&[&str]; 6] = [
         &create,
@@ -450,18 +453,18 @@ fn refuses_recipients_for_v1_values() {
     for recipient in ["escrow.txt", "missing.txt"] {
         for arguments in commands {
             let arguments = [arguments, &["--recipient", recipient]].concat();
-            let output = seal(folder, &arguments);
+            let output = seal(directory, &arguments);
             assert_code(&output, 2, format!("{arguments:?}"));
             let want = "--recipient has no effect on values sealed as v1";
             assert_contains(&output, want, format!("{arguments:?}"));
         }
-        let mut filter = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
-        let input = fs::File::open(folder.join("secret.yaml")).expect("it exists");
+        let mut filter = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+        let input = fs::File::open(directory.join("secret.yaml")).expect("it exists");
         filter.args(["--cert", "cert.pem", "--recipient", recipient]);
-        let output = filter.current_dir(folder).stdin(input).output();
+        let output = filter.current_dir(directory).stdin(input).output();
         let output = output.expect("it runs");
         assert_code(&output, 2, "seal");
         assert_contains(&output, "--recipient has no effect", "seal");
     }
-    assert_eq!(read(folder, "db.yaml"), before);
+    assert_eq!(read(directory, "db.yaml"), before);
 }

@@ -17,17 +17,17 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
 use crate::v2::{
-    CREATE, RULES, create, export, folder, read, seal, seal_ok, v2_key, write_two_keys,
+    CREATE, RULES, create, directory, export, read, seal, seal_ok, v2_key, write_two_keys,
 };
 
 /// Runs a command that must fail with this message and leave the file unchanged.
 #[track_caller]
-pub(crate) fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
-    let before = read(folder, file);
-    let output = seal(folder, args);
+pub(crate) fn assert_refused(directory: &Path, args: &[&str], file: &str, why: &str) -> Output {
+    let before = read(directory, file);
+    let output = seal(directory, args);
     assert_code(&output, 2, why);
     assert_contains(&output, why, format!("{args:?}"));
-    assert_eq!(read(folder, file), before);
+    assert_eq!(read(directory, file), before);
     output
 }
 
@@ -52,8 +52,8 @@ fn with_line(text: &str, line: &str) -> String {
 }
 
 #[track_caller]
-pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
-    let documents = manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
+pub(crate) fn is_bound(directory: &Path, item: &str) -> bool {
+    let documents = manifest::read(read(directory, "db.yaml").as_bytes()).expect("valid");
     let (sealed, _) = SealedSecret::all_from_document(&documents[0]).expect("valid");
     let object = Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
     object.view()[item].is_template_bound
@@ -63,9 +63,9 @@ pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
 /// template.
 #[test]
 fn binds_new_values_despite_an_added_v1_item() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
     let v1 = [
         "--sealed-format",
         "v1",
@@ -74,65 +74,68 @@ fn binds_new_values_despite_an_added_v1_item() {
         "-w",
         "v1.yaml",
     ];
-    create(folder, &[&["--from-file", "x=value"], &v1[..]].concat());
-    let line = line_of(&read(folder, "v1.yaml"), "x");
-    let text = with_line(&read(folder, "db.yaml"), &line);
-    write_files(folder, &[("db.yaml", &text)]);
-    let output = assert_refused(folder, &set("a"), "db.yaml", "is bound to the template");
+    create(directory, &[&["--from-file", "x=value"], &v1[..]].concat());
+    let line = line_of(&read(directory, "v1.yaml"), "x");
+    let text = with_line(&read(directory, "db.yaml"), &line);
+    write_files(directory, &[("db.yaml", &text)]);
+    let output = assert_refused(directory, &set("a"), "db.yaml", "is bound to the template");
     assert_contains(&output, "seal unset", "the next step");
-    seal_ok(folder, &["unset", "db.yaml", "x"]);
-    seal_ok(folder, &set("a"));
-    assert!(is_bound(folder, "a"));
+    seal_ok(directory, &["unset", "db.yaml", "x"]);
+    seal_ok(directory, &set("a"));
+    assert!(is_bound(directory, "a"));
 }
 
 /// Attack: a committer replaces all bound items with their own unbound items, so that the next value is not bound.
 #[test]
 fn binds_new_values_despite_unbound_items() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    let bound = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let bound = read(directory, "db.yaml");
     let unbound_rule = RULES.to_owned() + "  bindTemplate: false\n";
-    write_files(folder, &[(".seal.yaml", &unbound_rule)]);
-    create(folder, &["--from-file", "b=value", "-w", "own.yaml"]);
-    let own = read(folder, "own.yaml");
+    write_files(directory, &[(".seal.yaml", &unbound_rule)]);
+    create(directory, &["--from-file", "b=value", "-w", "own.yaml"]);
+    let own = read(directory, "own.yaml");
 
     // The values of the last commit are bound.
-    write_files(folder, &[("db.yaml", &bound)]);
-    git(folder, &["init", "-q"]);
-    git(folder, &["add", "db.yaml"]);
-    git(folder, &["commit", "-qm", "bound"]);
-    write_files(folder, &[("db.yaml", &own)]);
-    let output = assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
+    write_files(directory, &[("db.yaml", &bound)]);
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "bound"]);
+    write_files(directory, &[("db.yaml", &own)]);
+    let output = assert_refused(directory, &set("a"), "db.yaml", "no longer in the file");
     assert_contains(&output, "seal diff", "the next step");
 
     // Only the rule requires bound values.
-    git(folder, &["commit", "-qam", "unbound"]);
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    let output = seal_ok(folder, &set("a"));
+    git(directory, &["commit", "-qam", "unbound"]);
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    let output = seal_ok(directory, &set("a"));
     assert!(
         output.contains("seal rotate --to v2 --bind-template"),
         "{output}"
     );
-    assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
+    assert!(is_bound(directory, "a") && !is_bound(directory, "b"));
 
     // Neither the last commit nor the rule requires bound values.
-    write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
-    seal_ok(folder, &set("a"));
-    assert!(!is_bound(folder, "a"));
+    write_files(
+        directory,
+        &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)],
+    );
+    seal_ok(directory, &set("a"));
+    assert!(!is_bound(directory, "a"));
 }
 
 /// Attack: a committer changes the template of a bound file, so that the next value is bound to the changed template.
 #[test]
 fn new_values_are_not_bound_to_a_changed_template() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    let bound = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let bound = read(directory, "db.yaml");
     let changed = bound.clone() + "    data:\n      url: 'https://attacker/?{{ .a }}'\n";
-    write_files(folder, &[("db.yaml", &changed)]);
+    write_files(directory, &[("db.yaml", &changed)]);
     let output = assert_refused(
-        folder,
+        directory,
         &set("a"),
         "db.yaml",
         "the template of shop/db was changed",
@@ -140,37 +143,40 @@ fn new_values_are_not_bound_to_a_changed_template() {
     assert_contains(&output, "revert the change", "the next step");
 
     // The committer also removes the bound item.
-    git(folder, &["init", "-q"]);
-    write_files(folder, &[("db.yaml", &bound)]);
-    git(folder, &["add", "db.yaml"]);
-    git(folder, &["commit", "-qm", "bound"]);
-    write_files(folder, &[("db.yaml", &changed)]);
-    seal_ok(folder, &["unset", "db.yaml", "a"]);
-    assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
-    write_files(folder, &[("db.yaml", &bound)]);
-    seal_ok(folder, &["unset", "db.yaml", "a"]);
-    seal_ok(folder, &set("a"));
-    assert!(is_bound(folder, "a"), "the template is that of the commit");
+    git(directory, &["init", "-q"]);
+    write_files(directory, &[("db.yaml", &bound)]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "bound"]);
+    write_files(directory, &[("db.yaml", &changed)]);
+    seal_ok(directory, &["unset", "db.yaml", "a"]);
+    assert_refused(directory, &set("a"), "db.yaml", "no longer in the file");
+    write_files(directory, &[("db.yaml", &bound)]);
+    seal_ok(directory, &["unset", "db.yaml", "a"]);
+    seal_ok(directory, &set("a"));
+    assert!(
+        is_bound(directory, "a"),
+        "the template is that of the commit"
+    );
 }
 
 /// Attack: a committer without keys hides values from the report of a compromised key by adding another recipient, by a
 /// change that makes controllers refuse the object, or by a malformed entry.
 #[test]
 fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let rules =
         RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]") + "  allowClassical: true\n";
     write_files(
-        folder,
+        directory,
         &[
             (".seal.yaml", &rules),
-            ("state/keys/rsa.yaml", &rsa_key(folder)),
+            ("state/keys/rsa.yaml", &rsa_key(directory)),
             ("state/keys/xw.yaml", &v2_key("key-xw", 1, 1)),
             ("state/sealed/README", ""),
         ],
     );
-    git(folder, &["init", "-q"]);
+    git(directory, &["init", "-q"]);
     for (name, change) in [
         ("both", None),
         (
@@ -185,17 +191,17 @@ fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
         let file = format!("tree/{name}.yaml");
         let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
-        fs::create_dir_all(folder.join("tree")).expect("the test owns the directory");
-        seal_ok(folder, &create);
+        fs::create_dir_all(directory.join("tree")).expect("the test owns the directory");
+        seal_ok(directory, &create);
         if let Some((from, to)) = change {
-            let text = read(folder, &file);
+            let text = read(directory, &file);
             let changed = text.replacen(from, to, 1);
             assert_ne!(changed, text, "{name}");
-            write_files(folder, &[(&file, &changed)]);
+            write_files(directory, &[(&file, &changed)]);
         }
     }
-    git(folder, &["add", "tree"]);
-    git(folder, &["commit", "-qm", "values"]);
+    git(directory, &["add", "tree"]);
+    git(directory, &["commit", "-qm", "values"]);
     for key in ["key-rsa", "key-xw"] {
         let args = [
             "keys",
@@ -206,20 +212,20 @@ fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
             "state",
             "--dry-run",
         ];
-        let output = seal(folder, &args);
+        let output = seal(directory, &args);
         assert_code(&output, 0, key);
         for name in ["both", "refused", "malformed"] {
             assert_contains(&output, &format!("tree/{name}.yaml ({name})"), key);
             assert_contains(&output, &format!("{name}/a"), key);
         }
         let args = ["keys", "status", "tree", "--directory", "state"];
-        assert_contains(&seal(folder, &args), "0        3", "status");
+        assert_contains(&seal(directory, &args), "0        3", "status");
     }
 }
 
 /// Returns the Secret of the RSA key in `key.pem`.
-pub(crate) fn rsa_key(folder: &Path) -> String {
-    let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
+pub(crate) fn rsa_key(directory: &Path) -> String {
+    let encoded = |file: &str| shared::base64::encode(read(directory, file).as_bytes());
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key-rsa\n  namespace: ops\n  labels:\n    \
          sealedsecrets.bitnami.com/sealed-secrets-key: active\ntype: kubernetes.io/tls\ndata:\n  tls.crt: {}\n  \
@@ -233,13 +239,13 @@ pub(crate) fn rsa_key(folder: &Path) -> String {
 /// computer when a user re-encrypts them.
 #[test]
 fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    let before = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let before = read(directory, "db.yaml");
     let classical = RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]");
     let classical = classical + "  allowClassical: true\n";
-    write_files(folder, &[(".seal.yaml", &classical)]);
+    write_files(directory, &[(".seal.yaml", &classical)]);
     let keys = [
         "rotate",
         "db.yaml",
@@ -248,38 +254,41 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
         "--key",
         "key.pem",
     ];
-    let output = seal(folder, &keys);
+    let output = seal(directory, &keys);
     assert_code(&output, 2, "only a rule allows the key");
     assert_contains(&output, "forbids keys that are not post-quantum", "rotate");
     assert_contains(&output, "pass --allow-classical", "rotate");
-    assert_eq!(read(folder, "db.yaml"), before);
-    let printed = seal_ok(folder, &[&keys[..], &["--allow-classical"]].concat());
+    assert_eq!(read(directory, "db.yaml"), before);
+    let printed = seal_ok(directory, &[&keys[..], &["--allow-classical"]].concat());
     assert!(
         printed.contains("no longer for post-quantum keys only"),
         "{printed}"
     );
-    seal_ok(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
+    seal_ok(
+        directory,
+        &["view", "db.yaml", "--reveal", "--key", "key.pem"],
+    );
 }
 
 /// Attack: a committer adds a stanza for another key that does not open the lock, so that the key that the values need
 /// is retired.
 #[test]
 fn a_stanza_that_does_not_open_is_not_a_recipient() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
-    let exported = export(folder);
+    let exported = export(directory);
     let id_new = exported
         .split(' ')
         .nth(2)
         .expect("an identifier")
         .to_owned();
-    write_files(folder, &[("new.txt", &exported)]);
+    write_files(directory, &[("new.txt", &exported)]);
     let more = ["--from-file", "b=value", "-w"];
-    create(folder, &[&more[..], &["db.yaml"]].concat());
-    write_files(folder, &[(".seal.yaml", &both)]);
-    create(folder, &[&more[..], &["other.yaml"]].concat());
+    create(directory, &[&more[..], &["db.yaml"]].concat());
+    write_files(directory, &[(".seal.yaml", &both)]);
+    create(directory, &[&more[..], &["other.yaml"]].concat());
     let retire = |file| {
         let retire = [
             "keys",
@@ -290,22 +299,22 @@ fn a_stanza_that_does_not_open_is_not_a_recipient() {
             "state",
             "--dry-run",
         ];
-        seal(folder, &retire)
+        seal(directory, &retire)
     };
     let new_only = RULES.replace("cluster.txt", "new.txt");
-    write_files(folder, &[(".seal.yaml", &new_only)]);
+    write_files(directory, &[(".seal.yaml", &new_only)]);
     let output = retire("db.yaml");
     assert_code(&output, 1, "the only recipient");
     assert_contains(&output, "2 items need it", "the only recipient");
     // A stanza from another lock, for the other key of the store.
-    let (db, other) = (read(folder, "db.yaml"), read(folder, "other.yaml"));
+    let (db, other) = (read(directory, "db.yaml"), read(directory, "other.yaml"));
     let own_lock = entry(&db, ID_OF_CLUSTER).0;
     let (other_lock, value) = entry(&other, &id_new);
     let stanza = format!(
         "    {}: {value}",
         other_lock.replace(&lock_of(&other_lock), &lock_of(&own_lock))
     );
-    write_files(folder, &[("db.yaml", &with_line(&db, &stanza))]);
+    write_files(directory, &[("db.yaml", &with_line(&db, &stanza))]);
     let output = retire("db.yaml");
     assert_code(&output, 1, "a stanza that does not open");
     assert_contains(
@@ -331,14 +340,14 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, at
-/// last with a key that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and
+/// finally with a key that is not post-quantum.
 #[test]
 fn reports_a_changed_preferred_key() {
-    let folder = folder();
-    let folder = folder.path();
-    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
-    let lists = preferred_keys(folder);
+    let directory = directory();
+    let directory = directory.path();
+    fs::remove_file(directory.join(".seal.yaml")).expect("the test owns the file");
+    let lists = preferred_keys(directory);
     let served: Arc<AtomicUsize> = Arc::default();
     let index = Arc::clone(&served);
     let list: Body = Box::new(move |to| to.write_all(lists[index.load(SeqCst)].as_bytes()));
@@ -348,13 +357,13 @@ fn reports_a_changed_preferred_key() {
         (service_path(namespace, name), service_body()),
         (path, list),
     ];
-    let kubeconfig = api_server::serve(folder, responses);
+    let kubeconfig = api_server::serve(directory, responses);
     let create = || {
-        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, &kubeconfig);
         command.args(CREATE).args(["--sealed-format", "v2"]);
-        command.env("XDG_CACHE_HOME", folder.join("cache"));
+        command.env("XDG_CACHE_HOME", directory.join("cache"));
         let output = command
-            .current_dir(folder)
+            .current_dir(directory)
             .output()
             .expect("the command starts");
         assert_code(&output, 0, "create");
@@ -383,7 +392,7 @@ fn reports_a_changed_preferred_key() {
 }
 
 /// Returns responses of `/v2/recipients`: two post-quantum keys, and an RSA key.
-fn preferred_keys(folder: &Path) -> [String; 3] {
+fn preferred_keys(directory: &Path) -> [String; 3] {
     let list = |suite: &str, id: String, field: &str, key: &str| {
         let listed = serde_json::json!({
             "suite": suite, "keyId": id, field: key,
@@ -401,7 +410,7 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
             &recipient.to_string(),
         )
     };
-    let pem = read(folder, "cert.pem");
+    let pem = read(directory, "cert.pem");
     let certificate = Certificate::from_pem(pem.as_bytes()).expect("a certificate");
     let id = certificate.public_key().key_id().to_string();
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
@@ -411,11 +420,11 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
 /// users seal values that no controller or an attacker can open.
 #[test]
 fn retires_no_key_that_a_rule_names() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
-    write_files(folder, &[("tree/README", "")]);
-    let line = read(folder, "cluster.txt");
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    write_files(directory, &[("tree/README", "")]);
+    let line = read(directory, "cluster.txt");
     let by_line = RULES.replace("[cluster.txt]", &format!("['{}']", line.trim()));
     let retire = |more: &[&str]| {
         let retire = [
@@ -427,11 +436,11 @@ fn retires_no_key_that_a_rule_names() {
             "state",
             "--dry-run",
         ];
-        seal(folder, &[&retire, more].concat())
+        seal(directory, &[&retire, more].concat())
     };
     for rules in [RULES, &by_line] {
-        write_files(folder, &[(".seal.yaml", rules)]);
-        git(folder, &["init", "-q"]);
+        write_files(directory, &[(".seal.yaml", rules)]);
+        git(directory, &["init", "-q"]);
         let output = retire(&[]);
         assert_code(&output, 1, rules);
         assert_contains(
@@ -447,18 +456,18 @@ fn retires_no_key_that_a_rule_names() {
             "--directory",
             "state",
         ];
-        let output = seal(folder, &[&compromise[..], &["--dry-run"]].concat());
+        let output = seal(directory, &[&compromise[..], &["--dry-run"]].concat());
         assert_code(&output, 0, rules);
         assert_contains(&output, "replace it in the `recipients` of", rules);
     }
-    git(folder, &["add", ".seal.yaml", "cluster.txt"]);
-    git(folder, &["commit", "-qm", "named"]);
-    git(folder, &["branch", "other"]);
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    git(folder, &["commit", "-qam", "named by a file"]);
-    git(folder, &["branch", "file"]);
-    git(folder, &["rm", "-q", "-f", ".seal.yaml"]);
-    git(folder, &["commit", "-qm", "removed"]);
+    git(directory, &["add", ".seal.yaml", "cluster.txt"]);
+    git(directory, &["commit", "-qm", "named"]);
+    git(directory, &["branch", "other"]);
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    git(directory, &["commit", "-qam", "named by a file"]);
+    git(directory, &["branch", "file"]);
+    git(directory, &["rm", "-q", "-f", ".seal.yaml"]);
+    git(directory, &["commit", "-qm", "removed"]);
     assert_code(&retire(&[]), 0, "no rule");
     let output = retire(&["--all-branches"]);
     assert_code(&output, 1, "a rule on a branch");
@@ -477,20 +486,25 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
         "rules:\n- path: '*.yaml'\n  certificate: cert.pem\n".to_owned(),
         RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]") + "  allowClassical: true\n",
     ] {
-        let folder = folder();
-        let folder = folder.path();
-        create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
-        write_files(folder, &[(".seal.yaml", &rules)]);
-        let output = assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
+        let directory = directory();
+        let directory = directory.path();
+        create(directory, &["--from-file", "b=value", "-w", "db.yaml"]);
+        write_files(directory, &[(".seal.yaml", &rules)]);
+        let output = assert_refused(
+            directory,
+            &set("a"),
+            "db.yaml",
+            "for post-quantum keys only",
+        );
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
-        seal_ok(folder, &confirmed);
+        seal_ok(directory, &confirmed);
         // After every value was replaced, the values of the last commit are still for post-quantum keys only.
-        git(folder, &["init", "-q"]);
-        git(folder, &["add", "db.yaml"]);
-        git(folder, &["commit", "-qm", "values"]);
+        git(directory, &["init", "-q"]);
+        git(directory, &["add", "db.yaml"]);
+        git(directory, &["commit", "-qm", "values"]);
         seal_ok(
-            folder,
+            directory,
             &[
                 "set",
                 "db.yaml",
@@ -501,8 +515,13 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
                 "cert.pem",
             ],
         );
-        assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
-        git(folder, &["commit", "-qam", "classical"]);
-        seal_ok(folder, &set("a"));
+        assert_refused(
+            directory,
+            &set("a"),
+            "db.yaml",
+            "for post-quantum keys only",
+        );
+        git(directory, &["commit", "-qam", "classical"]);
+        seal_ok(directory, &set("a"));
     }
 }

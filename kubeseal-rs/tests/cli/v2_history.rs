@@ -6,58 +6,61 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::{assert_code, assert_contains, git, write_files};
-use crate::v2::{RULES, create, export, folder, read, seal, seal_ok, write_two_keys};
+use crate::v2::{RULES, create, directory, export, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::line_of;
 
 /// Returns a directory with two v2 keys in `state`, and with rules that name both keys.
-fn folder_with_two_keys() -> tempfile::TempDir {
-    let folder = folder();
+fn directory_with_two_keys() -> tempfile::TempDir {
+    let directory = directory();
     let rules = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
     write_files(
-        folder.path(),
+        directory.path(),
         &[("tree/README", ""), (".seal.yaml", &rules)],
     );
-    write_two_keys(folder.path());
-    let exported = export(folder.path());
-    write_files(folder.path(), &[("new.txt", &exported)]);
-    git(folder.path(), &["init", "-q", "-b", "main"]);
-    folder
+    write_two_keys(directory.path());
+    let exported = export(directory.path());
+    write_files(directory.path(), &[("new.txt", &exported)]);
+    git(directory.path(), &["init", "-q", "-b", "main"]);
+    directory
 }
 
 /// The arguments that add a second value and name the output file.
 const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "tree/db.yaml"];
 
-fn commit(folder: &Path, subject: &str) {
-    git(folder, &["add", "tree"]);
-    git(folder, &["commit", "-qm", subject]);
+fn commit(directory: &Path, subject: &str) {
+    git(directory, &["add", "tree"]);
+    git(directory, &["commit", "-qm", subject]);
 }
 
-fn keys(folder: &Path, command: &str, more: &[&str]) -> Output {
+fn keys(directory: &Path, command: &str, more: &[&str]) -> Output {
     let args = ["keys", command];
-    seal(folder, &[&args, more, &["--directory", "state"]].concat())
+    seal(
+        directory,
+        &[&args, more, &["--directory", "state"]].concat(),
+    )
 }
 
 /// Attack: a committer adds the lock line of a key after the values and removes the line again, so that the report of
 /// the compromised key lists no commit.
 #[test]
 fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
-    let folder = folder_with_two_keys();
-    let folder = folder.path();
-    create(folder, &TWO_ITEMS);
-    let both = read(folder, "tree/db.yaml");
-    let exported = read(folder, "new.txt");
+    let directory = directory_with_two_keys();
+    let directory = directory.path();
+    create(directory, &TWO_ITEMS);
+    let both = read(directory, "tree/db.yaml");
+    let exported = read(directory, "new.txt");
     let id = exported.split(' ').nth(2).expect("an identifier");
     let is_for_new_key = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{id}"));
     let lines = both.lines().filter(|line| !is_for_new_key(line));
     let before = lines.collect::<Vec<_>>().join("\n") + "\n";
     assert_ne!(before, both);
     for (subject, text) in [("one", &before), ("two", &both), ("three", &before)] {
-        write_files(folder, &[("tree/db.yaml", text)]);
-        commit(folder, subject);
+        write_files(directory, &[("tree/db.yaml", text)]);
+        commit(directory, subject);
     }
     for (key, subject) in [("key-new", "two"), ("key-old", "one")] {
         let output = keys(
-            folder,
+            directory,
             "compromise",
             &[key, "tree", "--dry-run", "-o", "json"],
         );
@@ -67,15 +70,15 @@ fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
         assert_eq!(commits.len(), 1, "{key}: {report}");
         assert_eq!(commits[0]["items"], serde_json::json!(["db/a", "db/b"]));
         let id = commits[0]["commit"].as_str().expect("a hash");
-        assert_eq!(subject_of(folder, id), subject, "{key}");
+        assert_eq!(subject_of(directory, id), subject, "{key}");
     }
 }
 
-fn subject_of(folder: &Path, commit: &str) -> String {
+fn subject_of(directory: &Path, commit: &str) -> String {
     let mut git = std::process::Command::new("git");
     git.args(["show", "-s", "--format=%s", commit]);
     let output = git
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .expect("the command starts");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
@@ -86,17 +89,17 @@ fn subject_of(folder: &Path, commit: &str) -> String {
 /// list them.
 #[test]
 fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
-    let folder = folder_with_two_keys();
-    let folder = folder.path();
-    create(folder, &TWO_ITEMS);
+    let directory = directory_with_two_keys();
+    let directory = directory.path();
+    create(directory, &TWO_ITEMS);
     seal_ok(
-        folder,
+        directory,
         &["set", "tree/db.yaml", "a", "--from-file", "value"],
     );
-    let line = line_of(&read(folder, "tree/db.yaml"), "a");
+    let line = line_of(&read(directory, "tree/db.yaml"), "a");
     let value = line.trim().strip_prefix("a: ").expect("an item").to_owned();
-    fs::remove_file(folder.join("tree/db.yaml")).expect("the test owns the file");
-    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
+    fs::remove_file(directory.join("tree/db.yaml")).expect("the test owns the file");
+    fs::remove_file(directory.join(".seal.yaml")).expect("the test owns the file");
     let json = format!(r#"[{{"op": "add", "path": "/spec/encryptedData/a", "value": "{value}"}}]"#);
     for (file, text) in [
         ("tree/values.yaml", format!("secrets:\n  a: {value}\n")),
@@ -106,30 +109,30 @@ fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
         ),
         ("tree/patch.json", json),
     ] {
-        write_files(folder, &[(file, &text)]);
+        write_files(directory, &[(file, &text)]);
         let is_found = |output: &Output, place: &str, case: &str| {
             assert_contains(output, place, case);
             assert_contains(output, "sealed value outside a SealedSecret", case);
         };
-        let retire = || keys(folder, "retire", &["key-old", "tree", "--dry-run"]);
+        let retire = || keys(directory, "retire", &["key-old", "tree", "--dry-run"]);
         let output = retire();
         assert_code(&output, 1, file);
         is_found(&output, file, "retire");
-        let output = keys(folder, "status", &["tree"]);
+        let output = keys(directory, "status", &["tree"]);
         assert_code(&output, 2, file);
         is_found(&output, file, "status");
 
-        commit(folder, file);
-        git(folder, &["branch", "-f", "other"]);
-        git(folder, &["rm", "-q", file]);
-        git(folder, &["commit", "-qm", "removed"]);
-        write_files(folder, &[("tree/README", "")]);
+        commit(directory, file);
+        git(directory, &["branch", "-f", "other"]);
+        git(directory, &["rm", "-q", file]);
+        git(directory, &["commit", "-qm", "removed"]);
+        write_files(directory, &[("tree/README", "")]);
         assert_code(&retire(), 0, "no value");
         let all = ["key-old", "tree", "--dry-run", "--all-branches"];
-        let output = keys(folder, "retire", &all);
+        let output = keys(directory, "retire", &all);
         assert_code(&output, 1, file);
         is_found(&output, &format!("other:{file}"), "retire --all-branches");
-        let output = keys(folder, "compromise", &["key-old", "tree", "--dry-run"]);
+        let output = keys(directory, "compromise", &["key-old", "tree", "--dry-run"]);
         assert_code(&output, 0, file);
         is_found(&output, &format!("{file} (commit "), "compromise");
     }

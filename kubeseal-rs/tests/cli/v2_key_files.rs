@@ -7,20 +7,23 @@ use std::path::Path;
 use shared::v2::{PublicRecipient, Recipient as _};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_ok, write_two_keys};
+use crate::v2::{RULES, create, directory, read, seal, seal_ok, write_two_keys};
 
 /// Returns a directory with `shop/db`, of the items `a` and `b`, in `db.yaml`, and without rules.
-fn folder_with_object(recipients: &str) -> tempfile::TempDir {
-    let folder = folder();
+fn directory_with_object(recipients: &str) -> tempfile::TempDir {
+    let directory = directory();
     let rules = RULES.replace("[cluster.txt]", recipients);
-    write_files(folder.path(), &[(".seal.yaml", &rules)]);
-    create(folder.path(), &["--from-file", "b=value", "-w", "db.yaml"]);
-    fs::remove_file(folder.path().join(".seal.yaml")).expect("the test owns the file");
-    folder
+    write_files(directory.path(), &[(".seal.yaml", &rules)]);
+    create(
+        directory.path(),
+        &["--from-file", "b=value", "-w", "db.yaml"],
+    );
+    fs::remove_file(directory.path().join(".seal.yaml")).expect("the test owns the file");
+    directory
 }
 
-fn recipient(folder: &Path, file: &str) -> PublicRecipient {
-    let text = read(folder, file);
+fn recipient(directory: &Path, file: &str) -> PublicRecipient {
+    let text = read(directory, file);
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));
     PublicRecipient::parse(lines.next().expect("a line")).expect("a recipient")
 }
@@ -28,10 +31,10 @@ fn recipient(folder: &Path, file: &str) -> PublicRecipient {
 /// Fault: the short identifier, which values and lines contain, ends differently from the full one, and is refused.
 #[test]
 fn accepts_the_short_identifier_of_a_key_and_shows_both() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
-    let id = recipient(folder, "cluster.txt").key_id();
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    let id = recipient(directory, "cluster.txt").key_id();
     let short = id.short().to_string();
     assert!(!id.to_string().starts_with(&short));
     for args in [
@@ -39,39 +42,43 @@ fn accepts_the_short_identifier_of_a_key_and_shows_both() {
         &["keys", "export", "--directory", "state"],
     ] {
         let (short, id) = (short.clone(), id.to_string());
-        fs::remove_file(folder.join("state/keys/new.yaml")).ok();
-        let printed = seal_ok(folder, args);
+        fs::remove_file(directory.join("state/keys/new.yaml")).ok();
+        let printed = seal_ok(directory, args);
         assert!(
             printed.contains(&short) && printed.contains(&id),
             "{printed}"
         );
     }
-    write_files(folder, &[(".seal.yaml", "rules: []\n")]);
-    create(folder, &["--cert", "cert.pem", "-w", "db.yaml"]);
+    write_files(directory, &[(".seal.yaml", "rules: []\n")]);
+    create(directory, &["--cert", "cert.pem", "-w", "db.yaml"]);
     let pinned = format!(
         "rules: [{{path: '*.yaml', format: v2, recipients: cluster.txt, fingerprint: [{short}]}}]\n"
     );
-    write_files(folder, &[(".seal.yaml", &pinned)]);
+    write_files(directory, &[(".seal.yaml", &pinned)]);
     let rotate = ["rotate", "--to", "v2", "--key", "key.pem", "db.yaml"];
-    let refused = seal(folder, &rotate);
+    let refused = seal(directory, &rotate);
     assert_contains(&refused, "only a rule names the recipient", "unconfirmed");
-    seal_ok(folder, &[&rotate[..], &["--recipient", &short]].concat());
+    seal_ok(directory, &[&rotate[..], &["--recipient", &short]].concat());
     let retired = pinned.replace("fingerprint", "retired");
-    write_files(folder, &[(".seal.yaml", &retired)]);
-    assert_contains(&seal(folder, &["lint", "db.yaml"]), "retired key", "lint");
+    write_files(directory, &[(".seal.yaml", &retired)]);
+    assert_contains(
+        &seal(directory, &["lint", "db.yaml"]),
+        "retired key",
+        "lint",
+    );
 }
 
-/// Fault: a backup is restored with `--seal-with`, and the summary says that no key seals.
+/// Fault: a backup is restored with `--seal-with`, and the summary reports that no key seals.
 #[test]
 fn a_restore_names_the_v2_key_that_seals() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
-    let short = recipient(folder, "cluster.txt")
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    let short = recipient(directory, "cluster.txt")
         .key_id()
         .short()
         .to_string();
-    fs::create_dir_all(folder.join("other/keys")).expect("the test owns the directory");
+    fs::create_dir_all(directory.join("other/keys")).expect("the test owns the directory");
     let restore = [
         "keys",
         "restore",
@@ -79,10 +86,19 @@ fn a_restore_names_the_v2_key_that_seals() {
         "--directory",
         "other",
     ];
-    let printed = seal_ok(folder, &[&restore[..], &["--seal-with", &short]].concat());
+    let printed = seal_ok(
+        directory,
+        &[&restore[..], &["--seal-with", &short]].concat(),
+    );
     assert!(printed.contains("sealing key: key-old xw"), "{printed}");
-    let unknown = recipient(folder, "escrow.txt").key_id().short().to_string();
-    let output = seal(folder, &[&restore[..], &["--seal-with", &unknown]].concat());
+    let unknown = recipient(directory, "escrow.txt")
+        .key_id()
+        .short()
+        .to_string();
+    let output = seal(
+        directory,
+        &[&restore[..], &["--seal-with", &unknown]].concat(),
+    );
     assert_code(&output, 2, "unknown");
     assert_contains(&output, "the backup contains no key", "unknown");
 }
@@ -90,42 +106,42 @@ fn a_restore_names_the_v2_key_that_seals() {
 /// Fault: key Secrets were joined without `---`, and all but the last are dropped without a message.
 #[test]
 fn refuses_joined_key_files_and_uses_every_key_of_a_file() {
-    let folder = folder_with_object("[cluster.txt]");
-    let folder = folder.path();
-    write_two_keys(folder);
-    let joined = read(folder, "state/keys/old.yaml") + &read(folder, "state/keys/new.yaml");
-    let both = read(folder, "key.pem") + &read(folder, "cluster.key");
-    write_files(folder, &[("joined.yaml", &joined), ("both.key", &both)]);
+    let directory = directory_with_object("[cluster.txt]");
+    let directory = directory.path();
+    write_two_keys(directory);
+    let joined = read(directory, "state/keys/old.yaml") + &read(directory, "state/keys/new.yaml");
+    let both = read(directory, "key.pem") + &read(directory, "cluster.key");
+    write_files(directory, &[("joined.yaml", &joined), ("both.key", &both)]);
     for args in [
         &["view", "--reveal", "db.yaml", "--key", "joined.yaml"][..],
         &["lint", "db.yaml", "--keys", "joined.yaml"],
     ] {
-        let output = seal(folder, args);
+        let output = seal(directory, args);
         assert_code(&output, 2, format!("{args:?}"));
         assert_contains(&output, "insert `---` above this line", format!("{args:?}"));
     }
-    let input = fs::File::open(folder.join("db.yaml")).expect("it exists");
-    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
+    let input = fs::File::open(directory.join("db.yaml")).expect("it exists");
+    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
     kubeseal.args(["--recovery-unseal", "--recovery-private-key", "joined.yaml"]);
-    let output = kubeseal.current_dir(folder).stdin(input).output();
+    let output = kubeseal.current_dir(directory).stdin(input).output();
     assert_contains(&output.expect("it runs"), "joined without", "kubeseal");
     let view = ["view", "--reveal", "db.yaml", "--key", "both.key"];
-    assert!(seal_ok(folder, &view).contains("correct horse"));
-    create(folder, &["--cert", "cert.pem", "-w", "v1.yaml"]);
+    assert!(seal_ok(directory, &view).contains("correct horse"));
+    create(directory, &["--cert", "cert.pem", "-w", "v1.yaml"]);
     let view = ["view", "--reveal", "v1.yaml", "--key", "both.key"];
-    assert!(seal_ok(folder, &view).contains("correct horse"));
+    assert!(seal_ok(directory, &view).contains("correct horse"));
 }
 
 /// Fault: an escrow identity, with which values are recovered, is refused as a backup.
 #[test]
 fn the_escrow_identity_is_a_backup() {
-    let folder = folder_with_object("[cluster.txt, escrow.txt]");
-    let folder = folder.path();
+    let directory = directory_with_object("[cluster.txt, escrow.txt]");
+    let directory = directory.path();
     for key in ["escrow.key", "cluster.key"] {
         let doctor = ["doctor", "db.yaml", "--offline", "--backup", key];
-        assert!(seal_ok(folder, &doctor).contains("can be unsealed with"));
+        assert!(seal_ok(directory, &doctor).contains("can be unsealed with"));
         let status = seal(
-            folder,
+            directory,
             &[
                 "keys",
                 "status",
@@ -144,7 +160,7 @@ fn the_escrow_identity_is_a_backup() {
             let exec = [
                 "exec", "--only", "a", "db.yaml", "--backup", key, "--", "printenv", "a",
             ];
-            assert!(seal_ok(folder, &exec).contains("correct horse"));
+            assert!(seal_ok(directory, &exec).contains("correct horse"));
         }
     }
 }
@@ -152,11 +168,11 @@ fn the_escrow_identity_is_a_backup() {
 /// Fault: doctor repeats one fault for each item and suggests to seal again, and counts RSA keys only.
 #[test]
 fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
-    let folder = folder_with_object("[cluster.txt]");
-    let folder = folder.path();
-    write_two_keys(folder);
+    let directory = directory_with_object("[cluster.txt]");
+    let directory = directory.path();
+    write_two_keys(directory);
     let output = seal(
-        folder,
+        directory,
         &["doctor", "db.yaml", "--offline", "--backup", "escrow.key"],
     );
     assert_code(&output, 1, "doctor");
@@ -170,7 +186,7 @@ fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
         printed.contains("2 v2 items") && printed.contains("--backup"),
         "{printed}"
     );
-    let output = seal(folder, &["doctor", "--directory", "state"]);
+    let output = seal(directory, &["doctor", "--directory", "state"]);
     assert_contains(
         &output,
         "v2 keys: 2 usable, key-new (xw) seals",
@@ -181,13 +197,13 @@ fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
 /// Fault: a converted value is shown as a changed one, and a missing certificate is reported for each file.
 #[test]
 fn a_conversion_is_a_change_of_the_format() {
-    let folder = folder();
-    let folder = folder.path();
-    write_files(folder, &[(".seal.yaml", "rules: []\n")]);
-    create(folder, &["--cert", "cert.pem", "-w", "db.yaml"]);
-    crate::support::git(folder, &["init", "-q"]);
-    crate::support::git(folder, &["add", "db.yaml"]);
-    crate::support::git(folder, &["commit", "-qm", "one"]);
+    let directory = directory();
+    let directory = directory.path();
+    write_files(directory, &[(".seal.yaml", "rules: []\n")]);
+    create(directory, &["--cert", "cert.pem", "-w", "db.yaml"]);
+    crate::support::git(directory, &["init", "-q"]);
+    crate::support::git(directory, &["add", "db.yaml"]);
+    crate::support::git(directory, &["commit", "-qm", "one"]);
     let keys = ["--key", "key.pem", "--key", "cluster.key"];
     let rotate = [
         "rotate",
@@ -197,11 +213,11 @@ fn a_conversion_is_a_change_of_the_format() {
         "cluster.txt",
         "db.yaml",
     ];
-    seal_ok(folder, &[&rotate[..], &keys].concat());
+    seal_ok(directory, &[&rotate[..], &keys].concat());
     let want = "~ a format changed from v1 to v2; whether the value changed is unknown";
-    assert_contains(&seal(folder, &["diff"]), want, "diff");
+    assert_contains(&seal(directory, &["diff"]), want, "diff");
     let rotate = ["rotate", "--recipient", "cluster.txt", "db.yaml"];
-    let printed = seal_ok(folder, &[&rotate[..], &keys].concat());
+    let printed = seal_ok(directory, &[&rotate[..], &keys].concat());
     assert!(
         printed.contains("1 already for these recipients"),
         "{printed}"
@@ -214,7 +230,7 @@ fn a_conversion_is_a_change_of_the_format() {
         "--cert",
         "missing.pem",
     ];
-    let output = seal(folder, &missing);
+    let output = seal(directory, &missing);
     assert_code(&output, 2, "missing");
     assert_contains(&output, "cannot use the certificate missing.pem", "missing");
     assert!(!combined_output(&output).contains("shop/db"));
@@ -223,28 +239,34 @@ fn a_conversion_is_a_change_of_the_format() {
 /// Fault: after a rotation, export prints the old key without a remark, and values are sealed for it for months.
 #[test]
 fn export_reports_a_newer_key_without_a_backup() {
-    let folder = folder();
-    let folder = folder.path();
-    write_two_keys(folder);
-    let (new, hidden) = (folder.join("state/keys/new.yaml"), folder.join("new.yaml"));
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    let (new, hidden) = (
+        directory.join("state/keys/new.yaml"),
+        directory.join("new.yaml"),
+    );
     fs::rename(&new, &hidden).expect("the test owns the file");
-    let directory = ["--directory", "state"];
+    let state = ["--directory", "state"];
     // A post-quantum recipient of age, which is a recipient of v2 values too.
     let backup = ["keys", "backup", "keys.age", "-R", "escrow.txt"];
-    seal_ok(folder, &[&backup[..], &directory].concat());
+    seal_ok(directory, &[&backup[..], &state].concat());
     fs::rename(&hidden, &new).expect("the test owns the file");
-    let export = seal(folder, &[&["keys", "export"][..], &directory].concat());
+    let export = seal(directory, &[&["keys", "export"][..], &state].concat());
     assert_code(&export, 0, "export");
     let want =
         "key-new is the newest key of the suite xw, but has no backup, so key-old is printed";
     assert_contains(&export, want, "export");
     let printed = String::from_utf8_lossy(&export.stdout).into_owned();
     let line = PublicRecipient::parse(&printed).expect("one recipient");
-    assert_eq!(line.key_id(), recipient(folder, "cluster.txt").key_id());
-    let list = seal_ok(folder, &[&["keys", "list"][..], &directory].concat());
+    assert_eq!(line.key_id(), recipient(directory, "cluster.txt").key_id());
+    let list = seal_ok(directory, &[&["keys", "list"][..], &state].concat());
     assert_eq!(list.matches(" sealing ").count(), 2, "{list}");
-    fs::create_dir_all(folder.join("other/keys")).expect("the test owns the directory");
+    fs::create_dir_all(directory.join("other/keys")).expect("the test owns the directory");
     let restore = ["keys", "restore", "keys.age", "--identity", "escrow.key"];
-    let printed = seal_ok(folder, &[&restore[..], &["--directory", "other"]].concat());
+    let printed = seal_ok(
+        directory,
+        &[&restore[..], &["--directory", "other"]].concat(),
+    );
     assert!(printed.contains("1 of 1 keys restored"), "{printed}");
 }

@@ -14,7 +14,7 @@ use crate::api_server::{self, Body, certificate_path, service_body, service_path
 use crate::support::{
     NEW_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
-use crate::v2::{folder, read, seal, seal_ok, v2_secret};
+use crate::v2::{directory, read, seal, seal_ok, v2_secret};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
@@ -28,7 +28,7 @@ const KEYS: [(Suite, &str, u8, u8); 3] = [
 
 /// Serves a cluster with [`KEYS`] and a controller that lists one key at `/v2/recipients`, or does not serve a list.
 /// Returns the path of the kubeconfig.
-fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
+fn serve(directory: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
     let secrets = KEYS.map(|(suite, name, byte, day)| {
         let secret = v2_secret(suite, name, byte, day);
         secret.to_document()
@@ -58,14 +58,14 @@ fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
         });
         (recipients, text_body(json!({"recipients": [listed]}).to_string()))
     }));
-    api_server::serve(folder, responses)
+    api_server::serve(directory, responses)
 }
 
 fn keys(listed: Option<(Suite, u8)>, args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("a directory");
-    let kubeconfig = serve(folder.path(), listed);
-    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
-    command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let kubeconfig = serve(directory.path(), listed);
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), directory.path(), kubeconfig);
+    command.env("XDG_CACHE_HOME", directory.path().join("cache"));
     command
         .arg("keys")
         .args(args)
@@ -205,16 +205,16 @@ fn asks_to_check_a_successor_that_only_its_times_identify() {
 /// Like RSA keys, v2 keys are restored as opening-only unless the user names them.
 #[test]
 fn a_restored_v2_key_seals_only_if_the_user_names_it() {
-    let folder = folder();
-    let folder = folder.path();
+    let directory = directory();
+    let directory = directory.path();
     let [old, new] = [KEYS[1], KEYS[2]].map(|(suite, name, byte, day)| {
         manifest::to_yaml(&v2_secret(suite, name, byte, day).to_document())
     });
-    write_files(folder, &[("backup.yaml", &format!("{old}---\n{new}"))]);
-    fs::create_dir(folder.join("state")).expect("the test owns the directory");
+    write_files(directory, &[("backup.yaml", &format!("{old}---\n{new}"))]);
+    fs::create_dir(directory.join("state")).expect("the test owns the directory");
     let restore = |more: &[&str]| {
         let restore = ["keys", "restore", "backup.yaml", "--directory", "state"];
-        seal(folder, &[&restore, more].concat())
+        seal(directory, &[&restore, more].concat())
     };
     let report = |more: &[&str]| {
         let output = restore(&[&["-o", "json"], more].concat());
@@ -239,15 +239,15 @@ fn a_restored_v2_key_seals_only_if_the_user_names_it() {
         "hint: for a v2 key, compare its identifier",
         "the hint",
     );
-    assert!(read(folder, "state/keys/key-new.yaml").contains("opening-only"));
+    assert!(read(directory, "state/keys/key-new.yaml").contains("opening-only"));
 
     let line = format!("key-new xw {id}: already exists, and is now the sealing key");
     assert_contains(&restore(&["--seal-with", &id]), &line, "restored before");
-    assert!(!read(folder, "state/keys/key-new.yaml").contains("opening-only"));
-    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
+    assert!(!read(directory, "state/keys/key-new.yaml").contains("opening-only"));
+    let listed = seal_ok(directory, &["keys", "list", "--directory", "state"]);
     assert!(listed.contains("key-new  sealing"), "{listed}");
 
-    fs::remove_dir_all(folder.join("state/keys")).expect("the test owns the file");
+    fs::remove_dir_all(directory.join("state/keys")).expect("the test owns the file");
     let (states, _) = report(&["--seal-with", &id]);
     assert_eq!(states, ["key-old opening", "key-new sealing"]);
     let output = restore(&["--seal-with", "nonsense"]);
@@ -258,11 +258,11 @@ fn a_restored_v2_key_seals_only_if_the_user_names_it() {
 /// A generic finding about plain values could make the user seal the private key.
 #[test]
 fn lint_reports_a_plain_v2_key() {
-    let folder = folder();
+    let directory = directory();
     let secret = v2_secret(Suite::XWing, "key", 1, 1);
     let key = manifest::to_yaml(&secret.to_document());
-    write_files(folder.path(), &[("key.yaml", &key)]);
-    let output = seal(folder.path(), &["lint", "key.yaml"]);
+    write_files(directory.path(), &[("key.yaml", &key)]);
+    let output = seal(directory.path(), &["lint", "key.yaml"]);
     assert_code(&output, 1, "a key");
     assert_contains(
         &output,

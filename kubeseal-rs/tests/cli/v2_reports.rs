@@ -9,120 +9,120 @@ use shared::v2::{Recipient as _, Suite};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
 use crate::v2::{
-    RULES, create, export, folder, read, seal, seal_ok, v2_key, v2_secret, write_two_keys,
+    RULES, create, directory, export, read, seal, seal_ok, v2_key, v2_secret, write_two_keys,
 };
 use crate::v2_attacks::rsa_key;
 
 const DIRECTORY: [&str; 2] = ["--directory", "state"];
 
-fn run(folder: &Path, args: &[&str]) -> Output {
-    seal(folder, &[args, &DIRECTORY].concat())
+fn run(directory: &Path, args: &[&str]) -> Output {
+    seal(directory, &[args, &DIRECTORY].concat())
 }
 
 /// Returns a directory with a controller's directory, `state`: the RSA key of `cert.pem` and two v2 keys, of which
 /// `key-old` is the key of `cluster.txt`.
-fn folder_with_keys() -> tempfile::TempDir {
-    let folder = folder();
-    write_two_keys(folder.path());
-    let rsa = rsa_key(folder.path());
-    write_files(folder.path(), &[("state/keys/rsa.yaml", &rsa)]);
-    folder
+fn directory_with_keys() -> tempfile::TempDir {
+    let directory = directory();
+    write_two_keys(directory.path());
+    let rsa = rsa_key(directory.path());
+    write_files(directory.path(), &[("state/keys/rsa.yaml", &rsa)]);
+    directory
 }
 
 /// Writes a rule for these recipients, and creates `shop/db` in a file.
-fn create_for(folder: &Path, recipients: &str, file: &str) {
+fn create_for(directory: &Path, recipients: &str, file: &str) {
     let rules = RULES.replace("[cluster.txt]", recipients);
-    write_files(folder, &[(".seal.yaml", &rules)]);
-    create(folder, &["--from-file", "b=value", "-w", file]);
-    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
+    write_files(directory, &[(".seal.yaml", &rules)]);
+    create(directory, &["--from-file", "b=value", "-w", file]);
+    fs::remove_file(directory.join(".seal.yaml")).expect("the test owns the file");
 }
 
 /// Replaces a text in a file. Fails if the file does not contain the text.
-fn change(folder: &Path, file: &str, from: &str, to: &str) {
-    let before = read(folder, file);
+fn change(directory: &Path, file: &str, from: &str, to: &str) {
+    let before = read(directory, file);
     let after = before.replacen(from, to, 1);
     assert_ne!(before, after, "{file}: {from}");
-    write_files(folder, &[(file, &after)]);
+    write_files(directory, &[(file, &after)]);
 }
 
 /// Writes a newer RSA key, so that `key-rsa` may be retired.
-fn write_newer_rsa_key(folder: &Path) {
+fn write_newer_rsa_key(directory: &Path) {
     let newer = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
-    write_files(folder, &[("state/keys/newer.yaml", newer)]);
+    write_files(directory, &[("state/keys/newer.yaml", newer)]);
 }
 
 /// Attack: a committer adds a malformed entry to a file, or damages a value, so that the v2 values of the file do not
 /// count as needing their key, and repairs the file after the key was retired.
 #[test]
 fn a_malformed_entry_hides_no_value_from_retire() {
-    let folder = folder_with_keys();
-    let folder = folder.path();
-    write_newer_rsa_key(folder);
+    let directory = directory_with_keys();
+    let directory = directory.path();
+    write_newer_rsa_key(directory);
     for (recipients, key) in [("[cert.pem]", "key-rsa"), ("[cluster.txt]", "key-old")] {
-        create_for(folder, recipients, "db.yaml");
+        create_for(directory, recipients, "db.yaml");
         seal_with_rule(
-            folder,
+            directory,
             recipients,
             &["set", "db.yaml", "b", "--from-file", "value"],
         );
-        let retire = || run(folder, &["keys", "retire", key, "db.yaml", "--dry-run"]);
+        let retire = || run(directory, &["keys", "retire", key, "db.yaml", "--dry-run"]);
         assert_contains(&retire(), "2 items need it", key);
-        let text = read(folder, "db.yaml");
+        let text = read(directory, "db.yaml");
         for (from, to) in [
             ("  encryptedData:\n", "  encryptedData:\n    /lock/x: x\n"),
             ("    /lock/", "    /lock/!"),
             ("    b: seal2.i.", "    b: seal2.i.!"),
             ("    a: seal2.s.", "    a: seal2.s.!"),
         ] {
-            write_files(folder, &[("db.yaml", &text)]);
-            change(folder, "db.yaml", from, to);
+            write_files(directory, &[("db.yaml", &text)]);
+            change(directory, "db.yaml", from, to);
             let output = retire();
             assert_code(&output, 1, format!("{key} {to}"));
             for item in ["a", "b"] {
                 let want = format!("item {item}: no key can unseal it, so it may need it");
                 assert_contains(&output, &want, format!("{key} {to}"));
             }
-            let status = run(folder, &["keys", "status", "db.yaml"]);
+            let status = run(directory, &["keys", "status", "db.yaml"]);
             assert_contains(&status, "item b: no key can unseal it", to);
             let args = ["keys", "compromise", key, "db.yaml", "--dry-run"];
-            let compromise = run(folder, &args);
+            let compromise = run(directory, &args);
             assert_contains(&compromise, "db.yaml (db)", to);
             if to.ends_with(".i.!") {
                 assert_contains(&compromise, "item b: malformed v2 value", to);
             }
         }
-        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
+        fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
     }
 }
 
-fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
+fn seal_with_rule(directory: &Path, recipients: &str, args: &[&str]) {
     let rules = RULES.replace("[cluster.txt]", recipients);
-    write_files(folder, &[(".seal.yaml", &rules)]);
-    seal_ok(folder, args);
-    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
+    write_files(directory, &[(".seal.yaml", &rules)]);
+    seal_ok(directory, args);
+    fs::remove_file(directory.join(".seal.yaml")).expect("the test owns the file");
 }
 
 /// Fault: a key is lost or the template was changed, so no key opens v2 values, and `status` reports that nothing
 /// needs a key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
-    let folder = folder_with_keys();
-    let folder = folder.path();
-    create_for(folder, "[escrow.txt]", "lost.yaml");
-    create_for(folder, "[cluster.txt]", "changed.yaml");
+    let directory = directory_with_keys();
+    let directory = directory.path();
+    create_for(directory, "[escrow.txt]", "lost.yaml");
+    create_for(directory, "[cluster.txt]", "changed.yaml");
     change(
-        folder,
+        directory,
         "changed.yaml",
         "  template:\n",
         "  template:\n    type: example.com/x\n",
     );
-    let output = run(folder, &["keys", "status", "lost.yaml", "changed.yaml"]);
+    let output = run(directory, &["keys", "status", "lost.yaml", "changed.yaml"]);
     assert_code(&output, 0, "status");
     for file in ["lost.yaml", "changed.yaml"] {
         let want = format!("{file} (db), item a: no key can unseal it");
         assert_contains(&output, &want, file);
     }
-    let output = run(folder, &["keys", "status", "lost.yaml", "-o", "json"]);
+    let output = run(directory, &["keys", "status", "lost.yaml", "-o", "json"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(
         report["undecided"].as_array().map(Vec::len),
@@ -135,15 +135,15 @@ fn status_reports_v2_values_that_no_key_opens() {
 /// no problem.
 #[test]
 fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
-    let folder = folder_with_keys();
-    let folder = folder.path();
-    write_newer_rsa_key(folder);
-    let exported = export(folder);
-    write_files(folder, &[("new.txt", &exported)]);
-    create_for(folder, "[cluster.txt]", "xw.yaml");
-    create_for(folder, "[cert.pem]", "rsa.yaml");
-    create_for(folder, "[cluster.txt, new.txt]", "both.yaml");
-    let doctor = |file: &str, more: &[&str]| run(folder, &[&["doctor", file], more].concat());
+    let directory = directory_with_keys();
+    let directory = directory.path();
+    write_newer_rsa_key(directory);
+    let exported = export(directory);
+    write_files(directory, &[("new.txt", &exported)]);
+    create_for(directory, "[cluster.txt]", "xw.yaml");
+    create_for(directory, "[cert.pem]", "rsa.yaml");
+    create_for(directory, "[cluster.txt, new.txt]", "both.yaml");
+    let doctor = |file: &str, more: &[&str]| run(directory, &[&["doctor", file], more].concat());
     let exec = |file: &str| {
         let exec = [
             "exec",
@@ -155,7 +155,7 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
             "--",
             "true",
         ];
-        combined_output(&seal(folder, &exec))
+        combined_output(&seal(directory, &exec))
     };
     for file in ["xw.yaml", "rsa.yaml", "both.yaml"] {
         assert_code(&doctor(file, &[]), 0, file);
@@ -164,7 +164,7 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     for (file, label) in [("old", "/v2-key: "), ("rsa", "/sealed-secrets-key: ")] {
         let path = format!("state/keys/{file}.yaml");
         change(
-            folder,
+            directory,
             &path,
             &format!("{label}active"),
             &format!("{label}retired"),
@@ -187,8 +187,8 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     }
     assert_code(&doctor("both.yaml", &[]), 0, "another key opens it");
     assert!(!exec("both.yaml").contains("retired"));
-    fs::remove_file(folder.join("state/keys/old.yaml")).expect("the test owns the file");
-    write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
+    fs::remove_file(directory.join("state/keys/old.yaml")).expect("the test owns the file");
+    write_files(directory, &[("key.yaml", &v2_key("key-old", 1, 1))]);
     let output = doctor("xw.yaml", &["--backup", "key.yaml"]);
     assert_code(&output, 1, "only in a backup");
     assert_contains(
@@ -201,12 +201,12 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
 /// Fault: the user has only a v2 key, and `doctor` reports that there is no key.
 #[test]
 fn doctor_accepts_a_backup_with_v2_keys_alone() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    write_files(directory, &[("key.yaml", &v2_key("key-old", 1, 1))]);
     let output = seal(
-        folder,
+        directory,
         &["doctor", "db.yaml", "--offline", "--backup", "key.yaml"],
     );
     assert_code(&output, 0, "a backup of a v2 key");
@@ -216,9 +216,9 @@ fn doctor_accepts_a_backup_with_v2_keys_alone() {
         "the item",
     );
     let other = shared::manifest::to_yaml(&v2_secret(Suite::XWing, "k", 9, 1).to_document());
-    write_files(folder, &[("key.yaml", &other)]);
+    write_files(directory, &[("key.yaml", &other)]);
     let output = seal(
-        folder,
+        directory,
         &["doctor", "db.yaml", "--offline", "--backup", "key.yaml"],
     );
     assert_code(&output, 1, "another key");
@@ -228,10 +228,10 @@ fn doctor_accepts_a_backup_with_v2_keys_alone() {
 /// to Bitnami's controller.
 #[test]
 fn a_rollback_check_fails_if_a_file_cannot_be_read() {
-    let folder = folder();
-    let folder = folder.path();
-    create(folder, &["-w", "db.yaml"]);
-    let text = read(folder, "db.yaml");
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let text = read(directory, "db.yaml");
     let indented = text.replace('\n', "\n    ");
     for (case, text) in [
         (
@@ -249,16 +249,16 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
             ),
         ),
     ] {
-        write_files(folder, &[("tree/f.yaml", &text)]);
-        let output = seal(folder, &["doctor", "--rollback", "tree"]);
+        write_files(directory, &[("tree/f.yaml", &text)]);
+        let output = seal(directory, &["doctor", "--rollback", "tree"]);
         assert_code(&output, 1, case);
         assert_contains(&output, "BROKEN   rollback: ", case);
         let printed = combined_output(&output);
         assert!(!printed.contains("can read all"), "{case}: {printed}");
     }
-    fs::remove_file(folder.join("tree/f.yaml")).expect("the test owns the file");
+    fs::remove_file(directory.join("tree/f.yaml")).expect("the test owns the file");
     assert_code(
-        &seal(folder, &["doctor", "--rollback", "tree"]),
+        &seal(directory, &["doctor", "--rollback", "tree"]),
         0,
         "no files",
     );
@@ -267,12 +267,12 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
 /// Fault: a user names a directory of keys only, so no file is searched for values that need the key.
 #[test]
 fn retire_fails_if_there_is_nothing_to_search() {
-    let folder = folder_with_keys();
-    let folder = folder.path();
-    write_newer_rsa_key(folder);
+    let directory = directory_with_keys();
+    let directory = directory.path();
+    write_newer_rsa_key(directory);
     for key in ["key-old", "key-rsa"] {
         let output = seal(
-            folder,
+            directory,
             &["keys", "retire", key, "--directory", "state/keys"],
         );
         assert_code(&output, 2, key);
@@ -282,30 +282,30 @@ fn retire_fails_if_there_is_nothing_to_search() {
             key,
         );
     }
-    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
+    let listed = seal_ok(directory, &["keys", "list", "--directory", "state"]);
     assert!(!listed.contains("retired"), "{listed}");
 }
 
-/// Returns the directory of [`folder_with_keys`] as a Git repository with a newer RSA key.
+/// Returns the directory of [`directory_with_keys`] as a Git repository with a newer RSA key.
 fn repository_with_keys() -> tempfile::TempDir {
-    let folder = folder_with_keys();
-    write_newer_rsa_key(folder.path());
-    fs::remove_file(folder.path().join(".seal.yaml")).expect("the test owns the file");
+    let directory = directory_with_keys();
+    write_newer_rsa_key(directory.path());
+    fs::remove_file(directory.path().join(".seal.yaml")).expect("the test owns the file");
     write_files(
-        folder.path(),
+        directory.path(),
         &[("tree/README", ""), (".gitignore", "state\n")],
     );
-    git(folder.path(), &["init", "-q", "-b", "main"]);
-    folder
+    git(directory.path(), &["init", "-q", "-b", "main"]);
+    directory
 }
 
 /// Commits all files on a new branch, and removes the rules from the branch `main`.
-fn commit_on_branch(folder: &Path, branch: &str) {
-    git(folder, &["checkout", "-q", "-b", branch]);
-    git(folder, &["add", "-A"]);
-    git(folder, &["commit", "-qm", branch]);
+fn commit_on_branch(directory: &Path, branch: &str) {
+    git(directory, &["checkout", "-q", "-b", branch]);
+    git(directory, &["add", "-A"]);
+    git(directory, &["commit", "-qm", branch]);
     git(
-        folder,
+        directory,
         &[
             "checkout",
             "-q",
@@ -313,17 +313,17 @@ fn commit_on_branch(folder: &Path, branch: &str) {
             &format!("main-after-{branch}"),
         ],
     );
-    git(folder, &["rm", "-rqf", "--cached", "."]);
+    git(directory, &["rm", "-rqf", "--cached", "."]);
     for file in [".seal.yaml", "prod/.seal.yaml", "rules.yaml"] {
-        let _ = fs::remove_file(folder.join(file));
+        let _ = fs::remove_file(directory.join(file));
     }
-    git(folder, &["add", "tree"]);
-    git(folder, &["commit", "-qm", "no rules"]);
+    git(directory, &["add", "tree"]);
+    git(directory, &["commit", "-qm", "no rules"]);
 }
 
-fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
+fn retire(directory: &Path, key: &str, more: &[&str]) -> Output {
     run(
-        folder,
+        directory,
         &[&["keys", "retire", key, "tree", "--dry-run"], more].concat(),
     )
 }
@@ -333,21 +333,21 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
 #[test]
 fn retires_no_key_whose_certificate_a_rule_names() {
     for format in ["", "  format: v2\n"] {
-        let folder = repository_with_keys();
-        let folder = folder.path();
+        let directory = repository_with_keys();
+        let directory = directory.path();
         let rules = format!("rules:\n- path: '**'\n  certificate: cert.pem\n{format}");
-        write_files(folder, &[(".seal.yaml", &rules)]);
+        write_files(directory, &[(".seal.yaml", &rules)]);
         let want = ".seal.yaml, rule 1 (line 2): names its certificate";
-        let output = retire(folder, "key-rsa", &[]);
+        let output = retire(directory, "key-rsa", &[]);
         assert_code(&output, 1, format);
         assert_contains(&output, want, format);
         let compromise = ["keys", "compromise", "key-rsa", "tree", "--dry-run"];
-        let output = run(folder, &compromise);
+        let output = run(directory, &compromise);
         assert_contains(&output, "replace it in the `certificate` of", format);
-        assert_code(&retire(folder, "key-old", &[]), 0, "another key");
-        commit_on_branch(folder, "other");
-        assert_code(&retire(folder, "key-rsa", &[]), 0, "no rule");
-        let output = retire(folder, "key-rsa", &["--all-branches"]);
+        assert_code(&retire(directory, "key-old", &[]), 0, "another key");
+        commit_on_branch(directory, "other");
+        assert_code(&retire(directory, "key-rsa", &[]), 0, "no rule");
+        let output = retire(directory, "key-rsa", &["--all-branches"]);
         assert_code(&output, 1, "a rule on a branch");
         assert_contains(&output, &format!("other:{want}"), "a rule on a branch");
     }
@@ -359,19 +359,19 @@ fn retires_no_key_whose_certificate_a_rule_names() {
 #[test]
 fn retires_no_key_that_rules_behind_links_on_branches_name() {
     use std::os::unix::fs::symlink;
-    let folder = repository_with_keys();
-    let folder = folder.path();
-    write_files(folder, &[("rules.yaml", RULES)]);
-    symlink("rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
-    commit_on_branch(folder, "rules");
-    fs::create_dir(folder.join("keys")).expect("the test owns the directory");
-    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("the test owns the file");
+    let directory = repository_with_keys();
+    let directory = directory.path();
+    write_files(directory, &[("rules.yaml", RULES)]);
+    symlink("rules.yaml", directory.join(".seal.yaml")).expect("the test owns the file");
+    commit_on_branch(directory, "rules");
+    fs::create_dir(directory.join("keys")).expect("the test owns the directory");
+    symlink("../cluster.txt", directory.join("keys/link.txt")).expect("the test owns the file");
     let named = RULES.replace("cluster.txt", "../keys/../keys/link.txt");
-    write_files(folder, &[("prod/.seal.yaml", &named)]);
-    commit_on_branch(folder, "key");
-    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
-    commit_on_branch(folder, "outside");
-    let output = retire(folder, "key-old", &["--all-branches"]);
+    write_files(directory, &[("prod/.seal.yaml", &named)]);
+    commit_on_branch(directory, "key");
+    symlink("/etc/rules.yaml", directory.join(".seal.yaml")).expect("the test owns the file");
+    commit_on_branch(directory, "outside");
+    let output = retire(directory, "key-old", &["--all-branches"]);
     assert_code(&output, 1, "links");
     for want in [
         "rules:.seal.yaml, rule 1 (line 2): names it as a recipient",
@@ -386,12 +386,12 @@ fn retires_no_key_that_rules_behind_links_on_branches_name() {
 /// used to --allow-undecided.
 #[test]
 fn a_recipient_file_above_the_rules_is_found_on_branches() {
-    let folder = repository_with_keys();
-    let folder = folder.path();
+    let directory = repository_with_keys();
+    let directory = directory.path();
     let rules = RULES.replace("cluster.txt", "../escrow.txt");
-    write_files(folder, &[("prod/.seal.yaml", &rules)]);
-    commit_on_branch(folder, "other");
-    let output = retire(folder, "key-old", &["--all-branches"]);
+    write_files(directory, &[("prod/.seal.yaml", &rules)]);
+    commit_on_branch(directory, "other");
+    let output = retire(directory, "key-old", &["--all-branches"]);
     assert_code(&output, 0, "another key");
 }
 
@@ -399,16 +399,16 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
 /// instead of the controller's key.
 #[test]
 fn lint_reports_v2_recipients_that_the_rule_does_not_accept() {
-    let folder = folder();
-    let folder = folder.path();
-    let certificate = shared::key::Certificate::from_pem(read(folder, "cert.pem").as_bytes());
+    let directory = directory();
+    let directory = directory.path();
+    let certificate = shared::key::Certificate::from_pem(read(directory, "cert.pem").as_bytes());
     let certificate = certificate.expect("a certificate");
     let fingerprint = certificate.fingerprint();
     let id = certificate.public_key().key_id();
     let other_id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
-    create_for(folder, "[cert.pem]", "rsa.yaml");
-    create_for(folder, "[escrow.txt]", "xw.yaml");
-    create_for(folder, "[cluster.txt]", "own.yaml");
+    create_for(directory, "[cert.pem]", "rsa.yaml");
+    create_for(directory, "[escrow.txt]", "xw.yaml");
+    create_for(directory, "[cluster.txt]", "own.yaml");
     let retired = "is sealed for the retired key";
     let refused = format!("accepts only {other_id}");
     let unknown = "the recipients of 2 items could not be checked";
@@ -476,8 +476,8 @@ fn lint_reports_v2_recipients_that_the_rule_does_not_accept() {
         ),
     ] {
         let rules = format!("rules: [{{path: '**', format: v2, {rule}}}]\n");
-        write_files(folder, &[(".seal.yaml", &rules)]);
-        let output = seal(folder, &["lint", file]);
+        write_files(directory, &[(".seal.yaml", &rules)]);
+        let output = seal(directory, &["lint", file]);
         assert_code(&output, code, format!("{file} {rule}"));
         assert_contains(&output, want, format!("{file} {rule}"));
         let is_unknown = combined_output(&output).contains(unknown);
@@ -489,11 +489,11 @@ fn lint_reports_v2_recipients_that_the_rule_does_not_accept() {
 #[cfg(unix)]
 #[test]
 fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
-    let folder = folder_with_keys();
-    let folder = folder.path();
-    create_for(folder, "[cluster.txt]", "db.yaml");
+    let directory = directory_with_keys();
+    let directory = directory.path();
+    create_for(directory, "[cluster.txt]", "db.yaml");
     let args = ["keys", "compromise", "key-old", "db.yaml", "--dry-run"];
-    let printed = combined_output(&run(folder, &args));
+    let printed = combined_output(&run(directory, &args));
     let step = |start: &str| {
         let mut lines = printed.lines().map(str::trim);
         let line = lines.find(|line| line.starts_with(start)).expect(start);
@@ -501,16 +501,19 @@ fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     };
     let export = step("seal keys export");
     let rotate = step("seal rotate --to v2").replace(" PATH ", " db.yaml ");
-    let mut sh = command("sh", folder, "/nowhere");
+    let mut sh = command("sh", directory, "/nowhere");
     let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
         .expect("a directory");
     let path = format!("{}:/usr/bin:/bin", programs.display());
     sh.args(["-c", &format!("{export} && {rotate}")])
         .env("PATH", path);
-    let output = sh.current_dir(folder).output().expect("the command starts");
+    let output = sh
+        .current_dir(directory)
+        .output()
+        .expect("the command starts");
     assert_code(&output, 0, format!("{export} && {rotate}"));
     assert_contains(&output, "2 items in 1 file re-encrypted", &rotate);
     let retire = ["keys", "retire", "key-old", "db.yaml", "--dry-run"];
-    assert_code(&run(folder, &retire), 0, "nothing needs it");
+    assert_code(&run(directory, &retire), 0, "nothing needs it");
 }

@@ -6,17 +6,17 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::support::{assert_code, assert_contains, combined_output, git, stderr, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_ok};
+use crate::v2::{RULES, create, directory, read, seal, seal_ok};
 use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
 
 const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
 const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 
 /// Returns a directory with `db.yaml`, which has two v1 values, under a rule for v2.
-fn folder_with_v1() -> tempfile::TempDir {
-    let folder = folder();
-    create(folder.path(), &[TWO_ITEMS, V1].concat());
-    folder
+fn directory_with_v1() -> tempfile::TempDir {
+    let directory = directory();
+    create(directory.path(), &[TWO_ITEMS, V1].concat());
+    directory
 }
 
 fn unbound_rules() -> String {
@@ -26,19 +26,19 @@ fn unbound_rules() -> String {
 /// Lint reports objects with bound and unbound values, and unbound values where the rule requires bound values.
 #[test]
 fn lint_reports_unbound_values() {
-    let folder = folder();
-    let folder = folder.path();
-    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
-    create(folder, &TWO_ITEMS);
-    assert_eq!(findings(folder), [""; 0]);
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    assert_eq!(findings(folder), ["unbound-value", "unbound-value"]);
-    seal_ok(folder, &set("a"));
-    assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
-    assert_eq!(findings(folder), ["partly-bound", "unbound-value"]);
-    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
-    assert_eq!(findings(folder), ["partly-bound"]);
-    let output = seal(folder, &["lint", "db.yaml"]);
+    let directory = directory();
+    let directory = directory.path();
+    write_files(directory, &[(".seal.yaml", &unbound_rules())]);
+    create(directory, &TWO_ITEMS);
+    assert_eq!(findings(directory), [""; 0]);
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    assert_eq!(findings(directory), ["unbound-value", "unbound-value"]);
+    seal_ok(directory, &set("a"));
+    assert!(is_bound(directory, "a") && !is_bound(directory, "b"));
+    assert_eq!(findings(directory), ["partly-bound", "unbound-value"]);
+    write_files(directory, &[(".seal.yaml", &unbound_rules())]);
+    assert_eq!(findings(directory), ["partly-bound"]);
+    let output = seal(directory, &["lint", "db.yaml"]);
     assert_contains(
         &output,
         "as the others are, so controllers with --require-v2 refuse the object: b;",
@@ -52,14 +52,14 @@ fn lint_reports_unbound_values() {
         "--key",
         "cluster.key",
     ];
-    seal_ok(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
-    write_files(folder, &[(".seal.yaml", RULES)]);
-    assert_eq!(findings(folder), [""; 0]);
+    seal_ok(directory, &[&["rotate", "db.yaml"], &keys[..]].concat());
+    write_files(directory, &[(".seal.yaml", RULES)]);
+    assert_eq!(findings(directory), [""; 0]);
 }
 
 /// Returns the rules of the findings.
-fn findings(folder: &Path) -> Vec<String> {
-    let output = seal(folder, &["lint", "db.yaml", "--format", "json"]);
+fn findings(directory: &Path) -> Vec<String> {
+    let output = seal(directory, &["lint", "db.yaml", "--format", "json"]);
     let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
     let findings = report.as_array().expect("a list").iter();
     let rule = |finding: &Json| finding["rule"].as_str().expect("a name").to_owned();
@@ -72,104 +72,107 @@ fn findings(folder: &Path) -> Vec<String> {
 /// without seeing it.
 #[test]
 fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
-    let folder = folder_with_v1();
-    let folder = folder.path();
-    let text = read(folder, "db.yaml").trim_end().to_owned()
+    let directory = directory_with_v1();
+    let directory = directory.path();
+    let text = read(directory, "db.yaml").trim_end().to_owned()
         + "\n    type: Opaque\n    data:\n      url: |\n        https://attacker/\n        {{ .a }}\n";
     let annotated = text.replace(
         "    metadata:\n",
         "    metadata:\n      annotations:\n        reflector/auto: \"true\"\n",
     );
     assert_ne!(annotated, text);
-    write_files(folder, &[("db.yaml", &annotated)]);
+    write_files(directory, &[("db.yaml", &annotated)]);
     let keys = ["--key", "key.pem", "--key", "cluster.key"];
     let rotate = ["rotate", "db.yaml", "--to", "v2", "--bind-template"];
     let rotate = [&rotate[..], &keys].concat();
     let shown = "shop/db: values are bound to this template:\n  type Opaque\n  annotation reflector/auto=true\n  item url \
                  from a template of 2 lines\n";
     let output = assert_refused(
-        folder,
+        directory,
         &rotate,
         "db.yaml",
         "a user must confirm the templates",
     );
     assert!(stderr(&output).contains(shown), "{}", stderr(&output));
 
-    let dry = seal_ok(folder, &[&rotate[..], &["--dry-run"]].concat());
+    let dry = seal_ok(directory, &[&rotate[..], &["--dry-run"]].concat());
     assert!(
         dry.contains(shown) && !dry.contains("must confirm"),
         "{dry}"
     );
-    assert_eq!(read(folder, "db.yaml"), annotated);
+    assert_eq!(read(directory, "db.yaml"), annotated);
 
-    let output = seal(folder, &[&rotate[..], &["--yes", "-o", "json"]].concat());
+    let output = seal(directory, &[&rotate[..], &["--yes", "-o", "json"]].concat());
     assert_code(&output, 0, "--yes");
     assert!(stderr(&output).contains(shown), "{}", stderr(&output));
     let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
     let template = &report["files"][0]["objects"][0]["template"];
     assert_eq!(template["annotations"][0], "reflector/auto=true");
     assert_eq!(template["data"][0]["lines"], 2);
-    assert!(is_bound(folder, "a"));
+    assert!(is_bound(directory, "a"));
 
     // Values that are already bound stay bound, without a question.
-    let again = seal_ok(folder, &rotate);
+    let again = seal_ok(directory, &rotate);
     assert!(!again.contains("this template"), "{again}");
     // A conversion without --bind-template asks no question.
     let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
-    assert!(!seal_ok(folder, &plain).contains("this template"));
+    assert!(!seal_ok(directory, &plain).contains("this template"));
 }
 
 /// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
 /// values beside v1 values.
 #[test]
 fn a_file_with_v1_values_keeps_its_format() {
-    let folder = folder_with_v1();
-    let folder = folder.path();
-    let before = read(folder, "db.yaml");
-    let printed = seal_ok(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
+    let directory = directory_with_v1();
+    let directory = directory.path();
+    let before = read(directory, "db.yaml");
+    let printed = seal_ok(
+        directory,
+        &[&set("a")[..], &["--cert", "cert.pem"]].concat(),
+    );
     for want in [
         "warning: shop/db: the new value is sealed as v1 like the item \"b\", although rule 1 of",
         "`seal rotate --to v2 --bind-template --key FILE` converts all values",
     ] {
         assert!(printed.contains(want), "{printed}");
     }
-    assert!(!read(folder, "db.yaml").contains("seal2"));
-    assert_ne!(read(folder, "db.yaml"), before);
+    assert!(!read(directory, "db.yaml").contains("seal2"));
+    assert_ne!(read(directory, "db.yaml"), before);
     // A flag requires v2 although the value cannot be bound.
     let flag = [&set("a")[..], &["--sealed-format", "v2"]].concat();
-    assert_refused(folder, &flag, "db.yaml", "is bound to the template");
+    assert_refused(directory, &flag, "db.yaml", "is bound to the template");
     // Unbound v2 values are allowed beside v1 values.
-    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
-    seal_ok(folder, &set("a"));
-    assert!(line_of(&read(folder, "db.yaml"), "a").contains("seal2.i."));
+    write_files(directory, &[(".seal.yaml", &unbound_rules())]);
+    seal_ok(directory, &set("a"));
+    assert!(line_of(&read(directory, "db.yaml"), "a").contains("seal2.i."));
     // If no v1 value remains, the rule applies.
-    write_files(folder, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
-    seal_ok(folder, &["unset", "db.yaml", "b"]);
-    seal_ok(folder, &set("a"));
-    assert!(is_bound(folder, "a"));
+    write_files(directory, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
+    seal_ok(directory, &["unset", "db.yaml", "b"]);
+    seal_ok(directory, &set("a"));
+    assert!(is_bound(directory, "a"));
 }
 
 /// Attack: a committer replaces v2 values by their own v1 values, so that the next value is sealed as v1.
 #[test]
 fn does_not_seal_as_v1_after_v2_values_were_replaced() {
-    let folder = folder_with_v1();
-    let folder = folder.path();
-    let v1 = read(folder, "db.yaml");
-    std::fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
-    create(folder, &TWO_ITEMS);
-    git(folder, &["init", "-q"]);
-    git(folder, &["add", "db.yaml"]);
-    git(folder, &["commit", "-qm", "v2"]);
-    write_files(folder, &[("db.yaml", &v1)]);
+    let directory = directory_with_v1();
+    let directory = directory.path();
+    let v1 = read(directory, "db.yaml");
+    std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+    create(directory, &TWO_ITEMS);
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "v2"]);
+    write_files(directory, &[("db.yaml", &v1)]);
     let set = [&set("a")[..], &["--cert", "cert.pem"]].concat();
     let output = assert_refused(
-        folder,
+        directory,
         &set,
         "db.yaml",
         "are v2 in the last commit, and v1 in the file",
     );
     assert_contains(&output, "seal diff", "the next step");
-    git(folder, &["commit", "-qam", "v1"]);
-    let output = seal(folder, &set);
+    git(directory, &["commit", "-qam", "v1"]);
+    let output = seal(directory, &set);
     assert_code(&output, 0, combined_output(&output));
 }

@@ -11,12 +11,12 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
-fn spawn(folder: &Path, program: &str, args: &[&str]) -> Child {
+fn spawn(directory: &Path, program: &str, args: &[&str]) -> Child {
     Command::new(program)
         .args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .env("KUBECONFIG", "/nowhere")
-        .env("HOME", folder)
+        .env("HOME", directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -28,7 +28,7 @@ fn cert_path() -> String {
     format!("{FIXTURES}/cert.pem")
 }
 
-fn create_sealed_file(folder: &Path, items: &[&str]) {
+fn create_sealed_file(directory: &Path, items: &[&str]) {
     let cert = cert_path();
     let mut args = vec![
         "create", "db", "-n", "shop", "--cert", &cert, "-w", "db.yaml",
@@ -37,7 +37,7 @@ fn create_sealed_file(folder: &Path, items: &[&str]) {
     for literal in &literals {
         args.extend(["--from-literal", literal]);
     }
-    let output = spawn(folder, SEAL, &args)
+    let output = spawn(directory, SEAL, &args)
         .wait_with_output()
         .expect("the program was started");
     assert!(output.status.success(), "{output:?}");
@@ -56,16 +56,16 @@ fn wait_for_success(run: Child) -> Output {
 /// Runs twenty `set`, `unset` and `--merge-into` commands concurrently, each for its own item.
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let old_items: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
     create_sealed_file(
-        folder.path(),
+        directory.path(),
         &old_items.iter().map(String::as_str).collect::<Vec<_>>(),
     );
-    let (cert, value) = (cert_path(), folder.path().join("value"));
+    let (cert, value) = (cert_path(), directory.path().join("value"));
     fs::write(&value, "x").expect("the test directory is writable");
     let new_secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
-    fs::write(folder.path().join("fresh.yaml"), new_secret)
+    fs::write(directory.path().join("fresh.yaml"), new_secret)
         .expect("the test directory is writable");
     let mut runs = Vec::new();
     for i in 0..13 {
@@ -79,10 +79,10 @@ fn twenty_concurrent_writers_lose_no_change() {
             "--cert",
             &cert,
         ];
-        runs.push(spawn(folder.path(), SEAL, &args));
+        runs.push(spawn(directory.path(), SEAL, &args));
     }
     for item in &old_items {
-        runs.push(spawn(folder.path(), SEAL, &["unset", "db.yaml", item]));
+        runs.push(spawn(directory.path(), SEAL, &["unset", "db.yaml", item]));
     }
     let merge = [
         "-f",
@@ -92,11 +92,11 @@ fn twenty_concurrent_writers_lose_no_change() {
         "--cert",
         &cert,
     ];
-    runs.push(spawn(folder.path(), KUBESEAL, &merge));
+    runs.push(spawn(directory.path(), KUBESEAL, &merge));
     for run in runs {
         wait_for_success(run);
     }
-    let text = fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
+    let text = fs::read_to_string(directory.path().join("db.yaml")).expect("the file is readable");
     let has_item = |item: &str| text.contains(&format!("    {item}: "));
     let lost_items: Vec<String> = (0..13)
         .map(|i| format!("new{i}"))
@@ -109,7 +109,7 @@ fn twenty_concurrent_writers_lose_no_change() {
     );
     assert!(has_item("merged"), "{text}");
     assert_eq!(
-        fs::read_dir(folder.path())
+        fs::read_dir(directory.path())
             .expect("the directory is readable")
             .count(),
         3,
@@ -120,10 +120,10 @@ fn twenty_concurrent_writers_lose_no_change() {
 /// Another program adds lines as editors do, by writing a new file and renaming it.
 #[test]
 fn keeps_concurrent_changes_of_other_programs() {
-    let folder = tempfile::tempdir().expect("a directory");
-    create_sealed_file(folder.path(), &["a"]);
-    let (file, cert) = (folder.path().join("db.yaml"), cert_path());
-    fs::write(folder.path().join("value"), "x").expect("the test directory is writable");
+    let directory = tempfile::tempdir().expect("a directory");
+    create_sealed_file(directory.path(), &["a"]);
+    let (file, cert) = (directory.path().join("db.yaml"), cert_path());
+    fs::write(directory.path().join("value"), "x").expect("the test directory is writable");
     let is_finished = AtomicBool::new(false);
     let (line_count, lost_lines) = std::thread::scope(|scope| {
         let other_program = scope.spawn(|| {
@@ -136,7 +136,7 @@ fn keeps_concurrent_changes_of_other_programs() {
                 if !lost_lines.is_empty() {
                     break;
                 }
-                let new_file = folder.path().join("beside");
+                let new_file = directory.path().join("beside");
                 fs::write(&new_file, format!("{text}# line {line_count}.\n"))
                     .expect("the test directory is writable");
                 // The program replaces the file only if it has not changed since the program read it, so that no change
@@ -160,7 +160,7 @@ fn keeps_concurrent_changes_of_other_programs() {
                 "--cert",
                 &cert,
             ];
-            wait_for_success(spawn(folder.path(), SEAL, &args));
+            wait_for_success(spawn(directory.path(), SEAL, &args));
         }
         is_finished.store(true, Ordering::SeqCst);
         other_program.join().expect("the thread does not panic")
@@ -175,9 +175,9 @@ fn keeps_concurrent_changes_of_other_programs() {
 /// Concurrent runs of `seal rotate` on one tree succeed, and leave a tree that another run accepts.
 #[test]
 fn concurrent_runs_of_rotate_succeed() {
-    let folder = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     for i in 0..6 {
-        let sub = folder.path().join(format!("{i}"));
+        let sub = directory.path().join(format!("{i}"));
         fs::create_dir(&sub).expect("the test directory is writable");
         create_sealed_file(&sub, &["a", "b"]);
     }
@@ -186,11 +186,13 @@ fn concurrent_runs_of_rotate_succeed() {
         format!("{FIXTURES}/other.pem"),
     );
     let args = ["rotate", ".", "--key", &old, "--cert", &new];
-    let runs: Vec<Child> = (0..3).map(|_| spawn(folder.path(), SEAL, &args)).collect();
+    let runs: Vec<Child> = (0..3)
+        .map(|_| spawn(directory.path(), SEAL, &args))
+        .collect();
     for run in runs {
         wait_for_success(run);
     }
-    let last_run = wait_for_success(spawn(folder.path(), SEAL, &args));
+    let last_run = wait_for_success(spawn(directory.path(), SEAL, &args));
     let printed = String::from_utf8_lossy(&last_run.stderr).into_owned();
     assert!(!printed.contains("failed"), "{printed}");
 }

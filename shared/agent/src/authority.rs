@@ -1,8 +1,9 @@
-//! The CA certificates that the controller's certificate is verified with.
+//! The CA certificates that verify the controller's certificate.
 //!
-//! Each replica of a controller creates its CA when it starts. So they are read again before each request, from a file or
-//! from the `ConfigMap` that the controller publishes. A volume of a `ConfigMap` exists only in the namespace of the
-//! controller, and kubelet renews it within a minute or two; the API server has the current one for every namespace.
+//! Each replica of a controller creates a new CA when it starts, so the certificates are read again: a file before each
+//! request, the `ConfigMap` that the controller publishes after a failure. A Pod can mount this `ConfigMap` only in the
+//! namespace of the controller, and kubelet updates the volume within a minute or two. The API server returns the
+//! current content to Pods of every namespace.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use ureq::tls::Certificate;
 use crate::client::{self, ClientError};
 use crate::files;
 
-/// The item of the `ConfigMap` with the CA certificates.
-const ITEM: &str = "ca.pem";
+/// The key of the CA certificates in `data` of the `ConfigMap`.
+const CA_KEY: &str = "ca.pem";
 const MAX_CERTIFICATES: u64 = 1 << 20;
 const MAX_TOKEN: u64 = 64 << 10;
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,9 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where the CA certificates come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// A file in PEM.
+    /// A PEM file.
     File(PathBuf),
-    /// A `ConfigMap`, which the API server returns to the account of the Pod.
+    /// A `ConfigMap`, which the Pod reads with its service account.
     ConfigMap(ConfigMap),
 }
 
@@ -36,7 +37,7 @@ pub enum Authority {
 pub struct ConfigMap {
     /// The address of the API server, such as `https://10.96.0.1:443`.
     pub api_server: String,
-    /// The folder with the account of the Pod: `ca.crt` and `token`.
+    /// The directory with the credentials of the Pod's service account: `ca.crt` and `token`.
     pub account: PathBuf,
     /// The namespace of the `ConfigMap`.
     pub namespace: String,
@@ -83,7 +84,7 @@ impl ConfigMap {
         let body = body
             .read_to_vec()
             .map_err(|source| self.error(source.to_string()))?;
-        ca(&body).ok_or_else(|| self.error(format!("it has no item {ITEM}")))
+        ca_from_config_map(&body).ok_or_else(|| self.error(format!("it has no key {CA_KEY}")))
     }
 
     fn error(&self, why: String) -> ClientError {
@@ -94,16 +95,16 @@ impl ConfigMap {
     }
 }
 
-fn ca(body: &[u8]) -> Option<Vec<u8>> {
+fn ca_from_config_map(body: &[u8]) -> Option<Vec<u8>> {
     #[derive(Deserialize)]
     struct Object {
         data: std::collections::BTreeMap<String, String>,
     }
     let mut object: Object = serde_json::from_slice(body).ok()?;
-    object.data.remove(ITEM).map(String::into_bytes)
+    object.data.remove(CA_KEY).map(String::into_bytes)
 }
 
-/// Returns the certificates in a PEM text; `None` if there is none, or one is malformed.
+/// Parses PEM certificates; returns `None` if there is none, or one is malformed.
 pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let certificates = CertificateDer::pem_slice_iter(pem);
     let certificates: Result<Vec<_>, _> = certificates

@@ -20,9 +20,9 @@ const MAX_TOKEN: u64 = 64 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit of a whole request, in addition to the time that the controller was asked to wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The maximum length of a message of the controller that is shown, in characters.
+/// The maximum number of characters that are shown of a controller's message.
 const MAX_MESSAGE: usize = 500;
-/// The maximum time that a controller can ask for before the next request.
+/// The maximum of `Retry-After` that is respected.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// How to reach a controller.
@@ -41,22 +41,22 @@ pub struct Settings {
 pub struct Client {
     server: String,
     authority: Authority,
-    /// The file with the token; `None` if each request has a token of its own.
+    /// The file with the token; `None` if the caller passes a token with each request.
     token_file: Option<PathBuf>,
-    /// The CA certificates in PEM, and the connections that are verified with them.
+    /// The CA certificates in PEM, and the HTTP client that trusts only them.
     connections: Option<(Vec<u8>, Agent)>,
 }
 
 /// The outcome of a request.
 #[derive(Debug)]
 pub enum Delivery {
-    /// The values are those of the revision that the caller has.
+    /// The caller already has the current revision.
     Unchanged,
     /// The current values.
     Values(Box<Answer>),
 }
 
-/// There are no values. No message contains one.
+/// Why a request returned no values. No message contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The URL is not HTTPS, so token and values would be sent unencrypted.
@@ -68,21 +68,24 @@ pub enum ClientError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file has no token.
-    #[error("{} contains no token", .0.display())]
+    /// The token file is empty or malformed.
+    #[error("{} contains no valid token", .0.display())]
     NoToken(PathBuf),
-    /// The token of a request cannot be one.
+    /// A token contains characters that no token has, or is missing.
     #[error("the token of the Pod is malformed")]
     InvalidToken,
-    /// There is no CA certificate.
-    #[error("the CA certificate of the controller's TLS port is not PEM")]
-    NoAuthority,
-    /// The account of the Pod has no CA certificate for the API server.
-    #[error("the CA certificate of the API server is not PEM")]
-    NoApiServerAuthority,
-    /// The API server does not return the `ConfigMap` with the CA certificates.
+    /// The CA file or `ConfigMap` contains no valid PEM certificate.
     #[error(
-        "cannot read the CA certificate of the controller from the ConfigMap {name}: {why}\n\
+        "the CA certificates of the controller's TLS port contain no valid PEM certificate\n\
+         hint: use the key `ca.pem` of the ConfigMap that the controller publishes"
+    )]
+    NoAuthority,
+    /// `ca.crt` of the service account contains no valid PEM certificate.
+    #[error("`ca.crt` of the service account contains no valid PEM certificate")]
+    NoApiServerAuthority,
+    /// The `ConfigMap` with the CA certificates cannot be read.
+    #[error(
+        "cannot read the controller's CA certificate from the ConfigMap {name}: {why}\n\
          hint: enable `certificateConfigMap` in the controller's chart; or pass --ca-file"
     )]
     ConfigMap {
@@ -91,7 +94,7 @@ pub enum ClientError {
         /// What failed.
         why: String,
     },
-    /// The controller does not answer.
+    /// The connection failed, or no response arrived in time.
     #[error("cannot reach the controller at {server}: {source}")]
     Unreachable {
         /// The URL.
@@ -102,19 +105,19 @@ pub enum ClientError {
     /// The controller refuses the request.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The answer is not one of a controller.
-    #[error("the answer of the controller cannot be used: {0}")]
+    /// The response is malformed, or exceeds a limit.
+    #[error("the controller's response is invalid: {0}")]
     Answer(#[from] AnswerError),
 }
 
-/// An answer without values.
+/// An error response of the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The status code.
     pub status: StatusCode,
-    /// What the controller says.
+    /// The error and hint of the controller.
     pub failure: Failure,
-    /// When the controller wants the next request.
+    /// The pause that the controller requests before the next attempt.
     pub retry_after: Option<Duration>,
 }
 
@@ -145,14 +148,14 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Returns the text on one line, shortened.
+/// Replaces control characters by spaces, and truncates the text.
 fn short(text: &str) -> String {
     let on_one_line = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(MAX_MESSAGE).map(on_one_line).collect()
 }
 
 impl Client {
-    /// Creates a client. Reads the files once, so that a mistake in the settings is reported at once; sends nothing.
+    /// Creates a client. Reads the files once, so that invalid settings are reported immediately; sends nothing.
     ///
     /// # Errors
     ///
@@ -189,11 +192,11 @@ impl Client {
         })
     }
 
-    /// Asks for values.
+    /// Requests values, with the token in the token file.
     ///
     /// # Errors
     ///
-    /// Fails if the controller cannot be reached, refuses the request, or sends something else than values.
+    /// Fails if the controller cannot be reached, refuses the request, or sends an invalid response.
     pub fn deliver(&mut self, request: &RequestBody) -> Result<Delivery, ClientError> {
         let path = self
             .token_file
@@ -204,7 +207,7 @@ impl Client {
         self.send(&token, request, TIMEOUT + wait)
     }
 
-    /// Asks for values with this token, and within this time.
+    /// Requests values with this token and time limit.
     ///
     /// # Errors
     ///
@@ -227,7 +230,7 @@ impl Client {
     ) -> Result<Delivery, ClientError> {
         let result = self.try_send(token, request, timeout);
         if let Err(ClientError::Unreachable { .. }) = result {
-            // The controller may have started again, with another CA.
+            // The controller may have restarted with another CA.
             self.connections = None;
         }
         result
@@ -264,8 +267,8 @@ impl Client {
         format!("{}{ENDPOINT}", self.server.trim_end_matches('/'))
     }
 
-    /// Returns the connections that are verified with the current CA certificates. A file is read again each time, a
-    /// `ConfigMap` after a failure.
+    /// Returns an HTTP client that trusts the current CA certificates. A file is read again each time, a `ConfigMap`
+    /// only after a failure.
     fn connections(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
         if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.connections) {
@@ -303,8 +306,8 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     }
 }
 
-/// Returns a client that trusts only these certificates, follows no redirect and uses no proxy: the controller is in the
-/// same cluster, and a proxy would receive the token.
+/// Returns an HTTP client that trusts only these certificates, follows no redirects and uses no proxy: the controller
+/// is in the same cluster, and a proxy would receive the token.
 pub(crate) fn agent(roots: &[Certificate<'static>], timeout: Duration) -> Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder()
@@ -322,14 +325,15 @@ pub(crate) fn agent(roots: &[Certificate<'static>], timeout: Duration) -> Agent 
     Agent::new_with_config(config.build())
 }
 
-/// Returns the header for the token in a file.
+/// Returns the value of the `Authorization` header for the token in a file.
 pub(crate) fn token(path: &Path, limit: u64) -> Result<Zeroizing<String>, ClientError> {
     let bytes = files::read(path, limit)?;
     let text = std::str::from_utf8(&bytes).unwrap_or_default();
     bearer(text.trim()).ok_or_else(|| ClientError::NoToken(path.to_owned()))
 }
 
-/// Returns the header for a token; `None` for other texts, which could end the header.
+/// Returns the value of the `Authorization` header for a token; `None` if the token contains characters that could end
+/// the header.
 fn bearer(token: &str) -> Option<Zeroizing<String>> {
     let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     is_token.then(|| Zeroizing::new(format!("Bearer {token}")))

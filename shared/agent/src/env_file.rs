@@ -1,30 +1,30 @@
 //! The file that kubelet reads for `env.valueFrom.fileKeyRef`: lines `NAME='value'`.
 //!
-//! Kubelet knows no escapes in this file, so not every value can be written. A value that kubelet would read as another
-//! one is refused.
+//! Kubelet supports no escapes in this file, so not every value can be written. A value that kubelet would misread is
+//! refused.
 
 use zeroize::Zeroizing;
 
 /// The longest line that kubelet reads is 64 KiB, with the end of the line.
 const MAX_LINE: usize = 65_000;
 
-/// An item cannot be written. The text is the same for every value.
+/// Why an item cannot be written. The message does not depend on the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvFileError {
-    /// The name of the item is not the name of a variable.
+    /// The name of the item is not a valid variable name.
     #[error(
-        "the item {0} cannot be a variable: a name has letters, digits, `_`, `-` and `.`, and begins with no digit\n\
+        "the item {0} cannot become a variable: a name consists of letters, digits, `_`, `-` and `.`, and does not begin with a digit\n\
          hint: select items with --objects=NAME:ITEM"
     )]
     Name(String),
     /// Two objects have an item of this name.
     #[error(
-        "several objects have an item {0}\nhint: select items with --objects=NAME:ITEM, or write one file for each object"
+        "several SealedSecrets contain an item {0}\nhint: select items with --objects=NAME:ITEM, or write one file for each object"
     )]
     Repeated(String),
     /// The value of the item cannot be written.
     #[error(
-        "the item {0} cannot be a variable: kubelet reads only values of UTF-8 text that are not empty, without `'`, NUL and \
+        "the item {0} cannot become a variable: kubelet reads only values of UTF-8 text that are not empty, without `'`, NUL and \
          carriage returns before line ends, and with lines below 64 KiB\n\
          hint: select other items with --objects=NAME:ITEM, and deliver this one as a file"
     )]
@@ -35,7 +35,7 @@ pub enum EnvFileError {
 ///
 /// # Errors
 ///
-/// Fails if an item cannot be a variable.
+/// Fails if an item cannot become a variable.
 pub fn content<'a>(
     items: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Zeroizing<Vec<u8>>, EnvFileError> {
@@ -46,7 +46,7 @@ pub fn content<'a>(
         if !names.insert(name) {
             return Err(EnvFileError::Repeated(name.to_owned()));
         }
-        // Growing in one step leaves fewer copies.
+        // Reserving the exact size leaves fewer copies of values in freed memory.
         content.reserve(name.len() + value.len() + 4);
         content.extend_from_slice(name.as_bytes());
         content.extend_from_slice(b"='");
@@ -154,9 +154,9 @@ mod tests {
         }
     }
 
-    /// Attack: an author seals a value that ends the quotes, to set a variable that the Pod takes from another item.
+    /// Attack: an author seals a value that closes the quotes, to set a variable that the Pod takes from another item.
     #[test]
-    fn refuses_what_kubelet_would_read_differently_with_one_text() {
+    fn refuses_values_that_kubelet_would_misread_with_the_same_message() {
         let long = vec![b'x'; 65_001];
         let values = [
             &b"a'\nOTHER='b"[..],
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_names_that_no_variable_has() {
+    fn refuses_invalid_variable_names() {
         for name in ["", "1a", ".", "..a", "a b", "a=b", "#a", "ä"] {
             let error = content([(name, &b"x"[..])]).unwrap_err();
             assert_eq!(error, EnvFileError::Name(name.into()));

@@ -1,15 +1,15 @@
-//! The receiving side of delivery without Secret objects: asks a controller for values with the token of a Pod, and
-//! writes them to files.
+//! The receiving side of delivery without Secret objects: requests values from a controller with the token of a Pod,
+//! and writes them to files.
 //!
-//! This crate can decrypt nothing. It depends neither on the sealing core nor on a crate with private keys, and `.ci/run`
-//! checks it, so an attacker who takes over a program with this crate gets only what the Pod's token gives.
+//! This crate cannot decrypt anything. It depends neither on the sealing core nor on a crate that handles private keys;
+//! `.ci/run` checks this. So an attacker who takes over a program with this crate gets only what the Pod's token grants.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`client`] | one request to the controller |
-//! | [`authority`] | the CA certificates that the controller's certificate is verified with |
+//! | [`authority`] | the CA certificates that verify the controller's certificate |
 //! | [`poll`] | waiting for the first values and for changes, with pauses after failures |
-//! | [`target`] | the target folder, replaced atomically |
+//! | [`target`] | the target directory, replaced atomically |
 //! | [`env_file`] | the file that kubelet reads for `fileKeyRef` |
 //! | `files` | reading small files up to a limit |
 //! | `random` | random numbers for names and pauses |

@@ -10,27 +10,28 @@ use crate::random;
 
 /// The longest pause between two attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
-/// The pause after the first failure.
+/// The longest pause after the first failure; the pause doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// How long a request waits for a change, in seconds. Agents that start together spread over it.
+/// How long a request waits for a change, in seconds. The time is random within this range, so that agents that start
+/// at the same time do not send their requests at the same time.
 const WAIT: std::ops::RangeInclusive<u16> = 45..=60;
-/// The shortest time between two requests that return no values.
+/// The shortest time between two requests if the first one returns no values.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(5);
 
-/// The values of some SealedSecrets over time.
+/// Requests the values of SealedSecrets, and then waits for changes.
 pub struct Poll {
     client: Client,
     request: RequestBody,
     log: fn(&str),
     failures: u32,
-    /// The last failure that was logged, and when.
+    /// The failure that was logged last, and the time.
     logged: Option<(String, Instant)>,
 }
 
 impl Poll {
-    /// Asks for these objects. `log` receives messages about failures, each of one or more lines.
+    /// Polls for these objects. `log` receives messages about failures, each of one or more lines.
     pub fn new(client: Client, objects: Vec<EntryBody>, log: fn(&str)) -> Self {
         let request = RequestBody {
             objects,
@@ -46,8 +47,7 @@ impl Poll {
         }
     }
 
-    /// Returns the values at the first call, and then waits for a change. Repeats a request that fails until one
-    /// succeeds.
+    /// Returns the values at the first call; later calls wait for a change. Repeats failed requests until one succeeds.
     pub fn next_change(&mut self) -> Answer {
         loop {
             let start = Instant::now();
@@ -67,7 +67,7 @@ impl Poll {
         }
     }
 
-    /// Lets [`Self::next_change`] return the same values again, after a pause, because the caller could not use them.
+    /// Makes [`Self::next_change`] return the same values again after a pause, because the caller could not use them.
     pub fn repeat(&mut self, why: &str) {
         self.request.have = None;
         self.request.wait = None;
@@ -77,7 +77,7 @@ impl Poll {
     fn succeeded(&mut self) {
         self.failures = 0;
         if self.logged.take().is_some() {
-            (self.log)("the controller delivers again");
+            (self.log)("the controller delivers values again");
         }
     }
 
@@ -95,13 +95,13 @@ impl Poll {
         sleep(pause(self.failures, retry_after, random::fraction()));
     }
 
-    /// Logs a failure, unless it is the one that was logged last.
+    /// Logs a failure, unless the same one was logged recently.
     fn log_once(&mut self, text: &str) {
         let is_known =
             |(last, time): &(String, Instant)| last == text && time.elapsed() < LOG_INTERVAL;
         if !self.logged.as_ref().is_some_and(is_known) {
             let state = match self.request.have {
-                Some(_) => "no refresh, the last values stay",
+                Some(_) => "cannot refresh, so the last values stay",
                 None => "waiting for values",
             };
             (self.log)(&format!("{state}: {text}"));
@@ -110,8 +110,8 @@ impl Poll {
     }
 }
 
-/// Returns an error with its causes. Hints come last.
-pub fn chain(error: &dyn std::error::Error) -> String {
+/// Formats an error with its causes, and its hints last.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let (message, hints) = text.split_once("\nhint: ").unwrap_or((&text, ""));
     let mut message = message.to_owned();
@@ -130,8 +130,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Returns how long to wait before the next attempt: twice as long after each failure, and at random, so that agents which
-/// lost the same controller do not return at once.
+/// Returns how long to wait before the next attempt. The pause doubles with each failure, and is random, so that agents
+/// that lost the same controller do not all retry at the same time.
 fn pause(failures: u32, retry_after: Option<Duration>, fraction: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);

@@ -1,11 +1,12 @@
-//! Random numbers from the system. They make names unique and spread requests over time; no secret depends on them.
+//! Random numbers from the operating system. They make names unique and spread requests over time; no secret depends on
+//! them.
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
 /// Returns a random number; 0 if the system has none yet.
 pub(crate) fn number() -> u32 {
     let mut bytes = [0; 4];
-    // Few bytes are never interrupted.
+    // A signal never interrupts a read of so few bytes.
     let _ = getrandom(&mut bytes, GetRandomFlags::NONBLOCK);
     u32::from_ne_bytes(bytes)
 }

@@ -16,16 +16,16 @@ use tempfile::TempDir;
 use crate::authority::Authority;
 use crate::client::Settings;
 
-/// The content of a response, from its status line.
+/// The bytes of a response, including its status line.
 pub(crate) type Response = Vec<u8>;
 
-/// Stands for a response that never ends.
+/// A marker for a response that never ends.
 const SLOW: &[u8] = b"slow";
 
-/// A running server, and the files of its clients.
+/// A running server, and a directory with the files that its clients read.
 pub(crate) struct Server {
     pub(crate) port: u16,
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
     /// Heads and bodies of the requests.
     pub(crate) requests: Receiver<String>,
     responses: Arc<Mutex<Vec<Response>>>,
@@ -33,7 +33,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server that gives these responses in turn, and then closes connections without one.
+    /// Starts a server that sends these responses one after another, and then closes connections without a response.
     pub(crate) fn start(responses: Vec<Response>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -41,7 +41,7 @@ impl Server {
         let (ca, config) = identity();
         let server = Self {
             port,
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             requests,
             responses: Arc::new(Mutex::new(responses)),
             config: Arc::new(Mutex::new(config)),
@@ -64,26 +64,26 @@ impl Server {
         self.responses.lock().unwrap().push(response);
     }
 
-    /// Adds a response that never ends, one byte after the other.
+    /// Adds a response that is sent slowly and never ends.
     pub(crate) fn respond_slowly(&self) {
         self.respond(SLOW.to_vec());
     }
 
-    /// Replaces the CA and the certificate, as a controller that starts again. Returns the CA certificate.
+    /// Replaces the CA and the certificate, as a restart of the controller does. Returns the CA certificate.
     pub(crate) fn renew(&self) -> String {
         let (ca, config) = identity();
         *self.config.lock().unwrap() = config;
         ca
     }
 
-    /// Writes a file of the clients.
+    /// Writes a file for the clients.
     pub(crate) fn write(&self, name: &str, content: &str) {
         std::fs::write(self.path(name), content).unwrap();
     }
 
-    /// Returns the path of a file of the clients.
+    /// Returns the path of a file for the clients.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Returns the settings of a client with the files `ca.pem` and `token`.

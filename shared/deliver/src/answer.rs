@@ -1,4 +1,4 @@
-//! The answer with values.
+//! The answer of the controller to a request: files with values.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -9,42 +9,42 @@ use crate::path::FilePath;
 use crate::value::Value;
 use crate::{MAX_ANSWER, MAX_FILES, MAX_VALUES};
 
-/// The values of a request.
+/// The files that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Identifies what was delivered, for `have` of the next request.
+    /// Identifies the delivered content; callers send it as `have` in the next request.
     pub revision: String,
     /// The files, sorted by path.
     pub files: Vec<DeliveredFile>,
-    /// The SealedSecrets that the files were made from.
+    /// The SealedSecrets whose values the files contain.
     pub objects: Vec<DeliveredObject>,
 }
 
 /// A file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredFile {
-    /// Where the file is, below the target folder.
+    /// The path below the target directory.
     pub path: FilePath,
     /// The mode of the file.
     pub mode: Mode,
-    /// The version of the content: equal only for equal contents.
+    /// The version of the content. Equal versions mean equal contents.
     pub version: String,
     /// The content.
     pub value: Value,
 }
 
-/// A SealedSecret that files were made from.
+/// A SealedSecret whose values an answer contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredObject {
     /// The name.
     pub name: String,
-    /// The generation.
+    /// `metadata.generation`.
     pub generation: i64,
     /// The version of the whole content, as in `status.versions`.
     pub version: String,
 }
 
-/// The answer cannot be used. The text contains no value.
+/// Why an answer is refused. The message contains no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
     /// The answer is too long.
@@ -53,18 +53,18 @@ pub enum AnswerError {
     /// The answer is not JSON of the expected form.
     #[error("the answer is malformed (line {line}, column {column})")]
     Malformed {
-        /// The line, from one.
+        /// The line, counted from one.
         line: usize,
-        /// The column, from one.
+        /// The column, counted from one.
         column: usize,
     },
     /// The answer has too many files.
     #[error("the answer has more than {MAX_FILES} files")]
     TooManyFiles,
-    /// The values are too long.
-    #[error("the values have more than {MAX_VALUES} bytes together")]
+    /// The values are too large in total.
+    #[error("the values have more than {MAX_VALUES} bytes in total")]
     TooManyBytes,
-    /// Files exclude each other.
+    /// The paths of files conflict.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
@@ -74,12 +74,12 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// Returns an error if the answer is not one of a controller.
+    /// Returns an error if the answer is malformed, or exceeds a limit.
     pub fn from_json(bytes: &[u8]) -> Result<Self, AnswerError> {
         if bytes.len() > MAX_ANSWER {
             return Err(AnswerError::TooLong);
         }
-        // The text of an error of `serde_json` can contain a part of the answer.
+        // The message of a `serde_json` error can contain a part of the answer.
         let answer: Self =
             serde_json::from_slice(bytes).map_err(|error| AnswerError::Malformed {
                 line: error.line(),
@@ -103,7 +103,7 @@ impl Answer {
             .sum();
         let capacity = values + 2 * paths + 512 * (self.objects.len() + 1);
         let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-        // Strings, numbers and lists of them can always be written.
+        // Serializing strings, numbers and lists cannot fail.
         let _ = serde_json::to_writer(&mut *bytes, self);
         bytes
     }
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(Answer::from_json(&json), Ok(answer));
     }
 
-    /// Attack: a machine in the middle or a broken controller has the agent write outside of its folder, or fill it.
+    /// Attack: a machine in the middle or a broken controller makes the agent write outside its directory, or fill it.
     #[test]
     fn an_agent_refuses_paths_and_sizes_that_no_controller_sends() {
         let json = answer(vec![file("good", b"x")]).to_json();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_answer_is_within_the_limit() {
+    fn the_largest_answer_is_within_the_limit() {
         let path = |i: usize| {
             let component = "a".repeat(255);
             let start = [component.as_str(); 3].join("/");
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(Answer::from_json(&json), Ok(answer));
     }
 
-    /// Fault: an agent logs an answer, or the error about one that it cannot read.
+    /// Fault: an agent logs an answer, or the error about a malformed one.
     #[test]
     fn errors_and_debug_show_no_value() {
         let answer = answer(vec![file("a", b"hunter2")]);

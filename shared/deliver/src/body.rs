@@ -1,4 +1,4 @@
-//! A request as JSON, before it is checked.
+//! The JSON of a request, before it is checked.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use crate::MAX_ENTRIES;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestBody {
-    /// What to deliver.
+    /// The entries: what to deliver.
     #[serde(deserialize_with = "entries")]
     pub objects: Vec<EntryBody>,
-    /// The revision that the caller has.
+    /// The revision that the caller already has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<String>,
-    /// How many seconds to wait for another revision.
+    /// How many seconds the controller waits for a revision other than `have`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u16>,
 }
@@ -26,16 +26,16 @@ pub struct RequestBody {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EntryBody {
-    /// The SealedSecret whose items are files.
+    /// The SealedSecret whose items become files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
     /// The items; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
-    /// The file, or the folder of the files.
+    /// The path of the file, or of the directory for the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The template of the file.
+    /// The template whose result is the content of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     /// The SealedSecrets whose items the template uses.
@@ -49,12 +49,12 @@ pub struct EntryBody {
 impl RequestBody {
     /// Returns the JSON to send.
     pub fn to_json(&self) -> Vec<u8> {
-        // Strings, numbers and lists of them can always be written.
+        // Serializing strings, numbers and lists cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// Reads the entries, and ends at the limit: each takes more memory than `{}` in the request.
+/// Parses the entries, and stops at the limit: in memory, an entry is much larger than `{}` in the request.
 fn entries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<EntryBody>, D::Error> {
     struct Entries;
 

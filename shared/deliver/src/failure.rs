@@ -1,26 +1,26 @@
-//! The answer to a request that is refused.
+//! The JSON of an error response.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a request is refused, in JSON. Never contains a value, or anything that depends on one.
+/// Why a request is refused. Never contains a value, or anything that depends on a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// What is wrong.
+    /// The error message.
     pub error: String,
-    /// What to do.
+    /// What the user can do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
-    /// The SealedSecret at fault.
+    /// The SealedSecret that caused the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
-    /// The item at fault.
+    /// The item that caused the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
 }
 
 impl Failure {
-    /// Reads the JSON of a failure; `None` if it is something else, such as the page of a proxy.
+    /// Parses the JSON of a failure; returns `None` for other bodies, such as the error page of a proxy.
     pub fn from_json(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }

@@ -1,29 +1,30 @@
-//! The files and folders of an answer together.
+//! Detects conflicts between the paths of files and directories.
 
 use crate::path::FilePath;
 
-/// The paths of files, and of folders that must be folders. No path is used twice, and no file is a folder too.
+/// The paths of files, and of directories that will contain files. [`Layout::check`] fails if two files have one path,
+/// or a file has the path of a directory.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
     paths: Vec<(Vec<String>, Kind)>,
 }
 
-/// Files sort before folders of the same path.
+/// Files sort before directories of the same path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     File,
-    Folder,
+    Directory,
 }
 
-/// Two paths exclude each other.
+/// A conflict between two paths.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
     /// Two files have the same path.
     #[error("two files have the path {0:?}")]
     Repeated(String),
-    /// A file is the folder of another file.
-    #[error("{0:?} is a file, and the folder of other files")]
-    FileIsFolder(String),
+    /// The path of a file is also the directory of other files.
+    #[error("{0:?} is the path of a file and the directory of other files")]
+    FileIsDirectory(String),
 }
 
 impl Layout {
@@ -32,9 +33,9 @@ impl Layout {
         self.add(path, Kind::File);
     }
 
-    /// Adds a folder, which can have any number of files.
-    pub fn add_folder(&mut self, path: &FilePath) {
-        self.add(path, Kind::Folder);
+    /// Adds a directory, which can contain any number of files.
+    pub fn add_directory(&mut self, path: &FilePath) {
+        self.add(path, Kind::Directory);
     }
 
     fn add(&mut self, path: &FilePath, kind: Kind) {
@@ -49,7 +50,7 @@ impl Layout {
     /// Returns the first conflict.
     pub fn check(mut self) -> Result<(), LayoutError> {
         self.paths.sort();
-        // Below a path are exactly those that follow it and begin with it.
+        // In this order, paths below a file directly follow the file.
         let mut pairs = self.paths.windows(2).filter_map(|pair| match pair {
             [(file, Kind::File), (next, kind)] => conflict(file, next, *kind),
             _ => None,
@@ -63,7 +64,7 @@ fn conflict(file: &[String], next: &[String], kind: Kind) -> Option<LayoutError>
     if file == next && kind == Kind::File {
         Some(LayoutError::Repeated(path()))
     } else if next.starts_with(file) {
-        Some(LayoutError::FileIsFolder(path()))
+        Some(LayoutError::FileIsDirectory(path()))
     } else {
         None
     }
@@ -77,30 +78,30 @@ mod tests {
 
     use super::*;
 
-    fn check(files: &[&str], folders: &[&str]) -> Result<(), LayoutError> {
+    fn check(files: &[&str], directories: &[&str]) -> Result<(), LayoutError> {
         let mut layout = Layout::default();
         for path in files {
             layout.add_file(&path.parse().unwrap());
         }
-        for path in folders {
-            layout.add_folder(&path.parse().unwrap());
+        for path in directories {
+            layout.add_directory(&path.parse().unwrap());
         }
         layout.check()
     }
 
     #[test]
-    fn refuses_a_path_that_is_used_twice_and_a_file_that_is_a_folder() {
-        let file_is_folder = |path: &str| Err(LayoutError::FileIsFolder(path.into()));
-        for (files, folders, want) in [
+    fn refuses_a_path_that_is_used_twice_and_a_file_that_is_a_directory() {
+        let file_is_directory = |path: &str| Err(LayoutError::FileIsDirectory(path.into()));
+        for (files, directories, want) in [
             (&["a", "b/c", "b/d"][..], &["b", "e"][..], Ok(())),
             (&["a-b", "a/b", "a.b"], &["a", "a"], Ok(())),
             (&["a", "a"], &[], Err(LayoutError::Repeated("a".into()))),
-            (&["a", "a/b"], &[], file_is_folder("a")),
-            (&["a/b", "a-c", "a", "a.d"], &[], file_is_folder("a")),
-            (&["x/a"], &["x/a"], file_is_folder("x/a")),
-            (&["x/a"], &["x/a/b"], file_is_folder("x/a")),
+            (&["a", "a/b"], &[], file_is_directory("a")),
+            (&["a/b", "a-c", "a", "a.d"], &[], file_is_directory("a")),
+            (&["x/a"], &["x/a"], file_is_directory("x/a")),
+            (&["x/a"], &["x/a/b"], file_is_directory("x/a")),
         ] {
-            assert_eq!(check(files, folders), want, "{files:?} {folders:?}");
+            assert_eq!(check(files, directories), want, "{files:?} {directories:?}");
         }
     }
 
@@ -113,8 +114,8 @@ mod tests {
                 layout.add_file(&path.parse().unwrap());
             }
             let distinct: BTreeSet<_> = files.iter().collect();
-            let is_folder = |path: &String| files.iter().any(|other| other.starts_with(&format!("{path}/")));
-            let has_conflict = distinct.len() < files.len() || files.iter().any(is_folder);
+            let is_directory = |path: &String| files.iter().any(|other| other.starts_with(&format!("{path}/")));
+            let has_conflict = distinct.len() < files.len() || files.iter().any(is_directory);
             prop_assert_eq!(layout.check().is_err(), has_conflict);
         }
     }

@@ -1,7 +1,7 @@
 //! The protocol between the controller and the programs that fetch values for a Pod: `POST` [`ENDPOINT`].
 //!
-//! Both sides use these types, and check what they receive: the controller a [`Request`], an agent an [`Answer`]. The
-//! crate has no client and no runtime.
+//! Both sides use these types and check what they receive: the controller checks a [`Request`], an agent an [`Answer`].
+//! The crate contains neither a client nor a runtime.
 //!
 //! ```
 //! use deliver::{EntryBody, Request, RequestBody};
@@ -43,11 +43,11 @@ pub use value::Value;
 /// The path of the endpoint.
 pub const ENDPOINT: &str = "/v1/deliver";
 
-/// The only audience of an accepted token.
+/// The audience of accepted tokens. Tokens with further audiences are refused.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// Annotation of a SealedSecret whose values are only delivered: with the value [`DELIVER_FILES`], the controller makes
-/// no Secret.
+/// Annotation of a SealedSecret whose values are only delivered: with the value [`DELIVER_FILES`], the controller
+/// creates no Secret.
 pub const DELIVER_ANNOTATION: &str = "sealedsecrets.bitnami.com/deliver";
 
 /// The value of [`DELIVER_ANNOTATION`].
@@ -63,9 +63,10 @@ pub const MAX_OBJECTS: usize = 32;
 pub const MAX_TEMPLATE: usize = 64 << 10;
 /// Maximum number of files in an answer.
 pub const MAX_FILES: usize = 1000;
-/// Maximum size of all values of an answer together, in bytes.
+/// Maximum total size of the values of an answer in bytes.
 pub const MAX_VALUES: usize = 3 << 20;
-/// Maximum size of an answer in bytes: all values in base64, and the longest paths of all files.
+/// Maximum size of an answer in bytes. The largest permitted values in base64 fit, with the longest paths for all
+/// files.
 pub const MAX_ANSWER: usize = 8 << 20;
 /// Maximum number of seconds that a request may wait for a change.
 pub const MAX_WAIT: u16 = 300;

@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mode(u16);
 
-/// The text is not the mode of a file.
+/// Why a string is not a file mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModeError {
-    /// The text is not an octal number of one to four digits.
+    /// The string is not an octal number of one to four digits.
     #[error("{0:?} is not a mode: use one to four octal digits, such as \"0440\"")]
     NotOctal(String),
     /// The mode has a bit that is not a permission.
@@ -28,7 +28,7 @@ impl Mode {
 }
 
 impl Default for Mode {
-    /// Everyone may read the file, as in a volume of a Secret.
+    /// Returns 0444: every user may read the file.
     fn default() -> Self {
         Self(0o444)
     }

@@ -1,4 +1,4 @@
-//! The path of a delivered file, below the target folder of the receiver.
+//! The path of a delivered file, below the target directory of the receiver.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,14 +10,14 @@ const MAX_COMPONENT: usize = 255;
 /// Maximum size of a path in bytes.
 const MAX_PATH: usize = 1024;
 
-/// A relative path that stays below the folder to which it is joined.
+/// A relative path that stays below the directory to which it is joined.
 ///
-/// No component is empty, `.`, or begins with `..`: names that begin with `..` belong to the receiver, which swaps
-/// folders of such names to replace all files at once.
+/// No component is empty, `.`, or begins with `..`. Names that begin with `..` are reserved for the receiver, which
+/// uses them for the directories and links that replace all files atomically.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FilePath(String);
 
-/// The text is not the path of a file.
+/// Why a string is not a valid path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// The path is empty.
@@ -25,10 +25,10 @@ pub enum PathError {
     Empty,
     /// The path or a component of it is too long.
     #[error(
-        "the path {0:?} is too long: the limit is {MAX_COMPONENT} bytes a component, and {MAX_PATH} in all"
+        "the path {0:?} is too long: the limits are {MAX_COMPONENT} bytes for a component and {MAX_PATH} bytes in total"
     )]
     TooLong(String),
-    /// The path could lead out of the folder, or is not in its only form.
+    /// The path is not relative and normalized, or has a reserved component.
     #[error(
         "the path {0:?} is not relative and normalized: no component may be empty, `.` or begin with `..`"
     )]
@@ -75,7 +75,7 @@ impl FromStr for FilePath {
     }
 }
 
-/// Returns whether a component is not the name of an ordinary file.
+/// Returns whether a component is empty, `.`, or reserved.
 fn is_special(component: &str) -> bool {
     component.is_empty() || component == "." || component.starts_with("..")
 }
@@ -96,9 +96,10 @@ mod tests {
 
     use super::*;
 
-    /// Attack: an answer or a class names a path outside of the target folder, or a name that the receiver uses itself.
+    /// Attack: an answer or a class names a path outside the target directory, or a name that is reserved for the
+    /// receiver.
     #[test]
-    fn refuses_paths_that_leave_the_folder() {
+    fn refuses_paths_that_leave_the_directory() {
         for text in [
             "",
             "/",
@@ -125,8 +126,8 @@ mod tests {
         for text in [
             "a", ".a", "a..", "a/.b/c", "a b", "ä/ö", "-", "~", "a\\b", "...a",
         ] {
-            let is_ours = text.starts_with("..");
-            assert_eq!(text.parse::<FilePath>().is_err(), is_ours, "{text:?}");
+            let is_reserved = text.starts_with("..");
+            assert_eq!(text.parse::<FilePath>().is_err(), is_reserved, "{text:?}");
         }
     }
 
@@ -151,7 +152,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an answer names a path that leaves the target folder by any rule of the operating system.
+        /// Attack: an answer names a path that leaves the target directory under the rules of the operating system.
         #[test]
         fn every_accepted_path_has_only_normal_components(text in r"[./a\\\x00]{0,12}|\PC{0,12}") {
             if let Ok(path) = text.parse::<FilePath>() {

@@ -14,65 +14,65 @@ use crate::{
     MAX_ENTRIES, MAX_FILES, MAX_OBJECTS, MAX_REQUEST, MAX_REVISION, MAX_TEMPLATE, MAX_WAIT,
 };
 
-/// A request within all limits.
+/// A request that was checked, including all limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// What to deliver. At least one entry, and at most [`MAX_ENTRIES`].
     pub entries: Vec<Entry>,
-    /// The revision that the caller has.
+    /// The revision that the caller already has.
     pub have: Option<String>,
-    /// How long to wait for another revision than [`Self::have`].
+    /// How long to wait for a revision other than [`Self::have`].
     pub wait: Duration,
 }
 
-/// One entry. Its `Serialize` is not the form of the request.
+/// One entry. Its serialized form is only for digests; requests are sent as [`RequestBody`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Entry {
     /// Items of a SealedSecret.
     Object(ObjectEntry),
-    /// A template over items of several SealedSecrets.
+    /// A template that uses items of SealedSecrets.
     Template(TemplateEntry),
 }
 
-/// Items of a SealedSecret, each a file.
+/// Items of a SealedSecret, each of which becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ObjectEntry {
     /// The name of the SealedSecret.
     pub sealed_secret: String,
-    /// The items; `None` for all items of the Secret.
+    /// The items; `None` for all items.
     pub items: Option<BTreeSet<String>>,
-    /// Where the files are.
+    /// Where the files are written.
     pub destination: Destination,
     /// The mode of the files.
     pub mode: Mode,
 }
 
-/// Where the files of items are.
+/// Where the files of items are written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Destination {
-    /// In the target folder, named like the items.
+    /// In the target directory, under the names of the items.
     Root,
-    /// In this folder, named like the items.
-    Folder(FilePath),
-    /// The file of the only item.
+    /// In this directory, under the names of the items.
+    Directory(FilePath),
+    /// At this path, for the only item.
     File(FilePath),
 }
 
-/// A template, whose result is a file.
+/// A template, whose result becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TemplateEntry {
-    /// The file.
+    /// The path of the file.
     pub path: FilePath,
-    /// The text of the template, which sees `.OBJECT.ITEM`.
+    /// The text of the template. It refers to values as `.OBJECT.ITEM`.
     pub template: String,
-    /// The names of the SealedSecrets that the template sees.
+    /// The names of the SealedSecrets that the template may use.
     pub from: BTreeSet<String>,
     /// The mode of the file.
     pub mode: Mode,
 }
 
 impl Request {
-    /// Reads the JSON of a request.
+    /// Parses and checks the JSON of a request.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ fn entries(bodies: Vec<EntryBody>) -> Result<Vec<Entry>, RequestError> {
     entries.collect()
 }
 
-/// Returns the files and folders that are known without the items of the objects.
+/// Returns the paths that are known before the items of the objects are.
 fn layout(entries: &[Entry]) -> Result<Layout, RequestError> {
     let (mut layout, mut files) = (Layout::default(), 0);
     for entry in entries {
@@ -165,10 +165,10 @@ fn layout(entries: &[Entry]) -> Result<Layout, RequestError> {
 
 impl ObjectEntry {
     fn add_to(&self, layout: &mut Layout) {
-        if let Destination::Folder(path) = &self.destination {
-            layout.add_folder(path);
+        if let Destination::Directory(path) = &self.destination {
+            layout.add_directory(path);
         }
-        // The path of each named item was checked.
+        // The path of each named item was checked before.
         let items = self.items.iter().flatten();
         for path in items.filter_map(|item| self.destination.file(item).ok()) {
             layout.add_file(&path);
@@ -177,22 +177,22 @@ impl ObjectEntry {
 }
 
 impl Destination {
-    /// Returns the file of an item.
+    /// Returns the path of an item's file.
     ///
     /// # Errors
     ///
-    /// Returns an error if the name of the item is not that of a file.
+    /// Returns an error if the name of the item is not a valid file name.
     pub fn file(&self, item: &str) -> Result<FilePath, PathError> {
         match self {
             Self::Root => item.parse(),
-            Self::Folder(folder) => format!("{folder}/{item}").parse(),
+            Self::Directory(directory) => format!("{directory}/{item}").parse(),
             Self::File(path) => Ok(path.clone()),
         }
     }
 
     fn read(path: &str) -> Result<Self, PathError> {
         match path.strip_suffix('/') {
-            Some(folder) => folder.parse().map(Self::Folder),
+            Some(directory) => directory.parse().map(Self::Directory),
             None if path.is_empty() => Ok(Self::Root),
             None => path.parse().map(Self::File),
         }
@@ -269,7 +269,7 @@ fn mode(text: Option<&str>) -> Result<Mode, EntryProblem> {
     Ok(text.map(str::parse).transpose()?.unwrap_or_default())
 }
 
-/// Checks that an API server accepts this name (RFC 1123 subdomain).
+/// Checks that the name is valid for a Kubernetes object (RFC 1123 subdomain).
 fn object_name(name: String) -> Result<String, EntryProblem> {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &str| {
@@ -291,7 +291,7 @@ fn item_names(names: Vec<String>) -> Result<BTreeSet<String>, EntryProblem> {
     names.into_iter().map(item_name).collect()
 }
 
-/// Checks that a Secret can have an item of this name.
+/// Checks that the name is valid for an item of a Secret.
 fn item_name(name: String) -> Result<String, EntryProblem> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_item = (1..=253).contains(&name.len()) && name.bytes().all(is_allowed);

@@ -1,4 +1,4 @@
-//! What is wrong with a request.
+//! Why a request is refused.
 
 use crate::layout::LayoutError;
 use crate::mode::ModeError;
@@ -7,7 +7,7 @@ use crate::{
     MAX_ENTRIES, MAX_FILES, MAX_OBJECTS, MAX_REQUEST, MAX_REVISION, MAX_TEMPLATE, MAX_WAIT,
 };
 
-/// The request is refused. The text can contain what the caller sent.
+/// Why a request is refused. The message can contain parts of the request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// The request is too long.
@@ -19,13 +19,13 @@ pub enum RequestError {
     /// The request has no entry.
     #[error("the request names no object")]
     NoEntry,
-    /// There are too many entries.
+    /// The request has too many entries.
     #[error("the request has more than {MAX_ENTRIES} entries")]
     TooManyEntries,
-    /// There are too many SealedSecrets.
+    /// The request names too many SealedSecrets.
     #[error("the request names more than {MAX_OBJECTS} SealedSecrets")]
     TooManyObjects,
-    /// There are too many files.
+    /// The request names too many files.
     #[error("the request names more than {MAX_FILES} files")]
     TooManyFiles,
     /// `have` is too long.
@@ -37,46 +37,48 @@ pub enum RequestError {
     /// An entry is invalid.
     #[error("objects[{index}]: {problem}")]
     Entry {
-        /// The number of the entry, from zero.
+        /// The index of the entry, counted from zero.
         index: usize,
-        /// What is wrong.
+        /// Why the entry is invalid.
         problem: EntryProblem,
     },
-    /// Files exclude each other.
+    /// The paths of files conflict.
     #[error(transparent)]
     Layout(#[from] LayoutError),
 }
 
-/// What is wrong with an entry.
+/// Why an entry is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryProblem {
     /// The entry has neither `sealedSecret` nor `template`, or both.
-    #[error("an entry has either `sealedSecret` or `template`")]
+    #[error("an entry must have either `sealedSecret` or `template`")]
     Kind,
-    /// The field belongs to the other kind of entries.
-    #[error("`{field}` does not go with `{with}`")]
+    /// The field belongs to the other kind of entry.
+    #[error("`{field}` cannot be combined with `{with}`")]
     Field {
         /// The field.
         field: &'static str,
-        /// The field that shows the kind of the entry.
+        /// The field that determines the kind of the entry.
         with: &'static str,
     },
     /// The name is not the name of a SealedSecret.
     #[error("{0:?} is not the name of a SealedSecret")]
     Name(String),
-    /// The item is not the name of an item.
+    /// The name is not a valid name of an item.
     #[error("{0:?} is not the name of an item")]
     Item(String),
     /// The list of items is empty.
     #[error("`items` is empty")]
     NoItems,
-    /// A path of a file with several items.
-    #[error("the path {0:?} is that of one file, and the entry does not name exactly one item")]
+    /// The path is that of a single file, but the entry selects several items.
+    #[error(
+        "the path {0:?} is that of a single file, but the entry does not name exactly one item"
+    )]
     OneFile(String),
-    /// A template without path.
+    /// A template has no path.
     #[error("a template needs the `path` of its file")]
     NoPath,
-    /// A template without objects.
+    /// A template names no SealedSecrets.
     #[error("a template needs `from`, the SealedSecrets whose items it uses")]
     NoFrom,
     /// The template is too long.
@@ -91,18 +93,18 @@ pub enum EntryProblem {
 }
 
 impl RequestError {
-    /// Returns what the caller can do.
+    /// Returns the hint: what the caller can do.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::TooLong | Self::TooManyEntries | Self::TooManyObjects | Self::TooManyFiles => {
-                "divide the selection into several requests"
+                "split the selection into several requests"
             }
             Self::Malformed(_) => {
-                "an agent of another release can have other fields; use the release of the controller"
+                "fields can differ between releases: use an agent and a controller of the same release"
             }
             Self::NoEntry => "name a SealedSecret in `objects`",
             Self::Revision => "send the revision of an earlier answer, or none",
-            Self::Wait => "wait for a shorter time, and repeat the request",
+            Self::Wait => "use a shorter `wait`, and repeat the request",
             Self::Layout(_) => "give one of the entries another path",
             Self::Entry { problem, .. } => problem.hint(),
         }
@@ -119,13 +121,15 @@ impl EntryProblem {
             Self::Name(_) => {
                 "use the `metadata.name` of a SealedSecret in the namespace of the Pod"
             }
-            Self::Item(_) => "use a name below `spec.encryptedData` or `spec.template.data`",
-            Self::NoItems => "leave out `items` for all items",
-            Self::OneFile(_) => "end the path with `/` for a folder, or name one item",
+            Self::Item(_) => "use a key of `spec.encryptedData` or `spec.template.data`",
+            Self::NoItems => "omit `items` to select all items",
+            Self::OneFile(_) => "end the path with `/` for a directory, or name one item",
             Self::NoPath => "add `path`",
             Self::NoFrom => "add `from`",
-            Self::Template => "divide the template into several files",
-            Self::Path(_) => "use a relative path below the target folder, such as \"db/password\"",
+            Self::Template => "split the template into several files",
+            Self::Path(_) => {
+                "use a relative path below the target directory, such as \"db/password\""
+            }
             Self::Mode(_) => "use the read, write and execute bits only, such as \"0440\"",
         }
     }

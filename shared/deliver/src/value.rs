@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-/// A plaintext value: wiped on drop, hidden in `Debug`, without `Display`. In JSON, base64.
+/// A plaintext value: wiped on drop, hidden in `Debug`, without `Display`, and base64 in JSON.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Value(Zeroizing<Vec<u8>>);
 
@@ -20,7 +20,7 @@ impl Value {
         self.0.len()
     }
 
-    /// Returns whether the value has no bytes.
+    /// Returns whether the value is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Value {
                 f.write_str("a value in base64")
             }
 
-            /// Returns an error without the position, which would depend on the value.
+            /// The error contains no position, because the position would depend on the value.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
                 let bytes = go::base64::decode(text.as_bytes());
                 bytes

@@ -411,7 +411,7 @@ pub fn api_response(error: &kube::Error) -> String {
         kube::Error::Api(status) if !status.message.is_empty() => {
             visible_line(&status.message).into_owned()
         }
-        kube::Error::Api(status) => format!("the API server answered {}", status.code),
+        kube::Error::Api(status) => format!("the API server responded with {}", status.code),
         kube::Error::SerdeError(_) => "cannot parse the API server's response".into(),
         _ => "the API server cannot be reached".into(),
     }

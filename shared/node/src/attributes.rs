@@ -1,6 +1,8 @@
-//! The attributes of a volume: the parameters of the class, replaced by those of the Pod's volume, and what kubelet adds.
+//! The attributes of a volume: the parameters of the SecretProviderClass, overridden by those of the Pod's volume, and
+//! the attributes that kubelet adds.
 //!
-//! The authors of class and Pod choose them freely. Only the token proves who asks, and the controller checks it.
+//! The authors of the class and of the Pod choose these attributes freely. Only the token proves which Pod asks, and
+//! the controller checks it.
 
 use std::collections::HashMap;
 
@@ -33,9 +35,9 @@ struct Token {
 impl Attributes {
     /// Reads the JSON that the driver sends.
     pub(crate) fn from_json(json: &[u8]) -> Result<Self, Failure> {
-        // The errors of the parser contain parts of the text, so none is shown.
+        // Parser errors contain parts of the input, so they are not shown.
         let body: Body = serde_json::from_slice(json).map_err(|_| {
-            Failure::invalid("the attributes of the volume are not a JSON object of texts")
+            Failure::invalid("the attributes of the volume are not a JSON object of strings")
         })?;
         let tokens = Zeroizing::new(body.tokens.unwrap_or_default());
         let token = token(&tokens).ok_or_else(no_token)?;
@@ -48,7 +50,7 @@ impl Attributes {
     }
 }
 
-/// Returns the token for the audience of the controller. Other providers can have tokens of their own.
+/// Returns the token for the audience of the controller. The object can also contain tokens for other providers.
 fn token(tokens: &str) -> Option<Zeroizing<String>> {
     let mut tokens: HashMap<String, Token> = serde_json::from_str(tokens).ok()?;
     let token = Zeroizing::new(tokens.remove(AUDIENCE)?.token);
@@ -57,7 +59,7 @@ fn token(tokens: &str) -> Option<Zeroizing<String>> {
 
 fn no_token() -> Failure {
     let text = format!(
-        "kubelet sends no token of the Pod for the audience {AUDIENCE}\nhint: set tokenRequests: [{{audience: {AUDIENCE}}}] \
+        "kubelet sent no token of the Pod for the audience {AUDIENCE}\nhint: set tokenRequests: [{{audience: {AUDIENCE}}}] \
          in the values of the Secrets Store CSI driver's chart, or in the CSIDriver object secrets-store.csi.k8s.io"
     );
     Failure::new(FinalCode::FailedPrecondition, &text)
@@ -89,7 +91,7 @@ mod tests {
         assert_eq!(*attributes.token, "t");
     }
 
-    /// Attack: a cluster without `tokenRequests`, a token of another audience, and texts that are not tokens.
+    /// Fault: the cluster has no `tokenRequests`, only tokens for other audiences, or malformed ones.
     #[test]
     fn without_a_token_for_the_controller_nothing_is_sent() {
         let other = json!({ "vault": { "token": "t" } }).to_string();

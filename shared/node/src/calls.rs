@@ -12,14 +12,15 @@ use crate::PROVIDER;
 use crate::controller::Controller;
 use crate::failure::{Failure, FinalCode};
 use crate::frame::{self, Message};
-use crate::mount::Order;
+use crate::mount::MountRequest;
 use crate::protobuf::bytes_len;
 
 pub(crate) const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
 pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// The time limit of a call. The driver waits until kubelet gives up, after two minutes, and then the code is not final.
+/// The time limit of a call. Without it, the driver waits until kubelet gives up after two minutes, with a code that is
+/// not final.
 const DEADLINE: Duration = Duration::from_secs(12);
 
 /// Answers one call, unless the driver cancels it.
@@ -37,7 +38,7 @@ pub(crate) async fn answer(
     if let Err(failure) = &result {
         log(&format!("{}: {failure}", head.uri.path()));
     }
-    // The driver may be gone.
+    // The driver may have closed the connection.
     let _ = send(&mut respond, result);
 }
 
@@ -48,7 +49,7 @@ async fn within_deadline(
 ) -> Result<Message, Failure> {
     let result = tokio::time::timeout(DEADLINE, call(method, body, controller)).await;
     result.unwrap_or_else(|_| {
-        let text = "the controller does not answer in time\nhint: kubelet tries again; check that the controller runs";
+        let text = "the controller did not respond in time\nhint: kubelet retries; check that the controller is running";
         Err(Failure::new(FinalCode::FailedPrecondition, text))
     })
 }
@@ -60,15 +61,15 @@ async fn call(
 ) -> Result<Message, Failure> {
     match method {
         MOUNT => {
-            let order = Order::read(&frame::read(body).await?)?;
-            controller.mount(order).await
+            let request = MountRequest::read(&frame::read(body).await?)?;
+            controller.mount(request).await
         }
         VERSION => {
             frame::read(body).await?;
             Ok(version())
         }
         _ => {
-            let text = "this provider has the methods Version and Mount only";
+            let text = "this provider supports only the methods Version and Mount";
             Err(Failure::new(FinalCode::Unimplemented, text))
         }
     }

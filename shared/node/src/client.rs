@@ -1,4 +1,4 @@
-//! Calls of a provider, as the driver makes them: for the probe of its Pod, and for tests.
+//! Calls a provider as the driver does: for the probe of the provider's Pod, and for tests.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,10 +19,10 @@ use crate::protobuf::bytes_len;
 /// The time limit of the check.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// No provider answers.
+/// Why a call of a provider failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no socket, or nobody listens.
+    /// There is no socket, or no process listens on it.
     #[error("no provider listens at {}", .path.display())]
     Socket {
         /// The path of the socket.
@@ -30,21 +30,21 @@ pub enum CallError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The provider does not answer in time, or not in the form of gRPC.
-    #[error("the provider does not answer")]
+    /// No response arrived in time, or it is not a gRPC response.
+    #[error("the provider does not respond")]
     Silent,
-    /// The connection fails.
-    #[error("the connection to the provider fails")]
+    /// The connection failed.
+    #[error("the connection to the provider failed")]
     Connection(#[from] h2::Error),
-    /// The call fails.
-    #[error("the provider fails with the code {code}: {message}")]
+    /// The provider returned an error.
+    #[error("the provider returned the error code {code}: {message}")]
     Failed {
-        /// The status code of gRPC.
+        /// The gRPC status code.
         code: String,
         /// The message, percent-encoded.
         message: String,
     },
-    /// The operating system refuses.
+    /// The runtime of the client cannot be started.
     #[error("cannot connect to the provider")]
     System(#[from] io::Error),
 }
@@ -67,11 +67,11 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
         .map(drop)
 }
 
-/// Asks for the files of a volume with these attributes, in JSON; returns the answer as the driver receives it.
+/// Requests the files of a volume with these attributes, in JSON; returns the answer as the driver receives it.
 ///
 /// # Errors
 ///
-/// Fails if the provider does not answer, or with a failure.
+/// Fails if the provider does not respond, or returns an error.
 pub async fn mount(socket: &Path, attributes: &str) -> Result<Vec<u8>, CallError> {
     let attributes = attributes.as_bytes();
     let message = Message::write(bytes_len(attributes.len()), |writer| {
@@ -127,7 +127,7 @@ async fn read(body: &mut RecvStream) -> Result<Bytes, CallError> {
     Ok(bytes.into())
 }
 
-/// Fails if headers or trailers have the status of a failure.
+/// Fails if the headers or trailers contain an error status.
 fn check_status(headers: &HeaderMap) -> Result<(), CallError> {
     let text = |name| {
         let value = headers.get(name)?;

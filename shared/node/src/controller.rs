@@ -9,12 +9,13 @@ use tokio::sync::Semaphore;
 
 use crate::failure::{Failure, FinalCode};
 use crate::frame::Message;
-use crate::mount::{self, Order};
+use crate::mount::{self, MountRequest};
 
-/// How many requests are sent at once. Each has a thread, and while it lasts its values, which can have some megabytes.
+/// The maximum number of concurrent requests. Each has a thread, and holds its values, which can have several
+/// megabytes.
 pub(crate) const MAX_REQUESTS: usize = 8;
 
-/// The time limit of a request, shorter than that of a call.
+/// The time limit of a request to the controller, shorter than that of a call of the driver.
 const TIMEOUT: Duration = Duration::from_secs(11);
 
 /// How to reach the controller.
@@ -35,22 +36,23 @@ impl Controller {
         })
     }
 
-    /// Returns the answer to a mount. If the caller stops waiting, the request keeps its thread until its own limit.
-    pub(crate) async fn mount(self: &Arc<Self>, order: Order) -> Result<Message, Failure> {
+    /// Returns the answer to a mount. If the caller stops waiting, the request occupies its thread until its own time
+    /// limit.
+    pub(crate) async fn mount(self: &Arc<Self>, mount: MountRequest) -> Result<Message, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         let this = Arc::clone(self);
         let request = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            let result = this.request(&order);
-            mount::answer(result, &order.selection.encodings)
+            let result = this.request(&mount);
+            mount::answer(result, &mount.selection.encodings)
         });
         let panicked = |_| Failure::new(FinalCode::Internal, "the provider failed; see its log");
         request.await.map_err(panicked)?
     }
 
     /// Opens a connection for each request: the buffers of a connection that stays open can contain values.
-    fn request(&self, order: &Order) -> Result<Delivery, ClientError> {
+    fn request(&self, mount: &MountRequest) -> Result<Delivery, ClientError> {
         let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
-        client.deliver_with(&order.token, &order.selection.request, TIMEOUT)
+        client.deliver_with(&mount.token, &mount.selection.request, TIMEOUT)
     }
 }

@@ -1,17 +1,17 @@
-//! Values that are stored as text: the key `encoding` of classes for Vault's provider.
+//! Decodes values that are stored as text: the key `encoding` of entries for Vault's provider.
 
 use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-/// How a value is stored. The file has the decoded value.
+/// How the value of an item is encoded. The file contains the decoded value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Base64,
     Hex,
 }
 
-/// The text names no encoding.
+/// The string is not the name of an encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown encoding {0:?}; use base64, hex or utf-8")]
 pub(crate) struct UnknownEncoding(String);
@@ -25,7 +25,7 @@ impl Encoding {
         }
     }
 
-    /// Decodes a value; `None` if it is not encoded like this.
+    /// Decodes a value; `None` if it is not in this encoding.
     pub(crate) fn decode(self, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         match self {
             Self::Base64 => go::base64::decode(value).ok(),
@@ -56,7 +56,7 @@ fn hex(text: &[u8]) -> Option<Vec<u8>> {
     let (pairs, []) = text.as_chunks::<2>() else {
         return None;
     };
-    // With the exact size, the vector is never copied.
+    // With the exact capacity, the vector is never reallocated.
     let mut bytes = Vec::with_capacity(pairs.len());
     for [high, low] in pairs {
         bytes.push(digit(*high)? << 4 | digit(*low)?);

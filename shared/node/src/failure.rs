@@ -9,9 +9,10 @@ const MAX_MESSAGE: usize = 800;
 
 /// The status codes that a call can fail with.
 ///
-/// Kubelet takes each as the end of a mount: it removes the directory of the volume, and mounts again later. After
-/// `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED` or `UNAVAILABLE` it keeps the directory. The driver
-/// can then take the next mount for one that it already did, and the Pod starts with an empty volume.
+/// Kubelet treats each of these codes as the final result of a mount: it removes the directory of the volume, and
+/// retries later. After `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED` or `UNAVAILABLE` it keeps the
+/// directory. The driver can then mistake the volume for one that it has already mounted, and the Pod starts with an
+/// empty volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FinalCode {
     InvalidArgument = 3,
@@ -23,7 +24,7 @@ pub(crate) enum FinalCode {
     Unauthenticated = 16,
 }
 
-/// Why a call fails. The message becomes an event of the Pod, so it contains no value and nothing that depends on one.
+/// Why a call failed. The message becomes an event of the Pod, so it contains no value and nothing that depends on one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
@@ -32,7 +33,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Returns a failure with a message of one line.
+    /// Creates a failure. The message is put on one line.
     pub(crate) fn new(code: FinalCode, message: &str) -> Self {
         let line = message.replace("\nhint: ", "; hint: ");
         let is_shown = |character: &char| !character.is_control();
@@ -42,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// Returns a failure that the author of the class or the Pod can correct.
+    /// Creates a failure that the author of the class or the Pod can correct.
     pub(crate) fn invalid(message: &str) -> Self {
         Self::new(FinalCode::InvalidArgument, message)
     }
@@ -59,7 +60,7 @@ impl Failure {
                 }
             }
         }
-        // Printable ASCII is always a header value.
+        // Printable ASCII is always a valid header value.
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
     }
 }
@@ -80,7 +81,7 @@ fn shortened(characters: impl Iterator<Item = char>) -> String {
 mod tests {
     use super::*;
 
-    /// Attack: the author of a class or a server breaks the lines of events and logs.
+    /// Attack: the author of a class, or a server, puts line breaks into a message to forge lines of events and logs.
     #[test]
     fn a_message_is_one_line_of_limited_length() {
         let failure = Failure::invalid("first\nhint: second\u{7}\r\nthird");

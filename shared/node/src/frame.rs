@@ -1,4 +1,4 @@
-//! Messages of gRPC in streams of HTTP/2.
+//! Messages of gRPC in HTTP/2 streams.
 
 use bytes::Buf;
 use h2::RecvStream;
@@ -7,18 +7,18 @@ use zeroize::Zeroizing;
 use crate::failure::{Failure, FinalCode};
 use crate::protobuf::Writer;
 
-/// The maximum size of a request in bytes. Attributes contain the class, and the longest request to the controller has
-/// 256 KiB.
+/// The maximum size of a request in bytes. Its attributes contain the parameters of the class, of which the controller
+/// accepts at most 256 KiB.
 const MAX_REQUEST: usize = 1 << 20;
 
-/// The maximum size of an answer in bytes, the driver's default. A longer answer fails in the driver, with a code after
-/// which kubelet keeps the directory.
+/// The maximum size of an answer in bytes, the driver's default. The driver would reject a larger answer with a code
+/// after which kubelet keeps the directory of the volume.
 pub(crate) const MAX_ANSWER: usize = 4 << 20;
 
-/// The length of the prefix of a message: whether it is compressed, and its length.
+/// The size of a message's prefix: a compression flag and the length of the message.
 const PREFIX: usize = 5;
 
-/// A message with its prefix, wiped after it was sent.
+/// A message with its prefix. Its memory is wiped on drop.
 pub(crate) struct Message {
     bytes: Zeroizing<Vec<u8>>,
     position: usize,
@@ -72,7 +72,7 @@ fn message(bytes: &[u8]) -> Result<&[u8], Failure> {
     let (prefix, message) = bytes.split_first_chunk::<PREFIX>().ok_or_else(incomplete)?;
     let [is_compressed, len @ ..] = *prefix;
     if is_compressed != 0 {
-        let text = "the driver compresses requests, which this provider does not support";
+        let text = "the request is compressed, which this provider does not support";
         return Err(Failure::new(FinalCode::Unimplemented, text));
     }
     if usize::try_from(u32::from_be_bytes(len)) != Ok(message.len()) {
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_has_its_length_in_front() {
+    fn a_message_begins_with_its_length() {
         let mut written = Message::write(3, |writer| writer.bytes(1, b"x"));
         assert_eq!(written.chunk(), b"\0\0\0\0\x03\x0a\x01x");
         written.advance(6);

@@ -1,21 +1,21 @@
-//! A provider of the Secrets Store CSI driver: the driver asks it for the files of a volume, and it asks the controller
-//! with the token of the Pod.
+//! A provider for the Secrets Store CSI driver. The driver requests the files of a volume from the provider, which
+//! requests the values from the controller with the token of the Pod.
 //!
-//! This crate can decrypt nothing. It depends neither on the sealing core nor on a crate with private keys, and `.ci/run`
-//! checks it. It has no token of its own and stores no value, version or token: each request contains the token of its
-//! Pod, and each answer all files.
+//! This crate cannot decrypt anything. It depends neither on the sealing core nor on a crate that handles private keys;
+//! `.ci/run` checks this. The provider has no token of its own and stores no value, version or token: each request contains
+//! the token of its Pod, and each answer contains all files.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`server`] | the socket, connections, deadlines, shutdown |
-//! | [`client`] | calls of a provider, for its probe and for tests |
+//! | [`client`] | calls a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
 //! | `mount` | from the attributes of a volume to its files |
-//! | `attributes`, `objects`, `yaml`, `encoding` | what attributes mean; they come from the Pod's author, and prove nothing |
+//! | `attributes`, `objects`, `yaml`, `encoding` | parsing of attributes, which the author of the Pod controls |
 //! | `controller` | requests to the controller |
-//! | `failure` | failures, only with codes after which kubelet mounts again |
-//! | `frame`, `protobuf` | messages of gRPC |
-//! | `socket` | the socket's file |
+//! | `failure` | failures, only with codes that are final for kubelet |
+//! | `frame`, `protobuf` | encoding of gRPC messages |
+//! | `socket` | the socket file |
 
 #![cfg(target_os = "linux")]
 

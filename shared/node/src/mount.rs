@@ -13,17 +13,17 @@ use crate::frame::{MAX_ANSWER, Message};
 use crate::objects::{self, Selection};
 use crate::protobuf::{bytes_field, bytes_len, number_len};
 
-/// The field `attributes` of the request. The others are not used: `secrets` has the token once more, the target path and
+/// The field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the target path and
 /// the permission are deprecated, and the driver leaves the current versions empty.
 const ATTRIBUTES: u64 = 1;
 
-/// What to ask the controller for, and with which token.
-pub(crate) struct Order {
+/// A mount: what to request from the controller, and the token for it.
+pub(crate) struct MountRequest {
     pub(crate) selection: Selection,
     pub(crate) token: Zeroizing<String>,
 }
 
-impl Order {
+impl MountRequest {
     /// Reads the message of a request.
     pub(crate) fn read(message: &[u8]) -> Result<Self, Failure> {
         let attributes = bytes_field(message, ATTRIBUTES);
@@ -37,8 +37,8 @@ impl Order {
 
 /// Returns the answer to a mount.
 ///
-/// It always has all files. The driver writes nothing if the files are unchanged; but an answer without files, which it
-/// also accepts, would let a Pod start with an empty volume if the driver could not use an earlier answer.
+/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts an answer
+/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier answer.
 pub(crate) fn answer(
     result: Result<Delivery, ClientError>,
     encodings: &HashMap<String, Encoding>,
@@ -46,19 +46,19 @@ pub(crate) fn answer(
     let mut answer = match result.map_err(|error| failure(&error))? {
         Delivery::Values(answer) => answer,
         Delivery::Unchanged => {
-            let text = "the controller sends no values, although none are here";
+            let text = "the controller did not send the values\nhint: use a provider and a controller of the same release";
             return Err(Failure::new(FinalCode::Internal, text));
         }
     };
     if answer.files.is_empty() {
-        let text = "the SealedSecrets have no items, and a volume without files is not mounted";
+        let text = "the SealedSecrets contain no items, and a volume without files is not mounted\nhint: seal an item";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
     decode(&mut answer, encodings)?;
     message(&answer)
 }
 
-/// Decodes values. The message of a failure is the same for each value.
+/// Decodes values. The message of a failure does not depend on the value.
 fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<(), Failure> {
     for file in &mut answer.files {
         let Some(encoding) = encodings.get(file.path.as_str()) else {
@@ -66,7 +66,7 @@ fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<
         };
         let mut value = encoding.decode(file.value.expose()).ok_or_else(|| {
             let text = format!(
-                "the value for objectName {:?} does not have its `encoding`",
+                "the value for objectName {:?} is not in the `encoding` that the entry names",
                 file.path.as_str()
             );
             Failure::new(FinalCode::FailedPrecondition, &text)
@@ -87,8 +87,7 @@ fn message(answer: &Answer) -> Result<Message, Failure> {
     let files = answer.files.iter().map(|file| bytes_len(file_len(file)));
     let len = versions.chain(files).sum();
     if len > MAX_ANSWER {
-        let text =
-            "the files have more than 4 MiB together, the limit of the Secrets Store CSI driver";
+        let text = "the files have more than 4 MiB in total, the limit of the Secrets Store CSI driver\nhint: use several volumes";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
     Ok(Message::write(len, |writer| {
@@ -118,19 +117,19 @@ fn file_len(file: &DeliveredFile) -> usize {
 fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Refused(refusal) => code(refusal),
-        // A position in the answer depends on values.
+        // The position of a syntax error would depend on values.
         ClientError::Answer(AnswerError::Malformed { .. }) => {
-            let text = "the controller sends an answer that is malformed";
+            let text = "the response of the controller is malformed";
             return Failure::new(FinalCode::Internal, text);
         }
         ClientError::Answer(_) => FinalCode::Internal,
         _ => FinalCode::FailedPrecondition,
     };
-    Failure::new(code, &agent::poll::chain(error))
+    Failure::new(code, &agent::poll::error_chain(error))
 }
 
-/// Returns the code for a status code of the controller. A busy controller is no exception: kubelet repeats a mount that
-/// has failed.
+/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: kubelet
+/// retries a mount after any failure.
 fn code(refusal: &Refusal) -> FinalCode {
     match refusal.status.as_u16() {
         400 => FinalCode::InvalidArgument,
@@ -182,7 +181,8 @@ mod tests {
         assert_eq!(message.chunk()[5..], expected[..]);
     }
 
-    /// Fault: the driver fails with a code that is not final, so that a Pod can start with an empty volume.
+    /// Fault: the driver rejects a large answer with a code that is not final, so that a Pod can start with an empty
+    /// volume.
     #[test]
     fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {
         let long = "a".repeat(200);

@@ -1,4 +1,4 @@
-//! The parameter `objects`: a list of entries of the protocol, or of those of Vault's provider.
+//! The parameter `objects`: a list of entries as in a request to the controller, or as for Vault's provider.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,15 @@ use crate::encoding::Encoding;
 use crate::failure::Failure;
 use crate::yaml;
 
-/// What to deliver.
+/// What to request from the controller, and how to decode it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Selection {
     pub(crate) request: RequestBody,
-    /// The files whose values are decoded, by path.
+    /// The encodings of files whose values are decoded, by path.
     pub(crate) encodings: HashMap<String, Encoding>,
 }
 
-/// An entry of Vault's provider.
+/// An entry as for Vault's provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct VaultEntry {
@@ -29,10 +29,10 @@ struct VaultEntry {
     encoding: Option<String>,
 }
 
-/// The key that every entry of Vault's provider has.
+/// The key that every entry for Vault's provider has.
 const VAULT_KEY: &str = "objectName";
 
-/// Reads and checks the parameter.
+/// Parses and checks the parameter.
 pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
     let list = yaml::read(text).map_err(|error| invalid(&error.to_string()))?;
     let Value::Array(list) = list else {
@@ -57,7 +57,7 @@ fn invalid(problem: &str) -> Failure {
     ))
 }
 
-/// Checks an entry before a controller does, so that the message is the same with and without one.
+/// Checks the entries before a request is sent, so that mistakes are reported even if no controller responds.
 fn check(request: &RequestBody) -> Result<(), Failure> {
     let checked = Request::try_from(request.clone());
     let error = checked.map(drop).map_err(|error| {
@@ -65,7 +65,7 @@ fn check(request: &RequestBody) -> Result<(), Failure> {
         invalid(&format!("{error}\nhint: {hint}"))
     });
     if request.to_json().len() > deliver::MAX_REQUEST {
-        return Err(invalid("it is too long"));
+        return Err(invalid("it has more than 256 KiB"));
     }
     error
 }
@@ -90,13 +90,14 @@ fn entry_of(entry: Value, encodings: &mut HashMap<String, Encoding>) -> Result<E
     })
 }
 
-/// Returns the name of a SealedSecret from the path in Vault: its last component.
+/// Returns the name of the SealedSecret for a path in Vault: the last component.
 fn sealed_secret(path: &str) -> String {
     let path = path.trim_end_matches('/');
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// Accepts only numbers that are octal in YAML 1.1, as Vault's provider reads it: `400` would be the mode 0620.
+/// Accepts only numbers that are octal in YAML 1.1, which Vault's provider reads: `400` is decimal there, the mode
+/// 0620.
 fn permission(text: String) -> Result<String, String> {
     let digits = text.strip_prefix("0o").map(|digits| format!("0{digits}"));
     let text = digits.unwrap_or(text);

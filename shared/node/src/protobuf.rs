@@ -1,10 +1,10 @@
-//! Protocol Buffers, as far as the messages of the provider need them: fields of bytes and of small numbers.
+//! The part of Protocol Buffers that the provider's messages need: fields of bytes and of small numbers.
 
 use zeroize::Zeroizing;
 
-/// The bytes are not a message.
+/// The bytes are not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the request is not a message of Protocol Buffers")]
+#[error("the request is not a valid Protocol Buffers message")]
 pub(crate) struct Malformed;
 
 const VARINT: u64 = 0;
@@ -12,7 +12,7 @@ const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
-/// Returns the last field of bytes with this number in a message.
+/// Returns the content of the last bytes field with this number in a message.
 pub(crate) fn bytes_field(mut message: &[u8], number: u64) -> Result<Option<&[u8]>, Malformed> {
     let mut found = None;
     while !message.is_empty() {
@@ -50,30 +50,31 @@ fn read_varint(message: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Malformed)
 }
 
-/// A message that is written, wiped on drop. Its capacity is fixed, so that no copy of a value stays behind.
+/// Writes a message. The buffer has a fixed capacity, so that no copy of a value stays in freed memory, and is wiped on
+/// drop.
 pub(crate) struct Writer(Zeroizing<Vec<u8>>);
 
 impl Writer {
-    /// Begins a message after `prefix`, with space for `len` more bytes.
+    /// Starts a message after `prefix`, with capacity for `len` more bytes.
     pub(crate) fn new(prefix: &[u8], len: usize) -> Self {
         let mut bytes = Zeroizing::new(Vec::with_capacity(prefix.len() + len));
         bytes.extend_from_slice(prefix);
         Self(bytes)
     }
 
-    /// Adds a field of bytes.
+    /// Adds a bytes field.
     pub(crate) fn bytes(&mut self, number: u64, content: &[u8]) {
         self.begin(number, content.len());
         self.0.extend_from_slice(content);
     }
 
-    /// Begins a field with a message of `len` bytes, whose fields follow.
+    /// Starts a field that contains a message of `len` bytes; the caller then adds the fields of that message.
     pub(crate) fn begin(&mut self, number: u64, len: usize) {
         self.varint(number << 3 | BYTES);
         self.varint(len as u64);
     }
 
-    /// Adds a field with a number.
+    /// Adds a field that contains a number.
     pub(crate) fn number(&mut self, number: u64, content: u64) {
         self.varint(number << 3 | VARINT);
         self.varint(content);
@@ -97,12 +98,12 @@ impl Writer {
     }
 }
 
-/// Returns the size of a field of bytes with a number below 16.
+/// Returns the size of a bytes field whose field number is below 16.
 pub(crate) fn bytes_len(len: usize) -> usize {
     1 + varint_len(len as u64) + len
 }
 
-/// Returns the size of a field with a number below 16.
+/// Returns the size of a number field whose field number is below 16.
 pub(crate) fn number_len(content: u64) -> usize {
     1 + varint_len(content)
 }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_ends_early_and_unknown_types() {
+    fn refuses_truncated_messages_and_unknown_wire_types() {
         for message in [
             &b"\x0a"[..],
             b"\x0a\x02a",
@@ -152,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sizes_are_those_that_are_written(len in 0_usize..70_000, number in any::<u64>()) {
+        fn computed_sizes_equal_written_sizes(len in 0_usize..70_000, number in any::<u64>()) {
             let content = vec![7; len];
             let expected = bytes_len(len) + number_len(number);
             let mut writer = Writer::new(b"", expected);

@@ -1,4 +1,4 @@
-//! The server on the socket.
+//! The gRPC server on the socket.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,46 +17,46 @@ use crate::controller::{Controller, MAX_REQUESTS};
 use crate::frame::Message;
 use crate::socket::{Socket, SocketError};
 
-/// The maximum number of connections. The driver has one.
+/// The maximum number of connections. The driver opens one.
 const MAX_CONNECTIONS: usize = 16;
-/// The maximum number of concurrent calls of a connection; the driver waits with others. Kubelet mounts at most some
-/// hundred volumes of a node, so the last begins well before the end of kubelet's time.
+/// The maximum number of concurrent calls of a connection; the driver queues further calls. A node has at most a few
+/// hundred volumes, so the last call starts well within kubelet's timeout.
 const MAX_CALLS: u32 = 64;
 /// The maximum size of the headers of a call.
 const MAX_HEADERS: u32 = 16 << 10;
-/// The time for the beginning of a connection.
+/// The time limit for the HTTP/2 handshake of a connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The time for calls in progress after SIGTERM, less than the usual grace period of a Pod.
+/// The time limit for calls in progress after SIGTERM, shorter than the default grace period of a Pod.
 const SHUTDOWN: Duration = Duration::from_secs(15);
-/// How long an idle thread or connection is kept. Until then its memory can contain values. The driver opens a new
+/// How long an idle thread or connection is kept. Its memory can contain values until it ends. The driver opens a new
 /// connection for its next call.
 const IDLE: Duration = Duration::from_secs(1);
-/// The stack of a thread for a request.
+/// The stack size of the thread of a request.
 const STACK: usize = 1 << 20;
 
-/// What to serve, and from where.
+/// The settings of the server.
 #[derive(Debug)]
 pub struct Settings {
-    /// The path of the socket: `sealed.sock` in the folder of providers.
+    /// The path of the socket: `sealed.sock` in the driver's directory for providers.
     pub socket: PathBuf,
     /// The URL of the controller's TLS port.
     pub server: String,
     /// The CA certificates of that port.
     pub authority: Authority,
-    /// Receives messages, each of one line.
+    /// Receives log messages, each of one line.
     pub log: fn(&str),
 }
 
-/// The server cannot run.
+/// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The settings for the controller are wrong.
+    /// The settings for the controller are invalid.
     #[error(transparent)]
     Controller(#[from] agent::client::ClientError),
     /// The socket cannot be created.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The operating system refuses.
+    /// A system call of the server failed.
     #[error("cannot serve the socket")]
     System(#[from] io::Error),
 }
@@ -65,7 +65,7 @@ pub enum ServeError {
 ///
 /// # Errors
 ///
-/// Fails if the settings are wrong or the socket cannot be created.
+/// Fails if the settings are invalid or the socket cannot be created.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
     let controller = Controller::new(settings.server, settings.authority)?;
     let runtime = runtime::Builder::new_current_thread()
@@ -77,7 +77,7 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         .build()?;
     let (socket, listener) = Socket::bind(&settings.socket)?;
     let result = runtime.block_on(serve(listener, socket, controller, settings.log));
-    // Requests that nobody waits for any more.
+    // Abandons requests whose callers no longer wait.
     runtime.shutdown_background();
     Ok(result?)
 }
@@ -125,7 +125,7 @@ async fn accept(
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await;
         let Ok((stream, _)) = listener.accept().await else {
-            // No file descriptor is left, perhaps.
+            // Probably no file descriptor is left.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

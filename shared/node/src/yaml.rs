@@ -1,4 +1,4 @@
-//! YAML without types, aliases and tags: every scalar is a text, as it is written.
+//! YAML without types, aliases and tags: every scalar is a string, exactly as written.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
@@ -8,22 +8,22 @@ const MAX_DEPTH: usize = 8;
 /// The maximum number of scalars, lists and maps.
 const MAX_NODES: usize = 10_000;
 
-/// Why a text is not accepted. The message has neither a position nor a part of the text.
+/// Why a document is refused. The message contains neither a position nor a part of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum YamlError {
     #[error("it is not valid YAML")]
     Syntax,
-    #[error("it is not one document")]
+    #[error("it is not a single YAML document")]
     Documents,
     #[error("it has an alias, anchor or tag")]
     Unsupported,
-    #[error("it is nested too deeply or too long")]
+    #[error("it is nested too deeply, or has too many entries")]
     Limit,
-    #[error("a map has a key twice, or one that is not a text")]
+    #[error("a map has a repeated key, or a key that is not a string")]
     Key,
 }
 
-/// Returns the only document of a text.
+/// Parses a text that contains exactly one document.
 pub(crate) fn read(text: &str) -> Result<Value, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
@@ -40,7 +40,7 @@ struct Builder {
     nodes: usize,
 }
 
-/// A list or map that has not ended.
+/// A list or map whose end has not been read yet.
 enum Open {
     List(Vec<Value>),
     Map(Map<String, Value>, Option<String>),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_are_texts_as_they_are_written() {
+    fn scalars_are_strings_exactly_as_written() {
         let text = "- {a: 0440, b: \"0440\", c: yes, d: 1e3, e:, f: ~, g: \"\", h: 'null'}\n- [x, {y: z}]\n";
         let expected = json!([
             { "a": "0440", "b": "0440", "c": "yes", "d": "1e3", "e": null, "f": null, "g": "", "h": "null" },
@@ -130,9 +130,9 @@ mod tests {
         );
     }
 
-    /// Attack: the author of a class or Pod exhausts the provider, which serves all Pods of the node.
+    /// Attack: the author of a class or Pod exhausts the memory of the provider, which serves all Pods of the node.
     #[test]
-    fn refuses_aliases_and_what_is_too_big() {
+    fn refuses_aliases_and_oversized_documents() {
         let cases = [
             ("a: &x b\nc: *x", YamlError::Unsupported),
             ("&x [a]", YamlError::Unsupported),

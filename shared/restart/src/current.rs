@@ -8,8 +8,9 @@ use crate::pod::Pod;
 
 /// Returns whether a Pod, as the API server returns it, has the newest content of the Secret, or does not use it.
 ///
-/// A container that has not started yet will read the newest content. A Pod that is being deleted counts like any other: it
-/// may use an earlier value until it ends. A Pod with too many uses of Secrets counts as having an earlier value.
+/// A container that has not started yet will read the newest content. A Pod that is being deleted counts like any
+/// other: it may use an earlier value until it ends. A Pod with too many uses of Secrets counts as having an earlier
+/// value.
 pub fn has_newest(pod: &Json, secret: &str, history: &History, now: Timestamp) -> bool {
     let mut pod = pod.clone();
     pod["metadata"]["deletionTimestamp"] = Json::Null;
@@ -55,7 +56,7 @@ mod tests {
         );
     }
 
-    /// Fault: nobody knows what a Pod consumes, because it has more uses than are read.
+    /// Fault: the Secrets that a Pod consumes are unknown, because it has more uses than are read.
     #[test]
     fn a_pod_with_unknown_uses_may_have_an_earlier_value() {
         let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);

@@ -41,8 +41,8 @@ pub enum Target {
     RestartAt(Timestamp),
 }
 
-/// What this process remembers about a workload. After a change of leader, the decisions without this memory are the
-/// same, except that a removed annotation is written once more.
+/// The state of a workload that is kept only in the memory of this process. After a change of leader, the decisions
+/// without this memory are the same, except that a removed annotation is written once more.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// When the first change that is not handled yet was observed.

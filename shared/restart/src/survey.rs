@@ -17,7 +17,7 @@ use crate::workload::{Id, Workload};
 pub struct Row {
     /// The namespace.
     pub namespace: String,
-    /// The Secret or class.
+    /// The Secret or SecretProviderClass.
     pub source: Source,
     /// The workload of the Pod, if known.
     pub workload: Option<Id>,

@@ -106,9 +106,9 @@ pub enum Trigger {
 /// The fields of a workload that decisions depend on.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Its uid.
+    /// The `uid` of the object.
     pub uid: String,
-    /// Its `resourceVersion`.
+    /// The `resourceVersion` of the object.
     pub version: String,
     /// The Secrets and classes whose changes restart the workload.
     pub opt_in: OptIn,

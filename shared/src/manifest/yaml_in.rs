@@ -246,7 +246,7 @@ fn refuse_separator(root: &Node) -> Result<(), ReadProblem> {
     match &root.value {
         // A folded string has spaces for line breaks.
         Value::Text(text) if text.split_whitespace().any(|word| word == "---") => {
-            let why = "a line `---` is part of a multi-line string outside of any mapping";
+            let why = "a line `---` is part of a multi-line string outside any mapping";
             Err(ReadProblem::Yaml(why.into()))
         }
         _ => Ok(()),

@@ -187,7 +187,7 @@ pub enum Refusal {
          post-quantum keys; seal the values as v2, and remove `spec.data`"
     )]
     LegacyDataRefused,
-    /// An item was sealed for another namespace, name or scope. The message does not say which of them differs.
+    /// An item was sealed for another namespace, name or scope. The message does not reveal which of them differs.
     #[error(
         "the item {item:?} was sealed for another name, namespace or scope; \
          move it back, or seal it for this object"

@@ -36,7 +36,7 @@ pub(super) struct Item {
     pub(super) sealed: SealedBox,
 }
 
-/// What anyone can see of an item.
+/// The public properties of an item, which can be read without a key.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a property of the format"

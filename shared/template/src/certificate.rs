@@ -210,7 +210,7 @@ fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<Certifica
     if !name.is_empty() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
-    let out_of_range = Fault::failed("the certificate would expire outside of the supported years");
+    let out_of_range = Fault::failed("the certificate would expire outside the supported years");
     let now = env.now.as_second();
     let end = days
         .checked_mul(86_400)

@@ -30,7 +30,7 @@ pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
     match Template::parse("t", &text) {
         Err(error) => assert!(
             error.line <= lines && error.column <= text.len() + 1,
-            "the position is outside of the text"
+            "the position is outside the text"
         ),
         Ok(template) => {
             let mut context = Context {
@@ -39,7 +39,7 @@ pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {
                 rng,
             };
             match template.render(&data, &mut context) {
-                Err(error) => assert!(error.line <= lines, "the position is outside of the text"),
+                Err(error) => assert!(error.line <= lines, "the position is outside the text"),
                 Ok(out) => assert!(out.len() <= BUDGET.output, "the output exceeds the budget"),
             }
         }

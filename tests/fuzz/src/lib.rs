@@ -155,8 +155,8 @@ pub fn base64_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of requests and answers of `/v1/deliver`. Every file is below the target folder, and an answer is
-/// unchanged after writing and parsing.
+/// Fuzzes the parsing of requests and answers of `/v1/deliver`. Every file is below the target directory, and an answer
+/// is unchanged after writing and parsing.
 pub fn deliver_bytes(bytes: &[u8]) {
     if let Ok(request) = deliver::Request::from_json(bytes) {
         assert!(request.object_names().len() <= deliver::MAX_OBJECTS);

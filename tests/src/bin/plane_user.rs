@@ -31,7 +31,7 @@ async fn main() {
     }
 }
 
-/// Creates a namespace, prints the path of the plane's kubeconfig, and finishes as `end` says.
+/// Creates a namespace, prints the path of the plane's kubeconfig, and finishes as `end` specifies.
 async fn use_plane(end: &str) {
     let plane = ControlPlane::shared().await;
     let _namespace = plane.namespace("user").await;

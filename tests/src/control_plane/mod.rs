@@ -156,7 +156,7 @@ impl ControlPlane {
             .token
     }
 
-    /// Returns the folder of etcd's data.
+    /// Returns the directory of etcd's data.
     ///
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, whose data is not accessible.

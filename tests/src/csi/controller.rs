@@ -1,4 +1,4 @@
-//! A controller that gives prepared answers, for failures that a real one seldom has.
+//! A fake controller with prepared responses, for failures that are hard to provoke in a real controller.
 
 use std::io::{self, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,11 +10,11 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Returns the head and body of the response for the body of a request; `None` if there is none until the client closes
-/// the connection.
+/// Returns the head and body of the response to a request with this body; `None` to send no response until the client
+/// closes the connection.
 type Answers = dyn Fn(&str) -> Option<String> + Send;
 
-/// A running server on 127.0.0.1, until the test program ends.
+/// A server on 127.0.0.1 that runs until the test program ends.
 pub struct FakeController {
     port: u16,
     authority: String,
@@ -23,7 +23,7 @@ pub struct FakeController {
 }
 
 impl FakeController {
-    /// Starts a server with these answers.
+    /// Starts a server with these responses.
     ///
     /// # Panics
     /// Panics if no port is free.
@@ -50,10 +50,10 @@ impl FakeController {
         controller
     }
 
-    /// Replaces the answers.
+    /// Replaces the responses.
     ///
     /// # Panics
-    /// Panics if an answer has panicked.
+    /// Panics if the closure for a response has panicked.
     pub fn set_answers(&self, answers: impl Fn(&str) -> Option<String> + Send + 'static) {
         *self.answers.lock().unwrap() = Box::new(answers);
     }
@@ -126,7 +126,7 @@ fn serve(
     stream.flush()
 }
 
-/// Reads a request; returns its body, of the length that the head names.
+/// Reads a request; returns its body, whose length is in the `Content-Length` header.
 fn read_body(stream: &mut impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];

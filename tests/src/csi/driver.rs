@@ -1,4 +1,4 @@
-//! The driver, built from its Go module.
+//! Runs the real CSI driver, built from its Go module.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,13 +20,13 @@ use crate::{go_build, operators};
 
 const MODULE: &str = "sigs.k8s.io/secrets-store-csi-driver";
 
-/// The folder with the sockets of providers, in the files that a node shares with the machine.
+/// The directory with the sockets of providers, relative to the directory that a node shares with the machine.
 const PROVIDERS: &str = "providers";
 
-/// The driver's shortest time between two refreshes of a volume, which the documentation recommends.
+/// The driver's minimum time between two refreshes of a volume, as the documentation recommends it.
 const POLL_INTERVAL: &str = "1s";
 
-/// A driver that the kubelet of a node uses. It ends with the node.
+/// A driver that is registered with the kubelet of a node. It ends with the node.
 pub struct Driver {
     providers: PathBuf,
     log: PathBuf,
@@ -34,19 +34,20 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the driver on a node, and waits until the kubelet knows it. The first start on a machine builds it, which
-    /// takes minutes.
+    /// Starts the driver on a node, and waits until it is registered with the kubelet. The first start on a machine
+    /// builds it, which takes minutes.
     ///
     /// # Panics
     /// Panics with instructions if Go is missing, and with the driver's log if the kubelet does not register it.
     pub async fn start(plane: &ControlPlane, node: &Node) -> Self {
         install(plane).await;
-        let providers = node.shared_folder().join(PROVIDERS);
+        let providers = node.shared_directory().join(PROVIDERS);
         fs::create_dir(&providers).expect("a writable directory");
         let permissions = fs::Permissions::from_mode(0o755);
         fs::set_permissions(&providers, permissions).expect("a directory of this user");
         let program = go_build::build(&source(), ".", "csi-driver");
-        fs::copy(program, node.shared_folder().join("csi-driver")).expect("a writable directory");
+        fs::copy(program, node.shared_directory().join("csi-driver"))
+            .expect("a writable directory");
         let driver = Self {
             providers,
             log: node.log("csi-driver"),
@@ -71,7 +72,7 @@ impl Driver {
         .await;
     }
 
-    /// Returns the folder for the sockets of providers, as processes outside of the node see it.
+    /// Returns the directory for the sockets of providers, as seen by processes outside the node.
     pub fn providers(&self) -> &Path {
         &self.providers
     }
@@ -94,11 +95,12 @@ fn command_line(node: &str) -> Vec<String> {
     ]
 }
 
-/// Installs the custom resource definitions of the driver, and its object with the token that the controller accepts.
+/// Installs the custom resource definitions of the driver, and its CSIDriver object, which requests tokens for the
+/// controller.
 async fn install(plane: &ControlPlane) {
-    let folder = go_build::module_directory(&source(), MODULE).join("deploy");
+    let directory = go_build::module_directory(&source(), MODULE).join("deploy");
     for kind in ["secretproviderclasses", "secretproviderclasspodstatuses"] {
-        let path = folder.join(format!("secrets-store.csi.x-k8s.io_{kind}.yaml"));
+        let path = directory.join(format!("secrets-store.csi.x-k8s.io_{kind}.yaml"));
         let text = fs::read_to_string(path).expect("the module contains its definitions");
         for object in operators::objects(&text) {
             let definition: CustomResourceDefinition =
@@ -125,7 +127,7 @@ fn driver_object() -> Value {
     })
 }
 
-/// Applies the object. The type `CSIDriver` is older than the API server and would drop fields.
+/// Applies the object. The Rust type `CSIDriver` is older than the API server and would drop fields.
 async fn apply(client: Client, object: &Value) {
     let kind = GroupVersionKind::gvk("storage.k8s.io", "v1", "CSIDriver");
     let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::from_gvk(&kind));

@@ -1,4 +1,4 @@
-//! `seal node` as a process of this machine. Its socket is in the files that the node shares with the machine.
+//! Runs `seal node` as a process of this machine. Its socket is in the directory that the node shares with the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::logged::Logged;
 use crate::scratch::Scratch;
 use crate::{binaries, guarded};
 
-/// A provider, which can be killed and started again.
+/// A provider that tests can kill and restart.
 pub struct Provider {
     name: String,
     socket: PathBuf,
@@ -21,7 +21,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts a provider with this name, which a class names in `spec.provider`, for a controller at 127.0.0.1.
+    /// Starts a provider under this name, which classes use in `spec.provider`, for a controller on 127.0.0.1.
     ///
     /// # Panics
     /// Panics with its log if it exits.
@@ -48,7 +48,7 @@ impl Provider {
         fs::write(file, authority).expect("a writable directory");
     }
 
-    /// Starts the process, if it does not run.
+    /// Starts the process if it is not running.
     ///
     /// # Panics
     /// Panics with its log if it exits.
@@ -67,7 +67,7 @@ impl Provider {
         self.process = Some(process);
     }
 
-    /// Ends the process as a crash does. The file of its socket stays.
+    /// Kills the process, as in a crash. Its socket file stays.
     pub fn kill(&mut self) {
         self.stop_with(Signal::KILL);
     }

@@ -1,4 +1,4 @@
-//! Objects of the driver.
+//! Creates and reads objects of the driver.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use super::DRIVER;
 use crate::control_plane::Namespace;
 use crate::node::NodePod;
 
-/// Creates a class with these objects, in YAML, for a provider.
+/// Creates a SecretProviderClass for a provider, with this parameter `objects`.
 pub async fn class(namespace: &Namespace<'_>, name: &str, provider: &str, objects: &str) {
     class_with(namespace, name, provider, json!({ "objects": objects })).await;
 }
 
-/// Creates a class with these parameters.
+/// Creates a SecretProviderClass with these parameters.
 ///
 /// # Panics
 /// Panics if the API server refuses it.
@@ -30,7 +30,7 @@ pub async fn class_with(namespace: &Namespace<'_>, name: &str, provider: &str, p
     created.expect("the API server accepts the class");
 }
 
-/// Returns a volume for a class; `attributes` replace its parameters.
+/// Returns a volume for a class; `attributes` override the parameters of the class.
 pub fn volume(class: &str, attributes: &Value) -> Value {
     let mut all = json!({ "secretProviderClass": class });
     if let (Value::Object(all), Value::Object(attributes)) = (&mut all, attributes) {
@@ -40,7 +40,7 @@ pub fn volume(class: &str, attributes: &Value) -> Value {
     json!({ "name": "values", "csi": csi })
 }
 
-/// Returns the versions that the driver has recorded for a Pod, by id; `None` before the first mount.
+/// Returns the versions that the driver has recorded for a Pod, by object ID; `None` before the first mount.
 pub async fn versions(
     namespace: &Namespace<'_>,
     pod: &NodePod,
@@ -77,7 +77,7 @@ pub async fn failures(namespace: &Namespace<'_>, pod: &NodePod) -> Vec<String> {
 fn kind(kind: &str) -> ApiResource {
     let group = "secrets-store.csi.x-k8s.io";
     let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    // The plural of `Class` is irregular.
+    // The derived plural of `Class` would be wrong.
     if kind == "SecretProviderClass" {
         "secretproviderclasses".clone_into(&mut resource.plural);
     } else {

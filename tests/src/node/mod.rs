@@ -117,8 +117,8 @@ impl Node {
         ]));
     }
 
-    /// Returns the folder whose files the node's processes see in `/node/settings`.
-    pub(crate) fn shared_folder(&self) -> PathBuf {
+    /// Returns the directory whose files the node's processes see in `/node/settings`.
+    pub(crate) fn shared_directory(&self) -> PathBuf {
         self.directory.path().join("settings")
     }
 

@@ -1,4 +1,4 @@
-//! A namespace with a controller, and a repository that Flux applies to it.
+//! A namespace with a controller, and a repository that Flux applies.
 
 use std::process::Command;
 
@@ -14,10 +14,10 @@ use tokio::sync::OnceCell;
 
 use crate::site::Site;
 
-/// The interval in which Flux reads a repository without a request, longer than any test.
+/// The interval at which Flux fetches the repository on its own, longer than any test.
 const INTERVAL: &str = "1h";
 
-/// A site, and a repository that Flux applies to it.
+/// A test site, and a repository that Flux applies.
 pub(crate) struct App {
     pub(crate) site: Site,
     repository: Repository,
@@ -46,7 +46,7 @@ impl App {
         self.repository.write(&path, &object.to_string());
     }
 
-    /// Lets Flux apply the work tree, and waits until all objects are current.
+    /// Makes Flux apply the work tree, and waits until all objects are up to date.
     pub(crate) async fn sync(&self) -> Sync {
         let commit = self.repository.push("Begin");
         let sync = Sync::create(&self.site.namespace, "app", &self.repository, INTERVAL).await;
@@ -55,7 +55,7 @@ impl App {
         sync
     }
 
-    /// Commits and pushes the work tree; returns Flux's report about the commit.
+    /// Commits and pushes the work tree; returns the outcome that Flux reports for the commit.
     pub(crate) async fn push(&self, sync: &Sync, subject: &str) -> Outcome {
         sync.outcome(&self.repository.push(subject)).await
     }
@@ -73,7 +73,7 @@ impl App {
     }
 }
 
-/// Returns the Flux of this test process; the first call starts it.
+/// Returns the Flux instance of this test process; the first call starts it.
 async fn flux(plane: &ControlPlane) -> &'static Flux {
     static FLUX: OnceCell<Flux> = OnceCell::const_new();
     FLUX.get_or_init(|| Flux::start(plane)).await

@@ -1,4 +1,4 @@
-//! Tests rollouts of an application that Flux applies together with its values. They need root, for a node.
+//! Tests rollouts of an application that Flux applies together with its values. The tests need root, to run a node.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use crate::app::App;
 
-/// How long to watch that nothing happens: longer than the quiet time of the application.
+/// How long to check that no restart happens: longer than the restart window of the application.
 const CALM: Duration = Duration::from_secs(7);
 
 #[tokio::test]
@@ -101,8 +101,8 @@ async fn start(app: &App) -> Application<'_> {
     NODE.get_or_init(async || Node::start(app.site.plane).await)
         .await;
     let mut application = Application::new(&app.site.namespace, "3s");
-    // The times of container starts and of versions are whole seconds. An application that starts within the second of a
-    // change would count as stale, so this application takes as long to start as most applications.
+    // The times of container starts and of versions are whole seconds. An application that starts within the second of
+    // a change would count as stale, so this application takes as long to start as most applications.
     let start = json!({ "name": "start", "image": BUSYBOX, "command": ["sleep", "1"] });
     application.pod_spec()["initContainers"] = json!([start]);
     app.write_object(application.manifest());

@@ -1,4 +1,4 @@
-//! Tests how values reach containers without a Secret: `seal agent` as a sidecar and as an init container, and
+//! Tests the delivery of values to containers without a Secret: `seal agent` as a sidecar and as an init container, and
 //! `seal exec --from`. The controller is a Pod, and the permissions are those that `seal grant` prints.
 
 use std::fs;
@@ -34,35 +34,35 @@ const DELIVER: &str = "sealedsecrets.bitnami.com/deliver";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_starts_the_application_with_files_and_a_change_arrives_within_two_seconds() {
-    let world = World::new("sidecar").await;
-    world.apply("first").await;
-    let pod = world.create(world.sidecar()).await;
+    let fixture = Fixture::new("sidecar").await;
+    fixture.apply("first").await;
+    let pod = fixture.create(fixture.sidecar()).await;
     pod.wait_until_ready().await;
     assert_eq!(pod.run("main", &["cat", "/tmp/first"]).await, "first");
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/secrets/password"]);
     assert_eq!(mode.await, "440\n");
     // The first request has been answered; the next one waits for a change.
-    let elapsed = world.change_in(&pod, "second").await;
+    let elapsed = fixture.change_in(&pod, "second").await;
     eprintln!("the file had the new value after {elapsed:.1?}");
     assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
-    let secrets: Api<Secret> = world.namespace.api();
+    let secrets: Api<Secret> = fixture.namespace.api();
     let secret = secrets.get_opt("db").await.unwrap();
-    assert!(secret.is_none(), "no Secret was made");
+    assert!(secret.is_none(), "no Secret was created");
 }
 
-/// No Secret, no wrapper and no webhook: kubelet reads the variable from a file in memory.
+/// Without a Secret, a wrapper or a webhook: kubelet reads the variable from a file in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_container_sets_a_variable_of_an_unmodified_image() {
-    let world = World::new("file-key").await;
-    world.apply("it is # a \"value\"").await;
-    let init = world.seal(&["agent", "--once", "--objects=db", "--env-file=/secrets/env"]);
+    let fixture = Fixture::new("file-key").await;
+    fixture.apply("it is # a \"value\"").await;
+    let init = fixture.seal(&["agent", "--once", "--objects=db", "--env-file=/secrets/env"]);
     let reference = json!({ "volumeName": "secrets", "path": "env", "key": "password" });
     let main = json!({
         "name": "main",
         "image": BUSYBOX,
         "env": [{ "name": "PGPASSWORD", "valueFrom": { "fileKeyRef": reference } }],
     });
-    let pod = world
+    let pod = fixture
         .create(json!({ "initContainers": [init], "containers": [main] }))
         .await;
     pod.wait_until_ready().await;
@@ -72,8 +72,8 @@ async fn an_init_container_sets_a_variable_of_an_unmodified_image() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
-    let world = World::new("exec").await;
-    world.apply("short").await;
+    let fixture = Fixture::new("exec").await;
+    fixture.apply("short").await;
     let script = "echo started ${#PGPASSWORD}; trap 'echo ended; exit 0' TERM; trap 'echo signaled' USR1; sleep 0.1 & while :; do sleep 0.1; done";
     let only = [
         "exec",
@@ -81,15 +81,15 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
         "--only=PGPASSWORD=password",
         "--on-change=restart",
     ];
-    let server = world.server_flag();
+    let server = fixture.server_flag();
     let args = [&only[..], &[&server, "--", "sh", "-c", script]].concat();
     let mut main = container("main", SEAL_WITH_SHELL, &args);
     main["volumeMounts"] =
         json!([{ "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" }]);
-    let pod = world.create(json!({ "containers": [main] })).await;
+    let pod = fixture.create(json!({ "containers": [main] })).await;
     pod.wait_until_ready().await;
     log_contains(&pod, "main", "started 5\n").await;
-    world.apply("longer").await;
+    fixture.apply("longer").await;
     log_contains(&pod, "main", "started 5\nended\nstarted 6\n").await;
     let zombies = pod
         .run(
@@ -107,100 +107,97 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
     log_contains(&pod, "main", "started 6\nsignaled\n").await;
 }
 
-/// Fault: the controller is gone for a while, and starts again with another CA.
+/// Fault: the controller is unavailable for a while, and restarts with another CA.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
-    let world = World::new("outage").await;
-    world.apply("first").await;
-    let old = world.create(world.sidecar()).await;
+    let fixture = Fixture::new("outage").await;
+    fixture.apply("first").await;
+    let old = fixture.create(fixture.sidecar()).await;
     old.wait_until_ready().await;
-    world.stop_controller().await;
-    let new = world.create(world.sidecar()).await;
+    fixture.stop_controller().await;
+    let new = fixture.create(fixture.sidecar()).await;
     log_contains(&new, "seal", "waiting for values: ").await;
-    log_contains(&old, "seal", "no refresh, the last values stay: ").await;
+    log_contains(&old, "seal", "cannot refresh, so the last values stay: ").await;
     assert_eq!(in_volume(&old).await, "first");
-    let pods: Api<Pod> = world.namespace.api();
+    let pods: Api<Pod> = fixture.namespace.api();
     let waiting = pods.get(new.name()).await.unwrap();
     let main = container_status(&waiting, "main");
     let is_started = main.is_some_and(|status| status.started == Some(true));
     assert!(!is_started, "the application waits for its files");
 
-    world.start_controller().await;
+    fixture.start_controller().await;
     new.wait_until_ready().await;
     assert_eq!(in_volume(&new).await, "first");
-    world.change_in(&old, "second").await;
+    fixture.change_in(&old, "second").await;
 }
 
-/// Attack: a user who can read the cluster's store, its events, and the logs of all containers looks for a value.
+/// Attack: a user who can read the data of etcd, events, and the logs of all containers searches for a value.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivered_value_is_in_no_store_log_or_event() {
-    let world = World::new("canary").await;
+    let fixture = Fixture::new("canary").await;
     let canary = format!("canary-{:032x}", shared::random::number::<u128>());
-    world.apply(&canary).await;
-    let pod = world.create(world.sidecar()).await;
+    fixture.apply(&canary).await;
+    let pod = fixture.create(fixture.sidecar()).await;
     pod.wait_until_ready().await;
     assert_eq!(in_volume(&pod).await, canary);
     let changed = format!("{canary}-changed");
-    world.change_in(&pod, &changed).await;
+    fixture.change_in(&pod, &changed).await;
 
     let control = format!("control-{:032x}", shared::random::number::<u128>());
     let secret = json!({ "metadata": { "name": "control" }, "stringData": { "a": control } });
-    let _: Secret = world.namespace.create_object(secret).await;
-    let stored = stored(&world.plane.etcd_data());
+    let _: Secret = fixture.namespace.create_object(secret).await;
+    let stored = stored(&fixture.plane.etcd_data());
     let stored_has = |text: &str| memchr::memmem::find(&stored, text.as_bytes()).is_some();
-    assert!(stored_has(&control), "the search finds what is stored");
-    assert!(!stored_has(&canary), "the store has the value");
+    assert!(stored_has(&control), "the search finds stored values");
+    assert!(!stored_has(&canary), "etcd has the value");
     let encoded = BASE64.encode(&canary);
-    assert!(
-        !stored_has(&encoded[..40]),
-        "the store has the value in base64"
-    );
+    assert!(!stored_has(&encoded[..40]), "etcd has the value in base64");
 
     let mut texts = vec![
         pod.log("seal").await,
-        world.controller_pod().log("controller").await,
+        fixture.controller_pod().log("controller").await,
     ];
-    let events: Api<Event> = world.namespace.api();
+    let events: Api<Event> = fixture.namespace.api();
     texts.push(format!(
         "{:?}",
         events.list(&ListParams::default()).await.unwrap().items
     ));
-    let pods: Api<Pod> = world.namespace.api();
+    let pods: Api<Pod> = fixture.namespace.api();
     texts.push(format!("{:?}", pods.get(pod.name()).await.unwrap()));
     for text in texts {
         assert!(!text.is_empty() && !text.contains(&canary), "{text}");
     }
 }
 
-/// Attack: a Pod asks with a token for another audience, or without the permission.
+/// Attack: a Pod requests values with a token for another audience, or without the permission.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_without_the_audience_or_the_permission_waits_and_its_log_says_why() {
-    let world = World::new("refused").await;
-    world.apply("first").await;
-    let mut spec = world.sidecar();
+    let fixture = Fixture::new("refused").await;
+    fixture.apply("first").await;
+    let mut spec = fixture.sidecar();
     spec["volumes"] = volumes("https://kubernetes.default.svc");
-    let pod = world.create_exactly(spec).await;
+    let pod = fixture.create_exactly(spec).await;
     log_contains(&pod, "seal", "waiting for values: ").await;
     log_contains(&pod, "seal", "hint: ").await;
-    let mut spec = world.sidecar();
+    let mut spec = fixture.sidecar();
     spec["serviceAccountName"] = json!("default");
-    let pod = world.create(spec).await;
+    let pod = fixture.create(spec).await;
     log_contains(&pod, "seal", "waiting for values: ").await;
-    let pods: Api<Pod> = world.namespace.api();
+    let pods: Api<Pod> = fixture.namespace.api();
     let status = pods.get(pod.name()).await.unwrap();
     let main = container_status(&status, "main");
     assert!(main.is_none_or(|status| status.started != Some(true)));
 }
 
-/// A namespace with a controller, an account `web` that may receive the object `db`, and images.
-struct World {
+/// A namespace with a controller, a service account `web` that may receive the values of `db`, and images.
+struct Fixture {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     port: u16,
     node_address: String,
 }
 
-impl World {
+impl Fixture {
     async fn new(purpose: &str) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(18_000);
         let (plane, _node) = shared().await;
@@ -213,20 +210,20 @@ impl World {
         let _: ServiceAccount = namespace
             .create_object(json!({ "metadata": { "name": "web" } }))
             .await;
-        let mut world = Self {
+        let mut fixture = Self {
             plane,
             namespace,
             port: PORT.fetch_add(3, Ordering::Relaxed),
             node_address: String::new(),
         };
-        world.publish_certificate_to("web").await;
-        world.publish_certificate_to("default").await;
-        world.grant().await;
-        world.node_address = world.start_controller().await;
-        world
+        fixture.publish_certificate_to("web").await;
+        fixture.publish_certificate_to("default").await;
+        fixture.grant().await;
+        fixture.node_address = fixture.start_controller().await;
+        fixture
     }
 
-    /// Lets an account read the CA certificate, as the chart lets all accounts.
+    /// Allows a service account to read the CA certificate, as the chart allows all service accounts.
     async fn publish_certificate_to(&self, account: &str) {
         let namespace = self.namespace.name();
         let name = format!("certificate-{account}");
@@ -243,7 +240,7 @@ impl World {
         let _: RoleBinding = self.namespace.create_object(binding).await;
     }
 
-    /// Applies what `seal grant` prints.
+    /// Applies the output of `seal grant`.
     async fn grant(&self) {
         let output = Command::new(binaries::seal())
             .args(["grant", "db", "--to", "web", "-n", self.namespace.name()])
@@ -259,7 +256,8 @@ impl World {
         }
     }
 
-    /// Starts the controller in the network of the node, so that its address stays the same; returns the address.
+    /// Starts the controller in the network namespace of the node, so that its address stays the same; returns the
+    /// address.
     async fn start_controller(&self) -> String {
         let listen = |flag: &str, port: u16| format!("--{flag}=0.0.0.0:{port}");
         let environment = [("POD_NAMESPACE", "metadata.namespace"), ("POD_NAME", "metadata.name")]
@@ -301,7 +299,7 @@ impl World {
         pods.delete("controller", &DeleteParams::default())
             .await
             .expect("it exists");
-        until("the controller is gone", async || {
+        until("the controller has stopped", async || {
             pods.get_opt("controller")
                 .await
                 .ok()?
@@ -357,7 +355,7 @@ impl World {
         container("seal", &image::controller_name(), &args)
     }
 
-    /// Returns a Pod whose application needs its file when it starts.
+    /// Returns the spec of a Pod whose application fails if its file is missing at the start.
     fn sidecar(&self) -> Value {
         let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);
         agent["restartPolicy"] = json!("Always");
@@ -372,13 +370,13 @@ impl World {
         json!({ "initContainers": [agent], "containers": [main] })
     }
 
-    /// Creates a Pod of the account `web`, with volumes for token and files.
+    /// Creates a Pod with the service account `web`, and volumes for token and files.
     async fn create(&self, mut spec: Value) -> NodePod {
         spec["volumes"] = volumes("sealed-secrets.bitnami.com");
         self.create_exactly(spec).await
     }
 
-    /// Creates a Pod that knows the address of the controller.
+    /// Creates a Pod that can resolve the name of the controller.
     async fn create_exactly(&self, mut spec: Value) -> NodePod {
         let name = format!("seals.{}.svc", self.namespace.name());
         spec["hostAliases"] = json!([{ "ip": self.node_address, "hostnames": [name] }]);
@@ -410,17 +408,17 @@ async fn import_images() {
     let import = async || {
         let (_, node) = shared().await;
         crate::image::import(node);
-        let folder = Scratch::new();
-        let archive = folder.path().join("image.tar");
+        let directory = Scratch::new();
+        let archive = directory.path().join("image.tar");
         image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal(), &archive);
         node.import(&archive);
     };
     IMPORTED.get_or_init(import).await;
 }
 
-/// Returns the content of all files below a folder.
-fn stored(folder: &Path) -> Vec<u8> {
-    let entries = fs::read_dir(folder).expect("etcd creates it").flatten();
+/// Returns the content of all files below a directory.
+fn stored(directory: &Path) -> Vec<u8> {
+    let entries = fs::read_dir(directory).expect("etcd creates it").flatten();
     let contents = entries.map(|entry| match entry.path() {
         path if path.is_dir() => stored(&path),
         path => fs::read(path).unwrap_or_default(),

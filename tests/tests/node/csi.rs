@@ -1,4 +1,4 @@
-//! Tests values in volumes of the real Secrets Store CSI driver: real Pods, and `seal node` as its provider.
+//! Tests values in volumes of the real Secrets Store CSI driver, with real Pods and `seal node` as the provider.
 
 mod failures;
 mod installed;
@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::shared;
 
-/// Returns the plane of this test process, its node, and the driver there.
+/// Returns the control plane of this test process, its node, and the driver on that node.
 async fn driver() -> (&'static ControlPlane, &'static Node, &'static Driver) {
     static DRIVER: OnceCell<Driver> = OnceCell::const_new();
     let (plane, node) = shared().await;
@@ -34,7 +34,7 @@ async fn read(pod: &NodePod, path: &str) -> String {
     pod.run("main", &["cat", &format!("/values/{path}")]).await
 }
 
-/// Returns a name for a provider, so that tests do not share one.
+/// Returns a name for the provider of a test, so that tests do not share a provider.
 fn provider_name(namespace: &Namespace<'_>) -> String {
     namespace.name().chars().take(30).collect()
 }

@@ -139,7 +139,7 @@ fn former_values_that_no_program_needs_are_dropped() {
     assert!(marked.is_some(), "the versions stay");
 }
 
-/// Attack: an author changes another item again and again, so that a former value stays.
+/// Attack: an author repeatedly changes another item, so that a former value stays.
 #[test]
 fn each_item_has_its_own_retention_period() {
     let first = next(None, &[("a", "1"), ("b", "2")], 0);

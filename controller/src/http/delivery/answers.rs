@@ -1,4 +1,4 @@
-//! Makes answers: opens the objects and renders the templates, once for all requests that ask for the same.
+//! Creates answers: unseals the objects and renders the templates, once for all requests with the same selection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ use crate::pool::slots::{Job, Slots};
 use crate::pool::{Budget, Pool, Rendering};
 use crate::store::cluster::ClusterStore;
 
-/// Maximum number of answers that are made at the same time. Each has the values of its objects in memory.
+/// Maximum number of answers that are created at the same time. Each holds the values of its objects in memory.
 const SLOTS: usize = 8;
-/// Number of slots that are reserved for namespaces without a slot.
+/// Number of slots that are reserved for namespaces that occupy no slot yet.
 const RESERVED: usize = 2;
-/// The budget for finding out whether templates are slow.
+/// The budget for parsing the templates of a request, to find out whether they are slow.
 const PARSING_BUDGET: Budget = Budget::seconds(5);
 /// The budget for the templates of one request.
 const RENDERING_BUDGET: Budget = Budget::seconds(10);
-/// Maximum size of the objects of one answer, also of the items that it does not contain, in bytes.
+/// Maximum size of the objects of one answer in bytes, including items that the answer does not contain.
 const MAX_BYTES: usize = 8 << 20;
-/// Maximum size of all opened objects that are kept, in bytes.
+/// Maximum total size of the cached unsealed objects in bytes.
 const MAX_OPENED: usize = 32 << 20;
-/// Maximum size of all answers that are kept, in bytes. They count in [`Memory`] too.
+/// Maximum total size of the cached answers in bytes. They count toward [`Memory`] too.
 const MAX_ANSWERS: usize = 32 << 20;
 
-/// The answers and the opened objects of the last seconds.
+/// Caches of answers and of unsealed objects.
 #[derive(Debug)]
 pub(super) struct Answers {
     store: Arc<ClusterStore>,
@@ -72,7 +72,8 @@ impl Answers {
         }
     }
 
-    /// Returns the answer of a revision, which contains the namespace, the selection and the identities of the objects.
+    /// Returns the answer for a revision, which identifies the namespace, the selection and the versions of the
+    /// objects.
     pub(super) async fn get(
         &self,
         namespace: &str,
@@ -80,7 +81,7 @@ impl Answers {
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<Arc<Prepared>, Refused> {
-        // Requests that wait must not carry the state of this work.
+        // Boxed, because the future of every waiting request would be as large as this work otherwise.
         let make = Box::pin(self.make(namespace, &request.entries, objects, revision));
         self.prepared.get(revision, make).await
     }
@@ -103,7 +104,7 @@ impl Answers {
         self.prepare(namespace, &answer.await?)
     }
 
-    /// Opens the objects one after another, so that at most one is in memory with its sealed values.
+    /// Unseals the objects one after another, so that at most one is in memory with its sealed values.
     async fn open_all(&self, objects: &BTreeMap<ObjectId, Identity>) -> Result<Objects, Refused> {
         let (mut all, mut bytes) = (Objects::new(), 0);
         for (id, identity) in objects {
@@ -117,7 +118,7 @@ impl Answers {
         Ok(all)
     }
 
-    /// Opens an object, unless it was opened in the last seconds.
+    /// Unseals an object, unless the result is cached.
     async fn open(&self, id: &ObjectId, identity: Identity) -> Result<Arc<Opened>, Refused> {
         let open = Box::pin(async {
             let fetched = self.store.fetch_sealed(id).await;
@@ -172,7 +173,7 @@ impl Answers {
         is_slow.await.map_err(|_| Refused::Busy)
     }
 
-    /// Reserves memory for the answer. If too much is in use, answers that are only kept give theirs up.
+    /// Reserves memory for the answer. If too much is in use, evicts cached answers.
     fn prepare(&self, namespace: &str, answer: &Answer) -> Result<Prepared, Refused> {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());
@@ -185,7 +186,8 @@ impl Answers {
     }
 }
 
-/// Checks that the administrator allows templates in the namespace. A text without actions is no template.
+/// Checks that the administrator allows templates in the namespace. A text without actions does not count as a
+/// template.
 fn allow_templates(
     limits: &AuthorLimits,
     namespace: &str,

@@ -1,4 +1,4 @@
-//! The body of an answer, which is sent in parts and within a time limit.
+//! The body of a response with values, sent in chunks and within a time limit.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use zeroize::Zeroizing;
 use super::memory::Reservation;
 use crate::http::connections::Slot;
 
-/// Time limit for sending an answer. A connection that takes longer is closed, so that slow readers do not keep values in
-/// memory.
+/// Time limit for sending an answer. A connection that takes longer is closed, so that slow readers do not keep values
+/// in memory.
 const MAX_TIME: Duration = Duration::from_mins(1);
-/// Size of the parts, each of which is copied into the buffers of its connection.
-const PART: usize = 16 << 10;
+/// Size of the chunks, each of which is copied into the buffers of its connection.
+const CHUNK_SIZE: usize = 16 << 10;
 
-/// The JSON of an answer, which any number of connections share.
+/// The JSON of an answer, shared by all connections that send it.
 #[derive(Debug)]
 pub(super) struct Prepared {
     json: Zeroizing<Vec<u8>>,
@@ -78,9 +78,9 @@ impl HttpBody for Parts {
         if rest.is_empty() {
             return Poll::Ready(None);
         }
-        let part = Bytes::copy_from_slice(&rest[..rest.len().min(PART)]);
-        self.sent += part.len();
-        Poll::Ready(Some(Ok(Frame::data(part))))
+        let chunk = Bytes::copy_from_slice(&rest[..rest.len().min(CHUNK_SIZE)]);
+        self.sent += chunk.len();
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -123,9 +123,9 @@ mod tests {
         closed.await.is_ok()
     }
 
-    /// Attack: a caller reads its answer a byte a minute, so that the values stay in memory.
+    /// Attack: a caller reads its response at a byte a minute, so that the values stay in memory.
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_read_slowly_ends_with_its_connection() {
+    async fn a_slowly_read_response_ends_with_its_connection() {
         let (response, signals) = response(100);
         assert!(!is_closed(&signals, 59).await);
         assert!(is_closed(&signals, 2).await);
@@ -133,8 +133,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_arrives_completely_and_its_connection_stays() {
-        for len in [1, PART, PART + 1, 3 * PART] {
+    async fn a_response_arrives_completely_and_its_connection_stays_open() {
+        for len in [1, CHUNK_SIZE, CHUNK_SIZE + 1, 3 * CHUNK_SIZE] {
             let (response, signals) = response(len);
             assert_eq!(response.body().size_hint().exact(), Some(len as u64));
             let bytes = response.into_body().collect().await.unwrap().to_bytes();

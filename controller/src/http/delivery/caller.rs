@@ -1,4 +1,4 @@
-//! The Pod that asks for values.
+//! The Pod that requests values.
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 
@@ -9,7 +9,7 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// A Pod with its service account, as the API server has authenticated it. Nothing in a request changes it.
+/// A Pod with its service account, as the API server authenticated it. No field of a request has an influence on it.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     /// The user, for reviews of permissions.
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(&*caller.uid, "u");
     }
 
-    /// Attack: a user with a token that no Pod has, or a user that is no service account, asks for values.
+    /// Attack: a user requests values with a token that is not bound to a Pod, or is not that of a service account.
     #[test]
     fn a_token_that_is_not_bound_to_a_pod_is_refused() {
         let bound: [(&str, &[&str]); 2] = [(POD_NAME, &["web-1"]), (POD_UID, &["u"])];

@@ -1,4 +1,4 @@
-//! Makes the files of an answer from opened objects.
+//! Creates the files of an answer from unsealed objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::opening::Opened;
 use super::refused::{Refused, Unusable};
 use crate::reconcile::versioning::{self, Provenance};
 
-/// The objects of a request, by name.
+/// The unsealed objects of a request, by name.
 pub(super) type Objects = BTreeMap<String, Arc<Opened>>;
 
-/// Makes the files of a request.
+/// Everything that determines the files of an answer.
 pub(super) struct Files<'a> {
     pub(super) namespace: &'a str,
     pub(super) objects: &'a Objects,
@@ -27,14 +27,14 @@ pub(super) struct Files<'a> {
     pub(super) now: Timestamp,
 }
 
-/// A template of a request, checked before any is rendered.
+/// A parsed template of a request. All templates are checked before the first one is rendered.
 struct Checked<'a> {
     entry: &'a TemplateEntry,
     template: Template,
 }
 
 impl Files<'_> {
-    /// Returns the answer. All templates share one budget.
+    /// Creates the answer. All templates share one budget.
     pub(super) fn answer(
         &self,
         revision: String,
@@ -95,7 +95,7 @@ impl Files<'_> {
         let version = if let Some(digest) = opened.digests.get(item) {
             self.version(&path, None, &[((object, item), *digest)].into())
         } else {
-            // A template of the object makes the item, from any of its values.
+            // A template of the object renders the item, and can use any value of the object.
             let text = format!("{item}\n{}", text_of_templates(opened));
             self.version(&path, Some(&text), &inputs([opened]))
         };
@@ -133,8 +133,9 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Checks that the objects have the items that the template inserts. Without an item, the text `<no value>` would be in
-    /// the file.
+    /// Checks that the objects have the items that the template inserts. In place of a missing item, the file would
+    /// contain
+    /// `<no value>`.
     fn check_fields(&self, entry: &TemplateEntry, template: &Template) -> Result<(), Refused> {
         for (object, item) in template.inserted_nested_fields() {
             let is_granted = entry.from.contains(&object);
@@ -208,7 +209,7 @@ impl Files<'_> {
         template: Option<&str>,
         inputs: &VersionInputs<'_>,
     ) -> String {
-        // No Secret has a name with two slashes, so no version equals that of one.
+        // No Secret has a name with two slashes, so this version never equals that of a Secret.
         let path = format!("files//{path}");
         ContentVersion::new(self.version_key, self.namespace, &path, template, inputs).to_string()
     }
@@ -231,7 +232,7 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
     }
 }
 
-/// Returns whether a template of the request has slow functions, or cannot be parsed.
+/// Returns whether a template of the request uses slow functions, or cannot be parsed.
 pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
     let mut budget = ParseBudget::new(meter);
     entries.iter().any(|entry| match entry {

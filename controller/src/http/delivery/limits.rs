@@ -1,4 +1,4 @@
-//! Limits how often Pods may ask, and how many requests wait.
+//! Limits the rate of requests and the number of waiting requests, for each Pod, account and node.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::refused::Refused;
 use crate::http::rate::Rate;
 
-/// Requests of one Pod: rate per second and burst.
+/// Limit for the requests of one Pod: rate per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
 /// Requests of all Pods of one namespace. A workload can start a thousand Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
@@ -50,7 +50,7 @@ struct Rates {
     namespace: Rate,
 }
 
-/// Who is limited. There is no limit for a node or an account: tenants share nodes, and may have any number of accounts.
+/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
@@ -58,7 +58,7 @@ enum Key {
     Namespace(String),
 }
 
-/// A number of waiting requests, and the size of their bodies.
+/// A number of waiting requests, and the total size of their bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Waiting {
     requests: usize,
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Attack: a Pod sends requests without end, so that the requests of other Pods are refused.
+    /// Attack: a Pod sends requests without pause, so that the requests of other Pods are refused.
     #[test]
     fn a_flood_of_one_pod_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// Attack: a tenant has all its Pods send requests without end, so that the Pods of another tenant, which may run on
+    /// Attack: a tenant has all its Pods send requests without pause, so that the Pods of another tenant, which may run on
     /// the same nodes, are refused.
     #[test]
     fn a_flood_of_one_namespace_does_not_use_up_the_rates_of_others() {
@@ -241,7 +241,7 @@ mod tests {
         }
     }
 
-    /// Attack: Pods have the largest requests wait, to exhaust the memory.
+    /// Attack: Pods send waiting requests of the maximum size, to exhaust the memory.
     #[test]
     fn the_bytes_of_waiting_requests_are_bounded() {
         let large = 256 << 10;

@@ -1,14 +1,15 @@
-//! Limits the memory of all answers that are kept or being sent.
+//! Limits the memory of all answers that are cached or being sent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Maximum size of all answers together, in bytes.
+/// Maximum total size of all answers in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// Maximum size of the answers of one namespace: a quarter, in which the largest answer fits three times.
+/// Maximum total size of the answers of one namespace: a quarter of all memory, enough for three answers of the maximum
+/// size.
 const MAX_BYTES_OF_NAMESPACE: usize = MAX_BYTES / 4;
 
-/// The memory for answers.
+/// The memory that answers of each namespace use.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -54,7 +55,8 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    /// Attack: Pods of a namespace ask for large answers and read them slowly, so that those of other namespaces get none.
+    /// Attack: Pods of a namespace request large answers and read them slowly, so that Pods of other namespaces get no
+    /// answer.
     #[test]
     fn a_namespace_uses_a_quarter_of_the_memory_at_most() {
         let memory = Memory::default();
@@ -64,7 +66,7 @@ mod tests {
         let quiet = reserve("quiet");
         assert!(quiet.is_some());
         let others: Vec<_> = (0..100).filter_map(|i| reserve(&format!("n{i}"))).collect();
-        assert_eq!(others.len(), 11, "64 MiB in all");
+        assert_eq!(others.len(), 11, "64 MiB in total");
         drop((greedy, quiet, others));
         assert!(memory.0.lock().unwrap().is_empty());
     }

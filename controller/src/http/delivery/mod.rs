@@ -1,8 +1,8 @@
-//! `POST /v1/deliver`: the values of SealedSecrets for the Pod that asks, without a Secret object.
+//! `POST /v1/deliver`: sends the values of SealedSecrets to the Pod that requests them, without a Secret object.
 //!
-//! A request passes these steps, and each refuses before the next one begins: token → rate → body → permissions →
-//! revision → (wait for a change, and both reviews again) → answer. No private key is used before the last one, and none
-//! if the caller has the present revision.
+//! A request passes these steps in order, and each can refuse it: token → rate → body → permissions → revision → (wait
+//! for a change, and review token and permissions again) → answer. Only the last step uses private keys, and it is
+//! skipped if the caller has the current revision.
 
 mod answers;
 mod body;
@@ -53,15 +53,15 @@ use revision::Revision;
 
 /// Time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for everything but the wait for a change. Providers of volumes have to answer kubelet within 15 seconds.
+/// Time limit for everything except the wait for a change. The CSI provider must respond within 15 seconds.
 const DEADLINE: Duration = Duration::from_secs(12);
-/// How often a request is repeated if an object changes while it is read, and the pause before that.
+/// Maximum number of attempts if an object changes while it is read, and the pause between attempts.
 const MAX_ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum number of objects that a log line names.
 const MAX_LOGGED: usize = 4;
 
-/// What the endpoint reads of the controller.
+/// The parts of the controller that the endpoint reads.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The SealedSecrets.
@@ -72,9 +72,9 @@ pub struct Delivery {
     pub version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     /// Whether all SealedSecrets and keys were listed.
     pub is_complete: Arc<AtomicBool>,
-    /// What is allowed in SealedSecrets.
+    /// The author limits for SealedSecrets.
     pub policy: Policy,
-    /// Whether the server stops. Requests that wait end then.
+    /// Whether the server is stopping. Waiting requests then end.
     pub stopped: watch::Receiver<bool>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
@@ -86,17 +86,17 @@ struct Endpoint {
     limits: Limits,
     bodies: Bodies,
     answers: Answers,
-    /// A text for the settings that objects are checked against.
+    /// The settings that objects are checked against, as text for the revision.
     settings: String,
 }
 
-/// The objects of a request as they are now.
+/// The current versions of the objects of a request.
 struct Current {
     objects: BTreeMap<ObjectId, Identity>,
     revision: Revision,
 }
 
-/// Returns the route.
+/// Returns the router of the endpoint.
 pub(super) fn router(delivery: Delivery, reviews: Reviews) -> Router {
     let endpoint = Arc::new(Endpoint::new(delivery, reviews));
     let respond = |State(endpoint): State<Arc<Endpoint>>,
@@ -154,14 +154,14 @@ impl Endpoint {
         result
     }
 
-    /// Reads the body. The memory for its bytes is free again afterwards.
+    /// Reads and parses the body. Its bytes are freed before this function returns.
     async fn read(&self, peer: Peer, body: Body) -> Result<Request, Refused> {
         let bytes = self.bodies.read_at_most(MAX_REQUEST, peer.0, body).await?;
         Ok(Request::from_json(&bytes)?)
     }
 }
 
-/// One request.
+/// One request in progress.
 struct Call<'a> {
     endpoint: &'a Endpoint,
     peer: Peer,
@@ -185,7 +185,7 @@ impl Call<'_> {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
         self.wait(authenticated, &current).await?;
-        // The account may have lost its permissions, and the Pod its token.
+        // The permissions may have been withdrawn, and the token may have expired.
         let finish = async {
             let since = Some(Instant::now());
             let reviews = &self.endpoint.reviews;
@@ -201,7 +201,7 @@ impl Call<'_> {
         within_deadline(Box::pin(finish)).await
     }
 
-    /// Checks the permission for every object, before anything else is said about any of them.
+    /// Checks the permission for every object, before an error can reveal anything else about any of them.
     async fn authorize(
         &self,
         authenticated: &Authenticated,
@@ -218,7 +218,7 @@ impl Call<'_> {
         self.request.have.as_ref() == Some(&current.revision.text())
     }
 
-    /// Returns the objects and the revision as the watch shows them.
+    /// Returns the objects and the revision, as last reported by the watch.
     fn current(&self, namespace: &str) -> Result<Current, Refused> {
         let objects = self.objects(namespace)?;
         let identities = objects
@@ -242,7 +242,7 @@ impl Call<'_> {
         objects.collect()
     }
 
-    /// Waits until an object changes, at most for the time that the caller asked for. Holds nothing but the request.
+    /// Waits until an object changes, at most for the time that the caller requested. Holds nothing but the request.
     async fn wait(&self, authenticated: &Authenticated, current: &Current) -> Result<(), Refused> {
         let Endpoint {
             delivery, limits, ..
@@ -252,7 +252,8 @@ impl Call<'_> {
         let _counted = delivery.metrics.count_waiting_delivery();
         let ids = current.objects.keys().cloned().collect();
         let listener = delivery.store.changes().listen(ids);
-        // Compares no revisions, each of which is a digest of the whole request: others can cause any number of changes.
+        // Compares objects instead of revisions: each revision is a digest of the whole request, and other users can
+        // cause any number of changes.
         let is_current = || {
             let now = self.objects(&caller.namespace);
             now.is_ok_and(|now| now == current.objects)
@@ -284,7 +285,7 @@ impl Call<'_> {
                 .await
             {
                 Ok(answer) => return Ok(answer.respond(slot)),
-                // The watch has not reported the change yet.
+                // The watch has not reported the change of the object yet.
                 Err(Refused::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }
@@ -296,12 +297,12 @@ impl Call<'_> {
 
 /// Returns the identity of a SealedSecret.
 fn identity(store: &ClusterStore, namespace: &str, name: &str) -> Result<Identity, Refused> {
-    let known = store.known(&id(namespace, name));
-    let known = known.ok_or_else(|| Refused::NotFound {
+    let observed = store.observed(&id(namespace, name));
+    let observed = observed.ok_or_else(|| Refused::NotFound {
         object: name.to_owned(),
         item: None,
     })?;
-    known.identity.ok_or_else(|| {
+    observed.identity.ok_or_else(|| {
         Refused::Object(Box::new(Unusable {
             object: name.to_owned(),
             item: None,
@@ -318,7 +319,7 @@ fn id(namespace: &str, name: &str) -> ObjectId {
     }
 }
 
-/// Returns the approximate size of a request in memory.
+/// Estimates the size of a request in memory.
 fn size(request: &Request) -> usize {
     let entries = request.entries.iter().map(|entry| match entry {
         deliver::Entry::Object(entry) => {
@@ -333,13 +334,14 @@ fn size(request: &Request) -> usize {
     entries.sum()
 }
 
-/// Awaits work that is boxed: a request that waits would carry the state of the largest work otherwise.
+/// Awaits work within the deadline. Callers box the work; otherwise the future of every waiting request would be as
+/// large as the largest work.
 async fn within_deadline<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
     let result = tokio::time::timeout(DEADLINE, work).await;
     result.unwrap_or(Err(Refused::Busy))
 }
 
-/// Logs which Pod asked for which objects, and the outcome.
+/// Logs the Pod, the objects that it requested, and the outcome.
 fn log(authenticated: &Authenticated, request: &Request, result: &Result<Response, Refused>) {
     let caller = &authenticated.caller;
     let (account, pod) = (
@@ -354,7 +356,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
                 pod,
                 objects,
                 outcome = "unchanged",
-                "A Pod asked for values"
+                "A Pod requested values"
             );
         }
         Ok(_) => info!(
@@ -362,7 +364,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
             pod,
             objects,
             outcome = "delivered",
-            "A Pod asked for values"
+            "A Pod requested values"
         ),
         Err(why) => {
             info!(
@@ -370,7 +372,7 @@ fn log(authenticated: &Authenticated, request: &Request, result: &Result<Respons
                 pod,
                 objects,
                 outcome = why.outcome(),
-                "A Pod asked for values"
+                "A Pod requested values"
             );
         }
     }

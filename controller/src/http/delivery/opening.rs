@@ -1,4 +1,4 @@
-//! Opens a SealedSecret for delivery.
+//! Unseals a SealedSecret for delivery.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,21 +22,21 @@ use super::refused::{Refused, Unusable};
 use crate::pool::{Budget, Pool, Rendering};
 use crate::store::cluster::delivery::Fetched;
 
-/// The budget for the items of one object.
+/// The budget for unsealing the items of one object.
 const OPENING_BUDGET: Budget = Budget::seconds(10);
-/// The budget for the templates of one object.
+/// The budget for rendering the templates of one object.
 const RENDERING_BUDGET: Budget = Budget::seconds(10);
 
-const HINT_FOR_OBJECT: &str = "see the status of the SealedSecret, and seal it again";
-const HINT_FOR_VALUES: &str = "check which values the templates expect; the reason is not reported, since it depends on the values";
+const HINT_FOR_OBJECT: &str = "check the status of the SealedSecret, and seal the values again";
+const HINT_FOR_VALUES: &str = "check which values the templates expect; the reason is not reported, because it depends on the values";
 const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
-/// The values of a SealedSecret. Wiped on drop.
+/// An unsealed SealedSecret. Its values are wiped on drop.
 #[derive(Debug)]
 pub(super) struct Opened {
     /// The values of the Secret that the SealedSecret describes.
     pub(super) values: BTreeMap<String, Plain>,
-    /// The digest of each sealed value under its identifier.
+    /// The digest of each sealed value, by the identifier of the item.
     pub(super) digests: BTreeMap<String, ValueDigest>,
     /// The object without its sealed values, for its names, templates and generation.
     pub(super) sealed: SealedSecret,
@@ -57,7 +57,7 @@ impl Opened {
     }
 }
 
-/// What opening needs besides the object.
+/// Unseals objects.
 #[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Pool,
@@ -66,7 +66,7 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    /// Opens the object under the rules of the namespace.
+    /// Unseals the object under the author limits of its namespace.
     pub(super) async fn open(
         &self,
         fetched: Fetched,
@@ -99,7 +99,7 @@ impl Opener {
         })
     }
 
-    /// Opens the items, and returns whether the templates are slow.
+    /// Unseals the items, and returns whether the templates are slow.
     fn open_items(
         &self,
         fetched: &Fetched,
@@ -123,7 +123,7 @@ impl Opener {
         Ok((items, is_slow))
     }
 
-    /// Renders the templates of the object. Values that differ between renderings are refused.
+    /// Renders the templates of the object. Fails if a template gives a different value each time.
     fn render(
         &self,
         sealed: &SealedSecret,
@@ -153,7 +153,8 @@ fn without_values(sealed: &SealedSecret) -> SealedSecret {
     bare
 }
 
-/// Returns the refusal for callers. They may read the values, but the text ends in events and logs that others read.
+/// Converts a refusal for callers. Callers may read the values, but the message ends up in events and logs that other
+/// users read.
 fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
     if matches!(
         why,
@@ -162,7 +163,7 @@ fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
         return Refused::Busy;
     }
     let (item, error, hint) = if refusal_depends_on_values(why, sealed) {
-        let error = "the values cannot be delivered: a template fails, or the content of the field 'data' is not accepted";
+        let error = "the values cannot be delivered: a template fails, or the content of the field 'data' is invalid";
         (None, error.to_owned(), HINT_FOR_VALUES)
     } else {
         (item(why), error(why), hint(why))
@@ -175,11 +176,11 @@ fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
     }))
 }
 
-/// Returns the public text of a refusal.
+/// Returns the public message of a refusal.
 fn error(why: &Refusal) -> String {
     if let Some(item) = random_item(why) {
         return format!(
-            "the template {item:?} uses the time, random values or new keys, so each Pod would get others"
+            "the template {item:?} uses the time, random values or new keys, so each Pod would get different values"
         );
     }
     let text = match why {
@@ -197,7 +198,7 @@ fn hint(why: &Refusal) -> &'static str {
     }
 }
 
-/// Returns the first item at fault.
+/// Returns the first item that caused the refusal.
 fn item(why: &Refusal) -> Option<String> {
     let Refusal::Unseal(why) = why else {
         return None;
@@ -212,7 +213,7 @@ fn item(why: &Refusal) -> Option<String> {
     }
 }
 
-/// Returns the first template that differs between renderings.
+/// Returns the first item whose template gives a different value each time.
 fn random_item(why: &Refusal) -> Option<&str> {
     let Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))) = why else {
         return None;

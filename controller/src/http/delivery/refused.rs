@@ -1,4 +1,4 @@
-//! Why a delivery is refused, and the response.
+//! Refusals of requests for values, and their responses.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -6,24 +6,24 @@ use deliver::{Failure, LayoutError, RequestError};
 
 use crate::http::refusal::Refusal;
 
-/// Seconds after which a caller may try again, unless a limit gives another time.
+/// Seconds after which a caller may retry, unless a limit determines another time.
 const RETRY_AFTER: i64 = 5;
 
-/// Why a delivery is refused. No text depends on a value.
+/// Why a request is refused. No message depends on a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refused {
     /// The request is malformed or too large.
     Request(RequestError),
     /// A template of the request cannot be parsed.
     Template {
-        /// The file of the template.
+        /// The path of the template's file.
         path: String,
         /// Why it cannot be parsed.
         reason: &'static str,
     },
-    /// The body ended early, or too slowly.
+    /// The body was incomplete, or took too long.
     Body,
-    /// The caller sent no token that was issued for this controller alone.
+    /// The request has no valid token that was issued for this controller alone.
     Unauthenticated,
     /// The token is not bound to a Pod.
     NotBound,
@@ -45,9 +45,9 @@ pub(super) enum Refused {
     Object(Box<Unusable>),
     /// A template fails with the values.
     Rendering,
-    /// A template would give each Pod other values.
+    /// A template would give each Pod different values.
     Random {
-        /// The file of the template.
+        /// The path of the template's file.
         path: String,
     },
     /// A flag of the controller refuses templates.
@@ -55,17 +55,17 @@ pub(super) enum Refused {
         /// The namespace.
         namespace: String,
     },
-    /// Files of several objects exclude each other.
+    /// The paths of files of several objects conflict.
     Layout(LayoutError),
     /// The answer would be too large.
     TooLarge,
-    /// A limit is reached; the caller may retry after this many seconds.
+    /// A rate limit is reached; the caller may retry after this many seconds.
     TooOften(i64),
     /// The controller is busy, or the work took too long.
     Busy,
-    /// The API server did not answer.
+    /// A request to the API server failed.
     NoReview,
-    /// The replica has not read its keys and objects yet, or stops.
+    /// The replica has not read its keys and objects yet, or is stopping.
     NotReady,
     /// An object changed while it was read.
     Changed,
@@ -76,16 +76,16 @@ pub(super) enum Refused {
 pub(super) struct Unusable {
     /// The name of the object.
     pub(super) object: String,
-    /// The item at fault, if it is one.
+    /// The item that caused the error, if it was a single item.
     pub(super) item: Option<String>,
-    /// What is wrong.
+    /// The error message.
     pub(super) error: String,
-    /// What to do.
+    /// The hint: what the user can do.
     pub(super) hint: &'static str,
 }
 
 impl Refused {
-    /// Returns whether another attempt can have another result although nothing changed.
+    /// Returns whether a retry can succeed although no object has changed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -105,7 +105,7 @@ impl Refused {
             | Self::Random { .. }
             | Self::TemplatesForbidden { .. } => "cannot be delivered",
             Self::TooLarge => "too large",
-            Self::TooOften(_) => "too often",
+            Self::TooOften(_) => "rate limited",
             Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => "retry later",
         }
     }
@@ -186,7 +186,7 @@ impl Refused {
             }
             Self::NotFound { object, item: None } => (
                 format!("there is no SealedSecret {object:?} in the namespace of the Pod"),
-                "apply it, or check the name; the controller must watch the namespace".to_owned(),
+                "apply it, or check the name; the controller must watch this namespace".to_owned(),
             ),
             Self::NotFound {
                 object,
@@ -197,12 +197,12 @@ impl Refused {
             ),
             Self::Object(unusable) => (unusable.error.clone(), unusable.hint.to_owned()),
             Self::Rendering => texts(
-                "a template cannot be rendered with the values",
-                "check which values the template expects; the reason is not reported, since it depends on the values",
+                "a template cannot be rendered with these values",
+                "check which values the template expects; the reason is not reported, because it depends on the values",
             ),
             Self::Random { path } => (
                 format!(
-                    "the template of {path:?} uses the time, random values or new keys, so each Pod would get others"
+                    "the template of {path:?} uses the time, random values or new keys, so each Pod would get different values"
                 ),
                 "seal a fixed value instead".to_owned(),
             ),
@@ -211,25 +211,24 @@ impl Refused {
                 "seal complete values, or ask the administrator of the controller".to_owned(),
             ),
             Self::TooLarge => texts(
-                "the files are larger or more than one answer may have: 3 MiB and 1000 files",
-                "divide the selection into several requests",
+                "the files exceed the limits of one response: 3 MiB and 1,000 files",
+                "split the selection into several requests",
             ),
             Self::TooOften(_) => texts(
                 "too many requests of this Pod or its namespace",
                 "wait for the time in retry-after",
             ),
-            Self::Busy => texts("the controller is busy", "wait for the time in retry-after"),
             Self::NoReview => texts(
-                "the API server could not review the token or the permission, or return the SealedSecret",
-                "wait for the time in retry-after",
+                "the API server could not review the token or the permission, or could not return the SealedSecret",
+                "retry after the time in the Retry-After header",
             ),
             Self::NotReady => texts(
                 "this replica is starting or stopping",
-                "wait for the time in retry-after; if this persists, see the log of the controller",
+                "retry after the time in the Retry-After header; if this persists, check the log of the controller",
             ),
             Self::Changed => texts(
                 "a SealedSecret changed while it was read",
-                "wait for the time in retry-after",
+                "retry after the time in the Retry-After header",
             ),
         }
     }

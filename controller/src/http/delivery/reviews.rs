@@ -1,4 +1,4 @@
-//! Authenticates and authorizes callers, and keeps the results for a short time.
+//! Authenticates and authorizes callers, and caches the results for a short time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,11 +16,11 @@ use crate::http::audiences::expiry;
 use crate::http::reviews::{Reviews, Verb};
 use crate::http::tokens::Tokens;
 
-/// How long a result counts, at most until the token expires.
+/// How long a result is valid, at most until the token expires.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a refused permission counts: it may be granted at any time.
+/// How long a denied permission is valid: shorter, because the permission can be granted at any time.
 const MAX_AGE_OF_REFUSAL: Duration = Duration::from_secs(5);
-/// Maximum number of results of each kind.
+/// Maximum number of cached results of each kind.
 const MAX_RESULTS: usize = 16_384;
 
 /// SHA-256 of a token.
@@ -41,18 +41,18 @@ pub(super) struct Authenticated {
     /// The Pod of the token.
     pub(super) caller: Arc<Caller>,
     token: TokenDigest,
-    /// When the token expires; `None` if it does not say so.
+    /// When the token expires; `None` if it contains no such time.
     expires: Option<Instant>,
 }
 
-/// Reviews of tokens and permissions, with results of the last seconds.
+/// Reviews tokens and permissions, and caches the results.
 #[derive(Debug)]
 pub(super) struct CachedReviews {
     reviews: Reviews,
     tokens: Tokens,
     callers: Results<TokenDigest, Result<Authenticated, Refused>>,
     permissions: Results<(TokenDigest, String), bool>,
-    turns: Turns,
+    token_locks: TokenLocks,
 }
 
 impl CachedReviews {
@@ -62,11 +62,11 @@ impl CachedReviews {
             tokens: Tokens::for_pods(),
             callers: Results::default(),
             permissions: Results::default(),
-            turns: Turns::default(),
+            token_locks: TokenLocks::default(),
         }
     }
 
-    /// Returns the Pod of a token. A result counts only if the review began at `since` or later.
+    /// Returns the Pod of a token. Ignores cached results of reviews that began before `since`.
     pub(super) async fn authenticate(
         &self,
         address: IpAddr,
@@ -78,9 +78,9 @@ impl CachedReviews {
         if let Some(known) = known() {
             return known;
         }
-        // Requests with one token wait for the first of them, and use its result.
-        let turn = self.turns.of(token_digest);
-        let _turn = turn.lock().await;
+        // Concurrent requests with the same token wait for the first one, and use its result.
+        let token_lock = self.token_locks.of(token_digest);
+        let _guard = token_lock.lock().await;
         if let Some(known) = known() {
             return known;
         }
@@ -101,7 +101,7 @@ impl CachedReviews {
         result
     }
 
-    /// Checks that the caller may unseal the object. A result counts only if the review began at `since` or later.
+    /// Checks that the caller may unseal the object. Ignores cached results of reviews that began before `since`.
     pub(super) async fn authorize(
         &self,
         authenticated: &Authenticated,
@@ -113,8 +113,8 @@ impl CachedReviews {
         let is_allowed = if let Some(known) = known() {
             known
         } else {
-            let turn = self.turns.of(authenticated.token);
-            let _turn = turn.lock().await;
+            let token_lock = self.token_locks.of(authenticated.token);
+            let _guard = token_lock.lock().await;
             match known() {
                 Some(known) => known,
                 None => self.review_permission(authenticated, key).await?,
@@ -150,20 +150,20 @@ impl CachedReviews {
     }
 }
 
-/// A lock for each token under review, so that many requests of one Pod cause one review.
+/// A lock for each token under review, so that concurrent requests of one Pod cause a single review.
 #[derive(Debug, Default)]
-struct Turns(Mutex<HashMap<TokenDigest, Weak<tokio::sync::Mutex<()>>>>);
+struct TokenLocks(Mutex<HashMap<TokenDigest, Weak<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
+impl TokenLocks {
     fn of(&self, token: TokenDigest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(&token).and_then(Weak::upgrade) {
-            return turn;
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = locks.get(&token).and_then(Weak::upgrade) {
+            return lock;
         }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::default();
-        turns.insert(token, Arc::downgrade(&turn));
-        turn
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::default();
+        locks.insert(token, Arc::downgrade(&lock));
+        lock
     }
 }
 
@@ -179,7 +179,7 @@ fn earliest(time: Instant, limit: Option<Instant>) -> Instant {
     limit.map_or(time, |limit| time.min(limit))
 }
 
-/// Results by key, each with the time at which its review began, and the time until which it counts.
+/// Results by key, each with the time at which its review began, and the time until which it is valid.
 #[derive(Debug)]
 struct Results<K, V>(Mutex<HashMap<K, (V, Instant, Instant)>>);
 
@@ -224,9 +224,10 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Attack: an account uses a permission after it was withdrawn, or a token after it expired, because results are kept.
+    /// Attack: an account uses a permission after it was withdrawn, or a token after it expired, because results are
+    /// cached.
     #[tokio::test(start_paused = true)]
-    async fn a_result_counts_for_a_limited_time_and_not_for_earlier_reviews() {
+    async fn a_result_is_valid_for_a_limited_time_and_only_if_its_review_is_recent() {
         let start = Instant::now();
         let results = Results::default();
         results.put("k", 1, start, start + seconds(30));
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(results.get(&"other", None, start), None);
     }
 
-    /// Attack: a caller uses an expired token, because the result of its review is kept.
+    /// Attack: a caller uses an expired token, because the result of its review is cached.
     #[tokio::test(start_paused = true)]
     async fn no_result_outlives_the_token() {
         let (start, now) = (Instant::now(), Timestamp::UNIX_EPOCH);

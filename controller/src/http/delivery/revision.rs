@@ -1,4 +1,4 @@
-//! Identifies what a request would get, without any private key.
+//! Identifies the result of a request without using a private key.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,20 +7,20 @@ use aws_lc_rs::digest::{Context, SHA256};
 use deliver::Entry;
 use shared::record::Identity;
 
-/// SHA-256 over everything that determines the files of an answer: the selection, the SealedSecrets with their `uid`, and
-/// the settings of the controller. All of it is public.
+/// A SHA-256 digest of everything that determines the files of an answer: the selection, the SealedSecrets with their
+/// `uid`, and the settings of the controller. All of these inputs are public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Revision([u8; 32]);
 
 impl Revision {
-    /// Calculates the revision. `settings` is a text for the settings that the objects are checked against.
+    /// Calculates the revision. `settings` are the settings that the objects are checked against, as text.
     pub(super) fn new(
         namespace: &str,
         settings: &str,
         entries: &[Entry],
         objects: &BTreeMap<&str, Identity>,
     ) -> Self {
-        // Strings and lists of them can always be written.
+        // Serializing strings and lists cannot fail.
         let entries = serde_json::to_vec(entries).unwrap_or_default();
         let mut context = Context::new(&SHA256);
         let mut add = |part: &[u8]| {
@@ -40,7 +40,7 @@ impl Revision {
         Self(bytes)
     }
 
-    /// Returns the text for callers.
+    /// Returns the hexadecimal text that callers receive.
     pub(super) fn text(&self) -> String {
         self.0.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");

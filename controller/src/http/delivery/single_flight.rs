@@ -1,4 +1,4 @@
-//! Results that several requests share: made once, and kept for a short time.
+//! A cache of results that several requests share. Each result is computed once, and kept for a short time.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -12,14 +12,14 @@ use super::refused::Refused;
 
 /// How long a result is kept. Then it is dropped, which wipes its values.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a failure is kept: a key can arrive at any time.
+/// How long a failure is kept: shorter, because the missing key can arrive at any time.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(5);
-/// Maximum number of kept results.
+/// Maximum number of cached results.
 const MAX_RESULTS: usize = 4_096;
 
 type Outcome<V> = Result<Arc<V>, Refused>;
 
-/// Results by key. While a result is made, other requests for it wait.
+/// Results by key. While a result is being computed, other requests for it wait.
 pub(super) struct SingleFlight<K, V> {
     state: Arc<Mutex<State<K, V>>>,
     /// Returns the size of a result in bytes.
@@ -28,14 +28,14 @@ pub(super) struct SingleFlight<K, V> {
 }
 
 struct State<K, V> {
-    cells: HashMap<K, Kept<V>>,
+    cells: HashMap<K, CacheEntry<V>>,
     /// The keys of finished results, oldest first.
     finished: BTreeMap<u64, K>,
     count: u64,
     bytes: usize,
 }
 
-struct Kept<V> {
+struct CacheEntry<V> {
     cell: Arc<OnceCell<Outcome<V>>>,
     /// The size of a finished result.
     size: usize,
@@ -46,7 +46,7 @@ where
     K: Clone + Eq + Hash + Send + 'static,
     V: Send + Sync + 'static,
 {
-    /// Keeps results of at most this size together.
+    /// Creates a cache for results of at most this total size.
     pub(super) fn new(max_bytes: usize, size: fn(&V) -> usize) -> Self {
         let state = State {
             cells: HashMap::new(),
@@ -61,8 +61,8 @@ where
         }
     }
 
-    /// Returns the result that is kept or being made for the key, or makes it. If the request that makes it ends early,
-    /// one of those that wait makes it.
+    /// Returns the cached result for the key, waits for a request that is computing it, or computes it. If the
+    /// computing request is canceled, one of the waiting requests computes the result.
     pub(super) async fn get(
         &self,
         key: K,
@@ -85,7 +85,7 @@ where
         }
     }
 
-    /// Drops all results that are not being made.
+    /// Drops all finished results.
     pub(super) fn clear(&self) {
         let mut state = lock(&self.state);
         while state.remove_oldest() {}
@@ -93,12 +93,15 @@ where
 
     fn enter(&self, key: K) -> Entered<K, V> {
         let mut state = lock(&self.state);
-        let kept = state.cells.entry(key.clone()).or_insert_with(|| Kept {
-            cell: Arc::default(),
-            size: 0,
-        });
+        let cached = state
+            .cells
+            .entry(key.clone())
+            .or_insert_with(|| CacheEntry {
+                cell: Arc::default(),
+                size: 0,
+            });
         Entered {
-            cell: Arc::clone(&kept.cell),
+            cell: Arc::clone(&cached.cell),
             key,
             state: Arc::clone(&self.state),
         }
@@ -124,8 +127,8 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
     /// Records a finished result, and drops the oldest ones beyond the limits. Returns the number of the result.
     fn finish(&mut self, entered: &Entered<K, V>, size: usize, max_bytes: usize) -> u64 {
         self.count += 1;
-        if let Some(kept) = self.cells.get_mut(&entered.key) {
-            kept.size = size;
+        if let Some(cached) = self.cells.get_mut(&entered.key) {
+            cached.size = size;
             self.bytes += size;
             self.finished.insert(self.count, entered.key.clone());
         }
@@ -144,14 +147,14 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
         let Some(key) = self.finished.remove(&number) else {
             return false;
         };
-        if let Some(kept) = self.cells.remove(&key) {
-            self.bytes -= kept.size;
+        if let Some(cached) = self.cells.remove(&key) {
+            self.bytes -= cached.size;
         }
         true
     }
 }
 
-/// A request that makes a result or waits for it.
+/// A request that computes a result or waits for it.
 struct Entered<K: Eq + Hash, V> {
     cell: Arc<OnceCell<Outcome<V>>>,
     key: K,
@@ -159,10 +162,10 @@ struct Entered<K: Eq + Hash, V> {
 }
 
 impl<K: Eq + Hash, V> Drop for Entered<K, V> {
-    /// Forgets a result that nobody makes any more.
+    /// Removes a result that no request is computing any more.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        let is_own = |kept: &Kept<V>| Arc::ptr_eq(&kept.cell, &self.cell);
+        let is_own = |cached: &CacheEntry<V>| Arc::ptr_eq(&cached.cell, &self.cell);
         // The map and this request have the only references.
         let is_last = Arc::strong_count(&self.cell) <= 2;
         if is_last && !self.cell.initialized() && state.cells.get(&self.key).is_some_and(is_own) {
@@ -193,15 +196,15 @@ mod tests {
         SingleFlight::new(max_bytes, String::len)
     }
 
-    fn kept(flight: &SingleFlight<u32, String>) -> (usize, usize) {
+    fn count_and_size(flight: &SingleFlight<u32, String>) -> (usize, usize) {
         let state = lock(&flight.state);
         assert_eq!(state.cells.len(), state.finished.len());
         (state.cells.len(), state.bytes)
     }
 
-    /// Attack: a thousand Pods start at once, and each has the controller open the same values.
+    /// Attack: a thousand Pods start at the same time, so that the controller unseals the same values for each.
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_requests_at_once_make_one_result() {
+    async fn a_thousand_concurrent_requests_compute_one_result() {
         let (flight, made) = (texts(100), AtomicUsize::new(0));
         let request = || {
             flight.get(1, async {
@@ -232,15 +235,15 @@ mod tests {
             .unwrap();
         let failure = flight.get(2, async { Err(Refused::Rendering) }).await;
         assert_eq!(failure, Err(Refused::Rendering));
-        assert_eq!(kept(&flight), (2, 5));
+        assert_eq!(count_and_size(&flight), (2, 5));
         tokio::time::sleep(Duration::from_millis(5_100)).await;
-        assert_eq!(kept(&flight), (1, 5));
+        assert_eq!(count_and_size(&flight), (1, 5));
         tokio::time::sleep(Duration::from_secs(25)).await;
-        assert_eq!(kept(&flight), (0, 0));
+        assert_eq!(count_and_size(&flight), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_request_repeats_what_ended_early_or_can_succeed_later() {
+    async fn a_later_request_repeats_work_that_was_canceled_or_may_succeed() {
         let flight = texts(100);
         let endless = flight.get(1, std::future::pending());
         let waiting = async {
@@ -255,21 +258,21 @@ mod tests {
             flight.get(2, async { Err(Refused::Busy) }).await,
             Err(Refused::Busy)
         );
-        assert_eq!(kept(&flight), (1, 6));
+        assert_eq!(count_and_size(&flight), (1, 6));
         assert!(flight.get(2, async { Ok(String::new()) }).await.is_ok());
     }
 
-    /// Attack: an account has many large objects delivered, to exhaust the memory.
+    /// Attack: an account requests many large objects, to exhaust the memory.
     #[tokio::test(start_paused = true)]
     async fn the_oldest_results_are_dropped_beyond_the_limit() {
         let flight = texts(100);
         for i in 0..50 {
             flight.get(i, async { Ok("x".repeat(40)) }).await.unwrap();
         }
-        assert_eq!(kept(&flight), (2, 80));
+        assert_eq!(count_and_size(&flight), (2, 80));
         let remade = flight.get(49, async { Err(Refused::Rendering) }).await;
         assert!(remade.is_ok(), "the newest is kept");
         flight.clear();
-        assert_eq!(kept(&flight), (0, 0));
+        assert_eq!(count_and_size(&flight), (0, 0));
     }
 }

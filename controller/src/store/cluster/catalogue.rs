@@ -54,7 +54,7 @@ pub(super) struct Entry {
     pub(super) status: Option<SealedSecretStatus>,
     /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
-    /// Whether the annotations say that no Secret is made.
+    /// Whether the annotations request that no Secret is created.
     pub(super) is_only_delivered: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,
@@ -437,7 +437,8 @@ impl Catalogue {
         }
     }
 
-    /// Records that the object has no Secret on purpose, so that a Secret that is made later corrects nothing.
+    /// Records that the object intentionally has no Secret, so that a later creation of the Secret does not count as a
+    /// correction.
     pub(super) fn forget_unsealed(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
             (entry.unsealed, entry.claim.unsealed) = (None, None);

@@ -1,4 +1,4 @@
-//! What the delivery to Pods reads of SealedSecrets.
+//! Access to SealedSecrets for the delivery to Pods.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::changes::Changes;
 use super::{CachedSource, ClusterStore};
 use crate::store::{Source, StoreError};
 
-/// A SealedSecret as the watch shows it.
+/// A SealedSecret as last reported by the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Known {
-    /// The identity of its version; `None` if it is malformed.
+pub(crate) struct Observed {
+    /// The identity of the current version; `None` if the object is malformed.
     pub(crate) identity: Option<Identity>,
 }
 
-/// A SealedSecret with its values, and the keys to try first.
+/// A SealedSecret with its sealed values, and the keys to try first.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
     /// The SealedSecret.
@@ -29,16 +29,17 @@ pub(crate) struct Fetched {
 }
 
 impl ClusterStore {
-    /// Returns what the watch shows of an object, without a request; `None` if it does not exist.
-    pub(crate) fn known(&self, id: &ObjectId) -> Option<Known> {
+    /// Returns an object as last reported by the watch, without a request to the API server; `None` if it does not
+    /// exist.
+    pub(crate) fn observed(&self, id: &ObjectId) -> Option<Observed> {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
-        Some(Known {
+        Some(Observed {
             identity: entry.identity,
         })
     }
 
-    /// Returns the object with its values; `None` if it does not exist any more, or is malformed.
+    /// Returns the object with its sealed values; `None` if it no longer exists or is malformed.
     ///
     /// # Errors
     ///
@@ -62,7 +63,7 @@ impl ClusterStore {
         }))
     }
 
-    /// Returns the changes of objects, to listen to.
+    /// Returns the source of notifications about changed objects.
     pub(crate) fn changes(&self) -> &Changes {
         &self.changes
     }

@@ -35,7 +35,7 @@ use crate::shown::ShowPath as _;
 /// The certificate cache of one cluster.
 #[derive(Debug)]
 pub(super) struct Cache {
-    folder: Option<PathBuf>,
+    directory: Option<PathBuf>,
     cluster: String,
     server: String,
 }
@@ -63,11 +63,11 @@ pub(super) struct CachedRecipient {
 impl Cache {
     /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
     /// certificates, since an address such as 127.0.0.1 is different on every machine.
-    pub(super) fn for_cluster(folder: Option<&Path>, cluster: &Address) -> Self {
-        Self::new(folder, &cluster.server, &cluster.authorities)
+    pub(super) fn for_cluster(directory: Option<&Path>, cluster: &Address) -> Self {
+        Self::new(directory, &cluster.server, &cluster.authorities)
     }
 
-    fn new(folder: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {
+    fn new(directory: Option<&Path>, server: &str, authorities: &[Vec<u8>]) -> Self {
         let mut digest = Sha256::new();
         digest.update(server);
         for authority in authorities {
@@ -82,7 +82,7 @@ impl Cache {
             .fold(0, |number, byte| number << 8 | u64::from(*byte));
         let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
         Self {
-            folder: folder.map(Path::to_owned),
+            directory: directory.map(Path::to_owned),
             cluster: name,
             server: server.to_owned(),
         }
@@ -187,12 +187,12 @@ impl Cache {
             CacheKind::SeenByRule => "seen-by-rules",
         };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        let folder = self
-            .folder
+        let directory = self
+            .directory
             .as_ref()?
             .join("sealed-secrets")
             .join(subdirectory);
-        Some(folder.join(&self.cluster).join(name))
+        Some(directory.join(&self.cluster).join(name))
     }
 }
 
@@ -213,8 +213,8 @@ fn may_exist(path: &Path) -> bool {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), FileError> {
-    if let Some(folder) = path.parent() {
-        files::create_directory(folder)?;
+    if let Some(directory) = path.parent() {
+        files::create_directory(directory)?;
     }
     files::replace_regular(path, text.as_bytes())
 }
@@ -276,21 +276,21 @@ mod tests {
     fn hostile_names_stay_in_the_cache_directory() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
         for (kind, subdirectory) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
-            let folder = Path::new("/c/sealed-secrets")
+            let directory = Path::new("/c/sealed-secrets")
                 .join(subdirectory)
                 .join(&cache.cluster);
-            assert_eq!(folder.components().count(), 5);
+            assert_eq!(directory.components().count(), 5);
             for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
                 let file = cache.file(kind, &service(name)).unwrap();
-                assert_eq!(file.parent(), Some(folder.as_path()), "{name}");
+                assert_eq!(file.parent(), Some(directory.as_path()), "{name}");
             }
         }
     }
 
     #[test]
     fn ignores_a_cache_file_without_a_certificate() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(Some(folder.path()), "https://x", &[]);
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(directory.path()), "https://x", &[]);
         for kind in KINDS {
             let file = cache.file(kind, &service("a")).unwrap();
             assert!(cache.last_certificate(kind, &service("a")).is_none());
@@ -306,11 +306,11 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn reports_a_file_that_cannot_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let cycle = folder.path().join("cycle");
+        let directory = tempfile::tempdir().unwrap();
+        let cycle = directory.path().join("cycle");
         std::os::unix::fs::symlink("cycle", &cycle).unwrap();
-        for (folder, is_reported) in [(cycle, true), (folder.path().join("missing"), false)] {
-            let cache = Cache::new(Some(&folder), "https://x", &[]);
+        for (directory, is_reported) in [(cycle, true), (directory.path().join("missing"), false)] {
+            let cache = Cache::new(Some(&directory), "https://x", &[]);
             let unreadable_remark = cache.unreadable_remark(CacheKind::Pin, &service("a"));
             assert_eq!(
                 unreadable_remark.is_some(),
@@ -324,9 +324,9 @@ mod tests {
     /// controller.
     #[test]
     fn a_pin_applies_only_to_its_own_controller() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::new(Some(folder.path()), "https://x", &[]);
-        let other_cluster = Cache::new(Some(folder.path()), "https://y", &[]);
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::new(Some(directory.path()), "https://x", &[]);
+        let other_cluster = Cache::new(Some(directory.path()), "https://y", &[]);
         let pem = include_bytes!("../../../tests/seal/exec.fixtures/key-2025.pem");
         let certificate = Certificate::from_pem(pem).unwrap();
         cache

@@ -260,8 +260,11 @@ mod tests {
 
     #[test]
     fn offline_runs_no_plug_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let (kubeconfig, marker) = (folder.path().join("config"), folder.path().join("ran"));
+        let directory = tempfile::tempdir().unwrap();
+        let (kubeconfig, marker) = (
+            directory.path().join("config"),
+            directory.path().join("ran"),
+        );
         let text = serde_json::json!({
             "current-context": "a",
             "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],

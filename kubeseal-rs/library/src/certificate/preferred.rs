@@ -16,8 +16,8 @@ pub fn remember_preferred(
     named_by: SettingSource,
     environment: &Environment,
 ) -> Vec<String> {
-    let folder = environment.cache_directory();
-    let cache = Cache::for_cluster(folder.as_deref(), controller.address());
+    let directory = environment.cache_directory();
+    let cache = Cache::for_cluster(directory.as_deref(), controller.address());
     let (kind, service) = (
         cache_kind(named_by, Discovery::Named, None),
         controller.service(),

@@ -127,7 +127,7 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
 #[derive(Debug, Clone, Copy)]
 pub struct RuleContext<'a> {
     /// The directory of the rule's file. Relative paths start there.
-    pub folder: &'a Path,
+    pub directory: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
     /// Whether the rule also contains the fingerprint of the certificate.
@@ -156,7 +156,7 @@ pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u
 }
 
 fn read_in_tree(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
-    let path = rule.folder.join(source);
+    let path = rule.directory.join(source);
     let name = redacted_source(path.as_os_str());
     // Check the target of a symbolic link. A missing file is reported by the read below.
     let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
@@ -285,8 +285,8 @@ fn join_location(from: &str, location: &str) -> String {
         format!("{scheme}://{authority}{location}")
     } else {
         let path = path.split(['?', '#']).next().unwrap_or_default();
-        let folder = path.rfind('/').map_or("/", |end| &path[..=end]);
-        format!("{scheme}://{authority}{folder}{location}")
+        let directory = path.rfind('/').map_or("/", |end| &path[..=end]);
+        format!("{scheme}://{authority}{directory}{location}")
     }
 }
 
@@ -358,19 +358,19 @@ mod tests {
         }
     }
 
-    /// Attack: a committer writes a rule that names a certificate outside of the tree, by a path, a link or a `file:`
+    /// Attack: a committer writes a rule that names a certificate outside the tree, by a path, a link or a `file:`
     /// URL, or a URL whose content an attacker in the network could replace.
     #[test]
     fn refuses_a_certificate_outside_the_tree_of_its_rule() {
         let outside = tempfile::tempdir().unwrap();
         let tree = tempfile::tempdir().unwrap();
-        let folder = tree.path().join("apps");
-        std::fs::create_dir(&folder).unwrap();
+        let directory = tree.path().join("apps");
+        std::fs::create_dir(&directory).unwrap();
         let outside_cert = outside.path().join("cert.pem");
         for path in [
             &outside_cert,
             &tree.path().join("cert.pem"),
-            &folder.join("own.pem"),
+            &directory.join("own.pem"),
         ] {
             std::fs::write(path, "x").unwrap();
         }
@@ -379,7 +379,7 @@ mod tests {
             ("link.pem", outside_cert.as_path()),
             ("way", outside.path()),
         ] {
-            std::os::unix::fs::symlink(to, folder.join(link)).unwrap();
+            std::os::unix::fs::symlink(to, directory.join(link)).unwrap();
         }
         let outside_cert = outside_cert.display().to_string();
         let relative = format!(
@@ -389,7 +389,7 @@ mod tests {
         let url = format!("file://{outside_cert}");
         for is_pinned in [false, true] {
             let rule = RuleContext {
-                folder: &folder,
+                directory: &directory,
                 tree: tree.path(),
                 is_pinned,
             };
@@ -455,11 +455,11 @@ mod tests {
         let body = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
         let other_host = format!("http://{}/cert.pem", serve("127.0.0.2", body.into()));
         let same_host = format!("http://{}/cert.pem", serve("127.0.0.1", body.into()));
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for is_pinned in [false, true] {
             let rule = RuleContext {
-                folder: folder.path(),
-                tree: folder.path(),
+                directory: directory.path(),
+                tree: directory.path(),
                 is_pinned,
             };
             for (target, is_followed) in [(&other_host, false), (&same_host, true)] {

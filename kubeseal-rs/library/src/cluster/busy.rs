@@ -17,7 +17,7 @@ const FIRST_SPREAD: Duration = Duration::from_millis(250);
 /// The longest random extra wait.
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);
 /// The interval at which a wait checks whether the user has interrupted the run.
-const PART: Duration = Duration::from_millis(100);
+const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
@@ -120,7 +120,7 @@ impl Attempts {
     pub(super) fn parts(&self, wait: Duration) -> impl Iterator<Item = Duration> {
         let (is_interrupted, mut rest) = (self.is_interrupted, wait);
         std::iter::from_fn(move || {
-            let part = rest.min(PART);
+            let part = rest.min(INTERRUPT_CHECK_INTERVAL);
             rest -= part;
             (!part.is_zero() && !is_interrupted()).then_some(part)
         })
@@ -217,7 +217,14 @@ mod tests {
         let mut attempts = attempts(None);
         let wait = Duration::from_millis(250);
         let parts: Vec<Duration> = attempts.parts(wait).collect();
-        assert_eq!(parts, [PART, PART, Duration::from_millis(50)]);
+        assert_eq!(
+            parts,
+            [
+                INTERRUPT_CHECK_INTERVAL,
+                INTERRUPT_CHECK_INTERVAL,
+                Duration::from_millis(50)
+            ]
+        );
         attempts.is_interrupted = || CHECKS.replace(CHECKS.get() + 1) >= 2;
         assert_eq!(attempts.parts(Duration::from_secs(20)).count(), 2);
         assert!(attempts.is_interrupted());

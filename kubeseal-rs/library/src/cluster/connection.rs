@@ -394,8 +394,8 @@ mod tests {
     }
 
     fn config_of(kubeconfig: &str) -> Result<Config, ClusterError> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
         std::fs::write(&path, kubeconfig).unwrap();
         let access = Access {
             kubeconfig: Some(path),

@@ -79,8 +79,8 @@ mod tests {
             "{text}"
         );
 
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
         std::fs::write(&path, "users: [{name: a, user: {token: canary-token\n").unwrap();
         let error = kube::config::Kubeconfig::read_from(&path).unwrap_err();
         assert!(

@@ -382,8 +382,8 @@ mod tests {
 
     #[test]
     fn reads_a_token_file_as_client_go_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         for (text, want) in [
             ("abc", Some("Bearer abc")),
             ("abc\n", Some("Bearer abc")),
@@ -403,8 +403,8 @@ mod tests {
 
     #[test]
     fn reads_a_token_file_again_after_a_minute_and_keeps_the_last_token() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
         std::fs::write(&path, "first\n").unwrap();
         let login = Login::new(&mut user_of_file(&path), NOW).unwrap().unwrap();
         let header = |seconds| {
@@ -432,8 +432,8 @@ mod tests {
 
     #[test]
     fn fetches_an_expired_token_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let count = folder.path().join("count").display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let count = directory.path().join("count").display().to_string();
         let script = format!(
             "echo x >> '{count}'; n=$(wc -l < '{count}')\n\
              echo \"status: {{token: t$n, expirationTimestamp: '1970-01-01T01:00:00Z'}}\""

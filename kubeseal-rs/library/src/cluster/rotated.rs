@@ -46,7 +46,7 @@ pub enum RotationError {
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// What is wrong with the response for the item: a predicate, such as "is empty".
+        /// Why the response for the item is invalid: a predicate, such as "is empty".
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.

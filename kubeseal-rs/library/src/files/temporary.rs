@@ -24,10 +24,14 @@ pub(super) enum Temporary {
 impl Temporary {
     /// Writes the file to disk. It has mode 0600, or the mode and, if the operating system permits,
     /// the owner of `like`.
-    pub(super) fn write(folder: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
-        let temporary = match platform::unnamed_file(folder) {
+    pub(super) fn write(
+        directory: &Path,
+        bytes: &[u8],
+        like: Option<&Metadata>,
+    ) -> io::Result<Self> {
+        let temporary = match platform::unnamed_file(directory) {
             Some(file) => Self::Unnamed(file),
-            None => Self::Named(create_named(|path| File::create_new(path), folder)?),
+            None => Self::Named(create_named(|path| File::create_new(path), directory)?),
         };
         let mut file = temporary.file();
         if let Some(like) = like {
@@ -121,32 +125,32 @@ fn restore_displaced(temporary: TempPath, path: &Path, error: io::Error) -> io::
 
 fn create_named<T>(
     make: impl FnMut(&Path) -> io::Result<T>,
-    folder: &Path,
+    directory: &Path,
 ) -> io::Result<NamedTempFile<T>> {
     // Keep only the kind of error: its text names the temporary file.
     tempfile::Builder::new()
         .prefix(&format!("{PREFIX}{}-", std::process::id()))
         .suffix(SUFFIX)
-        .make_in(folder, make)
+        .make_in(directory, make)
         .map_err(|error| io::Error::from(error.kind()))
 }
 
 /// Returns the directory of a file.
 pub(super) fn directory_of(path: &Path) -> &Path {
-    let folder = path.parent();
-    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
+    let directory = path.parent();
+    let directory = directory.filter(|directory| !directory.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
 }
 
 /// Removes temporary files of killed runs from a directory. Files that cannot be removed stay, as do
 /// those whose process may still run.
-pub fn remove_leftovers(folder: &Path) {
-    let folder = if folder.as_os_str().is_empty() {
+pub fn remove_leftovers(directory: &Path) {
+    let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
     } else {
-        folder
+        directory
     };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.ends_with(SUFFIX) && process_of(&name, PREFIX).is_some_and(has_exited) {
@@ -175,10 +179,10 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn restores_a_file_that_it_cannot_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.yaml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
         fs::write(&path, "ours").unwrap();
-        let displaced = NamedTempFile::new_in(folder.path())
+        let displaced = NamedTempFile::new_in(directory.path())
             .unwrap()
             .into_temp_path();
         fs::write(&displaced, "theirs").unwrap();
@@ -186,43 +190,43 @@ mod tests {
         let error = restore_displaced(displaced, &path, permission_error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     /// Fault: a run is killed between creating and renaming its temporary file.
     #[test]
     fn removes_only_temporary_files_of_killed_runs() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let running = format!(".seal-{}-x.tmp", std::process::id());
         // Above the largest process id of Linux.
         for name in [".seal-4194305-x.tmp", &running, ".seal-x.tmp", "a.yaml"] {
-            fs::write(folder.path().join(name), "").unwrap();
+            fs::write(directory.path().join(name), "").unwrap();
         }
-        remove_leftovers(folder.path());
-        let count = fs::read_dir(folder.path()).unwrap().count();
+        remove_leftovers(directory.path());
+        let count = fs::read_dir(directory.path()).unwrap().count();
         assert_eq!(count, 3);
-        assert!(!folder.path().join(".seal-4194305-x.tmp").exists());
+        assert!(!directory.path().join(".seal-4194305-x.tmp").exists());
     }
 
     #[test]
     fn creating_does_not_replace_an_existing_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         fs::write(&path, "theirs").unwrap();
-        let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+        let temporary = Temporary::write(directory.path(), b"ours", None).unwrap();
         let error = temporary.create(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn keeps_concurrent_changes_and_leaves_no_temporary_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         for (content, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
             fs::write(&path, content).unwrap();
-            let temporary = Temporary::write(folder.path(), b"ours", None).unwrap();
+            let temporary = Temporary::write(directory.path(), b"ours", None).unwrap();
             let is_unchanged = temporary
                 .replace_if_unchanged(&path, b"read", b"ours")
                 .unwrap();
@@ -230,7 +234,7 @@ mod tests {
                 (is_unchanged, fs::read_to_string(&path).unwrap()),
                 (want.0, want.1.to_owned())
             );
-            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         }
     }
 }

@@ -50,9 +50,9 @@ fn by_work_tree(values: &[SealedValue<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
     let mut roots = BTreeMap::new();
     let mut by_root: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for (i, value) in values.iter().enumerate() {
-        let folder = value.file.parent().unwrap_or(Path::new(""));
-        let root = roots.entry(folder).or_insert_with(|| {
-            let resolved = Path::new(".").join(folder).canonicalize().ok()?;
+        let directory = value.file.parent().unwrap_or(Path::new(""));
+        let root = roots.entry(directory).or_insert_with(|| {
+            let resolved = Path::new(".").join(directory).canonicalize().ok()?;
             work_tree(&resolved)
         });
         if let Some(root) = root {
@@ -295,10 +295,10 @@ mod tests {
     #[test]
     fn dates_all_values_of_a_tree_in_one_pass() {
         let fixture = TestRepository::new();
-        let folder = fixture.root().join("folder");
-        fs::create_dir(&folder).unwrap();
+        let directory = fixture.root().join("directory");
+        fs::create_dir(&directory).unwrap();
         let (files, texts): (Vec<_>, Vec<_>) = (0..50)
-            .map(|i| (folder.join(format!("{i}.yaml")), format!("sealed-{i}")))
+            .map(|i| (directory.join(format!("{i}.yaml")), format!("sealed-{i}")))
             .unzip();
         for commit in 0..3 {
             for (file, text) in files.iter().zip(&texts) {

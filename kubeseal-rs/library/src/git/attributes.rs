@@ -28,9 +28,9 @@ impl Repository {
         let all_lines = texts.iter().flat_map(|(_, text)| text.lines());
         let macros: Vec<&str> = all_lines.filter_map(macro_name).collect();
         let patterns = texts.iter().filter_map(|(path, text)| {
-            let folder = path.parent()?;
+            let directory = path.parent()?;
             let patterns = text.lines().filter_map(|line| pattern(line, &macros));
-            Some((folder.to_owned(), matcher(folder, patterns)?))
+            Some((directory.to_owned(), matcher(directory, patterns)?))
         });
         Ok(ConvertedFiles(patterns.collect()))
     }
@@ -40,8 +40,8 @@ impl ConvertedFiles {
     /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect
     /// here.
     pub fn contains(&self, path: &Path) -> bool {
-        self.0.iter().any(|(folder, patterns)| {
-            path.starts_with(folder) && patterns.matched(path, false).is_ignore()
+        self.0.iter().any(|(directory, patterns)| {
+            path.starts_with(directory) && patterns.matched(path, false).is_ignore()
         })
     }
 }
@@ -75,8 +75,8 @@ fn sets_encoding(attributes: &str, macros: &[&str]) -> bool {
 }
 
 /// Compiles the patterns as ignore patterns, which have the same syntax.
-fn matcher<'a>(folder: &Path, patterns: impl Iterator<Item = &'a str>) -> Option<Gitignore> {
-    let mut builder = GitignoreBuilder::new(folder);
+fn matcher<'a>(directory: &Path, patterns: impl Iterator<Item = &'a str>) -> Option<Gitignore> {
+    let mut builder = GitignoreBuilder::new(directory);
     for pattern in patterns {
         let _ = builder.add_line(None, pattern);
     }

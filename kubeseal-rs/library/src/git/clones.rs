@@ -8,7 +8,7 @@ use gix::bstr::ByteSlice as _;
 use super::{GitError, Repository};
 
 /// Returns the absolute paths of submodules that are not checked out and that are below these files and directories or
-/// contain them. Paths outside of a repository and in a malformed repository are ignored.
+/// contain them. Paths outside a repository and in a malformed repository are ignored.
 pub fn missing_submodules(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let missing = |path: &PathBuf| {
         let path = path.canonicalize().ok()?;
@@ -46,15 +46,15 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if a repository is malformed.
-    pub fn missing_submodules(&self, folder: &Path) -> Result<Vec<PathBuf>, GitError> {
+    pub fn missing_submodules(&self, directory: &Path) -> Result<Vec<PathBuf>, GitError> {
         let mut missing = Vec::new();
         for path in self.submodule_directories()? {
-            if !path.starts_with(folder) && !folder.starts_with(&path) {
+            if !path.starts_with(directory) && !directory.starts_with(&path) {
                 continue;
             }
             let inside = path.strip_prefix(&self.root).unwrap_or(&path);
             match self.submodule(inside)? {
-                Some(submodule) => missing.extend(submodule.missing_submodules(folder)?),
+                Some(submodule) => missing.extend(submodule.missing_submodules(directory)?),
                 None => missing.push(path),
             }
         }

@@ -68,8 +68,8 @@ pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
 
 /// Checks that a `.gitignore` of the work tree is a small regular file. Symbolic links are skipped,
 /// since Git does not read them.
-pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
-    let list = folder.join(".gitignore");
+pub(super) fn check_ignored(directory: &Path) -> Result<(), GitError> {
+    let list = directory.join(".gitignore");
     match fs::symlink_metadata(&list) {
         Ok(metadata) if !metadata.is_symlink() => check_file(&list, &metadata, Some(SMALL_LIMIT)),
         _ => Ok(()),
@@ -83,22 +83,22 @@ struct DirectoryCheck {
 }
 
 impl DirectoryCheck {
-    fn check_below(&mut self, folder: &Path, kind: DirectoryKind) -> Result<(), GitError> {
-        let mut folders = vec![(folder.to_owned(), kind)];
-        while let Some((folder, kind)) = folders.pop() {
+    fn check_below(&mut self, directory: &Path, kind: DirectoryKind) -> Result<(), GitError> {
+        let mut directories = vec![(directory.to_owned(), kind)];
+        while let Some((directory, kind)) = directories.pop() {
             // A symbolic link may lead back to a parent directory.
-            let is_new = folder.canonicalize().is_ok_and(|f| self.seen.insert(f));
-            let entries = is_new.then(|| fs::read_dir(&folder).ok()).flatten();
+            let is_new = directory.canonicalize().is_ok_and(|f| self.seen.insert(f));
+            let entries = is_new.then(|| fs::read_dir(&directory).ok()).flatten();
             for entry in entries.into_iter().flatten().flatten() {
                 self.remaining = self.remaining.saturating_sub(1);
                 if self.remaining == 0 {
                     return Err(irregular_error(
-                        &folder,
+                        &directory,
                         &format!("more than {MAX_FILES} files"),
                     ));
                 }
                 if let Some(kind) = check_entry(&entry, kind)? {
-                    folders.push((entry.path(), kind));
+                    directories.push((entry.path(), kind));
                 }
             }
         }
@@ -107,9 +107,9 @@ impl DirectoryCheck {
 
     /// Checks object directories that a repository borrows from (`info/alternates`).
     fn check_borrowed(&mut self, objects: &Path) -> Result<(), GitError> {
-        let mut folders = vec![objects.to_owned()];
-        while let Some(folder) = folders.pop() {
-            let list = folder.join("info/alternates");
+        let mut directories = vec![objects.to_owned()];
+        while let Some(directory) = directories.pop() {
+            let list = directory.join("info/alternates");
             let Ok(text) = files::read_regular(&list, SMALL_LIMIT) else {
                 continue;
             };
@@ -120,7 +120,7 @@ impl DirectoryCheck {
                     .is_ok_and(|f| !self.seen.contains(&f));
                 if is_new {
                     self.check_below(&borrowed, DirectoryKind::Objects)?;
-                    folders.push(borrowed);
+                    directories.push(borrowed);
                 }
             }
         }

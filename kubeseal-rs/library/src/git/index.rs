@@ -47,8 +47,8 @@ impl Repository {
             return Ok(false);
         }
         let file = to_path(path.as_bstr());
-        for folder in file.ancestors().skip(1) {
-            directory::check_ignored(&self.root.join(folder))?;
+        for directory in file.ancestors().skip(1) {
+            directory::check_ignored(&self.root.join(directory))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
@@ -120,23 +120,23 @@ impl Repository {
         entries.into_iter().map(read).collect()
     }
 
-    /// Returns the files below an absolute directory that are missing in the work tree and not merely deleted there: staged
-    /// ones, and those outside a sparse checkout. The contents may be plain values; `None` for a file that a partial clone
-    /// has not fetched.
+    /// Returns the files below an absolute directory that are missing in the work tree and not merely deleted there:
+    /// staged ones, and those outside a sparse checkout. The contents may be plain values; `None` for a file that a
+    /// partial clone has not fetched.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed.
     pub fn files_only_in_index(
         &self,
-        folder: &Path,
+        directory: &Path,
         is_wanted: impl Fn(&Path) -> bool,
     ) -> Result<Vec<IndexedFile>, GitError> {
         let staged: BTreeSet<PathBuf> = self.staged_files()?.into_iter().collect();
         let mut entries = Vec::new();
         self.visit_index(&mut |path, entry, is_skipped| {
             let path = self.root.join(to_path(path));
-            let is_below = path.starts_with(folder) && is_wanted(&path);
+            let is_below = path.starts_with(directory) && is_wanted(&path);
             if is_below
                 && is_file(entry)
                 && (is_skipped || staged.contains(&path))
@@ -178,10 +178,10 @@ impl Repository {
                 visit(entry.path(&index), entry, is_skipped);
                 continue;
             }
-            let folder_index = self.index_from_tree(entry.id)?;
-            for inner_entry in folder_index.entries() {
+            let directory_index = self.index_from_tree(entry.id)?;
+            for inner_entry in directory_index.entries() {
                 let mut path = entry.path(&index).to_owned();
-                path.extend_from_slice(inner_entry.path(&folder_index));
+                path.extend_from_slice(inner_entry.path(&directory_index));
                 visit(path.as_bstr(), inner_entry, true);
             }
         }

@@ -26,7 +26,7 @@ pub struct StagedLinks<'a> {
     blobs: BTreeMap<PathBuf, ObjectId>,
 }
 
-/// Where a path leads through symbolic links.
+/// The files that a path reaches through symbolic links.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// The absolute paths of the links, in order.
@@ -175,9 +175,9 @@ mod tests {
             let target = match path.to_str()? {
                 "/r/a/link" => "file",
                 "/r/a/chain" => "link",
-                "/r/folder" => "a",
+                "/r/directory" => "a",
                 "/r/a/up" => "../b/./file",
-                "/r/a/absolute" => "/r/folder/link",
+                "/r/a/absolute" => "/r/directory/link",
                 "/r/a/out" => "../../etc/passwd",
                 "/r/circle" => "circle",
                 "/r/a/mutual" => "../a/mutual2",
@@ -197,8 +197,8 @@ mod tests {
             ("/r/a/file", 0, "/r/a/file"),
             ("/r/a/link", 1, "/r/a/file"),
             ("/r/a/chain", 2, "/r/a/file"),
-            ("/r/folder/file", 1, "/r/a/file"),
-            ("/r/folder/chain", 3, "/r/a/file"),
+            ("/r/directory/file", 1, "/r/a/file"),
+            ("/r/directory/chain", 3, "/r/a/file"),
             ("/r/a/up", 1, "/r/b/file"),
             ("/r/a/absolute", 3, "/r/a/file"),
             ("/r/a/out", 1, "/etc/passwd"),

@@ -80,7 +80,7 @@ pub enum GitError {
     },
     /// The tree objects contain more entries than the limit.
     #[error(
-        "the Git repository {} has too many files in the directory {folder:?} of a commit: reading stops after \
+        "the Git repository {} has too many files in the directory {directory:?} of a commit: reading stops after \
          1,000,000 entries for each commit and 5,000,000 in all, since repeated directories could fill the memory",
         root.shown()
     )]
@@ -88,7 +88,7 @@ pub enum GitError {
         /// The root of the work tree.
         root: PathBuf,
         /// The directory where reading stopped; empty for the root.
-        folder: String,
+        directory: String,
     },
     /// The file is not staged.
     #[error("{} is not staged\nhint: stage it with `git add`", .0.shown())]
@@ -112,8 +112,10 @@ pub enum GitError {
 
 /// Returns the root of the work tree that contains the directory: the directory itself or its nearest parent with a
 /// `.git`.
-pub fn work_tree(folder: &Path) -> Option<PathBuf> {
-    let root = folder.ancestors().find(|above| above.join(".git").exists());
+pub fn work_tree(directory: &Path) -> Option<PathBuf> {
+    let root = directory
+        .ancestors()
+        .find(|above| above.join(".git").exists());
     root.map(Path::to_owned)
 }
 
@@ -163,10 +165,10 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if there is no repository, or it is malformed.
-    pub fn discover(folder: &Path) -> Result<Self, GitError> {
-        let resolved = folder.canonicalize().ok();
+    pub fn discover(directory: &Path) -> Result<Self, GitError> {
+        let resolved = directory.canonicalize().ok();
         let root = resolved.as_deref().and_then(work_tree);
-        let root = root.ok_or_else(|| GitError::NoRepository(folder.to_owned()))?;
+        let root = root.ok_or_else(|| GitError::NoRepository(directory.to_owned()))?;
         Self::open(&root.join(".git"), root)
     }
 
@@ -236,8 +238,8 @@ impl Repository {
         Some(object.peel_to_commit().ok()?.id)
     }
 
-    /// Returns the full names of the references that a revision such as `main~1` may mean, if they are different commits;
-    /// otherwise returns none. A full name, such as `refs/heads/main`, means only itself.
+    /// Returns the full names of the references that a revision such as `main~1` may mean, if they are different
+    /// commits; otherwise returns none. A full name, such as `refs/heads/main`, means only itself.
     pub fn ambiguous_references(&self, revision: &str) -> Vec<String> {
         const PREFIXES: [&str; 4] = ["refs/", "refs/tags/", "refs/heads/", "refs/remotes/"];
         let end = revision.find(['~', '^', ':']).unwrap_or(revision.len());

@@ -71,17 +71,20 @@ impl Repository {
     }
 
     /// Returns whether a directory is a submodule of this repository, or of one of its submodules.
-    pub fn contains_submodule(&self, folder: &Path) -> bool {
-        let mut folder = folder;
-        while folder != self.root {
-            let Some(outer) = folder.parent().and_then(|above| Self::discover(above).ok()) else {
+    pub fn contains_submodule(&self, directory: &Path) -> bool {
+        let mut directory = directory;
+        while directory != self.root {
+            let Some(outer) = directory
+                .parent()
+                .and_then(|above| Self::discover(above).ok())
+            else {
                 return false;
             };
-            let path = outer.git_path(folder);
+            let path = outer.git_path(directory);
             let submodules = outer.submodules_in_index().unwrap_or_default();
             let is_submodule = path.is_some_and(|path| submodules.contains_key(&path));
-            match folder.ancestors().find(|above| *above == outer.root) {
-                Some(above) if is_submodule => folder = above,
+            match directory.ancestors().find(|above| *above == outer.root) {
+                Some(above) if is_submodule => directory = above,
                 _ => return false,
             }
         }
@@ -95,13 +98,13 @@ impl Repository {
     ///
     /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
-        let mut folders = self.submodule_directories()?;
+        let mut directories = self.submodule_directories()?;
         if let Some(head) = self.commit("HEAD") {
             let committed = self.submodules_in_commit(head)?;
-            folders.extend(committed.keys().map(|path| self.absolute_path(path)));
+            directories.extend(committed.keys().map(|path| self.absolute_path(path)));
         }
-        let submodule = path.ancestors().find(|above| folders.contains(*above));
-        let from_root = submodule.and_then(|folder| folder.strip_prefix(&self.root).ok());
+        let submodule = path.ancestors().find(|above| directories.contains(*above));
+        let from_root = submodule.and_then(|directory| directory.strip_prefix(&self.root).ok());
         Ok(from_root.map(Path::to_owned))
     }
 

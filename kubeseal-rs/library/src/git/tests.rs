@@ -172,7 +172,7 @@ fn lists_the_files_that_a_commit_would_change_in_a_sparse_index() {
 #[test]
 fn agrees_with_git_on_ignored_and_tracked_files() {
     let fixture = TestRepository::new();
-    fixture.write(".gitignore", "*.key\n!kept.key\nfolder/\n");
+    fixture.write(".gitignore", "*.key\n!kept.key\ndirectory/\n");
     fixture.write("sub/.gitignore", "/here.yaml\n");
     fixture.write("tracked.key", "");
     fixture.git(&["add", "-f", "tracked.key"]);
@@ -181,7 +181,7 @@ fn agrees_with_git_on_ignored_and_tracked_files() {
         ("a.key", true),
         ("deep/a.key", true),
         ("kept.key", false),
-        ("folder/a.yaml", true),
+        ("directory/a.yaml", true),
         ("sub/here.yaml", true),
         ("sub/deep/here.yaml", false),
         ("excluded.yaml", true),
@@ -386,23 +386,23 @@ fn recognizes_clones_that_lack_branches_submodules_or_commits() {
         (&["--depth", "1"], 1, 1, None),
         (&["--depth", "1", "--no-single-branch"], 0, 1, None),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("clone").display().to_string();
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("clone").display().to_string();
         origin.git(&[&["clone", "-q"], options, &[url.as_str(), &target]].concat());
         let clone = Repository::discover(Path::new(&target)).unwrap();
         let names = clone.remotes_with_other_branches();
         assert_eq!(names.len(), remotes, "{options:?}: {names:?}");
-        let submodules = |folder: &Path| clone.missing_submodules(folder).unwrap().len();
-        for (folder, want) in [
+        let submodules = |directory: &Path| clone.missing_submodules(directory).unwrap().len();
+        for (directory, want) in [
             ("", missing),
             ("sub", missing),
             ("sub/inner", missing),
             ("other", 0),
         ] {
             assert_eq!(
-                submodules(&clone.root().join(folder)),
+                submodules(&clone.root().join(directory)),
                 want,
-                "{options:?}: {folder}"
+                "{options:?}: {directory}"
             );
         }
         let file = clone.root().join("a.yaml");
@@ -511,8 +511,8 @@ fn reads_a_linked_work_tree_and_a_sha256_repository() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "one: AAAA\n");
     fixture.commit_at(10);
-    let folder = tempfile::tempdir().unwrap();
-    let linked = folder.path().join("linked");
+    let directory = tempfile::tempdir().unwrap();
+    let linked = directory.path().join("linked");
     fixture.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     assert!(is_tracked(&linked.join("a.yaml")));
     let hooks = Repository::discover(&linked)
@@ -746,8 +746,8 @@ fn does_not_read_a_path_outside_the_work_tree() {
             "{path}"
         );
     }
-    let folder = outer.path().canonicalize().unwrap();
-    std::os::unix::fs::symlink(folder, fixture.root().join("link")).unwrap();
+    let directory = outer.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink(directory, fixture.root().join("link")).unwrap();
     assert_eq!(
         repository.read_in_work_tree(Path::new("link/secret.yaml")),
         Ok(None)
@@ -794,8 +794,8 @@ fn installs_no_hook_in_another_repository() {
     let victim = TestRepository::new();
     victim.write("a.yaml", "one: AAAA\n");
     victim.commit("one");
-    let folder = tempfile::tempdir().unwrap();
-    let linked = folder.path().join("linked");
+    let directory = tempfile::tempdir().unwrap();
+    let linked = directory.path().join("linked");
     victim.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     let git_dir = victim.root().join(".git").display().to_string();
     let assert_refused = |root: &Path| {

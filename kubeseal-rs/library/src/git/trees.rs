@@ -67,21 +67,21 @@ impl Repository {
         is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let path = BString::default();
-        let mut folders = vec![Directory {
+        let mut directories = vec![Directory {
             path,
             before,
             after,
         }];
         let (mut changes, mut visited) = (Vec::new(), 0);
-        while let Some(folder) = folders.pop() {
+        while let Some(directory) = directories.pop() {
             let (before, after) = (
-                self.tree_bytes(folder.before)?,
-                self.tree_bytes(folder.after)?,
+                self.tree_bytes(directory.before)?,
+                self.tree_bytes(directory.after)?,
             );
             self.count(
                 &mut visited,
                 (before.len() + after.len()) / TREE_BYTES_PER_ENTRY,
-                &folder.path,
+                &directory.path,
             )?;
             let kind = self.git.object_hash();
             let mut before = TreeRefIter::from_bytes(&before, kind).peekable();
@@ -90,14 +90,14 @@ impl Repository {
                 if pair.before == pair.after {
                     continue;
                 }
-                let path = join(&folder.path, name);
+                let path = join(&directory.path, name);
                 self.count(
                     &mut visited,
                     1 + path.len() / PATH_BYTES_PER_ENTRY,
-                    &folder.path,
+                    &directory.path,
                 )?;
                 if is_wanted(path.as_ref(), &pair) {
-                    classify(path, pair, &mut folders, &mut changes);
+                    classify(path, pair, &mut directories, &mut changes);
                 }
             }
         }
@@ -105,19 +105,19 @@ impl Repository {
     }
 
     /// Counts visited entries, and fails above a limit.
-    fn count(&self, visited: &mut usize, more: usize, folder: &BString) -> Result<(), GitError> {
+    fn count(&self, visited: &mut usize, more: usize, directory: &BString) -> Result<(), GitError> {
         *visited += more;
         self.visited.set(self.visited.get() + more);
         if *visited > MAX_ENTRIES || self.visited.get() > MAX_ENTRIES_IN_TOTAL {
-            return Err(self.too_many_entries(folder));
+            return Err(self.too_many_entries(directory));
         }
         Ok(())
     }
 
-    pub(super) fn too_many_entries(&self, folder: &BString) -> GitError {
+    pub(super) fn too_many_entries(&self, directory: &BString) -> GitError {
         GitError::TooManyEntries {
             root: self.root.clone(),
-            folder: folder.to_string(),
+            directory: directory.to_string(),
         }
     }
 
@@ -176,7 +176,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 fn classify(
     path: BString,
     pair: EntryPair,
-    folders: &mut Vec<Directory>,
+    directories: &mut Vec<Directory>,
     changes: &mut Vec<Change>,
 ) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
@@ -191,7 +191,7 @@ fn classify(
     }
     let (before, after) = (tree(pair.before), tree(pair.after));
     if before.is_some() || after.is_some() {
-        folders.push(Directory {
+        directories.push(Directory {
             path,
             before,
             after,
@@ -199,8 +199,8 @@ fn classify(
     }
 }
 
-fn join(folder: &BString, name: &BStr) -> BString {
-    let mut path = folder.clone();
+fn join(directory: &BString, name: &BStr) -> BString {
+    let mut path = directory.clone();
     if !path.is_empty() {
         path.push(b'/');
     }

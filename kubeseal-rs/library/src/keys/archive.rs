@@ -445,8 +445,8 @@ mod tests {
 
     #[test]
     fn refuses_to_overwrite_a_backup() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys.age");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.age");
         let recipient = age::x25519::Identity::generate();
         let lock = ArchiveEncryption::Recipients(vec![recipient.to_public().into()]);
         write(&path, b"one", &lock, &identity(&recipient), false).unwrap();

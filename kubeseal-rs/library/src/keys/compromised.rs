@@ -84,10 +84,10 @@ pub fn remember_v2(
     key: &KeyId,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment
+    let directory = environment
         .state_directory()
         .ok_or(RememberError::NoDirectory)?;
-    Ok(remember_as(&folder, &key.to_string(), since)?)
+    Ok(remember_as(&directory, &key.to_string(), since)?)
 }
 
 /// Checks that a v2 key is not recorded as compromised. Callers check each key before they seal for it.
@@ -96,8 +96,8 @@ pub fn remember_v2(
 ///
 /// Returns [`CheckError`] if the key is recorded, or the record cannot be read.
 pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError> {
-    let folder = environment.state_directory();
-    match folder.map(|folder| recorded(&folder, &key.to_string())) {
+    let directory = environment.state_directory();
+    match directory.map(|directory| recorded(&directory, &key.to_string())) {
         None => Ok(()),
         Some(recorded) => match recorded? {
             Some(file) => Err(CompromisedV2 { id: *key, file }.into()),
@@ -116,16 +116,16 @@ pub fn remember(
     key: &Fingerprint,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment
+    let directory = environment
         .state_directory()
         .ok_or(RememberError::NoDirectory)?;
-    Ok(remember_as(&folder, &key.to_string(), since)?)
+    Ok(remember_as(&directory, &key.to_string(), since)?)
 }
 
-fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
-    let file = file(folder, key);
-    if let Some(folder) = file.parent() {
-        files::create_directory(folder)?;
+fn remember_as(directory: &Path, key: &str, since: &str) -> Result<(), FileError> {
+    let file = file(directory, key);
+    if let Some(directory) = file.parent() {
+        files::create_directory(directory)?;
     }
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
@@ -136,13 +136,13 @@ fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
 ///
 /// Fails if the key is recorded, or if the record cannot be read.
 pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
-    let folders = [environment.state_directory(), environment.cache_directory()];
-    let mut folders = folders.into_iter().flatten();
-    folders.try_for_each(|folder| check_in(&folder, key))
+    let directories = [environment.state_directory(), environment.cache_directory()];
+    let mut directories = directories.into_iter().flatten();
+    directories.try_for_each(|directory| check_in(&directory, key))
 }
 
-fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), CheckError> {
-    match recorded(folder, &key.to_string())? {
+fn check_in(directory: &Path, key: &Fingerprint) -> Result<(), CheckError> {
+    match recorded(directory, &key.to_string())? {
         Some(file) => {
             let fingerprint = key.clone();
             Err(Compromised { fingerprint, file }.into())
@@ -152,8 +152,8 @@ fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), CheckError> {
 }
 
 /// Returns the path of a key's record, or `None` if there is none.
-fn recorded(folder: &Path, key: &str) -> Result<Option<PathBuf>, CheckError> {
-    let file = file(folder, key);
+fn recorded(directory: &Path, key: &str) -> Result<Option<PathBuf>, CheckError> {
+    let file = file(directory, key);
     match files::is_absent(&file) {
         Ok(true) => Ok(None),
         Ok(false) => Ok(Some(file)),
@@ -162,9 +162,12 @@ fn recorded(folder: &Path, key: &str) -> Result<Option<PathBuf>, CheckError> {
 }
 
 /// Returns the path of a key's file. Slashes in base64 and colons are replaced in its name.
-fn file(folder: &Path, key: &str) -> PathBuf {
+fn file(directory: &Path, key: &str) -> PathBuf {
     let name = key.replace(['/', ':'], "_");
-    folder.join("sealed-secrets").join("compromised").join(name)
+    directory
+        .join("sealed-secrets")
+        .join("compromised")
+        .join(name)
 }
 
 #[cfg(test)]
@@ -173,18 +176,20 @@ mod tests {
 
     #[test]
     fn refuses_only_recorded_keys() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let keys = ["a/b", "a+b"].map(|text| {
             let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));
             digest.parse::<Fingerprint>().unwrap()
         });
-        remember_as(folder.path(), &keys[0].to_string(), "2026-11-28").unwrap();
-        let error = check_in(folder.path(), &keys[0]).unwrap_err().to_string();
+        remember_as(directory.path(), &keys[0].to_string(), "2026-11-28").unwrap();
+        let error = check_in(directory.path(), &keys[0])
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("compromised") && error.contains("SHA256_a_b"),
             "{error}"
         );
-        assert!(check_in(folder.path(), &keys[1]).is_ok());
+        assert!(check_in(directory.path(), &keys[1]).is_ok());
     }
 
     /// Fault: the record of a compromised key cannot be read, for example because its directory belongs to another
@@ -192,8 +197,8 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn seals_for_no_key_whose_record_cannot_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| directory.path().join(name);
         // A symlink loop is unreadable for root too, who may enter every directory.
         std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
         std::fs::write(path_of("file"), "").unwrap();

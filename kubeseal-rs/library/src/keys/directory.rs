@@ -21,9 +21,9 @@ use crate::walk;
 /// # Errors
 ///
 /// Fails if the directory or a file cannot be read, or a file is malformed.
-pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
+pub fn read(directory: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
-    for candidate in walk::all_manifests(folder)? {
+    for candidate in walk::all_manifests(directory)? {
         let bytes = files::read(&candidate.path)?;
         let secrets = secrets(&bytes).with_context(|| candidate.path.shown())?;
         for mut secret in secrets {
@@ -115,15 +115,15 @@ fn change_object(object: &mut Json, name: &str, default_name: &str, change: &Cha
 ///
 /// Fails if no file can have that name, or if the file exists. An existing file does not contain the key, since callers
 /// look for an existing key first.
-pub fn path_for_new_key(folder: &Path, name: &str) -> Result<PathBuf> {
+pub fn path_for_new_key(directory: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
         bail!(
             "the name of the key {name:?} cannot be the name of a file in {}: it must not begin with a dot or contain \
              a slash\nhint: rename the key in its manifest",
-            folder.shown()
+            directory.shown()
         );
     }
-    let path = folder.join(format!("{name}.yaml"));
+    let path = directory.join(format!("{name}.yaml"));
     if path.symlink_metadata().is_ok() {
         bail!(
             "{} exists but does not contain the key {name}\nhint: rename that file",
@@ -149,8 +149,11 @@ fn is_file_name(name: &str) -> bool {
 /// # Errors
 ///
 /// Fails if the file exists or cannot be written.
-pub fn write(folder: &Path, secret: &Secret) -> Result<()> {
-    let path = path_for_new_key(folder, secret.metadata.name.as_deref().unwrap_or_default())?;
+pub fn write(directory: &Path, secret: &Secret) -> Result<()> {
+    let path = path_for_new_key(
+        directory,
+        secret.metadata.name.as_deref().unwrap_or_default(),
+    )?;
     let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
     files::remove_leftovers_beside(&path);
     Ok(files::create(&path, text.as_bytes())?)
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn refuses_key_names_that_lead_out_of_the_directory() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (name, want) in [
             ("key-2024", true),
             ("Main_key", true),
@@ -247,7 +250,7 @@ mod tests {
             ("a\0b", false),
         ] {
             assert_eq!(
-                path_for_new_key(folder.path(), name).is_ok(),
+                path_for_new_key(directory.path(), name).is_ok(),
                 want,
                 "{name:?}"
             );

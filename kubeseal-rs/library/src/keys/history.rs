@@ -35,12 +35,12 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut roots = BTreeSet::new();
     for path in paths {
         let path = std::path::absolute(path)?;
-        let folder = if path.is_dir() {
+        let directory = if path.is_dir() {
             path.as_path()
         } else {
             path.parent().unwrap_or(Path::new("/"))
         };
-        let Some(root) = git::work_tree(folder) else {
+        let Some(root) = git::work_tree(directory) else {
             bail!(
                 "{} is not in a Git repository, so it has no branches\nhint: omit --all-branches",
                 path.shown()
@@ -84,17 +84,17 @@ struct BranchSearch<'a> {
 
 impl BranchSearch<'_> {
     /// Reads the manifests in a commit of `repository`, and those in the commits that it records for its submodules.
-    /// `folder` is the path of `repository` in the repository of the branch; empty for that repository itself.
-    fn read(&mut self, repository: &Repository, at: &Branch, folder: &Path) -> Result<()> {
+    /// `directory` is the path of `repository` in the repository of the branch; empty for that repository itself.
+    fn read(&mut self, repository: &Repository, at: &Branch, directory: &Path) -> Result<()> {
         let tree = repository.tree(at.commit)?;
         for (path, blob) in tree.files {
             if is_manifest(&path) {
                 let contents = read_blob(&mut self.blobs, repository, (blob, &path))?.clone();
-                self.add(&at.name, &in_directory(folder, &path), contents)?;
+                self.add(&at.name, &in_directory(directory, &path), contents)?;
             }
         }
         for (path, commit) in tree.submodules {
-            let below = folder.join(&path);
+            let below = directory.join(&path);
             let name = at.name.clone();
             match repository.submodule(&path)? {
                 Some(submodule) if submodule.has_commit(commit) => {
@@ -125,11 +125,11 @@ impl BranchSearch<'_> {
 }
 
 /// Returns the path of a file in a submodule, relative to the root of the outer repository.
-fn in_directory(folder: &Path, path: &str) -> String {
-    if folder.as_os_str().is_empty() {
+fn in_directory(directory: &Path, path: &str) -> String {
+    if directory.as_os_str().is_empty() {
         return path.to_owned();
     }
-    format!("{}/{path}", folder.display())
+    format!("{}/{path}", directory.display())
 }
 
 /// Returns every commit in a repository that introduced a version of a file with SealedSecrets,

@@ -119,9 +119,9 @@ impl RuleSearch {
             let rules = rules::parse(&text);
             rules.map_err(|error| error_chain(&error))
         });
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let directory = path.parent().unwrap_or(Path::new(""));
         match rules {
-            Ok(rules) => self.add(&location, &rules.0, |source| read(&folder.join(source))),
+            Ok(rules) => self.add(&location, &rules.0, |source| read(&directory.join(source))),
             Err(why) => self.add_unread(&location, why),
         }
     }
@@ -198,7 +198,7 @@ impl RuleSearch {
 
 fn read_in_tree(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
     let context = RuleContext {
-        folder: rules.folder(),
+        directory: rules.directory(),
         tree: rules.tree(),
         is_pinned: false,
     };
@@ -209,19 +209,19 @@ fn read_in_tree(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
 fn rule_files(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let candidates = walk::candidates(paths, &mut |_| {})?;
     let files = candidates.iter().map(|candidate| &candidate.path);
-    let folders = files.chain(paths).filter_map(|path| {
+    let directories = files.chain(paths).filter_map(|path| {
         let path = path.canonicalize().ok()?;
-        let folder = if path.is_dir() {
+        let directory = if path.is_dir() {
             Some(&*path)
         } else {
             path.parent()
         };
-        folder.map(Path::to_owned)
+        directory.map(Path::to_owned)
     });
-    let folders: BTreeSet<PathBuf> = folders.collect();
+    let directories: BTreeSet<PathBuf> = directories.collect();
     let mut files = BTreeSet::new();
-    for folder in folders {
-        files.extend(RulesFile::find(&folder)?);
+    for directory in directories {
+        files.extend(RulesFile::find(&directory)?);
     }
     Ok(files)
 }

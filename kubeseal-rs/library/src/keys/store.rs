@@ -134,24 +134,24 @@ impl KeyStore {
     /// # Errors
     ///
     /// Fails if the path is not that of a directory.
-    pub fn directory(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            let problem = if folder.exists() {
+    pub fn directory(directory: &Path) -> Result<Self> {
+        if !directory.is_dir() {
+            let problem = if directory.exists() {
                 "is not a directory"
             } else {
                 "does not exist"
             };
             bail!(
                 "the directory {} {problem}\nhint: pass the directory of a controller's state, or of key manifests",
-                folder.shown()
+                directory.shown()
             );
         }
-        let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
+        let (keys, sealed) = (directory.join("keys"), directory.join("sealed"));
         Ok(Self::Directory {
-            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_directory(folder) {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_directory(directory) {
                 keys
             } else {
-                folder.to_owned()
+                directory.to_owned()
             },
             sealed: sealed.is_dir().then_some(sealed),
         })
@@ -366,9 +366,9 @@ fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
 
 /// Returns whether the directory is empty and not named `keys`. A directory named `keys` counts as part of a
 /// controller's directory.
-fn is_new_controller_directory(folder: &Path) -> bool {
-    let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
-    is_empty && folder.file_name().is_none_or(|name| name != "keys")
+fn is_new_controller_directory(directory: &Path) -> bool {
+    let is_empty = std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty && directory.file_name().is_none_or(|name| name != "keys")
 }
 
 fn secrets_path(namespace: &str) -> Result<ApiPath, ClusterError> {
@@ -424,8 +424,8 @@ fn parse_record(node: &Node) -> KeyRecord {
     }
 }
 
-fn sealed_in_directory(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
-    let mut inventory = super::survey::in_files(&[folder.to_owned()], notices)?;
+fn sealed_in_directory(directory: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+    let mut inventory = super::survey::in_files(&[directory.to_owned()], notices)?;
     for holder in &mut inventory.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
             holder.origin = Origin::Directory { path, name };
@@ -539,7 +539,7 @@ mod tests {
     #[test]
     fn puts_keys_where_a_controller_reads_them() {
         let root = tempfile::tempdir().unwrap();
-        for (why, folder, entry, keys) in [
+        for (why, directory, entry, keys) in [
             ("empty", "a", None, "a/keys"),
             ("empty, and for keys", "keys", None, "keys"),
             ("key manifests", "b", Some("b/key.yaml"), "b"),
@@ -552,12 +552,12 @@ mod tests {
                 "e/keys",
             ),
         ] {
-            std::fs::create_dir_all(root.path().join(folder)).unwrap();
+            std::fs::create_dir_all(root.path().join(directory)).unwrap();
             if let Some(entry) = entry.map(|entry| root.path().join(entry)) {
                 std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
                 std::fs::write(entry, "").unwrap();
             }
-            let store = KeyStore::directory(&root.path().join(folder)).unwrap();
+            let store = KeyStore::directory(&root.path().join(directory)).unwrap();
             assert_eq!(
                 store.location(),
                 root.path().join(keys).display().to_string(),

@@ -363,17 +363,19 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
 }
 
 /// Adds files below a directory that are in Git's index and not in the work tree.
-fn add_files_of_index(folder: &Path, inventory: &mut Inventory) -> Result<()> {
+fn add_files_of_index(directory: &Path, inventory: &mut Inventory) -> Result<()> {
     let files = || {
-        let repository = Repository::discover(folder)?;
-        let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let repository = Repository::discover(directory)?;
+        let resolved = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned());
         repository.files_only_in_index(&resolved, walk::is_manifest_name)
     };
     let files = match files() {
         Ok(files) => files,
         Err(GitError::NoRepository(_)) => return Ok(()),
         Err(error) => {
-            let (location, why) = (location(folder), error_chain(&error));
+            let (location, why) = (location(directory), error_chain(&error));
             inventory.unread.insert(Unread { location, why });
             return Ok(());
         }
@@ -433,8 +435,8 @@ fn candidates(
             name.is_some_and(|name| name == "sealed") && path.is_dir()
         });
     let mut candidates = Vec::new();
-    for folder in sealed_directories {
-        candidates.extend(walk::all_manifests(&folder)?);
+    for directory in sealed_directories {
+        candidates.extend(walk::all_manifests(&directory)?);
     }
     // Without paths, `candidates` would search the current directory.
     if !other_paths.is_empty() {
@@ -446,8 +448,8 @@ fn candidates(
 /// Returns the namespace that the rule in `.seal.yaml` sets for a file; `None` if no rule sets one.
 pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
     let path = std::path::absolute(path)?;
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let Some(rules) = RulesFile::find(folder)? else {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let Some(rules) = RulesFile::find(directory)? else {
         return Ok(None);
     };
     let rules = RulesFile::read(&rules)?;
@@ -658,7 +660,7 @@ mod tests {
 
     #[test]
     fn a_named_file_stops_a_survey_only_if_it_is_not_a_manifest() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
         for (why, text, unread) in [
             (
@@ -669,7 +671,7 @@ mod tests {
             ("no content", "spec: 1", Some(1)),
             ("no YAML", "spec: [", None),
         ] {
-            let path = folder.path().join("db.yaml");
+            let path = directory.path().join("db.yaml");
             std::fs::write(&path, format!("{head}{text}\n")).unwrap();
             let inventory = in_files(&[path], &mut |_| ()).ok();
             assert_eq!(

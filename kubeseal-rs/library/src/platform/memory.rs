@@ -39,8 +39,8 @@ mod imp {
     }
 
     /// Returns whether the directory is in memory.
-    pub fn is_in_memory(folder: &Path) -> bool {
-        statfs(folder).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
+    pub fn is_in_memory(directory: &Path) -> bool {
+        statfs(directory).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
     }
 }
 

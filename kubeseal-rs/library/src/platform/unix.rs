@@ -56,9 +56,9 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
 /// Creates a file without a name on the directory's file system, for this user only; `None` if that file
 /// system does not support it, or without `/proc`.
 #[cfg(target_os = "linux")]
-pub fn unnamed_file(folder: &Path) -> Option<File> {
+pub fn unnamed_file(directory: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR).ok()?;
+    let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).ok()?;
     // `give_name` requires it.
     Path::new("/proc/self/fd")
         .exists()
@@ -144,12 +144,12 @@ pub fn restrict_to_user(builder: &mut DirBuilder) {
 /// Returns whether a file belongs to this user, to root, or to the owner of the directory that this user
 /// works in. The owner of a link decides where it points, and the owner of its target
 /// decides the content, so each of them is checked.
-pub fn is_trusted(file: &Path, folder: &Path) -> bool {
+pub fn is_trusted(file: &Path, directory: &Path) -> bool {
     // The directory may not exist yet.
-    let mut existing = folder
+    let mut existing = directory
         .ancestors()
-        .filter_map(|folder| fs::metadata(folder).ok());
-    let owner = existing.next().map(|folder| folder.uid());
+        .filter_map(|directory| fs::metadata(directory).ok());
+    let owner = existing.next().map(|directory| directory.uid());
     let user = rustix::process::geteuid().as_raw();
     link_chain(file).is_some_and(|chain| {
         chain.iter().all(|path| {
@@ -171,15 +171,15 @@ fn link_chain(file: &Path) -> Option<Vec<PathBuf>> {
 
 /// Returns the target of a link, with links in its directory resolved.
 fn next_link(path: &Path) -> Option<PathBuf> {
-    let folder = path.parent()?.canonicalize().ok()?;
-    let to = folder.join(path.read_link().ok()?);
+    let directory = path.parent()?.canonicalize().ok()?;
+    let to = directory.join(path.read_link().ok()?);
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
 /// Returns whether an owner is trusted. The directory's owner is trusted because in a container, the work tree often
 /// belongs to another user than the current one.
-fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
-    owner == 0 || owner == user || Some(owner) == folder
+fn is_trusted_owner(owner: u32, user: u32, directory: Option<u32>) -> bool {
+    owner == 0 || owner == user || Some(owner) == directory
 }
 
 /// Returns the permissions without those of the group and of other users.
@@ -326,14 +326,14 @@ mod tests {
     /// that the file is trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
         fs::create_dir(root.join("other")).unwrap();
         let path_of = |name: &str| root.join(name);
         fs::write(path_of("other/file"), "").unwrap();
         for (link, to) in [
-            ("first", "folder/second"),
-            ("folder", "other"),
+            ("first", "directory/second"),
+            ("directory", "other"),
             ("other/second", "../other/file"),
             ("circle", "circle"),
             ("nowhere", "other/missing"),
@@ -359,7 +359,7 @@ mod tests {
     /// Attack: another user places a `.seal.yaml` in a shared directory, to choose the certificate.
     #[test]
     fn distrusts_another_users_file_in_a_shared_directory() {
-        for (why, owner, user, folder, want) in [
+        for (why, owner, user, directory, want) in [
             ("own", 1000, 1000, Some(0), true),
             ("root's", 0, 1000, Some(1000), true),
             ("a checkout in a container", 1000, 0, Some(1000), true),
@@ -374,7 +374,7 @@ mod tests {
             ("another user's, for root", 1001, 0, Some(0), false),
             ("a removed directory", 1001, 1000, None, false),
         ] {
-            assert_eq!(is_trusted_owner(owner, user, folder), want, "{why}");
+            assert_eq!(is_trusted_owner(owner, user, directory), want, "{why}");
         }
     }
 }

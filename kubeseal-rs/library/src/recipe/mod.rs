@@ -19,9 +19,9 @@ pub use password::Password;
 pub enum Recipe {
     /// A password of random characters, by rules.
     Password(Password),
-    /// This many random bytes, in hexadecimal.
+    /// A number of random bytes, in hexadecimal.
     Hex(usize),
-    /// This many random bytes, in base64.
+    /// A number of random bytes, in base64.
     Base64(usize),
     /// A UUID of version 4 (RFC 9562).
     Uuid,

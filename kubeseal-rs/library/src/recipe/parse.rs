@@ -23,7 +23,7 @@ pub enum RecipeError {
     /// A number is malformed or out of range.
     #[error("{name} must be a number from {from} to {to}")]
     Number {
-        /// What the number counts.
+        /// What the number specifies, such as the length.
         name: &'static str,
         /// The smallest allowed number.
         from: usize,

@@ -21,7 +21,7 @@ const MAX_LEN: u64 = 1024 * 1024;
 pub struct RulesFile {
     /// The path of the file.
     pub path: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
     tree: PathBuf,
     rules: Rules,
 }
@@ -77,13 +77,15 @@ impl RulesFile {
             source,
         })?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let folder = absolute.parent().unwrap_or(Path::new("/"));
-        let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        let tree = git::work_tree(&folder).filter(|tree| folder.starts_with(tree));
+        let directory = absolute.parent().unwrap_or(Path::new("/"));
+        let directory = directory
+            .canonicalize()
+            .unwrap_or_else(|_| directory.to_owned());
+        let tree = git::work_tree(&directory).filter(|tree| directory.starts_with(tree));
         Ok(Self {
             path: path.to_owned(),
-            tree: tree.unwrap_or_else(|| folder.clone()),
-            folder,
+            tree: tree.unwrap_or_else(|| directory.clone()),
+            directory,
             rules,
         })
     }
@@ -97,12 +99,16 @@ impl RulesFile {
     /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
     /// created a work tree around the directory, and [`RulesFileError::Misspelled`] if the nearest file is named
     /// `.seal.yml`.
-    pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
+    pub fn find(directory: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let current = std::env::current_dir().and_then(|current| current.canonicalize());
-        let current = || current.ok().filter(|current| folder.starts_with(current));
-        let root = git::work_tree(folder).or_else(current);
-        let root = root.as_deref().unwrap_or(folder);
-        let mut upward = folder
+        let current = || {
+            current
+                .ok()
+                .filter(|current| directory.starts_with(current))
+        };
+        let root = git::work_tree(directory).or_else(current);
+        let root = root.as_deref().unwrap_or(directory);
+        let mut upward = directory
             .ancestors()
             .take_while(|above| above.starts_with(root));
         // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
@@ -115,7 +121,7 @@ impl RulesFile {
         });
         match path {
             Some(path) if path.ends_with(MISSPELLED) => Err(RulesFileError::Misspelled(path)),
-            Some(path) if path.exists() && !platform::is_trusted(&path, folder) => {
+            Some(path) if path.exists() && !platform::is_trusted(&path, directory) => {
                 Err(RulesFileError::NotOwned(path))
             }
             path => Ok(path),
@@ -123,8 +129,8 @@ impl RulesFile {
     }
 
     /// Returns the directory that paths are relative to.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Returns the Git work tree around the directory, or the directory itself. The author of the tree also
@@ -141,7 +147,7 @@ impl RulesFile {
     /// Returns the first rule that matches a file, by its absolute path; `None` if no rule does, or the file is outside
     /// the directory.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
-        let path = path.strip_prefix(&self.folder).ok()?;
+        let path = path.strip_prefix(&self.directory).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
         self.rules.for_path(&names.join("/"))
     }
@@ -157,13 +163,13 @@ mod tests {
     /// certificate.
     #[test]
     fn a_file_above_the_work_tree_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let outer = folder.path().canonicalize().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let outer = directory.path().canonicalize().unwrap();
         let inner = outer.join("tree/prod");
         fs::create_dir_all(&inner).unwrap();
         let in_tree = || RulesFile::find(&inner).unwrap();
         fs::write(outer.join(FILE_NAME), "rules: []\n").unwrap();
-        assert_eq!(in_tree(), None, "outside of any work tree");
+        assert_eq!(in_tree(), None, "outside any work tree");
         gix::init(outer.join("tree")).unwrap();
         assert_eq!(in_tree(), None);
         let own = outer.join("tree").join(FILE_NAME);

@@ -209,7 +209,7 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
         refuse_v2_fields(&fields)?;
     }
     let (fingerprints, key_ids) = split(fields.limit("fingerprint", key_name)?);
-    let (retired, retired_ids) = split(fields.each("retired", key_name)?);
+    let (retired, retired_ids) = split(fields.list_of("retired", key_name)?);
     let rule = Rule {
         number,
         line: node.line,
@@ -454,7 +454,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         read: fn(&Node, &'static str) -> ParseResult<T>,
     ) -> ParseResult<Vec<T>> {
-        let items = self.each(name, read)?;
+        let items = self.list_of(name, read)?;
         match self.0.iter().find(|(field, _)| field == name) {
             Some((_, node)) if items.is_empty() => Err(line_error(node, RuleProblem::Empty(name))),
             _ => Ok(items),
@@ -462,7 +462,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the items of a list; a single value counts as a list of one.
-    fn each<T>(
+    fn list_of<T>(
         &self,
         name: &'static str,
         read: fn(&Node, &'static str) -> ParseResult<T>,

@@ -14,7 +14,7 @@ pub(super) struct Search<'a> {
     /// The files of the candidates, with symbolic links resolved.
     files: BTreeSet<PathBuf>,
     /// The directories that were searched, with symbolic links resolved.
-    folders: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
     /// Links that were found and not followed yet.
     links: Vec<Link>,
     notices: &'a mut dyn FnMut(Notice),
@@ -33,7 +33,7 @@ impl<'a> Search<'a> {
         Self {
             candidates: Vec::new(),
             files: BTreeSet::new(),
-            folders: BTreeSet::new(),
+            directories: BTreeSet::new(),
             links: Vec::new(),
             notices,
         }
@@ -47,13 +47,13 @@ impl<'a> Search<'a> {
     }
 
     /// Adds the manifests below a directory, and remembers the links.
-    pub(super) fn walk(&mut self, folder: &Path) -> Result<(), WalkError> {
-        self.walk_in(folder, None)
+    pub(super) fn walk(&mut self, directory: &Path) -> Result<(), WalkError> {
+        self.walk_in(directory, None)
     }
 
     /// Like [`Self::walk`]. `tree` limits where links may lead; `None` for the work tree of the directory.
-    fn walk_in(&mut self, folder: &Path, tree: Option<PathBuf>) -> Result<(), WalkError> {
-        let mut walk = Walk::new(folder, Some(Vec::new()), self.notices)?;
+    fn walk_in(&mut self, directory: &Path, tree: Option<PathBuf>) -> Result<(), WalkError> {
+        let mut walk = Walk::new(directory, Some(Vec::new()), self.notices)?;
         let resolved = walk.resolved.clone();
         let root = git::work_tree(&resolved)
             .filter(|root| platform::is_trusted(&root.join(".git"), &resolved));
@@ -65,7 +65,7 @@ impl<'a> Search<'a> {
         let tree = tree.or(root).unwrap_or_else(|| resolved.clone());
         let links = std::mem::take(&mut walk.links).into_iter();
         self.links.extend(links.map(|below| Link {
-            path: folder.join(below),
+            path: directory.join(below),
             tree: tree.clone(),
         }));
         let files: Vec<_> = walk
@@ -78,15 +78,15 @@ impl<'a> Search<'a> {
                 self.candidates.push(candidate);
             }
         }
-        self.folders.insert(resolved);
+        self.directories.insert(resolved);
         Ok(())
     }
 
-    /// Adds the files to which links lead, including links in directories that are found in this way. Links to files come
-    /// first, so that a file has the shortest path.
+    /// Adds the files to which links lead, including links in directories that are found in this way. Links to files
+    /// come first, so that a file has the shortest path.
     pub(super) fn follow_links(&mut self) -> Result<(), WalkError> {
         while !self.links.is_empty() {
-            let mut folders = Vec::new();
+            let mut directories = Vec::new();
             for link in std::mem::take(&mut self.links) {
                 // A broken link leads to no file.
                 let Ok(target) = link.path.canonicalize() else {
@@ -96,12 +96,12 @@ impl<'a> Search<'a> {
                     let link = display_path(&link.path);
                     (self.notices)(Notice::LinkOutside { link, target });
                 } else if target.is_dir() {
-                    folders.push((link, target));
+                    directories.push((link, target));
                 } else {
                     self.add_linked_file(&link, target);
                 }
             }
-            for (link, target) in folders {
+            for (link, target) in directories {
                 if !self.is_searched(&target) {
                     self.walk_in(&link.path, Some(link.tree))?;
                 }
@@ -117,8 +117,10 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn is_searched(&self, folder: &Path) -> bool {
-        folder.ancestors().any(|above| self.folders.contains(above))
+    fn is_searched(&self, directory: &Path) -> bool {
+        directory
+            .ancestors()
+            .any(|above| self.directories.contains(above))
     }
 }
 

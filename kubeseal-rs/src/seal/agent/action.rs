@@ -1,4 +1,4 @@
-//! What an agent does after a change: it signals a program, or runs commands. A failure is logged and changes nothing:
+//! The actions of an agent after a change: it signals a program, or runs commands. A failure is only logged, because
 //! the files are already in place.
 
 use std::collections::BTreeSet;
@@ -21,11 +21,11 @@ use crate::seal::exec::{find_program, signal_named};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
-/// The actions after a change.
+/// The actions to take after a change.
 #[derive(Debug)]
 pub(super) struct Actions {
     after_any: Option<Action>,
-    /// Commands of a configuration, each with the path of its file.
+    /// Commands in the configuration, each with the path of the file that it belongs to.
     of_files: Vec<(String, Vec<OsString>)>,
 }
 
@@ -36,7 +36,7 @@ enum Action {
 }
 
 impl Actions {
-    /// Checks the arguments.
+    /// Creates the actions from the arguments and the commands of the configuration.
     pub(super) fn new(args: &Agent, of_files: Vec<(String, Vec<String>)>) -> Result<Self> {
         let after_any = args.on_change.as_deref().map(|text| action(text, args));
         let of_files = of_files.into_iter().map(|(path, command)| {
@@ -49,13 +49,13 @@ impl Actions {
         })
     }
 
-    /// Acts on a change of these files.
+    /// Takes the actions for a change of these files.
     pub(super) fn run(&self, changed: &BTreeSet<String>) {
         let of_files = self
             .of_files
             .iter()
             .filter(|(path, _)| changed.contains(path));
-        // Several files can have one command.
+        // Several files can have the same command, which then runs once.
         let commands: BTreeSet<&[OsString]> =
             of_files.map(|(_, command)| command.as_slice()).collect();
         for command in commands {
@@ -109,7 +109,7 @@ fn run_command(command: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Waits for a command, and ends it after the time limit.
+/// Waits for a command, and kills it at the time limit.
 fn wait(mut child: Child) -> Result<ExitStatus> {
     let start = Instant::now();
     loop {
@@ -119,33 +119,34 @@ fn wait(mut child: Child) -> Result<ExitStatus> {
         if start.elapsed() > COMMAND_TIMEOUT {
             child.kill()?;
             child.wait()?;
-            bail!("no end within {COMMAND_TIMEOUT:?}");
+            bail!("it did not end within {COMMAND_TIMEOUT:?}");
         }
         sleep(POLL);
     }
 }
 
-/// Signals the processes of a program, except those that another process of this program started: its workers.
+/// Signals the processes of a program, except its workers, whose parent is another process of the program.
 fn send(signal: Signal, program: &str) -> Result<()> {
     let processes = processes(program)?;
     let is_first = |(_, parent): &&(i32, i32)| processes.iter().all(|(id, _)| id != parent);
     let mut count = 0;
     for (id, _) in processes.iter().filter(is_first) {
-        let id = Pid::from_raw(*id).context("a process without a number")?;
+        let id = Pid::from_raw(*id).context("invalid process ID")?;
         let result = kill_process(id, signal);
-        result
-            .with_context(|| format!("cannot signal {program}: run both containers as one user"))?;
+        result.with_context(|| {
+            format!("cannot signal {program}: run both containers as the same user")
+        })?;
         count += 1;
     }
     if count == 0 {
         bail!(
-            "no process {program} runs, so none was signaled: set `shareProcessNamespace: true` in the Pod"
+            "no process of {program} is running, so no signal was sent: set `shareProcessNamespace: true` in the Pod"
         );
     }
     Ok(())
 }
 
-/// Returns the processes of a program, each with its parent.
+/// Returns the process IDs of a program, each with the ID of its parent.
 fn processes(program: &str) -> Result<Vec<(i32, i32)>> {
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot list processes")? {
@@ -154,19 +155,19 @@ fn processes(program: &str) -> Result<Vec<(i32, i32)>> {
             .file_name()
             .to_str()
             .and_then(|name| name.parse().ok());
-        // Processes may end meanwhile.
+        // A process may have ended since the directory was listed.
         let parent = id.and_then(|_| parent_of(&entry.path(), program));
         processes.extend(id.zip(parent));
     }
     Ok(processes)
 }
 
-/// Returns the parent of a process, if it runs this program.
+/// Returns the parent of a process if the process runs this program.
 fn parent_of(process: &Path, program: &str) -> Option<i32> {
     let line = fs::read_to_string(process.join("stat")).ok()?;
     let (start, rest) = line.rsplit_once(')')?;
     let (_, name) = start.split_once('(')?;
-    // The kernel keeps 15 bytes of the name; the path of the file has all.
+    // The kernel truncates the name to 15 bytes; the path of the executable contains the whole name.
     let is_named = name == program || is_file(process, program);
     rest.split_whitespace()
         .nth(1)?
@@ -192,9 +193,9 @@ mod tests {
     use super::*;
 
     /// Returns the path of a program that sleeps, under a name that no other process has.
-    fn sleeper(folder: &TempDir) -> (PathBuf, String) {
+    fn sleeper(directory: &TempDir) -> (PathBuf, String) {
         let name = format!("sleeper-{:08x}", shared::random::number::<u32>());
-        let path = folder.path().join(&name);
+        let path = directory.path().join(&name);
         let sleep = kubeseal_library::programs::find("sleep").unwrap();
         fs::copy(sleep, &path).unwrap();
         (path, name)
@@ -202,8 +203,8 @@ mod tests {
 
     #[test]
     fn signals_the_processes_of_a_program_and_says_if_there_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, name) = sleeper(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let (path, name) = sleeper(&directory);
         let error = send(Signal::HUP, &name).unwrap_err().to_string();
         assert!(error.contains("shareProcessNamespace"), "{error}");
         let mut children = [0; 2].map(|_| Command::new(&path).arg("60").spawn().unwrap());
@@ -215,8 +216,8 @@ mod tests {
 
     #[test]
     fn runs_the_command_of_each_changed_file_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
         let command = |text: &str| {
             let script = format!("echo {text} >> {}", log.display());
             ["/bin/sh", "-c", &script].map(OsString::from).to_vec()

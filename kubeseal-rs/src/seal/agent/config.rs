@@ -14,17 +14,17 @@ use super::vault;
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
 
-/// What to deliver, and what to do after a change of a file.
+/// A parsed configuration file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Config {
     pub(super) objects: Vec<EntryBody>,
-    /// Commands, each with the path of its file.
+    /// Commands, each with the path of the file that it belongs to.
     pub(super) commands: Vec<(String, Vec<String>)>,
-    /// Names of settings that have no effect here.
+    /// Names of settings of Vault Agent that have no effect here.
     pub(super) ignored: Vec<String>,
 }
 
-/// Reads a configuration file for a target folder.
+/// Reads a configuration file. `target` is the target directory.
 pub(super) fn read(path: &Path, target: &Path) -> Result<Config> {
     let bytes = files::read_as(path, Kind::Settings)?;
     let is_hcl = path.extension().is_some_and(|extension| extension == "hcl");
@@ -73,8 +73,8 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     })
 }
 
-/// Attributes of a block `template` without a meaning here: folders are always created, and all files are replaced
-/// together.
+/// Attributes of a block `template` that have no effect here: directories are always created, and all files are
+/// replaced together.
 const IGNORED: &[&str] = &[
     "backup",
     "command_timeout",
@@ -113,15 +113,17 @@ fn from_hcl(bytes: &[u8], target: &Path) -> Result<Config> {
         }
     }
     if config.objects.is_empty() {
-        bail!(Failure::new("it contains no block `template`"));
+        bail!(Failure::new("the file contains no block `template`"));
     }
     Ok(config)
 }
 
 fn add_template(config: &mut Config, attributes: &[Entry], target: &Path) -> Result<()> {
     let block = template_block(attributes)?;
-    let contents = block.contents.context("it needs `contents` or `source`")?;
-    let destination = block.destination.context("it needs `destination`")?;
+    let contents = block
+        .contents
+        .context("`contents` or `source` is missing")?;
+    let destination = block.destination.context("`destination` is missing")?;
     let path = path_below(&destination, target)?;
     let translated = vault::translate(&contents)?;
     if !block.command.is_empty() {
@@ -177,7 +179,7 @@ fn source(path: &str) -> Result<String> {
         .to_owned())
 }
 
-/// Returns a command as a list of arguments. Vault Agent runs a text in a shell.
+/// Returns a command as a list of arguments. A string becomes a shell command, as in Vault Agent.
 fn command(value: &Value) -> Result<Vec<String>> {
     let text = |value: &Value| match value {
         Value::Text(text) => Some(text.clone()),
@@ -188,10 +190,10 @@ fn command(value: &Value) -> Result<Vec<String>> {
         Value::List(values) => values.iter().map(text).collect(),
         _ => None,
     };
-    arguments.context("`command` must be a text or a list of texts")
+    arguments.context("`command` must be a string or a list of strings")
 }
 
-/// Returns the path of a file relative to the target folder.
+/// Converts a destination to a path relative to the target directory.
 fn path_below(destination: &str, target: &Path) -> Result<String> {
     let path = Path::new(destination);
     let below = if path.is_absolute() {
@@ -270,9 +272,9 @@ template {
         assert_eq!(config.commands, commands);
     }
 
-    /// Attack: a template of another program is copied, whose destination lies outside of the volume.
+    /// Attack: a user copies a template from another source, and its destination is outside the volume.
     #[test]
-    fn refuses_destinations_outside_of_the_folder() {
+    fn refuses_destinations_outside_of_the_directory() {
         for destination in [
             "/etc/passwd",
             "/secrets",
@@ -298,10 +300,13 @@ template {
         let contents = "contents = \"{{ with secret \\\"db\\\" }}{{ end }}\"";
         for (text, want) in [
             ("a = 1".to_owned(), "no block `template`"),
-            (format!("template {{ {contents} }}"), "needs `destination`"),
+            (
+                format!("template {{ {contents} }}"),
+                "`destination` is missing",
+            ),
             (
                 "template { destination = \"a\" }".to_owned(),
-                "needs `contents`",
+                "`contents` or `source` is missing",
             ),
             (
                 format!("template {{ {contents}\n user = \"app\" }}"),
@@ -313,7 +318,7 @@ template {
             ),
             (
                 format!("template {{ {contents}\n command = 1 }}"),
-                "must be a text or a list",
+                "must be a string or a list",
             ),
             (
                 "env_template \"A\" { contents = \"\" }".to_owned(),

@@ -1,7 +1,7 @@
-//! The subset of `HashiCorp`'s configuration language (HCL 1) that Vault Agent's files use.
+//! A parser for the subset of `HashiCorp`'s configuration language (HCL 1) that Vault Agent's files use.
 //!
-//! Vault Agent reads HCL 1, in which `${` and `%{` have no meaning. A parser of HCL 2 takes them as expressions, although
-//! files that agents write, such as shell scripts, contain them.
+//! Vault Agent reads HCL 1, in which `${` and `%{` have no meaning. A parser of HCL 2 would treat them as
+//! expressions, but they occur in files that agents write, such as shell scripts.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 16;
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) value: Value,
-    /// The line, from one.
+    /// The line, counted from one.
     pub(super) line: usize,
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Value {
     Block(Vec<Entry>),
 }
 
-/// A text that is not of this subset.
+/// A syntax error, or a construct outside this subset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub(super) struct HclError {
@@ -51,7 +51,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    /// Reads entries up to the end of the file or this character.
+    /// Reads entries up to `end`, or to the end of the file if `end` is `None`.
     fn body(&mut self, end: Option<char>, depth: usize) -> Result<Vec<Entry>, HclError> {
         if depth > MAX_DEPTH {
             return self.fail("blocks are nested too deeply");
@@ -160,13 +160,13 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads a text in double quotes.
+    /// Reads a string in double quotes.
     fn string(&mut self) -> Result<String, HclError> {
         self.next();
         let mut text = String::new();
         loop {
             match self.next() {
-                None | Some('\n') => return self.fail("a text is not closed"),
+                None | Some('\n') => return self.fail("a string is not closed"),
                 Some('"') => return Ok(text),
                 Some('\\') => text.push(self.escape()?),
                 Some(c) => text.push(c),
@@ -180,11 +180,12 @@ impl Parser<'_> {
             Some('t') => Ok('\t'),
             Some('r') => Ok('\r'),
             Some(c @ ('"' | '\\')) => Ok(c),
-            _ => self.fail("unknown escape in a text: use \\n, \\t, \\r, \\\" or \\\\"),
+            _ => self.fail("unknown escape in a string: use \\n, \\t, \\r, \\\" or \\\\"),
         }
     }
 
-    /// Reads the lines between `<<NAME` and `NAME`. After `<<-NAME` the indentation of the last line is removed from each.
+    /// Reads the lines between `<<NAME` and `NAME`. With `<<-NAME`, the indentation of the last line is removed
+    /// from each line.
     fn heredoc(&mut self) -> Result<String, HclError> {
         self.next();
         if self.next() != Some('<') {
@@ -199,7 +200,7 @@ impl Parser<'_> {
         let mut lines = Vec::new();
         loop {
             let Some(line) = self.rest_of_line() else {
-                return self.fail("a text that begins with `<<` is not closed");
+                return self.fail("a heredoc is not closed");
             };
             if line.trim() == marker {
                 let indentation = line.len() - line.trim_start().len();
@@ -274,7 +275,7 @@ impl Parser<'_> {
     }
 }
 
-/// Joins lines without this indentation, if all of them have it.
+/// Removes this indentation from the lines if all of them have it, and joins them.
 fn joined(lines: &[String], indentation: usize) -> String {
     let blank = |line: &str| line.chars().take_while(|c| matches!(c, ' ' | '\t')).count();
     let is_common = lines.iter().all(|line| blank(line) >= indentation);
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_texts_with_escapes_and_without_interpolation() {
+    fn reads_strings_with_escapes_and_without_interpolation() {
         for (source, want) in [
             (r#"a = "x\n\t\"\\""#, "x\n\t\"\\"),
             (r#"a = "${HOME} %{x}""#, "${HOME} %{x}"),
@@ -334,23 +335,19 @@ mod tests {
     }
 
     #[test]
-    fn names_the_line_of_a_mistake() {
+    fn names_the_line_of_a_syntax_error() {
         let deep = "a {".repeat(20);
         for (source, line, problem) in [
             ("\na", 2, "expected `=` or a block after a name"),
-            ("a = \"x\n", 2, "a text is not closed"),
+            ("a = \"x\n", 2, "a string is not closed"),
             ("a {\n b = 1\n", 3, "a block is not closed"),
-            (
-                "a = <<EOT\nx\n",
-                3,
-                "a text that begins with `<<` is not closed",
-            ),
+            ("a = <<EOT\nx\n", 3, "a heredoc is not closed"),
             ("a = [1", 1, "a list is not closed"),
             ("a = ", 1, "expected a value"),
             (
                 "a = \"\\q\"",
                 1,
-                "unknown escape in a text: use \\n, \\t, \\r, \\\" or \\\\",
+                "unknown escape in a string: use \\n, \\t, \\r, \\\" or \\\\",
             ),
             ("/* x", 1, "a comment is not closed"),
             ("}", 1, "expected the name of an attribute or block"),

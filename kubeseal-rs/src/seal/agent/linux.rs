@@ -10,7 +10,7 @@ use agent::authority::{Authority, ConfigMap};
 use agent::client::{Client, Settings};
 use agent::env_file;
 use agent::poll::Poll;
-use agent::target::{self, FORMER_VERSION_STAYS, Owner, Target, Written};
+use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, Written};
 use anyhow::{Context as _, Result, bail};
 use deliver::{Answer, Request, RequestBody};
 use kubeseal_library::environment::Environment;
@@ -26,15 +26,15 @@ use crate::report::{self, ShowPath as _};
 use crate::seal::Outcome;
 use crate::seal_args::Delivery;
 
-/// Only kubelet, which is root, reads the file.
+/// Only kubelet reads the file, and kubelet runs as root.
 const ENV_FILE_MODE: u32 = 0o400;
 
-/// Runs until a signal asks the process to stop, or once.
+/// Runs until a signal requests termination, or writes the files once.
 ///
 /// # Errors
 ///
-/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be written.
-/// Other failures are logged and repeated.
+/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be
+/// written. Other failures are logged, and the agent retries.
 pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
     if args.ready {
         return ready(&args.to);
@@ -78,7 +78,7 @@ fn config(args: &Agent) -> Result<Config> {
     };
     if !config.ignored.is_empty() {
         report::info(&format!(
-            "without effect here: {}",
+            "ignored settings, which have no effect here: {}",
             config.ignored.join(", ")
         ));
     }
@@ -92,15 +92,19 @@ fn config(args: &Agent) -> Result<Config> {
     Ok(config)
 }
 
-/// Returns whether the folder has a complete set of files.
-fn ready(folder: &Path) -> Result<Outcome> {
-    if !Target::is_complete(folder)? {
-        bail!(Failure::new(format!("no values in {} yet", folder.shown())));
+/// Returns whether the directory has a complete set of files.
+fn ready(directory: &Path) -> Result<Outcome> {
+    if !Target::is_complete(directory)? {
+        bail!(Failure::new(format!(
+            "no values in {} yet",
+            directory.shown()
+        )));
     }
     Ok(Outcome::Done)
 }
 
-/// Writes the first files. If the folder has files of an earlier run that differ, their change is acted upon.
+/// Writes the first files. If they differ from files of an earlier run in the directory, takes the actions after a
+/// change.
 fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()> {
     let written = target.write(&answer.files)?;
     report_written(answer, &written);
@@ -128,9 +132,9 @@ fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
     }
 }
 
-/// Removes the former version, after programs that were opening its files had time for it.
+/// Removes the former version, after a pause in which programs can finish opening its files.
 fn finish(target: &Target) {
-    sleep(FORMER_VERSION_STAYS);
+    sleep(FORMER_VERSION_LIFETIME);
     if let Err(error) = target.clean_up() {
         report::warn(&error_chain(&error));
     }
@@ -190,13 +194,13 @@ pub(in crate::seal) fn connect(args: &Delivery, environment: &Environment) -> Re
 /// Returns the `ConfigMap` that the controller publishes by default: `NAME-certificate` in its namespace.
 fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
     let Some((name, namespace)) = service(server) else {
-        let message = "the URL of --server has no name of a Service, NAME.NAMESPACE.svc";
+        let message = "the host in --server is not the name of a Service, NAME.NAMESPACE.svc, so the ConfigMap with the CA certificate is unknown";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
     let host = environment.nonempty_variable("KUBERNETES_SERVICE_HOST");
     let port = environment.nonempty_variable("KUBERNETES_SERVICE_PORT");
     let (Some(host), Some(port)) = (host, port) else {
-        let message = "no API server is known, so the CA certificate of the controller is unknown: this is not a Pod";
+        let message = "cannot read the controller's CA certificate from the API server outside a Pod: KUBERNETES_SERVICE_HOST is not set";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
     let host = if host.contains(':') {
@@ -212,7 +216,7 @@ fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
     })
 }
 
-/// Returns name and namespace of the Service in a URL.
+/// Returns the name and namespace of the Service in a URL.
 fn service(server: &str) -> Option<(&str, &str)> {
     let host = server.strip_prefix("https://")?.split([':', '/']).next()?;
     let mut labels = host.split('.');
@@ -222,8 +226,8 @@ fn service(server: &str) -> Option<(&str, &str)> {
     (is_service && is_valid).then_some((name, namespace))
 }
 
-/// Ends the process at a signal: as the first process of a container it has no default handler. The exit code is 0 once
-/// the returned value is set, so that no init container succeeds without its files.
+/// Ends the process when a signal arrives: the first process of a container has no default handler. The exit code is 0
+/// once the returned value is set, so that no init container succeeds without its files.
 pub(in crate::seal) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let is_complete = Arc::new(AtomicBool::new(false));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]).context("cannot handle signals")?;
@@ -245,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_config_map_follows_from_the_url() {
+    fn derives_the_config_map_from_the_server_url() {
         let want = Some(("seals", "ops"));
         for url in [
             "https://seals.ops.svc:8443",

@@ -37,10 +37,10 @@ const TARGET: &str = "/secrets";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Runs as a sidecar until SIGTERM: a change reaches the files within about a second. All files are replaced \
-together. Without the controller, files that exist stay, and the first start waits. The Pod needs a token for the audience \
-sealed-secrets.bitnami.com in a projected volume, and its account the permission that `seal grant` prints.\n\n\
+together. Without the controller, existing files stay, and the first start waits. The Pod needs a token for the audience \
+sealed-secrets.bitnami.com in a projected volume, and its service account needs the permission that `seal grant` prints.\n\n\
 A configuration is YAML with the list `objects` (entries with `sealedSecret`, `items`, `path`, `mode`; or `template`, `from`, \
-`path`, `mode`), or HCL (*.hcl) with blocks `template` of Vault Agent.\n\n\
+`path`, `mode`), or HCL (*.hcl) with blocks `template` as for Vault Agent.\n\n\
 Examples:\n  seal agent --objects=db --to=/secrets\n  seal agent --objects=db:password,web --to=/secrets --once\n  \
 seal agent --objects=db --once --env-file=/env/db\n  seal agent --objects=web-tls --on-change=signal:HUP --process=nginx\n  \
 seal agent --ready"
@@ -60,10 +60,10 @@ pub struct Agent {
     /// Directory for the files
     #[arg(long, value_name = "DIR", default_value = TARGET)]
     pub to: PathBuf,
-    /// Mode of the files of --objects
+    /// Mode of the files, with --objects
     #[arg(long, value_name = "MODE", default_value_t, conflicts_with = "config")]
     pub mode: Mode,
-    /// Owner and group of the files, as numbers
+    /// Owner and group of the files, as numeric IDs
     #[arg(long, value_name = "UID:GID")]
     pub owner: Option<String>,
     /// Write once and exit, for an init container

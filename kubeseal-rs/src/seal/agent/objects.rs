@@ -1,4 +1,4 @@
-//! Objects on the command line.
+//! SealedSecrets that are named on the command line.
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ pub struct ObjectChoice {
     pub item: Option<String>,
 }
 
-/// A text that does not name an object.
+/// The string does not name an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected NAME or NAME:ITEM")]
 pub struct MalformedObject;
@@ -37,9 +37,9 @@ impl FromStr for ObjectChoice {
     }
 }
 
-/// Returns one entry for each object. With `folders`, each object has a folder of its name.
+/// Returns one entry for each object. With `directories`, the files of each object are in a directory of the same name.
 #[cfg(target_os = "linux")]
-pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Vec<EntryBody> {
+pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, directories: bool) -> Vec<EntryBody> {
     let mut items: BTreeMap<&str, Option<Vec<String>>> = BTreeMap::new();
     for ObjectChoice { name, item } in choices {
         let chosen = items.entry(name).or_insert_with(|| Some(Vec::new()));
@@ -52,7 +52,7 @@ pub(super) fn entries(choices: &[ObjectChoice], mode: Mode, folders: bool) -> Ve
     let entry = |(name, items): (&str, Option<Vec<String>>)| EntryBody {
         sealed_secret: Some(name.to_owned()),
         items,
-        path: folders.then(|| format!("{name}/")),
+        path: directories.then(|| format!("{name}/")),
         mode: Some(mode.to_string()),
         ..EntryBody::default()
     };
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn items_of_one_object_are_one_entry() {
+    fn items_of_the_same_object_become_one_entry() {
         let named = |name: &str, items: &[&str]| {
             (
                 name.to_owned(),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_texts_that_name_nothing() {
+    fn refuses_strings_that_name_no_object() {
         for text in ["", ":", ":a", "a:"] {
             assert_eq!(
                 text.parse::<ObjectChoice>(),

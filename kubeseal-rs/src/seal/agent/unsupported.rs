@@ -1,4 +1,4 @@
-//! `seal agent` on systems that run no Pods with this program, where it always fails.
+//! `seal agent` on systems other than Linux, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;

@@ -5,33 +5,37 @@
 //! | `{{ with secret "secret/data/db" }}` | `{{ with index $ "db" }}`: the last part of the path is the SealedSecret |
 //! | `{{ .Data.password }}`, `{{ .Data.data.password }}` | `{{ .password }}` |
 //! | `{{ range $k, $v := .Data.data }}` | `{{ range $k, $v := . }}` |
-//! | `toJSON`, `base64Decode` and others with an equal in sprig | the function of sprig |
+//! | `toJSON`, `base64Decode` and others with an equivalent in sprig | the function of sprig |
 //!
-//! Other functions are refused by name. The delimiters of actions are found as in Go: in texts and comments they have no
-//! meaning.
+//! Other functions are refused with an error that names them. As in Go, delimiters inside strings and comments do not
+//! end an action.
 
 use std::collections::BTreeSet;
 
 use template::Template;
 
-/// A template and the SealedSecrets that it uses.
+/// A translated template and the SealedSecrets that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Translated {
     pub(super) text: String,
     pub(super) objects: BTreeSet<String>,
 }
 
-/// A template that cannot be translated.
+/// Why a template cannot be translated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TranslateError {
     #[error(
         "the function {0} of Vault Agent is not supported\n\
-         hint: write the file with the functions of sprig in a configuration of objects (YAML)"
+         hint: write the template with sprig functions, in a YAML configuration"
     )]
     Function(String),
-    #[error("the field {0} of a secret in Vault does not exist in a SealedSecret")]
+    #[error(
+        "the field {0} of a secret in Vault does not exist in a SealedSecret\nhint: use `.Data.ITEM`"
+    )]
     Field(String),
-    #[error("`secret` needs one path in quotes, and no arguments: a SealedSecret is only read")]
+    #[error(
+        "`secret` needs a single quoted path and no further arguments, because a SealedSecret is only read"
+    )]
     Secret,
     #[error(
         "the path {0:?} does not end in the name of a SealedSecret\n\
@@ -42,13 +46,13 @@ pub(super) enum TranslateError {
         "the template uses no secret\nhint: add a block {{{{ with secret \"NAME\" }}}} … {{{{ end }}}}"
     )]
     NoSecret,
-    #[error("an action is not closed")]
+    #[error("an action is not closed with `}}}}`")]
     NotClosed,
     #[error("{0}")]
     Parse(String),
 }
 
-/// Names that have the same meaning in both.
+/// Names with the same meaning in Vault Agent and in sprig.
 const EQUAL: &[&str] = &[
     "if",
     "else",
@@ -85,7 +89,7 @@ const EQUAL: &[&str] = &[
     "regexMatch",
 ];
 
-/// Functions of Vault Agent, and their equals in sprig.
+/// Functions of Vault Agent, and their equivalents in sprig.
 const RENAMED: &[(&str, &str)] = &[
     ("base64Decode", "b64dec"),
     ("base64Encode", "b64enc"),
@@ -101,7 +105,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("trimSpace", "trim"),
 ];
 
-/// Fields of a secret in Vault besides `Data`.
+/// Fields of a secret in Vault other than `Data`.
 const OTHER_FIELDS: &[&str] = &[
     "Auth",
     "LeaseDuration",
@@ -134,7 +138,7 @@ pub(super) fn translate(contents: &str) -> Result<Translated, TranslateError> {
     Ok(Translated { text, objects })
 }
 
-/// Splits after the end of an action. Its texts and comments may contain the end too.
+/// Splits after the end of an action. Strings and comments in the action may also contain `}}`.
 fn action_end(text: &str) -> Option<(&str, &str)> {
     if is_comment(text) {
         let end = text.find("*/")? + 2;
@@ -157,7 +161,7 @@ fn is_comment(action: &str) -> bool {
     action.trim_start().starts_with("/*")
 }
 
-/// Returns the first token of an action: a text, a word, or one other character.
+/// Returns the first token of an action: a string, a word, or a single other character.
 fn token(text: &str) -> &str {
     let first = text.chars().next().unwrap_or_default();
     let len = match first {
@@ -207,7 +211,7 @@ fn translate_action(
     Ok(text)
 }
 
-/// Returns the SealedSecret for the path after `secret`, and how long the path is.
+/// Returns the SealedSecret for the path after `secret`, and the length of the path.
 fn path_argument(rest: &str) -> Result<(String, usize), TranslateError> {
     let blanks = rest.len() - rest.trim_start().len();
     let argument = token(&rest[blanks..]);
@@ -228,8 +232,8 @@ fn path_argument(rest: &str) -> Result<(String, usize), TranslateError> {
     }
 }
 
-/// Translates a word: a keyword, function, field, variable or number. After a parenthesis, a field without a name is
-/// nothing.
+/// Translates a word: a keyword, function, field, variable or number. After a closing parenthesis, `.Data` becomes an
+/// empty string.
 fn translate_word(word: &str, is_after_parenthesis: bool) -> Result<String, TranslateError> {
     let first = word.chars().next().unwrap_or_default();
     if first == '.' || first == '$' {
@@ -261,7 +265,7 @@ fn translate_field(word: &str, is_after_parenthesis: bool) -> Result<String, Tra
     if names.peek() == Some(&"metadata") {
         return Err(TranslateError::Field("Data.metadata".to_owned()));
     }
-    // The version 2 of Vault's key-value engine has the values one level deeper.
+    // Version 2 of Vault's key-value engine nests the values one level deeper.
     names.next_if_eq(&"data");
     let fields: String = names.flat_map(|name| [".", name]).collect();
     Ok(match (fields.as_str(), variable) {
@@ -281,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn translates_the_forms_of_tutorials() {
+    fn translates_the_templates_of_vault_tutorials() {
         for (contents, want) in [
             (
                 r#"{{ with secret "db" }}{{ .Data.password }}{{ end }}"#,

@@ -198,7 +198,7 @@ enum Answer {
     Unsealable,
     /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
     CannotUnseal(KeysOfItems),
-    /// There is no answer.
+    /// It is unknown whether the object can be unsealed.
     Unknown,
 }
 

@@ -32,9 +32,9 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     let delivered: Vec<String> = inventory.holders.iter().filter_map(delivered).collect();
     for place in &delivered {
         let text = format!(
-            "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would make one"
+            "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would create one"
         );
-        let remedy = "if its values must be in no Secret, delete it from the cluster before the change of controllers";
+        let remedy = "if its values must never be in a Secret, delete it from the cluster before you switch controllers";
         findings.add(place, Finding::bad(text, remedy));
     }
     for unread in &inventory.unread {
@@ -62,7 +62,10 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
         let text = format!(
             "{delivered} of {total} objects would get a Secret under Bitnami's controller, and have none today"
         );
-        return Finding::bad(text, "decide about them before the change of controllers");
+        return Finding::bad(
+            text,
+            "decide what to do with them before you switch controllers",
+        );
     }
     if unread > 0 {
         let text = format!(
@@ -84,8 +87,8 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's controller
-/// refuses v2 values.
+/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's
+/// controller refuses v2 values.
 fn delivered(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;
     let is_delivered = annotations.get(DELIVER_ANNOTATION)? == DELIVER_FILES;

@@ -163,7 +163,7 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
     }
     let removed = before.keys().filter(|key| !after.contains_key(*key));
     difference.removed = removed.cloned().collect();
-    // A value that was shown and is now empty was emptied on purpose.
+    // The user emptied this value intentionally, because it was shown.
     for (key, value) in before {
         if value.is_some() && after.get(key) == Some(&None) {
             difference.set.insert(key.clone(), Plain::default());

@@ -15,7 +15,7 @@ use crate::report;
 use crate::seal::Outcome;
 use crate::seal::agent::{connect, stop_on_signals};
 
-/// Waits for the values, and runs the command with them.
+/// Waits for the values from the controller, and runs the command with them.
 pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.only.is_empty() && !args.all {
         bail!(
@@ -40,8 +40,8 @@ pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     become_command(args, &values, environment)
 }
 
-/// Returns one entry for each object, each with a folder of its own. Of a single object, only the chosen items are asked
-/// for.
+/// Returns one entry for each object, each with a directory of its own. If there is a single object, only the
+/// chosen items are requested.
 fn entries(args: &Exec) -> Result<Vec<EntryBody>> {
     let chosen = || args.only.iter().map(|choice| choice.item.clone()).collect();
     let items = (args.from.len() == 1 && !args.all).then(chosen);
@@ -62,8 +62,8 @@ fn entries(args: &Exec) -> Result<Vec<EntryBody>> {
     Ok(objects)
 }
 
-/// Returns the values to choose from, by item. Fails if several objects have a chosen item. Of other items with the same
-/// name, the last one is kept.
+/// Returns the values to choose from, by item. Fails if several objects have a chosen item. Of other items with the
+/// same name, the last one is kept.
 pub(super) fn values(args: &Exec, answer: &Answer) -> Result<BTreeMap<String, Plain>> {
     let is_chosen = |item: &str| args.all || args.only.iter().any(|chosen| chosen.item == item);
     let mut values = BTreeMap::new();

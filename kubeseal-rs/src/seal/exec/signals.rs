@@ -1,11 +1,11 @@
-//! Names of signals.
+//! The signals that `--on-change` accepts.
 
 use anyhow::{Result, bail};
 use rustix::process::Signal;
 
 use crate::failure::Failure;
 
-/// Signals that ask a program to do something. Those that end or stop it are not among them.
+/// Signals that programs use as notifications. Signals that always end or stop a program are not accepted.
 const NAMES: [(&str, Signal); 5] = [
     ("HUP", Signal::HUP),
     ("USR1", Signal::USR1),
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn knows_signals_by_both_names() {
+    fn accepts_signal_names_with_and_without_sig() {
         assert_eq!(signal_named("HUP").unwrap(), Signal::HUP);
         assert_eq!(signal_named("SIGUSR1").unwrap(), Signal::USR1);
         for name in ["", "hup", "KILL", "SIGSIGHUP", "1"] {

@@ -1,4 +1,4 @@
-//! Stays the parent of a command: forwards signals, reaps processes, and acts on new values.
+//! Runs a command as a child process: forwards signals, reaps processes, and acts on new values.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,9 +26,9 @@ use crate::seal::Outcome;
 
 /// Signals that are forwarded to the command.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
-/// Signals that ask the command to end.
+/// Signals that request termination.
 const ENDING: [i32; 3] = [SIGINT, SIGQUIT, SIGTERM];
-/// How long a command may take to end before it is killed, as the default of a Pod.
+/// How long a command may take to end before it is killed: the default grace period of a Pod.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
 /// What to do after a change.
@@ -43,7 +43,7 @@ pub(super) enum OnChange {
 }
 
 impl OnChange {
-    /// Reads the value of `--on-change`.
+    /// Parses the value of `--on-change`.
     pub(super) fn parse(text: &str, in_files: bool) -> Result<Self> {
         match text.split_once(':') {
             None if text == "restart" => Ok(Self::Restart),
@@ -66,7 +66,7 @@ enum Event {
     Values(Box<Answer>),
 }
 
-/// Waits for the first values, runs the command, and ends with its exit code.
+/// Waits for the first values, runs the command, and exits with the exit code of the command.
 pub(super) fn run(
     args: &Exec,
     on_change: OnChange,
@@ -108,14 +108,14 @@ fn watch_values(mut poll: Poll, events: Sender<Event>) {
     });
 }
 
-/// Waits for the first values. A signal that asks to end ends this process.
+/// Waits for the first values. A signal that requests termination ends this process.
 fn first_values(events: &Receiver<Event>) -> Answer {
     loop {
         match events.recv() {
             Ok(Event::Values(answer)) => return *answer,
             Ok(Event::Signal(signal)) if ENDING.contains(&signal) => exit(128 + signal),
             Ok(Event::Signal(_)) => {}
-            // Both senders live in threads that never end.
+            // The threads that own the senders never end.
             Err(_) => exit(2),
         }
     }
@@ -124,7 +124,7 @@ fn first_values(events: &Receiver<Event>) -> Answer {
 /// A running command.
 struct Running {
     id: Pid,
-    /// The files of items that the command inherited.
+    /// The files that the command inherited, by item.
     files: BTreeMap<String, File>,
 }
 
@@ -138,13 +138,13 @@ impl Running {
         let files = pass_values(&mut command, values, args, environment)?;
         let child = command.spawn();
         let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
-        // Its end is noticed by `wait` for any process, so `child` itself is not needed.
+        // `wait` for any process reports the end of this child, so `child` itself is not needed.
         let id = Pid::from_child(&child);
         Ok(Self { id, files })
     }
 
     fn signal(&self, signal: Signal) {
-        // It may have ended meanwhile.
+        // The command may have ended already.
         let _ = kill_process(self.id, signal);
     }
 
@@ -153,7 +153,7 @@ impl Running {
         for (item, file) in &self.files {
             let value = values
                 .get(item)
-                .with_context(|| format!("the item {item} is gone"))?;
+                .with_context(|| format!("the SealedSecrets no longer contain the item {item}"))?;
             replace(file, value.expose())
                 .with_context(|| format!("cannot replace the file of {item}"))?;
         }
@@ -161,13 +161,13 @@ impl Running {
     }
 }
 
-/// Does not move the position, which the command shares.
+/// Replaces the content of a file. Keeps the file position, which the command shares.
 fn replace(file: &File, bytes: &[u8]) -> io::Result<()> {
     file.write_all_at(bytes, 0)?;
     file.set_len(bytes.len() as u64)
 }
 
-/// What follows when the command has ended.
+/// What to do when the command has ended.
 enum Next {
     Start(BTreeMap<String, Plain>),
     Exit,
@@ -178,7 +178,7 @@ struct Supervisor<'a> {
     environment: &'a Environment,
     on_change: OnChange,
     child: Running,
-    /// Set after the command was asked to end: when it is killed, and what follows.
+    /// Set while the command is ending: the time at which it is killed, and what to do afterwards.
     ending: Option<(Instant, Next)>,
 }
 
@@ -193,13 +193,13 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Event::Signal(signal)) => self.forward(signal),
-                Some(Event::Values(answer)) => self.changed(&answer),
+                Some(Event::Values(answer)) => self.handle_change(&answer),
                 None => self.kill(),
             }
         }
     }
 
-    /// Returns the next event; `None` when the command has to be killed.
+    /// Returns the next event; `None` when it is time to kill the command.
     fn next_event(&self, events: &Receiver<Event>) -> Option<Event> {
         let timeout = match &self.ending {
             Some((deadline, _)) => deadline.saturating_duration_since(Instant::now()),
@@ -220,8 +220,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Reaps every process that has ended: the command, and processes that it left behind. Returns the exit code if this
-    /// process has to end too.
+    /// Reaps every process that has ended: the command, and orphaned processes that it started. Returns the exit
+    /// code if this process should exit too.
     fn reap(&mut self) -> Result<Option<i32>> {
         while let Ok(Some((id, status))) = wait(WaitOptions::NOHANG) {
             if id != self.child.id {
@@ -248,15 +248,15 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Acts on new values. If they cannot be used, the command keeps the former ones.
-    fn changed(&mut self, answer: &Answer) {
-        if let Err(error) = self.act(answer) {
+    /// Acts on new values. If they cannot be used, the command keeps the former values.
+    fn handle_change(&mut self, answer: &Answer) {
+        if let Err(error) = self.apply_change(answer) {
             let why = shared::error_chain(error.as_ref());
-            report::warn(&format!("the command keeps its values: {why}"));
+            report::warn(&format!("the command keeps its former values: {why}"));
         }
     }
 
-    fn act(&mut self, answer: &Answer) -> Result<()> {
+    fn apply_change(&mut self, answer: &Answer) -> Result<()> {
         let values = values(self.args, answer)?;
         match self.on_change {
             OnChange::Signal(signal) => {
@@ -274,7 +274,7 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Asks the command to end, or changes what follows if it was already asked.
+    /// Sends the command a signal to end it. If it is already ending, only changes what to do afterwards.
     fn end(&mut self, next: Next) {
         match &mut self.ending {
             None => {
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_follows_a_change() {
+    fn parses_the_action_after_a_change() {
         let parse = |text, in_files| OnChange::parse(text, in_files).ok();
         assert_eq!(parse("restart", false), Some(OnChange::Restart));
         assert_eq!(parse("exit", true), Some(OnChange::Exit));

@@ -632,9 +632,9 @@ impl Damage {
     fn markdown(&self) -> String {
         let mut text = format!(
             "# Compromised key {}\n\n- Fingerprint: `{}`\n- Compromised since: {}\n",
-            code(&self.name),
+            code_span(&self.name),
             self.fingerprint,
-            code(&self.since)
+            code_span(&self.since)
         );
         text += "\n## Values that are sealed for this key now\n\n";
         text += &markdown_table(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
@@ -658,7 +658,7 @@ fn indent(text: &str) -> String {
 
 /// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
 /// issues or insert links in it.
-fn code(text: &str) -> String {
+fn code_span(text: &str) -> String {
     // In a table, `|` ends a cell even inside code.
     let text = shown(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max();
@@ -688,7 +688,7 @@ fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
         " --- |".repeat(head.len())
     );
     for line in lines {
-        let cells: Vec<String> = line.iter().map(|cell| code(cell)).collect();
+        let cells: Vec<String> = line.iter().map(|cell| code_span(cell)).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
     text
@@ -728,7 +728,7 @@ mod tests {
             ("a``@b", "```a``@b```"),
             ("", ""),
         ] {
-            assert_eq!(code(name), want, "{name}");
+            assert_eq!(code_span(name), want, "{name}");
         }
     }
 

@@ -233,7 +233,7 @@ impl NamedKey {
         record.key_id() == Some(self.id)
     }
 
-    /// Returns the key that the controller prefers, if it is another key.
+    /// Returns the key that the controller prefers, if it is not this key.
     fn served_successor(&self, served: &Served, rsa: &[KeyRecord]) -> Option<Successor> {
         let preferred = served.preferred_id().filter(|id| *id != self.id)?;
         let v2 = self.records.iter();

@@ -384,9 +384,9 @@ impl Linter<'_> {
 
     /// Reports rules that cannot be used, even if no object needs them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
-        let mut checked_folders = BTreeSet::new();
+        let mut checked_directories = BTreeSet::new();
         for candidate in candidates {
-            if !checked_folders.insert(candidate.path.parent()) {
+            if !checked_directories.insert(candidate.path.parent()) {
                 continue;
             }
             let error = self.session.settings(&candidate.path).err();

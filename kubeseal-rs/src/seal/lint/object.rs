@@ -119,15 +119,15 @@ fn delivery(object: &Object) -> Option<FindingInFile> {
     let value = annotations.get(DELIVER_ANNOTATION)?;
     if value != DELIVER_FILES {
         let message = format!(
-            "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller makes a Secret; the only known \
+            "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller creates a Secret; the only valid \
              value is {DELIVER_FILES:?}"
         );
         return Some((finding::DELIVER_VALUE, object.line, message));
     }
     let is_never_secret = matches!(&object.v2, Some(Ok(v2)) if v2.is_never_secret());
     let message = format!(
-        "no Secret is made only because of the annotation {DELIVER_ANNOTATION}: every author of the object can remove it, and \
-         Bitnami's controller ignores it and makes the Secret"
+        "only the annotation {DELIVER_ANNOTATION} prevents the creation of a Secret: every author of the object can remove it, and \
+         Bitnami's controller ignores it and creates the Secret"
     );
     (!is_never_secret).then_some((finding::DELIVER, object.line, message))
 }

@@ -21,7 +21,7 @@ const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomizat
 /// directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
-    let near = near(&links, staged);
+    let near = related_paths(&links, staged);
     let may_read = |path: &Path| {
         let is_near = || {
             path.parent()
@@ -47,7 +47,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
 }
 
 /// Returns the staged files, the links that lead to them or to their directories, and the directories above all these.
-fn near(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
+fn related_paths(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
     let add = |near: &mut BTreeSet<PathBuf>, path: &Path| {
         near.extend(path.ancestors().map(Path::to_owned));
     };

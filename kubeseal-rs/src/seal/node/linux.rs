@@ -10,11 +10,11 @@ use super::Node;
 use crate::report;
 use crate::seal::Outcome;
 
-/// Runs until a signal asks the process to stop, or checks one that runs.
+/// Runs until a signal requests termination; with `--check`, only checks a running provider.
 ///
 /// # Errors
 ///
-/// Fails if the arguments cannot be used, or no provider answers.
+/// Fails if the arguments are invalid, or no provider responds to the check.
 pub fn run(args: &Node, _: &Environment) -> Result<Outcome> {
     if args.check {
         client::check(&args.socket)?;

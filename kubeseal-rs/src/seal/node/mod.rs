@@ -18,12 +18,12 @@ pub use unsupported::run;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Runs until SIGTERM, as the provider `sealed` of the Secrets Store CSI driver: kubelet mounts a volume, the driver \
-asks for its files, and this command asks the controller with the token of the Pod. It has no key, no permission in the cluster \
-and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
+requests its files, and this command requests the values from the controller with the token of the Pod. It has no key, no \
+permission in the cluster and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
 Examples:\n  seal node --socket /provider/sealed.sock --ca-file /ca/ca.pem\n  seal node --socket /provider/sealed.sock --check"
 )]
 pub struct Node {
-    /// The socket: sealed.sock in the driver's directory of providers
+    /// Socket to listen on: sealed.sock in the driver's directory for providers
     #[arg(
         long,
         value_name = "PATH",
@@ -44,7 +44,7 @@ pub struct Node {
         default_value = "/var/run/secrets/sealed-secrets/ca.pem"
     )]
     pub ca_file: PathBuf,
-    /// Only check that a provider answers at the socket, for a probe; exit code 0 or 2
+    /// Only check that a provider responds on the socket, for a probe; exit code 0 or 2
     #[arg(long)]
     pub check: bool,
 }

@@ -1,4 +1,4 @@
-//! `seal node` on systems without kubelet, where it always fails.
+//! `seal node` on systems other than Linux, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;

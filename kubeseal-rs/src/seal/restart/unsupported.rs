@@ -1,4 +1,4 @@
-//! `seal restart` on other systems than Linux, where it always fails.
+//! `seal restart` on systems other than Linux, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;

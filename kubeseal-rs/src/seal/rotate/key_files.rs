@@ -177,7 +177,7 @@ fn remedy(settings: &Settings) -> String {
 /// Returns the path of the certificate file. A path from a rule is relative to the directory of `.seal.yaml`.
 fn certificate_path(settings: &Settings, at: &OsStr) -> PathBuf {
     match &settings.rules {
-        Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),
+        Some(rules) if settings.certificate.by == Origin::Rule => rules.directory().join(at),
         _ => Path::new(at).to_owned(),
     }
 }

@@ -74,7 +74,8 @@ pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of asking the controller; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of asking the controller;
+    /// repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Convert every value to this format: v1 or v2; by default each file keeps its own
@@ -303,7 +304,7 @@ impl NewCiphertexts {
     }
 }
 
-/// Reports a sealed value outside of the SealedSecrets in a file. The SealedSecrets are still re-encrypted.
+/// Reports a sealed value outside the SealedSecrets in a file. The SealedSecrets are still re-encrypted.
 fn report_loose_value(file: &ManifestFile, objects: &[&SealedSecret]) {
     if let Some(line) = loose::first_line_beside(&file.bytes, objects) {
         let path = file.path.shown();

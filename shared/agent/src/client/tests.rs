@@ -49,7 +49,7 @@ fn sends_the_token_and_returns_the_values() {
     );
 }
 
-/// Attack: a machine in the middle answers in place of the controller, to receive the token.
+/// Attack: a machine in the middle responds in place of the controller, to receive the token.
 #[test]
 fn sends_nothing_to_a_server_with_a_certificate_of_another_ca() {
     let server = Server::start(vec![response("200 OK", ANSWER)]);
@@ -73,9 +73,9 @@ fn sends_nothing_to_a_server_of_another_name() {
     assert!(server.requests.try_recv().is_err(), "no request was sent");
 }
 
-/// Fault: the controller starts again with another CA, and kubelet renews the mounted file later.
+/// Fault: the controller restarts with another CA, and kubelet updates the mounted file later.
 #[test]
-fn uses_the_ca_certificates_that_the_file_has_now() {
+fn reads_the_ca_certificates_again_for_each_request() {
     let server = Server::start(vec![response("200 OK", ANSWER), response("200 OK", ANSWER)]);
     let mut client = Client::new(server.settings()).unwrap();
     assert_eq!(value(client.deliver(&request())), b"hunter2");
@@ -103,7 +103,7 @@ fn reads_the_ca_certificates_from_the_config_map_with_the_account_of_the_pod() {
     let mut settings = controller.settings();
     settings.authority = Authority::ConfigMap(ConfigMap {
         api_server: format!("https://localhost:{}", api_server.port),
-        account: api_server.folder.path().to_owned(),
+        account: api_server.directory.path().to_owned(),
         namespace: "kube-system".into(),
         name: "c-certificate".into(),
     });
@@ -132,7 +132,7 @@ fn reads_the_ca_certificates_from_the_config_map_with_the_account_of_the_pod() {
 }
 
 #[test]
-fn uses_the_token_that_the_file_has_now() {
+fn reads_the_token_again_for_each_request() {
     let server = Server::start(vec![
         response("304 Not Modified", ""),
         response("304 Not Modified", ""),
@@ -157,7 +157,7 @@ fn uses_the_token_that_the_file_has_now() {
 }
 
 #[test]
-fn shows_what_the_controller_says() {
+fn shows_the_error_and_hint_of_the_controller() {
     let body = r#"{"error":"the item does not open","hint":"check it","sealedSecret":"db","item":"password"}"#;
     let server = Server::start(vec![
         response("422 Unprocessable Content", body),
@@ -179,7 +179,7 @@ fn shows_what_the_controller_says() {
     assert_eq!(refused().to_string(), "a b", "one line");
 }
 
-/// Attack: a server in place of the controller sends an endless answer, to fill the memory.
+/// Attack: a server in place of the controller sends an endless response, to fill the memory.
 #[test]
 fn refuses_an_answer_above_the_limit() {
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
@@ -192,9 +192,9 @@ fn refuses_an_answer_above_the_limit() {
     }
 }
 
-/// Attack: a server in place of the controller sends files for other folders.
+/// Attack: a server in place of the controller sends files for other directories.
 #[test]
-fn refuses_paths_outside_of_the_folder() {
+fn refuses_paths_outside_of_the_directory() {
     for path in ["../x", "/etc/x", "..data/x"] {
         let server = Server::start(vec![response("200 OK", &ANSWER.replace("password", path))]);
         let error = deliver(&server).unwrap_err();
@@ -203,9 +203,9 @@ fn refuses_paths_outside_of_the_folder() {
     }
 }
 
-/// Attack: a server sends one byte after the other, to keep an agent waiting forever.
+/// Attack: a server sends its response one byte at a time, to keep an agent waiting forever.
 #[test]
-fn ends_a_request_after_its_time() {
+fn ends_a_request_at_its_time_limit() {
     let server = Server::start(Vec::new());
     let ca = std::fs::read(server.path("ca.pem")).unwrap();
     let agent = agent(&certificates(&ca).unwrap(), Duration::from_millis(300));
@@ -220,7 +220,7 @@ fn ends_a_request_after_its_time() {
 }
 
 #[test]
-fn reports_mistakes_in_the_settings_at_once() {
+fn reports_invalid_settings_when_a_client_is_created() {
     let server = Server::start(Vec::new());
     let new = |change: &dyn Fn(&mut Settings)| {
         let mut settings = server.settings();
@@ -236,8 +236,8 @@ fn reports_mistakes_in_the_settings_at_once() {
     );
     for token in ["", " \n", "a b", "a\r\nX: y"] {
         server.write("token", token);
-        assert!(new(&|_| ()).contains("no token"), "{token:?}");
+        assert!(new(&|_| ()).contains("no valid token"), "{token:?}");
     }
     server.write("ca.pem", "no PEM");
-    assert!(new(&|_| ()).contains("not PEM"));
+    assert!(new(&|_| ()).contains("no valid PEM certificate"));
 }

@@ -1,17 +1,17 @@
-//! The target folder of an agent. It is updated like a volume of the kubelet:
+//! The target directory of an agent. It is updated like a volume of the kubelet:
 //!
 //! ```text
 //! /secrets/
-//!     ..seal_1796011506.5f1c09a2/     one version, with folders and files
+//!     ..seal_1796011506.5f1c09a2/     one version, with directories and files
 //!     ..data   -> ..seal_1796011506.5f1c09a2
 //!     password -> ..data/password
 //!     db       -> ..data/db
 //! ```
 //!
-//! A version is complete and durable before `..data` points to it, by one rename. For a reader that opens files, a crash at
-//! any time leaves either the old or the new files. The next start or change removes what a killed process left.
+//! A version is complete and on disk before one rename lets `..data` point to it, so a crash at any time leaves either
+//! all old or all new files. The next start or change removes the leftovers of a killed process.
 
-mod folder;
+mod directory;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,29 +27,29 @@ use deliver::DeliveredFile;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use folder::Folder;
+use directory::Directory;
 
 const DATA: &str = "..data";
-/// The link that is renamed to [`DATA`].
+/// The temporary name of the link that is then renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
 /// The name prefix of versions. Those of the kubelet begin with `..` and a year.
 const VERSION_PREFIX: &str = "..seal_";
 
-/// How long a former version stays, for a program that has followed `..data` and not yet opened its file.
-pub const FORMER_VERSION_STAYS: Duration = Duration::from_millis(100);
+/// How long a former version is kept for programs that have resolved `..data` and have not opened their file yet.
+pub const FORMER_VERSION_LIFETIME: Duration = Duration::from_millis(100);
 
-/// A user and group, as numbers.
+/// A numeric user ID and group ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
-    /// The number of the user.
+    /// The user ID.
     pub user: u32,
-    /// The number of the group.
+    /// The group ID.
     pub group: u32,
 }
 
-/// A text that is not `UID:GID`.
+/// The string is not of the form `UID:GID`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected UID:GID, as numbers")]
+#[error("expected UID:GID, two numbers")]
 pub struct MalformedOwner;
 
 impl FromStr for Owner {
@@ -77,20 +77,20 @@ impl Owner {
     }
 }
 
-/// Files cannot be written to the target folder. No message contains a value.
+/// Why files cannot be written to the target directory. No message contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// The system refuses an operation.
+    /// A system call failed.
     #[error("cannot {verb} {}", path.display())]
     System {
-        /// The operation.
+        /// The operation, as in "cannot VERB PATH".
         verb: &'static str,
-        /// The file or folder.
+        /// The file or directory.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The system refuses to change the owner.
+    /// The owner of a file cannot be changed.
     #[error(
         "cannot change the owner of {}\nhint: --owner needs root or the capability CHOWN; without it, use `fsGroup` of the Pod",
         path.display()
@@ -101,21 +101,21 @@ pub enum TargetError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// Another program manages the folder.
+    /// Another program manages the directory.
     #[error(
         "another program manages {}: its `..data` was not created by `seal agent`\n\
-         hint: use a folder of its own, such as a volume `emptyDir: {{medium: Memory}}`",
+         hint: use a separate directory, such as a volume `emptyDir: {{medium: Memory}}`",
         .0.display()
     )]
     Managed(PathBuf),
-    /// Another program created a file or folder with the name of one to deliver.
+    /// A file or directory that another program created has the name of a delivered file.
     #[error(
-        "{} exists, and `seal agent` did not create it\nhint: remove it, or choose another path",
+        "{} already exists and was not created by `seal agent`\nhint: remove it, or choose another path",
         .0.display()
     )]
     Exists(PathBuf),
-    /// Another process holds the lock of the folder.
-    #[error("another `seal agent` writes to {}\nhint: give each one a folder of its own", .0.display())]
+    /// Another process holds the lock of the directory.
+    #[error("another `seal agent` is writing to {}\nhint: use a separate directory for each agent", .0.display())]
     Locked(PathBuf),
 }
 
@@ -130,25 +130,25 @@ impl TargetError {
 /// The outcome of [`Target::write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// The folder already had these files.
+    /// The directory already had these files.
     Unchanged,
-    /// The folder had no complete version before.
+    /// The first complete version was written.
     First,
-    /// These files are new, have another content or mode, or are gone.
+    /// The paths of files that were added, changed or removed.
     Changed(BTreeSet<String>),
 }
 
-/// A target folder that this process has locked.
+/// A target directory, locked by this process.
 #[derive(Debug)]
 pub struct Target {
-    folder: Folder,
+    directory: Directory,
     owner: Option<Owner>,
 }
 
-/// Files by path.
+/// The files to write, by path.
 type Wanted<'a> = BTreeMap<&'a str, &'a DeliveredFile>;
 
-/// The entries of a target folder.
+/// The entries of a target directory.
 #[derive(Debug, Default)]
 struct Entries {
     /// The version that `..data` points to.
@@ -163,50 +163,51 @@ struct Entries {
 }
 
 impl Target {
-    /// Opens and locks the folder, and removes what a killed process left in it.
+    /// Opens and locks the directory, and removes the leftovers of a killed process.
     ///
     /// # Errors
     ///
-    /// Fails if the folder does not exist, another program manages it, or another agent has locked it.
+    /// Fails if the directory does not exist, another program manages it, or another agent has locked it.
     pub fn open(path: &Path, owner: Option<Owner>) -> Result<Self, TargetError> {
-        let folder = Folder::open(path)?;
-        if !folder.lock()? {
+        let directory = Directory::open(path)?;
+        if !directory.lock()? {
             return Err(TargetError::Locked(path.to_owned()));
         }
-        let target = Self { folder, owner };
+        let target = Self { directory, owner };
         target.clean_up()?;
         Ok(target)
     }
 
-    /// Returns whether the folder has a complete version. It needs no lock.
+    /// Returns whether the directory has a complete version. Takes no lock.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be listed, or another program manages it.
+    /// Fails if the directory cannot be listed, or another program manages it.
     pub fn is_complete(path: &Path) -> Result<bool, TargetError> {
-        Ok(Entries::list(&Folder::open(path)?)?.current().is_some())
+        Ok(Entries::list(&Directory::open(path)?)?.current().is_some())
     }
 
-    /// Returns whether the folder is in memory. Otherwise values may reach a disk.
+    /// Returns whether the file system keeps its files in memory. Otherwise values may reach a disk.
     pub fn is_in_memory(&self) -> bool {
-        self.folder.is_in_memory()
+        self.directory.is_in_memory()
     }
 
-    /// Replaces all files. Does nothing if the folder already has these.
+    /// Replaces all files. Does nothing if the directory already has exactly these files.
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written, or another program created one of its name. Either all old or all new files are in place then.
+    /// Fails if a file cannot be written, or another program created a file of the same name. Even then, either all old
+    /// or all new files are in place.
     pub fn write(&self, files: &[DeliveredFile]) -> Result<Written, TargetError> {
         let wanted: Wanted<'_> = files
             .iter()
             .map(|file| (file.path.as_str(), file))
             .collect();
         self.clean_up()?;
-        let entries = Entries::list(&self.folder)?;
-        let tops = tops(files);
-        if let Some(name) = tops.iter().find(|name| entries.is_by_other(name)) {
-            return Err(TargetError::Exists(self.folder.path().join(name)));
+        let entries = Entries::list(&self.directory)?;
+        let tops = top_level_names(files);
+        if let Some(name) = tops.iter().find(|name| entries.is_created_by_other(name)) {
+            return Err(TargetError::Exists(self.directory.path().join(name)));
         }
         let changed = self.differences(&entries, &wanted);
         if changed.as_ref().is_some_and(BTreeSet::is_empty) && entries.links == tops {
@@ -220,20 +221,20 @@ impl Target {
 
     /// Returns the paths that differ from those of the current version; `None` if there is no version.
     fn differences(&self, entries: &Entries, wanted: &Wanted<'_>) -> Option<BTreeSet<String>> {
-        let version = self.folder.child(entries.current()?).ok()?;
+        let version = self.directory.child(entries.current()?).ok()?;
         Some(tree::differences(&version, wanted, self.owner))
     }
 
     fn write_version(&self, name: &str, wanted: &Wanted<'_>) -> Result<(), TargetError> {
-        let version = self.folder.child_or_new(name)?;
+        let version = self.directory.child_or_new(name)?;
         for file in wanted.values() {
             tree::write(&version, file, self.owner)?;
         }
         version.sync()
     }
 
-    /// Makes a complete version the current one. Links to new files lead nowhere until then, and links to removed files
-    /// afterwards.
+    /// Makes a complete version the current one. Links to new files dangle until `..data` is replaced, and links to
+    /// removed files dangle afterwards.
     fn publish(
         &self,
         version: &str,
@@ -241,39 +242,39 @@ impl Target {
         tops: &BTreeSet<String>,
     ) -> Result<(), TargetError> {
         for name in tops.difference(&entries.links) {
-            self.folder.link(&link_target(name), name)?;
+            self.directory.link(&link_target(name), name)?;
         }
-        self.folder.link(version, NEXT_DATA)?;
-        self.folder.sync()?;
-        self.folder.rename(NEXT_DATA, DATA)?;
-        self.folder.sync()?;
+        self.directory.link(version, NEXT_DATA)?;
+        self.directory.sync()?;
+        self.directory.rename(NEXT_DATA, DATA)?;
+        self.directory.sync()?;
         let mut stale = entries.links.difference(tops);
-        stale.try_for_each(|name| self.folder.remove(name))
+        stale.try_for_each(|name| self.directory.remove(name))
     }
 
-    /// Removes former and unfinished versions, and links that lead nowhere.
+    /// Removes former and unfinished versions, and dangling links.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be listed, another program manages it, or an entry cannot be removed.
+    /// Fails if the directory cannot be listed, another program manages it, or an entry cannot be removed.
     pub fn clean_up(&self) -> Result<(), TargetError> {
-        let entries = Entries::list(&self.folder)?;
+        let entries = Entries::list(&self.directory)?;
         if entries.has_next_data {
-            self.folder.remove(NEXT_DATA)?;
+            self.directory.remove(NEXT_DATA)?;
         }
         for name in self.dangling_links(&entries)? {
-            self.folder.remove(name)?;
+            self.directory.remove(name)?;
         }
         let current = entries.current();
         let versions = entries.versions.iter();
         let mut former = versions.filter(|version| Some(version.as_str()) != current);
-        former.try_for_each(|version| tree::remove(&self.folder, version.as_ref()))
+        former.try_for_each(|version| tree::remove(&self.directory, version.as_ref()))
     }
 
     fn dangling_links<'a>(&self, entries: &'a Entries) -> Result<Vec<&'a String>, TargetError> {
         let present: BTreeSet<OsString> = match entries.current() {
             Some(version) => {
-                let entries = self.folder.child(version)?.entries()?;
+                let entries = self.directory.child(version)?.entries()?;
                 entries.into_iter().map(|(name, _)| name).collect()
             }
             None => BTreeSet::new(),
@@ -284,20 +285,20 @@ impl Target {
 }
 
 impl Entries {
-    fn list(folder: &Folder) -> Result<Self, TargetError> {
+    fn list(directory: &Directory) -> Result<Self, TargetError> {
         let mut entries = Self::default();
-        for (name, kind) in folder.entries()? {
-            entries.add(folder, name, kind);
+        for (name, kind) in directory.entries()? {
+            entries.add(directory, name, kind);
         }
         let is_other = |name: &str| entries.others.contains(OsStr::new(name));
         if is_other(DATA) || is_other(NEXT_DATA) {
-            return Err(TargetError::Managed(folder.path().to_owned()));
+            return Err(TargetError::Managed(directory.path().to_owned()));
         }
         Ok(entries)
     }
 
-    fn add(&mut self, folder: &Folder, name: OsString, kind: FileType) {
-        let target = folder.link_target(&name);
+    fn add(&mut self, directory: &Directory, name: OsString, kind: FileType) {
+        let target = directory.link_target(&name);
         let target = target.as_ref().and_then(|target| target.to_str());
         match (name.to_str(), kind, target) {
             (Some(DATA), FileType::Symlink, Some(version)) if is_version(version) => {
@@ -324,13 +325,13 @@ impl Entries {
         self.versions.contains(current).then_some(current)
     }
 
-    fn is_by_other(&self, name: &str) -> bool {
+    fn is_created_by_other(&self, name: &str) -> bool {
         self.others.contains(OsStr::new(name))
     }
 }
 
-/// Returns the first components of the paths: each gets a link in the target folder.
-fn tops(files: &[DeliveredFile]) -> BTreeSet<String> {
+/// Returns the first component of each path; each becomes a link in the target directory.
+fn top_level_names(files: &[DeliveredFile]) -> BTreeSet<String> {
     let tops = files
         .iter()
         .filter_map(|file| file.path.components().next());
@@ -352,18 +353,18 @@ fn is_version(name: &str) -> bool {
     })
 }
 
-/// Returns the name of a new version: the time, for people, and a random number.
+/// Returns the name of a new version: the time, so that people can tell versions apart, and a random number.
 fn new_name() -> String {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = time.unwrap_or_default().as_secs();
     format!("{VERSION_PREFIX}{seconds}.{:08x}", crate::random::number())
 }
 
-/// Replaces one file atomically, outside a target folder.
+/// Replaces one file atomically, outside a target directory.
 ///
 /// # Errors
 ///
-/// Fails if the path has no file name, or the file cannot be written. The old content is in place then.
+/// Fails if the path has no file name, or the file cannot be written. The old content then stays.
 pub fn replace_file(
     path: &Path,
     bytes: &[u8],
@@ -376,13 +377,13 @@ pub fn replace_file(
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let folder = Folder::open(parent.unwrap_or(Path::new(".")))?;
+    let directory = Directory::open(parent.unwrap_or(Path::new(".")))?;
     let next = format!("..{name}_next");
     // A killed process may have left it.
-    folder.remove(&next)?;
-    folder.write_new(&next, bytes, mode, owner)?;
-    folder.rename(&next, name)?;
-    folder.sync()
+    directory.remove(&next)?;
+    directory.write_new(&next, bytes, mode, owner)?;
+    directory.rename(&next, name)?;
+    directory.sync()
 }
 
 #[cfg(test)]

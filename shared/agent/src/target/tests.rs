@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use deliver::Mode;
 use tempfile::TempDir;
 
-use super::folder::STEPS_LEFT;
+use super::directory::STEPS_LEFT;
 use super::*;
 
 fn file(path: &str, value: &str) -> DeliveredFile {
@@ -36,17 +36,17 @@ fn new() -> Vec<DeliveredFile> {
     ]
 }
 
-fn target(folder: &TempDir) -> Target {
-    Target::open(folder.path(), None).unwrap()
+fn target(directory: &TempDir) -> Target {
+    Target::open(directory.path(), None).unwrap()
 }
 
-fn read(folder: &TempDir, path: &str) -> Option<String> {
-    fs::read_to_string(folder.path().join(path)).ok()
+fn read(directory: &TempDir, path: &str) -> Option<String> {
+    fs::read_to_string(directory.path().join(path)).ok()
 }
 
-/// Returns the names in the folder, without the numbers of versions.
-fn names(folder: &TempDir) -> Vec<String> {
-    let entries = fs::read_dir(folder.path()).unwrap();
+/// Returns the names in the directory, without the numbers of versions.
+fn names(directory: &TempDir) -> Vec<String> {
+    let entries = fs::read_dir(directory.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = names
         .map(|name| {
@@ -67,33 +67,33 @@ fn paths(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn replaces_all_files_and_removes_those_that_are_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = target(&folder);
-    assert!(!Target::is_complete(folder.path()).unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(&directory);
+    assert!(!Target::is_complete(directory.path()).unwrap());
     assert_eq!(target.write(&old()).unwrap(), Written::First);
-    assert!(Target::is_complete(folder.path()).unwrap());
-    assert_eq!(read(&folder, "db/a/user").as_deref(), Some("old"));
+    assert!(Target::is_complete(directory.path()).unwrap());
+    assert_eq!(read(&directory, "db/a/user").as_deref(), Some("old"));
     let changed = paths(&["db/a/user", "gone", "more/x", "password"]);
     assert_eq!(target.write(&new()).unwrap(), Written::Changed(changed));
-    assert_eq!(read(&folder, "password").as_deref(), Some("new"));
-    assert_eq!(read(&folder, "gone"), None);
+    assert_eq!(read(&directory, "password").as_deref(), Some("new"));
+    assert_eq!(read(&directory, "gone"), None);
     assert_eq!(
-        names(&folder),
+        names(&directory),
         ["..data", "..seal_", "..seal_", "db", "more", "password"]
     );
     target.clean_up().unwrap();
     assert_eq!(
-        names(&folder),
+        names(&directory),
         ["..data", "..seal_", "db", "more", "password"]
     );
 }
 
 #[test]
 fn writes_nothing_if_nothing_changed() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = target(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(&directory);
     target.write(&old()).unwrap();
-    let version = || fs::read_link(folder.path().join(DATA)).unwrap();
+    let version = || fs::read_link(directory.path().join(DATA)).unwrap();
     let before = version();
     assert_eq!(target.write(&old()).unwrap(), Written::Unchanged);
     assert_eq!(version(), before);
@@ -108,43 +108,43 @@ fn writes_nothing_if_nothing_changed() {
         none,
         Written::Changed(paths(&["db/a/user", "gone", "password"]))
     );
-    assert_eq!(read(&folder, "password"), None);
+    assert_eq!(read(&directory, "password"), None);
 }
 
-/// Fault: another program edits a file in the folder.
+/// Fault: another program edits a file in the directory.
 #[test]
-fn restores_what_another_program_changed() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = target(&folder);
+fn restores_files_that_another_program_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(&directory);
     target.write(&old()).unwrap();
-    let version = folder
+    let version = directory
         .path()
-        .join(fs::read_link(folder.path().join(DATA)).unwrap());
+        .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_file(version.join("gone")).unwrap();
     fs::write(version.join("added"), "x").unwrap();
     let changed = paths(&["added", "gone"]);
     assert_eq!(target.write(&old()).unwrap(), Written::Changed(changed));
-    fs::remove_file(folder.path().join("password")).unwrap();
+    fs::remove_file(directory.path().join("password")).unwrap();
     assert_eq!(
         target.write(&old()).unwrap(),
         Written::Changed(BTreeSet::new())
     );
-    assert_eq!(read(&folder, "password").as_deref(), Some("old"));
+    assert_eq!(read(&directory, "password").as_deref(), Some("old"));
 }
 
 #[test]
 fn files_have_their_mode_and_owner() {
-    let folder = tempfile::tempdir().unwrap();
-    let own = fs::metadata(folder.path()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let own = fs::metadata(directory.path()).unwrap();
     let owner = Owner {
         user: own.uid(),
         group: own.gid(),
     };
-    let target = Target::open(folder.path(), Some(owner)).unwrap();
+    let target = Target::open(directory.path(), Some(owner)).unwrap();
     let files = [with_mode("a/b", "x", "0440"), with_mode("run", "x", "0711")];
     target.write(&files).unwrap();
     let mode = |path: &str| {
-        fs::metadata(folder.path().join(path))
+        fs::metadata(directory.path().join(path))
             .unwrap()
             .permissions()
             .mode()
@@ -159,35 +159,35 @@ fn files_have_their_mode_and_owner() {
 
 #[test]
 fn another_owner_is_set_or_the_error_says_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let owner: Owner = "12345:23456".parse().unwrap();
-    let result = Target::open(folder.path(), Some(owner))
+    let result = Target::open(directory.path(), Some(owner))
         .unwrap()
         .write(&old());
     if rustix::process::geteuid().is_root() {
-        let metadata = fs::metadata(folder.path().join("password")).unwrap();
+        let metadata = fs::metadata(directory.path().join("password")).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (12345, 23456));
     } else {
         assert!(result.unwrap_err().to_string().contains("CHOWN"));
-        assert!(!Target::is_complete(folder.path()).unwrap());
+        assert!(!Target::is_complete(directory.path()).unwrap());
     }
     for text in ["", "1", "1:", ":1", "a:b", "-1:0", "1:2:3"] {
         assert_eq!(text.parse::<Owner>(), Err(MalformedOwner), "{text}");
     }
 }
 
-/// Runs `write` with a kill before each of its steps, and `check` after each.
+/// Runs `write` once for each of its steps, killed before that step, and `check` after each run.
 fn kill_at_each_step(
     write: impl Fn(&TempDir) -> Result<(), TargetError>,
     check: impl Fn(&TempDir),
 ) {
     for steps in 0..1000 {
-        let folder = tempfile::tempdir().unwrap();
-        target(&folder).write(&old()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        target(&directory).write(&old()).unwrap();
         STEPS_LEFT.set(Some(steps));
-        let result = write(&folder);
+        let result = write(&directory);
         STEPS_LEFT.set(None);
-        check(&folder);
+        check(&directory);
         if result.is_ok() {
             assert!(steps > 10, "only {steps} steps");
             return;
@@ -199,36 +199,39 @@ fn kill_at_each_step(
 /// Fault: the agent is killed at any time.
 #[test]
 fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
-    let write = |folder: &TempDir| {
-        let target = Target::open(folder.path(), None)?;
+    let write = |directory: &TempDir| {
+        let target = Target::open(directory.path(), None)?;
         target.write(&new())?;
         target.clean_up()
     };
-    kill_at_each_step(write, |folder| {
-        let contents = ["password", "db/a/user"].map(|path| read(folder, path).unwrap());
+    kill_at_each_step(write, |directory| {
+        let contents = ["password", "db/a/user"].map(|path| read(directory, path).unwrap());
         assert!(
             contents == ["old", "old"] || contents == ["new", "new"],
             "{contents:?}"
         );
         let is_new = contents[0] == "new";
         if is_new {
-            assert_eq!(read(folder, "more/x").as_deref(), Some("new"));
+            assert_eq!(read(directory, "more/x").as_deref(), Some("new"));
         } else {
-            assert_eq!(read(folder, "gone").as_deref(), Some("old"));
-            assert_eq!(read(folder, "more/x"), None);
+            assert_eq!(read(directory, "gone").as_deref(), Some("old"));
+            assert_eq!(read(directory, "more/x"), None);
         }
-        assert_eq!(read(folder, if is_new { "gone" } else { "more/x" }), None);
-        assert!(Target::is_complete(folder.path()).unwrap());
+        assert_eq!(
+            read(directory, if is_new { "gone" } else { "more/x" }),
+            None
+        );
+        assert!(Target::is_complete(directory.path()).unwrap());
         // The next start.
-        let target = target(folder);
+        let target = target(directory);
         let rest = ["..data", "..seal_", "db"];
-        assert_eq!(names(folder)[..3], rest);
-        assert_eq!(names(folder).len(), 5, "{:?}", names(folder));
+        assert_eq!(names(directory)[..3], rest);
+        assert_eq!(names(directory).len(), 5, "{:?}", names(directory));
         target.write(&new()).unwrap();
         target.clean_up().unwrap();
-        assert_eq!(read(folder, "more/x").as_deref(), Some("new"));
+        assert_eq!(read(directory, "more/x").as_deref(), Some("new"));
         assert_eq!(
-            names(folder),
+            names(directory),
             ["..data", "..seal_", "db", "more", "password"]
         );
     });
@@ -236,17 +239,21 @@ fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
 
 /// Fault: the agent is killed while it writes the first files.
 #[test]
-fn a_kill_before_the_first_files_are_complete_leaves_the_folder_not_ready() {
+fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
     for steps in 0.. {
-        let folder = tempfile::tempdir().unwrap();
-        let target = target(&folder);
+        let directory = tempfile::tempdir().unwrap();
+        let target = target(&directory);
         STEPS_LEFT.set(Some(steps));
         let result = target.write(&new());
         STEPS_LEFT.set(None);
-        let is_complete = Target::is_complete(folder.path()).unwrap();
-        assert_eq!(is_complete, read(&folder, "password").is_some(), "{steps}");
+        let is_complete = Target::is_complete(directory.path()).unwrap();
+        assert_eq!(
+            is_complete,
+            read(&directory, "password").is_some(),
+            "{steps}"
+        );
         drop(target);
-        let next = Target::open(folder.path(), None).unwrap();
+        let next = Target::open(directory.path(), None).unwrap();
         assert!(next.write(&new()).is_ok(), "{steps}");
         if result.is_ok() {
             return;
@@ -254,29 +261,30 @@ fn a_kill_before_the_first_files_are_complete_leaves_the_folder_not_ready() {
     }
 }
 
-/// Attack: a container that shares the volume puts links in place of the files, so that the agent writes to another folder.
+/// Attack: a container that shares the volume puts links in place of the files, so that the agent writes to another
+/// directory.
 #[test]
-fn a_hostile_link_in_the_folder_leads_nowhere() {
+fn never_writes_through_a_link_in_the_directory() {
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "kept").unwrap();
     for (name, is_refused) in [("password", true), ("db", true), ("other", false)] {
-        let folder = tempfile::tempdir().unwrap();
-        symlink(outside.path(), folder.path().join(name)).unwrap();
-        let result = target(&folder).write(&old());
+        let directory = tempfile::tempdir().unwrap();
+        symlink(outside.path(), directory.path().join(name)).unwrap();
+        let result = target(&directory).write(&old());
         assert_eq!(result.is_err(), is_refused, "{name}: {result:?}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{name}");
     }
     for name in [DATA, NEXT_DATA] {
-        let folder = tempfile::tempdir().unwrap();
-        symlink(outside.path(), folder.path().join(name)).unwrap();
-        let error = Target::open(folder.path(), None).unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        symlink(outside.path(), directory.path().join(name)).unwrap();
+        let error = Target::open(directory.path(), None).unwrap_err();
         assert!(matches!(error, TargetError::Managed(_)), "{name}: {error}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{name}");
     }
 }
 
-/// Attack: a container that shares the volume replaces a version, or a folder in it, by a link, so that the agent removes
-/// or overwrites files elsewhere.
+/// Attack: a container that shares the volume replaces a version, or a directory in it, by a link, so that the agent
+/// removes or overwrites files elsewhere.
 #[test]
 fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
     let outside = tempfile::tempdir().unwrap();
@@ -284,38 +292,38 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
     fs::write(outside.path().join("a/user"), "kept").unwrap();
     let kept = || fs::read_to_string(outside.path().join("a/user")).unwrap();
 
-    let folder = tempfile::tempdir().unwrap();
-    let target = target(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(&directory);
     target.write(&old()).unwrap();
-    let version = folder
+    let version = directory
         .path()
-        .join(fs::read_link(folder.path().join(DATA)).unwrap());
+        .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_dir_all(version.join("db")).unwrap();
     symlink(outside.path(), version.join("db")).unwrap();
     target.write(&new()).unwrap();
     target.clean_up().unwrap();
     assert_eq!(kept(), "kept");
-    assert_eq!(read(&folder, "db/a/user").as_deref(), Some("new"));
+    assert_eq!(read(&directory, "db/a/user").as_deref(), Some("new"));
 
-    let version = folder
+    let version = directory
         .path()
-        .join(fs::read_link(folder.path().join(DATA)).unwrap());
+        .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_dir_all(&version).unwrap();
     symlink(outside.path(), &version).unwrap();
-    assert!(!Target::is_complete(folder.path()).unwrap());
+    assert!(!Target::is_complete(directory.path()).unwrap());
     let _ = target.write(&old());
     assert_eq!(kept(), "kept");
 }
 
 /// Attack: a container that shares the volume puts a pipe in place of a file, so that the agent waits forever.
 #[test]
-fn a_pipe_in_the_folder_does_not_block() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = target(&folder);
+fn a_pipe_in_the_directory_does_not_block() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = target(&directory);
     target.write(&old()).unwrap();
-    let version = folder
+    let version = directory
         .path()
-        .join(fs::read_link(folder.path().join(DATA)).unwrap());
+        .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_file(version.join("password")).unwrap();
     let path = version.join("password");
     rustix::fs::mknodat(
@@ -335,43 +343,43 @@ fn a_pipe_in_the_folder_does_not_block() {
 
 #[test]
 fn files_of_other_programs_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("other"), "x").unwrap();
-    fs::create_dir(folder.path().join("..2026_01_01")).unwrap();
-    let target = target(&folder);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("other"), "x").unwrap();
+    fs::create_dir(directory.path().join("..2026_01_01")).unwrap();
+    let target = target(&directory);
     target.write(&old()).unwrap();
     let error = target.write(&[file("other", "x")]).unwrap_err();
     assert!(matches!(error, TargetError::Exists(_)), "{error}");
-    assert_eq!(read(&folder, "password").as_deref(), Some("old"));
-    assert_eq!(read(&folder, "other").as_deref(), Some("x"));
-    assert!(folder.path().join("..2026_01_01").exists());
+    assert_eq!(read(&directory, "password").as_deref(), Some("old"));
+    assert_eq!(read(&directory, "other").as_deref(), Some("x"));
+    assert!(directory.path().join("..2026_01_01").exists());
 }
 
 #[test]
-fn two_agents_do_not_share_a_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let first = target(&folder);
-    let error = Target::open(folder.path(), None).unwrap_err();
+fn two_agents_do_not_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = target(&directory);
+    let error = Target::open(directory.path(), None).unwrap_err();
     assert!(matches!(error, TargetError::Locked(_)), "{error}");
     drop(first);
-    target(&folder);
+    target(&directory);
 }
 
 #[test]
 fn a_single_file_is_replaced_with_its_mode() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("env");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("env");
     for content in ["a='1'\n", "b='2'\n"] {
-        fs::write(folder.path().join("..env_next"), "left by a kill").unwrap();
+        fs::write(directory.path().join("..env_next"), "left by a kill").unwrap();
         replace_file(&path, content.as_bytes(), 0o400, None).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
             0o400
         );
-        assert_eq!(names(&folder), ["env"]);
+        assert_eq!(names(&directory), ["env"]);
     }
-    for path in ["/", "..", "/no/folder/env"] {
+    for path in ["/", "..", "/no/directory/env"] {
         assert!(
             replace_file(Path::new(path), b"", 0o400, None).is_err(),
             "{path}"

@@ -1,4 +1,4 @@
-//! The folders and files of one version.
+//! The directories and files of one version.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -7,55 +7,56 @@ use deliver::DeliveredFile;
 use rustix::fs::FileType;
 use zeroize::Zeroizing;
 
-use super::folder::{Folder, Properties};
+use super::directory::{Directory, Properties};
 use super::{Owner, TargetError, Wanted};
 
-/// The maximum depth of folders: each level needs an open file. A path of 1,024 bytes has at most 512 components.
+/// The maximum depth of directories; each level needs a file descriptor. A path of 1,024 bytes has at most 512
+/// components.
 const MAX_DEPTH: usize = 520;
 /// The maximum number of entries that are compared. Other programs may have added some.
 const MAX_ENTRIES: usize = 4096;
 
-/// Writes a file, and the folders above it.
+/// Writes a file, and creates its parent directories.
 pub(super) fn write(
-    version: &Folder,
+    version: &Directory,
     file: &DeliveredFile,
     owner: Option<Owner>,
 ) -> Result<(), TargetError> {
     let mut names: Vec<&str> = file.path.components().collect();
     let name = names.pop().unwrap_or_default();
-    let mut parent: Option<Folder> = None;
-    for folder in names {
+    let mut parent: Option<Directory> = None;
+    for directory in names {
         let above = parent.as_ref().unwrap_or(version);
-        parent = Some(above.child_or_new(folder)?);
+        parent = Some(above.child_or_new(directory)?);
     }
-    let folder = parent.as_ref().unwrap_or(version);
-    folder.write_new(name, file.value.expose(), file.mode.bits().into(), owner)?;
-    folder.sync()
+    let directory = parent.as_ref().unwrap_or(version);
+    directory.write_new(name, file.value.expose(), file.mode.bits().into(), owner)?;
+    directory.sync()
 }
 
-/// Removes a folder with its content. Links are removed, not followed.
-pub(super) fn remove(parent: &Folder, name: &OsStr) -> Result<(), TargetError> {
+/// Removes a directory with its content. Symbolic links are removed, not followed.
+pub(super) fn remove(parent: &Directory, name: &OsStr) -> Result<(), TargetError> {
     remove_below(parent, name, 0)
 }
 
-fn remove_below(parent: &Folder, name: &OsStr, depth: usize) -> Result<(), TargetError> {
+fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), TargetError> {
     if depth > MAX_DEPTH {
-        // Deeper than any version, so another program's. Fails if the folder is not empty.
-        return parent.remove_folder(name);
+        // No version is this deep, so another program created it. Fails if the directory is not empty.
+        return parent.remove_directory(name);
     }
-    let folder = parent.child(name)?;
-    for (entry, kind) in folder.entries()? {
+    let directory = parent.child(name)?;
+    for (entry, kind) in directory.entries()? {
         match kind {
-            FileType::Directory => remove_below(&folder, &entry, depth + 1)?,
-            _ => folder.remove(entry)?,
+            FileType::Directory => remove_below(&directory, &entry, depth + 1)?,
+            _ => directory.remove(entry)?,
         }
     }
-    parent.remove_folder(name)
+    parent.remove_directory(name)
 }
 
-/// Returns the paths that differ from the wanted files: missing, changed, or not wanted.
+/// Returns the paths that differ from the wanted files: missing, changed or superfluous ones.
 pub(super) fn differences(
-    version: &Folder,
+    version: &Directory,
     wanted: &Wanted<'_>,
     owner: Option<Owner>,
 ) -> BTreeSet<String> {
@@ -72,14 +73,14 @@ pub(super) fn differences(
     gone.chain(changed).collect()
 }
 
-fn list(folder: &Folder, prefix: &str, depth: usize, paths: &mut BTreeSet<String>) {
-    let entries = folder.entries().unwrap_or_default();
+fn list(directory: &Directory, prefix: &str, depth: usize, paths: &mut BTreeSet<String>) {
+    let entries = directory.entries().unwrap_or_default();
     for (name, kind) in entries {
         if paths.len() >= MAX_ENTRIES || depth > MAX_DEPTH {
             return;
         }
         let path = format!("{prefix}{}", name.to_string_lossy());
-        let child = (kind == FileType::Directory).then(|| folder.child(&name));
+        let child = (kind == FileType::Directory).then(|| directory.child(&name));
         match child {
             Some(Ok(child)) => list(&child, &format!("{path}/"), depth + 1, paths),
             _ => {
@@ -89,7 +90,7 @@ fn list(folder: &Folder, prefix: &str, depth: usize, paths: &mut BTreeSet<String
     }
 }
 
-fn read_is_same(version: &Folder, file: &DeliveredFile, owner: Option<Owner>) -> bool {
+fn read_is_same(version: &Directory, file: &DeliveredFile, owner: Option<Owner>) -> bool {
     let value = file.value.expose();
     let Some((bytes, properties)) = read(version, file, value.len() as u64) else {
         return false;
@@ -99,15 +100,15 @@ fn read_is_same(version: &Folder, file: &DeliveredFile, owner: Option<Owner>) ->
 }
 
 fn read(
-    version: &Folder,
+    version: &Directory,
     file: &DeliveredFile,
     limit: u64,
 ) -> Option<(Zeroizing<Vec<u8>>, Properties)> {
     let mut names: Vec<&str> = file.path.components().collect();
     let name = names.pop()?;
-    let mut parent: Option<Folder> = None;
-    for folder in names {
-        parent = Some(parent.as_ref().unwrap_or(version).child(folder).ok()?);
+    let mut parent: Option<Directory> = None;
+    for directory in names {
+        parent = Some(parent.as_ref().unwrap_or(version).child(directory).ok()?);
     }
     parent.as_ref().unwrap_or(version).read(name, limit)
 }

@@ -56,7 +56,7 @@ fn reads_items_and_templates() {
 }
 
 #[test]
-fn an_empty_revision_is_none() {
+fn an_empty_revision_counts_as_no_revision() {
     let request = read(&json!({ "objects": [{ "sealedSecret": "a" }], "have": "" }));
     assert_eq!(request.unwrap().have, None);
 }
@@ -129,10 +129,10 @@ fn names_the_problem_of_an_entry() {
     }
 }
 
-/// Attack: a caller names an object in another namespace, or with characters that mean something in a request to the API
-/// server.
+/// Attack: a caller names an object in another namespace, or with characters that have a meaning in the URL of a
+/// request to the API server.
 #[test]
-fn refuses_names_that_no_object_has() {
+fn refuses_invalid_object_and_item_names() {
     for name in [
         "", "..", "a/b", "../a", "A", "-a", "a-", "a..b", "a?x=y", "a b", "ä", "a\n",
     ] {
@@ -148,27 +148,28 @@ fn refuses_names_that_no_object_has() {
 }
 
 #[test]
-fn refuses_files_that_exclude_each_other() {
+fn refuses_files_whose_paths_conflict() {
     let repeated = |path: &str| RequestError::Layout(LayoutError::Repeated(path.into()));
-    let file_is_folder = |path: &str| RequestError::Layout(LayoutError::FileIsFolder(path.into()));
+    let file_is_directory =
+        |path: &str| RequestError::Layout(LayoutError::FileIsDirectory(path.into()));
     let template = |path: &str| json!({ "template": "", "path": path, "from": ["a"] });
     let items = |path: &str| json!({ "sealedSecret": "a", "items": ["x"], "path": path });
     for (entries, want) in [
         (json!([template("f"), template("f")]), repeated("f")),
         (json!([items("d/"), template("d/x")]), repeated("d/x")),
         (json!([items("d/"), items("d/")]), repeated("d/x")),
-        (json!([template("d"), items("d/")]), file_is_folder("d")),
+        (json!([template("d"), items("d/")]), file_is_directory("d")),
         (
             json!([template("d"), { "sealedSecret": "b", "path": "d/" }]),
-            file_is_folder("d"),
+            file_is_directory("d"),
         ),
-        (json!([items(""), template("x/y")]), file_is_folder("x")),
+        (json!([items(""), template("x/y")]), file_is_directory("x")),
     ] {
         assert_eq!(with_entries(&entries), Err(want), "{entries}");
     }
 }
 
-/// Attack: a caller sends a request that takes much memory or work.
+/// Attack: a caller sends a request that needs much memory or CPU time.
 #[test]
 fn limits_every_part_of_a_request() {
     let objects = |n: usize| -> Vec<Value> {

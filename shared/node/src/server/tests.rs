@@ -1,4 +1,4 @@
-//! Calls of a running server, without a controller.
+//! Tests calls of a running server, without a controller.
 
 use std::path::Path;
 use std::thread;
@@ -10,19 +10,19 @@ use tempfile::TempDir;
 use super::*;
 use crate::client::{self, CallError};
 
-/// A certificate that verifies nothing.
+/// A CA certificate that no server certificate is verified with.
 const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
 MIIBdzCCAR2gAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDDAVlbXB0eTAe
 Fw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWVtcHR5
 -----END CERTIFICATE-----
 ";
 
-/// Starts a server for a controller that does not exist; it ends with the test program.
+/// Starts a server without a controller behind it. The server runs until the test program ends.
 fn start() -> (TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let (socket, ca) = (
-        folder.path().join("sealed.sock"),
-        folder.path().join("ca.pem"),
+        directory.path().join("sealed.sock"),
+        directory.path().join("ca.pem"),
     );
     std::fs::write(&ca, AUTHORITY).unwrap();
     let settings = Settings {
@@ -35,7 +35,7 @@ fn start() -> (TempDir, PathBuf) {
     while client::check(&socket).is_err() {
         thread::sleep(Duration::from_millis(10));
     }
-    (folder, socket)
+    (directory, socket)
 }
 
 fn mount(socket: &Path, attributes: &str) -> Result<Vec<u8>, CallError> {
@@ -56,8 +56,8 @@ fn attributes(objects: &str) -> String {
 }
 
 #[test]
-fn a_call_fails_with_a_final_code_and_the_server_goes_on() {
-    let (_folder, socket) = start();
+fn a_call_fails_with_a_final_code_and_the_server_keeps_serving() {
+    let (_directory, socket) = start();
     assert_eq!(code(mount(&socket, "")), "3", "no attributes");
     assert_eq!(code(mount(&socket, "{}")), "9", "no token");
     assert_eq!(code(mount(&socket, &attributes("- {}"))), "3", "no object");
@@ -71,11 +71,11 @@ fn a_call_fails_with_a_final_code_and_the_server_goes_on() {
     client::check(&socket).unwrap();
 }
 
-/// Attack: a program with access to the socket sends something else than gRPC, or nothing.
+/// Attack: a program with access to the socket sends anything other than gRPC, or nothing.
 #[test]
 fn other_connections_do_not_disturb_a_call() {
     use std::io::{Read as _, Write as _};
-    let (_folder, socket) = start();
+    let (_directory, socket) = start();
     let silent = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     let mut other = std::os::unix::net::UnixStream::connect(&socket).unwrap();
     other.write_all(&[b'x'; 4096]).unwrap();
@@ -86,19 +86,19 @@ fn other_connections_do_not_disturb_a_call() {
 
 #[test]
 fn settings_are_checked_before_the_socket_exists() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("sealed.sock");
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("sealed.sock");
     let settings = |server: &str, ca: &str| Settings {
         socket: socket.clone(),
         server: server.into(),
-        authority: Authority::File(folder.path().join(ca)),
+        authority: Authority::File(directory.path().join(ca)),
         log: |_| {},
     };
     let error = run(settings("http://controller", "ca.pem")).unwrap_err();
     assert!(error.to_string().contains("https://"), "{error}");
     let error = run(settings("https://controller", "ca.pem")).unwrap_err();
     assert!(error.to_string().contains("ca.pem"), "{error}");
-    std::fs::write(folder.path().join("empty.pem"), "").unwrap();
+    std::fs::write(directory.path().join("empty.pem"), "").unwrap();
     assert!(run(settings("https://controller", "empty.pem")).is_err());
     assert!(!socket.exists());
 }

@@ -58,7 +58,7 @@ fn client_error(error: kube::Error) -> RunError {
     RunError::Client(Box::new(error))
 }
 
-/// Returns the namespace of this Pod; `default` outside of a cluster.
+/// Returns the namespace of this Pod; `default` outside a cluster.
 pub(super) fn own_namespace(variable: Option<&str>) -> String {
     let file = || std::fs::read_to_string(OWN_NAMESPACE).ok();
     let namespace = variable

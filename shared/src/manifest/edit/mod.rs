@@ -102,7 +102,7 @@ pub enum EditError {
     /// The guard refused the edit.
     #[error(
         "cannot edit document {document} safely: {path} would not have the requested value afterwards, for example because \
-         of an anchor, an alias, a merge, a tag or a duplicate key; edit the file by hand"
+         of an anchor, an alias, a merge, a tag or a duplicate key; edit the file manually"
     )]
     Guard {
         /// Number of the document, counted from one.
@@ -131,10 +131,10 @@ pub enum Problem {
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
     /// The value is the only entry of its mapping, and the mapping cannot be replaced by `{}`.
-    #[error("it is the only entry of its mapping; remove it by hand")]
+    #[error("it is the only entry of its mapping; remove it manually")]
     Last,
     /// This module cannot edit the layout, although it is valid YAML.
-    #[error("its layout is not supported; edit it by hand")]
+    #[error("its layout is not supported; edit it manually")]
     Layout,
 }
 

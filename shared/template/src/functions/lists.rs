@@ -147,8 +147,8 @@ fn compact(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     new_list(result)
 }
 
-/// Returns a list of the same kind with the items from `start` (0 by default) up to `end` (the length by default). Returns
-/// nil for an empty list.
+/// Returns a list of the same kind with the items from `start` (0 by default) up to `end` (the length by default).
+/// Returns nil for an empty list.
 fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let list = list(args)?;
     if list.len() == 0 {
@@ -162,7 +162,7 @@ fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         .zip(bound(1, list.len()))
         .and_then(|(start, end)| list.part(start, end));
     Ok(part
-        .ok_or(Fault::failed("the start or end is outside of the list"))?
+        .ok_or(Fault::failed("the start or end is outside the list"))?
         .into())
 }
 

@@ -237,7 +237,7 @@ fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         _ => None,
     };
     part.map(Value::from)
-        .ok_or(Fault::failed("the start or end is outside of the string"))
+        .ok_or(Fault::failed("the start or end is outside the string"))
 }
 
 /// Shortens to `width` bytes with dots in place of the cut text; also cuts the front if `offset` is large

@@ -1,4 +1,4 @@
-//! A controller whose TLS port serves Pods.
+//! A test case with a controller that delivers values to Pods on its TLS port.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::case::Case;
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 pub const PORT: &str = "--listen-authorized-addr=127.0.0.1:0";
 
-/// The TLS port of a controller, and the authority that issued its certificate.
+/// The TLS port of a controller, and the CA that issued its certificate.
 #[derive(Clone)]
 pub struct TlsPort {
     port: u16,
@@ -35,20 +35,21 @@ impl TlsPort {
         Self { port, authority }
     }
 
-    /// Sends a request; returns code and text of the response.
+    /// Sends a request; returns the status code and the text of the response.
     pub async fn post(&self, token: Option<&str>, body: &str) -> (u16, String) {
         let Self { port, authority } = self;
         let response = https::post(*port, authority, AUDIENCE, "/v1/deliver", token, body);
         response.await.unwrap()
     }
 
-    /// Sends a request; returns code and JSON of the response.
+    /// Sends a request; returns the status code and the JSON of the response.
     pub async fn deliver(&self, token: &str, body: &Value) -> (u16, Value) {
         let (code, text) = self.post(Some(token), &body.to_string()).await;
         (code, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
-    /// Repeats a request until the code is this one, since permissions and watches take a moment.
+    /// Repeats a request until the response has this status code, because permissions and watches take effect with a
+    /// delay.
     pub async fn wait_for(&self, want: u16, token: &str, body: &Value) -> Value {
         let (mut last, goal) = ((0, Value::Null), format!("{body} is answered with {want}"));
         let found = async {
@@ -78,7 +79,7 @@ impl DeliverCase {
         Self::in_namespace(plane, namespace, args).await
     }
 
-    /// Starts the controller in a namespace that the test has prepared.
+    /// Creates a case in a namespace that the test has prepared.
     pub async fn in_namespace(
         plane: &'static ControlPlane,
         namespace: Namespace<'static>,
@@ -93,7 +94,7 @@ impl DeliverCase {
         Self { case, tls }
     }
 
-    /// Restarts the controller without log lines of libraries, which slow down a thousand requests.
+    /// Restarts the controller without log lines of libraries, which would slow down tests with many requests.
     pub async fn restart_quietly(mut self) -> Self {
         let namespace = self.case.namespace.name().to_owned();
         let kubeconfig = self.case.plane.kubeconfig_of(&namespace, ACCOUNT).await;
@@ -110,19 +111,20 @@ impl DeliverCase {
         Self { case, tls }
     }
 
-    /// Creates an account that may unseal every SealedSecret of the namespace, and a Pod of it; returns its token.
+    /// Creates a service account that may unseal every SealedSecret of the namespace, and a Pod; returns the token of
+    /// the Pod.
     pub async fn pod(&self, account: &str) -> String {
         roles::create_caller(&self.case.namespace, account, &["unseal"]).await;
         self.another_pod(account, account).await
     }
 
-    /// Creates another Pod of an account; returns its token.
+    /// Creates another Pod of a service account; returns the token of the Pod.
     pub async fn another_pod(&self, name: &str, account: &str) -> String {
         let pod = create_pod(&self.case.namespace, name, account).await;
         self.case.plane.token_of_pod(&pod, &[AUDIENCE]).await
     }
 
-    /// Changes the values of a SealedSecret.
+    /// Replaces the values of a SealedSecret.
     pub async fn seal_again(&self, name: &str, items: &[(&str, &str)]) {
         let objects = self.case.sealed_secrets();
         let mut present = objects.get(name).await.unwrap();
@@ -161,7 +163,7 @@ pub fn waiting(body: &Value, revision: &Value, seconds: u16) -> Value {
     body
 }
 
-/// Returns path and value of each file.
+/// Returns the path and value of each file.
 pub fn values(answer: &Value) -> Vec<(String, String)> {
     let files = answer["files"].as_array().into_iter().flatten();
     let text = |field: &Value| field.as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! Tests what `/v1/deliver` answers: files, versions and refusals.
+//! Tests the responses of `/v1/deliver`: files, versions and refusals.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
     );
 }
 
-/// Attack: a template of a request, or of an object, gives each Pod other values, or shows a value in an error.
+/// Attack: a template of a request, or of an object, gives each Pod different values, or reveals a value in an error.
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn refusals_name_object_and_item_and_show_no_value() {
@@ -223,7 +223,7 @@ async fn refusals_name_object_and_item_and_show_no_value() {
         .tls
         .deliver(&token, &failing("\n{{ index .db.password 99 }}"))
         .await;
-    assert_eq!(first, second, "one text for all failures");
+    assert_eq!(first, second, "one message for all failures");
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
     }
 }
 
-/// Attack: a thousand Pods of a workload start or are mounted again, to keep the controller busy with private keys.
+/// Attack: a thousand Pods of a workload start or remount their volumes, to keep the controller busy with private keys.
 #[tokio::test]
 async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     let case = DeliverCase::new("deliver-operations").await;
@@ -321,7 +321,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
         let (code, answer) = case.tls.deliver(&token, &all_of("db")).await;
         assert_eq!((code, &answer), (200, &first));
     }
-    // Opened values count for thirty seconds.
+    // Unsealed values are cached for thirty seconds.
     let expired = start.elapsed().as_secs() / 29;
     let after = case.metric(operations, &[]).await;
     let allowed = f64::from(u32::try_from(expired).unwrap()) * 2.0;
@@ -339,7 +339,8 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     assert!(served >= 100.0, "{served}");
 }
 
-/// Attack: someone who reads logs, events, statuses, Secrets or the data of etcd finds a value that is only delivered.
+/// Attack: a user who can read logs, events, statuses, Secrets or the data of etcd finds a value that is only
+/// delivered.
 #[tokio::test]
 async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     const CANARY: &str = "canaryJ4tR8mW1zP6e";
@@ -413,8 +414,8 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     assert!(!data.iter().any(|bytes| contains(bytes)), "in etcd");
 }
 
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let below = entries.flat_map(|path| {

@@ -1,4 +1,4 @@
-//! Tests SealedSecrets whose values are only delivered: they have no Secret.
+//! Tests SealedSecrets whose values are only delivered, so that no Secret exists.
 
 use serde_json::{Value, json};
 use shared::v2::LockSpec;
@@ -14,7 +14,7 @@ fn annotation(value: &Value) -> Value {
 }
 
 /// Asserts that the status reports an object without a Secret as up to date.
-async fn assert_not_made(case: &DeliverCase, name: &str) {
+async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
     let is_not_made = |condition: &shared::resource::Condition| {
         condition.status == "True" && condition.reason.as_deref() == Some("NotMade")
     };
@@ -23,7 +23,7 @@ async fn assert_not_made(case: &DeliverCase, name: &str) {
     assert_eq!(conditions.len(), 2, "Synced and Ready: {conditions:?}");
     assert!(conditions.iter().all(is_not_made), "{conditions:?}");
     let message = conditions[1].message.as_deref().unwrap();
-    assert!(message.contains("no Secret is made"), "{message}");
+    assert!(message.contains("no Secret is created"), "{message}");
     let status = case
         .case
         .sealed_secrets()
@@ -37,7 +37,7 @@ async fn assert_not_made(case: &DeliverCase, name: &str) {
 }
 
 #[tokio::test]
-async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
+async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
     let case = DeliverCase::new("deliver-annotation").await;
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
@@ -56,7 +56,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_makes_it_again() {
     for _ in 0..6 {
         case.case.patch("db", annotation(&json!("files"))).await;
         case.case.wait_for_no_secret("db").await;
-        assert_not_made(&case, "db").await;
+        assert_has_no_secret(&case, "db").await;
         let same = case.tls.wait_for(200, &token, &all_of("db")).await;
         assert_eq!(same, answer, "the annotation changes nothing for Pods");
         case.case.patch("db", annotation(&Value::Null)).await;
@@ -94,7 +94,7 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
         never_secret,
     );
     case.case.create(&sealed).await;
-    assert_not_made(&case, "db").await;
+    assert_has_no_secret(&case, "db").await;
     assert!(case.case.secret("db").await.is_none());
     let token = case.pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
@@ -123,13 +123,13 @@ async fn the_annotation_removes_no_secret_of_another_client() {
             .get_or_insert_default()
             .extend([files]);
         case.case.create(&sealed).await;
-        assert_not_made(&case, name).await;
+        assert_has_no_secret(&case, name).await;
         case.case.wait_for_values(name, &[("a", "theirs")]).await;
     }
 }
 
 #[tokio::test]
-async fn an_object_that_cannot_be_opened_keeps_its_secret() {
+async fn an_object_that_cannot_be_unsealed_keeps_its_secret() {
     let case = DeliverCase::new("deliver-damaged").await;
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
@@ -170,7 +170,7 @@ async fn random_templates_are_refused_for_values_that_are_only_delivered() {
     case.case.create(&sealed).await;
     let message = case.case.wait_for_failure("app").await;
     assert!(
-        message.contains("each Pod would get other values"),
+        message.contains("each Pod would get different values"),
         "{message}"
     );
 }

@@ -1,4 +1,4 @@
-//! Tests who gets values from `/v1/deliver`.
+//! Tests which callers get values from `/v1/deliver`.
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -21,7 +21,7 @@ async fn case(purpose: &str) -> (DeliverCase, String) {
     (case, token)
 }
 
-/// Asserts that a token gets one message and no value.
+/// Asserts that a request with this token is refused with this message, and gets no value.
 async fn assert_refused(
     case: &DeliverCase,
     why: &str,
@@ -44,8 +44,8 @@ async fn assert_refused(
     }
 }
 
-/// Attack: a program asks for the values of a Pod with a token that is not the Pod's, was issued for another program or also
-/// for one, or is not valid any more.
+/// Attack: a program requests the values of a Pod with a token that is not the Pod's, has another or a further
+/// audience, or is no longer valid.
 #[tokio::test]
 async fn only_a_valid_token_of_a_pod_for_the_controller_alone_gets_values() {
     let (case, valid) = case("deliver-tokens").await;
@@ -89,7 +89,7 @@ async fn only_a_valid_token_of_a_pod_for_the_controller_alone_gets_values() {
     }
 }
 
-/// Attack: a thief of the token of a Pod uses it after the Pod was deleted.
+/// Attack: a thief uses the token of a Pod after the Pod was deleted.
 #[tokio::test]
 async fn the_token_of_a_deleted_pod_gets_nothing() {
     let (case, _) = case("deliver-deleted").await;
@@ -99,12 +99,12 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
     pods.delete("short", &DeleteParams::default().grace_period(0))
         .await
         .unwrap();
-    // The result of the last review counts for thirty seconds.
+    // The result of the last review is valid for thirty seconds.
     case.tls.wait_for(401, &token, &all_of("db")).await;
     assert_refused(&case, "deleted", Some(&token), &all_of("db"), 401).await;
 }
 
-/// Attack: a Pod asks for the values of another namespace, by fields in the request that name it.
+/// Attack: a Pod requests the values of another namespace, with fields in the request that name the namespace.
 #[tokio::test]
 async fn a_pod_gets_values_of_its_own_namespace_only() {
     let (case, token) = case("deliver-namespaces").await;
@@ -139,8 +139,8 @@ async fn a_pod_gets_values_of_its_own_namespace_only() {
     assert_eq!(values(&own), [("password".to_owned(), CANARY.to_owned())]);
 }
 
-/// Attack: an account asks for a SealedSecret without the verb `unseal` on it, alone or with one that it may unseal, or finds
-/// out in this way which objects exist.
+/// Attack: a service account without the verb `unseal` on a SealedSecret requests it, alone or together with one that
+/// it may unseal, or finds out in this way which objects exist.
 #[tokio::test]
 async fn every_object_needs_the_verb_unseal_by_name() {
     let (case, _) = case("deliver-verbs").await;
@@ -186,7 +186,7 @@ async fn every_object_needs_the_verb_unseal_by_name() {
     );
 }
 
-/// Attack: an account keeps a request waiting, so that it gets new values after its permission was withdrawn.
+/// Attack: a service account keeps a request waiting, to get new values after its permission was withdrawn.
 #[tokio::test]
 async fn a_permission_that_is_withdrawn_while_a_request_waits_counts() {
     let (case, token) = case("deliver-withdrawn").await;

@@ -1,4 +1,4 @@
-//! Tests requests that wait for a change, and those to a standby.
+//! Tests requests that wait for a change, and requests to a standby.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tests::roles::ACCOUNT;
 
 use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting};
 
-/// Time in which a change must reach a request that waits.
+/// Maximum time until a change reaches a waiting request.
 const MAX_DELAY: Duration = Duration::from_secs(2);
 
 async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
@@ -40,7 +40,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         time < MAX_DELAY,
         "another revision is answered at once: {time:?}"
     );
-    // A change of something else does not end the wait.
+    // A change of another object does not end the wait.
     let body = waiting(&all_of("db"), &answer["revision"], 3);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
@@ -111,7 +111,8 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     assert!(time < MAX_DELAY, "{time:?}");
 }
 
-/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with others.
+/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with different
+/// ones.
 #[tokio::test]
 async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read() {
     let plane = ControlPlane::shared().await;
@@ -123,7 +124,7 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
     let token = case.pod("web").await;
     let failure = case.tls.wait_for(503, &token, &all_of("db")).await;
     assert!(
-        failure["hint"].as_str().unwrap().contains("retry-after"),
+        failure["hint"].as_str().unwrap().contains("Retry-After"),
         "{failure}"
     );
     let key = secret(&"k".repeat(32));
@@ -133,11 +134,11 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
     case.tls.wait_for(200, &token, &all_of("db")).await;
 }
 
-/// Attack: a thousand agents wait, so that a request of another Pod finds no slot, thread or connection.
+/// Attack: a thousand agents wait, so that no slot, thread or connection is left for a request of another Pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const PODS: usize = 40;
-    const EACH: usize = 25;
+    const REQUESTS_PER_POD: usize = 25;
     let (case, token, _) = case("deliver-thousand", &[]).await;
     let case = case.restart_quietly().await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
@@ -151,11 +152,11 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let body = waiting(&all_of("db"), &answer["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
     for (i, token) in tokens.iter().enumerate() {
-        for _ in 0..EACH {
+        for _ in 0..REQUESTS_PER_POD {
             let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
             requests.spawn(async move { tls.deliver(&token, &body).await });
         }
-        case.wait_for_waiting((i + 1) * EACH).await;
+        case.wait_for_waiting((i + 1) * REQUESTS_PER_POD).await;
     }
     let more_memory = case.case.controller.memory().saturating_sub(memory);
     let now = self::threads(case.case.controller.id());
@@ -167,7 +168,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let (time, responses) = timed(requests.join_all()).await;
     println!(
         "{} waiting requests: {} KiB, all answered after {time:?}",
-        PODS * EACH,
+        PODS * REQUESTS_PER_POD,
         more_memory >> 10
     );
     for (code, next) in responses {

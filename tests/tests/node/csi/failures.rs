@@ -1,4 +1,4 @@
-//! Tests that no Pod runs without its files, whatever fails.
+//! Tests that no Pod runs without its files after any failure.
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use tests::patience::until;
 
 use super::{driver, provider_name, read, reader};
 
-/// The name of the file and of the SealedSecret in these tests.
+/// Returns the parameter `objects` for a SealedSecret.
 fn objects(name: &str) -> String {
     format!("- {{sealedSecret: {name}, items: [password], path: password}}")
 }
@@ -29,7 +29,7 @@ async fn a_pod_reads_the_file_that_a_controller_sends() {
     assert_eq!(read(&pod, "password").await, "hunter2");
 }
 
-/// The responses of a controller, by the name of the SealedSecret that a Pod asks for, and a part of the event.
+/// For each case: the name of the requested SealedSecret, the response of the controller, and the code in the event.
 const RESPONSES: [(&str, &str, &str); 13] = [
     ("s400", "400 Bad Request", "InvalidArgument"),
     ("s401", "401 Unauthorized", "Unauthenticated"),
@@ -46,8 +46,8 @@ const RESPONSES: [(&str, &str, &str); 13] = [
     ("s200", "200 OK", "Internal"),
 ];
 
-/// Fault: a controller refuses, is busy or broken. After some codes, kubelet keeps the directory of a volume, the driver
-/// takes it for one that it has mounted, and the Pod starts with an empty volume.
+/// Fault: a controller refuses requests, is busy, or is broken. After some codes, kubelet keeps the directory of a volume, the
+/// driver takes it for one that it has mounted, and the Pod starts with an empty volume.
 #[tokio::test]
 async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     let (plane, _node, driver) = driver().await;
@@ -79,7 +79,7 @@ async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     }
 }
 
-/// Returns the answers of a controller that fails the first request for each object.
+/// Returns the responses of a controller that fails the first request for each object.
 fn fail_first() -> impl Fn(&str) -> Option<String> + Send {
     let seen = Mutex::new(HashSet::new());
     move |request| {
@@ -95,14 +95,14 @@ fn fail_first() -> impl Fn(&str) -> Option<String> + Send {
     }
 }
 
-/// Checks that an event shows no position in a text, which could depend on a value.
+/// Checks that an event contains no position in a text, which could depend on a value.
 fn assert_has_no_position(event: &str) {
     for text in ["line ", "column ", "offset", "position"] {
         assert!(!event.contains(text), "{event}");
     }
 }
 
-/// Fault: no controller runs when a Pod starts.
+/// Fault: no controller is running when a Pod starts.
 #[tokio::test]
 async fn a_pod_waits_for_a_controller_and_its_event_says_so() {
     let (plane, _node, driver) = driver().await;
@@ -160,7 +160,7 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
     assert_eq!(read(&pod, "password").await, "hunter2");
 }
 
-/// Fault: the controller accepts a request and does not answer.
+/// Fault: the controller accepts a request and does not respond.
 #[tokio::test]
 async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
     let (plane, _node, driver) = driver().await;
@@ -171,11 +171,11 @@ async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
     let tokens = json!({ deliver::AUDIENCE: { "token": "token" } }).to_string();
     let attributes = json!({ "objects": objects("db"), tests::csi::TOKENS: tokens }).to_string();
     let start = std::time::Instant::now();
-    // More than the provider sends at once, and fewer than it accepts connections.
+    // More than the provider sends concurrently, and fewer than the connections that it accepts.
     let calls = (0..15).map(|_| node::client::mount(provider.socket(), &attributes));
     for result in futures::future::join_all(calls).await {
         let error = result.expect_err("there is no answer").to_string();
-        assert!(error.contains("the code 9"), "{error}");
+        assert!(error.contains("the error code 9"), "{error}");
     }
     let duration = start.elapsed();
     assert!(

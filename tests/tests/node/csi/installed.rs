@@ -22,7 +22,7 @@ use crate::image;
 const HOME: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 
-/// The values that the documentation names, and the folder of providers of this node.
+/// The chart values from the documentation, and the directory for providers of this node.
 const VALUES: &[&str] = &[
     "fullnameOverride=sealed-secrets-controller",
     "csi.enabled=true",
@@ -48,7 +48,7 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
         .await
         .status
         .and_then(|status| status.pod_ip);
-    // There is no DNS in a node of the tests.
+    // The nodes of the tests have no DNS.
     let host = json!({ "ip": address, "hostnames": [format!("{NAME}.{HOME}.svc")] });
     provider[0]["spec"]["template"]["spec"]["hostAliases"] = json!([host]);
     apply(&plane, &provider);
@@ -107,8 +107,8 @@ async fn pod_of(namespace: &Namespace<'_>, label: &str) -> NodePod {
     NodePod::existing(namespace, &name.await)
 }
 
-/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of its
-/// node.
+/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of
+/// its node.
 fn assert_has_no_token(pod: &Pod) {
     let spec = pod.spec.as_ref().unwrap();
     let volumes: Vec<_> = spec

@@ -22,10 +22,10 @@ use super::{driver, provider_name, read, reader};
 /// A value that no other file or object of a test contains.
 const CANARY: &str = "canary-7f3a91c2e5d8";
 
-/// The time in which kubelet refreshes a volume by itself.
+/// The time limit for a periodic refresh of a volume by kubelet.
 const REFRESH_LIMIT: Duration = Duration::from_secs(100);
 
-/// The time in which a Pod becomes ready, shorter than the limit of other waits.
+/// The time limit for a Pod to become ready, shorter than the limit of other waits.
 const READY_LIMIT: Duration = Duration::from_secs(50);
 
 /// A controller and a provider for one namespace.
@@ -69,14 +69,14 @@ impl Site {
         controller.expect("it runs").stop();
     }
 
-    /// Starts a controller again at the same address. It has another CA.
+    /// Starts a new controller at the same address. It has another CA.
     pub(super) async fn start_controller(&mut self) {
         let controller = start_controller(self.plane, &self.namespace, self.port).await;
         self.provider.set_authority(&authority(&controller).await);
         self.controller = Some(controller);
     }
 
-    /// Creates or changes a SealedSecret that gets no Secret, sealed for a key.
+    /// Creates or changes a SealedSecret without a Secret, sealed for the key with this index.
     pub(super) async fn seal(&self, name: &str, key: usize, items: &[(&str, &str)]) {
         let namespace = self.namespace.name();
         let mut sealed = sealed_for(&KEYS[key], namespace, name, items, Scope::Strict);
@@ -91,12 +91,12 @@ impl Site {
         applied.expect("the API server accepts the SealedSecret");
     }
 
-    /// Creates a class for the provider.
+    /// Creates a SecretProviderClass for the provider.
     pub(super) async fn class(&self, name: &str, objects: &str) {
         class(&self.namespace, name, self.provider.name(), objects).await;
     }
 
-    /// Creates a Pod with a volume for a class, with the permission to unseal.
+    /// Creates a Pod with a volume for a class. Its service account has the permission to unseal.
     pub(super) async fn pod(&self, class: &str) -> NodePod {
         self.pod_with(&volume(class, &json!({})), "web").await
     }
@@ -129,7 +129,7 @@ impl Site {
         .await
     }
 
-    /// Changes an annotation of a Pod, so that kubelet mounts its volumes again.
+    /// Changes an annotation of a Pod, so that kubelet remounts its volumes.
     pub(super) async fn touch(&self, pod: &NodePod, text: &str) {
         let pods: Api<Pod> = self.namespace.api();
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": text } } }));
@@ -156,7 +156,6 @@ async fn authority(controller: &ClusterController) -> String {
     authority.to_owned()
 }
 
-/// Design (b), test 1.
 #[tokio::test]
 async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     let site = Site::new("csi-content").await;
@@ -194,7 +193,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     assert_has_no_canary(&site).await;
 }
 
-/// Checks everything that is written outside of the Pod's memory.
+/// Checks that the canary is in nothing that is stored or logged outside the Pod's memory.
 async fn assert_has_no_canary(site: &Site) {
     let kubelet = std::fs::read_to_string(site.node.log("kubelet")).unwrap();
     let logs = [
@@ -240,7 +239,7 @@ fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// Design (b), tests 2 and 8: one change of the status for each change of a value.
+/// The status must change exactly once for each change of a value.
 #[tokio::test]
 async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     let site = Site::new("csi-refresh").await;
@@ -289,8 +288,8 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     eprintln!("the volume was unmounted after {:.1?}", start.elapsed());
 }
 
-/// Attack: the author of a Pod asks for values that its account may not unseal, in the class, in the attributes of the
-/// volume, or with the identity of another Pod.
+/// Attack: the author of a Pod requests values that its service account may not unseal, in the class, in the attributes
+/// of the volume, or under the identity of another Pod.
 #[tokio::test]
 async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     let site = Site::new("csi-matrix").await;
@@ -333,7 +332,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
         let result = node::client::mount(site.provider.socket(), &attributes.to_string()).await;
         let error = result.expect_err(case).to_string();
         assert!(
-            error.contains(&format!("the code {code}:")),
+            error.contains(&format!("the error code {code}:")),
             "{case}: {error}"
         );
         assert!(!error.contains(CANARY), "{case}: {error}");
@@ -341,7 +340,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     assert_has_no_canary(&site).await;
 }
 
-/// Fault: no controller runs while Pods run, and when a Pod starts.
+/// Fault: no controller is running while Pods run, and when a Pod starts.
 #[tokio::test]
 async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     let mut site = Site::new("csi-outage").await;
@@ -365,7 +364,6 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     assert_eq!(read(&running, "password").await, "first");
 }
 
-/// Design (b), test 6.
 #[tokio::test]
 async fn versions_change_with_the_value_and_only_then() {
     let mut site = Site::new("csi-versions").await;
@@ -407,7 +405,7 @@ async fn versions_change_with_the_value_and_only_then() {
     }
 }
 
-/// A class as tutorials of Vault's provider have it; the page of the documentation names what to change.
+/// Uses a class as in tutorials for Vault's provider, with the changes that the documentation names.
 #[tokio::test]
 async fn a_class_for_vault_works_after_the_documented_change() {
     let site = Site::new("csi-vault").await;
@@ -437,7 +435,7 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     assert_eq!(mode.await, "400\n");
 }
 
-/// Attack: an attacker reads the memory of the provider, as root of the node or from a dump.
+/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
@@ -451,7 +449,7 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
         ("the value", CANARY.as_bytes().to_vec()),
         ("the value in base64", base64(CANARY).into_bytes()),
     ];
-    until("the memory is clean", async || {
+    until("the memory contains no value", async || {
         let found = tests::memory::needles_in_memory(process.id(), &needles);
         found.is_empty().then_some(())
     })
@@ -471,7 +469,7 @@ fn own_memory(process: u32) -> usize {
     number.expect("the kernel reports the memory")
 }
 
-/// Returns a text in base64, without the end that depends on what follows.
+/// Encodes a text in base64, without the last characters, which depend on the following bytes.
 fn base64(text: &str) -> String {
     let encoded = go_base64(text.as_bytes());
     encoded[..text.len() / 3 * 4].to_owned()
@@ -482,9 +480,9 @@ fn go_base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Design (b), test 5: the number of Pods does not matter.
+/// The number of Pods must not increase the number of private-key operations.
 #[tokio::test]
-async fn mounting_unchanged_pods_again_opens_each_value_once_while_it_is_cached() {
+async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached() {
     const PODS: usize = 8;
     let site = Site::new("csi-unchanged").await;
     site.seal("db", 0, &[("password", "hunter2")]).await;

@@ -17,14 +17,15 @@ const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 /// A directory that an attacker wrote.
-struct Folder(tempfile::TempDir);
+struct Directory(tempfile::TempDir);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a directory"));
-        fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("the test directory is writable");
-        fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("the test directory is writable");
-        folder
+        let directory = Self(tempfile::tempdir().expect("a directory"));
+        fs::write(directory.path("a.yaml"), SEALED_SECRET).expect("the test directory is writable");
+        fs::write(directory.path("plain.yaml"), PLAIN_SECRET)
+            .expect("the test directory is writable");
+        directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -96,11 +97,11 @@ fn kubeconfig(command: &Path) -> String {
 /// relative path.
 #[test]
 fn a_kubeconfig_in_the_current_directory_runs_no_program() {
-    let folder = Folder::new();
-    folder.write_program("plug-in");
+    let directory = Directory::new();
+    directory.write_program("plug-in");
     fs::write(
-        folder.path("kubeconfig"),
-        kubeconfig(&folder.path("plug-in")),
+        directory.path("kubeconfig"),
+        kubeconfig(&directory.path("plug-in")),
     )
     .expect("the test directory is writable");
     for (program, args, variable) in [
@@ -113,38 +114,38 @@ fn a_kubeconfig_in_the_current_directory_runs_no_program() {
         ),
         (SEAL, &["keys", "list"], "SEALED_SECRETS_KUBECONFIG"),
     ] {
-        let output = folder.run(program, args, &[(variable, "kubeconfig")]);
-        assert_eq!(folder.recorded_run(), None, "{args:?}");
+        let output = directory.run(program, args, &[(variable, "kubeconfig")]);
+        assert_eq!(directory.recorded_run(), None, "{args:?}");
         assert!(
             stderr(&output).contains("--kubeconfig"),
             "{args:?}: {output:?}"
         );
     }
     // A kubeconfig named on the command line is the user's choice.
-    folder.run(
+    directory.run(
         KUBESEAL,
         &["--kubeconfig", "kubeconfig", "--fetch-cert"],
         &[],
     );
-    assert!(folder.recorded_run().is_some());
+    assert!(directory.recorded_run().is_some());
 }
 
 /// Attack: a committer adds a program with the name of the user's credential plug-in to a directory that `PATH` names
 /// by a relative path.
 #[test]
 fn runs_no_credential_plug_in_of_the_current_directory() {
-    let folder = Folder::new();
-    folder.write_program("plug-in-of-the-cloud");
+    let directory = Directory::new();
+    directory.write_program("plug-in-of-the-cloud");
     fs::write(
-        folder.path("user"),
+        directory.path("user"),
         kubeconfig(Path::new("plug-in-of-the-cloud")),
     )
     .expect("the test directory is writable");
     let (user, path) = (
-        folder.path("user"),
+        directory.path("user"),
         std::env::var("PATH").expect("PATH is set"),
     );
-    let output = folder.run(
+    let output = directory.run(
         KUBESEAL,
         &["--fetch-cert"],
         &[
@@ -152,7 +153,7 @@ fn runs_no_credential_plug_in_of_the_current_directory() {
             ("PATH", &format!(".:{path}")),
         ],
     );
-    assert_eq!(folder.recorded_run(), None);
+    assert_eq!(directory.recorded_run(), None);
     assert!(
         stderr(&output).contains("plug-in-of-the-cloud"),
         "{output:?}"
@@ -163,24 +164,25 @@ fn runs_no_credential_plug_in_of_the_current_directory() {
 /// must run in `/`, with only the absolute directories of `PATH`.
 #[test]
 fn sops_runs_outside_the_current_directory() {
-    let folder = Folder::new();
-    folder.write_program("programs/sops");
-    fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("the test directory is writable");
-    let programs = folder.path("programs");
+    let directory = Directory::new();
+    directory.write_program("programs/sops");
+    fs::write(directory.path(".sops.yaml"), "stores: {}\n")
+        .expect("the test directory is writable");
+    let programs = directory.path("programs");
     let path = format!(".:{}:bin:/usr/bin:/bin", programs.display());
-    folder.run(
+    directory.run(
         SEAL,
         &["import", "sops", "web", "plain.yaml"],
         &[("PATH", &path)],
     );
-    let run = folder.recorded_run().expect("sops ran");
+    let run = directory.recorded_run().expect("sops ran");
     let arguments = "/\n-d --input-type yaml --output-type json ";
     let file = run
         .strip_prefix(arguments)
         .and_then(|rest| rest.lines().next());
     let file = PathBuf::from(file.expect("a file"));
     assert!(
-        file.is_absolute() && !file.starts_with(folder.0.path()),
+        file.is_absolute() && !file.starts_with(directory.0.path()),
         "{run}"
     );
     let want = format!("\n{}:/usr/bin:/bin\n", programs.display());
@@ -191,14 +193,14 @@ fn sops_runs_outside_the_current_directory() {
 /// `/tmp`. Reviewers of the repository do not see the certificate, and the attacker could decrypt the values.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
-    let folder = Folder::new();
+    let directory = Directory::new();
     let outside = tempfile::tempdir().expect("a directory");
     let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
     let outside_cert = outside.path().join("cert.pem");
     fs::copy(cert, &outside_cert).expect("the test directory is writable");
-    std::os::unix::fs::symlink(&outside_cert, folder.path("link.pem"))
+    std::os::unix::fs::symlink(&outside_cert, directory.path("link.pem"))
         .expect("the test directory is writable");
-    fs::copy(cert, folder.path("own.pem")).expect("the test directory is writable");
+    fs::copy(cert, directory.path("own.pem")).expect("the test directory is writable");
     let outside_cert = outside_cert.display().to_string();
     for (certificate, is_accepted) in [
         ("own.pem", true),
@@ -208,8 +210,8 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
         ("http://sealer.invalid/cert.pem", false),
     ] {
         let rules = format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n");
-        fs::write(folder.path(".seal.yaml"), rules).expect("the test directory is writable");
-        let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
+        fs::write(directory.path(".seal.yaml"), rules).expect("the test directory is writable");
+        let output = directory.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(
             output.status.success(),
             is_accepted,
@@ -218,7 +220,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
         let has_flag_hint = stderr(&output).contains("--cert");
         assert_eq!(has_flag_hint, !is_accepted, "{certificate}: {output:?}");
         // Files named on the command line are not restricted.
-        let output = folder.run(
+        let output = directory.run(
             SEAL,
             &["--stdout", "plain.yaml", "--cert", &outside_cert],
             &[],
@@ -237,13 +239,13 @@ fn lint_finds_a_plain_secret_of_an_escaped_or_encoded_kind() {
         r#""Secr\
   et""#,
     ] {
-        let folder = Folder::new();
-        fs::remove_file(folder.path("plain.yaml")).expect("the file exists");
+        let directory = Directory::new();
+        fs::remove_file(directory.path("plain.yaml")).expect("the file exists");
         let plain = format!(
             "apiVersion: v1\nkind: {kind}\nmetadata: {{name: db}}\nstringData: {{a: hunter2}}\n"
         );
-        fs::write(folder.path("hidden.yaml"), plain).expect("the test directory is writable");
-        let output = folder.run(SEAL, &["lint", "."], &[]);
+        fs::write(directory.path("hidden.yaml"), plain).expect("the test directory is writable");
+        let output = directory.run(SEAL, &["lint", "."], &[]);
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             printed.contains("hidden.yaml") && printed.contains("plain"),
@@ -256,10 +258,10 @@ fn lint_finds_a_plain_secret_of_an_escaped_or_encoded_kind() {
 /// a command hangs.
 #[test]
 fn refuses_rules_and_certificates_that_are_not_regular_files() {
-    let folder = Folder::new();
-    let status = Command::new("mkfifo").arg(folder.path("pipe")).status();
+    let directory = Directory::new();
+    let status = Command::new("mkfifo").arg(directory.path("pipe")).status();
     assert!(status.expect("mkfifo").success());
-    let rules = folder.path(".seal.yaml");
+    let rules = directory.path(".seal.yaml");
     let outside_tree = "name files in its own tree";
     for (certificate, why) in [
         ("pipe", "not a regular file"),
@@ -277,7 +279,7 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
         let commands = [&["--stdout", "plain.yaml"][..], &["lint"]];
         let count = if certificate.contains(':') { 1 } else { 2 };
         for args in &commands[..count] {
-            let output = folder.run(SEAL, args, &[]);
+            let output = directory.run(SEAL, args, &[]);
             let printed = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
             assert!(printed.contains(why), "{certificate} {args:?}: {output:?}");
         }
@@ -285,7 +287,7 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
     for to in ["pipe", "/dev/zero", "missing"] {
         fs::remove_file(&rules).expect("the file exists");
         std::os::unix::fs::symlink(to, &rules).expect("the test directory is writable");
-        let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
+        let output = directory.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(output.status.code(), Some(2), "{to}: {output:?}");
         assert!(stderr(&output).contains(".seal.yaml"), "{to}: {output:?}");
     }

@@ -1,8 +1,8 @@
-//! File operations relative to an open folder. A name is a single path component, and a symbolic link is never followed,
-//! so links that other programs create cannot lead out of the folder.
+//! File operations relative to an open directory. A name is a single path component, and a symbolic link is never
+//! followed, so links that other programs create cannot lead out of the directory.
 //!
-//! This gives what `openat2` gives with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, and also works where a sandbox refuses
-//! that call, as gVisor and older seccomp profiles do.
+//! This gives the same guarantee as `openat2` with `RESOLVE_BENEATH` and `RESOLVE_NO_SYMLINKS`, and also works in
+//! sandboxes that refuse that system call, such as gVisor and older seccomp profiles.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -18,25 +18,25 @@ use zeroize::Zeroizing;
 use super::{Owner, TargetError};
 
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
-const FOLDER: OFlags = OFlags::DIRECTORY.union(COMMON);
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(COMMON);
 /// With NONBLOCK, so that opening a FIFO does not wait for a writer.
 const READ: OFlags = OFlags::NONBLOCK.union(COMMON);
 const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
     .union(COMMON);
-/// Applications run as other users, so they must be able to open the folders; modes protect the files.
-const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
+/// Applications run as other users, so every user can open the directories; the modes of files restrict access.
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
 const NEW_FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-/// The types that `statfs` reports for file systems in memory.
+/// File system types, as `statfs` reports them, that keep their files in memory.
 const TMPFS: i128 = 0x0102_1994;
 const RAMFS: i128 = 0x8584_58f6;
 
-/// An open folder.
+/// An open directory.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct Directory {
     fd: OwnedFd,
-    /// The path for messages.
+    /// The path, for messages only.
     path: PathBuf,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Properties {
     pub(super) owner: Owner,
 }
 
-impl Folder {
-    /// Opens the folder at a path that the user specified, following links in it.
+impl Directory {
+    /// Opens the directory at a path that the user specified, following links in it.
     pub(super) fn open(path: &Path) -> Result<Self, TargetError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(path, flags, Mode::empty());
@@ -57,26 +57,26 @@ impl Folder {
         Ok(Self { fd, path })
     }
 
-    /// Opens a subfolder.
+    /// Opens a subdirectory.
     pub(super) fn child(&self, name: impl AsRef<OsStr>) -> Result<Self, TargetError> {
         let name = name.as_ref();
         let path = self.path.join(name);
-        match fs::openat(&self.fd, name, FOLDER, Mode::empty()) {
+        match fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Self { fd, path }),
             Err(errno) => Err(TargetError::system("open", &path, errno)),
         }
     }
 
-    /// Opens a subfolder, and creates it if it is missing.
+    /// Opens a subdirectory, and creates it if it is missing.
     pub(super) fn child_or_new(&self, name: &str) -> Result<Self, TargetError> {
         step()?;
-        match fs::mkdirat(&self.fd, name, FOLDER_MODE) {
+        match fs::mkdirat(&self.fd, name, DIRECTORY_MODE) {
             Err(errno) if errno != Errno::EXIST => return Err(self.error("create", name, errno)),
             _ => {}
         }
         let child = self.child(name)?;
-        // The creation mask of this process may have removed permissions.
-        let result = fs::fchmod(&child.fd, FOLDER_MODE);
+        // The umask of this process may have removed permissions.
+        let result = fs::fchmod(&child.fd, DIRECTORY_MODE);
         result.map_err(|errno| self.error("set the mode of", name, errno))?;
         Ok(child)
     }
@@ -96,7 +96,7 @@ impl Folder {
         Ok(entries)
     }
 
-    /// Returns the type of an entry. Some file systems do not list it.
+    /// Returns the type of an entry. Some file systems do not list the types of their entries.
     fn kind(&self, name: &OsStr, listed: FileType) -> FileType {
         if listed != FileType::Unknown {
             return listed;
@@ -111,8 +111,8 @@ impl Folder {
         Some(OsStr::from_bytes(target.to_bytes()).to_owned())
     }
 
-    /// Creates a file, which must not exist yet, and makes its content durable. The mode is set last, so nobody else can
-    /// open the file before its content is complete.
+    /// Creates a file, which must not exist yet, and makes its content durable. The mode is set last, so no other
+    /// user can open the file before its content is complete.
     pub(super) fn write_new(
         &self,
         name: &str,
@@ -144,7 +144,7 @@ impl Folder {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > limit {
             return None;
         }
-        // One byte more, to notice growth, and so that the buffer is never copied.
+        // One byte more: a file that grew is noticed, and the buffer is never reallocated.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).ok()? + 1));
         File::from(fd).take(size + 1).read_to_end(&mut bytes).ok()?;
         let mode = Mode::from_raw_mode(stat.st_mode).bits();
@@ -162,7 +162,7 @@ impl Folder {
         result.map_err(|errno| self.error("create", name, errno))
     }
 
-    /// Renames an entry within this folder, replacing the target if it exists.
+    /// Renames an entry within this directory, replacing the target if it exists.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), TargetError> {
         step()?;
         let result = fs::renameat(&self.fd, from, &self.fd, to);
@@ -175,8 +175,8 @@ impl Folder {
         self.unlink(name.as_ref(), AtFlags::empty())
     }
 
-    /// Removes an empty folder if it exists.
-    pub(super) fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), TargetError> {
+    /// Removes an empty directory if it exists.
+    pub(super) fn remove_directory(&self, name: impl AsRef<OsStr>) -> Result<(), TargetError> {
         step()?;
         self.unlink(name.as_ref(), AtFlags::REMOVEDIR)
     }
@@ -188,12 +188,13 @@ impl Folder {
         }
     }
 
-    /// Makes the entries in this folder durable.
+    /// Makes the entries in this directory durable.
     pub(super) fn sync(&self) -> Result<(), TargetError> {
         fs::fsync(&self.fd).map_err(|errno| TargetError::system("write", &self.path, errno))
     }
 
-    /// Takes the advisory lock of the folder until the value is dropped. Returns `false` if another process holds it.
+    /// Takes the advisory lock of the directory until the value is dropped. Returns `false` if another process holds
+    /// it.
     pub(super) fn lock(&self) -> Result<bool, TargetError> {
         match fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -202,7 +203,7 @@ impl Folder {
         }
     }
 
-    /// Returns whether the folder is in memory.
+    /// Returns whether the directory is in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         let info = fs::fstatfs(&self.fd);
         info.is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
@@ -222,8 +223,8 @@ impl Folder {
     }
 }
 
-/// Called before each change of a file system. In tests it fails at a chosen step, after which nothing is cleaned up, as
-/// if the process had been killed.
+/// Called before each change in the file system. In tests it fails at a chosen step, after which nothing is cleaned up,
+/// as if the process had been killed.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "in tests it can fail")]
 fn step() -> Result<(), TargetError> {
@@ -240,7 +241,7 @@ mod tests {
     use super::*;
 
     thread_local! {
-        /// How many steps succeed in this thread; `None` for all.
+        /// How many steps succeed in this thread; `None` if all do.
         pub(in super::super) static STEPS_LEFT: Cell<Option<usize>> = const { Cell::new(None) };
     }
 
