@@ -216,7 +216,7 @@ impl Refused {
             ),
             Self::TooOften(_) => texts(
                 "too many requests of this Pod or its namespace",
-                "wait for the time in retry-after",
+                "retry after the time in the Retry-After header",
             ),
             Self::NoReview => texts(
                 "the API server could not review the token or the permission, or could not return the SealedSecret",
