@@ -175,7 +175,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
-// Kubernetes' own go.mod points these at directories of its source tree, and replace directives do not reach
+// Kubernetes' own go.mod points these at folders of its source tree, and replace directives do not reach
 // the modules that depend on it, so the same versions are named here.
 replace (
 	k8s.io/api => k8s.io/api v0.36.3

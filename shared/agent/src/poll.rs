@@ -86,7 +86,7 @@ impl Poll {
             ClientError::Refused(refusal) => refusal.retry_after,
             _ => None,
         };
-        self.pause_after(&chain(error), retry_after);
+        self.pause_after(&error_chain(error), retry_after);
     }
 
     fn pause_after(&mut self, why: &str, retry_after: Option<Duration>) {

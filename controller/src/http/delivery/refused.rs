@@ -218,6 +218,10 @@ impl Refused {
                 "too many requests of this Pod or its namespace",
                 "retry after the time in the Retry-After header",
             ),
+            Self::Busy => texts(
+                "the controller is busy",
+                "retry after the time in the Retry-After header",
+            ),
             Self::NoReview => texts(
                 "the API server could not review the token or the permission, or could not return the SealedSecret",
                 "retry after the time in the Retry-After header",
