@@ -11,7 +11,7 @@
 //! | [`client`] | calls of a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
 //! | `mount` | from the attributes of a volume to its files |
-//! | `attributes`, `objects`, `yaml`, `encoding` | what attributes mean; they come from the Pod's author, and prove nothing |
+//! | `attributes` | what attributes mean; they come from the Pod's author, and prove nothing. The crate `class` reads `objects` |
 //! | `controller` | requests to the controller |
 //! | `failure` | failures, only with codes after which kubelet mounts again |
 //! | `frame`, `protobuf` | messages of gRPC |
@@ -23,17 +23,11 @@ mod attributes;
 mod calls;
 pub mod client;
 mod controller;
-mod encoding;
 mod failure;
 mod frame;
 mod mount;
-mod objects;
 mod protobuf;
 pub mod server;
 mod socket;
-mod yaml;
 
 pub use socket::SocketError;
-
-/// The name of the provider in `spec.provider` of a `SecretProviderClass`.
-pub const PROVIDER: &str = "sealed";
