@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// Other users may neither read nor write the socket.
 const MASK: u32 = 0o177;
@@ -20,6 +21,14 @@ pub enum SocketError {
     /// The path has no folder or no name.
     #[error("the path {} is not that of a file", .0.display())]
     Path(PathBuf),
+    /// The folder does not exist.
+    #[error(
+        "the folder {} does not exist, so no CSI driver uses it\n\
+         hint: install the Secrets Store CSI driver first, and mount its folder of providers there (`csi.providersDir` of the \
+         chart)",
+        .0.display()
+    )]
+    NoFolder(PathBuf),
     /// The folder belongs to another user, or others may write to it.
     #[error(
         "the folder {} could be changed by other users, who would receive the tokens of Pods\n\
@@ -99,7 +108,11 @@ fn open_folder(path: &Path) -> Result<(File, PathBuf), SocketError> {
     };
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(folder, flags, Mode::empty());
-    let opened = File::from(opened.map_err(|error| system(error.into()))?);
+    let opened = opened.map_err(|error| match error {
+        Errno::NOENT => SocketError::NoFolder(folder.to_owned()),
+        error => system(error.into()),
+    });
+    let opened = File::from(opened?);
     let found = opened.metadata().map_err(system)?;
     let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
     if !is_trusted || found.mode() & SHARED != 0 {
@@ -213,7 +226,7 @@ mod tests {
         assert!(matches!(bind(Path::new("/")), Err(SocketError::Path(_))));
         assert!(matches!(
             bind(Path::new("/none/x.sock")),
-            Err(SocketError::System { .. })
+            Err(SocketError::NoFolder(_))
         ));
     }
 }
