@@ -45,7 +45,7 @@ use crate::seal::uninstall::Uninstall;
 use crate::seal::unset::Unset;
 use crate::seal::view::View;
 pub use cluster::{Cluster, Controller};
-pub use delivery::Delivery;
+pub use delivery::{DELIVERY_SERVER, Delivery};
 pub use destination::Destination;
 pub use formats::{OutputFormat, ReportFormat};
 pub use key_location::{DecryptionArgs, KeyLocation};

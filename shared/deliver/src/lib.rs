@@ -26,8 +26,10 @@ mod failure;
 mod layout;
 mod mode;
 mod path;
+pub mod report;
 mod request;
 mod request_error;
+mod text;
 mod value;
 
 pub use answer::{Answer, AnswerError, DeliveredFile, DeliveredObject};

@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use class::PROVIDER;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 
-use crate::PROVIDER;
 use crate::controller::Controller;
 use crate::failure::{Failure, FinalCode};
 use crate::frame::{self, Message};

@@ -36,6 +36,12 @@ impl Controller {
         })
     }
 
+    /// Checks that the controller can be reached.
+    pub(crate) fn reach(&self) -> Result<(), ClientError> {
+        let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
+        client.reach(TIMEOUT)
+    }
+
     /// Returns the answer to a mount. If the caller stops waiting, the request occupies its thread until its own time
     /// limit.
     pub(crate) async fn mount(self: &Arc<Self>, mount: MountRequest) -> Result<Message, Failure> {

@@ -89,13 +89,18 @@ async fn serve(
     log: fn(&str),
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
+    let controller = Arc::new(controller);
+    tokio::task::spawn_blocking({
+        let controller = Arc::clone(&controller);
+        move || report_unreachable(&controller, log)
+    });
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     log("serving");
     tokio::select! {
-        () = accept(listener, Arc::new(controller), &mut connections, &stopped, log) => {}
+        () = accept(listener, controller, &mut connections, &stopped, log) => {}
         () = received(terminate?, interrupt?) => {}
     }
     drop(socket);
@@ -104,6 +109,14 @@ async fn serve(
     let end = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(SHUTDOWN, end).await;
     Ok(())
+}
+
+/// Logs once if the controller does not answer. It may start later, so this does not end the process.
+fn report_unreachable(controller: &Controller, log: fn(&str)) {
+    if let Err(error) = controller.reach() {
+        let why = agent::poll::chain(&error);
+        log(&format!("Pods wait for their volumes: {why}"));
+    }
 }
 
 async fn received(mut terminate: Signal, mut interrupt: Signal) {

@@ -26,7 +26,7 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 use tokio::sync::OnceCell;
 
-use crate::shared;
+use crate::{pods, shared};
 
 /// An image with `seal` and a shell.
 const SEAL_WITH_SHELL: &str = "docker.io/library/seal-with-shell:tests";
@@ -105,6 +105,68 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
     // The first process of the container is `seal`.
     pod.run("main", &["kill", "-USR1", "1"]).await;
     log_contains(&pod, "main", "started 6\nsignaled\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seal_pods_agrees_with_the_output_of_the_containers() {
+    let fixture = Fixture::new("pods").await;
+    fixture.apply("first").await;
+    pods::recorded(&fixture.namespace, "db", 1).await;
+    let pod = fixture.create_exactly(fixture.three_ways()).await;
+    pod.wait_until_ready().await;
+    log_contains(&pod, "variable", "first\n").await;
+    let want = |agent, once, exec| {
+        [
+            ("agent", "once", once),
+            ("agent", "seal", agent),
+            ("exec", "variable", exec),
+        ]
+    };
+    let (plane, _) = shared().await;
+    let survey = |args: &[&str]| pods::survey(plane, &fixture.namespace, "db", args);
+    let (code, rows) = survey(&[]);
+    assert_eq!(
+        states(&rows),
+        want("current", "current", "current"),
+        "{rows}"
+    );
+    assert_eq!(code, Some(0));
+
+    fixture.change_in(&pod, "second").await;
+    pods::recorded(&fixture.namespace, "db", 2).await;
+    log_contains(&pod, "seal", "generation 2").await;
+    let (code, rows) = survey(&[]);
+    let name = |is_new: bool| if is_new { "current" } else { "stale" };
+    let once = pod.run("main", &["cat", "/once/password"]).await == "second";
+    let exec = pod.log("variable").await.contains("second");
+    let agent = in_volume(&pod).await == "second";
+    assert_eq!((agent, once, exec), (true, false, false));
+    assert_eq!(
+        states(&rows),
+        want(name(agent), name(once), name(exec)),
+        "{rows}"
+    );
+    assert_eq!(code, Some(1));
+    let generations: Vec<_> = rows["pods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["generation"])
+        .collect();
+    assert_eq!(generations, [1, 2, 1]);
+}
+
+/// Returns way, container and state of each row.
+fn states(report: &Value) -> Vec<(&str, &str, &str)> {
+    let rows = report["pods"].as_array().unwrap().iter();
+    rows.map(|row| {
+        (
+            row["consumes"].as_str().unwrap(),
+            row["container"].as_str().unwrap(),
+            row["state"].as_str().unwrap(),
+        )
+    })
+    .collect()
 }
 
 /// Fault: the controller is unavailable for a while, and restarts with another CA.
@@ -370,6 +432,36 @@ impl Fixture {
         json!({ "initContainers": [agent], "containers": [main] })
     }
 
+    /// Returns a Pod with a sidecar, an init container, and a command that receives a variable.
+    fn three_ways(&self) -> Value {
+        let mut spec = self.sidecar();
+        let mut once = self.seal(&["agent", "--once", "--objects=db", "--to=/once"]);
+        once["name"] = json!("once");
+        once["volumeMounts"][1] = json!({ "name": "once", "mountPath": "/once" });
+        let server = self.server_flag();
+        let exec = [
+            "exec",
+            "--from=db",
+            "--only=PW=password",
+            &server,
+            "--",
+            "sh",
+            "-c",
+        ];
+        let args = [&exec[..], &["echo $PW; exec sleep 600"]].concat();
+        let variable = container("variable", SEAL_WITH_SHELL, &args);
+        push(&mut spec["containers"], variable);
+        let mount = json!({ "name": "once", "mountPath": "/once" });
+        push(&mut spec["containers"][0]["volumeMounts"], mount);
+        push(&mut spec["initContainers"], once);
+        spec["volumes"] = volumes(deliver::AUDIENCE);
+        push(
+            &mut spec["volumes"],
+            json!({ "name": "once", "emptyDir": { "medium": "Memory" } }),
+        );
+        spec
+    }
+
     /// Creates a Pod with the service account `web`, and volumes for token and files.
     async fn create(&self, mut spec: Value) -> NodePod {
         spec["volumes"] = volumes("sealed-secrets.bitnami.com");
@@ -385,6 +477,10 @@ impl Fixture {
         }
         NodePod::create(&self.namespace, spec).await
     }
+}
+
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("a list").push(item);
 }
 
 fn container(name: &str, image: &str, args: &[&str]) -> Value {

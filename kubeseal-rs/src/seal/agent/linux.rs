@@ -141,10 +141,6 @@ fn finish(target: &Target) {
 }
 
 fn report_written(answer: &Answer, written: &Written) {
-    let objects = answer.objects.iter();
-    let objects: Vec<String> = objects
-        .map(|object| format!("{} (generation {})", object.name, object.generation))
-        .collect();
     let outcome = match written {
         Written::Unchanged => "unchanged".to_owned(),
         Written::First => format!("wrote {} files", answer.files.len()),
@@ -152,7 +148,7 @@ fn report_written(answer: &Answer, written: &Written) {
             format!("changed {} of {} files", paths.len(), answer.files.len())
         }
     };
-    report::info(&format!("{}: {outcome}", objects.join(", ")));
+    report::info(&deliver::report::line(&answer.objects, &outcome));
 }
 
 fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<Outcome> {
@@ -162,11 +158,8 @@ fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<
     });
     let content = env_file::content(items)?;
     target::replace_file(path, &content, ENV_FILE_MODE, owner)?;
-    report::info(&format!(
-        "wrote {} variables to {}",
-        answer.files.len(),
-        path.shown()
-    ));
+    let outcome = format!("wrote {} variables to {}", answer.files.len(), path.shown());
+    report::info(&deliver::report::line(&answer.objects, &outcome));
     Ok(Outcome::Done)
 }
 

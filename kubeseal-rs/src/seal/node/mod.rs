@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::seal_args::DELIVERY_SERVER;
 #[cfg(target_os = "linux")]
 pub use linux::run;
 #[cfg(not(target_os = "linux"))]
@@ -31,11 +32,7 @@ pub struct Node {
     )]
     pub socket: PathBuf,
     /// URL of the controller's TLS port
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "https://sealed-secrets-controller.kube-system.svc:8443"
-    )]
+    #[arg(long, value_name = "URL", default_value = DELIVERY_SERVER)]
     pub server: String,
     /// CA certificates of the port, as in the ConfigMap that the controller publishes
     #[arg(

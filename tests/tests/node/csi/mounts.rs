@@ -41,8 +41,20 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) async fn new(purpose: &str) -> Self {
-        let (plane, node, driver) = driver().await;
+        let (plane, ..) = driver().await;
         let namespace = plane.namespace(purpose).await;
+        let name = provider_name(&namespace);
+        Self::start(namespace, &name).await
+    }
+
+    /// Like [`Self::new`], with a provider of this name, which no other test uses.
+    pub(super) async fn with_provider(purpose: &str, name: &str) -> Self {
+        let (plane, ..) = driver().await;
+        Self::start(plane.namespace(purpose).await, name).await
+    }
+
+    async fn start(namespace: Namespace<'static>, name: &str) -> Self {
+        let (plane, node, driver) = driver().await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
         roles::create_caller(&namespace, "web", &["unseal"]).await;
@@ -50,8 +62,7 @@ impl Site {
         let port = tests::http::free_port();
         let controller = start_controller(plane, &namespace, port).await;
         let authority = authority(&controller).await;
-        let name = provider_name(&namespace);
-        let provider = Provider::start(driver, &name, port, &authority).await;
+        let provider = Provider::start(driver, name, port, &authority).await;
         Self {
             plane,
             node,

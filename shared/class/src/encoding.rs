@@ -6,19 +6,25 @@ use zeroize::Zeroizing;
 
 /// How the value of an item is encoded. The file contains the decoded value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encoding {
+pub enum Encoding {
+    /// The base64 of the standard alphabet, as Go's decoder accepts it.
     Base64,
+    /// Hexadecimal digits.
     Hex,
 }
 
 /// The string is not the name of an encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown encoding {0:?}; use base64, hex or utf-8")]
-pub(crate) struct UnknownEncoding(String);
+pub struct UnknownEncoding(String);
 
 impl Encoding {
     /// Reads the name of an encoding; `None` for values that are used as they are.
-    pub(crate) fn named(name: &str) -> Result<Option<Self>, UnknownEncoding> {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for an unknown name.
+    pub fn named(name: &str) -> Result<Option<Self>, UnknownEncoding> {
         match name {
             "" | "utf-8" => Ok(None),
             name => name.parse().map(Some),
@@ -26,7 +32,7 @@ impl Encoding {
     }
 
     /// Decodes a value; `None` if it is not in this encoding.
-    pub(crate) fn decode(self, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub fn decode(self, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         match self {
             Self::Base64 => go::base64::decode(value).ok(),
             Self::Hex => hex(value),

@@ -7,18 +7,23 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::encoding::Encoding;
-use crate::failure::Failure;
 use crate::yaml;
 
 /// What to request from the controller, and how to decode it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Selection {
-    pub(crate) request: RequestBody,
+pub struct Selection {
+    /// The request to the controller.
+    pub request: RequestBody,
     /// The encodings of files whose values are decoded, by path.
-    pub(crate) encodings: HashMap<String, Encoding>,
+    pub encodings: HashMap<String, Encoding>,
 }
 
-/// An entry as for Vault's provider.
+/// The parameter cannot be used. The message names the entry and the field, and contains no position in the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the parameter `objects` cannot be used: {0}")]
+pub struct ObjectsError(String);
+
+/// An entry for Vault's provider.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct VaultEntry {
@@ -33,15 +38,19 @@ struct VaultEntry {
 const VAULT_KEY: &str = "objectName";
 
 /// Parses and checks the parameter.
-pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
-    let list = yaml::read(text).map_err(|error| invalid(&error.to_string()))?;
+///
+/// # Errors
+///
+/// Returns the first problem.
+pub fn read(text: &str) -> Result<Selection, ObjectsError> {
+    let list = yaml::read(text).map_err(|error| ObjectsError(error.to_string()))?;
     let Value::Array(list) = list else {
-        return Err(invalid("it is not a list"));
+        return Err(ObjectsError("it is not a list".to_owned()));
     };
     let mut encodings = HashMap::new();
     let entries = list.into_iter().enumerate().map(|(index, entry)| {
         let result = entry_of(entry, &mut encodings);
-        result.map_err(|problem| invalid(&format!("objects[{index}]: {problem}")))
+        result.map_err(|problem| ObjectsError(format!("objects[{index}]: {problem}")))
     });
     let request = RequestBody {
         objects: entries.collect::<Result<_, _>>()?,
@@ -51,23 +60,17 @@ pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
     Ok(Selection { request, encodings })
 }
 
-fn invalid(problem: &str) -> Failure {
-    Failure::invalid(&format!(
-        "the parameter `objects` cannot be used: {problem}"
-    ))
-}
-
 /// Checks the entries before a request is sent, so that mistakes are reported even if no controller responds.
-fn check(request: &RequestBody) -> Result<(), Failure> {
-    let checked = Request::try_from(request.clone());
-    let error = checked.map(drop).map_err(|error| {
-        let hint = error.hint();
-        invalid(&format!("{error}\nhint: {hint}"))
-    });
+fn check(request: &RequestBody) -> Result<(), ObjectsError> {
     if request.to_json().len() > deliver::MAX_REQUEST {
-        return Err(invalid("it has more than 256 KiB"));
+        return Err(ObjectsError("it is too long".to_owned()));
     }
-    error
+    Request::try_from(request.clone())
+        .map(drop)
+        .map_err(|error| {
+            let hint = error.hint();
+            ObjectsError(format!("{error}\nhint: {hint}"))
+        })
 }
 
 fn entry_of(entry: Value, encodings: &mut HashMap<String, Encoding>) -> Result<EntryBody, String> {
@@ -110,17 +113,16 @@ fn permission(text: String) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::failure::FinalCode;
 
     fn json(text: &str) -> String {
         String::from_utf8(read(text).unwrap().request.to_json()).unwrap()
     }
 
     fn message(text: &str) -> String {
-        let failure = read(text).unwrap_err();
-        assert_eq!(failure.code, FinalCode::InvalidArgument);
-        failure.to_string()
+        read(text).unwrap_err().to_string()
     }
 
     #[test]
@@ -213,5 +215,31 @@ mod tests {
             );
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    proptest! {
+        /// Attack: the author of a class or a Pod lets the provider ask for more than a controller accepts, or crash.
+        #[test]
+        fn a_text_that_is_read_is_a_request_that_a_controller_accepts(text in entries()) {
+            if let Ok(Selection { request, encodings }) = read(&text) {
+                let json = request.to_json();
+                let request = Request::from_json(&json);
+                prop_assert!(request.is_ok(), "{text}");
+                let paths: Vec<_> = encodings.keys().collect();
+                prop_assert!(paths.iter().all(|path| text.contains(path.as_str())), "{text}");
+            }
+        }
+    }
+
+    /// Returns texts that resemble a list of entries.
+    fn entries() -> impl Strategy<Value = String> {
+        let key = "sealedSecret|items|path|mode|template|from|objectName|secretPath|secretKey|filePermission|encoding|[a-z]";
+        let value = r"db|web/|\.\./x|0440|400|hex|base64|\[a, b\]|\[db\]|~|[ -~]{0,6}";
+        let entry = prop::collection::vec((key, value), 0..5).prop_map(|fields| {
+            let fields = fields.iter().map(|(key, value)| format!("{key}: {value}"));
+            fields.collect::<Vec<_>>().join("\n  ")
+        });
+        prop::collection::vec(entry, 0..4)
+            .prop_map(|entries| entries.iter().map(|entry| format!("- {entry}\n")).collect())
     }
 }
