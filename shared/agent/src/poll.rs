@@ -1,11 +1,13 @@
 //! Waits for the first values and for changes.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use deliver::{Answer, EntryBody, RequestBody};
 
 use crate::client::{Client, ClientError, Delivery};
+use crate::metrics::Metrics;
 use crate::random;
 
 /// The longest pause between two attempts.
@@ -24,6 +26,7 @@ pub struct Poll {
     client: Client,
     request: RequestBody,
     log: fn(&str),
+    metrics: Arc<Metrics>,
     failures: u32,
     /// The last failure that was logged, and when.
     logged: Option<(String, Instant)>,
@@ -41,9 +44,15 @@ impl Poll {
             client,
             request,
             log,
+            metrics: Arc::default(),
             failures: 0,
             logged: None,
         }
+    }
+
+    /// Returns the metrics of the requests.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Returns the values at the first call, and then waits for a change. Repeats a request that fails until one
@@ -51,7 +60,9 @@ impl Poll {
     pub fn next_change(&mut self) -> Answer {
         loop {
             let start = Instant::now();
-            match self.client.deliver(&self.request) {
+            let result = self.client.deliver(&self.request);
+            self.metrics.record(&result);
+            match result {
                 Ok(Delivery::Values(answer)) => {
                     self.succeeded();
                     self.request.have = Some(answer.revision.clone());

@@ -11,8 +11,9 @@
 //! | [`client`] | calls of a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
 //! | `mount` | from the attributes of a volume to its files |
-//! | `attributes`, `objects`, `yaml`, `encoding` | what attributes mean; they come from the Pod's author, and prove nothing |
+//! | `attributes`, `objects`, [`yaml`], `encoding` | what attributes mean; they come from the Pod's author, and prove nothing |
 //! | `controller` | requests to the controller |
+//! | [`metrics`] | requests and mounts by outcome |
 //! | `failure` | failures, only with codes after which kubelet mounts again |
 //! | `frame`, `protobuf` | messages of gRPC |
 //! | `socket` | the socket's file |
@@ -26,12 +27,13 @@ mod controller;
 mod encoding;
 mod failure;
 mod frame;
+pub mod metrics;
 mod mount;
 mod objects;
 mod protobuf;
 pub mod server;
 mod socket;
-mod yaml;
+pub mod yaml;
 
 pub use socket::SocketError;
 

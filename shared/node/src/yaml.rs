@@ -10,21 +10,30 @@ const MAX_NODES: usize = 10_000;
 
 /// Why a text is not accepted. The message has neither a position nor a part of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum YamlError {
+pub enum YamlError {
+    /// A syntax error.
     #[error("it is not valid YAML")]
     Syntax,
+    /// No document, or several.
     #[error("it is not one document")]
     Documents,
+    /// An alias, an anchor or a tag.
     #[error("it has an alias, anchor or tag")]
     Unsupported,
+    /// More than the limits.
     #[error("it is nested too deeply or too long")]
     Limit,
+    /// A repeated key, or one that is not a text.
     #[error("a map has a key twice, or one that is not a text")]
     Key,
 }
 
 /// Returns the only document of a text.
-pub(crate) fn read(text: &str) -> Result<Value, YamlError> {
+///
+/// # Errors
+///
+/// Fails if the text is not one document of maps, lists and scalars within the limits.
+pub fn read(text: &str) -> Result<Value, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|_| YamlError::Syntax)?;

@@ -5,6 +5,7 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -44,6 +45,9 @@ pub struct Node {
         default_value = "/var/run/secrets/sealed-secrets/ca.pem"
     )]
     pub ca_file: PathBuf,
+    /// Address of metrics and a probe; none if not given
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "check")]
+    pub listen: Option<SocketAddr>,
     /// Only check that a provider answers at the socket, for a probe; exit code 0 or 2
     #[arg(long)]
     pub check: bool,
