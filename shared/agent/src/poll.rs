@@ -1,11 +1,13 @@
 //! Waits for the first values and for changes.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use deliver::{Answer, EntryBody, RequestBody};
 
 use crate::client::{Client, ClientError, Delivery};
+use crate::metrics::Metrics;
 use crate::random;
 
 /// The longest pause between two attempts.
@@ -25,6 +27,7 @@ pub struct Poll {
     client: Client,
     request: RequestBody,
     log: fn(&str),
+    metrics: Arc<Metrics>,
     failures: u32,
     /// The failure that was logged last, and the time.
     logged: Option<(String, Instant)>,
@@ -42,16 +45,24 @@ impl Poll {
             client,
             request,
             log,
+            metrics: Arc::default(),
             failures: 0,
             logged: None,
         }
+    }
+
+    /// Returns the metrics of the requests.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Returns the values at the first call; later calls wait for a change. Repeats failed requests until one succeeds.
     pub fn next_change(&mut self) -> Answer {
         loop {
             let start = Instant::now();
-            match self.client.deliver(&self.request) {
+            let result = self.client.deliver(&self.request);
+            self.metrics.record(&result);
+            match result {
                 Ok(Delivery::Values(answer)) => {
                     self.succeeded();
                     self.request.have = Some(answer.revision.clone());

@@ -7,11 +7,11 @@
 //! |---|---|
 //! | [`objects`] | the parameter `objects`: what to deliver |
 //! | [`encoding`] | values that are stored as text |
-//! | `yaml` | YAML without types, aliases and tags |
+//! | [`yaml`] | YAML without types, aliases and tags |
 
 pub mod encoding;
 pub mod objects;
-mod yaml;
+pub mod yaml;
 
 /// The name of the provider in `spec.provider` of a `SecretProviderClass`.
 pub const PROVIDER: &str = "sealed";

@@ -10,21 +10,30 @@ const MAX_NODES: usize = 10_000;
 
 /// Why a document is refused. The message contains neither a position nor a part of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum YamlError {
+pub enum YamlError {
+    /// A syntax error.
     #[error("it is not valid YAML")]
     Syntax,
+    /// No document, or several.
     #[error("it is not a single YAML document")]
     Documents,
+    /// An alias, an anchor or a tag.
     #[error("it has an alias, anchor or tag")]
     Unsupported,
+    /// More than the limits.
     #[error("it is nested too deeply, or has too many entries")]
     Limit,
+    /// A repeated key, or one that is not a text.
     #[error("a map has a repeated key, or a key that is not a string")]
     Key,
 }
 
 /// Parses a text that contains exactly one document.
-pub(crate) fn read(text: &str) -> Result<Value, YamlError> {
+///
+/// # Errors
+///
+/// Fails if the text is not one document of maps, lists and scalars within the limits.
+pub fn read(text: &str) -> Result<Value, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, _) = event.map_err(|_| YamlError::Syntax)?;

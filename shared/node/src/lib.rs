@@ -13,6 +13,7 @@
 //! | `mount` | from the attributes of a volume to its files |
 //! | `attributes` | parsing of attributes, which the author of the Pod controls; the crate `class` reads `objects` |
 //! | `controller` | requests to the controller |
+//! | [`metrics`] | requests and mounts by outcome |
 //! | `failure` | failures, only with codes that are final for kubelet |
 //! | `frame`, `protobuf` | encoding of gRPC messages |
 //! | `socket` | the socket file |
@@ -25,6 +26,7 @@ pub mod client;
 mod controller;
 mod failure;
 mod frame;
+pub mod metrics;
 mod mount;
 mod protobuf;
 pub mod server;

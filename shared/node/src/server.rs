@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::calls;
 use crate::controller::{Controller, MAX_REQUESTS};
 use crate::frame::Message;
+use crate::metrics::Metrics;
 use crate::socket::{Socket, SocketError};
 
 /// The maximum number of connections. The driver opens one.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub server: String,
     /// The CA certificates of that port.
     pub authority: Authority,
+    /// Counts requests and mounts.
+    pub metrics: Arc<Metrics>,
     /// Receives log messages, each of one line.
     pub log: fn(&str),
 }
@@ -67,7 +70,7 @@ pub enum ServeError {
 ///
 /// Fails if the settings are invalid or the socket cannot be created.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let controller = Controller::new(settings.server, settings.authority)?;
+    let controller = Controller::new(settings.server, settings.authority, settings.metrics)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()

@@ -1,5 +1,5 @@
-//! Tests the delivery of values to containers without a Secret: `seal agent` as a sidecar and as an init container, and
-//! `seal exec --from`. The controller is a Pod, and the permissions are those that `seal grant` prints.
+//! Tests how values reach containers without a Secret: `seal-deliver agent` as a sidecar and as an init container, and
+//! `seal-deliver exec`. The controller is a Pod, and the permissions are those that `seal grant` prints.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ use tokio::sync::OnceCell;
 
 use crate::{pods, shared};
 
-/// An image with `seal` and a shell.
+/// An image with `seal-deliver` and a shell.
 const SEAL_WITH_SHELL: &str = "docker.io/library/seal-with-shell:tests";
 const DELIVER: &str = "sealedsecrets.bitnami.com/deliver";
 
@@ -102,7 +102,7 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
         )
         .await;
     assert_eq!(zombies, "", "ended processes are reaped");
-    // The first process of the container is `seal`.
+    // The first process of the container is `seal-deliver`.
     pod.run("main", &["kill", "-USR1", "1"]).await;
     log_contains(&pod, "main", "started 6\nsignaled\n").await;
 }
@@ -410,7 +410,7 @@ impl Fixture {
         )
     }
 
-    /// Returns a container that runs `seal`.
+    /// Returns a container that runs `seal-deliver`.
     fn seal(&self, args: &[&str]) -> Value {
         let server = self.server_flag();
         let args = [args, &[server.as_str()]].concat();
@@ -421,7 +421,7 @@ impl Fixture {
     fn sidecar(&self) -> Value {
         let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);
         agent["restartPolicy"] = json!("Always");
-        let probe = json!({ "exec": { "command": ["seal", "agent", "--ready"] }, "periodSeconds": 1, "failureThreshold": 600 });
+        let probe = json!({ "exec": { "command": ["seal-deliver", "agent", "--ready"] }, "periodSeconds": 1, "failureThreshold": 600 });
         agent["startupProbe"] = probe;
         let main = json!({
             "name": "main",
@@ -488,7 +488,7 @@ fn container(name: &str, image: &str, args: &[&str]) -> Value {
         { "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" },
         { "name": "secrets", "mountPath": "/secrets" },
     ]);
-    json!({ "name": name, "image": image, "command": ["seal"], "args": args, "volumeMounts": mounts })
+    json!({ "name": name, "image": image, "command": ["seal-deliver"], "args": args, "volumeMounts": mounts })
 }
 
 fn volumes(audience: &str) -> Value {
@@ -506,7 +506,7 @@ async fn import_images() {
         crate::image::import(node);
         let directory = Scratch::new();
         let archive = directory.path().join("image.tar");
-        image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal(), &archive);
+        image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal_deliver(), &archive);
         node.import(&archive);
     };
     IMPORTED.get_or_init(import).await;

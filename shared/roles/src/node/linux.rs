@@ -1,38 +1,40 @@
 //! Runs the provider, and writes its log to stderr.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use agent::authority::Authority;
 use agent::client::ClientError;
 use anyhow::{Error, Result};
-use kubeseal_library::environment::Environment;
 use node::client;
+use node::metrics::Metrics;
 use node::server::{self, ServeError, Settings};
-use shared::error_chain;
+use text::{error_chain, shown};
 
 use super::Node;
 use crate::failure::Failure;
-use crate::report::{self, ShowPath as _};
-use crate::seal::Outcome;
+use crate::port::listen;
+use crate::report;
 
 /// Runs until a signal requests termination; with `--check`, only checks a running provider.
 ///
 /// # Errors
 ///
 /// Fails if the arguments are invalid, or no provider responds to the check.
-pub fn run(args: &Node, _: &Environment) -> Result<Outcome> {
+pub fn run(args: &Node) -> Result<()> {
     if args.check {
-        client::check(&args.socket)?;
-    } else {
-        let served = server::run(Settings {
-            socket: args.socket.clone(),
-            server: args.server.clone(),
-            authority: Authority::File(args.ca_file.clone()),
-            log: report::info_lines,
-        });
-        served.map_err(|error| explain(error, &args.ca_file))?;
+        return Ok(client::check(&args.socket)?);
     }
-    Ok(Outcome::Done)
+    let metrics = Arc::<Metrics>::default();
+    let _port = listen(args.listen, metrics.clone())?;
+    let served = server::run(Settings {
+        socket: args.socket.clone(),
+        server: args.server.clone(),
+        authority: Authority::File(args.ca_file.clone()),
+        metrics,
+        log: report::info_lines,
+    });
+    served.map_err(|error| explain(error, &args.ca_file))
 }
 
 /// Adds what to do if the CA certificates of the controller cannot be read.
@@ -42,7 +44,7 @@ fn explain(error: ServeError, ca_file: &Path) -> Error {
     };
     let message = format!(
         "cannot use {} as CA certificates of the controller: {}",
-        ca_file.shown(),
+        shown(&ca_file.display().to_string()),
         error_chain(&error)
     );
     let failure = Failure::new(message)

@@ -15,17 +15,18 @@ mod unsupported;
 mod vault;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 use deliver::Mode;
 
-use crate::seal_args::Delivery;
+use crate::delivery::Delivery;
 
 #[cfg(target_os = "linux")]
 pub use linux::run;
 #[cfg(target_os = "linux")]
-pub(super) use linux::{connect, stop_on_signals};
+pub(crate) use linux::{connect, stop_on_signals};
 pub use objects::ObjectChoice;
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::run;
@@ -81,6 +82,9 @@ pub struct Agent {
     /// Name of the program to signal; needs `shareProcessNamespace` in the Pod
     #[arg(long, value_name = "NAME", requires = "on_change")]
     pub process: Option<String>,
+    /// Address of metrics and a probe; none if not given
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["once", "ready"])]
+    pub listen: Option<SocketAddr>,
     /// The command for --on-change=exec
     #[arg(last = true, value_name = "COMMAND", requires = "on_change")]
     pub command: Vec<OsString>,

@@ -4,8 +4,6 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::platform;
-
 /// Returns the absolute path of a program; `None` if it does not exist. A name that contains a directory has
 /// to be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
@@ -13,9 +11,9 @@ pub fn find(name: &str) -> Option<PathBuf> {
     if path.components().count() > 1 {
         return Some(path.to_owned())
             .filter(|path| path.is_absolute())
-            .and_then(platform::executable_file);
+            .and_then(executable_file);
     }
-    absolute_directories().find_map(|directory| platform::executable_file(directory.join(name)))
+    absolute_directories().find_map(|directory| executable_file(directory.join(name)))
 }
 
 /// Returns `PATH` without relative directories, for child processes.
@@ -47,16 +45,35 @@ pub fn first_lines(stderr: &[u8]) -> String {
     text
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "child processes inherit the same variable"
-)]
 fn absolute_directories() -> impl Iterator<Item = PathBuf> {
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&directories).collect();
     directories
         .into_iter()
         .filter(|directory| directory.is_absolute())
+}
+
+/// Returns the path if it is an executable file.
+#[cfg(unix)]
+fn executable_file(path: PathBuf) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let is_program = |metadata: std::fs::Metadata| {
+        metadata.is_file() && metadata.permissions().mode() & 0o111 != 0
+    };
+    path.metadata().is_ok_and(is_program).then_some(path)
+}
+
+/// Returns the path with `.exe` if that file exists, or else the path itself if it has an extension, such as
+/// that of a script, and is a file.
+#[cfg(not(unix))]
+fn executable_file(path: PathBuf) -> Option<PathBuf> {
+    let mut with_exe = path.clone().into_os_string();
+    with_exe.push(".exe");
+    let with_extension = path.extension().is_some().then_some(path);
+    let mut candidates = [Some(with_exe.into()), with_extension]
+        .into_iter()
+        .flatten();
+    candidates.find(|path: &PathBuf| path.is_file())
 }
 
 #[cfg(test)]

@@ -12,17 +12,15 @@ use std::time::{Duration, Instant};
 use agent::poll::Poll;
 use anyhow::{Context as _, Result, bail};
 use deliver::Answer;
-use kubeseal_library::environment::Environment;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
-use shared::plain::Plain;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
+use text::ShowPath as _;
 
 use super::delivered::values;
-use super::{Exec, command, pass_values, signal_named};
+use super::{Passing, Values, command, pass_values, signal_named};
 use crate::failure::Failure;
-use crate::report::{self, ShowPath as _};
-use crate::seal::Outcome;
+use crate::{Variables, report};
 
 /// Signals that are forwarded to the command.
 const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
@@ -68,19 +66,19 @@ enum Event {
 
 /// Waits for the first values, runs the command, and exits with the exit code of the command.
 pub(super) fn run(
-    args: &Exec,
+    passing: &Passing,
     on_change: OnChange,
     poll: Poll,
-    environment: &Environment,
-) -> Result<Outcome> {
+    variables: Variables,
+) -> Result<()> {
     let (sender, events) = channel();
     watch_signals(sender.clone())?;
     watch_values(poll, sender);
     let first = first_values(&events);
-    let child = Running::start(args, &values(args, &first)?, environment)?;
+    let child = Running::start(passing, &values(passing, &first)?, variables)?;
     let mut supervisor = Supervisor {
-        args,
-        environment,
+        passing,
+        variables,
         on_change,
         child,
         ending: None,
@@ -129,13 +127,9 @@ struct Running {
 }
 
 impl Running {
-    fn start(
-        args: &Exec,
-        values: &BTreeMap<String, Plain>,
-        environment: &Environment,
-    ) -> Result<Self> {
-        let (mut command, program) = command(args)?;
-        let files = pass_values(&mut command, values, args, environment)?;
+    fn start(passing: &Passing, values: &Values, variables: Variables) -> Result<Self> {
+        let (mut command, program) = command(passing)?;
+        let files = pass_values(&mut command, values, passing, variables)?;
         let child = command.spawn();
         let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
         // `wait` for any process reports the end of this child, so `child` itself is not needed.
@@ -149,7 +143,7 @@ impl Running {
     }
 
     /// Replaces the content of the files.
-    fn update(&self, values: &BTreeMap<String, Plain>) -> Result<()> {
+    fn update(&self, values: &Values) -> Result<()> {
         for (item, file) in &self.files {
             let value = values
                 .get(item)
@@ -169,13 +163,13 @@ fn replace(file: &File, bytes: &[u8]) -> io::Result<()> {
 
 /// What to do when the command has ended.
 enum Next {
-    Start(BTreeMap<String, Plain>),
+    Start(Values),
     Exit,
 }
 
 struct Supervisor<'a> {
-    args: &'a Exec,
-    environment: &'a Environment,
+    passing: &'a Passing,
+    variables: Variables,
     on_change: OnChange,
     child: Running,
     /// Set while the command is ending: the time at which it is killed, and what to do afterwards.
@@ -229,7 +223,7 @@ impl Supervisor<'_> {
             }
             match self.ending.take() {
                 Some((_, Next::Start(values))) => {
-                    self.child = Running::start(self.args, &values, self.environment)?;
+                    self.child = Running::start(self.passing, &values, self.variables)?;
                 }
                 _ => return Ok(Some(exit_code(status))),
             }
@@ -251,13 +245,13 @@ impl Supervisor<'_> {
     /// Acts on new values. If they cannot be used, the command keeps the former values.
     fn handle_change(&mut self, answer: &Answer) {
         if let Err(error) = self.apply_change(answer) {
-            let why = shared::error_chain(error.as_ref());
+            let why = text::error_chain(error.as_ref());
             report::warn(&format!("the command keeps its former values: {why}"));
         }
     }
 
     fn apply_change(&mut self, answer: &Answer) -> Result<()> {
-        let values = values(self.args, answer)?;
+        let values = values(self.passing, answer)?;
         match self.on_change {
             OnChange::Signal(signal) => {
                 self.child.update(&values)?;
@@ -266,8 +260,8 @@ impl Supervisor<'_> {
             OnChange::Exit => self.end(Next::Exit),
             OnChange::Restart => {
                 // Fails before the running command ends.
-                let (mut unused, _) = command(self.args)?;
-                pass_values(&mut unused, &values, self.args, self.environment)?;
+                let (mut unused, _) = command(self.passing)?;
+                pass_values(&mut unused, &values, self.passing, self.variables)?;
                 self.end(Next::Start(values));
             }
         }

@@ -20,8 +20,6 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::metrics::Metrics;
-
 /// Maximum number of open connections.
 const MAX_CONNECTIONS: usize = 512;
 /// Time limit for the head of a request.
@@ -33,8 +31,20 @@ const MAX_HEAD: usize = 16 << 10;
 /// Pause after an accept error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What the port shows.
+pub trait Status: Send + Sync + 'static {
+    /// Returns the metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// Returns whether the process is ready.
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
 /// A server on a thread of its own, so that it responds while the worker is busy. It stops when this value is dropped.
-pub(super) struct Server {
+#[derive(Debug)]
+pub struct Server {
     _stop: oneshot::Sender<()>,
 }
 
@@ -44,8 +54,8 @@ impl Server {
     /// # Errors
     ///
     /// Fails if the operating system provides no thread.
-    pub(super) fn start(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let listener = listener.into_std()?;
+    pub fn start(listener: std::net::TcpListener, status: Arc<dyn Status>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -53,7 +63,7 @@ impl Server {
         let serve = async move {
             let listener = TcpListener::from_std(listener)?;
             tokio::select! {
-                () = serve_at_most(MAX_CONNECTIONS, listener, metrics) => {}
+                () = serve_at_most(MAX_CONNECTIONS, listener, status) => {}
                 _ = stopped => {}
             }
             io::Result::Ok(())
@@ -66,7 +76,7 @@ impl Server {
 
 /// Serves at most `max` connections. Every new connection is accepted; above the maximum, an older connection is
 /// closed.
-async fn serve_at_most(max: usize, listener: TcpListener, metrics: Arc<Metrics>) {
+async fn serve_at_most(max: usize, listener: TcpListener, status: Arc<dyn Status>) {
     let (mut tasks, mut open) = (JoinSet::new(), Open::default());
     loop {
         tokio::select! {
@@ -79,7 +89,7 @@ async fn serve_at_most(max: usize, listener: TcpListener, metrics: Arc<Metrics>)
                     if open.0.len() >= max {
                         open.displace();
                     }
-                    let task = tasks.spawn(serve_connection(stream, Arc::clone(&metrics)));
+                    let task = tasks.spawn(serve_connection(stream, Arc::clone(&status)));
                     open.0.push_back((client_address(address.ip()), task));
                 }
                 Err(error) => {
@@ -139,9 +149,9 @@ fn client_address(address: IpAddr) -> IpAddr {
 }
 
 /// Serves one request on a connection.
-async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
+async fn serve_connection(stream: TcpStream, status: Arc<dyn Status>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), &metrics);
+        let response = respond(request.method(), request.uri().path(), &*status);
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -155,14 +165,14 @@ async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
     }
 }
 
-fn respond(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn respond(method: &Method, path: &str, status: &dyn Status) -> Response<Full<Bytes>> {
     let (code, text) = match path {
         _ if !matches!(*method, Method::GET | Method::HEAD) => {
             (StatusCode::METHOD_NOT_ALLOWED, String::new())
         }
-        "/metrics" => (StatusCode::OK, metrics.text()),
+        "/metrics" => (StatusCode::OK, status.metrics()),
         "/healthz" => (StatusCode::OK, "ok\n".into()),
-        "/readyz" if metrics.is_ready() => (StatusCode::OK, "ok\n".into()),
+        "/readyz" if status.is_ready() => (StatusCode::OK, "ok\n".into()),
         "/readyz" => (
             StatusCode::SERVICE_UNAVAILABLE,
             "initial lists not complete\n".into(),
@@ -182,14 +192,24 @@ mod tests {
 
     use super::*;
 
+    struct Fixed(bool);
+
+    impl Status for Fixed {
+        fn metrics(&self) -> String {
+            String::new()
+        }
+
+        fn is_ready(&self) -> bool {
+            self.0
+        }
+    }
+
     #[test]
     fn answers_probes_and_metrics() {
-        let metrics = Metrics::default();
-        let code = |method: Method, path: &str, metrics: &Metrics| {
-            respond(&method, path, metrics).status().as_u16()
+        let code = |method: Method, path: &str, is_ready: bool| {
+            respond(&method, path, &Fixed(is_ready)).status().as_u16()
         };
-        assert_eq!(code(Method::GET, "/readyz", &metrics), 503);
-        metrics.set_ready();
+        assert_eq!(code(Method::GET, "/readyz", false), 503);
         for (method, path, want) in [
             (Method::GET, "/readyz", 200),
             (Method::GET, "/healthz", 200),
@@ -197,7 +217,7 @@ mod tests {
             (Method::GET, "/", 404),
             (Method::POST, "/metrics", 405),
         ] {
-            assert_eq!(code(method, path, &metrics), want, "{path}");
+            assert_eq!(code(method, path, true), want, "{path}");
         }
     }
 
@@ -237,11 +257,11 @@ mod tests {
 
     /// Attack: a tenant causes work that occupies the worker for longer than kubelet waits for a probe, so that the
     /// container is restarted repeatedly.
-    #[tokio::test]
-    async fn probes_and_metrics_are_answered_while_the_worker_is_busy() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    #[test]
+    fn probes_and_metrics_are_answered_while_the_worker_is_busy() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Server::start(listener, Arc::default()).unwrap();
+        let server = Server::start(listener, Arc::new(Fixed(true))).unwrap();
         // This thread is the worker's, and runs nothing else until the response arrives.
         let response = get(std::net::TcpStream::connect(address).unwrap());
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
@@ -254,7 +274,7 @@ mod tests {
     async fn idle_connections_do_not_stop_the_probes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve_at_most(8, listener, Arc::default()));
+        let server = tokio::spawn(serve_at_most(8, listener, Arc::new(Fixed(true))));
         let responses = tokio::task::spawn_blocking(move || {
             let connect = |_| std::net::TcpStream::connect(address).unwrap();
             let idle: Vec<_> = (0..64).map(connect).collect();

@@ -15,7 +15,7 @@ const NAMES: [(&str, Signal); 5] = [
 ];
 
 /// Returns the signal of this name, with or without `SIG`.
-pub(in crate::seal) fn signal_named(name: &str) -> Result<Signal> {
+pub(crate) fn signal_named(name: &str) -> Result<Signal> {
     let short = name.strip_prefix("SIG").unwrap_or(name);
     match NAMES.iter().find(|(name, _)| *name == short) {
         Some((_, signal)) => Ok(*signal),

@@ -1,23 +1,20 @@
 //! `seal exec --from`: values that the controller delivers to this Pod.
 
-use std::collections::BTreeMap;
-
 use agent::poll::Poll;
 use anyhow::{Result, bail};
 use deliver::{Answer, EntryBody, Request, RequestBody};
-use kubeseal_library::environment::Environment;
-use shared::plain::Plain;
 
 use super::supervisor::{self, OnChange};
-use super::{Exec, become_command};
+use super::{Delivered, Passing, Values, become_command};
+use crate::Variables;
+use crate::agent::{connect, stop_on_signals};
 use crate::failure::Failure;
 use crate::report;
-use crate::seal::Outcome;
-use crate::seal::agent::{connect, stop_on_signals};
 
 /// Waits for the values from the controller, and runs the command with them.
-pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    if args.only.is_empty() && !args.all {
+pub(super) fn run(args: &Delivered<'_>, variables: Variables) -> Result<()> {
+    let passing = args.passing;
+    if passing.only.is_empty() && !passing.all {
         bail!(
             Failure::new("choose the items to pass to the command")
                 .hint("--only ITEM,VARIABLE=ITEM passes these items")
@@ -26,25 +23,30 @@ pub(super) fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     }
     let on_change = args
         .on_change
-        .as_deref()
-        .map(|text| OnChange::parse(text, args.files));
+        .map(|text| OnChange::parse(text, passing.files));
     let on_change = on_change.transpose()?;
     let entries = entries(args)?;
-    let client = connect(&args.delivery, environment)?;
+    let client = connect(args.delivery, variables)?;
     let mut poll = Poll::new(client, entries, report::info_lines);
     if let Some(on_change) = on_change {
-        return supervisor::run(args, on_change, poll, environment);
+        return supervisor::run(passing, on_change, poll, variables);
     }
     stop_on_signals()?;
-    let values = values(args, &poll.next_change())?;
-    become_command(args, &values, environment)
+    let values = values(passing, &poll.next_change())?;
+    become_command(passing, &values, variables)
 }
 
 /// Returns one entry for each object, each with a directory of its own. If there is a single object, only the
 /// chosen items are requested.
-fn entries(args: &Exec) -> Result<Vec<EntryBody>> {
-    let chosen = || args.only.iter().map(|choice| choice.item.clone()).collect();
-    let items = (args.from.len() == 1 && !args.all).then(chosen);
+fn entries(args: &Delivered<'_>) -> Result<Vec<EntryBody>> {
+    let chosen = || {
+        args.passing
+            .only
+            .iter()
+            .map(|choice| choice.item.clone())
+            .collect()
+    };
+    let items = (args.from.len() == 1 && !args.passing.all).then(chosen);
     let entry = |name: &String| EntryBody {
         sealed_secret: Some(name.clone()),
         items: items.clone(),
@@ -64,9 +66,10 @@ fn entries(args: &Exec) -> Result<Vec<EntryBody>> {
 
 /// Returns the values to choose from, by item. Fails if several objects have a chosen item. Of other items with the
 /// same name, the last one is kept.
-pub(super) fn values(args: &Exec, answer: &Answer) -> Result<BTreeMap<String, Plain>> {
-    let is_chosen = |item: &str| args.all || args.only.iter().any(|chosen| chosen.item == item);
-    let mut values = BTreeMap::new();
+pub(super) fn values(passing: &Passing, answer: &Answer) -> Result<Values> {
+    let is_chosen =
+        |item: &str| passing.all || passing.only.iter().any(|chosen| chosen.item == item);
+    let mut values = Values::new();
     for file in &answer.files {
         let item = file.path.components().last().unwrap_or_default();
         if is_chosen(item) && values.contains_key(item) {
@@ -75,7 +78,7 @@ pub(super) fn values(args: &Exec, answer: &Answer) -> Result<BTreeMap<String, Pl
                     .hint("run the command with one of them")
             );
         }
-        values.insert(item.to_owned(), Plain::from(file.value.expose().to_vec()));
+        values.insert(item.to_owned(), file.value.clone());
     }
     Ok(values)
 }

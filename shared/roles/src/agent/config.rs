@@ -1,18 +1,21 @@
 //! The configuration file of an agent: objects in YAML, or templates of Vault Agent in HCL.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use agent::files;
 use anyhow::{Context as _, Result, anyhow, bail};
 use deliver::{EntryBody, FilePath};
-use kubeseal_library::bounded::Kind;
-use kubeseal_library::files;
+use class::yaml;
 use serde::Deserialize;
-use shared::manifest::{self, Reading, Shape};
+use text::ShowPath as _;
 
 use super::hcl::{self, Entry, Value};
 use super::vault;
+use crate::CheckTemplate;
 use crate::failure::Failure;
-use crate::report::ShowPath as _;
+
+/// The maximum size of a configuration or template in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// A parsed configuration file.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,15 +28,30 @@ pub(super) struct Config {
 }
 
 /// Reads a configuration file. `target` is the target directory.
-pub(super) fn read(path: &Path, target: &Path) -> Result<Config> {
-    let bytes = files::read_as(path, Kind::Settings)?;
+pub(super) fn read(path: &Path, target: &Path, check: Option<CheckTemplate>) -> Result<Config> {
+    let bytes = files::read(path, MAX_CONFIG)?;
     let is_hcl = path.extension().is_some_and(|extension| extension == "hcl");
     let config = if is_hcl {
         from_hcl(&bytes, target)
     } else {
         from_yaml(&bytes)
     };
+    let config = config.and_then(|config| match check {
+        Some(check) => check_templates(&config, check).map(|()| config),
+        None => Ok(config),
+    });
     config.with_context(|| format!("cannot use {}", path.shown()))
+}
+
+/// Checks the templates before a request. The controller checks them too.
+fn check_templates(config: &Config, check: CheckTemplate) -> Result<()> {
+    for entry in &config.objects {
+        let path = entry.path.as_deref().unwrap_or_default();
+        if let Some(text) = &entry.template {
+            check(path, text).map_err(|error| anyhow!(error))?;
+        }
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -43,13 +61,8 @@ struct Body {
 }
 
 fn from_yaml(bytes: &[u8]) -> Result<Config> {
-    let documents = manifest::read(bytes)?;
-    let [document] = documents.as_slice() else {
-        bail!(Failure::new(
-            "expected one document with the list `objects`"
-        ));
-    };
-    let json = Reading::default().json(&document.root, Shape::Any)?;
+    let text = std::str::from_utf8(bytes).context("not UTF-8 text")?;
+    let json = yaml::read(text)?;
     let objects = if json.is_array() {
         serde_json::from_value(json)
     } else {
@@ -58,15 +71,7 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     let objects: Vec<EntryBody> = objects.map_err(|error| {
         Failure::new(error.to_string())
             .hint("entries have `sealedSecret`, `items`, `path`, `mode`, or `template`, `from`, `path`, `mode`")
-            .hint("quote modes, as in mode: \"0440\"")
     })?;
-    for entry in &objects {
-        if let Some(text) = &entry.template {
-            let path = entry.path.as_deref().unwrap_or_default();
-            template::Template::parse(path, text)
-                .map_err(|error| anyhow!(shared::error_chain(&error)))?;
-        }
-    }
     Ok(Config {
         objects,
         ..Config::default()
@@ -172,7 +177,7 @@ fn template_block(attributes: &[Entry]) -> Result<TemplateBlock> {
 }
 
 fn source(path: &str) -> Result<String> {
-    let bytes = files::read_as(&PathBuf::from(path), Kind::Settings)?;
+    let bytes = files::read(Path::new(path), MAX_CONFIG)?;
     let text = std::str::from_utf8(&bytes);
     Ok(text
         .with_context(|| format!("{path} is not UTF-8 text"))?
@@ -339,13 +344,12 @@ template {
         let nested = format!("objects:\n{entries}");
         assert_eq!(from_yaml(nested.as_bytes()).unwrap(), config);
         for (text, want) in [
-            ("- {sealedSecret: db, mode: 0440}", "quote modes"),
             ("- {sealedSecret: db, other: 1}", "unknown field `other`"),
             (
-                "- {template: '{{ nothing }}', path: a, from: [db]}",
-                "no function with this name",
+                "- {sealedSecret: db, items: password}",
+                "expected a sequence",
             ),
-            ("", "expected one document"),
+            ("", "not one document"),
         ] {
             let error = Failure::from(from_yaml(text.as_bytes()).unwrap_err()).to_string();
             assert!(error.contains(want), "{text}: {error}");

@@ -16,7 +16,7 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
 
 /// Returns whether a character is invisible, according to the standard library's table of printable characters, which
 /// follows Unicode.
-pub(crate) fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }
 

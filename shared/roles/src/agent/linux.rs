@@ -12,22 +12,24 @@ use agent::env_file;
 use agent::poll::Poll;
 use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, Written};
 use anyhow::{Context as _, Result, bail};
-use deliver::{Answer, Request, RequestBody};
-use kubeseal_library::environment::Environment;
-use shared::{error_chain, names};
+use deliver::{Answer, Request, RequestBody, is_object_name};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+use text::{ShowPath as _, error_chain};
 
 use super::action::Actions;
 use super::config::{self, Config};
 use super::{Agent, objects};
+use crate::delivery::Delivery;
 use crate::failure::Failure;
-use crate::report::{self, ShowPath as _};
-use crate::seal::Outcome;
-use crate::seal_args::Delivery;
+use crate::port::listen;
+use crate::report;
+use crate::{CheckTemplate, Variables};
 
 /// Only kubelet reads the file, and kubelet runs as root.
 const ENV_FILE_MODE: u32 = 0o400;
+/// The directory with the service account of a Pod.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Runs until a signal requests termination, or writes the files once.
 ///
@@ -35,17 +37,18 @@ const ENV_FILE_MODE: u32 = 0o400;
 ///
 /// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be
 /// written. Other failures are logged, and the agent retries.
-pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
+pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> Result<()> {
     if args.ready {
         return ready(&args.to);
     }
-    let config = config(args)?;
+    let config = config(args, check)?;
     let owner = args.owner.as_deref().map(str::parse::<Owner>).transpose();
     let owner = owner.context("invalid value for --owner")?;
     let actions = Actions::new(args, config.commands)?;
-    let client = connect(&args.delivery, environment)?;
+    let client = connect(&args.delivery, variables)?;
     let is_complete = stop_on_signals()?;
     let mut poll = Poll::new(client, config.objects, log);
+    let _port = listen(args.listen, poll.metrics())?;
     if let Some(path) = &args.env_file {
         return write_env_file(&poll.next_change(), path, owner);
     }
@@ -58,7 +61,7 @@ pub fn run(args: &Agent, environment: &Environment) -> Result<Outcome> {
     }
     write_first(&target, &poll.next_change(), &actions)?;
     if args.once {
-        return Ok(Outcome::Done);
+        return Ok(());
     }
     is_complete.store(true, Ordering::SeqCst);
     follow(&target, &mut poll, &actions)
@@ -68,9 +71,9 @@ fn log(text: &str) {
     report::info_lines(text);
 }
 
-fn config(args: &Agent) -> Result<Config> {
+fn config(args: &Agent, check: Option<CheckTemplate>) -> Result<Config> {
     let config = match &args.config {
-        Some(path) => config::read(path, &args.to)?,
+        Some(path) => config::read(path, &args.to, check)?,
         None => Config {
             objects: objects::entries(&args.objects, args.mode, args.env_file.is_some()),
             ..Config::default()
@@ -93,14 +96,14 @@ fn config(args: &Agent) -> Result<Config> {
 }
 
 /// Returns whether the directory has a complete set of files.
-fn ready(directory: &Path) -> Result<Outcome> {
+fn ready(directory: &Path) -> Result<()> {
     if !Target::is_complete(directory)? {
         bail!(Failure::new(format!(
             "no values in {} yet",
             directory.shown()
         )));
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// Writes the first files. If they differ from files of an earlier run in the directory, takes the actions after a
@@ -151,7 +154,7 @@ fn report_written(answer: &Answer, written: &Written) {
     report::info(&deliver::report::line(&answer.objects, &outcome));
 }
 
-fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<Outcome> {
+fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<()> {
     let items = answer.files.iter().map(|file| {
         let name = file.path.components().last().unwrap_or_default();
         (name, file.value.expose())
@@ -160,14 +163,14 @@ fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<
     target::replace_file(path, &content, ENV_FILE_MODE, owner)?;
     let outcome = format!("wrote {} variables to {}", answer.files.len(), path.shown());
     report::info(&deliver::report::line(&answer.objects, &outcome));
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// Returns a client for the controller that the flags name.
-pub(in crate::seal) fn connect(args: &Delivery, environment: &Environment) -> Result<Client> {
+pub(crate) fn connect(args: &Delivery, variables: Variables) -> Result<Client> {
     let authority = match &args.ca_file {
         Some(path) => Authority::File(path.clone()),
-        None => Authority::ConfigMap(config_map(&args.server, environment)?),
+        None => Authority::ConfigMap(config_map(&args.server, variables)?),
     };
     let client = Client::new(Settings {
         server: args.server.clone(),
@@ -185,14 +188,17 @@ pub(in crate::seal) fn connect(args: &Delivery, environment: &Environment) -> Re
 }
 
 /// Returns the `ConfigMap` that the controller publishes by default: `NAME-certificate` in its namespace.
-fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
+fn config_map(server: &str, variables: Variables) -> Result<ConfigMap> {
     let Some((name, namespace)) = service(server) else {
         let message = "the host in --server is not the name of a Service, NAME.NAMESPACE.svc, so the ConfigMap with the CA certificate is unknown";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
-    let host = environment.nonempty_variable("KUBERNETES_SERVICE_HOST");
-    let port = environment.nonempty_variable("KUBERNETES_SERVICE_PORT");
-    let (Some(host), Some(port)) = (host, port) else {
+    let variable = |name| {
+        let value = variables(name).and_then(|value| value.into_string().ok());
+        value.filter(|value| !value.is_empty())
+    };
+    let address = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
+    let Some((host, port)) = address else {
         let message = "cannot read the controller's CA certificate from the API server outside a Pod: KUBERNETES_SERVICE_HOST is not set";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
@@ -203,7 +209,7 @@ fn config_map(server: &str, environment: &Environment) -> Result<ConfigMap> {
     };
     Ok(ConfigMap {
         api_server: format!("https://{host}:{port}"),
-        account: environment.service_account_directory(),
+        account: SERVICE_ACCOUNT.into(),
         namespace: namespace.to_owned(),
         name: format!("{name}-certificate"),
     })
@@ -215,13 +221,13 @@ fn service(server: &str) -> Option<(&str, &str)> {
     let mut labels = host.split('.');
     let (name, namespace) = (labels.next()?, labels.next()?);
     let is_service = labels.next() == Some("svc");
-    let is_valid = names::check_object(name).is_ok() && names::check_namespace(namespace).is_ok();
+    let is_valid = is_object_name(name) && is_object_name(namespace);
     (is_service && is_valid).then_some((name, namespace))
 }
 
 /// Ends the process when a signal arrives: the first process of a container has no default handler. The exit code is 0
 /// once the returned value is set, so that no init container succeeds without its files.
-pub(in crate::seal) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let is_complete = Arc::new(AtomicBool::new(false));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]).context("cannot handle signals")?;
     let seen = Arc::clone(&is_complete);

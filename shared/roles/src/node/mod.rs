@@ -5,11 +5,12 @@ mod linux;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::seal_args::DELIVERY_SERVER;
+use crate::delivery::DELIVERY_SERVER;
 #[cfg(target_os = "linux")]
 pub use linux::run;
 #[cfg(not(target_os = "linux"))]
@@ -41,6 +42,9 @@ pub struct Node {
         default_value = "/var/run/secrets/sealed-secrets/ca.pem"
     )]
     pub ca_file: PathBuf,
+    /// Address of metrics and a probe; none if not given
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "check")]
+    pub listen: Option<SocketAddr>,
     /// Only check that a provider responds on the socket, for a probe; exit code 0 or 2
     #[arg(long)]
     pub check: bool,

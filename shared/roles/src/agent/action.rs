@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use text::ShowPath as _;
 
 use super::Agent;
+use crate::exec::{find_program, signal_named};
 use crate::failure::Failure;
-use crate::report::{self, ShowPath as _};
-use crate::seal::exec::{find_program, signal_named};
+use crate::report;
 
 /// The time limit for a command, as in Vault Agent.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,7 +91,7 @@ fn action(text: &str, args: &Agent) -> Result<Action> {
 
 fn report_failure(result: Result<()>) {
     if let Err(error) = result {
-        report::warn(&shared::error_chain(error.as_ref()));
+        report::warn(&text::error_chain(error.as_ref()));
     }
 }
 
@@ -194,9 +195,11 @@ mod tests {
 
     /// Returns the path of a program that sleeps, under a name that no other process has.
     fn sleeper(directory: &TempDir) -> (PathBuf, String) {
-        let name = format!("sleeper-{:08x}", shared::random::number::<u32>());
+        // The name of a temporary directory is random.
+        let random = folder.path().file_name().unwrap().to_string_lossy();
+        let name = format!("sleeper{random}");
         let path = directory.path().join(&name);
-        let sleep = kubeseal_library::programs::find("sleep").unwrap();
+        let sleep = hardening::programs::find("sleep").unwrap();
         fs::copy(sleep, &path).unwrap();
         (path, name)
     }

@@ -6,7 +6,9 @@
 
 use std::str::FromStr;
 
-use kubeseal_library::platform;
+use hardening::memory;
+
+use crate::process;
 
 /// An item that the user named: `ITEM` or `VARIABLE=ITEM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +95,7 @@ pub(super) enum VariableError {
 
 /// Returns a hint for names that cannot be variables.
 fn files_hint() -> &'static str {
-    if platform::memory::IS_SUPPORTED {
+    if memory::IS_SUPPORTED {
         ", or pass values as files with --files"
     } else {
         ""
@@ -164,7 +166,7 @@ fn check(
     if !is_name(&variable) {
         return Err(VariableError::Malformed { name: variable });
     }
-    let is_same = |other: &&Assignment| platform::is_same_variable(&other.variable, &variable);
+    let is_same = |other: &&Assignment| process::is_same_variable(&other.variable, &variable);
     if let Some(first) = before.iter().find(is_same) {
         let (first, second) = (first.item.clone(), item);
         return Err(VariableError::Twice {
@@ -173,7 +175,7 @@ fn check(
             second,
         });
     }
-    let is_named = |name: &String| platform::is_same_variable(name, &variable);
+    let is_named = |name: &String| process::is_same_variable(name, &variable);
     if choice.overrides.iter().any(is_named) {
         return Ok(());
     }

@@ -1,3 +1,5 @@
+//! How a Pod reaches the controller.
+
 use std::path::PathBuf;
 
 use clap::Args;
