@@ -4,8 +4,8 @@ use std::path::Path;
 
 use agent::files;
 use anyhow::{Context as _, Result, anyhow, bail};
-use deliver::{EntryBody, FilePath};
 use class::yaml;
+use deliver::{EntryBody, FilePath};
 use serde::Deserialize;
 use text::ShowPath as _;
 
