@@ -4,7 +4,6 @@ pub use roles::failure::Failure;
 
 #[cfg(test)]
 mod tests {
-    use anyhow::Context as _;
     use kubeseal_library::files;
 
     use super::*;

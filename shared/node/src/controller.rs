@@ -67,8 +67,8 @@ impl Controller {
         &self.metrics
     }
 
-    fn request(&self, order: &Order) -> Result<Delivery, ClientError> {
-        let result = self.try_request(order);
+    fn request(&self, mount: &MountRequest) -> Result<Delivery, ClientError> {
+        let result = self.try_request(mount);
         self.metrics.requests.record(result.as_ref());
         result
     }

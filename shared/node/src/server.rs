@@ -117,7 +117,7 @@ async fn serve(
 /// Logs once if the controller does not answer. It may start later, so this does not end the process.
 fn report_unreachable(controller: &Controller, log: fn(&str)) {
     if let Err(error) = controller.reach() {
-        let why = agent::poll::chain(&error);
+        let why = agent::poll::error_chain(&error);
         log(&format!("Pods wait for their volumes: {why}"));
     }
 }

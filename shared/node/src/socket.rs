@@ -23,13 +23,13 @@ pub enum SocketError {
     Path(PathBuf),
     /// The directory does not exist.
     #[error(
-        "the folder {} does not exist, so no CSI driver uses it\n\
-         hint: install the Secrets Store CSI driver first, and mount its folder of providers there (`csi.providersDir` of the \
+        "the directory {} does not exist, so no CSI driver uses it\n\
+         hint: install the Secrets Store CSI driver first, and mount its directory of providers there (`csi.providersDir` of the \
          chart)",
         .0.display()
     )]
-    NoFolder(PathBuf),
-    /// The folder belongs to another user, or other users may write to it.
+    NoDirectory(PathBuf),
+    /// The directory belongs to another user, or other users may write to it.
     #[error(
         "other users can write to the directory {}, so they could receive the tokens of Pods\n\
          hint: `chown root` and `chmod 0755` the directory",
@@ -109,7 +109,7 @@ fn open_directory(path: &Path) -> Result<(File, PathBuf), SocketError> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(directory, flags, Mode::empty());
     let opened = opened.map_err(|error| match error {
-        Errno::NOENT => SocketError::NoFolder(folder.to_owned()),
+        Errno::NOENT => SocketError::NoDirectory(directory.to_owned()),
         error => system(error.into()),
     });
     let opened = File::from(opened?);
@@ -227,7 +227,7 @@ mod tests {
         assert!(matches!(bind(Path::new("/")), Err(SocketError::Path(_))));
         assert!(matches!(
             bind(Path::new("/none/x.sock")),
-            Err(SocketError::NoFolder(_))
+            Err(SocketError::NoDirectory(_))
         ));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::application::{Application, in_environment, reader_pod_spec};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::node::NodePod;

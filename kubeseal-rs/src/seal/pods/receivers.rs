@@ -1,5 +1,5 @@
 //! Finds the containers of a Pod that receive values from the controller: those that mount a token for it. What they
-//! receive follows from their arguments, which are parsed as `seal` itself does.
+//! receive follows from their arguments, which are parsed by the parser of `seal`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use deliver::AUDIENCE;
 use restart::delivered::{Program, Receiver};
+use roles::agent::Agent;
 use serde_json::Value as Json;
 
-use crate::seal::agent::Agent;
 use crate::seal::exec::Exec;
 use crate::seal_args::{self, Command};
 
-/// The name of the program in an image.
-const PROGRAM: &str = "seal";
+/// The names of the programs that receive values. The arguments of `seal-deliver` are a part of those of `seal`.
+const PROGRAMS: [&str; 2] = ["seal", "seal-deliver"];
 
 /// Returns the receivers of a Pod, without reports.
 pub(super) fn of(pod: &Json) -> Vec<Receiver> {
@@ -92,10 +92,13 @@ fn command(container: &Json) -> Option<Command> {
     };
     let mut line = texts("command");
     if line.is_empty() {
-        line.push(PROGRAM.into());
+        line.push(PROGRAMS[0].into());
     }
     line.extend(texts("args"));
-    let is_seal = Path::new(&line[0]).file_name() == Some(PROGRAM.as_ref());
+    let name = Path::new(&line[0]).file_name();
+    let is_seal = PROGRAMS
+        .iter()
+        .any(|program| name == Some(program.as_ref()));
     is_seal.then(|| seal_args::parse(line).ok()).flatten()
 }
 
@@ -133,7 +136,13 @@ mod tests {
                 names(&["db", "web"]),
             ),
             (
-                json!(["/usr/local/bin/seal", "agent", "--objects", "db", "--once"]),
+                json!([
+                    "/usr/local/bin/seal-deliver",
+                    "agent",
+                    "--objects",
+                    "db",
+                    "--once"
+                ]),
                 json!(null),
                 Program::AgentOnce,
                 names(&["db"]),
@@ -157,7 +166,7 @@ mod tests {
                 None,
             ),
             (
-                json!(["seal", "exec", "--from=db", "--all", "--", "app"]),
+                json!(["seal-deliver", "exec", "--from=db", "--all", "--", "app"]),
                 json!([]),
                 Program::Exec,
                 names(&["db"]),

@@ -196,7 +196,7 @@ mod tests {
     /// Returns the path of a program that sleeps, under a name that no other process has.
     fn sleeper(directory: &TempDir) -> (PathBuf, String) {
         // The name of a temporary directory is random.
-        let random = folder.path().file_name().unwrap().to_string_lossy();
+        let random = directory.path().file_name().unwrap().to_string_lossy();
         let name = format!("sleeper{random}");
         let path = directory.path().join(&name);
         let sleep = hardening::programs::find("sleep").unwrap();

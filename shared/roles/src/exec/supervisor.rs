@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::process::exit;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,8 @@ pub(super) fn run(
     poll: Poll,
     variables: Variables,
 ) -> Result<()> {
-    let (sender, events) = channel();
+    // Without a queue, so that a signal is handled before further changes.
+    let (sender, events) = sync_channel(0);
     watch_signals(sender.clone())?;
     watch_values(poll, sender);
     let first = first_values(&events);
@@ -82,11 +83,12 @@ pub(super) fn run(
         on_change,
         child,
         ending: None,
+        is_stopping: false,
     };
     exit(supervisor.run(&events)?)
 }
 
-fn watch_signals(events: Sender<Event>) -> Result<()> {
+fn watch_signals(events: SyncSender<Event>) -> Result<()> {
     let signals = FORWARDED.iter().chain([&SIGCHLD]);
     let mut signals = Signals::new(signals).context("cannot handle signals")?;
     thread::spawn(move || {
@@ -97,7 +99,7 @@ fn watch_signals(events: Sender<Event>) -> Result<()> {
     Ok(())
 }
 
-fn watch_values(mut poll: Poll, events: Sender<Event>) {
+fn watch_values(mut poll: Poll, events: SyncSender<Event>) {
     thread::spawn(move || {
         while events
             .send(Event::Values(Box::new(poll.next_change())))
@@ -162,6 +164,7 @@ fn replace(file: &File, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// What to do when the command has ended.
+#[derive(Debug, PartialEq)]
 enum Next {
     Start(Values),
     Exit,
@@ -174,6 +177,8 @@ struct Supervisor<'a> {
     child: Running,
     /// Set while the command is ending: the time at which it is killed, and what to do afterwards.
     ending: Option<(Instant, Next)>,
+    /// Whether a signal requested termination, so that the command is not started again.
+    is_stopping: bool,
 }
 
 impl Supervisor<'_> {
@@ -221,22 +226,19 @@ impl Supervisor<'_> {
             if id != self.child.id {
                 continue;
             }
-            match self.ending.take() {
-                Some((_, Next::Start(values))) => {
+            let planned = self.ending.take().map(|(_, next)| next);
+            match next(planned, self.is_stopping) {
+                Next::Start(values) => {
                     self.child = Running::start(self.passing, &values, self.variables)?;
                 }
-                _ => return Ok(Some(exit_code(status))),
+                Next::Exit => return Ok(Some(exit_code(status))),
             }
         }
         Ok(None)
     }
 
     fn forward(&mut self, signal: i32) {
-        if ENDING.contains(&signal)
-            && let Some((_, next)) = &mut self.ending
-        {
-            *next = Next::Exit;
-        }
+        self.is_stopping |= ENDING.contains(&signal);
         if let Some(signal) = Signal::from_named_raw(signal) {
             self.child.signal(signal);
         }
@@ -281,6 +283,12 @@ impl Supervisor<'_> {
     }
 }
 
+/// Returns what to do after the end of the command. It is not started again after a signal that requested termination,
+/// even if a change came later.
+fn next(planned: Option<Next>, is_stopping: bool) -> Next {
+    planned.filter(|_| !is_stopping).unwrap_or(Next::Exit)
+}
+
 fn exit_code(status: WaitStatus) -> i32 {
     let by_signal = || status.terminating_signal().map(|signal| 128 + signal);
     status.exit_status().or_else(by_signal).unwrap_or(2)
@@ -309,6 +317,23 @@ mod tests {
             ("x:y", true),
         ] {
             assert_eq!(parse(text, in_files), None, "{text}");
+        }
+    }
+
+    /// Attack: a controller changes the values again and again, so that a command that is asked to end starts again.
+    #[test]
+    fn a_command_starts_again_only_after_a_change_and_before_a_termination_signal() {
+        let start = || Some(Next::Start(Values::new()));
+        for (planned, is_stopping, want) in [
+            (start(), false, Next::Start(Values::new())),
+            (start(), true, Next::Exit),
+            (Some(Next::Exit), false, Next::Exit),
+            (Some(Next::Exit), true, Next::Exit),
+            (None, false, Next::Exit),
+            (None, true, Next::Exit),
+        ] {
+            let why = format!("{planned:?} {is_stopping}");
+            assert_eq!(next(planned, is_stopping), want, "{why}");
         }
     }
 

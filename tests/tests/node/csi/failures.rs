@@ -201,7 +201,8 @@ async fn touch(namespace: &Namespace<'_>, pod: &NodePod, number: usize) {
     let text = format!("{number} {time:?}");
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": text } } }));
     let pods: Api<Pod> = namespace.api();
-    let patched = pods.patch(pod.name(), &PatchParams::default(), &patch);
+    let params = PatchParams::default();
+    let patched = pods.patch(pod.name(), &params, &patch);
     patched.await.expect("the Pod exists");
 }
 
