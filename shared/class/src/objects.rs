@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deliver::{EntryBody, Request, RequestBody};
+use deliver::{EntryBody, MAX_REQUEST, Request, RequestBody};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -43,6 +43,10 @@ const VAULT_KEY: &str = "objectName";
 ///
 /// Returns the first problem.
 pub fn read(text: &str) -> Result<Selection, ObjectsError> {
+    // Checked first, because parsing needs a hundred times the memory of the text.
+    if text.len() > MAX_REQUEST {
+        return Err(too_long());
+    }
     let list = yaml::read(text).map_err(|error| ObjectsError(error.to_string()))?;
     let Value::Array(list) = list else {
         return Err(ObjectsError("it is not a list".to_owned()));
@@ -60,10 +64,14 @@ pub fn read(text: &str) -> Result<Selection, ObjectsError> {
     Ok(Selection { request, encodings })
 }
 
+fn too_long() -> ObjectsError {
+    ObjectsError("it is longer than 256 KiB\nhint: use several volumes".to_owned())
+}
+
 /// Checks the entries before a request is sent, so that mistakes are reported even if no controller responds.
 fn check(request: &RequestBody) -> Result<(), ObjectsError> {
-    if request.to_json().len() > deliver::MAX_REQUEST {
-        return Err(ObjectsError("it is too long".to_owned()));
+    if request.to_json().len() > MAX_REQUEST {
+        return Err(too_long());
     }
     Request::try_from(request.clone())
         .map(drop)
@@ -123,6 +131,14 @@ mod tests {
 
     fn message(text: &str) -> String {
         read(text).unwrap_err().to_string()
+    }
+
+    /// Attack: the author of a Pod sets a huge parameter, so that the provider of the node is killed for its memory.
+    #[test]
+    fn a_huge_text_is_refused_before_it_is_parsed() {
+        let malformed = "[".repeat(MAX_REQUEST + 1);
+        assert_eq!(read(&malformed), Err(too_long()));
+        assert_ne!(read(&malformed[1..]), Err(too_long()));
     }
 
     #[test]

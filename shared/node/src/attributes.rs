@@ -20,6 +20,9 @@ pub(crate) struct Attributes {
     pub(crate) token: Zeroizing<String>,
 }
 
+/// The maximum size of a token. Tokens have about 1 KiB.
+const MAX_TOKEN: usize = 16 << 10;
+
 #[derive(Deserialize)]
 struct Body {
     objects: Option<String>,
@@ -54,7 +57,7 @@ impl Attributes {
 fn token(tokens: &str) -> Option<Zeroizing<String>> {
     let mut tokens: HashMap<String, Token> = serde_json::from_str(tokens).ok()?;
     let token = Zeroizing::new(tokens.remove(AUDIENCE)?.token);
-    (!token.is_empty()).then_some(token)
+    (1..=MAX_TOKEN).contains(&token.len()).then_some(token)
 }
 
 fn no_token() -> Failure {

@@ -84,8 +84,8 @@ async fn wait_waits_for_the_controller_too() {
     let args = ["db", "--wait", "--timeout", "1s"];
     for (observed, want) in [(1, Some(0)), (0, Some(1))] {
         let status = json!({ "status": { "observedGeneration": observed } });
-        let patched = objects.patch_status("db", &PatchParams::default(), &Patch::Merge(&status));
-        patched.await.unwrap();
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
+        objects.patch_status("db", &params, &patch).await.unwrap();
         let output = pods(plane, &namespace, &args);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), want, "{stderr}");

@@ -102,7 +102,7 @@ impl<'a> Site<'a> {
         let namespace = self.namespace.name();
         let items = [("password", value)];
         let mut sealed = sealed_for(&KEYS[0], namespace, "db", &items, Scope::Strict);
-        sealed.annotations_mut().insert(
+        sealed.metadata.annotations.get_or_insert_default().insert(
             deliver::DELIVER_ANNOTATION.to_owned(),
             deliver::DELIVER_FILES.to_owned(),
         );
