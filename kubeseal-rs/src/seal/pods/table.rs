@@ -126,9 +126,9 @@ mod tests {
             ..current.clone()
         };
         let want = "\
-SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE                              SINCE  REFRESHED BY
-db      Deployment/web  web-1  app        env       3           stale                              20s    restart
-db      -               web-1  app        volume    -           current                            -      -
+SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE                               SINCE  REFRESHED BY
+db      Deployment/web  web-1  app        env       3           stale                               20s    restart
+db      -               web-1  app        volume    -           current                             -      -
 ?       -               web-1  app        agent     -           unknown: the agent does not report  -      seal agent
 ";
         let rows = [row, current, agent];

@@ -349,7 +349,7 @@ template {
                 "- {sealedSecret: db, items: password}",
                 "expected a sequence",
             ),
-            ("", "not one document"),
+            ("", "not a single YAML document"),
         ] {
             let error = Failure::from(from_yaml(text.as_bytes()).unwrap_err()).to_string();
             assert!(error.contains(want), "{text}: {error}");
