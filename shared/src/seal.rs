@@ -19,7 +19,7 @@ use crate::{base64, envelope};
 pub struct Target<'a> {
     /// Replaces the Secret's name.
     pub name: Option<&'a str>,
-    /// The required namespace: it must equal the Secret's namespace, or is set if the Secret has none.
+    /// Must equal the Secret's namespace; used as its namespace if the Secret has none.
     pub namespace: Option<&'a str>,
     /// Replaces the Secret's scope annotations; `Some(Strict)` removes them.
     pub scope: Option<Scope>,

@@ -23,7 +23,7 @@ pub struct Choice {
     pub context: Option<String>,
 }
 
-/// The kubeconfig cannot be used.
+/// The reason why a kubeconfig cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
     /// A file cannot be read.

@@ -190,8 +190,8 @@ impl SealedValues {
 pub fn remark(bytes: &[u8], line: usize) -> String {
     if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(
-            "line {object_line}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
-             stay unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
+            "line {object_line}: the object of kind SealedSecret has {version}, so its sealed value on line {line} \
+             stays unchanged; set `apiVersion: bitnami.com/v1alpha1`"
         );
     }
     format!(

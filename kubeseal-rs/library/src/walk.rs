@@ -628,7 +628,7 @@ pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
 pub struct Skipped(String);
 
 impl Skipped {
-    /// Returns an error if files were skipped.
+    /// Checks the number of skipped files.
     ///
     /// # Errors
     ///

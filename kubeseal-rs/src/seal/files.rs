@@ -42,7 +42,7 @@ pub struct Files {
     /// Remove each plain file after its sealed file is written
     #[arg(long, conflicts_with = "keep_plain")]
     pub remove_plain: bool,
-    /// Keep plain files, even inside a Git work tree
+    /// Allow plain files to stay inside a Git work tree
     #[arg(long)]
     pub keep_plain: bool,
     /// With stdin: path where the output will be saved; selects the rule in .seal.yaml

@@ -29,7 +29,7 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 /// Arguments with short lease durations, so that a test does not wait long.
-const SHORT_LEASE: [&str; 4] = [
+const SHORT_LEASE_ARGS: [&str; 4] = [
     "--leader-elect-lease-duration=4s",
     "--leader-elect-renew-deadline=2500ms",
     "--leader-elect-retry-period=500ms",
@@ -51,7 +51,7 @@ impl Replica {
     async fn start(plane: &ControlPlane, namespace: &Namespace<'_>) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         let credential = credential(&std::fs::read_to_string(&kubeconfig).unwrap());
-        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
+        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE_ARGS);
         let mut replica = Self {
             controller,
             credential,
@@ -260,7 +260,7 @@ async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
+    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE_ARGS);
     let mut controllers = [start(), start()];
     for controller in &mut controllers {
         controller.become_ready().await;
@@ -347,9 +347,9 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
-    let mut first = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    let mut first = start_container(&plane, &namespace, &uid, &SHORT_LEASE_ARGS).await;
     first.logs(LEADER).await;
-    let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
+    let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE_ARGS).await;
     second.logs(STANDBY).await;
     second.logs("which another process may use").await;
     assert!(!second.log().contains(LEADER));

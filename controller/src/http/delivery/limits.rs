@@ -9,9 +9,9 @@ use super::caller::Caller;
 use super::refused::Refused;
 use crate::http::rate::Rate;
 
-/// Limit for the requests of one Pod: rate per second and burst.
+/// Maximum request rate of one Pod: requests per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
-/// Requests of all Pods of one namespace. A workload can start a thousand Pods at once.
+/// Maximum request rate of all Pods of one namespace: requests per second and burst. A workload can start a thousand Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
 /// Maximum number of requests that wait, without those of [`RESERVED`].
@@ -212,7 +212,7 @@ mod tests {
         );
     }
 
-    /// Attack: a tenant has so many requests wait that others cannot wait, or that the memory is exhausted.
+    /// Attack: a tenant queues so many requests that no other tenant can queue one, or that memory is exhausted.
     #[test]
     fn waiting_requests_are_bounded_for_each_pod_and_namespace() {
         for (why, callers, want) in [

@@ -12,7 +12,7 @@ use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
 use crate::recipients::{RecipientSource, RecipientSourceError};
 
-/// The text does not contain valid rules.
+/// The reason why a text does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// The text is not valid YAML.

@@ -16,7 +16,7 @@ use template::Template;
 
 /// A translated template and the SealedSecrets that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Translated {
+pub(super) struct TranslatedTemplate {
     pub(super) text: String,
     pub(super) objects: BTreeSet<String>,
 }
@@ -117,7 +117,7 @@ const OTHER_FIELDS: &[&str] = &[
 ];
 
 /// Translates a template.
-pub(super) fn translate(contents: &str) -> Result<Translated, TranslateError> {
+pub(super) fn translate(contents: &str) -> Result<TranslatedTemplate, TranslateError> {
     let mut objects = BTreeSet::new();
     let mut text = String::new();
     let mut rest = contents;
@@ -135,7 +135,7 @@ pub(super) fn translate(contents: &str) -> Result<Translated, TranslateError> {
     }
     Template::parse("contents", &text)
         .map_err(|error| TranslateError::Parse(shared::error_chain(&error)))?;
-    Ok(Translated { text, objects })
+    Ok(TranslatedTemplate { text, objects })
 }
 
 /// Splits after the end of an action. Strings and comments in the action may also contain `}}`.

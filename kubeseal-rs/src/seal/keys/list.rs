@@ -17,7 +17,7 @@ use shared::key_marks::{KeyState, Marks};
 use shared::v2::{KeyId, Suite};
 
 use super::served::Served;
-use super::{Search, find_holders, store, survey as run_survey};
+use super::{Search, find_holders, open_store, survey as run_survey};
 use crate::report::shown;
 use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
@@ -66,7 +66,7 @@ pub struct KeysStatus {
 /// Fails if the keys cannot be read.
 pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
     let served = Served::find(&args.location, &clusters, &records, &v2_records);
     let states = record::states(&records, served.certificate.as_ref());
@@ -82,7 +82,7 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
 /// Fails if keys, objects or files cannot be read.
 pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
     let served = Served::find(&args.location, &clusters, &records, &v2_records);
     let states = record::states(&records, served.certificate.as_ref());

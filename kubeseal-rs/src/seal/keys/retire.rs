@@ -21,7 +21,7 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 use super::served::Served;
 use super::{
     Search, check_all_readable, find, find_holders, find_named, info, location_flags, rotate_step,
-    rotate_to_v2_step, store, survey_all, v2,
+    rotate_to_v2_step, open_store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -64,7 +64,7 @@ pub struct KeysRetire {
 /// listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     if let Some(key) = v2::find(&store, &records, &args.key)? {
         let served = Served::find(&args.location, &clusters, &records, key.records());

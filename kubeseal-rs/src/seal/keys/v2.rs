@@ -22,7 +22,7 @@ use super::served::Served;
 use crate::failure::Failure;
 use crate::report;
 
-/// A v2 key that an argument names, and the other keys.
+/// The v2 keys of a store, and the position of the one that an argument names.
 pub(super) struct NamedKey {
     records: Vec<V2KeyRecord>,
     index: usize,

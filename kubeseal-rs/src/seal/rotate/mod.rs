@@ -328,7 +328,7 @@ impl Work {
         Ok(Some(work))
     }
 
-    /// Reads a file again, with the final reports of objects that need no further attempt.
+    /// Reads a file again, and carries over the final reports of the objects that need no further attempt.
     fn read_again(path: &Path, done: Vec<ObjectReport>) -> Result<Self> {
         let mut work = Self::of(ManifestFile::read(path)?)?;
         for report in done {

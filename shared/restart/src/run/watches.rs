@@ -52,7 +52,7 @@ pub(super) struct Message {
     pub(super) change: Change,
 }
 
-/// The running watches.
+/// The tasks of the running watches, and which of their first lists must be complete before restarts.
 pub(super) struct Watches {
     tasks: JoinSet<()>,
     /// For each watch, whether restarts and refreshes wait for its first list.
