@@ -237,12 +237,12 @@ pub enum CommandError {
         /// Possible reasons.
         why: String,
     },
-    /// The controller's answer is not the re-encrypted SealedSecret.
+    /// The controller's response is not the re-encrypted SealedSecret.
     #[error("unable to rotate secret: {name}\n{problem}")]
     NotRotated {
         /// The name of the SealedSecret.
         name: String,
-        /// The problem with the answer.
+        /// The problem with the response.
         problem: RotationError,
     },
 }

@@ -134,7 +134,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
             let message = format!(
                 "cannot check whether a controller is running: the response to the request for the Lease \
                  {namespace}/{name} was {}",
-                answer(code, &response)
+                describe_response(code, &response)
             );
             bail!(Failure::new(message).hint(
                 "ask for `get` on leases.coordination.k8s.io; or make sure that no controller is running, and pass --force"
@@ -156,7 +156,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
 }
 
 /// Describes a response that is neither a Lease nor the message that there is none.
-fn answer(code: u16, response: &Json) -> String {
+fn describe_response(code: u16, response: &Json) -> String {
     match (code, response["message"].as_str()) {
         (200, _) => "not a Lease".to_owned(),
         (code, Some(message)) => format!("{code}, {message:?}"),

@@ -157,7 +157,12 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for rule in [RULE, &pinned_rule] {
-        for args in [&ROTATE_ARGS[..], &ROTATE_DRY_RUN_ARGS, &EDIT_ARGS, &IMPORT_ARGS] {
+        for args in [
+            &ROTATE_ARGS[..],
+            &ROTATE_DRY_RUN_ARGS,
+            &EDIT_ARGS,
+            &IMPORT_ARGS,
+        ] {
             for variables in [&[][..], &own_certificate, &pin] {
                 for flags in [&[][..], &["--config=.seal.yaml"]] {
                     let fixture = Fixture::new(rule);
@@ -186,7 +191,12 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
         ("a pin in the environment", &[], &pins),
         ("its key is passed", &["--key=../new.yaml"], &[]),
     ] {
-        for args in [&ROTATE_ARGS[..], &ROTATE_DRY_RUN_ARGS, &EDIT_ARGS, &IMPORT_ARGS] {
+        for args in [
+            &ROTATE_ARGS[..],
+            &ROTATE_DRY_RUN_ARGS,
+            &EDIT_ARGS,
+            &IMPORT_ARGS,
+        ] {
             if args == IMPORT_ARGS && why == "its key is passed" {
                 continue;
             }

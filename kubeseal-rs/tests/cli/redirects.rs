@@ -136,7 +136,10 @@ fn does_not_follow_a_redirect_from_https_to_http() {
         let flag = format!("--cert={server}");
         for (rule, args) in [
             (format!("certificate: '{server}'"), SEAL_ARGS.to_vec()),
-            ("scope: strict".to_owned(), [&SEAL_ARGS[..], &[&flag]].concat()),
+            (
+                "scope: strict".to_owned(),
+                [&SEAL_ARGS[..], &[&flag]].concat(),
+            ),
         ] {
             let output = fixture.seal(&rule, &args);
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

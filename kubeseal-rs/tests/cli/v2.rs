@@ -225,7 +225,10 @@ fn refuses_v2_keys_that_are_not_pinned() {
     let pinned =
         RULES.to_owned() + "  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
     write_files(directory, &[(".seal.yaml", &pinned)]);
-    let output = seal(directory, &[&CREATE_ARGS[..], &["--for", "db.yaml"]].concat());
+    let output = seal(
+        directory,
+        &[&CREATE_ARGS[..], &["--for", "db.yaml"]].concat(),
+    );
     assert_code(&output, 2, "a pin of the rule");
     assert_contains(&output, "requires one of the keys", "a pin of the rule");
     let pinned = RULES.to_owned() + "  fingerprint: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04\n";

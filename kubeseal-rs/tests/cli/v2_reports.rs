@@ -278,7 +278,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
         assert_code(&output, 2, key);
         assert_contains(
             &output,
-            "nothing to search for values that need the key",
+            "there are no files to search for values that need the key",
             key,
         );
     }

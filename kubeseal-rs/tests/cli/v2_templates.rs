@@ -14,7 +14,7 @@ const V1_ARGS: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
 const SECOND_ITEM_ARGS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 
 /// Returns a directory with `db.yaml`, which has two v1 values, under a rule for v2.
-fn directory_with_v1() -> tempfile::TempDir {
+fn directory_with_v1_values() -> tempfile::TempDir {
     let directory = directory();
     create(directory.path(), &[SECOND_ITEM_ARGS, V1_ARGS].concat());
     directory
@@ -73,7 +73,7 @@ fn findings(directory: &Path) -> Vec<String> {
 /// without seeing it.
 #[test]
 fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let text = read(directory, "db.yaml").trim_end().to_owned()
         + "\n    type: Opaque\n    data:\n      url: |\n        https://attacker/\n        {{ .a }}\n";
@@ -124,7 +124,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
 /// values beside v1 values.
 #[test]
 fn a_file_with_v1_values_keeps_its_format() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let before = read(directory, "db.yaml");
     let printed = seal_ok(
@@ -156,7 +156,7 @@ fn a_file_with_v1_values_keeps_its_format() {
 /// Attack: a committer replaces v2 values by their own v1 values, so that the next value is sealed as v1.
 #[test]
 fn does_not_seal_as_v1_after_v2_values_were_replaced() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let v1 = read(directory, "db.yaml");
     std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");

@@ -15,8 +15,8 @@ use crate::frame::{self, Message};
 use crate::mount::MountRequest;
 use crate::protobuf::bytes_len;
 
-pub(crate) const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
-pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+pub(crate) const VERSION_METHOD: &str = "/v1alpha1.CSIDriverProvider/Version";
+pub(crate) const MOUNT_METHOD: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The time limit of a call. Without it, the driver waits until kubelet gives up after two minutes, with a code that is
@@ -60,11 +60,11 @@ async fn call(
     controller: &Arc<Controller>,
 ) -> Result<Message, Failure> {
     match method {
-        MOUNT => {
+        MOUNT_METHOD => {
             let request = MountRequest::read(&frame::read(body).await?)?;
             controller.mount(request).await
         }
-        VERSION => {
+        VERSION_METHOD => {
             frame::read(body).await?;
             Ok(version())
         }

@@ -187,7 +187,7 @@ impl OptIn {
 
 /// Returns the names that the whole pattern matches. As in Reloader, patterns that cannot be parsed match nothing.
 /// Unlike in Reloader, the anchors enclose alternatives: there, `a|b` matches every name that begins with `a`.
-pub fn matches<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn matching_names<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let anchored = format!("^(?:{pattern})$");
     let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
     let compiled: Option<Regex> = compiled.ok();

@@ -1,4 +1,4 @@
-//! The processes of a plane that this process started.
+//! The processes of a control plane that this process started.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ pub(super) struct OwnProcesses {
     controllers: Option<Process>,
     api_server: Option<Process>,
     etcd: Option<Process>,
-    /// The processes that only planes with nodes need.
+    /// The processes that only control planes with nodes need.
     workload_processes: OnceLock<[Process; 2]>,
     pod_network: PodNetwork,
     scratch: Arc<Scratch>,

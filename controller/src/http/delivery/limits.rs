@@ -11,7 +11,8 @@ use crate::http::rate::Rate;
 
 /// Maximum request rate of one Pod: requests per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
-/// Maximum request rate of all Pods of one namespace: requests per second and burst. A workload can start a thousand Pods at once.
+/// Maximum request rate of all Pods of one namespace: requests per second and burst. A workload can start a thousand
+/// Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
 /// Maximum number of requests that wait, without those of [`RESERVED`].
@@ -34,8 +35,8 @@ const RESERVED: Waiting = Waiting {
     requests: 64,
     bytes: 1 << 20,
 };
-/// Seconds after which a caller may try again to wait.
-const RETRY_WAITING: i64 = 10;
+/// Seconds after which a caller whose request could not wait may retry.
+const RETRY_AFTER_SECONDS: i64 = 10;
 
 /// The limits of all callers.
 #[derive(Debug)]
@@ -50,7 +51,8 @@ struct Rates {
     namespace: Rate,
 }
 
-/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of accounts.
+/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of
+/// accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
@@ -104,7 +106,7 @@ impl Limits {
             && fits(&namespace, MAX_WAITING_OF_NAMESPACE)
             && (fits(&Key::All, MAX_WAITING) || fits(&namespace, RESERVED));
         if !is_admitted {
-            return Err(Refused::TooOften(RETRY_WAITING));
+            return Err(Refused::TooOften(RETRY_AFTER_SECONDS));
         }
         let keys = [Key::All, pod, namespace];
         for key in &keys {

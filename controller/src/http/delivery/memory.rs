@@ -55,8 +55,8 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    /// Attack: Pods of a namespace request large responses and read them slowly, so that Pods of other namespaces get no
-    /// response.
+    /// Attack: Pods of a namespace request large responses and read them slowly, so that Pods of other namespaces get
+    /// none.
     #[test]
     fn a_namespace_uses_a_quarter_of_the_memory_at_most() {
         let memory = Memory::default();

@@ -57,7 +57,7 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     };
     let objects: Vec<EntryBody> = objects.map_err(|error| {
         Failure::new(error.to_string())
-            .hint("entries have `sealedSecret`, `items`, `path`, `mode`, or `template`, `from`, `path`, `mode`")
+            .hint("an entry has the fields `sealedSecret`, `items`, `path`, `mode`, or `template`, `from`, `path`, `mode`")
             .hint("quote modes, as in mode: \"0440\"")
     })?;
     for entry in &objects {

@@ -99,7 +99,7 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     let needs_none = own_scoped_name(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
         Finding::bad(
-            "it has no namespace, which its scope requires",
+            "metadata.namespace is missing, and the scope requires it",
             "pass -n NAMESPACE, or set metadata.namespace in the file",
         )
     })

@@ -31,7 +31,7 @@ use shared::v2::{self as format, KeyId, ShortKeyId};
 use super::served::Served;
 use super::{
     Search, check_all_readable, export_step, fetch_step, find, find_holders, find_named,
-    location_flags, rotate_step, rotate_to_v2_step, step, open_store, survey_all, v2,
+    location_flags, open_store, rotate_step, rotate_to_v2_step, step, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, ShowPath, shown};

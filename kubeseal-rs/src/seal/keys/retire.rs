@@ -20,8 +20,8 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, find, find_holders, find_named, info, location_flags, rotate_step,
-    rotate_to_v2_step, open_store, survey_all, v2,
+    Search, check_all_readable, find, find_holders, find_named, info, location_flags, open_store,
+    rotate_step, rotate_to_v2_step, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -173,7 +173,7 @@ fn retire_v2(
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
     if count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
-            Failure::new("nothing to search for values that need the key")
+            Failure::new("there are no files to search for values that need the key")
                 .hint("pass files or directories, or the directory of a controller")
         );
     }

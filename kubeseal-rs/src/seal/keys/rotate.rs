@@ -20,8 +20,8 @@ use shared::v2::Suite;
 
 use super::served::fingerprint_of;
 use super::{
-    access, export_step, fetch_step, info, location_flags, rotate_step, rotate_to_v2_step, step,
-    open_store,
+    access, export_step, fetch_step, info, location_flags, open_store, rotate_step,
+    rotate_to_v2_step, step,
 };
 use crate::failure::Failure;
 use crate::report;

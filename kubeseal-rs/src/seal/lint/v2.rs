@@ -127,7 +127,7 @@ fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec
         check_unlisted,
         check_missing,
         check_mixed,
-        check_weak,
+        check_weak_recipients,
         check_unbound,
     ];
     let findings = checks.iter().filter_map(|check| check(item, view, context));
@@ -220,7 +220,7 @@ fn check_mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Probl
 }
 
 /// Reports a key that is not post-quantum although all keys of the rule are.
-fn check_weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_weak_recipients(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_strong = !recipients.keys.is_empty()
         && recipients.unknown == 0

@@ -265,7 +265,7 @@ struct NewCiphertexts {
     keys: NewKeys,
 }
 
-/// The keys of new ciphertexts.
+/// The public keys that new ciphertexts are encrypted for.
 enum NewKeys {
     /// The key of a certificate, for v1 values.
     Certificate {

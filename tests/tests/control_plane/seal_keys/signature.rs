@@ -127,9 +127,12 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
         ));
         let signed_by_ssh_keygen = format!("{name}-theirs.age");
         assert!(
-            seal(directory, &[&BACKUP_ARGS[..], &[&signed_by_ssh_keygen]].concat())
-                .status
-                .success()
+            seal(
+                directory,
+                &[&BACKUP_ARGS[..], &[&signed_by_ssh_keygen]].concat()
+            )
+            .status
+            .success()
         );
         let args = [
             "-Y",
