@@ -315,7 +315,7 @@ fn seal_file(
         }
         Ok(documents)
     };
-    let parts = parts(file, format).with_context(|| shown.clone())?;
+    let parts = manifest_parts(file, format).with_context(|| shown.clone())?;
     let mut texts = Vec::new();
     for part in &parts {
         texts.push(match part {
@@ -338,7 +338,7 @@ enum Part<'a> {
     Kept(Vec<u8>),
 }
 
-fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
+fn manifest_parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
     let is_same_format = format == detect_format(&file.bytes);
     let texts = (is_same_format && format == Format::Yaml)
         .then(|| split(&file.bytes))

@@ -98,7 +98,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
         )?;
     }
     let (total, leftovers) = find(&objects, args.namespace.as_deref())?;
-    print(list(&leftovers).as_bytes())?;
+    print(list_leftovers(&leftovers).as_bytes())?;
     if leftovers.is_empty() || !args.yes {
         report::info(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
@@ -247,7 +247,7 @@ fn leftover(object: &Json) -> Option<Leftover> {
 fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine>) -> Vec<String> {
     let progress = Progress::new("statuses", leftovers.len(), line);
     let change = |(): &mut (), _, leftover: &Leftover| {
-        let changed = change(objects, leftover);
+        let changed = remove_leftover(objects, leftover);
         progress.step();
         let error = changed.err()?;
         let text = shared::error_chain(&error);
@@ -258,7 +258,7 @@ fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine
     failures.into_iter().flatten().collect()
 }
 
-fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
+fn remove_leftover(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
     let Leftover {
         namespace,
         name,
@@ -269,7 +269,7 @@ fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
     objects.merge(CHANGE, &all.object(name)?.subresource("status"), patch)
 }
 
-fn list(leftovers: &[Leftover]) -> String {
+fn list_leftovers(leftovers: &[Leftover]) -> String {
     leftovers.iter().fold(String::new(), |mut text, leftover| {
         let fields = leftover.fields.join(", ");
         let line = format!("{}/{}: {fields}", leftover.namespace, leftover.name);

@@ -34,14 +34,14 @@ const VAULT_KEY: &str = "objectName";
 
 /// Parses and checks the parameter.
 pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
-    let list = yaml::read(text).map_err(|error| invalid(&error.to_string()))?;
+    let list = yaml::read(text).map_err(|error| invalid_objects(&error.to_string()))?;
     let Value::Array(list) = list else {
-        return Err(invalid("it is not a list"));
+        return Err(invalid_objects("it is not a list"));
     };
     let mut encodings = HashMap::new();
     let entries = list.into_iter().enumerate().map(|(index, entry)| {
         let result = entry_of(entry, &mut encodings);
-        result.map_err(|problem| invalid(&format!("objects[{index}]: {problem}")))
+        result.map_err(|problem| invalid_objects(&format!("objects[{index}]: {problem}")))
     });
     let request = RequestBody {
         objects: entries.collect::<Result<_, _>>()?,
@@ -51,7 +51,7 @@ pub(crate) fn read(text: &str) -> Result<Selection, Failure> {
     Ok(Selection { request, encodings })
 }
 
-fn invalid(problem: &str) -> Failure {
+fn invalid_objects(problem: &str) -> Failure {
     Failure::invalid(&format!(
         "the parameter `objects` cannot be used: {problem}"
     ))
@@ -62,10 +62,10 @@ fn check(request: &RequestBody) -> Result<(), Failure> {
     let checked = Request::try_from(request.clone());
     let error = checked.map(drop).map_err(|error| {
         let hint = error.hint();
-        invalid(&format!("{error}\nhint: {hint}"))
+        invalid_objects(&format!("{error}\nhint: {hint}"))
     });
     if request.to_json().len() > deliver::MAX_REQUEST {
-        return Err(invalid("it has more than 256 KiB"));
+        return Err(invalid_objects("it has more than 256 KiB"));
     }
     error
 }

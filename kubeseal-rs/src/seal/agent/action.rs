@@ -19,7 +19,7 @@ use crate::seal::exec::{find_program, signal_named};
 
 /// The time limit for a command, as in Vault Agent.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The actions to take after a change.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ fn wait(mut child: Child) -> Result<ExitStatus> {
             child.wait()?;
             bail!("it did not end within {COMMAND_TIMEOUT:?}");
         }
-        sleep(POLL);
+        sleep(POLL_INTERVAL);
     }
 }
 

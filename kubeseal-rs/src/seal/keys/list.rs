@@ -72,7 +72,7 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let states = record::states(&records, served.certificate.as_ref());
     let mut rows = rows(&records, &states, None);
     rows.extend(v2_rows(&v2_records, &served, None));
-    show(&rows, None, args.output, environment.now)
+    print_rows(&rows, None, args.output, environment.now)
 }
 
 /// Lists keys with the number of objects and files that need each.
@@ -100,7 +100,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let searched = Some((&sources, &survey));
     let mut rows = rows(&records, &states, searched);
     rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
-    show(&rows, searched, args.output, environment.now)?;
+    print_rows(&rows, searched, args.output, environment.now)?;
     match sources.unread_count() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
@@ -187,7 +187,7 @@ fn v2_counts(sources: &Inventory, key: Option<KeyId>) -> (usize, usize) {
 /// The searched objects and files, and the keys that they need.
 type Searched<'a> = Option<(&'a Inventory, &'a Survey)>;
 
-fn show(
+fn print_rows(
     rows: &[Row],
     searched: Searched<'_>,
     form: OutputFormat,

@@ -84,7 +84,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     let served = Served::find(&args.location, &clusters, &records, &[]).certificate;
     let flags = location_flags(&args.location);
-    check(record, state(served.as_ref()), &flags)?;
+    check_state(record, state(served.as_ref()), &flags)?;
     if state(None) == Some(KeyState::Sealing) {
         let message = format!(
             "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
@@ -218,7 +218,7 @@ fn unsearched_text(namespaces: &[String]) -> String {
     format!(" (in the cluster, only these namespaces were searched: {searched})")
 }
 
-fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
+fn check_state(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {

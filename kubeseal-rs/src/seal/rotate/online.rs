@@ -382,7 +382,7 @@ fn contradicted_hints(
     contradicted.map(line).collect()
 }
 
-/// An answer, and the data to check it against.
+/// A response, and the data to check it against.
 struct Received<'a> {
     answer: Answer,
     to: Option<SealedFormat>,
