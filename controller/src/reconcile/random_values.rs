@@ -35,7 +35,10 @@ impl<S: Store> Tools<S> {
             return false;
         };
         let ring = self.ring();
-        let (existing, mark) = (existing_values(&observed.existing), observed.random_mark.as_ref());
+        let (existing, mark) = (
+            existing_values(&observed.existing),
+            observed.random_mark.as_ref(),
+        );
         let unchanged = mark
             .and_then(|mark| random_mark::unchanged_items(mark, version, items, existing, &ring));
         let is_up_to_date = unchanged.as_ref() == Some(items);

@@ -61,8 +61,8 @@ const FIELDS: [&str; 5] = [
     "previous",
 ];
 const API: &str = "/apis/bitnami.com/v1alpha1";
-const LIST: &str = "cannot list SealedSecrets";
-const CHANGE: &str = "cannot change the status";
+const LIST_FAILED: &str = "cannot list SealedSecrets";
+const CHANGE_FAILED: &str = "cannot change the status";
 
 /// A status with data of this project.
 #[derive(Debug, PartialEq)]
@@ -120,8 +120,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run while a controller of this project is running, which would restore the removed fields. Only an answer
-/// of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
+/// Refuses to run while a controller of this project is running, because it would restore the removed fields. Only a
+/// response of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
     let path = leases.object(name)?;
@@ -192,7 +192,7 @@ fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftov
         None => ApiPath::fixed("/apis/bitnami.com/v1alpha1/sealedsecrets"),
     };
     let (mut total, mut leftovers) = (0, Vec::new());
-    for page in objects.list(LIST, &path)? {
+    for page in objects.list(LIST_FAILED, &path)? {
         let mut page = parse(&page)?;
         let items = page["items"].take();
         let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -266,7 +266,11 @@ fn remove_leftover(objects: &Objects, leftover: &Leftover) -> Result<(), Cluster
         ..
     } = leftover;
     let all = ApiPath::namespaced(API, namespace, "sealedsecrets")?;
-    objects.merge(CHANGE, &all.object(name)?.subresource("status"), patch)
+    objects.merge(
+        CHANGE_FAILED,
+        &all.object(name)?.subresource("status"),
+        patch,
+    )
 }
 
 fn list_leftovers(leftovers: &[Leftover]) -> String {

@@ -136,7 +136,7 @@ fn document(directory: &Path) -> serde_json::Value {
     objects[0].sealed.to_document()
 }
 
-/// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.
+/// Serves a controller that calls `meanwhile` and then gives this response, for every re-encryption.
 fn serve(
     directory: &Path,
     answer: String,

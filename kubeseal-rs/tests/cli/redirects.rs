@@ -46,7 +46,7 @@ impl Fixture {
         Self { directory, tls }
     }
 
-    /// Starts a server that sends this answer to every request. Returns the URL of the server and a counter of the
+    /// Starts a server that sends this response to every request. Returns the URL of the server and a counter of the
     /// requests.
     fn serve(
         &self,

@@ -67,7 +67,7 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
         .map(drop)
 }
 
-/// Requests the files of a volume with these attributes, in JSON; returns the answer as the driver receives it.
+/// Requests the files of a volume with these attributes, in JSON; returns the response as the driver receives it.
 ///
 /// # Errors
 ///

@@ -36,7 +36,7 @@ impl Controller {
         })
     }
 
-    /// Returns the answer to a mount. If the caller stops waiting, the request occupies its thread until its own time
+    /// Returns the response to a mount. If the caller stops waiting, the request occupies its thread until its own time
     /// limit.
     pub(crate) async fn mount(self: &Arc<Self>, mount: MountRequest) -> Result<Message, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;

@@ -11,7 +11,7 @@ use crate::protobuf::Writer;
 /// accepts at most 256 KiB.
 const MAX_REQUEST: usize = 1 << 20;
 
-/// The maximum size of an answer in bytes, the driver's default. The driver would reject a larger answer with a code
+/// The maximum size of a response in bytes, the driver's default. The driver would reject a larger response with a code
 /// after which kubelet keeps the directory of the volume.
 pub(crate) const MAX_ANSWER: usize = 4 << 20;
 
@@ -69,7 +69,9 @@ pub(crate) async fn read(body: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, Fa
 }
 
 fn message(bytes: &[u8]) -> Result<&[u8], Failure> {
-    let (prefix, message) = bytes.split_first_chunk::<PREFIX>().ok_or_else(incomplete_message)?;
+    let (prefix, message) = bytes
+        .split_first_chunk::<PREFIX>()
+        .ok_or_else(incomplete_message)?;
     let [is_compressed, len @ ..] = *prefix;
     if is_compressed != 0 {
         let text = "the request is compressed, which this provider does not support";

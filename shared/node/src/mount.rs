@@ -35,10 +35,10 @@ impl MountRequest {
     }
 }
 
-/// Returns the answer to a mount.
+/// Returns the response to a mount.
 ///
-/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts an answer
-/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier answer.
+/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts a response
+/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier response.
 pub(crate) fn answer(
     result: Result<Delivery, ClientError>,
     encodings: &HashMap<String, Encoding>,
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(message.chunk()[5..], expected[..]);
     }
 
-    /// Fault: the driver rejects a large answer with a code that is not final, so that a Pod can start with an empty
+    /// Fault: the driver rejects a large response with a code that is not final, so that a Pod can start with an empty
     /// volume.
     #[test]
     fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {

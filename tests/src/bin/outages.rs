@@ -313,7 +313,7 @@ impl Case {
             .await
     }
 
-    /// Times further objects; returns the median.
+    /// Measures the times of further objects; returns the median.
     async fn median_secret_time(&self, outage: Outage) -> SecretTime {
         let mut times = Vec::new();
         for sample in 0..SAMPLES {

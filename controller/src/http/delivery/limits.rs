@@ -193,8 +193,8 @@ mod tests {
         }
     }
 
-    /// Attack: a tenant has all its Pods send requests without pause, so that the Pods of another tenant, which may run on
-    /// the same nodes, are refused.
+    /// Attack: all Pods of a tenant send requests without pause, so that the Pods of another tenant, which may run on the
+    /// same nodes, are refused.
     #[test]
     fn a_flood_of_one_namespace_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);

@@ -311,7 +311,10 @@ fn check_redirect(from: &str, to: &str, redirects: Redirects) -> Result<(), &'st
     Ok(())
 }
 
-fn read_content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8>, SourceError> {
+fn read_content(
+    uri: &str,
+    mut response: http::Response<ureq::Body>,
+) -> Result<Vec<u8>, SourceError> {
     let to_error = |source| SourceError::Fetch {
         uri: redacted(uri).into_owned(),
         source: Box::new(web::without_url(source)),

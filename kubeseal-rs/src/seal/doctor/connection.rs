@@ -120,7 +120,9 @@ fn cluster(
     Some(())
 }
 
-fn check_kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Finding {
+fn check_kubeconfig(
+    objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>,
+) -> Finding {
     match objects {
         Ok(objects) => Finding::good(format!("API server {}", objects.server())),
         Err(error) => Finding::bad(

@@ -411,7 +411,7 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Returns a successor that the controller seals with, according to its answer.
+    /// Returns a successor that the controller seals with, according to its response.
     pub(super) fn served(name: &str) -> Self {
         Self {
             name: name.to_owned(),

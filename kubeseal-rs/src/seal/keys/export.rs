@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the Secret of a key that is generated from `byte`. The key is valid from the second `byte` on.
+    /// Returns the record of a key that is generated from `byte`. The key is valid from the second `byte` on.
     fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

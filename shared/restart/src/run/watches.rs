@@ -114,8 +114,9 @@ impl Starter {
     fn watch_workloads<const KIND: usize>(&mut self, namespace: Option<&String>) {
         let kind = Kind::ALL[KIND];
         let is_required = kind != Kind::Rollout;
-        let to_change =
-            move |event: Event<Compact<OfKind<KIND>>>| Change::Workload(kind, to_workload_event(event));
+        let to_change = move |event: Event<Compact<OfKind<KIND>>>| {
+            Change::Workload(kind, to_workload_event(event))
+        };
         self.watch(&workloads(kind), namespace, is_required, to_change);
     }
 
@@ -191,7 +192,9 @@ fn next_pause<F>(
     }
 }
 
-fn to_workload_event<const KIND: usize>(event: Event<Compact<OfKind<KIND>>>) -> Event<Compact<Workload>> {
+fn to_workload_event<const KIND: usize>(
+    event: Event<Compact<OfKind<KIND>>>,
+) -> Event<Compact<Workload>> {
     let map = |object: Compact<OfKind<KIND>>| object.map(|OfKind(workload)| workload);
     match event {
         Event::Apply(object) => Event::Apply(map(object)),

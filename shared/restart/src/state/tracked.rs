@@ -1,4 +1,4 @@
-//! A workload, what is known of its restarts, and its comparison with the names of Secrets.
+//! A workload, the state of its restarts, and the Secrets whose names match its patterns.
 
 use std::collections::BTreeSet;
 

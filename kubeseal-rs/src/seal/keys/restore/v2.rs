@@ -163,7 +163,10 @@ impl<'a> Plan<'a> {
             "{name} cannot be the sealing key: {} is newer, and the newest key that may seal is used; nothing was changed",
             newer.name()
         );
-        bail!(Failure::new(message).hint("omit --seal-with: the key is then restored as opening-only"));
+        bail!(
+            Failure::new(message)
+                .hint("omit --seal-with: the key is then restored as opening-only")
+        );
     }
 
     /// Returns a newer key of the same suite that may seal.
@@ -320,7 +323,10 @@ fn check_marks(record: &V2KeyRecord) -> Result<()> {
     if record.marks.is_compromised {
         let message =
             format!("{name} is marked as compromised and can never seal; nothing was changed");
-        bail!(Failure::new(message).hint("omit --seal-with: the key is then restored as opening-only"));
+        bail!(
+            Failure::new(message)
+                .hint("omit --seal-with: the key is then restored as opening-only")
+        );
     }
     if !record.is_active {
         let message =
