@@ -484,7 +484,7 @@ fn set_kind(item: &mut Node, version: &str, kind: &str) {
     }
 }
 
-/// A parsed file.
+/// A manifest file and its parsed documents.
 #[derive(Debug)]
 pub struct ManifestFile {
     /// The path of the file.

@@ -122,7 +122,7 @@ pub enum Input {
     File(PathBuf),
 }
 
-/// A command failed.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The file of `--secret-file` cannot be read.

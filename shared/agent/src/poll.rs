@@ -31,7 +31,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Polls for these objects. `log` receives messages about failures, each of one or more lines.
+    /// Creates a poller for these objects. `log` receives messages about failures, each of one or more lines.
     pub fn new(client: Client, objects: Vec<EntryBody>, log: fn(&str)) -> Self {
         let request = RequestBody {
             objects,

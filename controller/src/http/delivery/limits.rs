@@ -141,7 +141,7 @@ impl Waiting {
     }
 }
 
-/// A waiting request.
+/// A request that waits and counts toward the limits until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
     keys: [Key; 3],

@@ -57,7 +57,7 @@ impl Opened {
     }
 }
 
-/// Unseals objects.
+/// Unseals the objects of a request, in turns with other requests.
 #[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Pool,

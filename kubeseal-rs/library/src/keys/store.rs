@@ -292,7 +292,7 @@ impl KeyStore {
 
     /// Returns whether the store also contains the SealedSecrets that need its keys. `false` for a
     /// directory that contains only key manifests.
-    pub fn has_sealed(&self) -> bool {
+    pub fn has_sealed_secrets(&self) -> bool {
         !matches!(self, Self::Directory { sealed: None, .. })
     }
 

@@ -171,7 +171,7 @@ fn retire_v2(
 
 /// Fails if nothing was searched, because this does not show that the key is unneeded.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
-    if count == 0 && args.paths.is_empty() && !store.has_sealed() {
+    if count == 0 && args.paths.is_empty() && !store.has_sealed_secrets() {
         bail!(
             Failure::new("there are no files to search for values that need the key")
                 .hint("pass files or directories, or the directory of a controller")

@@ -112,7 +112,7 @@ impl NamedKey {
         let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
         bail!(match preferred {
             Some(suite) if !has_preferred_suite => failure.hint(format!(
-                "the controller prefers the suite {suite}; if it stays so, pass --former-suite"
+                "the controller prefers the suite {suite}; if that does not change, pass --former-suite"
             )),
             None => failure
                 .hint("if the controller has another --sealing-suite now, pass --former-suite"),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Prefix of every metric.
 const PREFIX: &str = "sealed_secrets_restart";
 
-/// Counters and gauges.
+/// The counters and gauges of `seal restart`.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     pub(super) restarts: Value,

@@ -88,7 +88,7 @@ async fn a_standby_delivers_the_same_files_and_changes() {
         .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
         .await;
     let mut standby = ClusterController::spawn(&kubeconfig, case.case.namespace.name(), &[PORT]);
-    standby.logs("Another replica is the leader").await;
+    standby.wait_for_log("Another replica is the leader").await;
     standby.become_ready().await;
     let tls = TlsPort::of(&standby).await;
     let same = tls.wait_for(200, &token, &all_of("db")).await;
