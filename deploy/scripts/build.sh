@@ -39,9 +39,9 @@ export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${C
 for target; do
     rustup target add "$target" >/dev/null ||
         { echo "cannot install the standard library for $target: rustup reaches no server" >&2; exit 1; }
-    packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix=
+    packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix= deliver=
     case $target in
-    *-linux-*) packages+=(-p controller --bin controller) programs+=(controller) ;;
+    *-linux-*) packages+=(-p controller --bin controller) programs+=(controller seal-deliver) deliver=yes ;;
     *-windows-*) suffix=.exe ;;
     esac
     cargo auditable zigbuild --profile dist --locked --target "$target" "${packages[@]}"
@@ -49,6 +49,10 @@ for target; do
     # shared/NOTES.md.
     AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --profile dist --locked --target "$target" \
         --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
+    # By itself: features that other programs need would be in it too.
+    if [ -n "$deliver" ]; then
+        cargo auditable zigbuild --profile dist --locked --target "$target" -p roles --bin seal-deliver
+    fi
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
         built=$CARGO_TARGET_DIR/$target/dist/$program$suffix

@@ -39,7 +39,7 @@ image() { # image TARGET ARCHITECTURE: prints the descriptor of its manifest
     local root=$scratch/$2 diff layer config
     mkdir -p "$root"/{etc/ssl/certs,usr/local/bin,usr/share/sbom,proc,tmp,var/run}
     chmod 1777 "$root/tmp"
-    install -m 0755 "$built/$1"/{controller,kubeseal,seal} "$root/usr/local/bin/"
+    install -m 0755 "$built/$1"/{controller,kubeseal,seal,seal-deliver} "$root/usr/local/bin/"
     install -m 0644 "$authorities" "$root/etc/ssl/certs/ca-certificates.crt"
     deploy/scripts/sbom.sh "$1" >"$root/usr/share/sbom/sealed-secrets.cdx.json"
     echo "controller:x:1001:0::/tmp:/nonexistent" >"$root/etc/passwd"
@@ -56,7 +56,7 @@ image() { # image TARGET ARCHITECTURE: prints the descriptor of its manifest
                 ExposedPorts: {"8080/tcp": {}, "8081/tcp": {}},
                 Labels: {
                     "org.opencontainers.image.title": "sealed-secrets-controller",
-                    "org.opencontainers.image.description": "Turns SealedSecrets into Secrets; kubeseal and seal beside it",
+                    "org.opencontainers.image.description": "Turns SealedSecrets into Secrets; kubeseal, seal and seal-deliver beside it",
                     "org.opencontainers.image.licenses": "Apache-2.0",
                     "org.opencontainers.image.version": $version,
                     "org.opencontainers.image.revision": $revision,
@@ -71,7 +71,7 @@ image() { # image TARGET ARCHITECTURE: prints the descriptor of its manifest
             config: $config, layers: [$layer]
         }' | blob application/vnd.oci.image.manifest.v1+json |
         jq -c --arg architecture "$2" '. + {platform: {os: "linux", architecture: $architecture}}'
-    echo "$2: controller and both command lines $(stat -c %s "$root"/usr/local/bin/* | awk '{s += $1} END {printf "%.1f MB", s / 1e6}'), \
+    echo "$2: seal-deliver $(stat -c %s "$root"/usr/local/bin/seal-deliver | awk '{printf "%.1f MB", $1 / 1e6}'), all programs $(stat -c %s "$root"/usr/local/bin/* | awk '{s += $1} END {printf "%.1f MB", s / 1e6}'), \
 layer $(jq -r '.size / 1e5 | round / 10' <<<"$layer") MB compressed" >&2
 }
 

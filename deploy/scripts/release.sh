@@ -36,7 +36,7 @@ for target in "${targets[@]}"; do
     esac
     suffix=
     if [[ $system == windows-* ]]; then suffix=.exe; fi
-    for program in kubeseal seal controller; do
+    for program in kubeseal seal seal-deliver controller; do
         if [ -e "$out/built/$target/$program$suffix" ]; then
             asset=$program-$version-$system.tar.gz
             pack "$out/built/$target" "$out/$asset" "$program$suffix"
@@ -77,7 +77,7 @@ spec:
   platforms:
 YAML
     for asset in "${assets[@]}"; do
-        [[ $asset == seal-$version-* ]] || continue
+        [[ $asset == seal-"$version"-* ]] || continue
         system=${asset#"seal-$version-"} system=${system%.tar.gz}
         bin=seal
         if [[ $system == windows-* ]]; then bin=seal.exe; fi

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 sums=$(awk -F'"' '/^name/{n=$2} /^version/{v=$2} /^checksum/{print n " " v " " $2}' Cargo.lock)
 
-cargo tree --locked -p controller -p kubeseal-rs -e normal --target "$target" --prefix none --format '{p}|{l}' |
+cargo tree --locked -p controller -p kubeseal-rs -p roles -e normal --target "$target" --prefix none --format '{p}|{l}' |
     sed 's/ (\*)//' | sort -u |
     jq -cRn --arg sums "$sums" --arg version "$version" --arg target "$target" '
         ($sums | split("\n") | map(split(" ") | {key: (.[0] + " " + .[1]), value: .[2]}) | from_entries) as $sums

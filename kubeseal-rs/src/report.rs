@@ -16,6 +16,8 @@ pub use kubeseal_library::shown::{
     ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
 };
 use kubeseal_library::{files, git};
+use roles::report::write_stderr;
+pub use roles::report::{info, info_lines, warn};
 use shared::error_chain;
 
 use crate::command::CommandError;
@@ -29,21 +31,6 @@ const USAGE: u8 = 2;
 /// scripts can distinguish the two.
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
-
-/// Prints a message that is not the result. Line breaks in it are escaped, so names cannot start a new line.
-pub fn info(message: &str) {
-    write_stderr(&format!("{}\n", shown(message)));
-}
-
-/// Prints a message of several lines.
-pub fn info_lines(messages: &str) {
-    write_stderr(&format!("{messages}\n"));
-}
-
-/// Prints a warning. The run continues.
-pub fn warn(message: &str) {
-    write_stderr(&format!("warning: {message}\n"));
-}
 
 /// Whether an error occurred while the run continued.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
@@ -115,11 +102,6 @@ pub fn environment() -> Environment {
 /// Asks on the terminal. The answer is typed on the same line.
 pub fn ask(question: &str) {
     write_stderr(question);
-}
-
-/// Writes to stderr. A write error, such as a closed pipe, does not stop the run.
-fn write_stderr(text: &str) {
-    let _ = io::stderr().lock().write_all(lines_shown(text).as_bytes());
 }
 
 /// Ends a run of `kubeseal`: exit code 0, or 1 with the error and its causes.

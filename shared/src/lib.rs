@@ -99,50 +99,6 @@ pub mod secret;
 pub mod secret_types;
 pub mod unseal;
 pub mod v2;
-mod visible;
 
 pub use go::base64;
-pub use visible::{visible, visible_line};
-
-/// Formats an error with its causes, joined by colons, for the user. Omits a cause with
-/// which the text before it already ends. The `hint:` lines of the error and of its causes follow at the end.
-pub fn error_chain(error: &dyn std::error::Error) -> String {
-    let (mut text, mut hints) = (String::new(), String::new());
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let message = error.to_string();
-        let end = message.find("\nhint: ").unwrap_or(message.len());
-        let (message, hint) = message.split_at(end);
-        if text.is_empty() {
-            text.push_str(message);
-        } else if !text.ends_with(message) {
-            text = format!("{text}: {message}");
-        }
-        if !hints.ends_with(hint) {
-            hints.push_str(hint);
-        }
-        next = error.source();
-    }
-    text + &hints
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot read the keys\nhint: pass a backup")]
-    struct NoKeys(#[source] NoCluster);
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("no cluster is configured\nhint: pass --kubeconfig")]
-    struct NoCluster;
-
-    #[test]
-    fn prints_hints_after_all_causes() {
-        assert_eq!(
-            error_chain(&NoKeys(NoCluster)),
-            "cannot read the keys: no cluster is configured\nhint: pass a backup\nhint: pass --kubeconfig"
-        );
-    }
-}
+pub use text::{error_chain, visible, visible_line};

@@ -22,6 +22,11 @@ pub fn seal() -> PathBuf {
     program_path("seal")
 }
 
+/// Returns the path of `seal-deliver`.
+pub fn seal_deliver() -> PathBuf {
+    program_path("seal-deliver")
+}
+
 /// Builds all programs on the first call in a process; Cargo itself serializes parallel processes.
 fn program_path(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
@@ -44,6 +49,7 @@ fn build() -> PathBuf {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace"])
         .args(["--bin=controller", "--bin=kubeseal", "--bin=seal"])
+        .arg("--bin=seal-deliver")
         .arg("--test=engine")
         .args(["--profile", profile_name(&profile), "--target-dir"])
         .arg(profile.parent().unwrap())
@@ -92,7 +98,7 @@ mod tests {
 
     #[test]
     fn builds_every_program_next_to_the_running_one() {
-        for program in [controller(), kubeseal(), seal()] {
+        for program in [controller(), kubeseal(), seal(), seal_deliver()] {
             assert_eq!(program.parent(), Some(profile_directory().as_path()));
             assert!(program.is_file(), "{}", program.display());
         }

@@ -61,6 +61,11 @@ impl Logged {
         self.status_bytes("VmRSS:")
     }
 
+    /// Returns the current memory of the process in bytes without the pages of files, such as its program.
+    pub fn own_memory(&self) -> usize {
+        self.status_bytes("RssAnon:")
+    }
+
     /// Returns the peak memory of the process in bytes.
     pub fn peak_memory(&self) -> usize {
         self.status_bytes("VmHWM:")

@@ -27,12 +27,21 @@ impl Prometheus {
     /// # Panics
     /// Panics if Prometheus is not installed.
     pub fn start_scraping(metrics_port: u16, rules: Option<&Path>) -> Self {
+        Self::start_scraping_all(&[metrics_port], rules)
+    }
+
+    /// Starts a Prometheus like [`Self::start_scraping`], for several ports.
+    ///
+    /// # Panics
+    /// Panics if Prometheus is not installed.
+    pub fn start_scraping_all(metrics_ports: &[u16], rules: Option<&Path>) -> Self {
         operators::prometheus_program("prometheus");
         let directory = Scratch::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let targets = json!([{ "targets": [format!("127.0.0.1:{metrics_port}")] }]);
+        let targets = metrics_ports.iter().map(|port| format!("127.0.0.1:{port}"));
+        let targets = json!([{ "targets": targets.collect::<Vec<_>>() }]);
         let scrape = json!({ "job_name": "sealed-secrets", "static_configs": targets });
         let global = json!({ "scrape_interval": "1s", "evaluation_interval": "1s" });
         let rule_files: Vec<_> = rules.into_iter().collect();

@@ -1,4 +1,4 @@
-# Templates of Vault Agent work unchanged: seal agent --config agent.hcl --to=/secrets
+# Templates of Vault Agent work unchanged: seal-deliver agent --config agent.hcl --to=/secrets
 template {
   contents = <<-EOT
     {{ with secret "secret/data/db" -}}

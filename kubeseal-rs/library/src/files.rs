@@ -198,7 +198,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 
 /// Replaces a file that the user names, like [`replace_anywhere`]. Refuses a symbolic link that
 /// points outside the work tree that contains it: the author of the repository would choose which of
-/// the user's files is overwritten.
+/// the user's files is overwritten. A Git directory counts as outside: Git runs the hooks in it.
 ///
 /// # Errors
 ///
@@ -218,14 +218,14 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
         return Ok(());
     };
     let why = format!(
-        "a symbolic link in the work tree points outside it, to {0}\nhint: if that is intended, pass {0} itself",
+        "a symbolic link in the work tree points outside it or into its Git directory, to {0}\nhint: if that is intended, pass {0} itself",
         target.shown()
     );
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points outside it. For
-/// a missing file, the location of its directory counts. `..` in the path is not a link, and is the user's own choice.
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points outside it. For a
+/// missing file, the location of its directory counts. `..` in the path is not a link, and is the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
     for component in std::path::absolute(path).ok()?.components() {
@@ -240,8 +240,16 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
         }
         resolved = target;
     }
-    let is_outside = trees.iter().any(|tree| !resolved.starts_with(tree));
-    is_outside.then_some(resolved)
+    let is_inside = trees.iter().all(|tree| is_in_work_tree(&resolved, tree));
+    (!is_inside).then_some(resolved)
+}
+
+/// Returns whether a path without links is in this work tree, and not in a Git directory, of which nested repositories
+/// have their own. Some file systems ignore the case of names.
+fn is_in_work_tree(path: &Path, tree: &Path) -> bool {
+    let is_git = |component: Component<'_>| component.as_os_str().eq_ignore_ascii_case(".git");
+    let rest = path.strip_prefix(tree);
+    rest.is_ok_and(|rest| !rest.components().any(is_git))
 }
 
 /// Replaces a file atomically: readers see either the old content or the new. A new file has mode

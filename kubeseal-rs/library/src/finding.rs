@@ -79,6 +79,11 @@ rules! {
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
     DELIVER "deliver" Note "Only an annotation keeps the controller from making a Secret; every author of the object can remove it.";
     DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has a value that the controller does not know.";
+    CLASS "class" Error "A SecretProviderClass for the provider `sealed` cannot be mounted.";
+    CLASS_SECRET "class-secret" Warning "A SecretProviderClass for the provider `sealed` has `secretObjects`, of which the CSI driver makes Secrets.";
+    CLASS_PARAMETER "class-parameter" Warning "A SecretProviderClass for the provider `sealed` has a parameter without effect.";
+    CLASS_OBJECT "class-object" Warning "A SecretProviderClass names a SealedSecret that no file in the checked directories defines.";
+    CLASS_ITEM "class-item" Error "A SecretProviderClass names an item that its SealedSecret does not have.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";

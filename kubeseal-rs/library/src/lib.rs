@@ -54,7 +54,6 @@ pub mod loose;
 pub mod notice;
 pub mod parallel;
 pub mod platform;
-pub mod programs;
 pub mod progress;
 pub mod proxies;
 pub mod recipe;
@@ -65,3 +64,5 @@ pub mod rules;
 pub mod shown;
 pub mod walk;
 pub mod web;
+
+pub use hardening::programs;

@@ -1,31 +1,19 @@
 //! `seal exec`: runs a command with values in its environment or in files in memory.
 
-#[cfg(target_os = "linux")]
-mod delivered;
-#[cfg(target_os = "linux")]
-mod signals;
-#[cfg(target_os = "linux")]
-mod supervisor;
-mod variables;
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{record, v2 as keys_of_v2};
-use kubeseal_library::platform::{self, memory};
-use kubeseal_library::programs;
 use kubeseal_library::walk::sealed_in;
+use roles::delivery::Delivery;
+use roles::exec::{self, Delivered, Passing, Values};
 use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
-use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UsedKey, unseal};
 use shared::v2;
@@ -34,11 +22,7 @@ use super::keys::{open_store, rotate_command};
 use super::{Outcome, decryption};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
-use crate::seal_args::{DecryptionArgs, Delivery, KeyLocation};
-#[cfg(target_os = "linux")]
-pub(super) use signals::signal_named;
-use variables::{Assignment, Choice, assign};
-pub use variables::{ItemChoice, MalformedChoice};
+use crate::seal_args::{DecryptionArgs, KeyLocation};
 
 /// Arguments of `seal exec`.
 #[derive(Debug, Args)]
@@ -68,30 +52,13 @@ pub struct Exec {
     /// After a change: restart the command; send it a signal, with --files; or end it and exit
     #[arg(long, value_name = "restart|signal:NAME|exit", requires = "from")]
     pub on_change: Option<String>,
-    /// Pass only these items; VARIABLE=ITEM sets a variable of another name
-    #[arg(
-        long,
-        value_name = "[VARIABLE=]ITEM",
-        value_delimiter = ',',
-        conflicts_with = "all"
-    )]
-    pub only: Vec<ItemChoice>,
-    /// Pass every item in a variable of the same name
-    #[arg(long)]
-    pub all: bool,
-    /// Let an item replace this variable even if it is set or --all refuses it
-    #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
-    pub overrides: Vec<String>,
-    /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
-    #[arg(long)]
-    pub files: bool,
+    /// The command, and how it receives values.
+    #[command(flatten)]
+    pub passing: Passing,
     /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of
     /// --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
     /// How to decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
@@ -111,15 +78,9 @@ pub struct Exec {
 /// Fails if no items are chosen, the keys cannot be read, a file cannot be decrypted, an item cannot become a
 /// variable, `--files` is not supported, or the command cannot be started.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    if args.files && !memory::IS_SUPPORTED {
-        let message = "in-memory files are not supported on this system, and plaintext is never written to disk";
-        bail!(
-            Failure::new(message)
-                .hint("without --files, values are passed in the environment of the command")
-        );
-    }
+    exec::check_files(&args.passing)?;
     if !args.from.is_empty() {
-        return run_delivered(args, environment);
+        return super::role(exec::run(&delivered(args), super::variable));
     }
     if args.on_change.is_some() {
         // clap does not check it, because --from conflicts with files.
@@ -128,45 +89,25 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
         ));
     }
     let sealed = read(&args.paths)?;
-    if args.only.is_empty() && !args.all {
+    if args.passing.only.is_empty() && !args.passing.all {
         bail!(no_choice(args, &sealed));
     }
     let keys = keys(args, environment)?;
     let values = values(args, &sealed, &keys, environment)?;
-    become_command(args, &values, environment)
+    super::role(exec::become_command(
+        &args.passing,
+        &values,
+        super::variable,
+    ))
 }
 
-/// Runs the command with these values in place of this process.
-fn become_command(
-    args: &Exec,
-    values: &BTreeMap<String, Plain>,
-    environment: &Environment,
-) -> Result<Outcome> {
-    let (mut command, program) = command(args)?;
-    // These files stay open, so that the command inherits them.
-    let _files = pass_values(&mut command, values, args, environment)?;
-    let error = platform::replace_process(command, program);
-    Err(error).with_context(|| format!("cannot start {}", program.shown()))
-}
-
-#[cfg(target_os = "linux")]
-fn run_delivered(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    delivered::run(args, environment)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn run_delivered(_: &Exec, _: &Environment) -> Result<Outcome> {
-    bail!(Failure::new("--from works only on Linux").hint("run the command in a Pod"))
-}
-
-/// Returns the command without values, and its program as typed.
-fn command(args: &Exec) -> Result<(Command, &OsString)> {
-    let [program, arguments @ ..] = args.command.as_slice() else {
-        bail!(Failure::new("no command to run").hint("put the command after `--`"));
-    };
-    let mut command = Command::new(find_program(program)?);
-    command.args(arguments);
-    Ok((command, program))
+fn delivered(args: &Exec) -> Delivered<'_> {
+    Delivered {
+        from: &args.from,
+        on_change: args.on_change.as_deref(),
+        passing: &args.passing,
+        delivery: &args.delivery,
+    }
 }
 
 /// Returns every SealedSecret with its file.
@@ -210,44 +151,13 @@ fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 /// Formats files and command for a shell.
 fn shell_arguments(args: &Exec) -> String {
     let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
-    let command = args.command.iter().map(|arg| path_text(arg));
+    let command = args.passing.command.iter().map(|arg| path_text(arg));
     let quoted = |arg: std::borrow::Cow<'_, str>| {
         shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
     let arguments = paths.map(quoted).chain(dashes).chain(command.map(quoted));
     arguments.collect::<Vec<String>>().join(" ")
-}
-
-/// Passes the chosen values to a command, in its environment or in files that the command has to inherit. Returns the
-/// files by item.
-fn pass_values(
-    command: &mut Command,
-    values: &BTreeMap<String, Plain>,
-    args: &Exec,
-    environment: &Environment,
-) -> Result<BTreeMap<String, File>> {
-    let choice = Choice {
-        only: &args.only,
-        overrides: &args.overrides,
-        in_files: args.files,
-    };
-    let items = values.keys().map(String::as_str);
-    let mut files = BTreeMap::new();
-    for Assignment { variable, item } in
-        assign(items, choice, |name| environment.has_variable(name))?
-    {
-        let value = &values[&item];
-        if args.files {
-            let file = memory::create_file(value.expose())
-                .with_context(|| format!("cannot create an in-memory file for {item}"))?;
-            command.env(variable, memory::inherited_path(&file));
-            files.insert(item, file);
-        } else {
-            command.env(variable, variable_value(&item, value)?);
-        }
-    }
-    Ok(files)
 }
 
 /// The keys that unseal the values.
@@ -279,13 +189,14 @@ fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
 }
 
 /// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
-/// item. Of other items with the same name, the last one is kept.
+/// item. Of other items with the
+/// same name, the last one is kept.
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
     keys: &Keys,
     environment: &Environment,
-) -> Result<BTreeMap<String, Plain>> {
+) -> Result<Values> {
     let rules = Rules {
         accept_legacy: true,
         refuse_random: false,
@@ -294,8 +205,10 @@ fn values(
         now: environment.now,
         rng: &mut shared::random::system(),
     };
-    let is_chosen = |key: &String| args.all || args.only.iter().any(|chosen| chosen.item == *key);
-    let mut values = BTreeMap::new();
+    let is_chosen = |key: &String| {
+        args.passing.all || args.passing.only.iter().any(|chosen| chosen.item == *key)
+    };
+    let mut values = Values::new();
     for (path, sealed) in sealed {
         let unsealed = unseal(sealed, &keys.ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
@@ -308,7 +221,7 @@ fn values(
                         .hint("run the command with one of them")
                 );
             }
-            values.insert(key, value);
+            values.insert(key, value.expose().to_vec().into());
         }
     }
     Ok(values)
@@ -351,36 +264,4 @@ fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {
         "cannot unseal {file} ({name}), so the command was not run"
     ))
     .hint(format!("`seal doctor {file}` shows the reason"))
-}
-
-/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
-/// slash is used as typed.
-pub(super) fn find_program(program: &OsString) -> Result<PathBuf> {
-    let path = PathBuf::from(program);
-    if path.components().count() > 1 {
-        return Ok(path);
-    }
-    let name = program.to_string_lossy();
-    programs::find(&name)
-        .with_context(|| format!("program {name} not found in an absolute directory of PATH"))
-}
-
-/// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where
-/// variables are text, is not text.
-fn variable_value(item: &str, value: &Plain) -> Result<OsString> {
-    if value.expose().contains(&0) {
-        let failure = Failure::new(format!(
-            "the value of {item} contains a zero byte, which an environment variable cannot contain"
-        ));
-        bail!(if memory::IS_SUPPORTED {
-            failure.hint("pass values as files with --files")
-        } else {
-            failure
-        });
-    }
-    platform::variable(value.expose()).with_context(|| {
-        format!(
-            "the value of {item} is not text, and environment variables of this system can contain only text"
-        )
-    })
 }

@@ -14,6 +14,7 @@ use crate::seal_args::Cluster;
 /// Arguments of `seal grant`.
 #[derive(Debug, Args)]
 #[command(
+    override_usage = "seal grant <NAME>... --to <SERVICEACCOUNT> [OPTIONS]",
     after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the service \
 account in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Running it again grants further SealedSecrets.\n\n\
 Examples:\n  seal grant db --to web -n shop\n  seal grant db,web-tls --to web -n shop > grants.yaml"
@@ -41,7 +42,7 @@ pub struct Grant {
 pub fn run(args: &Grant, environment: &Environment) -> Result<Outcome> {
     let namespace = namespace(args, environment)?;
     names::check_namespace(&namespace)?;
-    names::check_object(&args.to)?;
+    check_account(&args.to, &args.objects)?;
     let mut text = String::new();
     for object in &args.objects {
         names::check_object(object)?;
@@ -54,6 +55,23 @@ pub fn run(args: &Grant, environment: &Environment) -> Result<Outcome> {
         }
     }
     print(text.as_bytes())
+}
+
+/// Checks that the text is the name of an account alone: the names of users and of kinds contain a colon or a slash.
+fn check_account(account: &str, objects: &[String]) -> Result<()> {
+    if names::check_object(account).is_ok() {
+        return Ok(());
+    }
+    let name = account.rsplit([':', '/']).next().unwrap_or_default();
+    let failure = Failure::new(format!("{account:?} is not the name of a service account"));
+    if name == account || names::check_object(name).is_err() {
+        bail!(failure.hint("use lowercase letters, digits, `-` and `.`"));
+    }
+    let hint = format!(
+        "pass the name alone, and its namespace with -n: seal grant {} --to {name}",
+        objects.join(",")
+    );
+    bail!(failure.hint(hint));
 }
 
 fn namespace(args: &Grant, environment: &Environment) -> Result<String> {

@@ -29,7 +29,6 @@
 //! | `output` | reports for programs: JSON and YAML |
 //! | `table` | tables for people |
 
-pub mod agent;
 mod binding;
 pub mod cert;
 pub mod completions;
@@ -52,7 +51,6 @@ pub mod in_cluster;
 pub mod keys;
 pub mod lint;
 pub mod man;
-pub mod node;
 pub mod object;
 mod output;
 pub mod pods;
@@ -73,6 +71,8 @@ pub mod unset;
 pub mod v2_items;
 pub mod values;
 pub mod view;
+
+use std::ffi::OsString;
 
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
@@ -118,9 +118,9 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Cert(args) => cert::run(args, environment),
         Command::Doctor(args) => doctor::run(args, environment),
         Command::Exec(args) => exec::run(args, environment),
-        Command::Agent(args) => agent::run(args, environment),
+        Command::Agent(args) => role(roles::agent::run(args, variable, Some(check_template))),
         Command::Grant(args) => grant::run(args, environment),
-        Command::Node(args) => node::run(args, environment),
+        Command::Node(args) => role(roles::node::run(args)),
         Command::Pods(args) => pods::run(args, environment),
         Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),
@@ -128,6 +128,22 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }
+}
+
+/// Returns the outcome of a role, which has no findings.
+fn role(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Done)
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+fn check_template(name: &str, text: &str) -> Result<(), String> {
+    let parsed = template::Template::parse(name, text);
+    parsed
+        .map(drop)
+        .map_err(|error| shared::error_chain(&error))
 }
 
 /// Prints a result to stdout.

@@ -2,7 +2,6 @@
 //! commands share. The arguments of a command are in its own module in [`crate::seal`].
 
 mod cluster;
-mod delivery;
 mod destination;
 mod formats;
 mod key_location;
@@ -18,8 +17,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 use kubeseal_library::format::Format;
+use roles::agent::Agent;
+use roles::node::Node;
 
-use crate::seal::agent::Agent;
 use crate::seal::cert::Cert;
 use crate::seal::completions::Completions;
 use crate::seal::config::Config;
@@ -36,7 +36,6 @@ use crate::seal::import::Import;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
-use crate::seal::node::Node;
 use crate::seal::pods::Pods;
 use crate::seal::restart::Restart;
 use crate::seal::rotate::Rotate;
@@ -45,7 +44,6 @@ use crate::seal::uninstall::Uninstall;
 use crate::seal::unset::Unset;
 use crate::seal::view::View;
 pub use cluster::{Cluster, Controller};
-pub use delivery::Delivery;
 pub use destination::Destination;
 pub use formats::{OutputFormat, ReportFormat};
 pub use key_location::{DecryptionArgs, KeyLocation};

@@ -405,6 +405,34 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
+/// Attack: a committer replaces a file that a command writes, or its directory, with a link into the Git directory of the
+/// repository or of a nested one. A text that the committer chooses would become a hook, which Git runs.
+#[test]
+fn writes_no_file_through_a_link_into_a_git_directory() {
+    for writer in WRITERS {
+        for (git, link, target, out) in [
+            (".git", "file", ".git/hooks/pre-commit", "file"),
+            (".git", "way", ".git/hooks", "way/pre-commit"),
+            (".GIT", "file", ".GIT/hooks/pre-commit", "file"),
+            ("sub/.git", "file", "sub/.git/hooks/pre-commit", "file"),
+        ] {
+            let fixture = writer.fixture();
+            let hooks = fixture.path("tree").join(git).join("hooks");
+            fs::create_dir_all(&hooks).expect("the test directory is writable");
+            let hook = hooks.join("pre-commit");
+            fs::write(&hook, writer.target()).expect("the test directory is writable");
+            let link = fixture.path("tree").join(link);
+            let _ = fs::remove_file(&link);
+            symlink(target, &link).expect("the test directory is writable");
+            let output = writer.run_in(&fixture, "tree", out);
+            let why = format!("{} {target}: {}", (writer.args)(out), stderr(&output));
+            let after = fs::read_to_string(&hook).expect(&why);
+            assert_eq!(after, writer.target(), "{why}");
+            assert!(!output.status.success(), "{why}");
+        }
+    }
+}
+
 /// Attack: a committer replaces the directory that a command writes to, or a file in the directory, with a link to a
 /// path outside the work tree.
 #[test]

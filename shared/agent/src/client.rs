@@ -95,7 +95,11 @@ pub enum ClientError {
         why: String,
     },
     /// The connection failed, or no response arrived in time.
-    #[error("cannot reach the controller at {server}: {source}")]
+    #[error(
+        "cannot reach the controller at {server}: {source}\n\
+         hint: check that its Pods run, with `authorizedEndpoints` enabled, that the URL is that of its Service, and that the \
+         CA certificate is the current one"
+    )]
     Unreachable {
         /// The URL.
         server: String,
@@ -207,6 +211,27 @@ impl Client {
         self.send(&token, request, TIMEOUT + wait)
     }
 
+    /// Checks that a controller can be reached: sends a request without a token, which it refuses.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no response, or not from the holder of the expected certificate.
+    pub fn reach(&mut self, timeout: Duration) -> Result<(), ClientError> {
+        let agent = self.connections()?;
+        let get = agent.get(self.url()).config();
+        let response = get.timeout_global(Some(timeout)).build().call();
+        response
+            .map(drop)
+            .map_err(|source| self.unreachable(source))
+    }
+
+    fn unreachable(&self, source: ureq::Error) -> ClientError {
+        ClientError::Unreachable {
+            server: self.server.clone(),
+            source: Box::new(source),
+        }
+    }
+
     /// Requests values with this token and time limit.
     ///
     /// # Errors
@@ -243,10 +268,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Delivery, ClientError> {
         let agent = self.connections()?;
-        let to_error = |source| ClientError::Unreachable {
-            server: self.server.clone(),
-            source: Box::new(source),
-        };
+        let to_error = |source| self.unreachable(source);
         let post = agent.post(self.url()).config();
         let post = post.timeout_global(Some(timeout)).build();
         let post = post

@@ -17,7 +17,11 @@ pub struct FileError {
 }
 
 /// Reads a file of at most `limit` bytes.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
+///
+/// # Errors
+///
+/// Fails if the file cannot be read or is longer.
+pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     try_read(path, limit).map_err(|source| FileError {
         path: path.to_owned(),
         source,

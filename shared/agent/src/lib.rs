@@ -11,7 +11,8 @@
 //! | [`poll`] | waiting for the first values and for changes, with pauses after failures |
 //! | [`target`] | the target directory, replaced atomically |
 //! | [`env_file`] | the file that kubelet reads for `fileKeyRef` |
-//! | `files` | reading small files up to a limit |
+//! | [`metrics`] | outcomes of requests |
+//! | [`files`] | reading small files up to a limit |
 //! | `random` | random numbers for names and pauses |
 
 #![cfg(unix)]
@@ -19,7 +20,8 @@
 pub mod authority;
 pub mod client;
 pub mod env_file;
-mod files;
+pub mod files;
+pub mod metrics;
 pub mod poll;
 mod random;
 pub mod target;

@@ -1,11 +1,13 @@
 //! Waits for the first values and for changes.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use deliver::{Answer, EntryBody, RequestBody};
 
 use crate::client::{Client, ClientError, Delivery};
+use crate::metrics::Metrics;
 use crate::random;
 
 /// The longest pause between two attempts.
@@ -15,7 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a request waits for a change, in seconds. The time is random within this range, so that agents that start
 /// at the same time do not send their requests at the same time.
 const WAIT: std::ops::RangeInclusive<u16> = 45..=60;
-/// The shortest time between two requests if the first one returns no values.
+/// The shortest time between two requests, unless the first one fails. The values of a hostile controller could change
+/// with each request, and the caller may start a command for each change.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(5);
@@ -25,7 +28,10 @@ pub struct Poll {
     client: Client,
     request: RequestBody,
     log: fn(&str),
+    metrics: Arc<Metrics>,
     failures: u32,
+    /// When the last request began that succeeded.
+    requested_at: Option<Instant>,
     /// The failure that was logged last, and the time.
     logged: Option<(String, Instant)>,
 }
@@ -42,26 +48,34 @@ impl Poll {
             client,
             request,
             log,
+            metrics: Arc::default(),
             failures: 0,
+            requested_at: None,
             logged: None,
         }
+    }
+
+    /// Returns the metrics of the requests.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Returns the values at the first call; later calls wait for a change. Repeats failed requests until one succeeds.
     pub fn next_change(&mut self) -> Answer {
         loop {
+            let past = self.requested_at.map(|time| time.elapsed());
+            sleep(past.map_or(Duration::ZERO, |past| SHORTEST_WAIT.saturating_sub(past)));
             let start = Instant::now();
-            match self.client.deliver(&self.request) {
+            let result = self.client.deliver(&self.request);
+            self.metrics.record(&result);
+            match result {
                 Ok(Delivery::Values(answer)) => {
-                    self.succeeded();
+                    self.succeeded(start);
                     self.request.have = Some(answer.revision.clone());
                     self.request.wait = Some(wait_seconds(random::fraction()));
                     return *answer;
                 }
-                Ok(Delivery::Unchanged) => {
-                    self.succeeded();
-                    sleep(SHORTEST_WAIT.saturating_sub(start.elapsed()));
-                }
+                Ok(Delivery::Unchanged) => self.succeeded(start),
                 Err(error) => self.failed(&error),
             }
         }
@@ -74,8 +88,9 @@ impl Poll {
         self.pause_after(why, None);
     }
 
-    fn succeeded(&mut self) {
+    fn succeeded(&mut self, start: Instant) {
         self.failures = 0;
+        self.requested_at = Some(start);
         if self.logged.take().is_some() {
             (self.log)("the controller delivers values again");
         }

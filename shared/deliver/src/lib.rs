@@ -26,8 +26,10 @@ mod failure;
 mod layout;
 mod mode;
 mod path;
+pub mod report;
 mod request;
 mod request_error;
+mod text;
 mod value;
 
 pub use answer::{Answer, AnswerError, DeliveredFile, DeliveredObject};
@@ -36,7 +38,7 @@ pub use failure::Failure;
 pub use layout::{Layout, LayoutError};
 pub use mode::{Mode, ModeError};
 pub use path::{FilePath, PathError};
-pub use request::{Destination, Entry, ObjectEntry, Request, TemplateEntry};
+pub use request::{Destination, Entry, ObjectEntry, Request, TemplateEntry, is_object_name};
 pub use request_error::{EntryProblem, RequestError};
 pub use value::Value;
 

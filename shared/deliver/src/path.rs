@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::text;
 
 /// Maximum size of a component of a path in bytes.
 const MAX_COMPONENT: usize = 255;
@@ -82,9 +84,7 @@ fn is_special(component: &str) -> bool {
 
 impl<'de> Deserialize<'de> for FilePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        text::parsed(deserializer)
     }
 }
 

@@ -271,17 +271,22 @@ fn mode(text: Option<&str>) -> Result<Mode, EntryProblem> {
 
 /// Checks that the name is valid for a Kubernetes object (RFC 1123 subdomain).
 fn object_name(name: String) -> Result<String, EntryProblem> {
+    if is_object_name(&name) {
+        Ok(name)
+    } else {
+        Err(EntryProblem::Name(name.chars().take(253).collect()))
+    }
+}
+
+/// Returns whether an API server accepts this name of an object (RFC 1123 subdomain).
+pub fn is_object_name(name: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &str| {
         let (first, last) = (label.bytes().next(), label.bytes().next_back());
         let has_ends = first.is_some_and(is_inner) && last.is_some_and(is_inner);
         has_ends && label.bytes().all(|byte| is_inner(byte) || byte == b'-')
     };
-    if name.len() <= 253 && name.split('.').all(is_label) {
-        Ok(name)
-    } else {
-        Err(EntryProblem::Name(name.chars().take(253).collect()))
-    }
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn item_names(names: Vec<String>) -> Result<BTreeSet<String>, EntryProblem> {

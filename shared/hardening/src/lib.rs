@@ -1,12 +1,18 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
-//! A third protection, wiping freed memory, needs an allocator, which only a program can choose:
+//! Two modules protect a command line that handles values: [`memory`] has files that are not on a disk, and [`programs`]
+//! finds programs that no repository contains.
+//!
+//! A third protection of memory, wiping freed memory, needs an allocator, which only a program can choose:
 //! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of all three.
 
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 mod swap;
+
+pub mod memory;
+pub mod programs;
 
 #[cfg(target_os = "linux")]
 pub use linux::lock_memory;

@@ -4,11 +4,11 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use class::PROVIDER;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 
-use crate::PROVIDER;
 use crate::controller::Controller;
 use crate::failure::{Failure, FinalCode};
 use crate::frame::{self, Message};
@@ -33,8 +33,17 @@ pub(crate) async fn answer(
     let (head, mut body) = request.into_parts();
     let result = tokio::select! {
         result = within_deadline(head.uri.path(), &mut body, &controller) => result,
-        _ = poll_fn(|context| respond.poll_reset(context)) => return,
+        _ = poll_fn(|context| respond.poll_reset(context)) => {
+            if head.uri.path() == MOUNT {
+                controller.metrics().count_canceled();
+            }
+            return;
+        }
     };
+    if head.uri.path() == MOUNT {
+        let code = result.as_ref().err().map(|failure| failure.code);
+        controller.metrics().count_mount(code);
+    }
     if let Err(failure) = &result {
         log(&format!("{}: {failure}", head.uri.path()));
     }

@@ -23,7 +23,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// There is no socket, or no process listens on it.
-    #[error("no provider listens at {}", .path.display())]
+    #[error(
+        "no provider listens at {}: {source}\nhint: start `seal node` with this --socket, and see its log",
+        .path.display()
+    )]
     Socket {
         /// The path of the socket.
         path: PathBuf,

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::failure::{Failure, FinalCode};
 use crate::frame::Message;
+use crate::metrics::Metrics;
 use crate::mount::{self, MountRequest};
 
 /// The maximum number of concurrent requests. Each has a thread, and holds its values, which can have several
@@ -23,17 +24,29 @@ pub(crate) struct Controller {
     server: String,
     authority: Authority,
     slots: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 impl Controller {
     /// Checks the settings. Sends nothing.
-    pub(crate) fn new(server: String, authority: Authority) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        server: String,
+        authority: Authority,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientError> {
         Client::without_token(server.clone(), authority.clone())?;
         Ok(Self {
             server,
             authority,
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            metrics,
         })
+    }
+
+    /// Checks that the controller can be reached.
+    pub(crate) fn reach(&self) -> Result<(), ClientError> {
+        let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
+        client.reach(TIMEOUT)
     }
 
     /// Returns the response to a mount. If the caller stops waiting, the request occupies its thread until its own time
@@ -50,8 +63,18 @@ impl Controller {
         request.await.map_err(panicked)?
     }
 
-    /// Opens a connection for each request: the buffers of a connection that stays open can contain values.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     fn request(&self, mount: &MountRequest) -> Result<Delivery, ClientError> {
+        let result = self.try_request(mount);
+        self.metrics.requests.record(result.as_ref());
+        result
+    }
+
+    /// Opens a connection for each request: the buffers of a connection that stays open can contain values.
+    fn try_request(&self, mount: &MountRequest) -> Result<Delivery, ClientError> {
         let mut client = Client::without_token(self.server.clone(), self.authority.clone())?;
         client.deliver_with(&mount.token, &mount.selection.request, TIMEOUT)
     }

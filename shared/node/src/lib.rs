@@ -11,8 +11,9 @@
 //! | [`client`] | calls a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
 //! | `mount` | from the attributes of a volume to its files |
-//! | `attributes`, `objects`, `yaml`, `encoding` | parsing of attributes, which the author of the Pod controls |
+//! | `attributes` | parsing of attributes, which the author of the Pod controls; the crate `class` reads `objects` |
 //! | `controller` | requests to the controller |
+//! | [`metrics`] | requests and mounts by outcome |
 //! | `failure` | failures, only with codes that are final for kubelet |
 //! | `frame`, `protobuf` | encoding of gRPC messages |
 //! | `socket` | the socket file |
@@ -23,17 +24,12 @@ mod attributes;
 mod calls;
 pub mod client;
 mod controller;
-mod encoding;
 mod failure;
 mod frame;
+pub mod metrics;
 mod mount;
-mod objects;
 mod protobuf;
 pub mod server;
 mod socket;
-mod yaml;
 
 pub use socket::SocketError;
-
-/// The name of the provider in `spec.provider` of a `SecretProviderClass`.
-pub const PROVIDER: &str = "sealed";

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use agent::client::{ClientError, Delivery, Refusal};
+use class::encoding::Encoding;
+use class::objects::{self, Selection};
 use deliver::{Answer, AnswerError, DeliveredFile, DeliveredObject};
 use zeroize::Zeroizing;
 
 use crate::attributes::Attributes;
-use crate::encoding::Encoding;
 use crate::failure::{Failure, FinalCode};
 use crate::frame::{MAX_ANSWER, Message};
-use crate::objects::{self, Selection};
 use crate::protobuf::{bytes_field, bytes_len, number_len};
 
 /// The field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the target path and
@@ -30,7 +30,8 @@ impl MountRequest {
         let attributes =
             attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
         let Attributes { objects, token } = Attributes::from_json(attributes.unwrap_or_default())?;
-        let selection = objects::read(&objects)?;
+        let selection = objects::read(&objects);
+        let selection = selection.map_err(|error| Failure::invalid(&error.to_string()))?;
         Ok(Self { selection, token })
     }
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::calls;
 use crate::controller::{Controller, MAX_REQUESTS};
 use crate::frame::Message;
+use crate::metrics::Metrics;
 use crate::socket::{Socket, SocketError};
 
 /// The maximum number of connections. The driver opens one.
@@ -43,6 +44,8 @@ pub struct Settings {
     pub server: String,
     /// The CA certificates of that port.
     pub authority: Authority,
+    /// Counts requests and mounts.
+    pub metrics: Arc<Metrics>,
     /// Receives log messages, each of one line.
     pub log: fn(&str),
 }
@@ -67,7 +70,7 @@ pub enum ServeError {
 ///
 /// Fails if the settings are invalid or the socket cannot be created.
 pub fn run(settings: Settings) -> Result<(), ServeError> {
-    let controller = Controller::new(settings.server, settings.authority)?;
+    let controller = Controller::new(settings.server, settings.authority, settings.metrics)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -89,13 +92,18 @@ async fn serve(
     log: fn(&str),
 ) -> io::Result<()> {
     let listener = UnixListener::from_std(listener)?;
+    let controller = Arc::new(controller);
+    tokio::task::spawn_blocking({
+        let controller = Arc::clone(&controller);
+        move || report_unreachable(&controller, log)
+    });
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     log("serving");
     tokio::select! {
-        () = accept(listener, Arc::new(controller), &mut connections, &stopped, log) => {}
+        () = accept(listener, controller, &mut connections, &stopped, log) => {}
         () = signal_received(terminate?, interrupt?) => {}
     }
     drop(socket);
@@ -104,6 +112,14 @@ async fn serve(
     let end = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(SHUTDOWN, end).await;
     Ok(())
+}
+
+/// Logs once if the controller does not answer. It may start later, so this does not end the process.
+fn report_unreachable(controller: &Controller, log: fn(&str)) {
+    if let Err(error) = controller.reach() {
+        let why = agent::poll::error_chain(&error);
+        log(&format!("Pods wait for their volumes: {why}"));
+    }
 }
 
 async fn signal_received(mut terminate: Signal, mut interrupt: Signal) {

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// The umask for the socket: no other user may read or write it.
 const UMASK: u32 = 0o177;
@@ -20,6 +21,14 @@ pub enum SocketError {
     /// The path has no parent directory or no file name.
     #[error("{} is not the path of a file\nhint: pass a path such as /var/run/secrets-store-csi-providers/sealed.sock", .0.display())]
     Path(PathBuf),
+    /// The directory does not exist.
+    #[error(
+        "the directory {} does not exist, so no CSI driver uses it\n\
+         hint: install the Secrets Store CSI driver first, and mount its directory of providers there (`csi.providersDir` of the \
+         chart)",
+        .0.display()
+    )]
+    NoDirectory(PathBuf),
     /// The directory belongs to another user, or other users may write to it.
     #[error(
         "other users can write to the directory {}, so they could receive the tokens of Pods\n\
@@ -99,7 +108,11 @@ fn open_directory(path: &Path) -> Result<(File, PathBuf), SocketError> {
     };
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let opened = rustix::fs::open(directory, flags, Mode::empty());
-    let opened = File::from(opened.map_err(|error| system(error.into()))?);
+    let opened = opened.map_err(|error| match error {
+        Errno::NOENT => SocketError::NoDirectory(directory.to_owned()),
+        error => system(error.into()),
+    });
+    let opened = File::from(opened?);
     let found = opened.metadata().map_err(system)?;
     let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&found.uid());
     if !is_trusted || found.mode() & WRITABLE_BY_OTHERS != 0 {
@@ -214,7 +227,7 @@ mod tests {
         assert!(matches!(bind(Path::new("/")), Err(SocketError::Path(_))));
         assert!(matches!(
             bind(Path::new("/none/x.sock")),
-            Err(SocketError::System { .. })
+            Err(SocketError::NoDirectory(_))
         ));
     }
 }

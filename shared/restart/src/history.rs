@@ -123,6 +123,40 @@ impl History {
         State::Stale(self.first_change_after(start).unwrap_or(changed_at))
     }
 
+    /// Returns which content has this version, and its generation, as far as known. A version that is not recorded belongs
+    /// to earlier content if `is_recorded`, that is, if the newest content is recorded.
+    pub fn state_of(&self, version: &str, is_recorded: bool) -> (State, Option<i64>) {
+        let has_version = |entry: &Entry| &*entry.version == version;
+        let newest_run = &self.0[self.newest_run()];
+        if newest_run.iter().any(has_version) {
+            return (State::Current, self.newest().map(|entry| entry.generation));
+        }
+        match self.0.iter().position(has_version) {
+            Some(index) => {
+                let state = self.replaced_at(index).map_or(State::Unknown, State::Stale);
+                (state, Some(self.0[index].generation))
+            }
+            None if is_recorded => (self.before_every_entry(), None),
+            None => (State::Unknown, None),
+        }
+    }
+
+    /// Returns when the content of an entry was replaced.
+    fn replaced_at(&self, index: usize) -> Option<Timestamp> {
+        let newer = self.0[..=index].windows(2);
+        let mut changes = newer.filter(|pair| !pair[0].has_content_of(&pair[1]));
+        changes.next_back().map(|pair| pair[0].time)
+    }
+
+    /// Returns the state of content that was replaced before all changes that are known.
+    fn before_every_entry(&self) -> State {
+        let first_change = self.first_change_after(Timestamp::MIN);
+        let oldest = || self.newest().map(|entry| entry.time);
+        first_change
+            .or_else(oldest)
+            .map_or(State::Unknown, State::Stale)
+    }
+
     /// Returns the entry with the content of a container that started at `start`, if it is known.
     pub fn entry_at(&self, start: Timestamp) -> Option<&Entry> {
         self.0.iter().find(|entry| entry.time <= start)
@@ -235,6 +269,86 @@ pub(crate) mod tests {
                 want,
                 "{why}"
             );
+        }
+    }
+
+    #[test]
+    fn a_version_shows_the_content_of_a_container() {
+        let changed = [("b", "1", 2, 20), ("a", "1", 1, 10)];
+        let rekeyed = [("x", "2", 2, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        let rekeyed_before = [("c", "2", 3, 40), ("x", "2", 2, 30), ("b", "1", 2, 20)];
+        let restored = [("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        for (why, history, version, is_recorded, want, generation) in [
+            ("the newest", &changed[..], "b", true, CURRENT, Some(2)),
+            (
+                "an earlier one",
+                &changed,
+                "a",
+                true,
+                stale_since(20),
+                Some(1),
+            ),
+            (
+                "one that is no longer recorded",
+                &changed,
+                "z",
+                true,
+                stale_since(20),
+                None,
+            ),
+            (
+                "one that is not yet recorded",
+                &changed,
+                "z",
+                false,
+                UNKNOWN,
+                None,
+            ),
+            (
+                "the newest under a former key",
+                &rekeyed,
+                "b",
+                true,
+                CURRENT,
+                Some(2),
+            ),
+            (
+                "the newest under a new key",
+                &rekeyed,
+                "x",
+                true,
+                CURRENT,
+                Some(2),
+            ),
+            (
+                "an earlier one under a former key",
+                &rekeyed_before,
+                "b",
+                true,
+                stale_since(40),
+                Some(2),
+            ),
+            ("restored content", &restored, "a", true, CURRENT, Some(3)),
+            (
+                "content before restored content",
+                &restored,
+                "b",
+                true,
+                stale_since(30),
+                Some(2),
+            ),
+            (
+                "the content of a deleted object",
+                &changed[..1],
+                "z",
+                true,
+                stale_since(20),
+                None,
+            ),
+            ("no recorded version", &[], "a", true, UNKNOWN, None),
+        ] {
+            let state = self::history(history).state_of(version, is_recorded);
+            assert_eq!(state, (want, generation), "{why}");
         }
     }
 

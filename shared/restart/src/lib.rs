@@ -15,6 +15,7 @@
 //! | [`refresh`], [`refresh_queue`] | which Pods are refreshed, and in which order |
 //! | [`state`], [`turns`] | the known state of the cluster, and the next step; namespaces take turns |
 //! | [`survey`] | which Pod has which version, for `seal pods` |
+//! | [`delivered`] | values that a Pod receives without a Secret |
 //! | [`current`] | whether a Pod has the newest content of a Secret |
 //! | `run` | watches, requests, leader election, metrics; on Linux |
 
@@ -22,6 +23,7 @@ pub mod annotations;
 pub mod consumption;
 pub mod current;
 pub mod decide;
+pub mod delivered;
 pub mod fields;
 pub mod history;
 pub mod pod;

@@ -28,6 +28,8 @@ pub struct Pod {
     pub name: String,
     /// The uid.
     pub uid: String,
+    /// When the Pod was created, before any of its volumes was mounted.
+    pub created: Option<Timestamp>,
     /// The labels, by which workloads select the Pod.
     pub labels: Labels,
     /// How the containers consume Secrets.
@@ -68,6 +70,7 @@ impl Pod {
             namespace: text(&metadata["namespace"])?,
             name: text(&metadata["name"])?,
             uid: text(&metadata["uid"]).unwrap_or_default(),
+            created: text(&metadata["creationTimestamp"]).and_then(|time| time.parse().ok()),
             labels: annotations::labels(object),
             uses: Consumption::read(&object["spec"]),
             refresh: annotations::refresh(all),

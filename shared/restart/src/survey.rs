@@ -4,35 +4,57 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::consumption::{Delivery, Source};
+use crate::consumption::{Delivery, Source, Use};
 use crate::decide;
+use crate::delivered::{Class, Content, Mounts, Program, Receiver};
 use crate::history::State;
 use crate::pod::Pod;
 use crate::sealed::Sealed;
 use crate::state::SecretId;
 use crate::workload::{Id, Workload};
 
-/// A use of one source by one container of one Pod.
+/// A use of one SealedSecret by one container of one Pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// The namespace.
     pub namespace: String,
-    /// The Secret or SecretProviderClass.
-    pub source: Source,
+    /// The SealedSecret; `None` if it is not known which one the container uses.
+    pub secret: Option<String>,
+    /// The `SecretProviderClass` through which the container uses it.
+    pub class: Option<String>,
     /// The workload of the Pod, if known.
     pub workload: Option<Id>,
     /// The Pod.
     pub pod: String,
     /// The container.
     pub container: String,
-    /// How the container consumes the source.
-    pub delivery: Delivery,
+    /// How the container receives the values.
+    pub way: Way,
     /// The generation of the SealedSecret whose content the container has, if known.
     pub generation: Option<i64>,
     /// Whether the container has the newest content.
     pub verdict: Verdict,
     /// How the container gets the newest content, if it does not have it.
     pub remedy: Option<Remedy>,
+}
+
+/// How a container receives values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// From kubelet.
+    Kubelet(Delivery),
+    /// From the controller, with a program of its own.
+    Program(Program),
+}
+
+impl Way {
+    /// Returns the name that tables and reports show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubelet(delivery) => delivery.name(),
+            Self::Program(program) => program.name(),
+        }
+    }
 }
 
 /// Whether a container has the newest content.
@@ -42,10 +64,44 @@ pub enum Verdict {
     Current,
     /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// Unknown, since the versions are unknown.
-    Unknown,
+    /// Unknown.
+    Unknown(Reason),
     /// The container does not run, and reads the newest content when it starts.
     NotStarted,
+}
+
+/// Why it is unknown which content a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The status of the SealedSecret does not have the versions of that time.
+    Versions,
+    /// The status of the SealedSecret does not have its newest version yet.
+    NotRecorded,
+    /// The container started after the change, perhaps with files from before it.
+    Mounted,
+    /// The class cannot be read, or names nothing.
+    Class,
+    /// The CSI driver has recorded no mount.
+    Driver,
+    /// The log of the agent has no report, or cannot be read.
+    Report,
+    /// This program does not report.
+    Program,
+}
+
+impl Reason {
+    /// Returns the text that tables and reports show.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Versions => "no version is recorded",
+            Self::NotRecorded => "the newest version is not recorded yet",
+            Self::Mounted => "the files may be from before the start",
+            Self::Class => "the class cannot be read",
+            Self::Driver => "the driver has recorded no mount",
+            Self::Report => "the agent does not report",
+            Self::Program => "the program does not report",
+        }
+    }
 }
 
 impl Verdict {
@@ -54,8 +110,16 @@ impl Verdict {
         match self {
             Self::Current => "current",
             Self::Stale(_) => "stale",
-            Self::Unknown => "unknown",
+            Self::Unknown(_) => "unknown",
             Self::NotStarted => "not started",
+        }
+    }
+
+    fn of(state: State, unknown: Reason) -> Self {
+        match state {
+            State::Current => Self::Current,
+            State::Stale(time) => Self::Stale(time),
+            State::Unknown => Self::Unknown(unknown),
         }
     }
 }
@@ -71,6 +135,10 @@ pub enum Remedy {
     Kubelet,
     /// By the rotation of the CSI driver.
     Driver,
+    /// By the agent, which waits for changes.
+    Agent,
+    /// By `seal exec`, which waits for changes.
+    Exec,
 }
 
 impl Remedy {
@@ -81,6 +149,8 @@ impl Remedy {
             Self::Restart => "restart",
             Self::Kubelet => "kubelet, within 2m",
             Self::Driver => "CSI driver",
+            Self::Agent => "seal agent",
+            Self::Exec => "seal exec",
         }
     }
 }
@@ -88,55 +158,34 @@ impl Remedy {
 /// The input of a survey.
 #[derive(Debug, Default)]
 pub struct Objects {
-    /// The SealedSecrets.
+    /// The SealedSecrets. They must have been read after everything else, or an object that has changed meanwhile can make
+    /// newer content look like earlier content.
     pub secrets: BTreeMap<SecretId, Sealed>,
+    /// The SealedSecrets that have changed since the controller recorded their versions.
+    pub unrecorded: BTreeSet<SecretId>,
     /// The workloads.
     pub workloads: Vec<(Id, Workload)>,
     /// The Pods.
     pub pods: Vec<Pod>,
+    /// Each `SecretProviderClass`, by namespace and name.
+    pub classes: BTreeMap<(String, String), Class>,
+    /// What the CSI driver has mounted.
+    pub mounts: Mounts,
+    /// The containers that receive values from the controller, by namespace and Pod.
+    pub receivers: BTreeMap<(String, String), Vec<Receiver>>,
 }
 
-/// Returns how the Pods consume the SealedSecrets, ordered. With `is_all`, also returns uses of a
-/// `SecretProviderClass`, whose versions are unknown.
+/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be read.
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
-        pod.uses.uses().filter_map(move |usage| {
-            let sealed = match usage.source {
-                Source::Secret(name) => Some(
-                    objects
-                        .secrets
-                        .get(&(pod.namespace.clone(), name.clone()))?,
-                ),
-                Source::Class(_) => is_all.then_some(None)?,
-            };
-            let observed = sealed.map(|sealed| pod.observe(usage, &sealed.history, now));
-            let (verdict, generation) = match observed {
-                Some(Some((State::Current, generation))) => (Verdict::Current, generation),
-                Some(Some((State::Stale(time), generation))) => (Verdict::Stale(time), generation),
-                Some(Some((State::Unknown, _))) | None => (Verdict::Unknown, None),
-                Some(None) => (Verdict::NotStarted, None),
-            };
-            let is_automatic = || {
-                let tags = sealed.map(|sealed| sealed.tags).unwrap_or_default();
-                let (Source::Secret(name) | Source::Class(name)) = usage.source;
-                workload.is_some_and(|(_, workload)| {
-                    let is_matched = || decide::is_matched(workload, name);
-                    decide::relevance(workload, name, tags, is_matched).is_some()
-                })
-            };
-            Some(Row {
-                namespace: pod.namespace.clone(),
-                source: usage.source.clone(),
-                workload: workload.map(|(id, _)| id.clone()),
-                pod: pod.name.clone(),
-                container: usage.container.to_owned(),
-                delivery: usage.delivery,
-                generation,
-                verdict,
-                remedy: remedy(verdict, usage.delivery, is_automatic),
-            })
-        })
+        let surveyed = Surveyed {
+            objects,
+            pod,
+            workload,
+            now,
+        };
+        surveyed.rows(is_all)
     });
     rows.collect()
 }
@@ -147,15 +196,227 @@ fn workload_of<'a>(pod: &Pod, workloads: &'a [(Id, Workload)]) -> Option<&'a (Id
     })
 }
 
-fn remedy(verdict: Verdict, delivery: Delivery, is_automatic: impl Fn() -> bool) -> Option<Remedy> {
-    if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
-        return None;
+/// A verdict, and the generation of the content, if known.
+type Observed = (Verdict, Option<i64>);
+
+/// A Pod with what is known about it.
+struct Surveyed<'a> {
+    objects: &'a Objects,
+    pod: &'a Pod,
+    workload: Option<&'a (Id, Workload)>,
+    now: Timestamp,
+}
+
+impl<'a> Surveyed<'a> {
+    fn rows(&self, is_all: bool) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for usage in self.pod.uses.uses() {
+            match usage.source {
+                Source::Secret(name) => rows.extend(self.secret_row(usage, name)),
+                Source::Class(name) => rows.extend(self.class_rows(usage, name, is_all)),
+            }
+        }
+        let id = (self.pod.namespace.clone(), self.pod.name.clone());
+        let receivers = self.objects.receivers.get(&id).into_iter().flatten();
+        rows.extend(receivers.flat_map(|receiver| self.receiver_rows(receiver)));
+        rows
     }
-    Some(match delivery {
-        Delivery::Env | Delivery::SubPath if is_automatic() => Remedy::AutomaticRestart,
-        Delivery::Env | Delivery::SubPath => Remedy::Restart,
-        Delivery::Volume => Remedy::Kubelet,
-        Delivery::Csi => Remedy::Driver,
+
+    fn secret_row(&self, usage: Use<'_>, name: &str) -> Option<Row> {
+        let sealed = self.sealed(name)?;
+        let observed = self.pod.observe(usage, &sealed.history, self.now);
+        let observed = match observed {
+            Some((state, generation)) => (Verdict::of(state, Reason::Versions), generation),
+            None => (Verdict::NotStarted, None),
+        };
+        let way = Way::Kubelet(usage.delivery);
+        Some(self.row(Some(name), usage.container, way, observed))
+    }
+
+    /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted, or else those that the
+    /// class names.
+    fn class_rows(&self, usage: Use<'_>, class: &str, is_all: bool) -> Vec<Row> {
+        let (namespace, pod) = (&self.pod.namespace, (&*self.pod.name, &*self.pod.uid));
+        let mounted = self.objects.mounts.of(namespace, pod, class);
+        let known = self
+            .objects
+            .classes
+            .get(&(namespace.clone(), class.to_owned()));
+        let names: Vec<&str> = match (known, mounted) {
+            (Some(Class::Other), _) => return Vec::new(),
+            (Some(Class::Sealed(_)), Some(mounted)) => mounted.keys().map(String::as_str).collect(),
+            (Some(Class::Sealed(named)), None) => named.iter().map(String::as_str).collect(),
+            (None, _) => Vec::new(),
+        };
+        let way = Way::Kubelet(usage.delivery);
+        let row = |name: Option<&str>, observed| Row {
+            class: Some(class.to_owned()),
+            ..self.row(name, usage.container, way, observed)
+        };
+        if names.is_empty() {
+            let unknown = row(None, (Verdict::Unknown(Reason::Class), None));
+            return is_all.then_some(unknown).into_iter().collect();
+        }
+        let rows = names.into_iter().filter_map(|name| {
+            let content = mounted.and_then(|mounted| mounted.get(name));
+            Some(row(Some(name), self.observe_mount(usage, name, content)?))
+        });
+        rows.collect()
+    }
+
+    /// Returns what a container has of a SealedSecret in a volume of the driver; `None` if the SealedSecret does not exist.
+    fn observe_mount(
+        &self,
+        usage: Use<'_>,
+        name: &str,
+        content: Option<&Content>,
+    ) -> Option<Observed> {
+        let sealed = self.sealed(name)?;
+        let Some(start) = self.pod.start_of(usage.container) else {
+            return Some((Verdict::NotStarted, None));
+        };
+        let Some(content) = content else {
+            return Some((Verdict::Unknown(Reason::Driver), None));
+        };
+        let (verdict, generation) = self.observe_content(sealed, name, content);
+        if usage.delivery != Delivery::SubPath || verdict != Verdict::Current {
+            return Some((verdict, generation));
+        }
+        // The container has the file of its start, which the driver may have replaced since.
+        let state_at = |time| sealed.history.state_at(time);
+        let is_current_at = |time: Timestamp| state_at(time) == State::Current;
+        Some(match state_at(start) {
+            State::Current if self.pod.created.is_some_and(is_current_at) => (verdict, generation),
+            State::Current => (Verdict::Unknown(Reason::Mounted), None),
+            state => (Verdict::of(state, Reason::Versions), None),
+        })
+    }
+
+    fn observe_content(&self, sealed: &Sealed, name: &str, content: &Content) -> Observed {
+        let id = (self.pod.namespace.clone(), name.to_owned());
+        let is_recorded = !self.objects.unrecorded.contains(&id);
+        let (state, generation) = sealed.history.state_of(&content.version, is_recorded);
+        let unknown = if is_recorded {
+            Reason::Versions
+        } else {
+            Reason::NotRecorded
+        };
+        (
+            Verdict::of(state, unknown),
+            generation.or(content.generation),
+        )
+    }
+
+    /// Returns a row for each SealedSecret that a program receives, or one without a name if they are not known.
+    fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
+        let way = Way::Program(receiver.program);
+        let row = |name, observed| self.row(name, &receiver.container, way, observed);
+        let reported = receiver.report.as_ref();
+        let reported = reported.map(|report| report.keys().map(String::as_str).collect());
+        let named = || {
+            Some(
+                receiver
+                    .objects
+                    .as_ref()?
+                    .iter()
+                    .map(String::as_str)
+                    .collect(),
+            )
+        };
+        let names: Option<Vec<&str>> = reported.or_else(named);
+        let Some(names) = names else {
+            let is_started = self.pod.start_of(&receiver.container).is_some();
+            let verdict = if is_started {
+                unknown(receiver.program)
+            } else {
+                Verdict::NotStarted
+            };
+            return vec![row(None, (verdict, None))];
+        };
+        let rows = names.into_iter().filter_map(|name| {
+            let observed = self.observe_receiver(receiver, name)?;
+            Some(row(Some(name), observed))
+        });
+        rows.collect()
+    }
+
+    /// Returns what a program has of a SealedSecret; `None` if the SealedSecret does not exist.
+    fn observe_receiver(&self, receiver: &Receiver, name: &str) -> Option<Observed> {
+        let sealed = self.sealed(name)?;
+        let Some(start) = self.pod.start_of(&receiver.container) else {
+            return Some((Verdict::NotStarted, None));
+        };
+        let content = receiver.report.as_ref().and_then(|report| report.get(name));
+        Some(match (content, receiver.program) {
+            (Some(content), _) => self.observe_content(sealed, name, content),
+            (None, Program::Exec) => {
+                let state = sealed.history.state_at(start);
+                let entry = sealed.history.entry_at(start);
+                let generation = entry.map(|entry| entry.generation);
+                (Verdict::of(state, Reason::Versions), generation)
+            }
+            (None, program) => (unknown(program), None),
+        })
+    }
+
+    fn sealed(&self, name: &str) -> Option<&'a Sealed> {
+        let id = (self.pod.namespace.clone(), name.to_owned());
+        self.objects.secrets.get(&id)
+    }
+
+    fn row(&self, secret: Option<&str>, container: &str, way: Way, observed: Observed) -> Row {
+        let (verdict, generation) = observed;
+        Row {
+            namespace: self.pod.namespace.clone(),
+            secret: secret.map(str::to_owned),
+            class: None,
+            workload: self.workload.map(|(id, _)| id.clone()),
+            pod: self.pod.name.clone(),
+            container: container.to_owned(),
+            way,
+            generation,
+            verdict,
+            remedy: self.remedy(verdict, way, secret),
+        }
+    }
+
+    fn remedy(&self, verdict: Verdict, way: Way, secret: Option<&str>) -> Option<Remedy> {
+        if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
+            return None;
+        }
+        match way {
+            Way::Kubelet(Delivery::Volume) => Some(Remedy::Kubelet),
+            Way::Kubelet(Delivery::Csi) => Some(Remedy::Driver),
+            Way::Program(Program::Agent) => Some(Remedy::Agent),
+            Way::Program(Program::ExecOnChange) => Some(Remedy::Exec),
+            Way::Program(Program::Other) => None,
+            Way::Kubelet(Delivery::Env | Delivery::SubPath)
+            | Way::Program(Program::AgentOnce | Program::Exec) => Some(self.restart(secret)),
+        }
+    }
+
+    /// Returns who restarts the Pod after a change of the SealedSecret.
+    fn restart(&self, secret: Option<&str>) -> Remedy {
+        let is_automatic = secret
+            .zip(self.workload)
+            .is_some_and(|(name, (_, workload))| {
+                let tags = self.sealed(name).map(|sealed| sealed.tags);
+                let is_matched = || decide::is_matched(workload, name);
+                decide::relevance(workload, name, tags.unwrap_or_default(), is_matched).is_some()
+            });
+        if is_automatic {
+            Remedy::AutomaticRestart
+        } else {
+            Remedy::Restart
+        }
+    }
+}
+
+fn unknown(program: Program) -> Verdict {
+    Verdict::Unknown(if program.reports() {
+        Reason::Report
+    } else {
+        Reason::Program
     })
 }
 
@@ -164,6 +425,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
+    use crate::delivered::tests::status;
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
     use crate::workload::Kind;
@@ -197,6 +459,7 @@ mod tests {
             secrets: BTreeMap::from([(("ns".into(), "db".into()), sealed)]),
             workloads: vec![deployment(annotations)],
             pods: vec![Pod::read(pod).unwrap()],
+            ..Objects::default()
         };
         rows(&objects, true, second(now)).into_iter().collect()
     }
@@ -277,7 +540,7 @@ mod tests {
                 auto,
                 30,
                 None,
-                Verdict::Unknown,
+                Verdict::Unknown(Reason::Class),
                 Some(Remedy::Driver),
             ),
         ] {
@@ -301,9 +564,9 @@ mod tests {
     #[test]
     fn without_recorded_versions_the_verdict_is_unknown() {
         let rows = survey(&pod("p", Delivery::Env, 15), &json!({}), &[], 30);
-        assert_eq!(rows[0].verdict, Verdict::Unknown);
+        assert_eq!(rows[0].verdict, Verdict::Unknown(Reason::Versions));
         let rows = survey(&pod("p", Delivery::Env, 5), &json!({}), &CHANGED[1..], 30);
-        assert_eq!(rows[0].verdict, Verdict::Unknown);
+        assert_eq!(rows[0].verdict, Verdict::Unknown(Reason::Versions));
     }
 
     #[test]
@@ -323,5 +586,337 @@ mod tests {
         bare["metadata"]["labels"] = json!({});
         let rows = survey(&bare, &json!({}), &CHANGED, 30);
         assert_eq!((rows.len(), &rows[0].workload), (1, &None));
+    }
+
+    /// Returns a started Pod `p` that mounts the class `web` in this way.
+    fn mounting(delivery: Delivery, start: i64) -> Json {
+        let mut pod = pod("p", Delivery::Csi, start);
+        pod["metadata"]["creationTimestamp"] = json!(second(start - 2).to_string());
+        pod["spec"]["volumes"][0]["csi"]["volumeAttributes"]["secretProviderClass"] = json!("web");
+        if delivery == Delivery::SubPath {
+            pod["spec"]["containers"][0]["volumeMounts"][0]["subPath"] = json!("password");
+        }
+        pod
+    }
+
+    fn class(names: &[&str]) -> Class {
+        Class::Sealed(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// Returns the objects of a survey of a Pod with the SealedSecret `db` and a class `web`.
+    fn objects(pod: &Json, class: Option<Class>) -> Objects {
+        let sealed = Sealed {
+            history: history(&CHANGED),
+            ..Sealed::default()
+        };
+        let id = |name: &str| ("ns".to_owned(), name.to_owned());
+        Objects {
+            secrets: BTreeMap::from([(id("db"), sealed)]),
+            pods: vec![Pod::read(pod).unwrap()],
+            classes: class.map(|class| (id("web"), class)).into_iter().collect(),
+            ..Objects::default()
+        }
+    }
+
+    fn verdicts(objects: &Objects) -> Vec<(Option<String>, Verdict, Option<i64>)> {
+        let rows = rows(objects, true, second(30)).into_iter();
+        rows.map(|row| (row.secret, row.verdict, row.generation))
+            .collect()
+    }
+
+    #[test]
+    fn a_mounted_version_shows_the_content_of_a_csi_volume() {
+        let stale = Verdict::Stale(second(20));
+        for (why, delivery, start, version, want, generation) in [
+            (
+                "the newest",
+                Delivery::Csi,
+                15,
+                "b",
+                Verdict::Current,
+                Some(2),
+            ),
+            ("an earlier one", Delivery::Csi, 25, "a", stale, Some(1)),
+            (
+                "one that is no longer recorded",
+                Delivery::Csi,
+                25,
+                "z",
+                stale,
+                None,
+            ),
+            (
+                "a path, started after the change",
+                Delivery::SubPath,
+                25,
+                "b",
+                Verdict::Current,
+                Some(2),
+            ),
+            (
+                "a path, started before the change",
+                Delivery::SubPath,
+                15,
+                "b",
+                stale,
+                None,
+            ),
+            (
+                "a path, mounted before the change",
+                Delivery::SubPath,
+                21,
+                "b",
+                Verdict::Unknown(Reason::Mounted),
+                None,
+            ),
+            (
+                "a path in a stale volume",
+                Delivery::SubPath,
+                25,
+                "a",
+                stale,
+                Some(1),
+            ),
+        ] {
+            let mut objects = objects(&mounting(delivery, start), Some(class(&["db"])));
+            objects.mounts.add(&status("p", version));
+            let want = [(Some("db".to_owned()), want, generation)];
+            assert_eq!(verdicts(&objects), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_not_recorded_yet_is_not_called_stale() {
+        let mut objects = objects(&mounting(Delivery::Csi, 15), Some(class(&["db"])));
+        objects.mounts.add(&status("p", "c"));
+        objects.unrecorded.insert(("ns".into(), "db".into()));
+        assert_eq!(
+            verdicts(&objects)[0].1,
+            Verdict::Unknown(Reason::NotRecorded)
+        );
+    }
+
+    #[test]
+    fn without_a_record_of_the_driver_the_class_names_the_objects() {
+        let secret = |name: &str| Some(name.to_owned());
+        let unknown = Verdict::Unknown(Reason::Class);
+        let started = mounting(Delivery::Csi, 15);
+        let mut waiting = started.clone();
+        waiting["status"]["containerStatuses"] = json!([]);
+        for (why, pod, class, want) in [
+            (
+                "a class",
+                &started,
+                Some(class(&["db"])),
+                vec![(secret("db"), Verdict::Unknown(Reason::Driver), None)],
+            ),
+            (
+                "a Pod that waits",
+                &waiting,
+                Some(class(&["db"])),
+                vec![(secret("db"), Verdict::NotStarted, None)],
+            ),
+            (
+                "an object that does not exist",
+                &started,
+                Some(class(&["web"])),
+                vec![],
+            ),
+            (
+                "a class that names nothing",
+                &started,
+                Some(class(&[])),
+                vec![(None, unknown, None)],
+            ),
+            (
+                "a class that cannot be read",
+                &started,
+                None,
+                vec![(None, unknown, None)],
+            ),
+            (
+                "a class of another provider",
+                &started,
+                Some(Class::Other),
+                vec![],
+            ),
+        ] {
+            assert_eq!(verdicts(&objects(pod, class)), want, "{why}");
+        }
+        assert!(rows(&objects(&started, None), false, second(30)).is_empty());
+    }
+
+    /// Returns a survey of one container that receives values from the controller.
+    fn receiving(
+        program: Program,
+        names: Option<&[&str]>,
+        report: Option<&[(&str, &str)]>,
+        start: i64,
+    ) -> Vec<Row> {
+        let mut pod = pod("p", Delivery::Env, start);
+        pod["spec"]["containers"][0]["envFrom"] = json!([]);
+        let mut objects = objects(&pod, None);
+        let content = |(name, version): &(&str, &str)| {
+            let content = Content {
+                version: (*version).to_owned(),
+                generation: Some(7),
+            };
+            ((*name).to_owned(), content)
+        };
+        let receiver = Receiver {
+            container: "app".into(),
+            program,
+            objects: names.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+            report: report.map(|report| report.iter().map(content).collect()),
+        };
+        let id = ("ns".to_owned(), "p".to_owned());
+        objects.receivers.insert(id, vec![receiver]);
+        rows(&objects, false, second(30)).into_iter().collect()
+    }
+
+    #[test]
+    fn programs_that_receive_values_are_reported_as_far_as_they_report() {
+        let stale = Verdict::Stale(second(20));
+        let no_report = Verdict::Unknown(Reason::Report);
+        let silent = Verdict::Unknown(Reason::Program);
+        let (db, nothing) = (Some(&["db"][..]), None);
+        for (why, program, names, report, start, want, generation, remedy) in [
+            (
+                "the newest",
+                Program::Agent,
+                db,
+                Some("b"),
+                15,
+                Verdict::Current,
+                Some(2),
+                None,
+            ),
+            (
+                "an earlier one",
+                Program::Agent,
+                db,
+                Some("a"),
+                15,
+                stale,
+                Some(1),
+                Some(Remedy::Agent),
+            ),
+            (
+                "before all that are recorded",
+                Program::Agent,
+                db,
+                Some("z"),
+                15,
+                stale,
+                Some(7),
+                Some(Remedy::Agent),
+            ),
+            (
+                "an init container",
+                Program::AgentOnce,
+                db,
+                Some("a"),
+                15,
+                stale,
+                Some(1),
+                Some(Remedy::Restart),
+            ),
+            (
+                "a configuration",
+                Program::Agent,
+                nothing,
+                Some("b"),
+                15,
+                Verdict::Current,
+                Some(2),
+                None,
+            ),
+            (
+                "no report",
+                Program::Agent,
+                db,
+                None,
+                25,
+                no_report,
+                None,
+                Some(Remedy::Agent),
+            ),
+            (
+                "a command, before the change",
+                Program::Exec,
+                db,
+                None,
+                15,
+                stale,
+                Some(1),
+                Some(Remedy::Restart),
+            ),
+            (
+                "a command, after the change",
+                Program::Exec,
+                db,
+                None,
+                25,
+                Verdict::Current,
+                Some(2),
+                None,
+            ),
+            (
+                "a command that follows",
+                Program::ExecOnChange,
+                db,
+                None,
+                15,
+                silent,
+                None,
+                Some(Remedy::Exec),
+            ),
+            (
+                "a program of others",
+                Program::Other,
+                nothing,
+                None,
+                15,
+                silent,
+                None,
+                None,
+            ),
+        ] {
+            let report = report.map(|version| [("db", version)]);
+            let rows = receiving(
+                program,
+                names,
+                report.as_ref().map(<[_; 1]>::as_slice),
+                start,
+            );
+            let found: Vec<_> = rows
+                .iter()
+                .map(|row| (row.verdict, row.generation, row.remedy))
+                .collect();
+            assert_eq!(found, [(want, generation, remedy)], "{why}");
+            let is_named = names.is_some() || report.is_some();
+            assert_eq!(rows[0].secret.is_some(), is_named, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_has_not_started_has_no_content() {
+        let mut waiting = pod("p", Delivery::Env, 15);
+        waiting["status"]["containerStatuses"] = json!([]);
+        for names in [Some(BTreeSet::from(["db".to_owned()])), None] {
+            let mut objects = objects(&waiting, None);
+            let receiver = Receiver {
+                container: "app".into(),
+                program: Program::Agent,
+                objects: names,
+                report: None,
+            };
+            let id = ("ns".to_owned(), "p".to_owned());
+            objects.receivers.insert(id, vec![receiver]);
+            let rows = rows(&objects, false, second(30));
+            let is_agent = |row: &&Row| row.way == Way::Program(Program::Agent);
+            let agent = rows.iter().find(is_agent).unwrap();
+            assert_eq!((agent.verdict, agent.remedy), (Verdict::NotStarted, None));
+        }
     }
 }

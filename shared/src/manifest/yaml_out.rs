@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::yaml_order::sort_keys;
 use super::yaml_text::{self, IsPrintable};
-use crate::visible::is_hidden;
+use text::is_hidden;
 
 /// Maximum length in bytes of a key before its colon; a longer one is written as `? key`.
 const MAX_SIMPLE_KEY: usize = 128;

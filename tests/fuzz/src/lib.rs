@@ -37,10 +37,11 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the directories in `corpus/`.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
+    ("class", class_text),
     ("deliver", deliver_bytes),
     ("dotenv", dotenv_text),
     ("edit", edited_manifest),
@@ -153,6 +154,21 @@ pub fn base64_text(bytes: &[u8]) {
             Ok(decoded)
         );
     }
+}
+
+/// Fuzzes the parameter `objects` of a `SecretProviderClass`. A text that is read is a request that a controller accepts, and
+/// the files that are decoded are files of the request.
+pub fn class_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(class::objects::Selection { request, encodings }) = class::objects::read(&text) else {
+        return;
+    };
+    assert!(deliver::Request::from_json(&request.to_json()).is_ok());
+    let has_path = |path: &String| {
+        let mut entries = request.objects.iter();
+        entries.any(|entry| entry.path.as_ref() == Some(path))
+    };
+    assert!(encodings.keys().all(has_path));
 }
 
 /// Fuzzes the parsing of requests and answers of `/v1/deliver`. Every file is below the target directory, and an answer

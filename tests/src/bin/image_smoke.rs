@@ -28,7 +28,7 @@ async fn main() {
     let archive = std::env::args().nth(1).expect("image_smoke ARCHIVE");
     let scratch = Scratch::new();
     let root = unpack(Path::new(&archive), scratch.path());
-    for program in ["controller", "kubeseal"] {
+    for program in ["controller", "kubeseal", "seal", "seal-deliver"] {
         let mut command = Command::new("chroot");
         command.args(["--userspec=1001:0"]).arg(&root);
         let printed = run_successfully(

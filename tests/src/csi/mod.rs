@@ -8,7 +8,7 @@ mod status;
 pub use controller::FakeController;
 pub use driver::Driver;
 pub use provider::Provider;
-pub use status::{class, class_with, failures, versions, volume};
+pub use status::{StatusChanges, class, class_with, failures, versions, volume};
 
 /// The name of the driver.
 pub const DRIVER: &str = "secrets-store.csi.k8s.io";

@@ -1,4 +1,4 @@
-//! Runs `seal node` as a process of this machine. Its socket is in the directory that the node shares with the machine.
+//! Runs `seal-deliver node` as a process of this machine. Its socket is in the directory that the node shares with the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ impl Provider {
     /// # Panics
     /// Panics with its log if it exits.
     pub async fn start_again(&mut self) {
-        let mut command = guarded::command(binaries::seal());
+        let mut command = guarded::command(binaries::seal_deliver());
         command
             .args(["node", "--server", &self.server, "--socket"])
             .arg(&self.socket)

@@ -1,12 +1,16 @@
 //! Creates and reads objects of the driver.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Event;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::DRIVER;
 use crate::control_plane::Namespace;
@@ -59,6 +63,67 @@ pub async fn versions(
             .map(|object| (text(&object["id"]), text(&object["version"])))
             .collect(),
     )
+}
+
+/// What Reloader has seen of the status of a Pod.
+pub struct StatusChanges {
+    seen: Arc<Mutex<Vec<String>>>,
+    watch: JoinHandle<()>,
+}
+
+impl StatusChanges {
+    /// Watches the status of a Pod, beginning with the present one.
+    pub fn watch(namespace: &Namespace<'_>, pod: &str) -> Self {
+        let kind = kind("SecretProviderClassPodStatus");
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(namespace.client(), namespace.name(), &kind);
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let (pod, changes) = (pod.to_owned(), Arc::clone(&seen));
+        let watch = tokio::spawn(async move {
+            let events = api.watch(&WatchParams::default(), "0").await;
+            let mut events = pin!(events.expect("the API server watches"));
+            while let Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) =
+                events.next().await
+            {
+                let status = &object.data["status"];
+                if status["podName"] == pod {
+                    add_change(&changes, reloader_text(status));
+                }
+            }
+        });
+        Self { seen, watch }
+    }
+
+    /// Ends the watch; returns the distinct states in their order.
+    ///
+    /// # Panics
+    /// Panics if the watch has failed.
+    pub fn stop(self) -> Vec<String> {
+        assert!(!self.watch.is_finished(), "the watch has ended");
+        self.watch.abort();
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn add_change(seen: &Mutex<Vec<String>>, text: String) {
+    let mut seen = seen.lock().unwrap();
+    if seen.last() != Some(&text) {
+        seen.push(text);
+    }
+}
+
+/// Returns the text of which Reloader computes a hash: ids with versions, and the name of the class.
+fn reloader_text(status: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let objects = status["objects"].as_array().into_iter().flatten();
+    let pairs =
+        objects.map(|object| format!("{}={}", text(&object["id"]), text(&object["version"])));
+    let class = text(&status["secretProviderClassName"]);
+    let mut parts: Vec<String> = pairs
+        .chain([format!("SecretProviderClassName={class}")])
+        .collect();
+    parts.sort();
+    parts.join(";")
 }
 
 /// Returns the messages of the events about failed mounts of a Pod.

@@ -35,7 +35,7 @@ fn add_busybox(root: &Path, packages: &Path) {
     run_successfully(Command::new("chroot").arg(root).args(install));
 }
 
-/// Packs an image with the controller, `kubeseal` and `seal` as the tests build them, under the name and with the
+/// Packs an image with the programs as the tests build them, under the name and with the
 /// settings of the image that `deploy/scripts/image.sh` builds. The programs are not static, so the image also has this
 /// machine's C library.
 pub fn pack_programs(archive: &Path) {
@@ -44,6 +44,7 @@ pub fn pack_programs(archive: &Path) {
         binaries::controller(),
         binaries::kubeseal(),
         binaries::seal(),
+        binaries::seal_deliver(),
     ] {
         add_program(root.path(), &program);
     }

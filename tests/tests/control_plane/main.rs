@@ -10,6 +10,7 @@ mod kubeseal_online;
 mod kubeseal_trust;
 mod seal_cluster;
 mod seal_keys;
+mod seal_pods;
 mod seal_rotate;
 mod service_path;
 mod two_stores;

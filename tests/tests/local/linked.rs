@@ -95,6 +95,7 @@ fn programs_have_random_addresses_read_only_tables_and_no_writable_code() {
         binaries::controller(),
         binaries::kubeseal(),
         binaries::seal(),
+        binaries::seal_deliver(),
     ] {
         let (elf, name) = (Elf::read(&program), program.display().to_string());
         assert_eq!(elf.kind, ET_DYN, "{name} has a fixed address");

@@ -1,5 +1,5 @@
-//! Tests the delivery of values to containers without a Secret: `seal agent` as a sidecar and as an init container, and
-//! `seal exec --from`. The controller is a Pod, and the permissions are those that `seal grant` prints.
+//! Tests how values reach containers without a Secret: `seal-deliver agent` as a sidecar and as an init container, and
+//! `seal-deliver exec`. The controller is a Pod, and the permissions are those that `seal grant` prints.
 
 use std::fs;
 use std::path::Path;
@@ -26,9 +26,9 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 use tokio::sync::OnceCell;
 
-use crate::shared;
+use crate::{pods, shared};
 
-/// An image with `seal` and a shell.
+/// An image with `seal-deliver` and a shell.
 const SEAL_WITH_SHELL: &str = "docker.io/library/seal-with-shell:tests";
 const DELIVER: &str = "sealedsecrets.bitnami.com/deliver";
 
@@ -102,9 +102,71 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
         )
         .await;
     assert_eq!(zombies, "", "ended processes are reaped");
-    // The first process of the container is `seal`.
+    // The first process of the container is `seal-deliver`.
     pod.run("main", &["kill", "-USR1", "1"]).await;
     log_contains(&pod, "main", "started 6\nsignaled\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seal_pods_agrees_with_the_output_of_the_containers() {
+    let fixture = Fixture::new("pods").await;
+    fixture.apply("first").await;
+    pods::recorded(&fixture.namespace, "db", 1).await;
+    let pod = fixture.create_exactly(fixture.three_ways()).await;
+    pod.wait_until_ready().await;
+    log_contains(&pod, "variable", "first\n").await;
+    let want = |agent, once, exec| {
+        [
+            ("agent", "once", once),
+            ("agent", "seal", agent),
+            ("exec", "variable", exec),
+        ]
+    };
+    let (plane, _) = shared().await;
+    let survey = |args: &[&str]| pods::survey(plane, &fixture.namespace, "db", args);
+    let (code, rows) = survey(&[]);
+    assert_eq!(
+        states(&rows),
+        want("current", "current", "current"),
+        "{rows}"
+    );
+    assert_eq!(code, Some(0));
+
+    fixture.change_in(&pod, "second").await;
+    pods::recorded(&fixture.namespace, "db", 2).await;
+    log_contains(&pod, "seal", "generation 2").await;
+    let (code, rows) = survey(&[]);
+    let name = |is_new: bool| if is_new { "current" } else { "stale" };
+    let once = pod.run("main", &["cat", "/once/password"]).await == "second";
+    let exec = pod.log("variable").await.contains("second");
+    let agent = in_volume(&pod).await == "second";
+    assert_eq!((agent, once, exec), (true, false, false));
+    assert_eq!(
+        states(&rows),
+        want(name(agent), name(once), name(exec)),
+        "{rows}"
+    );
+    assert_eq!(code, Some(1));
+    let generations: Vec<_> = rows["pods"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["generation"])
+        .collect();
+    assert_eq!(generations, [1, 2, 1]);
+}
+
+/// Returns way, container and state of each row.
+fn states(report: &Value) -> Vec<(&str, &str, &str)> {
+    let rows = report["pods"].as_array().unwrap().iter();
+    rows.map(|row| {
+        (
+            row["consumes"].as_str().unwrap(),
+            row["container"].as_str().unwrap(),
+            row["state"].as_str().unwrap(),
+        )
+    })
+    .collect()
 }
 
 /// Fault: the controller is unavailable for a while, and restarts with another CA.
@@ -348,7 +410,7 @@ impl Fixture {
         )
     }
 
-    /// Returns a container that runs `seal`.
+    /// Returns a container that runs `seal-deliver`.
     fn seal(&self, args: &[&str]) -> Value {
         let server = self.server_flag();
         let args = [args, &[server.as_str()]].concat();
@@ -359,7 +421,7 @@ impl Fixture {
     fn sidecar(&self) -> Value {
         let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);
         agent["restartPolicy"] = json!("Always");
-        let probe = json!({ "exec": { "command": ["seal", "agent", "--ready"] }, "periodSeconds": 1, "failureThreshold": 600 });
+        let probe = json!({ "exec": { "command": ["seal-deliver", "agent", "--ready"] }, "periodSeconds": 1, "failureThreshold": 600 });
         agent["startupProbe"] = probe;
         let main = json!({
             "name": "main",
@@ -368,6 +430,36 @@ impl Fixture {
             "volumeMounts": [{ "name": "secrets", "mountPath": "/secrets" }],
         });
         json!({ "initContainers": [agent], "containers": [main] })
+    }
+
+    /// Returns a Pod with a sidecar, an init container, and a command that receives a variable.
+    fn three_ways(&self) -> Value {
+        let mut spec = self.sidecar();
+        let mut once = self.seal(&["agent", "--once", "--objects=db", "--to=/once"]);
+        once["name"] = json!("once");
+        once["volumeMounts"][1] = json!({ "name": "once", "mountPath": "/once" });
+        let server = self.server_flag();
+        let exec = [
+            "exec",
+            "--from=db",
+            "--only=PW=password",
+            &server,
+            "--",
+            "sh",
+            "-c",
+        ];
+        let args = [&exec[..], &["echo $PW; exec sleep 600"]].concat();
+        let variable = container("variable", SEAL_WITH_SHELL, &args);
+        push(&mut spec["containers"], variable);
+        let mount = json!({ "name": "once", "mountPath": "/once" });
+        push(&mut spec["containers"][0]["volumeMounts"], mount);
+        push(&mut spec["initContainers"], once);
+        spec["volumes"] = volumes(deliver::AUDIENCE);
+        push(
+            &mut spec["volumes"],
+            json!({ "name": "once", "emptyDir": { "medium": "Memory" } }),
+        );
+        spec
     }
 
     /// Creates a Pod with the service account `web`, and volumes for token and files.
@@ -387,12 +479,16 @@ impl Fixture {
     }
 }
 
+fn push(list: &mut Value, item: Value) {
+    list.as_array_mut().expect("a list").push(item);
+}
+
 fn container(name: &str, image: &str, args: &[&str]) -> Value {
     let mounts = json!([
         { "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" },
         { "name": "secrets", "mountPath": "/secrets" },
     ]);
-    json!({ "name": name, "image": image, "command": ["seal"], "args": args, "volumeMounts": mounts })
+    json!({ "name": name, "image": image, "command": ["seal-deliver"], "args": args, "volumeMounts": mounts })
 }
 
 fn volumes(audience: &str) -> Value {
@@ -410,7 +506,7 @@ async fn import_images() {
         crate::image::import(node);
         let directory = Scratch::new();
         let archive = directory.path().join("image.tar");
-        image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal(), &archive);
+        image::pack_with_shell(SEAL_WITH_SHELL, &binaries::seal_deliver(), &archive);
         node.import(&archive);
     };
     IMPORTED.get_or_init(import).await;

@@ -3,6 +3,7 @@
 mod failures;
 mod installed;
 mod mounts;
+mod pods;
 
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};

@@ -13,6 +13,7 @@ mod containers;
 mod csi;
 mod image;
 mod leftovers;
+mod pods;
 mod replicas;
 mod restart;
 mod rotation;

@@ -1,22 +1,20 @@
 //! Tests that `seal restart` brings new values to containers that are unaware of SealedSecrets, and the reports of
 //! `seal pods`.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::{Value, json};
+use serde_json::json;
 use tests::application::{Application, in_environment, reader_pod_spec};
-use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::node::NodePod;
 use tests::patience::until;
 use tests::restarter::{Restarter, Versioned};
 use tokio::time::sleep;
 
-use crate::shared;
+use crate::{pods, shared};
 
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 
@@ -139,10 +137,10 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     sleep(Duration::from_secs(2)).await;
-    let (code, rows) = pods(plane, &namespace);
+    let (code, rows) = pods::survey(plane, &namespace, "database", &[]);
     assert_eq!(code, Some(0), "{rows}");
     assert_eq!(
-        states(&rows),
+        pods::states(&rows),
         [
             ("env", "current"),
             ("subPath", "current"),
@@ -156,7 +154,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
         (in_volume(&pod).await == "second").then_some(())
     })
     .await;
-    let (code, rows) = pods(plane, &namespace);
+    let (code, rows) = pods::survey(plane, &namespace, "database", &[]);
     assert_eq!(code, Some(1), "{rows}");
     let printed = [
         ("env", in_environment(&pod).await.trim() == "second"),
@@ -164,7 +162,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
         ("volume", in_volume(&pod).await == "second"),
     ];
     let expected = printed.map(|(way, is_new)| (way, if is_new { "current" } else { "stale" }));
-    assert_eq!(states(&rows), expected);
+    assert_eq!(pods::states(&rows), expected);
     assert_eq!(
         expected,
         [
@@ -208,38 +206,4 @@ async fn touch(namespace: &Namespace<'_>, pod: &NodePod, version: &str) {
         .patch(pod.name(), &PatchParams::default(), &patch)
         .await;
     result.expect("the Pod exists");
-}
-
-/// Returns the exit code and the report of `seal pods`.
-fn pods(plane: &ControlPlane, namespace: &Namespace<'_>) -> (Option<i32>, Value) {
-    let output = Command::new(binaries::seal())
-        .args([
-            "pods",
-            "database",
-            "-o",
-            "json",
-            "-n",
-            namespace.name(),
-            "--kubeconfig",
-        ])
-        .arg(plane.kubeconfig())
-        .output()
-        .expect("the program was built");
-    let report = serde_json::from_slice(&output.stdout);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    (
-        output.status.code(),
-        report.unwrap_or_else(|error| panic!("{error}: {stderr}")),
-    )
-}
-
-fn states(report: &Value) -> Vec<(&str, &str)> {
-    let rows = report["pods"].as_array().into_iter().flatten();
-    rows.map(|row| {
-        (
-            row["consumes"].as_str().unwrap(),
-            row["state"].as_str().unwrap(),
-        )
-    })
-    .collect()
 }

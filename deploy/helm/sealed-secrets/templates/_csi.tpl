@@ -1,4 +1,4 @@
-{{/* Names of `seal node`, a DaemonSet of its own. After `helm upgrade --reuse-values` the group `csi` is missing: read it in
+{{/* Names of `seal-deliver node`, a DaemonSet of its own. After `helm upgrade --reuse-values` the group `csi` is missing: read it in
 parentheses. */}}
 
 {{- define "sealed-secrets.csi.fullname" -}}

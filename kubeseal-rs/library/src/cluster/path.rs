@@ -55,6 +55,16 @@ impl ApiPath {
         )))
     }
 
+    /// Returns the path of the log of a container. `self` is the path of a Pod.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ClusterError::Malformed`] if no container can have this name.
+    pub fn log_of(&self, container: &str) -> Result<Self, ClusterError> {
+        let container = segment(container)?;
+        Ok(self.subresource("log").parameter("container", container))
+    }
+
     /// Appends a subresource, such as `status`.
     #[must_use]
     pub fn subresource(&self, name: &'static str) -> Self {
@@ -116,6 +126,7 @@ mod tests {
             let all = services("ns").unwrap();
             assert_eq!(services(name).is_ok(), want, "namespace {name:?}");
             assert_eq!(all.object(name).is_ok(), want, "object {name:?}");
+            assert_eq!(all.log_of(name).is_ok(), want, "container {name:?}");
             let port = if name.is_empty() { "/" } else { name };
             assert_eq!(all.proxied(name, "http", "v1").is_ok(), want, "{name:?}");
             assert_eq!(all.proxied("a", port, "v1").is_ok(), want, "port {name:?}");

@@ -1,6 +1,5 @@
 //! Differences between operating systems: `unix` and `windows` export the same functions.
 
-pub mod memory;
 #[cfg(unix)]
 pub mod signals;
 #[cfg(unix)]
@@ -8,6 +7,7 @@ mod unix;
 #[cfg(not(unix))]
 mod windows;
 
+pub use hardening::memory;
 #[cfg(unix)]
 pub use unix::*;
 #[cfg(not(unix))]

@@ -1,14 +1,10 @@
 //! Functions for Linux, macOS and other Unix systems.
 
 use std::cell::Cell;
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::{
@@ -17,29 +13,6 @@ use rustix::termios::{
 use zeroize::Zeroizing;
 
 use super::signals::DelayedSignals;
-
-/// Returns the path if it is an executable file.
-pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
-    let is_program =
-        |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
-    path.metadata().is_ok_and(is_program).then_some(path)
-}
-
-/// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
-/// passed it. Returns only on failure.
-pub fn replace_process(mut command: Command, typed: &OsStr) -> io::Error {
-    command.arg0(typed).exec()
-}
-
-/// Converts bytes to the value of an environment variable. Any bytes are valid.
-pub fn variable(bytes: &[u8]) -> Option<OsString> {
-    Some(OsString::from_vec(bytes.to_vec()))
-}
-
-/// Returns whether two names name the same environment variable.
-pub fn is_same_variable(one: &str, other: &str) -> bool {
-    one == other
-}
 
 /// Opens a file for reading without blocking. Opening a pipe would block until another process
 /// writes to it.
@@ -73,7 +46,7 @@ pub fn unnamed_file(directory: &Path) -> Option<File> {
 #[cfg(target_os = "linux")]
 pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
-    let open = super::memory::inherited_path(file);
+    let open = hardening::memory::inherited_path(file);
     Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 

@@ -1,51 +1,12 @@
 //! Functions for Windows.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use signal_hook::consts::SIGINT;
-
-/// Returns the path with `.exe` if that file exists, or else the path itself if it has an extension, such as
-/// that of a script, and is a file.
-pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
-    let mut with_exe = path.clone().into_os_string();
-    with_exe.push(".exe");
-    let with_extension = path.extension().is_some().then_some(path);
-    let mut candidates = [Some(with_exe.into()), with_extension]
-        .into_iter()
-        .flatten();
-    candidates.find(|path: &PathBuf| path.is_file())
-}
-
-/// Runs the command, waits for it, and exits with its exit code, since Windows cannot replace a
-/// process. Returns only on failure.
-pub fn replace_process(mut command: Command, _: &OsStr) -> io::Error {
-    // The command receives Ctrl-C too, and decides how it ends.
-    let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
-    match ignored.and_then(|_| command.status()) {
-        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
-        Err(error) => error,
-    }
-}
-
-/// Converts bytes to the value of an environment variable; `None` if they are not UTF-8.
-pub fn variable(bytes: &[u8]) -> Option<OsString> {
-    Some(OsString::from(str::from_utf8(bytes).ok()?))
-}
+use std::path::Path;
 
 /// Returns `true`: the owner of a file is not checked on Windows.
 pub fn is_trusted(_: &Path, _: &Path) -> bool {
     true
-}
-
-/// Returns whether two names name the same environment variable.
-pub fn is_same_variable(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
 }
 
 /// Opens a file for reading. Opening does not block, since pipes on Windows are not in directories.

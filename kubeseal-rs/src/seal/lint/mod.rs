@@ -1,5 +1,6 @@
 //! `seal lint`: finds mistakes in a tree without a cluster and without a key.
 
+mod class;
 mod connection_string;
 mod exempt;
 mod format;
@@ -40,6 +41,7 @@ use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
+use self::class::Delivered;
 use self::generated::GeneratedFiles;
 use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
@@ -60,8 +62,8 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value broken-rule rules-file certificate
-  exemption not-checked
+  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value class class-secret
+  class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
 Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -161,6 +163,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         exempted: 0,
         unchecked: UncheckedItems::default(),
         generated: GeneratedFiles::default(),
+        delivered: Delivered::default(),
         certificates: BTreeMap::new(),
         problems: BTreeSet::new(),
     };
@@ -177,6 +180,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
             None => unread += 1,
         }
     }
+    linter.check_classes(is_tree(args));
     linter.check_rules(&candidates);
     let remarks = remarks(&linter);
     let mut findings = linter.findings;
@@ -276,6 +280,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
+/// Returns whether whole directories are checked, so that an object that no file defines is missing.
+fn is_tree(args: &Lint) -> bool {
+    let is_directory = |path: &PathBuf| !args.staged && path.is_dir();
+    args.paths.is_empty() || args.paths.iter().any(is_directory)
+}
+
 /// Returns the files in the work tree to check. Adds links that lead out of the tree to `outside`, each with a message.
 fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<Candidate>> {
     report::warn_about_missing_submodules(&args.paths);
@@ -357,6 +367,7 @@ struct Linter<'a> {
     exempted: usize,
     unchecked: UncheckedItems,
     generated: GeneratedFiles,
+    delivered: Delivered,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
     /// Problems with recipients that were reported: the line of the rule, and the message.
@@ -505,7 +516,30 @@ impl Linter<'_> {
         }
         self.add_sealed_secrets(path, &file, object::sealed_secret);
         self.add_sealed_secrets(path, &unrendered, object::unrendered);
+        self.add_delivered(path, &file);
         self.add_repeated(path, repeated);
+    }
+
+    /// Adds the findings about each `SecretProviderClass` in a file, and remembers the SealedSecrets.
+    fn add_delivered(&mut self, path: &Path, file: &ManifestFile) {
+        for node in file.of_kind(Kind::SealedSecret) {
+            self.delivered.add_sealed(node);
+        }
+        for node in file.objects() {
+            for finding in self.delivered.add_class(node, path) {
+                self.add(path, finding);
+            }
+        }
+    }
+
+    /// Adds the findings about SealedSecrets that classes of other files name.
+    fn check_classes(&mut self, is_tree: bool) {
+        let delivered = std::mem::take(&mut self.delivered);
+        for (file, finding) in delivered.findings(is_tree) {
+            let before = self.findings.len();
+            self.add(file, finding);
+            self.exempt(file, before, &[]);
+        }
     }
 
     /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.

@@ -1,18 +1,17 @@
 //! The JSON output of `seal pods`.
 
 use jiff::Timestamp;
-use restart::consumption::Source;
-use restart::survey::{Row, Verdict};
+use restart::survey::{Reason, Remedy, Row, Verdict};
 use restart::workload::Id;
 use serde::Serialize;
 
-/// The output of `seal pods`: every way in which a container consumes a Secret.
+/// The output of `seal pods`: every way in which a container receives values of a SealedSecret.
 #[derive(Debug, Serialize)]
 pub(super) struct PodsReport<'a> {
     pods: Vec<PodReport<'a>>,
 }
 
-/// A way in which a container consumes a Secret.
+/// A way in which a container receives values of a SealedSecret.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodReport<'a> {
@@ -27,6 +26,8 @@ struct PodReport<'a> {
     consumes: &'static str,
     generation: Option<i64>,
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     since: Option<Timestamp>,
     refreshed_by: Option<&'static str>,
 }
@@ -47,29 +48,29 @@ impl<'a> PodsReport<'a> {
 
 impl<'a> PodReport<'a> {
     fn new(row: &'a Row) -> Self {
-        let (secret, secret_provider_class) = match &row.source {
-            Source::Secret(name) => (Some(name.as_str()), None),
-            Source::Class(name) => (None, Some(name.as_str())),
-        };
         let workload = |id: &'a Id| WorkloadReport {
             kind: id.kind.name(),
             name: &id.name,
         };
         Self {
             namespace: &row.namespace,
-            secret,
-            secret_provider_class,
+            secret: row.secret.as_deref(),
+            secret_provider_class: row.class.as_deref(),
             workload: row.workload.as_ref().map(workload),
             pod: &row.pod,
             container: &row.container,
-            consumes: row.delivery.name(),
+            consumes: row.way.name(),
             generation: row.generation,
             state: row.verdict.name(),
+            reason: match row.verdict {
+                Verdict::Unknown(reason) => Some(Reason::text(reason)),
+                Verdict::Current | Verdict::Stale(_) | Verdict::NotStarted => None,
+            },
             since: match row.verdict {
                 Verdict::Stale(time) => Some(time),
-                Verdict::Current | Verdict::Unknown | Verdict::NotStarted => None,
+                Verdict::Current | Verdict::Unknown(_) | Verdict::NotStarted => None,
             },
-            refreshed_by: row.remedy.map(restart::survey::Remedy::text),
+            refreshed_by: row.remedy.map(Remedy::text),
         }
     }
 }
@@ -77,7 +78,7 @@ impl<'a> PodReport<'a> {
 #[cfg(test)]
 mod tests {
     use restart::consumption::Delivery;
-    use restart::survey::Remedy;
+    use restart::survey::Way;
     use restart::workload::Kind;
 
     use super::*;
@@ -87,7 +88,8 @@ mod tests {
     fn the_documentation_describes_every_field() {
         let row = Row {
             namespace: "shop".into(),
-            source: Source::Secret("db".into()),
+            secret: Some("db".into()),
+            class: None,
             workload: Some(Id {
                 namespace: "shop".into(),
                 kind: Kind::Deployment,
@@ -95,17 +97,17 @@ mod tests {
             }),
             pod: "web-1".into(),
             container: "app".into(),
-            delivery: Delivery::Env,
+            way: Way::Kubelet(Delivery::Env),
             generation: Some(3),
             verdict: Verdict::Stale(Timestamp::UNIX_EPOCH),
             remedy: Some(Remedy::Restart),
         };
         let class = Row {
-            source: Source::Class("web".into()),
+            class: Some("web".into()),
             workload: None,
-            delivery: Delivery::Csi,
+            way: Way::Kubelet(Delivery::Csi),
             generation: None,
-            verdict: Verdict::Unknown,
+            verdict: Verdict::Unknown(Reason::Driver),
             remedy: Some(Remedy::Driver),
             ..row.clone()
         };
@@ -128,6 +130,7 @@ mod tests {
     },
     {
       "namespace": "shop",
+      "secret": "db",
       "secretProviderClass": "web",
       "workload": null,
       "pod": "web-1",
@@ -135,6 +138,7 @@ mod tests {
       "consumes": "csi",
       "generation": null,
       "state": "unknown",
+      "reason": "the driver has recorded no mount",
       "since": null,
       "refreshedBy": "CSI driver"
     }

@@ -1,13 +1,13 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values: a version is determined by the status of
-//! the SealedSecret and the time at which a container started.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of the
+//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or the log of an agent.
 
 mod json;
 mod read;
+mod receivers;
 mod table;
 
-use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use super::{Outcome, keys, output, print};
 use crate::failure::Failure;
 use crate::report;
 use crate::seal_args::{Cluster, Controller, KeyLocation, OutputFormat};
-use read::Scope;
+use read::{Scope, Survey};
 
 /// Time between two surveys with `--wait`.
 const POLL: Duration = Duration::from_secs(2);
@@ -31,10 +31,12 @@ const POLL: Duration = Duration::from_secs(2);
 /// Arguments of `seal pods`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a \
-volume has the newest value two minutes after a change at the latest. Without a version in the status of the SealedSecret, \
-and for changes before the first version, the answer is `unknown`.\n\n\
-Exit code 1 means that a container has an earlier value. Needs `list` on SealedSecrets, Pods and workloads.\n\n\
+    after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a volume \
+has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
+mounted, and `seal agent` reports in its log which one it has written. Without a version in the status of the SealedSecret, \
+and for changes before the first version, the answer is `unknown`, as for programs that do not report.\n\n\
+Exit code 1 means that a container has an earlier value. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such \
+volumes, on SecretProviderClasses and SecretProviderClassPodStatuses; if Pods have agents, `get` on `pods/log`.\n\n\
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
 pub struct Pods {
@@ -60,7 +62,7 @@ pub struct Pods {
     pub cluster: Cluster,
 }
 
-/// Runs the command. Returns findings if a container has an earlier value.
+/// Runs the command. Returns findings if a container has an earlier value, or with `--wait`, may have one.
 ///
 /// # Errors
 ///
@@ -74,15 +76,24 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     let access = keys::access(&location, environment);
     let objects = Objects::connect(&access, &Clusters::new(environment))?;
     let scope = scope(args, environment)?;
-    let rows = survey(args, &objects, &scope, environment)?;
-    let rows = rows.into_iter().collect::<Vec<_>>();
+    let survey = survey(args, &objects, &scope, environment)?;
+    for note in &survey.notes {
+        report::warn(note);
+    }
+    let is_unrecorded = args.wait && survey.is_unrecorded;
+    if is_unrecorded {
+        report::warn(
+            "a SealedSecret has changed, and the controller has not recorded its new version: see its status",
+        );
+    }
+    let rows = survey.rows.into_iter().collect::<Vec<_>>();
     match args.output {
         OutputFormat::Text => {
             print(table::text(&rows, args.all_namespaces, environment.now).as_bytes())?
         }
         OutputFormat::Json => print(&output::json(&json::PodsReport::new(&rows))?)?,
     };
-    Ok(if rows.iter().any(is_stale) {
+    Ok(if is_unrecorded || rows.iter().any(is_stale) {
         Outcome::Findings
     } else {
         Outcome::Done
@@ -111,13 +122,14 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the rows. With `--wait`, repeats the survey until no row is stale or the time limit is reached.
+/// Returns the survey. With `--wait`, repeats it until no row is stale and the controller has recorded every change, or
+/// until the time limit is reached.
 fn survey(
     args: &Pods,
     objects: &Objects,
     scope: &Scope,
     environment: &Environment,
-) -> Result<BTreeSet<Row>> {
+) -> Result<Survey> {
     let limit = Duration::try_from(args.timeout).unwrap_or_default();
     let start = Instant::now();
     loop {
@@ -127,10 +139,10 @@ fn survey(
             .now
             .checked_add(elapsed)
             .unwrap_or(environment.now);
-        let rows = read::rows(objects, scope, now)?;
-        let stale = rows.iter().filter(|row| is_stale(row)).count();
-        if !args.wait || stale == 0 || waited >= limit {
-            return Ok(rows);
+        let survey = read::survey(objects, scope, now)?;
+        let stale = survey.rows.iter().filter(|row| is_stale(row)).count();
+        if !args.wait || waited >= limit || stale == 0 && !survey.is_unrecorded {
+            return Ok(survey);
         }
         if (environment.is_interrupted)() {
             bail!(Failure::new(
@@ -138,12 +150,20 @@ fn survey(
             ));
         }
         if let Some(status_line) = environment.status_line {
-            status_line(&format!("waiting for {stale} containers"));
+            status_line(&waiting_for(stale));
         }
         sleep(POLL.min(limit.saturating_sub(waited)));
         if environment.status_line.is_some() {
             report::status_line("");
         }
+    }
+}
+
+fn waiting_for(stale: usize) -> String {
+    match stale {
+        0 => "waiting for the controller".to_owned(),
+        1 => "waiting for 1 container".to_owned(),
+        _ => format!("waiting for {stale} containers"),
     }
 }
 

@@ -1,22 +1,31 @@
 //! Reads the objects of a survey from the cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
+use class::{OBJECTS, PROVIDER};
+use deliver::report;
 use jiff::Timestamp;
 use kubeseal_library::cluster::{ApiPath, ClusterError, Objects, parse};
 use restart::consumption::Source;
+use restart::delivered::{Class, Content, Receiver};
 use restart::pod::Pod;
 use restart::sealed::Sealed;
 use restart::survey::{self, Row};
 use restart::workload::{Id, Kind, Workload};
 use serde_json::Value as Json;
 
+use super::receivers;
 use crate::failure::Failure;
 
 const SEALED_SECRETS: &str = "cannot list SealedSecrets";
 const PODS: &str = "cannot list Pods";
 const WORKLOADS: &str = "cannot list workloads";
+const CLASSES: &str = "cannot list SecretProviderClasses";
+const MOUNTS: &str = "cannot list SecretProviderClassPodStatuses";
+
+/// The lines at the end of a log among which the report of an agent is searched. An agent writes few.
+const LOG_LINES: &str = "500";
 
 /// Which SealedSecrets to show.
 pub(super) enum Scope {
@@ -32,69 +41,246 @@ impl Scope {
             Self::Namespace(namespace) | Self::Object { namespace, .. } => Some(namespace),
         }
     }
+
+    /// Returns whether a row is shown. A container that may receive any SealedSecret can also receive this one.
+    fn contains(&self, row: &Row) -> bool {
+        match (self, &row.secret) {
+            (Self::All | Self::Namespace(_), _) => true,
+            (Self::Object { name, .. }, Some(secret)) => secret == name,
+            (Self::Object { .. }, None) => row.class.is_none(),
+        }
+    }
+}
+
+/// Who has which version.
+pub(super) struct Survey {
+    pub(super) rows: BTreeSet<Row>,
+    /// Whether a SealedSecret has changed since the controller recorded its version.
+    pub(super) is_unrecorded: bool,
+    /// What could not be read.
+    pub(super) notes: Vec<String>,
 }
 
 /// Returns the rows of all SealedSecrets in the scope.
-pub(super) fn rows(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<BTreeSet<Row>> {
-    let listed = read(objects, scope.namespace())?;
-    let rows = survey::rows(
-        &listed,
-        matches!(scope, Scope::All | Scope::Namespace(_)),
-        now,
-    );
-    let Scope::Object { namespace, name } = scope else {
-        return Ok(rows);
-    };
-    if !listed
-        .secrets
-        .contains_key(&(namespace.clone(), name.clone()))
+pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<Survey> {
+    let (listed, notes) = read(objects, scope.namespace())?;
+    let is_all = matches!(scope, Scope::All | Scope::Namespace(_));
+    let rows = survey::rows(&listed, is_all, now);
+    if let Scope::Object { namespace, name } = scope
+        && !listed
+            .secrets
+            .contains_key(&(namespace.clone(), name.clone()))
     {
         let message = format!("no SealedSecret {name:?} in namespace {namespace:?}");
         bail!(Failure::new(message).hint("pass its namespace with --namespace"));
     }
-    let has_name = |row: &Row| matches!(&row.source, Source::Secret(secret) if secret == name);
-    Ok(rows.into_iter().filter(has_name).collect())
+    let is_shown = |(_, secret): &(String, String)| match scope {
+        Scope::Object { name, .. } => secret == name,
+        Scope::All | Scope::Namespace(_) => true,
+    };
+    Ok(Survey {
+        rows: rows.into_iter().filter(|row| scope.contains(row)).collect(),
+        is_unrecorded: listed.unrecorded.iter().any(is_shown),
+        notes,
+    })
 }
 
-fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
+/// Reads the SealedSecrets last: everything that a Pod has then belongs to a version that they had before.
+fn read(objects: &Objects, namespace: Option<&str>) -> Result<(survey::Objects, Vec<String>)> {
     let mut listed = survey::Objects::default();
+    let mut notes = Vec::new();
+    read_pods(objects, namespace, &mut listed)?;
+    if listed.pods.iter().any(has_class) {
+        read_mounts(objects, namespace, &mut listed, &mut notes)?;
+    }
+    read_reports(objects, &mut listed);
+    read_workloads(objects, namespace, &mut listed)?;
     let sealed = Resource {
         group: "/apis/bitnami.com/v1alpha1",
         all: "/apis/bitnami.com/v1alpha1/sealedsecrets",
         plural: "sealedsecrets",
     };
     for_each(objects, SEALED_SECRETS, &sealed, namespace, |object| {
-        let id = (
-            text(&object["metadata"]["namespace"]),
-            text(&object["metadata"]["name"]),
-        );
+        let id = id(object);
+        if !is_recorded(object) {
+            listed.unrecorded.insert(id.clone());
+        }
         listed.secrets.insert(id, Sealed::read(object));
     })?;
+    Ok((listed, notes))
+}
+
+/// Returns whether the controller has recorded the version of the newest content. A SealedSecret without a status has no
+/// controller that records versions.
+fn is_recorded(object: &Json) -> bool {
+    let (newest, observed) = (
+        &object["metadata"]["generation"],
+        &object["status"]["observedGeneration"],
+    );
+    newest.is_null() || observed.is_null() || newest == observed
+}
+
+fn has_class(pod: &Pod) -> bool {
+    pod.uses
+        .uses()
+        .any(|usage| matches!(usage.source, Source::Class(_)))
+}
+
+fn read_pods(
+    objects: &Objects,
+    namespace: Option<&str>,
+    listed: &mut survey::Objects,
+) -> Result<()> {
     let pods = Resource {
         group: "/api/v1",
         all: "/api/v1/pods",
         plural: "pods",
     };
     for_each(objects, PODS, &pods, namespace, |object| {
-        listed.pods.extend(Pod::read(object));
+        let Some(pod) = Pod::read(object) else {
+            return;
+        };
+        let receivers = receivers::of(object);
+        if !receivers.is_empty() {
+            listed.receivers.insert(id(object), receivers);
+        }
+        listed.pods.push(pod);
     })?;
+    Ok(())
+}
+
+/// Reads the classes and what the driver has mounted. Without permission for them, versions in volumes are unknown.
+fn read_mounts(
+    objects: &Objects,
+    namespace: Option<&str>,
+    listed: &mut survey::Objects,
+    notes: &mut Vec<String>,
+) -> Result<()> {
+    let resource = |all, plural| Resource {
+        group: "/apis/secrets-store.csi.x-k8s.io/v1",
+        all,
+        plural,
+    };
+    let classes = resource(
+        "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasses",
+        "secretproviderclasses",
+    );
+    let mut note = |what: &str| {
+        notes.push(format!(
+            "{what}: no permission, so versions in their volumes are unknown"
+        ))
+    };
+    let read = for_each(objects, CLASSES, &classes, namespace, |object| {
+        listed.classes.insert(id(object), class_of(object));
+    });
+    if !is_optional(read)? {
+        note(CLASSES);
+    }
+    let mounts = resource(
+        "/apis/secrets-store.csi.x-k8s.io/v1/secretproviderclasspodstatuses",
+        "secretproviderclasspodstatuses",
+    );
+    let read = for_each(objects, MOUNTS, &mounts, namespace, |object| {
+        listed.mounts.add(object)
+    });
+    if !is_optional(read)? {
+        note(MOUNTS);
+    }
+    Ok(())
+}
+
+/// Returns whether a list could be read, or its kind is not installed; `false` without permission for it.
+fn is_optional(read: Result<(), ClusterError>) -> Result<bool, ClusterError> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(ClusterError::Object { code, .. }) if code.as_u16() == 404 => Ok(true),
+        Err(ClusterError::Object { code, .. }) if code.as_u16() == 403 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn class_of(object: &Json) -> Class {
+    let spec = &object["spec"];
+    if spec["provider"] != PROVIDER {
+        return Class::Other;
+    }
+    let text = spec["parameters"][OBJECTS].as_str().unwrap_or_default();
+    let selection = class::objects::read(text).ok();
+    let entries = selection
+        .into_iter()
+        .flat_map(|selection| selection.request.objects);
+    let names = entries.flat_map(|entry| {
+        entry
+            .sealed_secret
+            .into_iter()
+            .chain(entry.from.into_iter().flatten())
+    });
+    Class::Sealed(names.collect())
+}
+
+/// Reads the reports of agents. A log that cannot be read has no report.
+fn read_reports(objects: &Objects, listed: &mut survey::Objects) {
+    for ((namespace, pod), receivers) in &mut listed.receivers {
+        let reporting = receivers
+            .iter_mut()
+            .filter(|receiver| receiver.program.reports());
+        for receiver in reporting {
+            receiver.report = read_report(objects, namespace, pod, receiver);
+        }
+    }
+}
+
+fn read_report(
+    objects: &Objects,
+    namespace: &str,
+    pod: &str,
+    receiver: &Receiver,
+) -> Option<BTreeMap<String, Content>> {
+    let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
+    let log = pods.object(pod).ok()?.log_of(&receiver.container).ok()?;
+    let (code, log) = objects
+        .get_raw(&log.parameter("tailLines", LOG_LINES))
+        .ok()?;
+    let objects = (code == 200).then(|| report::newest(&String::from_utf8_lossy(&log)))??;
+    let content = |object: deliver::DeliveredObject| {
+        let content = Content {
+            version: object.version,
+            generation: Some(object.generation),
+        };
+        (object.name, content)
+    };
+    Some(objects.into_iter().map(content).collect())
+}
+
+fn read_workloads(
+    objects: &Objects,
+    namespace: Option<&str>,
+    listed: &mut survey::Objects,
+) -> Result<()> {
     for kind in Kind::ALL {
         let read = for_each(objects, WORKLOADS, &workloads(kind), namespace, |object| {
+            let (namespace, name) = id(object);
             let id = Id {
-                namespace: text(&object["metadata"]["namespace"]),
+                namespace,
                 kind,
-                name: text(&object["metadata"]["name"]),
+                name,
             };
             listed.workloads.push((id, Workload::read(kind, object)));
         });
-        match read {
+        if kind == Kind::Rollout {
             // Argo Rollouts is not installed, or the user may not list them.
-            Err(ClusterError::Object { code, .. })
-                if kind == Kind::Rollout && matches!(code.as_u16(), 403 | 404) => {}
-            other => other?,
+            is_optional(read)?;
+        } else {
+            read?;
         }
     }
-    Ok(listed)
+    Ok(())
+}
+
+/// Returns the namespace and the name of an object.
+fn id(object: &Json) -> (String, String) {
+    let metadata = &object["metadata"];
+    (text(&metadata["namespace"]), text(&metadata["name"]))
 }
 
 /// A kind of objects: its path in a namespace, and of all namespaces.
@@ -145,4 +331,50 @@ fn for_each(
 
 fn text(value: &Json) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_class_names_its_sealed_secrets() {
+        let class = |spec: Json| class_of(&json!({ "spec": spec }));
+        let names =
+            |names: &[&str]| Class::Sealed(names.iter().map(|name| (*name).to_owned()).collect());
+        let objects = "- sealedSecret: db\n- {path: dsn, template: x, from: [db, web]}";
+        for (spec, want) in [
+            (
+                json!({ "provider": "sealed", "parameters": { "objects": objects } }),
+                names(&["db", "web"]),
+            ),
+            (
+                json!({ "provider": "sealed", "parameters": { "objects": "[" } }),
+                names(&[]),
+            ),
+            (json!({ "provider": "sealed" }), names(&[])),
+            (
+                json!({ "provider": "vault", "parameters": { "objects": objects } }),
+                Class::Other,
+            ),
+            (json!(null), Class::Other),
+        ] {
+            assert_eq!(class(spec.clone()), want, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_recorded_once_the_controller_has_observed_the_generation() {
+        for (newest, observed, want) in [
+            (json!(2), json!(2), true),
+            (json!(2), json!(1), false),
+            (json!(2), json!(null), true),
+            (json!(null), json!(null), true),
+        ] {
+            let object = json!({ "metadata": { "generation": newest }, "status": { "observedGeneration": observed } });
+            assert_eq!(is_recorded(&object), want, "{object}");
+        }
+    }
 }

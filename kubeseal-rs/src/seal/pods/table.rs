@@ -1,7 +1,6 @@
 //! The table of `seal pods`.
 
 use jiff::Timestamp;
-use restart::consumption::Source;
 use restart::survey::{Row, Verdict};
 
 use crate::seal::table::table;
@@ -34,18 +33,18 @@ fn columns(row: &Row, has_namespaces: bool, now: Timestamp) -> Vec<String> {
     let none = || "-".to_owned();
     let since = match row.verdict {
         Verdict::Stale(time) => age(time, now),
-        Verdict::Current | Verdict::Unknown | Verdict::NotStarted => none(),
+        Verdict::Current | Verdict::Unknown(_) | Verdict::NotStarted => none(),
     };
     let workload = row.workload.as_ref();
     let mut columns = vec![
-        source(&row.source),
+        source(row),
         workload.map_or_else(none, |id| format!("{}/{}", id.kind.name(), id.name)),
         row.pod.clone(),
         row.container.clone(),
-        row.delivery.name().to_owned(),
+        row.way.name().to_owned(),
         row.generation
             .map_or_else(none, |generation| generation.to_string()),
-        row.verdict.name().to_owned(),
+        state(row.verdict),
         since,
         row.remedy
             .map_or_else(none, |remedy| remedy.text().to_owned()),
@@ -56,10 +55,19 @@ fn columns(row: &Row, has_namespaces: bool, now: Timestamp) -> Vec<String> {
     columns
 }
 
-fn source(source: &Source) -> String {
-    match source {
-        Source::Secret(name) => name.clone(),
-        Source::Class(name) => format!("SecretProviderClass/{name}"),
+/// Returns the name of the SealedSecret, or of the class if it is not known.
+fn source(row: &Row) -> String {
+    match (&row.secret, &row.class) {
+        (Some(name), _) => name.clone(),
+        (None, Some(class)) => format!("SecretProviderClass/{class}"),
+        (None, None) => "?".to_owned(),
+    }
+}
+
+fn state(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Unknown(reason) => format!("unknown: {}", reason.text()),
+        Verdict::Current | Verdict::Stale(_) | Verdict::NotStarted => verdict.name().to_owned(),
     }
 }
 
@@ -77,7 +85,8 @@ fn age(time: Timestamp, now: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use restart::consumption::Delivery;
-    use restart::survey::Remedy;
+    use restart::delivered::Program;
+    use restart::survey::{Reason, Remedy, Way};
     use restart::workload::{Id, Kind};
 
     use super::*;
@@ -87,7 +96,8 @@ mod tests {
         let second = |second| Timestamp::from_second(second).unwrap();
         let row = Row {
             namespace: "shop".into(),
-            source: Source::Secret("db".into()),
+            secret: Some("db".into()),
+            class: None,
             workload: Some(Id {
                 namespace: "shop".into(),
                 kind: Kind::Deployment,
@@ -95,25 +105,33 @@ mod tests {
             }),
             pod: "web-1".into(),
             container: "app".into(),
-            delivery: Delivery::Env,
+            way: Way::Kubelet(Delivery::Env),
             generation: Some(3),
             verdict: Verdict::Stale(second(100)),
             remedy: Some(Remedy::Restart),
         };
         let current = Row {
             workload: None,
-            delivery: Delivery::Volume,
+            way: Way::Kubelet(Delivery::Volume),
             verdict: Verdict::Current,
             remedy: None,
             generation: None,
             ..row.clone()
         };
+        let agent = Row {
+            secret: None,
+            way: Way::Program(Program::Agent),
+            verdict: Verdict::Unknown(Reason::Report),
+            remedy: Some(Remedy::Agent),
+            ..current.clone()
+        };
         let want = "\
-SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE    SINCE  REFRESHED BY
-db      Deployment/web  web-1  app        env       3           stale    20s    restart
-db      -               web-1  app        volume    -           current  -      -
+SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE                              SINCE  REFRESHED BY
+db      Deployment/web  web-1  app        env       3           stale                              20s    restart
+db      -               web-1  app        volume    -           current                            -      -
+?       -               web-1  app        agent     -           unknown: the agent does not report  -      seal agent
 ";
-        let rows = [row, current];
+        let rows = [row, current, agent];
         assert_eq!(text(&rows, false, second(120)), want);
         assert!(text(&rows, true, second(120)).starts_with("NAMESPACE  SECRET"));
         assert_eq!(

@@ -87,7 +87,8 @@ fn start_log(args: &Restart) {
     };
     let filter = Targets::new()
         .with_target("restart", level)
-        .with_target("lease", level);
+        .with_target("lease", level)
+        .with_target("probes", level);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(false)

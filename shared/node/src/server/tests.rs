@@ -29,6 +29,7 @@ fn start() -> (TempDir, PathBuf) {
         socket: socket.clone(),
         server: "https://127.0.0.1:1".into(),
         authority: Authority::File(ca),
+        metrics: Arc::default(),
         log: |_| {},
     };
     thread::spawn(move || run(settings));
@@ -92,6 +93,7 @@ fn settings_are_checked_before_the_socket_exists() {
         socket: socket.clone(),
         server: server.into(),
         authority: Authority::File(directory.path().join(ca)),
+        metrics: Arc::default(),
         log: |_| {},
     };
     let error = run(settings("http://controller", "ca.pem")).unwrap_err();

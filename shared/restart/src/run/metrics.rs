@@ -1,7 +1,9 @@
 //! Metrics, and the readiness that the probes report.
 
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use probes::Status;
+use probes::metrics::{Kind, Value, write_metric};
 
 /// Prefix of every metric.
 const PREFIX: &str = "sealed_secrets_restart";
@@ -19,86 +21,65 @@ pub(super) struct Metrics {
     is_ready: AtomicBool,
 }
 
-/// The value of a counter or gauge.
-#[derive(Debug, Default)]
-pub(super) struct Value(AtomicU64);
-
-impl Value {
-    pub(super) fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(&self, value: usize) {
-        self.0.store(value as u64, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 impl Metrics {
     /// Records that all initial lists are complete.
     pub(super) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
     }
+}
 
-    pub(super) fn is_ready(&self) -> bool {
+impl Status for Metrics {
+    fn is_ready(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed)
     }
 
-    /// Returns the metrics in Prometheus' text format.
-    pub(super) fn text(&self) -> String {
+    fn metrics(&self) -> String {
         let mut text = String::new();
         for (name, kind, help, value) in [
             (
                 "restarts_total",
-                "counter",
+                Kind::Counter,
                 "Restarts of workloads",
                 &self.restarts,
             ),
             (
                 "refreshes_total",
-                "counter",
+                Kind::Counter,
                 "Refreshes of the mounted Secrets of a Pod",
                 &self.refreshes,
             ),
             (
                 "reverted_total",
-                "counter",
+                Kind::Counter,
                 "Workloads whose annotation another client removed twice",
                 &self.reverted,
             ),
             (
                 "request_failures_total",
-                "counter",
+                Kind::Counter,
                 "Requests to the API server that failed",
                 &self.failures,
             ),
             (
                 "waiting",
-                "gauge",
+                Kind::Gauge,
                 "Workloads that wait for a restart",
                 &self.waiting,
             ),
             (
                 "workloads",
-                "gauge",
+                Kind::Gauge,
                 "Workloads that opt in",
                 &self.workloads,
             ),
             (
                 "is_leader",
-                "gauge",
+                Kind::Gauge,
                 "Whether this replica is the leader",
                 &self.is_leader,
             ),
         ] {
-            let value = value.get();
-            let _ = writeln!(
-                text,
-                "# HELP {PREFIX}_{name} {help}\n# TYPE {PREFIX}_{name} {kind}\n{PREFIX}_{name} {value}"
-            );
+            write_metric(&mut text, &format!("{PREFIX}_{name}"), kind, help, value);
         }
         text
     }
@@ -113,7 +94,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.restarts.increment();
         metrics.waiting.set(7);
-        let text = metrics.text();
+        let text = metrics.metrics();
         for line in [
             "# TYPE sealed_secrets_restart_restarts_total counter",
             "sealed_secrets_restart_restarts_total 1",

@@ -6,11 +6,10 @@
 //! | `watches`, `compact` | watches, and the compact form of their objects |
 //! | `worker` | applies events, and does the work that is due |
 //! | `requests` | Pods, restarts, refreshes, events |
-//! | `http`, `metrics` | probes and metrics |
+//! | `metrics` | metrics, and the readiness that the probes report |
 
 mod compact;
 mod connection;
-mod http;
 mod metrics;
 mod requests;
 mod watches;
@@ -32,6 +31,7 @@ use tracing::info;
 use crate::refresh_queue::RefreshQueue;
 use crate::state::State;
 use metrics::Metrics;
+use probes::Server;
 use watches::Watches;
 use worker::{Lists, Worker};
 
@@ -121,7 +121,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     if let Ok(address) = listener.local_addr() {
         info!(%address, "Serving metrics and probes");
     }
-    let _server = http::Server::start(listener, Arc::clone(&metrics))?;
+    let _server = Server::start(listener.into_std()?, metrics.clone())?;
     let write_lease = Arc::<WriteLease>::default();
     let mut candidate = candidate(&settings, client.clone(), &write_lease);
     let (sender, messages) = mpsc::channel(MAX_MESSAGES);

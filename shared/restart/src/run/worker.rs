@@ -131,9 +131,9 @@ impl Worker {
 
     fn update_metrics(&self) {
         let (workloads, waiting) = self.state.counts();
-        self.metrics.workloads.set(workloads);
-        self.metrics.waiting.set(waiting);
-        self.metrics.is_leader.set(usize::from(self.may_write()));
+        self.metrics.workloads.set(workloads as u64);
+        self.metrics.waiting.set(waiting as u64);
+        self.metrics.is_leader.set(self.may_write().into());
         if self.lists.are_complete() {
             self.metrics.set_ready();
         }

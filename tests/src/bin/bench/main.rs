@@ -13,6 +13,7 @@
     reason = "a benchmark prints its results, and fails by panicking"
 )]
 
+mod agents;
 mod bench_namespace;
 mod churn;
 mod cold_start;
@@ -124,6 +125,12 @@ const BENCHMARKS: &[Benchmark] = &[
         run: |sizes| Box::pin(namespaces::run(sizes)),
     },
     Benchmark {
+        name: "agents",
+        about: "memory of controller and node part with many Pods that receive values, and the time of a change",
+        has_upstream: false,
+        run: |sizes| Box::pin(agents::run(sizes)),
+    },
+    Benchmark {
         name: "restart",
         about: "memory and requests of `seal restart` with many workloads",
         has_upstream: false,
@@ -154,6 +161,7 @@ async fn main() -> ExitCode {
         binaries::controller(),
         binaries::kubeseal(),
         binaries::seal(),
+        binaries::seal_deliver(),
     ]);
     if benchmark.has_upstream {
         drop([

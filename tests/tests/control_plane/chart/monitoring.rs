@@ -6,11 +6,16 @@ use std::path::Path;
 
 use regex::Regex;
 use serde_json::Value;
+use tests::binaries;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
+use tests::guarded;
+use tests::http;
+use tests::logged::Logged;
 use tests::operators::{self, objects};
 use tests::prometheus::Prometheus;
 use tests::roles::{self, Reach};
+use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 use super::manifests::deploy;
@@ -64,7 +69,10 @@ async fn every_query_of_the_dashboard_returns_data() {
     let _: shared::resource::SealedSecret = namespace.create_object(broken.to_document()).await;
     controller.get("/v1/cert.pem").await;
 
-    let prometheus = Prometheus::start_scraping(controller.metrics_port().unwrap(), None);
+    let authority = controller.get("/v1/cert.pem").await;
+    let node = MeteredNode::start(&authority).await;
+    let ports = [controller.metrics_port().unwrap(), node.port];
+    let prometheus = Prometheus::start_scraping_all(&ports, None);
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(deploy(DASHBOARD)).unwrap()).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -79,7 +87,12 @@ async fn every_query_of_the_dashboard_returns_data() {
         prometheus.wait_for(&query).await;
     }
 
-    let scraped = controller.scrape().await;
+    let node_metrics = http::get(node.port, "/metrics").await.unwrap();
+    assert!(
+        node_metrics.contains("mounts_total{code=\"OK\"} 0"),
+        "{node_metrics}"
+    );
+    let scraped = controller.scrape().await + &node_metrics;
     let alerts = objects(&fs::read_to_string(deploy(ALERTS)).unwrap());
     let name = Regex::new("sealed_secrets_[a-z_]+").unwrap();
     let alerts_json = alerts[0].to_string();
@@ -90,7 +103,38 @@ async fn every_query_of_the_dashboard_returns_data() {
     for metric in metrics.iter().filter(|name| **name != BACKUP_METRIC) {
         assert!(
             scraped.contains(&format!("# TYPE {metric} ")),
-            "the controller exports no metric {metric}"
+            "neither the controller nor the provider exports a metric {metric}"
         );
+    }
+}
+
+/// A provider of the CSI driver that serves metrics.
+struct MeteredNode {
+    port: u16,
+    _process: Logged,
+    _directory: Scratch,
+}
+
+impl MeteredNode {
+    /// Starts a provider that nobody calls. `authority` contains a certificate, which it reads at the start.
+    async fn start(authority: &str) -> Self {
+        let (directory, port) = (Scratch::new(), http::free_port());
+        let file = |name: &str| directory.path().join(name);
+        fs::write(file("ca.pem"), authority).unwrap();
+        let mut command = guarded::command(binaries::seal_deliver());
+        command.args(["node", "--server=https://127.0.0.1:1", "--socket"]);
+        command.arg(file("sealed.sock")).arg("--ca-file");
+        command.arg(file("ca.pem"));
+        command.arg(format!("--listen=127.0.0.1:{port}"));
+        let mut process = Logged::spawn(&mut command).unwrap();
+        let is_serving = |log: &str| log.contains("serving").then_some(());
+        process
+            .wait_for_log("the provider serves", is_serving)
+            .await;
+        Self {
+            port,
+            _process: process,
+            _directory: directory,
+        }
     }
 }

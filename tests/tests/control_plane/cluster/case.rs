@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use shared::resource::{Condition, SealedSecret};
+use shared::resource::{Condition, SealedSecret, SealedSecretStatus};
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
@@ -143,6 +143,12 @@ impl Case {
 
     pub fn sealed_secrets(&self) -> Api<SealedSecret> {
         self.namespace.api()
+    }
+
+    /// Returns the status of a SealedSecret, which must have one.
+    pub async fn status(&self, name: &str) -> SealedSecretStatus {
+        let object = self.sealed_secrets().get(name).await.unwrap();
+        object.status.unwrap()
     }
 
     pub fn secrets(&self) -> Api<ApiSecret> {

@@ -54,14 +54,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         ["0444", "0444", "0444", "0400", "0440", "0444"]
     );
     case.case.wait_until_synced("db").await;
-    let status = case
-        .case
-        .sealed_secrets()
-        .get("db")
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = case.case.status("db").await;
     let object = answer["objects"]
         .as_array()
         .unwrap()

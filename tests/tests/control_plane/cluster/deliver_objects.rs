@@ -1,6 +1,8 @@
 //! Tests SealedSecrets whose values are only delivered, so that no Secret exists.
 
+use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use serde_json::{Value, json};
+use shared::resource::SealedSecret;
 use shared::v2::LockSpec;
 use tests::sealing::KEYS;
 use tests::v2_objects::{add_shared, empty};
@@ -11,6 +13,13 @@ const ITEMS: [(&str, &str); 1] = [("a", "1")];
 
 fn annotation(value: &Value) -> Value {
     json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/deliver": value } } })
+}
+
+/// Adds the annotation for delivery without a Secret.
+fn only_deliver(sealed: &mut SealedSecret) {
+    let annotation = (DELIVER_ANNOTATION.to_owned(), DELIVER_FILES.to_owned());
+    let annotations = &mut sealed.metadata.annotations;
+    annotations.get_or_insert_default().extend([annotation]);
 }
 
 /// Asserts that the status reports an object without a Secret as up to date.
@@ -24,14 +33,7 @@ async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
     assert!(conditions.iter().all(is_not_made), "{conditions:?}");
     let message = conditions[1].message.as_deref().unwrap();
     assert!(message.contains("no Secret is created"), "{message}");
-    let status = case
-        .case
-        .sealed_secrets()
-        .get(name)
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = case.case.status(name).await;
     assert_eq!(status.versions[0].version.len(), 22);
     assert_eq!(status.record, None);
 }
@@ -42,14 +44,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
     case.case.wait_until_synced("db").await;
-    let status = case
-        .case
-        .sealed_secrets()
-        .get("db")
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = case.case.status("db").await;
     let versions = status.versions;
     let token = case.pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
@@ -71,14 +66,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
         !has_drift,
         "no change of the annotation is an edit of the Secret"
     );
-    let status = case
-        .case
-        .sealed_secrets()
-        .get("db")
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = case.case.status("db").await;
     assert_eq!(status.versions, versions);
 }
 
@@ -113,15 +101,7 @@ async fn the_annotation_removes_no_secret_of_another_client() {
     case.case.create_secret(managed).await;
     for name in ["db", "managed"] {
         let mut sealed = case.case.sealed_secret(name, &ITEMS);
-        let files = (
-            "sealedsecrets.bitnami.com/deliver".to_owned(),
-            "files".to_owned(),
-        );
-        sealed
-            .metadata
-            .annotations
-            .get_or_insert_default()
-            .extend([files]);
+        only_deliver(&mut sealed);
         case.case.create(&sealed).await;
         assert_has_no_secret(&case, name).await;
         case.case.wait_for_values(name, &[("a", "theirs")]).await;
@@ -137,15 +117,7 @@ async fn an_object_that_cannot_be_unsealed_keeps_its_secret() {
     let mut present = objects.get("db").await.unwrap();
     let other = case.case.sealed_secret("other", &ITEMS);
     present.spec.encrypted_data = other.spec.encrypted_data;
-    let files = (
-        "sealedsecrets.bitnami.com/deliver".to_owned(),
-        "files".to_owned(),
-    );
-    present
-        .metadata
-        .annotations
-        .get_or_insert_default()
-        .extend([files]);
+    only_deliver(&mut present);
     let params = kube::api::PostParams::default();
     objects.replace("db", &params, &present).await.unwrap();
     case.case.wait_for_failure("db").await;
@@ -158,15 +130,7 @@ async fn random_templates_are_refused_for_values_that_are_only_delivered() {
     let mut sealed = case.case.sealed_secret("app", &ITEMS);
     let template = ("token".to_owned(), Some("{{ randAlphaNum 20 }}".to_owned()));
     sealed.spec.template.data = Some([template].into());
-    let files = (
-        "sealedsecrets.bitnami.com/deliver".to_owned(),
-        "files".to_owned(),
-    );
-    sealed
-        .metadata
-        .annotations
-        .get_or_insert_default()
-        .extend([files]);
+    only_deliver(&mut sealed);
     case.case.create(&sealed).await;
     let message = case.case.wait_for_failure("app").await;
     assert!(

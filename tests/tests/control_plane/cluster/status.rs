@@ -39,13 +39,7 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     )
     .await;
     case.wait_until_synced("db").await;
-    let status = case
-        .sealed_secrets()
-        .get("db")
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = case.status("db").await;
     let types: Vec<_> = status
         .conditions
         .iter()

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use tests::control_plane::Namespace;
 use tests::csi::{FakeController, Provider, class, failures, volume};
 use tests::node::NodePod;
 use tests::patience::until;
@@ -158,6 +161,49 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
     provider.start_again().await;
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "password").await, "hunter2");
+}
+
+/// Fault: the provider is killed while a volume of a running Pod is mounted again, and stays away. Design (b), test 3.
+#[tokio::test]
+async fn files_stay_while_the_provider_is_killed_during_a_remount() {
+    let (plane, _node, driver) = driver().await;
+    let namespace = plane.namespace("csi-remount").await;
+    let controller = FakeController::start(|_| FakeController::file("password", "first"));
+    let name = provider_name(&namespace);
+    let mut provider =
+        Provider::start(driver, &name, controller.port(), controller.authority()).await;
+    class(&namespace, "web", &name, &objects("db")).await;
+    let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
+    pod.wait_until_ready().await;
+    controller.set_answers(|_| None);
+    for number in 0..3 {
+        let count = controller.requests().len();
+        until("a mount is in progress", async || {
+            touch(&namespace, &pod, number).await;
+            (controller.requests().len() > count).then_some(())
+        })
+        .await;
+        provider.kill();
+        assert_eq!(read(&pod, "password").await, "first", "kill {number}");
+        provider.start_again().await;
+    }
+    controller.set_answers(|_| FakeController::file("password", "second"));
+    until("the volume is refreshed", async || {
+        touch(&namespace, &pod, 9).await;
+        (read(&pod, "password").await == "second").then_some(())
+    })
+    .await;
+}
+
+/// Changes an annotation of a Pod to another value each time, so that kubelet mounts its volumes again.
+async fn touch(namespace: &Namespace<'_>, pod: &NodePod, number: usize) {
+    let time = std::time::SystemTime::now();
+    let text = format!("{number} {time:?}");
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": text } } }));
+    let pods: Api<Pod> = namespace.api();
+    let params = PatchParams::default();
+    let patched = pods.patch(pod.name(), &params, &patch);
+    patched.await.expect("the Pod exists");
 }
 
 /// Fault: the controller accepts a request and does not respond.

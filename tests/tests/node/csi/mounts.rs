@@ -11,7 +11,7 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::csi::{Driver, Provider, class, class_with, failures, versions, volume};
+use tests::csi::{Driver, Provider, StatusChanges, class, class_with, failures, versions, volume};
 use tests::node::{Node, NodePod};
 use tests::patience::{until, until_within};
 use tests::roles::{self, Reach};
@@ -41,8 +41,20 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) async fn new(purpose: &str) -> Self {
-        let (plane, node, driver) = driver().await;
+        let (plane, ..) = driver().await;
         let namespace = plane.namespace(purpose).await;
+        let name = provider_name(&namespace);
+        Self::start(namespace, &name).await
+    }
+
+    /// Like [`Self::new`], with a provider of this name, which no other test uses.
+    pub(super) async fn with_provider(purpose: &str, name: &str) -> Self {
+        let (plane, ..) = driver().await;
+        Self::start(plane.namespace(purpose).await, name).await
+    }
+
+    async fn start(namespace: Namespace<'static>, name: &str) -> Self {
+        let (plane, node, driver) = driver().await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
         roles::create_caller(&namespace, "web", &["unseal"]).await;
@@ -50,8 +62,7 @@ impl Site {
         let port = tests::http::free_port();
         let controller = start_controller(plane, &namespace, port).await;
         let authority = authority(&controller).await;
-        let name = provider_name(&namespace);
-        let provider = Provider::start(driver, &name, port, &authority).await;
+        let provider = Provider::start(driver, name, port, &authority).await;
         Self {
             plane,
             node,
@@ -435,7 +446,8 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     assert_eq!(mode.await, "400\n");
 }
 
-/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump.
+/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after its
+/// volume is unmounted. Design (b), test 7.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
@@ -457,6 +469,18 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let own = own_memory(process.id());
     eprintln!("the provider has {own} KiB of its own memory, in a development build");
     assert!(own < 8 << 10, "{own} KiB");
+    let uid = pod
+        .wait_until_ready()
+        .await
+        .uid()
+        .expect("the API server sets it");
+    pod.delete().await;
+    until("the volume is unmounted", async || {
+        (!site.node.has_mount(&uid)).then_some(())
+    })
+    .await;
+    let found = tests::memory::needles_in_memory(process.id(), &needles);
+    assert!(found.is_empty(), "after the unmount: {found:?}");
 }
 
 /// Returns the memory of a process in KiB, without the pages of its program.
@@ -528,4 +552,44 @@ async fn operations(site: &Site) -> u64 {
         .next()
         .and_then(|number| number.parse().ok());
     number.expect("a number")
+}
+
+/// Design (b), test 8: Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
+/// and restarts the workload if they differ.
+#[tokio::test]
+async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
+    let site = Site::new("csi-reloader").await;
+    site.seal("db", 0, &[("user", "app"), ("password", "first")])
+        .await;
+    site.class("web", "- sealedSecret: db").await;
+    let pod = site.pod("web").await;
+    site.ready(&pod).await;
+    let first = site.versions(&pod).await;
+    let seen = StatusChanges::watch(&site.namespace, pod.name());
+    site.seal("db", 0, &[("user", "app"), ("password", "second")])
+        .await;
+    let mut touches = 0;
+    until("the version has changed", async || {
+        touches += 1;
+        site.touch(&pod, &touches.to_string()).await;
+        (site.versions(&pod).await != first).then_some(())
+    })
+    .await;
+    // Mounts of the unchanged value, and a change of another field of the object.
+    let mounts = || {
+        site.driver
+            .log()
+            .matches("node publish volume complete")
+            .count()
+    };
+    for number in 0..3 {
+        let before = mounts();
+        site.touch(&pod, &format!("again-{number}")).await;
+        until("the volume is mounted again", async || {
+            (mounts() > before).then_some(())
+        })
+        .await;
+    }
+    let seen = seen.stop();
+    assert_eq!(seen.len(), 2, "the old and the new version: {seen:?}");
 }

@@ -1,0 +1,185 @@
+//! Values that a Pod receives without a Secret: in volumes of the Secrets Store CSI driver, and by programs that ask the
+//! controller.
+//!
+//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`, and `seal agent` reports in
+//! its log what it has written. `seal exec` receives its values when its container starts. What else receives values
+//! does not report which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+/// A `SecretProviderClass`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Class {
+    /// A class of this project's provider, with the SealedSecrets that it names, as far as they can be read.
+    Sealed(BTreeSet<String>),
+    /// A class of another provider.
+    Other,
+}
+
+/// The content that a Pod has of one SealedSecret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The version, as in the status of the SealedSecret.
+    pub version: String,
+    /// The generation, if it is reported.
+    pub generation: Option<i64>,
+}
+
+/// What the driver has mounted.
+#[derive(Debug, Default)]
+pub struct Mounts(BTreeMap<MountId, Mount>);
+
+/// Namespace, Pod and class.
+type MountId = (String, String, String);
+
+#[derive(Debug)]
+struct Mount {
+    /// The uid of the Pod; empty if unknown.
+    uid: String,
+    objects: BTreeMap<String, Content>,
+}
+
+impl Mounts {
+    /// Adds a `SecretProviderClassPodStatus` as the API server returns it.
+    pub fn add(&mut self, object: &Json) {
+        let (metadata, status) = (&object["metadata"], &object["status"]);
+        if status["mounted"] == false {
+            return;
+        }
+        let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
+        let mut pods = owners.filter(|owner| owner["kind"] == "Pod");
+        let uid = pods.next().map(|owner| text(&owner["uid"]));
+        let objects = status["objects"].as_array().into_iter().flatten();
+        let content = |object: &Json| Content {
+            version: text(&object["version"]),
+            generation: None,
+        };
+        let mount = Mount {
+            uid: uid.unwrap_or_default(),
+            objects: objects
+                .map(|object| (text(&object["id"]), content(object)))
+                .collect(),
+        };
+        let id = (
+            text(&metadata["namespace"]),
+            text(&status["podName"]),
+            text(&status["secretProviderClassName"]),
+        );
+        self.0.insert(id, mount);
+    }
+
+    /// Returns what a Pod has of each object of a class; `None` if the driver has recorded nothing for this Pod, but
+    /// perhaps for an earlier one of the same name.
+    pub fn of(
+        &self,
+        namespace: &str,
+        (name, uid): (&str, &str),
+        class: &str,
+    ) -> Option<&BTreeMap<String, Content>> {
+        let id = (namespace.to_owned(), name.to_owned(), class.to_owned());
+        let mount = self.0.get(&id)?;
+        (mount.uid.is_empty() || mount.uid == uid).then_some(&mount.objects)
+    }
+}
+
+fn text(value: &Json) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A container that has a token for the controller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// The name of the container.
+    pub container: String,
+    /// What it runs.
+    pub program: Program,
+    /// The SealedSecrets that its arguments name; `None` if they are not known.
+    pub objects: Option<BTreeSet<String>>,
+    /// What it reports to have, by SealedSecret; `None` without a report.
+    pub report: Option<BTreeMap<String, Content>>,
+}
+
+/// A program that receives values from the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// `seal agent`, which follows changes.
+    Agent,
+    /// `seal agent --once`.
+    AgentOnce,
+    /// `seal exec --from`, whose command keeps the values from its start.
+    Exec,
+    /// `seal exec --from --on-change`, which follows changes.
+    ExecOnChange,
+    /// Another program.
+    Other,
+}
+
+impl Program {
+    /// Returns the name that tables and reports show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Agent | Self::AgentOnce => "agent",
+            Self::Exec | Self::ExecOnChange => "exec",
+            Self::Other => "token",
+        }
+    }
+
+    /// Returns whether the program writes reports.
+    pub fn reports(self) -> bool {
+        matches!(self, Self::Agent | Self::AgentOnce)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns the status of a mount of the class `web` in the Pod `p`.
+    pub(crate) fn status(uid: &str, version: &str) -> Json {
+        json!({
+            "metadata": { "namespace": "ns", "name": "p-ns-web", "ownerReferences": [{ "kind": "Pod", "name": "p", "uid": uid }] },
+            "status": { "podName": "p", "secretProviderClassName": "web", "mounted": true, "objects": [{ "id": "db", "version": version }] },
+        })
+    }
+
+    #[test]
+    fn the_driver_records_the_version_of_each_object() {
+        let mut mounts = Mounts::default();
+        mounts.add(&status("u", "v"));
+        let objects = mounts.of("ns", ("p", "u"), "web").unwrap();
+        assert_eq!(objects["db"].version, "v");
+        for (namespace, pod, class) in [
+            ("other", ("p", "u"), "web"),
+            ("ns", ("other", "u"), "web"),
+            ("ns", ("p", "u"), "other"),
+        ] {
+            assert_eq!(mounts.of(namespace, pod, class), None);
+        }
+    }
+
+    /// Fault: a StatefulSet starts a Pod again, and the record about the former Pod of the same name still exists.
+    #[test]
+    fn the_record_of_a_former_pod_does_not_count() {
+        let mut mounts = Mounts::default();
+        mounts.add(&status("former", "v"));
+        assert_eq!(mounts.of("ns", ("p", "u"), "web"), None);
+        let mut unmounted = status("u", "v");
+        unmounted["status"]["mounted"] = json!(false);
+        let mut mounts = Mounts::default();
+        mounts.add(&unmounted);
+        assert_eq!(mounts.of("ns", ("p", "u"), "web"), None);
+    }
+
+    #[test]
+    fn an_unreadable_record_is_no_mount_of_a_pod() {
+        for object in [json!({}), json!({ "status": { "objects": "x" } }), json!(5)] {
+            let mut mounts = Mounts::default();
+            mounts.add(&object);
+            assert_eq!(mounts.of("ns", ("p", "u"), "web"), None, "{object}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Runs a command with values in its environment or in files in memory.
+
+#[cfg(target_os = "linux")]
+mod delivered;
+#[cfg(target_os = "linux")]
+mod signals;
+#[cfg(target_os = "linux")]
+mod supervisor;
+mod variables;
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use deliver::Value;
+use hardening::{memory, programs};
+use text::ShowPath as _;
+
+use crate::delivery::Delivery;
+use crate::failure::Failure;
+use crate::{Variables, process};
+#[cfg(target_os = "linux")]
+pub(crate) use signals::signal_named;
+use variables::{Assignment, Choice, assign};
+pub use variables::{ItemChoice, MalformedChoice};
+
+/// Values by the name of their item.
+pub type Values = BTreeMap<String, Value>;
+
+/// The command, and how it receives values.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Passing {
+    /// Pass only these items; VARIABLE=ITEM sets a variable of another name
+    #[arg(
+        long,
+        value_name = "[VARIABLE=]ITEM",
+        value_delimiter = ',',
+        conflicts_with = "all"
+    )]
+    pub only: Vec<ItemChoice>,
+    /// Pass every item in a variable of the same name
+    #[arg(long)]
+    pub all: bool,
+    /// Let an item replace this variable even if it is set or --all refuses it
+    #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
+    pub overrides: Vec<String>,
+    /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
+    #[arg(long)]
+    pub files: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `exec` in a program without keys.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Receives the values from the controller, with the Pod's token and the permission that `seal grant` prints. The \
+command replaces this process, so it receives all signals and determines the exit code. With --on-change, this program stays its \
+parent, forwards signals, and ends with its exit code. Nothing is written to disk.\n\n\
+A variable that is already set is replaced only if --override names it.\n\n\
+Examples:\n  seal exec --from db --only PGPASSWORD=password --on-change=restart -- app"
+)]
+pub struct Exec {
+    /// Receive the values of these SealedSecrets
+    #[arg(long, value_name = "NAME", value_delimiter = ',', required = true)]
+    pub from: Vec<String>,
+    /// After a change: restart the command; signal it, with --files; or end it and exit
+    #[arg(long, value_name = "restart|signal:NAME|exit")]
+    pub on_change: Option<String>,
+    /// The command, and how it receives values.
+    #[command(flatten)]
+    pub passing: Passing,
+    /// How to reach the controller.
+    #[command(flatten)]
+    pub delivery: Delivery,
+}
+
+impl Exec {
+    /// Returns what to run.
+    pub fn delivered(&self) -> Delivered<'_> {
+        Delivered {
+            from: &self.from,
+            on_change: self.on_change.as_deref(),
+            passing: &self.passing,
+            delivery: &self.delivery,
+        }
+    }
+}
+
+/// A command that receives its values from the controller.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered<'a> {
+    /// The names of SealedSecrets.
+    pub from: &'a [String],
+    /// What to do after a change.
+    pub on_change: Option<&'a str>,
+    /// The command, and how it receives values.
+    pub passing: &'a Passing,
+    /// How to reach the controller.
+    pub delivery: &'a Delivery,
+}
+
+/// Waits for the values, and runs the command in place of this process, or as its child with `on_change`. Does not return
+/// on success.
+///
+/// # Errors
+///
+/// Fails if no items are chosen, the arguments or the Pod's token cannot be used, an item cannot become a variable, or the
+/// command cannot be started.
+pub fn run(args: &Delivered<'_>, variables: Variables) -> Result<()> {
+    check_files(args.passing)?;
+    run_delivered(args, variables)
+}
+
+#[cfg(target_os = "linux")]
+fn run_delivered(args: &Delivered<'_>, variables: Variables) -> Result<()> {
+    delivered::run(args, variables)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn run_delivered(_: &Delivered<'_>, _: Variables) -> Result<()> {
+    bail!(Failure::new("--from works only on Linux").hint("run the command in a Pod"))
+}
+
+/// Checks whether this system supports `--files`.
+///
+/// # Errors
+///
+/// Fails if files are requested and not supported.
+pub fn check_files(passing: &Passing) -> Result<()> {
+    if passing.files && !memory::IS_SUPPORTED {
+        let message = "in-memory files are not supported on this system, and plaintext is never written to disk";
+        bail!(
+            Failure::new(message)
+                .hint("without --files, values are passed in the environment of the command")
+        );
+    }
+    Ok(())
+}
+
+/// Runs the command with these values in place of this process. On Windows, waits for the command and exits with its exit
+/// code.
+///
+/// # Errors
+///
+/// Fails if an item cannot become a variable, or the command cannot be started. Does not return on success.
+pub fn become_command(passing: &Passing, values: &Values, variables: Variables) -> Result<()> {
+    let (mut command, program) = command(passing)?;
+    // These files stay open, so that the command inherits them.
+    let _files = pass_values(&mut command, values, passing, variables)?;
+    let error = process::replace_process(command, program);
+    Err(error).with_context(|| format!("cannot start {}", program.shown()))
+}
+
+/// Returns the command without values, and its program as typed.
+fn command(passing: &Passing) -> Result<(Command, &OsStr)> {
+    let [program, arguments @ ..] = passing.command.as_slice() else {
+        bail!(Failure::new("no command to run").hint("put the command after `--`"));
+    };
+    let mut command = Command::new(find_program(program)?);
+    command.args(arguments);
+    Ok((command, program.as_os_str()))
+}
+
+/// Passes the chosen values to a command, in its environment or in files that the command has to inherit. Returns the
+/// files by item.
+fn pass_values(
+    command: &mut Command,
+    values: &Values,
+    passing: &Passing,
+    variables: Variables,
+) -> Result<BTreeMap<String, File>> {
+    let choice = Choice {
+        only: &passing.only,
+        overrides: &passing.overrides,
+        in_files: passing.files,
+    };
+    let items = values.keys().map(String::as_str);
+    let mut files = BTreeMap::new();
+    for Assignment { variable, item } in assign(items, choice, |name| variables(name).is_some())? {
+        let value = &values[&item];
+        if passing.files {
+            let file = memory::create_file(value.expose())
+                .with_context(|| format!("cannot create an in-memory file for {item}"))?;
+            command.env(variable, memory::inherited_path(&file));
+            files.insert(item, file);
+        } else {
+            command.env(variable, variable_value(&item, value)?);
+        }
+    }
+    Ok(files)
+}
+
+/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
+/// slash is used as typed.
+pub(crate) fn find_program(program: &OsString) -> Result<PathBuf> {
+    let path = PathBuf::from(program);
+    if path.components().count() > 1 {
+        return Ok(path);
+    }
+    let name = program.to_string_lossy();
+    programs::find(&name)
+        .with_context(|| format!("program {name} not found in an absolute directory of PATH"))
+}
+
+/// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where
+/// variables are text, is not text.
+fn variable_value(item: &str, value: &Value) -> Result<OsString> {
+    if value.expose().contains(&0) {
+        let failure = Failure::new(format!(
+            "the value of {item} contains a zero byte, which an environment variable cannot contain"
+        ));
+        bail!(if memory::IS_SUPPORTED {
+            failure.hint("pass values as files with --files")
+        } else {
+            failure
+        });
+    }
+    process::variable(value.expose()).with_context(|| {
+        format!(
+            "the value of {item} is not text, and environment variables of this system can contain only text"
+        )
+    })
+}

@@ -1,0 +1,56 @@
+//! The roles that receive values and open none: `agent`, `exec` and `node`, as subcommands of the program `seal-deliver`.
+//!
+//! The image runs them from this program. It contains neither the sealing core nor a crate with private keys, and
+//! `.ci/run` checks it. `seal` runs the same code for its subcommands of these names.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`agent`] | `agent`: writes values to files |
+//! | [`exec`] | `exec`: runs a command with values in its environment or in files in memory |
+//! | [`node`] | `node`: the provider of the Secrets Store CSI driver |
+//! | [`delivery`] | the options that name the controller |
+//! | [`failure`], [`report`] | failures with hints; messages |
+//! | `port` | metrics |
+//! | [`process`] | differences between operating systems in how commands are started |
+
+pub mod agent;
+pub mod delivery;
+pub mod exec;
+pub mod failure;
+pub mod node;
+#[cfg(target_os = "linux")]
+mod port;
+pub mod process;
+pub mod report;
+
+use std::ffi::OsString;
+
+/// Returns an environment variable.
+pub type Variables = fn(&str) -> Option<OsString>;
+
+/// Checks the text of a template, which has this name in errors.
+pub type CheckTemplate = fn(name: &str, text: &str) -> Result<(), String>;
+
+/// Returns the help of a subcommand of `seal` with examples for another program. `seal grant` stays: it runs on the
+/// machine of an administrator.
+pub fn with_program(help: &str, program: &str) -> String {
+    ["agent", "exec", "node"]
+        .iter()
+        .fold(help.to_owned(), |help, role| {
+            help.replace(&format!("seal {role}"), &format!("{program} {role}"))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_name_the_program() {
+        let help = "Needs `seal grant`.\n  seal agent --ready\n  seal node --check";
+        assert_eq!(
+            with_program(help, "seal-deliver"),
+            "Needs `seal grant`.\n  seal-deliver agent --ready\n  seal-deliver node --check"
+        );
+    }
+}
