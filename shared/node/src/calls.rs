@@ -34,13 +34,13 @@ pub(crate) async fn answer(
     let result = tokio::select! {
         result = within_deadline(head.uri.path(), &mut body, &controller) => result,
         _ = poll_fn(|context| respond.poll_reset(context)) => {
-            if head.uri.path() == MOUNT {
+            if head.uri.path() == MOUNT_METHOD {
                 controller.metrics().count_canceled();
             }
             return;
         }
     };
-    if head.uri.path() == MOUNT {
+    if head.uri.path() == MOUNT_METHOD {
         let code = result.as_ref().err().map(|failure| failure.code);
         controller.metrics().count_mount(code);
     }

@@ -447,7 +447,7 @@ async fn a_class_for_vault_works_after_the_documented_change() {
 }
 
 /// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after its
-/// volume is unmounted. Design (b), test 7.
+/// volume is unmounted.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
