@@ -554,7 +554,7 @@ async fn operations(site: &Site) -> u64 {
     number.expect("a number")
 }
 
-/// Design (b), test 8: Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
+/// Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
 /// and restarts the workload if they differ.
 #[tokio::test]
 async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
