@@ -479,6 +479,7 @@ impl Cluster {
         }
     }
 
+    /// Passes the current key ring to the reconciler, the HTTP endpoints and the metrics.
     fn use_ring(&mut self, now: Timestamp) {
         let ring = Arc::clone(self.keys.ring());
         self.reconciler.use_ring(Arc::clone(&ring), now);

@@ -39,7 +39,7 @@ pub struct ClusterKeys {
     secrets: BTreeMap<KeyFormat, KeySecrets>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
-    /// Events about key Secrets that are not yet sent, each with the `uid` of the Secret.
+    /// Unsent events about key Secrets, each with the `uid` of its Secret.
     events_to_send: Vec<(ObjectId, Option<String>, EventRecord)>,
     events: Events,
     accepted: AcceptedRequests,

@@ -56,10 +56,10 @@ fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
     let keys = ring
         .renewed_suites()
         .filter_map(|suite| ring.sealing_key_of(suite, now).ok());
-    keys.filter_map(|key| expired(&key, now)).collect()
+    keys.filter_map(|key| check_expiry(&key, now)).collect()
 }
 
-fn expired(key: &AnyKey, now: Timestamp) -> Option<Expired> {
+fn check_expiry(key: &AnyKey, now: Timestamp) -> Option<Expired> {
     let sealing_half = key.sealing_half()?;
     (sealing_half.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: key.id_text(),

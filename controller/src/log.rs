@@ -112,7 +112,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let level = *event.metadata().level();
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let line = line(self.0.format, Timestamp::now(), level, &fields);
+        let line = format_line(self.0.format, Timestamp::now(), level, &fields);
         // Errors such as a closed pipe are ignored: the controller continues without its log.
         let _ = if self.0.info_to_stdout && level >= Level::INFO {
             std::io::stdout().lock().write_all(line.as_bytes())
@@ -143,7 +143,7 @@ impl Visit for Fields {
     }
 }
 
-fn line(format: Format, time: Timestamp, level: Level, fields: &Fields) -> String {
+fn format_line(format: Format, time: Timestamp, level: Level, fields: &Fields) -> String {
     let time = local_time(time);
     let head = [
         ("time", time.as_str()),
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn text_lines_equal_those_of_go_slog() {
-        let line = line(Format::Text, Timestamp::UNIX_EPOCH, Level::INFO, &fields());
+        let line = format_line(Format::Text, Timestamp::UNIX_EPOCH, Level::INFO, &fields());
         let want = "=INFO msg=\"registered private key\" secretname=k1 \
                     error=\"line 1\\n\\\"x\\\"\" empty=\"\"\n";
         assert!(line.starts_with("time=19"), "{line}");
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn each_json_line_is_one_object() {
-        let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
+        let line = format_line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
         assert_eq!(line.lines().count(), 1);
         let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\
                     \"error\":\"line 1\\n\\\"x\\\"\",\"empty\":\"\"}\n";

@@ -32,11 +32,11 @@ const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_AN
 /// where the content of the Secret comes from, whether it has former values, and whether its names and sizes are
 /// public. The first proof stays valid when the rules change, because it decides whether random values are kept. The
 /// third proof stays valid for later versions.
-const UNSEALED: usize = 0;
-const MATCHES: usize = 1;
-const ORIGIN: usize = 2;
-const FORMER: usize = 3;
-const SIZES: usize = 4;
+const UNSEALED_PROOF: usize = 0;
+const MATCHES_PROOF: usize = 1;
+const ORIGIN_PROOF: usize = 2;
+const FORMER_PROOF: usize = 3;
+const SIZES_PROOF: usize = 4;
 
 /// Identifies one version of one SealedSecret: SHA-256 over namespace, name, `uid`, generation, scope and
 /// `spec`. It is public, and short enough to be kept for many objects.
@@ -126,7 +126,7 @@ pub fn create(
         secret_uid,
         secret_version: base64::encode(version.as_ref()),
         key: key.fingerprint().to_string(),
-        content: base64::encode(content(key.record_key(), identity, secret).as_ref()),
+        content: base64::encode(content_tag(key.record_key(), identity, secret).as_ref()),
         proof: String::new(),
     };
     let key = key.record_key();
@@ -146,11 +146,11 @@ pub fn create(
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let has = |index, tag: hmac::Tag| has_proof(record, index, &tag);
     trusted_key(record, ring).is_some_and(|key| {
-        has(UNSEALED, unsealed_tag(key, origin.identity))
-            && has(MATCHES, proof(key, origin, record))
+        has(UNSEALED_PROOF, unsealed_tag(key, origin.identity))
+            && has(MATCHES_PROOF, proof(key, origin, record))
             && [false, true]
                 .into_iter()
-                .any(|flag| has(ORIGIN, origin_tag(key, &record.secret_uid, flag)))
+                .any(|flag| has(ORIGIN_PROOF, origin_tag(key, &record.secret_uid, flag)))
     })
 }
 
@@ -158,14 +158,14 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
 /// version of the Secret: when the controller last wrote it, no annotation of the Secret allowed merging.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
-    record.secret_uid == uid && expected.is_some_and(|tag| has_proof(record, ORIGIN, &tag))
+    record.secret_uid == uid && expected.is_some_and(|tag| has_proof(record, ORIGIN_PROOF, &tag))
 }
 
 /// Returns whether the Secret in the recorded version, or with the recorded content, may have former values. True if
 /// the record does not prove the opposite.
 pub fn may_have_former(record: &SecretRecord, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| former_tag(key, record, false));
-    !expected.is_some_and(|tag| has_proof(record, FORMER, &tag))
+    !expected.is_some_and(|tag| has_proof(record, FORMER_PROOF, &tag))
 }
 
 /// Returns whether the record proves that the SealedSecret from which this version of the Secret was created shows the
@@ -174,14 +174,14 @@ pub fn has_public_sizes(record: &SecretRecord, secret: &ObjectMeta, ring: &KeyRi
     let version = secret.resource_version.as_deref().unwrap_or_default();
     let expected = trusted_key(record, ring).map(|key| sizes_tag(key, record, version, true));
     secret.uid.as_deref() == Some(&record.secret_uid)
-        && expected.is_some_and(|tag| has_proof(record, SIZES, &tag))
+        && expected.is_some_and(|tag| has_proof(record, SIZES_PROOF, &tag))
 }
 
 /// Returns whether a controller with these keys created the record for this version of the object, under any rules and
 /// limits: if so, this version was unsealed.
 pub fn is_proof_of_unsealing(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| unsealed_tag(key, identity));
-    expected.is_some_and(|tag| has_proof(record, UNSEALED, &tag))
+    expected.is_some_and(|tag| has_proof(record, UNSEALED_PROOF, &tag))
 }
 
 /// Returns whether the record of the object with this identity names the Secret with this `uid` and version.
@@ -218,7 +218,7 @@ pub fn has_recorded_values(
     ring: &KeyRing,
     secret: &Secret,
 ) -> bool {
-    let expected = trusted_key(record, ring).map(|key| content(key, identity, secret));
+    let expected = trusted_key(record, ring).map(|key| content_tag(key, identity, secret));
     secret.metadata.uid.as_deref() == Some(&record.secret_uid)
         && expected.is_some_and(|tag| is_tag(&tag, &record.content))
 }
@@ -271,7 +271,7 @@ fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) ->
     digest.finish()
 }
 
-fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
+fn content_tag(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     let metadata = &secret.metadata;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let owners = serde_json::to_vec(&metadata.owner_references).unwrap_or_default();

@@ -18,7 +18,7 @@ pub struct Policy {
     pub cutoff: Option<Timestamp>,
 }
 
-/// The next action.
+/// The result of checking whether a new key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
     /// A new key is due now.

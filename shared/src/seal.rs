@@ -19,7 +19,7 @@ use crate::{base64, envelope};
 pub struct Target<'a> {
     /// Replaces the Secret's name.
     pub name: Option<&'a str>,
-    /// The required namespace: it must equal the Secret's namespace, or is set if the Secret has none.
+    /// Must equal the Secret's namespace; used as its namespace if the Secret has none.
     pub namespace: Option<&'a str>,
     /// Replaces the Secret's scope annotations; `Some(Strict)` removes them.
     pub scope: Option<Scope>,
@@ -241,11 +241,11 @@ pub fn merge_into(existing: &mut SealedSecret, fresh: SealedSecret) {
         .extend(fresh.spec.encrypted_data);
     let into = &mut existing.spec.template.metadata;
     let from = fresh.spec.template.metadata;
-    extend(&mut into.annotations, from.annotations);
-    extend(&mut into.labels, from.labels);
+    extend_map(&mut into.annotations, from.annotations);
+    extend_map(&mut into.labels, from.labels);
 }
 
-fn extend(into: &mut Option<BTreeMap<String, String>>, from: Option<BTreeMap<String, String>>) {
+fn extend_map(into: &mut Option<BTreeMap<String, String>>, from: Option<BTreeMap<String, String>>) {
     if let Some(from) = from {
         into.get_or_insert_default().extend(from);
     }

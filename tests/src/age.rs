@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::go_build;
 
 /// Returns the path of `age`.
-pub fn age() -> PathBuf {
+pub fn age_program() -> PathBuf {
     go_build::build(&source(), "filippo.io/age/cmd/age", "age")
 }
 

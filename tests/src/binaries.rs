@@ -79,8 +79,8 @@ pub(crate) fn profile_directory() -> PathBuf {
     .to_owned()
 }
 
-/// Returns the profile of a directory. Cargo names the directory of the profile `dev` `debug`, and every other
-/// directory like its profile.
+/// Returns the profile that a build directory belongs to. Cargo uses the directory `debug` for the profile `dev`; every
+/// other directory has the name of its profile.
 fn profile_name(directory: &Path) -> &str {
     match directory
         .file_name()

@@ -46,7 +46,7 @@ pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
 pub(crate) struct Key(Sha256);
 
 impl Key {
-    /// Adds the bytes of an input, with their length, so that inputs are not concatenated.
+    /// Adds the bytes of an input after their length, so that different lists of inputs never give the same bytes.
     pub(crate) fn add(&mut self, input: &[u8]) {
         self.0.update((input.len() as u64).to_le_bytes());
         self.0.update(input);

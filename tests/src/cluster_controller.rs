@@ -133,7 +133,7 @@ impl ClusterController {
     }
 
     /// Waits until the log contains this string.
-    pub async fn logs(&mut self, text: &str) {
+    pub async fn wait_for_log(&mut self, text: &str) {
         let find = |log: &str| log.contains(text).then_some(());
         let description = format!("the log contains {text:?}");
         self.process.wait_for_log(&description, find).await;

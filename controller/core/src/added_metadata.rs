@@ -18,7 +18,7 @@ pub struct AddedMetadata {
     annotations: BTreeMap<String, String>,
 }
 
-/// The labels or annotations of a flag cannot be added to Secrets.
+/// The reason why labels or annotations of a flag cannot be added to Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
     /// The string is not a `KEY=VALUE` pair.

@@ -14,7 +14,7 @@ use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
 use crate::ownership::{is_equivalent, secret_type, successor};
 
-/// The desired state.
+/// The desired state of a SealedSecret's Secret.
 #[derive(Debug)]
 pub enum Desired {
     /// A Secret.
@@ -47,7 +47,7 @@ impl Desired {
     }
 }
 
-/// The existing state.
+/// The existing state of a SealedSecret's Secret.
 #[derive(Debug)]
 pub enum Existing {
     /// The Secret does not exist.

@@ -12,11 +12,12 @@ const MAX_VERSIONS: usize = 5;
 /// The current version of the content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentVersion {
-    /// The content version.
+    /// The content version: an HMAC of the content.
     pub version: String,
-    /// The identifier of the key that computed the version.
+    /// The identifier of the HMAC key of `version`.
     pub key_id: String,
-    /// A time at which the Secret had this content, which does not depend on its values.
+    /// A time at which the Secret had this content. Must not depend on the values, as the exact time of the write does:
+    /// rendering takes longer for some values.
     pub written_at: Timestamp,
 }
 

@@ -252,7 +252,7 @@ fn describe_scope(namespace: Option<&str>) -> String {
     )
 }
 
-/// Starts watches.
+/// Starts the watches of the cluster, which share the event queue and the limit on concurrent lists.
 #[derive(Clone)]
 pub(super) struct Starter {
     changes: Sender<Change>,

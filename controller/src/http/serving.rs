@@ -171,7 +171,7 @@ async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals,
     }
 }
 
-/// One accepted connection.
+/// An accepted connection, with its slot and limits.
 struct Connection {
     address: IpAddr,
     slot: Slot,

@@ -28,7 +28,7 @@ pub struct Identity {
     acceptor: TlsAcceptor,
 }
 
-/// The certificate cannot be created.
+/// The reason why the certificate cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The validity would be out of range, so the clock must be wrong.
@@ -38,7 +38,7 @@ pub enum IdentityError {
     #[error("cannot generate the TLS certificate for --listen-authorized-addr")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library does not accept the certificate.
-    #[error("cannot use the generated TLS certificate")]
+    #[error("cannot use the generated TLS certificate for --listen-authorized-addr")]
     Tls(#[from] rustls::Error),
 }
 

@@ -57,13 +57,13 @@ impl Pool {
     /// operations that cannot be interrupted, such as generating an RSA key, have separate slots, for half of the
     /// processors.
     pub fn new() -> Self {
-        let processors = processors();
+        let processors = processor_count();
         Self::with_slots(processors, (processors / 2).max(1))
     }
 
     /// Creates the pool for HTTP callers, with half of the processors, so that they do not delay Secrets.
     pub(crate) fn for_callers() -> Self {
-        Self::with_slots((processors() / 2).max(1), 1)
+        Self::with_slots((processor_count() / 2).max(1), 1)
     }
 
     fn with_slots(short: usize, long: usize) -> Self {
@@ -155,7 +155,7 @@ impl Default for Pool {
     }
 }
 
-fn processors() -> usize {
+fn processor_count() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 

@@ -82,7 +82,8 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
     ) -> Result<(), StoreError> {
         let secret = observed.unmanaged.as_deref();
-        let Some(next) = secret.and_then(|secret| purged(id, observed, secret, inputs)) else {
+        let Some(next) = secret.and_then(|secret| purged_secret(id, observed, secret, inputs))
+        else {
             return Ok(());
         };
         match self.store.apply(id, Plan::Replace(Box::new(next))).await {
@@ -170,7 +171,7 @@ pub(super) fn without_former_values(
     observed: &Observed,
     inputs: &Inputs,
 ) -> Option<Secret> {
-    purged(id, observed, observed.existing.secret()?, inputs)
+    purged_secret(id, observed, observed.existing.secret()?, inputs)
 }
 
 /// Returns whether the controller itself may change the marks of the existing Secret: they have a valid proof, or no
@@ -181,7 +182,12 @@ pub(super) fn has_own_marks(id: &ObjectId, observed: &Observed, ring: &KeyRing) 
     proven.is_some() || observed.has_unsealed_values
 }
 
-fn purged(id: &ObjectId, observed: &Observed, secret: &Secret, inputs: &Inputs) -> Option<Secret> {
+fn purged_secret(
+    id: &ObjectId,
+    observed: &Observed,
+    secret: &Secret,
+    inputs: &Inputs,
+) -> Option<Secret> {
     let prover = prover(id, observed, &inputs.ring);
     let former = FormerValues::of(secret, &prover)?;
     let request = requested(observed);

@@ -288,7 +288,7 @@ impl<S: Store> Reconciler<S> {
     fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
         let (report, waits_for_keys, retry) = match result {
             AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
-            AttemptResult::Gone { removed } => return self.finish_gone(&id, removed),
+            AttemptResult::Gone { removed } => return self.finish_deleted_object(&id, removed),
             AttemptResult::WaitsForKeys(report) => (report, true, false),
             AttemptResult::WaitsForChange(report) => (report, false, false),
             AttemptResult::Retry(report) => (report, false, true),
@@ -347,7 +347,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    fn finish_gone(&mut self, id: &ObjectId, removed: bool) {
+    fn finish_deleted_object(&mut self, id: &ObjectId, removed: bool) {
         self.failing.remove(id);
         if removed {
             info!(

@@ -35,7 +35,10 @@ impl<S: Store> Tools<S> {
             return false;
         };
         let ring = self.ring();
-        let (existing, mark) = (values(&observed.existing), observed.random_mark.as_ref());
+        let (existing, mark) = (
+            existing_values(&observed.existing),
+            observed.random_mark.as_ref(),
+        );
         let unchanged = mark
             .and_then(|mark| random_mark::unchanged_items(mark, version, items, existing, &ring));
         let is_up_to_date = unchanged.as_ref() == Some(items);
@@ -44,7 +47,7 @@ impl<S: Store> Tools<S> {
             let is_kept = |item: &&String| may_stay && existing.contains_key(*item);
             items.iter().filter(is_kept).cloned().collect()
         });
-        copy(&kept, existing, &mut secret.data);
+        copy_items(&kept, existing, &mut secret.data);
         let mark = if is_up_to_date {
             mark.cloned()
         } else {
@@ -88,7 +91,7 @@ fn next_nonce(mark: Option<&String>, has_all_values: bool) -> String {
     }
 }
 
-fn values(existing: &Existing) -> &BTreeMap<String, Plain> {
+fn existing_values(existing: &Existing) -> &BTreeMap<String, Plain> {
     static NONE: BTreeMap<String, Plain> = BTreeMap::new();
     match existing {
         Existing::Owned(content) => content.values(),
@@ -96,7 +99,7 @@ fn values(existing: &Existing) -> &BTreeMap<String, Plain> {
     }
 }
 
-fn copy(
+fn copy_items(
     items: &BTreeSet<String>,
     existing: &BTreeMap<String, Plain>,
     values: &mut BTreeMap<String, Plain>,

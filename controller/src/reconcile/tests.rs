@@ -311,7 +311,7 @@ impl Store for TemplateStore {
     }
 
     async fn apply(&self, id: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
-        delay(id, "slow-writes").await;
+        delay_in_namespace(id, "slow-writes").await;
         self.writes.lock().unwrap().push(id.clone());
         if !["hostile", "slow"]
             .iter()
@@ -329,13 +329,13 @@ impl Store for TemplateStore {
         _: Option<&str>,
         _: Option<SealedSecretStatus>,
     ) -> Result<(), StoreError> {
-        delay(id, "slow-statuses").await;
+        delay_in_namespace(id, "slow-statuses").await;
         self.published.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     async fn emit_event(&self, id: &ObjectId, _: EventRecord) {
-        delay(id, "slow-events").await;
+        delay_in_namespace(id, "slow-events").await;
     }
 
     fn is_public(&self) -> bool {
@@ -343,7 +343,7 @@ impl Store for TemplateStore {
     }
 }
 
-async fn delay(id: &ObjectId, namespace: &str) {
+async fn delay_in_namespace(id: &ObjectId, namespace: &str) {
     if id.namespace == namespace {
         tokio::time::sleep(Duration::from_secs(20)).await;
     }

@@ -124,13 +124,13 @@ fn remove_directory(path: &Path) {
 }
 
 /// A controller that has unsealed `ns/n`, with readable counters.
-struct Healing {
+struct HealingCase {
     case: Case,
     metrics: Arc<Metrics>,
     controller: DirectoryController,
 }
 
-impl Healing {
+impl HealingCase {
     async fn new(args: &[&str]) -> Self {
         let mut case = Case::idle();
         case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
@@ -224,13 +224,13 @@ impl Healing {
 #[tokio::test]
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (description, edit) in EDITS.iter().chain(DELETIONS) {
-        let mut healing = Healing::new(&[]).await;
+        let mut healing = HealingCase::new(&[]).await;
         let before = healing.attempts();
         edit(&healing.directory());
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(
             healing.values(),
-            Healing::original_values(),
+            HealingCase::original_values(),
             "a program {description}"
         );
         assert!(healing.case.is_synced("ns/n"), "a program {description}");
@@ -249,7 +249,7 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
 async fn values_replaced_by_links_or_directories_are_restored() {
     for (description, edit) in REPLACEMENTS {
         for restarts in [false, true] {
-            let mut healing = Healing::new(&[]).await;
+            let mut healing = HealingCase::new(&[]).await;
             if restarts {
                 let directory = healing.directory();
                 healing = healing.restart_after(|| edit(&directory)).await;
@@ -257,7 +257,7 @@ async fn values_replaced_by_links_or_directories_are_restored() {
                 edit(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
-            let original = Healing::original_values();
+            let original = HealingCase::original_values();
             assert_eq!(healing.values(), original, "a program {description}");
             assert!(healing.case.is_synced("ns/n"), "a program {description}");
             healing.advance(MAX_RESTORE_TIME * 5).await;
@@ -282,7 +282,7 @@ async fn values_replaced_by_links_or_directories_are_restored() {
 #[tokio::test]
 async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
     for restarts in [false, true] {
-        let mut healing = Healing::new(&[]).await;
+        let mut healing = HealingCase::new(&[]).await;
         let mut object = sealed(&KEYS[0], "ns/n", &[("a", "1")]);
         let texts = [("b", "{{ uuidv4 }}"), ("c", "{{ .a }}-{{ uuidv4 }}")];
         let texts = texts.map(|(key, text)| (key.to_owned(), Some(text.to_owned())));
@@ -342,7 +342,7 @@ async fn random_values_stay_after_restarts() {
         for restarts in [false, true] {
             let warnings = Warnings::default();
             let _guard = record_log(warnings.clone());
-            let mut healing = Healing::with_random_values(&[]).await;
+            let mut healing = HealingCase::with_random_values(&[]).await;
             let before = healing.values();
             let status = healing.case.status_text("ns/n").unwrap();
             let dir = healing.case.dir.clone();
@@ -376,7 +376,7 @@ async fn random_values_stay_after_restarts() {
 /// Fault: a controller that writes no statuses restarts, so values which programs use are generated again.
 #[tokio::test]
 async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
-    let mut healing = Healing::with_random_values(&["--update-status=false"]).await;
+    let mut healing = HealingCase::with_random_values(&["--update-status=false"]).await;
     let values = healing.values();
     healing = healing.restart().await;
     assert_eq!(healing.values(), values);
@@ -414,7 +414,7 @@ async fn a_random_value_with_a_changed_mark_is_generated_again() {
     let changes: [fn(&Path); 2] = [remove_file, |mark| write(mark, "AAAA")];
     for change in changes {
         for restarts in [false, true] {
-            let mut healing = Healing::with_random_values(&[]).await;
+            let mut healing = HealingCase::with_random_values(&[]).await;
             let directory = healing.directory();
             let edit = || {
                 write(&directory.join("a"), "evil");
@@ -437,7 +437,7 @@ async fn a_random_value_with_a_changed_mark_is_generated_again() {
 /// An earlier release wrote the mark only to the status file.
 #[tokio::test]
 async fn random_values_of_an_earlier_release_stay() {
-    let mut healing = Healing::with_random_values(&[]).await;
+    let mut healing = HealingCase::with_random_values(&[]).await;
     let before = healing.values();
     let mark = healing.directory().join("..data/..mark");
     healing = healing.restart_after(|| remove_file(&mark)).await;
@@ -454,7 +454,7 @@ async fn random_values_of_an_earlier_release_stay() {
 /// Attack: a program makes values unreadable that the controller cannot restore, so that the status does not change.
 #[tokio::test]
 async fn values_that_cannot_be_read_are_reported() {
-    let mut healing = Healing::new(&[]).await;
+    let mut healing = HealingCase::new(&[]).await;
     // The directory of the namespace is replaced with a link, which is not followed.
     let namespace = healing.directory().parent().unwrap().to_owned();
     let moved = healing.case.outer.path().join("moved");
@@ -472,7 +472,7 @@ async fn values_that_cannot_be_read_are_reported() {
 
 #[tokio::test]
 async fn no_key_is_used_for_unchanged_values() {
-    let mut healing = Healing::new(&[]).await;
+    let mut healing = HealingCase::new(&[]).await;
     healing
         .case
         .seal("sealed/y.yaml", "ns/other", &[("a", "1")]);
@@ -494,7 +494,7 @@ async fn no_key_is_used_for_unchanged_values() {
         before + 1,
         "one of two objects was edited"
     );
-    assert_eq!(healing.values(), Healing::original_values());
+    assert_eq!(healing.values(), HealingCase::original_values());
     let unrelated_file = healing.directory().join("beside");
     assert_eq!(
         std::fs::read_to_string(unrelated_file).unwrap(),
@@ -513,7 +513,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
     ] {
         let has_flag = args.contains(&flag);
         for (description, edit) in EDITS {
-            let mut healing = Healing::new(args).await;
+            let mut healing = HealingCase::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
             }
@@ -533,7 +533,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             );
         }
         for (description, deletion) in DELETIONS {
-            let mut healing = Healing::new(args).await;
+            let mut healing = HealingCase::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
             }
@@ -541,14 +541,14 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(
                 healing.values(),
-                Healing::original_values(),
+                HealingCase::original_values(),
                 "{args:?}: a program {description}"
             );
         }
     }
 }
 
-async fn opt_out(healing: &mut Healing) {
+async fn opt_out(healing: &mut HealingCase) {
     let mut sealed = sealed(&KEYS[0], "ns/n", &[("a", "1"), ("b", "2")]);
     let annotations = sealed.metadata.annotations.get_or_insert_default();
     annotations.insert(OPT_OUT.into(), "false".into());
@@ -565,7 +565,7 @@ async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
     let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
     for args in [&[][..], &["--correct-drift=false"]] {
         for (description, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
-            let mut healing = Healing::new(args).await;
+            let mut healing = HealingCase::new(args).await;
             healing.case.write("sealed/x.yaml", &broken);
             healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(
@@ -577,7 +577,7 @@ async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
             healing.advance(MAX_RESTORE_TIME).await;
             assert_ne!(healing.last_line(), VALUES_KEPT, "{args:?}: {description}");
         }
-        let mut healing = Healing::new(args).await;
+        let mut healing = HealingCase::new(args).await;
         write(&healing.directory().join("a"), "edited");
         healing.case.write("sealed/x.yaml", "a: [");
         healing.advance(MAX_RESTORE_TIME).await;
@@ -587,7 +587,7 @@ async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
 
 #[tokio::test]
 async fn repeated_edits_are_reported_and_not_reverted_forever() {
-    let mut healing = Healing::new(&[]).await;
+    let mut healing = HealingCase::new(&[]).await;
     for i in 0..10 {
         write(&healing.directory().join("a"), &format!("edited {i}"));
         healing.advance(MAX_RESTORE_TIME).await;
@@ -599,7 +599,7 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
         "{message}"
     );
     healing.advance(SignedDuration::from_mins(10)).await;
-    assert_eq!(healing.values(), Healing::original_values());
+    assert_eq!(healing.values(), HealingCase::original_values());
 }
 
 /// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
@@ -621,14 +621,14 @@ async fn a_drift_fight_without_statuses_ends() {
         ("deletes", remove_directory, 6),
     ];
     for (description, action, max) in actions {
-        let mut healing = Healing::new(&["--update-status=false"]).await;
+        let mut healing = HealingCase::new(&["--update-status=false"]).await;
         let mut restore_count = 0;
         for _ in 0..20 {
             if healing.directory().exists() {
                 action(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
-            restore_count += u32::from(healing.values() == Healing::original_values());
+            restore_count += u32::from(healing.values() == HealingCase::original_values());
         }
         assert!(
             (5..=max).contains(&restore_count),
@@ -639,7 +639,7 @@ async fn a_drift_fight_without_statuses_ends() {
 
 #[tokio::test]
 async fn a_failed_restore_is_reported_and_retried() {
-    let mut healing = Healing::new(&[]).await;
+    let mut healing = HealingCase::new(&[]).await;
     remove_directory(&healing.directory());
     write(&healing.directory(), "a file with that name");
     healing.advance(MAX_RESTORE_TIME).await;
@@ -651,14 +651,14 @@ async fn a_failed_restore_is_reported_and_retried() {
     remove_file(&healing.directory());
     healing.advance(MAX_RESTORE_TIME).await;
     healing.advance(SignedDuration::from_mins(5)).await;
-    assert_eq!(healing.values(), Healing::original_values());
+    assert_eq!(healing.values(), HealingCase::original_values());
 }
 
 #[tokio::test]
 async fn a_changed_file_mode_does_not_lose_values() {
-    let mut healing = Healing::new(&[]).await;
+    let mut healing = HealingCase::new(&[]).await;
     let file = healing.directory().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     healing.advance(MAX_RESTORE_TIME * 3).await;
-    assert_eq!(healing.values(), Healing::original_values());
+    assert_eq!(healing.values(), HealingCase::original_values());
 }

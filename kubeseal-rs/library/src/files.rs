@@ -334,7 +334,7 @@ fn replace_with(
         }
         match existing {
             Ok(_) => temporary.replace(&path),
-            Err(_) => temporary.create(&path),
+            Err(_) => temporary.persist_as_new(&path),
         }
     };
     write().map_err(|cause| FileError::new("cannot write", path, cause))
@@ -377,7 +377,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let temporary = Temporary::write(directory_of(path), bytes, None);
-    let result = temporary.and_then(|temporary| temporary.create(path));
+    let result = temporary.and_then(|temporary| temporary.persist_as_new(path));
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 

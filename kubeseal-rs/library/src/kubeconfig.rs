@@ -23,14 +23,16 @@ pub struct Choice {
     pub context: Option<String>,
 }
 
-/// The kubeconfig cannot be used.
+/// The reason why a kubeconfig cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
     /// A file cannot be read.
-    #[error("cannot read the kubeconfig\nhint: pass --namespace, which makes it unnecessary")]
+    #[error(
+        "cannot read the kubeconfig\nhint: pass --namespace, so that the kubeconfig is not needed"
+    )]
     File(#[from] FileError),
     /// A file is not valid YAML.
-    #[error("the kubeconfig {} is malformed\nhint: pass --namespace, which makes it unnecessary", path.shown())]
+    #[error("the kubeconfig {} is malformed\nhint: pass --namespace, so that the kubeconfig is not needed", path.shown())]
     Malformed {
         /// The path of the file.
         path: PathBuf,

@@ -35,7 +35,7 @@ fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     if let Some(start) = first_start(bytes, values) {
         return Some(line_at(bytes, start));
     }
-    let joined = Joined::of(bytes);
+    let joined = JoinedText::of(bytes);
     let line = first_start(&joined.text, values).map(|start| joined.line_at(start));
     line.or_else(|| first_escaped(bytes, values))
 }
@@ -49,13 +49,13 @@ fn is_base64(byte: u8) -> bool {
 }
 
 /// A text in which the lines of a wrapped value are joined.
-struct Joined {
+struct JoinedText {
     text: Vec<u8>,
     /// The position and the number of each line that was not joined to the previous one.
     lines: Vec<(usize, usize)>,
 }
 
-impl Joined {
+impl JoinedText {
     fn of(bytes: &[u8]) -> Self {
         let (mut text, mut lines) = (Vec::with_capacity(bytes.len()), Vec::new());
         for (i, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -190,8 +190,8 @@ impl SealedValues {
 pub fn remark(bytes: &[u8], line: usize) -> String {
     if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(
-            "line {object_line}: the object of kind SealedSecret has {version}, so it is not read as a SealedSecret, and its sealed values \
-             stay unchanged (line {line}); set `apiVersion: bitnami.com/v1alpha1`"
+            "line {object_line}: the object of kind SealedSecret has {version}, so its sealed value on line {line} \
+             stays unchanged; set `apiVersion: bitnami.com/v1alpha1`"
         );
     }
     format!(

@@ -484,7 +484,7 @@ fn set_kind(item: &mut Node, version: &str, kind: &str) {
     }
 }
 
-/// A parsed file.
+/// A manifest file and its parsed documents.
 #[derive(Debug)]
 pub struct ManifestFile {
     /// The path of the file.
@@ -628,7 +628,7 @@ pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
 pub struct Skipped(String);
 
 impl Skipped {
-    /// Returns an error if files were skipped.
+    /// Checks the number of skipped files.
     ///
     /// # Errors
     ///

@@ -26,8 +26,8 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
     let unpublished: Vec<&Fingerprint> = hints.iter().filter(|f| !published.contains(f)).collect();
     let advice = match (hints.is_empty(), unpublished.is_empty()) {
         (false, true) => {
-            "The controller publishes the key that the object names, so most likely its name, namespace or scope was \
-             changed after sealing: seal it again for its current name, namespace and scope."
+            "The controller publishes the key that the object names, so most likely the object's name, namespace or \
+             scope was changed after sealing: seal the object again for its current name, namespace and scope."
                 .to_owned()
         }
         (false, false) if !published.is_empty() => format!(
@@ -35,9 +35,9 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
              key that is lost or expired. Seal it again with this controller's certificate.",
             list(unpublished)
         ),
-        _ => "Either it was sealed for another controller's certificate, or its name, namespace or scope was changed \
-                after sealing: seal it again with this controller's certificate, for its current name, namespace \
-                and scope."
+        _ => "Either the object was sealed for another controller's certificate, or its name, namespace or scope was \
+                changed after sealing: seal it again with this controller's certificate, for its current name, \
+                namespace and scope."
             .to_owned(),
     };
     let published_text = match published {
@@ -95,26 +95,26 @@ mod tests {
                 "moved",
                 &hinted,
                 vec![b.clone(), a.clone()],
-                "most likely its name, namespace or scope was changed after sealing",
+                "most likely the object's name, namespace or scope was changed after sealing",
             ),
             ("foreign", &hinted, vec![b.clone()], "for another cluster"),
             (
                 "nothing shown",
                 &hinted,
                 vec![],
-                "Either it was sealed for another",
+                "Either the object was sealed for another",
             ),
             (
                 "no hint",
                 &sealed_object(&[]),
                 vec![a.clone()],
-                "Either it was sealed for another",
+                "Either the object was sealed for another",
             ),
             (
                 "a broken hint",
                 &sealed_object(&[(KEY_HINTS_ANNOTATION, "{")]),
                 vec![a],
-                "Either it was sealed for another",
+                "Either the object was sealed for another",
             ),
         ] {
             let text = explain_failure(object, &shown);

@@ -122,7 +122,7 @@ pub enum Input {
     File(PathBuf),
 }
 
-/// A command failed.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The file of `--secret-file` cannot be read.
@@ -237,12 +237,12 @@ pub enum CommandError {
         /// Possible reasons.
         why: String,
     },
-    /// The controller's answer is not the re-encrypted SealedSecret.
+    /// The controller's response is not the re-encrypted SealedSecret.
     #[error("unable to rotate secret: {name}\n{problem}")]
     NotRotated {
         /// The name of the SealedSecret.
         name: String,
-        /// The problem with the answer.
+        /// The problem with the response.
         problem: RotationError,
     },
 }
@@ -291,7 +291,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
         }
         Command::FetchCertificate(wanted) => {
             check_input(request)?;
-            write_result(request, &obtain(wanted, environment)?.pem)
+            write_result(request, &obtain_certificate(wanted, environment)?.pem)
         }
         Command::Recover { key_files } => {
             refuse_to_overwrite(request, key_files)?;
@@ -385,7 +385,7 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
     }
 }
 
-fn obtain(
+fn obtain_certificate(
     query: &CertificateQuery,
     environment: &Environment,
 ) -> Result<certificate::ObtainedCertificate, CommandError> {
@@ -400,7 +400,7 @@ fn sealing_certificate(
     options: &SealOptions,
     environment: &Environment,
 ) -> Result<Certificate, CommandError> {
-    let obtained = obtain(&options.certificate, environment)?;
+    let obtained = obtain_certificate(&options.certificate, environment)?;
     let parsed = certificate::parse_from(obtained.origin, &obtained.pem, environment.now);
     let (certificate, remarks) = parsed?;
     for remark in &remarks {

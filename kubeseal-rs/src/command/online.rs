@@ -80,7 +80,7 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses an answer that fails
+/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses a response that fails
 /// [`rotated::check_leniently`].
 pub(super) fn rotate(
     objects: &[SealedSecret],

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{CommandError, Format, SealOptions, default_namespace};
 use crate::report;
 
-/// The input does not contain objects of the expected kind.
+/// The reason why the input does not contain objects of the expected kind.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The input cannot be parsed.

@@ -84,7 +84,7 @@ impl Line {
             BACKSPACE | DELETE => self.erase_character(),
             ERASE_LINE => *self = Self::default(),
             ERASE_WORD => self.erase_word(),
-            0..=0x1f => self.refuse_control(),
+            0..=0x1f => self.refuse_control_character(),
             _ => self.bytes.push(byte),
         }
         None
@@ -94,7 +94,7 @@ impl Line {
         if matches!(byte, b'[' | b'O') {
             self.sequence = Sequence::Parameters(Vec::new());
         } else {
-            self.refuse_control();
+            self.refuse_control_character();
         }
     }
 
@@ -105,8 +105,8 @@ impl Line {
                 self.is_pasting = false;
                 return self.is_complete.then_some(End::Line);
             }
-            (_, 0x40..=0x7e) => self.refuse_control(),
-            _ if parameters.len() == MAX_PARAMETERS => self.refuse_control(),
+            (_, 0x40..=0x7e) => self.refuse_control_character(),
+            _ if parameters.len() == MAX_PARAMETERS => self.refuse_control_character(),
             _ => {
                 parameters.push(byte);
                 self.sequence = Sequence::Parameters(parameters);
@@ -115,7 +115,7 @@ impl Line {
         None
     }
 
-    fn refuse_control(&mut self) {
+    fn refuse_control_character(&mut self) {
         self.problem.get_or_insert(LineError::Control);
     }
 

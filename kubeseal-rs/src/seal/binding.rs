@@ -37,7 +37,7 @@ pub(super) fn decide(
     if !object.fits_template(&template) {
         bail!(template_changed(&object_name));
     }
-    let is_bound = has_bound(object);
+    let is_bound = has_bound_values(object);
     if !is_bound && committed.is_some_and(|before| has_lost_binding(before, sealed, object)) {
         bail!(binding_lost(&object_name));
     }
@@ -85,7 +85,7 @@ fn format_lost(object_name: &str) -> Failure {
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
-fn has_bound(object: &Object) -> bool {
+fn has_bound_values(object: &Object) -> bool {
     object.view().values().any(|item| item.is_template_bound)
 }
 
@@ -95,7 +95,7 @@ fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Ob
     let before = Object::parse(&committed.spec.encrypted_data);
     let is_empty = !object.has_items() && object.v1_items().is_empty();
     let digest = |sealed: &SealedSecret| TemplateDigest::of(&sealed.spec.template);
-    before.is_ok_and(|before| has_bound(&before))
+    before.is_ok_and(|before| has_bound_values(&before))
         && !(is_empty && digest(committed) == digest(sealed))
 }
 

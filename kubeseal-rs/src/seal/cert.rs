@@ -19,7 +19,7 @@ use serde::Serialize;
 use shared::key::{Certificate, Fingerprint, Validity};
 use shared::key_marks::KeyState;
 
-use super::keys::{access, store};
+use super::keys::{access, open_store};
 use super::{Outcome, output, print};
 use crate::failure::Failure;
 use crate::prompt;
@@ -357,7 +357,7 @@ fn certificate_in_directory(
     location: &KeyLocation,
     environment: &Environment,
 ) -> Result<Certificate> {
-    let records = store(location, &Clusters::new(environment))?.read()?;
+    let records = open_store(location, &Clusters::new(environment))?.read()?;
     let states = record::states(&records, None);
     let mut keys = records.iter().zip(states);
     let sealing = keys.find(|(_, state)| *state == KeyState::Sealing);

@@ -18,7 +18,7 @@ use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UsedKey, unseal};
 use shared::v2;
 
-use super::keys::{rotate_command, store};
+use super::keys::{open_store, rotate_command};
 use super::{Outcome, decryption};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
@@ -172,7 +172,7 @@ fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
         let ring = decryption::ring(&[], &args.backups, &args.decryption, environment)?;
         return Ok(Keys { ring, in_use: None });
     }
-    let records = store(&args.location, &Clusters::new(environment))
+    let records = open_store(&args.location, &Clusters::new(environment))
         .and_then(|store| Ok((store.read()?, store.read_v2()?)));
     let (records, v2_records) = records.context(
         Failure::new("cannot read the keys")

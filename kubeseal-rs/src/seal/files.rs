@@ -42,7 +42,7 @@ pub struct Files {
     /// Remove each plain file after its sealed file is written
     #[arg(long, conflicts_with = "keep_plain")]
     pub remove_plain: bool,
-    /// Keep plain files, even inside a Git work tree
+    /// Allow plain files to stay inside a Git work tree
     #[arg(long)]
     pub keep_plain: bool,
     /// With stdin: path where the output will be saved; selects the rule in .seal.yaml
@@ -315,7 +315,7 @@ fn seal_file(
         }
         Ok(documents)
     };
-    let parts = parts(file, format).with_context(|| shown.clone())?;
+    let parts = manifest_parts(file, format).with_context(|| shown.clone())?;
     let mut texts = Vec::new();
     for part in &parts {
         texts.push(match part {
@@ -338,7 +338,7 @@ enum Part<'a> {
     Kept(Vec<u8>),
 }
 
-fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
+fn manifest_parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
     let is_same_format = format == detect_format(&file.bytes);
     let texts = (is_same_format && format == Format::Yaml)
         .then(|| split(&file.bytes))

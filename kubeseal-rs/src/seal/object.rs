@@ -28,7 +28,7 @@ pub struct Object {
     pub v2: Option<Result<v2::Object, v2::Refusal>>,
 }
 
-/// One sealed item.
+/// A sealed item of an object, and its position in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// The name of the item.

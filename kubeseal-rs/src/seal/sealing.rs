@@ -205,7 +205,8 @@ fn set_target(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -
     if seal::is_namespace_missing(secret) {
         let namespace = session.namespace(settings)?;
         let namespace = namespace.ok_or_else(|| {
-            let message = format!("the Secret {name:?} has no namespace, which its scope requires");
+            let message =
+                format!("the Secret {name:?} has no namespace, but its scope requires one");
             Failure::new(message).hint("pass --namespace, or a wider --scope")
         })?;
         settings.check_namespace(&namespace)?;

@@ -21,7 +21,7 @@ use super::settings::{Origin, Setting, Settings};
 use super::{binding, post_quantum, requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
-/// The file, or the requested change, is not valid.
+/// The reason why the file or the requested change is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The file contains no SealedSecret.
@@ -84,7 +84,7 @@ pub enum TargetError {
         requested: String,
     },
     /// The object has no namespace, but its scope requires one.
-    #[error("{0} has no namespace, which its scope requires\nhint: pass --namespace")]
+    #[error("{0} has no namespace, but its scope requires one\nhint: pass --namespace")]
     NoNamespace(String),
     /// Another program changed the same item during the run.
     #[error("another program changed {item} in {}\nhint: run the command again", file.shown())]
@@ -433,7 +433,7 @@ impl Target {
         }
     }
 
-    /// Replaces the object by the current object in the file.
+    /// Reads the file again and replaces the object with the one that is now in the file.
     fn read_again(&mut self) -> Result<()> {
         let bytes = files::read_to_change(&self.path)?;
         let mut now = self.find_again(&bytes)?;

@@ -61,8 +61,8 @@ const FIELDS: [&str; 5] = [
     "previous",
 ];
 const API: &str = "/apis/bitnami.com/v1alpha1";
-const LIST: &str = "cannot list SealedSecrets";
-const CHANGE: &str = "cannot change the status";
+const LIST_FAILED: &str = "cannot list SealedSecrets";
+const CHANGE_FAILED: &str = "cannot change the status";
 
 /// A status with data of this project.
 #[derive(Debug, PartialEq)]
@@ -98,7 +98,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
         )?;
     }
     let (total, leftovers) = find(&objects, args.namespace.as_deref())?;
-    print(list(&leftovers).as_bytes())?;
+    print(list_leftovers(&leftovers).as_bytes())?;
     if leftovers.is_empty() || !args.yes {
         report::info(&summary(total, leftovers.len()));
         return Ok(Outcome::Done);
@@ -120,8 +120,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run while a controller of this project is running, which would restore the removed fields. Only an answer
-/// of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
+/// Refuses to run while a controller of this project is running, because it would restore the removed fields. Only a
+/// response of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
     let path = leases.object(name)?;
@@ -134,7 +134,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
             let message = format!(
                 "cannot check whether a controller is running: the response to the request for the Lease \
                  {namespace}/{name} was {}",
-                answer(code, &response)
+                describe_response(code, &response)
             );
             bail!(Failure::new(message).hint(
                 "ask for `get` on leases.coordination.k8s.io; or make sure that no controller is running, and pass --force"
@@ -156,7 +156,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
 }
 
 /// Describes a response that is neither a Lease nor the message that there is none.
-fn answer(code: u16, response: &Json) -> String {
+fn describe_response(code: u16, response: &Json) -> String {
     match (code, response["message"].as_str()) {
         (200, _) => "not a Lease".to_owned(),
         (code, Some(message)) => format!("{code}, {message:?}"),
@@ -192,7 +192,7 @@ fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftov
         None => ApiPath::fixed("/apis/bitnami.com/v1alpha1/sealedsecrets"),
     };
     let (mut total, mut leftovers) = (0, Vec::new());
-    for page in objects.list(LIST, &path)? {
+    for page in objects.list(LIST_FAILED, &path)? {
         let mut page = parse(&page)?;
         let items = page["items"].take();
         let items = items.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -247,7 +247,7 @@ fn leftover(object: &Json) -> Option<Leftover> {
 fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine>) -> Vec<String> {
     let progress = Progress::new("statuses", leftovers.len(), line);
     let change = |(): &mut (), _, leftover: &Leftover| {
-        let changed = change(objects, leftover);
+        let changed = remove_leftover(objects, leftover);
         progress.step();
         let error = changed.err()?;
         let text = shared::error_chain(&error);
@@ -258,7 +258,7 @@ fn change_all(objects: &Objects, leftovers: &[Leftover], line: Option<StatusLine
     failures.into_iter().flatten().collect()
 }
 
-fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
+fn remove_leftover(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
     let Leftover {
         namespace,
         name,
@@ -266,10 +266,14 @@ fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
         ..
     } = leftover;
     let all = ApiPath::namespaced(API, namespace, "sealedsecrets")?;
-    objects.merge(CHANGE, &all.object(name)?.subresource("status"), patch)
+    objects.merge(
+        CHANGE_FAILED,
+        &all.object(name)?.subresource("status"),
+        patch,
+    )
 }
 
-fn list(leftovers: &[Leftover]) -> String {
+fn list_leftovers(leftovers: &[Leftover]) -> String {
     leftovers.iter().fold(String::new(), |mut text, leftover| {
         let fields = leftover.fields.join(", ");
         let line = format!("{}/{}: {fields}", leftover.namespace, leftover.name);

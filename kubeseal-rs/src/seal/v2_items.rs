@@ -95,10 +95,10 @@ fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<Strin
 pub fn unused_after_removal(sealed: &SealedSecret, removed: &[String]) -> Vec<String> {
     let mut after = sealed.spec.encrypted_data.clone();
     after.retain(|name, _| !removed.contains(name));
-    unused(&after)
+    unused_entries(&after)
 }
 
-fn unused(entries: &BTreeMap<String, String>) -> Vec<String> {
+fn unused_entries(entries: &BTreeMap<String, String>) -> Vec<String> {
     let object = Object::parse(entries);
     let unused = object.as_ref().map(Object::unused_lock_entries);
     let unused = unused.unwrap_or_default().into_iter();
@@ -114,7 +114,7 @@ fn finish(
     let entries = &mut after.spec.encrypted_data;
     entries.retain(|name, _| !change.removed.contains(name));
     entries.extend(set.clone());
-    let unused = unused(entries);
+    let unused = unused_entries(entries);
     entries.retain(|name, _| !unused.contains(name));
     check_result(sealed, &after)?;
     size::check(&after)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use crate::api_server::{self, certificate_path, endpoint_path, service_path};
-use crate::concurrent_v2::{PIPE, TWO_ITEMS, seal_while};
+use crate::concurrent_v2::{PIPE, SECOND_ITEM_ARGS, seal_while};
 use crate::support::{
     NEW_CERT, OLD_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
@@ -77,7 +77,7 @@ fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     write_files(directory, &files);
     write_files(directory, &[("new", "new value")]);
     let v1 = ["--sealed-format", "v1", "--cert", "old.pem"];
-    create(directory, &[&TWO_ITEMS[..], &v1].concat());
+    create(directory, &[&SECOND_ITEM_ARGS[..], &v1].concat());
     let rotate = ["rotate", "db.yaml", "--key", "old.yaml", "--cert", PIPE];
     let set = [&["set", "db.yaml", "a", "--from-file", "new"][..], &v1].concat();
     let output = seal_while(directory, &rotate, NEW_CERT, || {
@@ -105,7 +105,7 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         let directory = directory();
         let directory = directory.path().to_owned();
         let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
-        create(&directory, &[&TWO_ITEMS[..], &v1].concat());
+        create(&directory, &[&SECOND_ITEM_ARGS[..], &v1].concat());
         let answer = document(&directory);
         let sent = Arc::new(AtomicUsize::new(0));
         let kubeconfig = serve(&directory, answer.to_string(), {
@@ -117,7 +117,7 @@ fn rotate_through_the_controller_retries_a_changed_object() {
             }
         });
         fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
-        create(&directory, &[&TWO_ITEMS[..], &v1].concat());
+        create(&directory, &[&SECOND_ITEM_ARGS[..], &v1].concat());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), &directory, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(&directory);
         let output = command.output().expect("the command starts");
@@ -136,7 +136,7 @@ fn document(directory: &Path) -> serde_json::Value {
     objects[0].sealed.to_document()
 }
 
-/// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.
+/// Serves a controller that calls `meanwhile` and then gives this response, for every re-encryption.
 fn serve(
     directory: &Path,
     answer: String,

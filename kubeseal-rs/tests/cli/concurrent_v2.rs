@@ -12,9 +12,11 @@ use crate::support::{assert_code, assert_contains, command, write_files};
 use crate::v2::{create, directory, read, seal, seal_ok};
 use crate::v2_attacks::is_bound;
 
-pub(crate) const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
+/// Further arguments of `seal create`, for a second item and the output file.
+pub(crate) const SECOND_ITEM_ARGS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
+/// The name of the named pipe from which `seal` reads a value.
 pub(crate) const PIPE: &str = "pipe";
-const KEYS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
+const KEY_ARGS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
 
 /// Runs `seal` with arguments that read [`PIPE`] after the file to change. Calls `meanwhile` before writing the text to
 /// the pipe.
@@ -46,11 +48,11 @@ pub(crate) fn seal_while(
     output
 }
 
-const SET: [&str; 5] = ["set", "db.yaml", "a", "--from-file", PIPE];
+const SET_ARGS: [&str; 5] = ["set", "db.yaml", "a", "--from-file", PIPE];
 
 #[track_caller]
 fn assert_values(directory: &Path, values: &[&str]) {
-    let view = [&["view", "--reveal", "db.yaml"][..], &KEYS].concat();
+    let view = [&["view", "--reveal", "db.yaml"][..], &KEY_ARGS].concat();
     let output = seal(directory, &view);
     assert_code(&output, 0, "view");
     for value in values {
@@ -78,7 +80,7 @@ fn directory_without_b() -> (tempfile::TempDir, String) {
 fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (directory, with_b) = directory_without_b();
     let directory = directory.path();
-    let output = seal_while(directory, &SET, "new value", || {
+    let output = seal_while(directory, &SET_ARGS, "new value", || {
         write_files(directory, &[("db.yaml", &with_b)]);
     });
     assert_code(&output, 0, "set");
@@ -150,7 +152,7 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     let directory = directory.path();
     let v1 = "rules: [{path: '*.yaml', certificate: cert.pem}]\n";
     write_files(directory, &[(".seal.yaml", v1)]);
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     let bind = [
         "--to",
         "v2",
@@ -159,8 +161,8 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
         "--recipient",
         "cert.pem",
     ];
-    let rotate = [&["rotate", "db.yaml"][..], &bind, &KEYS].concat();
-    let output = seal_while(directory, &SET, "new value", || {
+    let rotate = [&["rotate", "db.yaml"][..], &bind, &KEY_ARGS].concat();
+    let output = seal_while(directory, &SET_ARGS, "new value", || {
         drop(seal_ok(directory, &rotate));
     });
     assert_code(&output, 0, "set");
@@ -174,14 +176,14 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
 fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
     let directory = directory();
     let directory = directory.path();
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     let bound = read(directory, "db.yaml");
     let rotate = [
         &["rotate", "db.yaml", "--to", "v1", "--cert", "cert.pem"][..],
-        &KEYS,
+        &KEY_ARGS,
     ]
     .concat();
-    let output = seal_while(directory, &SET, "new value", || {
+    let output = seal_while(directory, &SET_ARGS, "new value", || {
         drop(seal_ok(directory, &rotate));
     });
     assert_code(&output, 2, "v1");
@@ -190,7 +192,7 @@ fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
 
     let changed = bound.clone() + "    type: Changed\n";
     write_files(directory, &[("db.yaml", &bound)]);
-    let output = seal_while(directory, &SET, "new value", || {
+    let output = seal_while(directory, &SET_ARGS, "new value", || {
         write_files(directory, &[("db.yaml", &changed)]);
     });
     assert_code(&output, 2, "the template");
@@ -202,7 +204,7 @@ fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
     let empty = empty.replace("  encryptedData:", "  encryptedData: {}") + "\n";
     let changed = empty.clone() + "    type: Changed\n";
     write_files(directory, &[("db.yaml", &empty)]);
-    let output = seal_while(directory, &SET, "new value", || {
+    let output = seal_while(directory, &SET_ARGS, "new value", || {
         write_files(directory, &[("db.yaml", &changed)]);
     });
     assert_code(&output, 2, "the template of an empty object");

@@ -17,7 +17,7 @@ const NAME: &str = "sealed-secrets-controller";
 const SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
 
-/// Returns the answer of a controller that is always busy, and records a request for a re-encryption.
+/// Returns the response of a controller that is always busy, and records a request for a re-encryption.
 fn busy_answer(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
     let path = request.path.as_str();
     if path == service_path(NAMESPACE, NAME) {

@@ -337,7 +337,7 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
 }
 
 #[cfg(unix)]
-const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
+const LINT_STAGED_ARGS: [&str; 4] = ["lint", "--staged", "--format", "json"];
 
 /// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks the value. The
 /// hook follows staged links, regardless of the order in which files were staged.
@@ -369,7 +369,7 @@ fn the_hook_follows_staged_links_of_a_generator() {
             for (link, _) in links {
                 fs::remove_file(root.join(link)).expect("a link");
             }
-            let rules = rules_reported_by(root, &STAGED);
+            let rules = rules_reported_by(root, &LINT_STAGED_ARGS);
             assert_eq!(rules, ["plain-secret"], "{source}, {staged_last}");
         }
     }
@@ -385,7 +385,7 @@ fn the_hook_finds_a_generator_beside_a_link() {
     git(directory.path(), &["add", ".", ":!b"]);
     git(directory.path(), &["commit", "-qm", "a"]);
     git(directory.path(), &["add", "b"]);
-    let rules = rules_reported_by(directory.path(), &STAGED);
+    let rules = rules_reported_by(directory.path(), &LINT_STAGED_ARGS);
     assert_eq!(rules, ["plain-secret"]);
 }
 
@@ -401,7 +401,7 @@ fn the_hook_follows_no_link_out_of_the_repository() {
     for target in [outside_file.as_str(), "link.env", "../../../../dev/zero"] {
         let directory = repository_with_links("link.env", &[("app/link.env", target)]);
         git(directory.path(), &["add", "app"]);
-        let rules = rules_reported_by(directory.path(), &STAGED);
+        let rules = rules_reported_by(directory.path(), &LINT_STAGED_ARGS);
         assert_eq!(rules, Vec::<String>::new(), "{target}");
     }
 }

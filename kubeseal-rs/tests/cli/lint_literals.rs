@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use crate::support::write_files;
 
 /// The limit of processor time in seconds. Quadratic search takes minutes for these files.
-const SECONDS: &str = "60";
+const CPU_LIMIT_SECONDS: &str = "60";
 
 /// Returns the rules of the findings in a directory, without repetition.
 fn lint(directory: &Path) -> Vec<String> {
@@ -18,7 +18,7 @@ fn lint(directory: &Path) -> Vec<String> {
             "-c",
             r#"ulimit -t "$1" && shift && exec "$@""#,
             "sh",
-            SECONDS,
+            CPU_LIMIT_SECONDS,
         ])
         .args([env!("CARGO_BIN_EXE_seal"), "lint", "--format", "json", "."])
         .current_dir(directory)

@@ -8,7 +8,7 @@ use std::process::Output;
 use crate::support::{assert_code, assert_contains, combined_output, write_files};
 use crate::v2::{create, directory, read, seal};
 
-const CLOSED: &str = "which cannot unseal it for this object and item";
+const CANNOT_UNSEAL: &str = "which cannot unseal it for this object and item";
 const UNTRIED: &str = "2 items could not be checked with --keys";
 
 /// Returns a directory with `shop/db` in `db.yaml`, with the items `a` and `b`, and without rules.
@@ -95,7 +95,7 @@ fn lint_reports_v2_values_that_their_key_cannot_unseal() {
         assert_contains(&output, "closed-item", case);
         let printed = combined_output(&output);
         assert_eq!(
-            printed.matches(CLOSED).count(),
+            printed.matches(CANNOT_UNSEAL).count(),
             items.len(),
             "{case}: {printed}"
         );

@@ -117,10 +117,10 @@ fn assert_success(output: &Output) {
     assert!(output.status.success(), "{}", stderr(output));
 }
 
-const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
-const DRY_RUN: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
-const EDIT: [&str; 4] = ["edit", STOLEN_FILE, "--key", "../old.yaml"];
-const IMPORT: [&str; 6] = [
+const ROTATE_ARGS: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
+const ROTATE_DRY_RUN_ARGS: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
+const EDIT_ARGS: [&str; 4] = ["edit", STOLEN_FILE, "--key", "../old.yaml"];
+const IMPORT_ARGS: [&str; 6] = [
     "import",
     "sops",
     "db",
@@ -135,7 +135,7 @@ const IMPORT: [&str; 6] = [
 fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     let fixture = Fixture::new(RULE);
     let before = fixture.stolen_file();
-    let output = fixture.run(&ROTATE, &[]);
+    let output = fixture.run(&ROTATE_ARGS, &[]);
     assert_eq!(fixture.stolen_file(), before, "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(2));
     for part in [
@@ -157,7 +157,12 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
     for rule in [RULE, &pinned_rule] {
-        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+        for args in [
+            &ROTATE_ARGS[..],
+            &ROTATE_DRY_RUN_ARGS,
+            &EDIT_ARGS,
+            &IMPORT_ARGS,
+        ] {
             for variables in [&[][..], &own_certificate, &pin] {
                 for flags in [&[][..], &["--config=.seal.yaml"]] {
                     let fixture = Fixture::new(rule);
@@ -186,8 +191,13 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
         ("a pin in the environment", &[], &pins),
         ("its key is passed", &["--key=../new.yaml"], &[]),
     ] {
-        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
-            if args == IMPORT && why == "its key is passed" {
+        for args in [
+            &ROTATE_ARGS[..],
+            &ROTATE_DRY_RUN_ARGS,
+            &EDIT_ARGS,
+            &IMPORT_ARGS,
+        ] {
+            if args == IMPORT_ARGS && why == "its key is passed" {
                 continue;
             }
             let fixture = Fixture::new(new_rule);
@@ -198,7 +208,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
                 "{args:?} {why}: {}",
                 stderr(&output)
             );
-            if args != EDIT {
+            if args != EDIT_ARGS {
                 assert_contains(&output, NEW_FINGERPRINT, format_args!("{args:?} {why}"));
             }
         }
@@ -312,7 +322,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
         "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
         &fingerprint_rule,
     ] {
-        for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
+        for args in [&ROTATE_ARGS[..], &EDIT_ARGS, &EDIT_ARGS[..2]] {
             let fixture = Fixture::new(rule);
             let kubeconfig = serve_cluster(fixture.0.path()).display().to_string();
             let before = fixture.stolen_file();
@@ -333,7 +343,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
 /// The output names each certificate that a run encrypts for, as text and as JSON.
 #[test]
 fn rotate_names_the_certificates_that_it_encrypts_for() {
-    for args in [&ROTATE[..], &DRY_RUN] {
+    for args in [&ROTATE_ARGS[..], &ROTATE_DRY_RUN_ARGS] {
         let fixture = Fixture::new("rules: []\n");
         let output = fixture.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
         assert_success(&output);

@@ -46,7 +46,7 @@ impl Fixture {
         Self { directory, tls }
     }
 
-    /// Starts a server that sends this answer to every request. Returns the URL of the server and a counter of the
+    /// Starts a server that sends this response to every request. Returns the URL of the server and a counter of the
     /// requests.
     fn serve(
         &self,
@@ -122,7 +122,7 @@ fn redirect_response(to: &str) -> String {
     )
 }
 
-const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
+const SEAL_ARGS: [&str; 2] = ["--stdout", "x.yaml"];
 
 /// Attack: an https:// server that a rule or the user names redirects to http://, where an attacker in the network can
 /// replace the certificate.
@@ -135,8 +135,11 @@ fn does_not_follow_a_redirect_from_https_to_http() {
     for server in [first, second] {
         let flag = format!("--cert={server}");
         for (rule, args) in [
-            (format!("certificate: '{server}'"), SEAL.to_vec()),
-            ("scope: strict".to_owned(), [&SEAL[..], &[&flag]].concat()),
+            (format!("certificate: '{server}'"), SEAL_ARGS.to_vec()),
+            (
+                "scope: strict".to_owned(),
+                [&SEAL_ARGS[..], &[&flag]].concat(),
+            ),
         ] {
             let output = fixture.seal(&rule, &args);
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -154,7 +157,7 @@ fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     let (other, count) = fixture.serve("127.0.0.2", false, certificate_response());
     let (target, _) = fixture.serve("127.0.0.1", false, certificate_response());
     let (first, _) = fixture.serve("127.0.0.1", false, redirect_response(&other));
-    let output = fixture.seal(&format!("certificate: '{first}'"), &SEAL);
+    let output = fixture.seal(&format!("certificate: '{first}'"), &SEAL_ARGS);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
     assert!(
@@ -168,10 +171,10 @@ fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     let (tls_target, _) = fixture.serve("127.0.0.1", true, certificate_response());
     let (tls_server, _) = fixture.serve("127.0.0.1", true, redirect_response(&tls_target));
     for server in [http_server, tls_server] {
-        let output = fixture.seal(&format!("certificate: '{server}'"), &SEAL);
+        let output = fixture.seal(&format!("certificate: '{server}'"), &SEAL_ARGS);
         assert!(output.status.success(), "{server}: {output:?}");
     }
     let flag = format!("--cert={first}");
-    let output = fixture.seal("scope: strict", &[&SEAL[..], &[&flag]].concat());
+    let output = fixture.seal("scope: strict", &[&SEAL_ARGS[..], &[&flag]].concat());
     assert!(output.status.success(), "{output:?}");
 }

@@ -22,7 +22,7 @@ const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
 const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
-/// A user's directory with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
+/// A user's directory with a sealed file, `db.yaml`, and the genuine response to its re-encryption.
 struct Fixture {
     directory: tempfile::TempDir,
     answer: Json,
@@ -74,7 +74,7 @@ impl Fixture {
         command.output().expect("the command starts")
     }
 
-    /// Starts a cluster whose controller gives this answer to every re-encryption. Returns the
+    /// Starts a cluster whose controller gives this response to every re-encryption. Returns the
     /// path of its kubeconfig.
     fn start_cluster(&self, answer: &str) -> PathBuf {
         let responses = vec![
@@ -90,7 +90,7 @@ impl Fixture {
     }
 
     /// Runs every command that re-encrypts through the controller. Checks that each command
-    /// refuses the answer, changes no file and prints no part of the answer.
+    /// refuses the response, changes no file and prints no part of the response.
     fn assert_refused(&self, why: &str, answer: &str) {
         let before = self.sealed_file();
         for (program, args) in [
@@ -115,7 +115,7 @@ impl Fixture {
     }
 }
 
-/// Returns a function that sets the value at a path of the answer. `|` separates the names of the path.
+/// Returns a function that sets the value at a path of the response. `|` separates the names of the path.
 fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     Box::new(move |answer| {
         let mut node = answer;
@@ -287,7 +287,7 @@ fn refuses_exchanged_objects_in_a_list() {
     }
 }
 
-/// Accepts genuine answers of this project's controller, and of Bitnami's, which drops labels,
+/// Accepts genuine responses of this project's controller, and of Bitnami's, which drops labels,
 /// templates and the kind, and copies the template's metadata from the object.
 #[test]
 fn accepts_a_genuine_answer() {

@@ -64,7 +64,7 @@ impl TlsServer {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A client ends the connection if it does not trust the certificate.
-                let _ = record(&tls, client, &log);
+                let _ = record_request(&tls, client, &log);
             }
         });
         Self {
@@ -75,7 +75,7 @@ impl TlsServer {
     }
 }
 
-fn record(tls: &Arc<ServerConfig>, client: TcpStream, log: &Log) -> io::Result<()> {
+fn record_request(tls: &Arc<ServerConfig>, client: TcpStream, log: &Log) -> io::Result<()> {
     let connection = ServerConnection::new(Arc::clone(tls)).map_err(io::Error::other)?;
     let mut client = StreamOwned::new(connection, client);
     let mut reader = BufReader::new(&mut client);

@@ -53,12 +53,12 @@ pub(crate) fn directory() -> tempfile::TempDir {
 }
 
 /// The arguments that seal one value, as item `a` of the object `shop/db`.
-pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
+pub(crate) const CREATE_ARGS: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
 
-/// Creates `shop/db` with [`CREATE`] and these arguments.
+/// Creates `shop/db` with [`CREATE_ARGS`] and these arguments.
 #[track_caller]
 pub(crate) fn create(directory: &Path, more: &[&str]) {
-    seal_ok(directory, &[&CREATE[..], more].concat());
+    seal_ok(directory, &[&CREATE_ARGS[..], more].concat());
 }
 
 /// Returns the public keys of the controller on the directory `state`, without the messages.
@@ -214,7 +214,7 @@ fn refuses_v2_keys_that_are_not_pinned() {
         let pin = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         command.env("SEALED_SECRETS_CERT_FINGERPRINT", pin);
         command
-            .args(CREATE)
+            .args(CREATE_ARGS)
             .args(["--for", "db.yaml"])
             .current_dir(directory)
             .output()
@@ -225,7 +225,10 @@ fn refuses_v2_keys_that_are_not_pinned() {
     let pinned =
         RULES.to_owned() + "  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
     write_files(directory, &[(".seal.yaml", &pinned)]);
-    let output = seal(directory, &[&CREATE[..], &["--for", "db.yaml"]].concat());
+    let output = seal(
+        directory,
+        &[&CREATE_ARGS[..], &["--for", "db.yaml"]].concat(),
+    );
     assert_code(&output, 2, "a pin of the rule");
     assert_contains(&output, "requires one of the keys", "a pin of the rule");
     let pinned = RULES.to_owned() + "  fingerprint: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04\n";
@@ -262,7 +265,7 @@ fn checks_a_recipient_of_a_flag_against_the_rule() {
         let rules = format!("rules:\n- path: '*.yaml'\n  format: v2\n  {restriction}\n");
         write_files(directory, &[(".seal.yaml", &rules)]);
         let recipient = ["--recipient", recipient];
-        let create = [&CREATE[..], &["--for", "db.yaml"], &recipient].concat();
+        let create = [&CREATE_ARGS[..], &["--for", "db.yaml"], &recipient].concat();
         let output = seal(directory, &create);
         assert_code(&output, 2, restriction);
         assert_contains(&output, why, restriction);
@@ -427,7 +430,7 @@ fn refuses_recipients_for_v1_values() {
     );
     create(directory, &["--cert", "cert.pem", "-w", "db.yaml"]);
     let before = read(directory, "db.yaml");
-    let create = [&CREATE[..], &["--cert", "cert.pem"]].concat();
+    let create = [&CREATE_ARGS[..], &["--cert", "cert.pem"]].concat();
     let commands: [&[&str]; 6] = [
         &create,
         &[

@@ -17,7 +17,7 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
 use crate::v2::{
-    CREATE, RULES, create, directory, export, read, seal, seal_ok, v2_key, write_two_keys,
+    CREATE_ARGS, RULES, create, directory, export, read, seal, seal_ok, v2_key, write_two_keys,
 };
 
 /// Runs a command that must fail with this message and leave the file unchanged.
@@ -360,7 +360,7 @@ fn reports_a_changed_preferred_key() {
     let kubeconfig = api_server::serve(directory, responses);
     let create = || {
         let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, &kubeconfig);
-        command.args(CREATE).args(["--sealed-format", "v2"]);
+        command.args(CREATE_ARGS).args(["--sealed-format", "v2"]);
         command.env("XDG_CACHE_HOME", directory.join("cache"));
         let output = command
             .current_dir(directory)

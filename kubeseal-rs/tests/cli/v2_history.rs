@@ -24,8 +24,8 @@ fn directory_with_two_keys() -> tempfile::TempDir {
     directory
 }
 
-/// The arguments that add a second value and name the output file.
-const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "tree/db.yaml"];
+/// Further arguments of `seal create`, for a second item and the output file.
+const SECOND_ITEM_ARGS: [&str; 4] = ["--from-file", "b=value", "-w", "tree/db.yaml"];
 
 fn commit(directory: &Path, subject: &str) {
     git(directory, &["add", "tree"]);
@@ -46,7 +46,7 @@ fn keys(directory: &Path, command: &str, more: &[&str]) -> Output {
 fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
     let directory = directory_with_two_keys();
     let directory = directory.path();
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     let both = read(directory, "tree/db.yaml");
     let exported = read(directory, "new.txt");
     let id = exported.split(' ').nth(2).expect("an identifier");
@@ -91,7 +91,7 @@ fn subject_of(directory: &Path, commit: &str) -> String {
 fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
     let directory = directory_with_two_keys();
     let directory = directory.path();
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     seal_ok(
         directory,
         &["set", "tree/db.yaml", "a", "--from-file", "value"],

@@ -196,7 +196,7 @@ fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
 
 /// Fault: a converted value is shown as a changed one, and a missing certificate is reported for each file.
 #[test]
-fn a_conversion_is_a_change_of_the_format() {
+fn diff_shows_a_conversion_as_a_change_of_the_format() {
     let directory = directory();
     let directory = directory.path();
     write_files(directory, &[(".seal.yaml", "rules: []\n")]);

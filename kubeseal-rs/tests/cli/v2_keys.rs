@@ -132,7 +132,7 @@ fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
             xw,
             &["key-p256"][..],
             2,
-            "prefers the suite xw; if it stays so, pass --former-suite",
+            "prefers the suite xw; if that does not change, pass --former-suite",
         ),
         (
             None,

@@ -13,10 +13,10 @@ use crate::v2::{
 };
 use crate::v2_attacks::rsa_key;
 
-const DIRECTORY: [&str; 2] = ["--directory", "state"];
+const DIRECTORY_ARGS: [&str; 2] = ["--directory", "state"];
 
 fn run(directory: &Path, args: &[&str]) -> Output {
-    seal(directory, &[args, &DIRECTORY].concat())
+    seal(directory, &[args, &DIRECTORY_ARGS].concat())
 }
 
 /// Returns a directory with a controller's directory, `state`: the RSA key of `cert.pem` and two v2 keys, of which
@@ -278,7 +278,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
         assert_code(&output, 2, key);
         assert_contains(
             &output,
-            "nothing to search for values that need the key",
+            "there are no files to search for values that need the key",
             key,
         );
     }

@@ -9,13 +9,14 @@ use crate::support::{assert_code, assert_contains, combined_output, git, stderr,
 use crate::v2::{RULES, create, directory, read, seal, seal_ok};
 use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
 
-const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
-const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
+const V1_ARGS: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
+/// Further arguments of `seal create`, for a second item and the output file.
+const SECOND_ITEM_ARGS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 
 /// Returns a directory with `db.yaml`, which has two v1 values, under a rule for v2.
-fn directory_with_v1() -> tempfile::TempDir {
+fn directory_with_v1_values() -> tempfile::TempDir {
     let directory = directory();
-    create(directory.path(), &[TWO_ITEMS, V1].concat());
+    create(directory.path(), &[SECOND_ITEM_ARGS, V1_ARGS].concat());
     directory
 }
 
@@ -29,7 +30,7 @@ fn lint_reports_unbound_values() {
     let directory = directory();
     let directory = directory.path();
     write_files(directory, &[(".seal.yaml", &unbound_rules())]);
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     assert_eq!(findings(directory), [""; 0]);
     write_files(directory, &[(".seal.yaml", RULES)]);
     assert_eq!(findings(directory), ["unbound-value", "unbound-value"]);
@@ -72,7 +73,7 @@ fn findings(directory: &Path) -> Vec<String> {
 /// without seeing it.
 #[test]
 fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let text = read(directory, "db.yaml").trim_end().to_owned()
         + "\n    type: Opaque\n    data:\n      url: |\n        https://attacker/\n        {{ .a }}\n";
@@ -123,7 +124,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
 /// values beside v1 values.
 #[test]
 fn a_file_with_v1_values_keeps_its_format() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let before = read(directory, "db.yaml");
     let printed = seal_ok(
@@ -155,11 +156,11 @@ fn a_file_with_v1_values_keeps_its_format() {
 /// Attack: a committer replaces v2 values by their own v1 values, so that the next value is sealed as v1.
 #[test]
 fn does_not_seal_as_v1_after_v2_values_were_replaced() {
-    let directory = directory_with_v1();
+    let directory = directory_with_v1_values();
     let directory = directory.path();
     let v1 = read(directory, "db.yaml");
     std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
-    create(directory, &TWO_ITEMS);
+    create(directory, &SECOND_ITEM_ARGS);
     git(directory, &["init", "-q"]);
     git(directory, &["add", "db.yaml"]);
     git(directory, &["commit", "-qm", "v2"]);

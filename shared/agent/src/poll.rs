@@ -37,7 +37,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Polls for these objects. `log` receives messages about failures, each of one or more lines.
+    /// Creates a poller for these objects. `log` receives messages about failures, each of one or more lines.
     pub fn new(client: Client, objects: Vec<EntryBody>, log: fn(&str)) -> Self {
         let request = RequestBody {
             objects,
@@ -72,7 +72,7 @@ impl Poll {
                 Ok(Delivery::Values(answer)) => {
                     self.succeeded(start);
                     self.request.have = Some(answer.revision.clone());
-                    self.request.wait = Some(wait(random::fraction()));
+                    self.request.wait = Some(wait_seconds(random::fraction()));
                     return *answer;
                 }
                 Ok(Delivery::Unchanged) => self.succeeded(start),
@@ -159,7 +159,7 @@ fn pause(failures: u32, retry_after: Option<Duration>, fraction: f64) -> Duratio
     clippy::cast_sign_loss,
     reason = "the result lies within the range"
 )]
-fn wait(fraction: f64) -> u16 {
+fn wait_seconds(fraction: f64) -> u16 {
     let (least, most) = (f64::from(*WAIT.start()), f64::from(*WAIT.end()));
     (least + (most - least) * fraction).round() as u16
 }
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn waits_stay_within_the_limit_of_the_protocol() {
-        assert_eq!((wait(0.0), wait(1.0)), (45, 60));
+        assert_eq!((wait_seconds(0.0), wait_seconds(1.0)), (45, 60));
         assert!(*WAIT.end() <= deliver::MAX_WAIT);
     }
 }

@@ -20,7 +20,7 @@ pub struct Answer {
     pub objects: Vec<DeliveredObject>,
 }
 
-/// A file.
+/// A file for the Pod: its path, mode and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredFile {
     /// The path below the target directory.

@@ -103,7 +103,7 @@ impl RequestError {
                 "fields can differ between releases: use an agent and a controller of the same release"
             }
             Self::NoEntry => "name a SealedSecret in `objects`",
-            Self::Revision => "send the revision of an earlier answer, or none",
+            Self::Revision => "send the revision of an earlier response, or none",
             Self::Wait => "use a shorter `wait`, and repeat the request",
             Self::Layout(_) => "give one of the entries another path",
             Self::Entry { problem, .. } => problem.hint(),

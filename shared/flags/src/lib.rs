@@ -275,7 +275,7 @@ impl Flags {
     pub fn switch(&self, name: &str) -> bool {
         match self.value(name) {
             Value::Switch(is_on) => *is_on,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -283,7 +283,7 @@ impl Flags {
     pub fn text(&self, name: &str) -> &str {
         match self.value(name) {
             Value::Text(text) => text,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -296,7 +296,7 @@ impl Flags {
     pub fn path_if_any(&self, name: &str) -> Option<&OsStr> {
         match self.value(name) {
             Value::Path(path) => Some(path.as_os_str()).filter(|path| !path.is_empty()),
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -304,7 +304,7 @@ impl Flags {
     pub fn paths(&self, name: &str) -> &[OsString] {
         match self.value(name) {
             Value::Paths(paths) => paths,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -312,7 +312,7 @@ impl Flags {
     pub fn list(&self, name: &str) -> &[String] {
         match self.value(name) {
             Value::List(items) => items,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -320,7 +320,7 @@ impl Flags {
     pub fn int(&self, name: &str) -> i64 {
         match self.value(name) {
             Value::Int(number) => *number,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -328,7 +328,7 @@ impl Flags {
     pub fn float(&self, name: &str) -> f64 {
         match self.value(name) {
             Value::Float(number) => *number,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
@@ -336,12 +336,14 @@ impl Flags {
     pub fn duration(&self, name: &str) -> SignedDuration {
         match self.value(name) {
             Value::Duration(duration) => *duration,
-            _ => misuse(name),
+            _ => panic_on_undefined_flag(name),
         }
     }
 
     fn value(&self, name: &str) -> &Value {
-        self.values.get(name).unwrap_or_else(|| misuse(name))
+        self.values
+            .get(name)
+            .unwrap_or_else(|| panic_on_undefined_flag(name))
     }
 }
 
@@ -372,7 +374,7 @@ fn unreadable_error(flag: &Flag, expected: &str) -> Stop {
     clippy::panic,
     reason = "a programming error in the flag table, which any test of the program finds"
 )]
-fn misuse(name: &str) -> ! {
+fn panic_on_undefined_flag(name: &str) -> ! {
     panic!("--{name} is not a flag of that kind in this program's table")
 }
 

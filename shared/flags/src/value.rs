@@ -33,7 +33,7 @@ pub enum Kind {
     Duration,
 }
 
-/// A parsed value.
+/// The parsed value of a flag.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Switch(bool),

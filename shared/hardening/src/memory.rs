@@ -34,7 +34,7 @@ mod imp {
     }
 
     /// Returns the path under which a process that inherits the file can open it.
-    pub fn path(file: &File) -> String {
+    pub fn inherited_path(file: &File) -> String {
         format!("/proc/self/fd/{}", file.as_raw_fd())
     }
 
@@ -55,7 +55,7 @@ mod imp {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
 
-    pub fn path(_: &File) -> String {
+    pub fn inherited_path(_: &File) -> String {
         String::new()
     }
 }

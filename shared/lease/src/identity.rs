@@ -29,7 +29,7 @@ impl Identity {
         let Some(uid) = &pod.uid else {
             return Self::random(pod);
         };
-        match claim(uid) {
+        match claim_socket(uid) {
             Ok(claim) => Self {
                 text: format!("{}_{uid}", name(pod)),
                 _claim: Some(claim),
@@ -75,7 +75,7 @@ fn name(pod: &Pod) -> String {
         .unwrap_or_else(|| host_name().trim().to_owned())
 }
 
-fn claim(uid: &str) -> std::io::Result<UnixListener> {
+fn claim_socket(uid: &str) -> std::io::Result<UnixListener> {
     let name = format!("sealed-secrets-controller/{uid}");
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }

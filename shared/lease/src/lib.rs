@@ -87,7 +87,7 @@ pub struct Candidate {
     reported: Option<String>,
 }
 
-/// The Lease cannot be used.
+/// The reason why the Lease cannot be used.
 enum Failure {
     Api(kube::Error),
     NoResponse,

@@ -60,7 +60,7 @@ impl Cause {
     }
 }
 
-/// An ongoing failure.
+/// An ongoing failure of a watch, and its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failure {
     since: Timestamp,

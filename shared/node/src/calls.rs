@@ -15,8 +15,8 @@ use crate::frame::{self, Message};
 use crate::mount::MountRequest;
 use crate::protobuf::bytes_len;
 
-pub(crate) const VERSION: &str = "/v1alpha1.CSIDriverProvider/Version";
-pub(crate) const MOUNT: &str = "/v1alpha1.CSIDriverProvider/Mount";
+pub(crate) const VERSION_METHOD: &str = "/v1alpha1.CSIDriverProvider/Version";
+pub(crate) const MOUNT_METHOD: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The time limit of a call. Without it, the driver waits until kubelet gives up after two minutes, with a code that is
@@ -34,13 +34,13 @@ pub(crate) async fn answer(
     let result = tokio::select! {
         result = within_deadline(head.uri.path(), &mut body, &controller) => result,
         _ = poll_fn(|context| respond.poll_reset(context)) => {
-            if head.uri.path() == MOUNT {
+            if head.uri.path() == MOUNT_METHOD {
                 controller.metrics().count_canceled();
             }
             return;
         }
     };
-    if head.uri.path() == MOUNT {
+    if head.uri.path() == MOUNT_METHOD {
         let code = result.as_ref().err().map(|failure| failure.code);
         controller.metrics().count_mount(code);
     }
@@ -69,11 +69,11 @@ async fn call(
     controller: &Arc<Controller>,
 ) -> Result<Message, Failure> {
     match method {
-        MOUNT => {
+        MOUNT_METHOD => {
             let request = MountRequest::read(&frame::read(body).await?)?;
             controller.mount(request).await
         }
-        VERSION => {
+        VERSION_METHOD => {
             frame::read(body).await?;
             Ok(version())
         }

@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, Request, header};
 use tokio::net::UnixStream;
 use tokio::runtime;
 
-use crate::calls::{MOUNT, VERSION};
+use crate::calls::{MOUNT_METHOD, VERSION_METHOD};
 use crate::frame::Message;
 use crate::protobuf::bytes_len;
 
@@ -62,7 +62,7 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
         .enable_io()
         .enable_time()
         .build()?;
-    let call = call(socket, VERSION, Message::write(0, |_| {}));
+    let call = call(socket, VERSION_METHOD, Message::write(0, |_| {}));
     let call = async { tokio::time::timeout(TIMEOUT, call).await };
     runtime
         .block_on(call)
@@ -70,7 +70,7 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
         .map(drop)
 }
 
-/// Requests the files of a volume with these attributes, in JSON; returns the answer as the driver receives it.
+/// Requests the files of a volume with these attributes, in JSON; returns the response as the driver receives it.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub async fn mount(socket: &Path, attributes: &str) -> Result<Vec<u8>, CallError
     let message = Message::write(bytes_len(attributes.len()), |writer| {
         writer.bytes(1, attributes);
     });
-    call(socket, MOUNT, message).await
+    call(socket, MOUNT_METHOD, message).await
 }
 
 async fn call(socket: &Path, method: &str, message: Message) -> Result<Vec<u8>, CallError> {

@@ -16,7 +16,7 @@ use crate::mount::{self, MountRequest};
 /// megabytes.
 pub(crate) const MAX_REQUESTS: usize = 8;
 
-/// The time limit of a request to the controller, shorter than that of a call of the driver.
+/// The time limit of a request to the controller, shorter than the driver's time limit for a call.
 const TIMEOUT: Duration = Duration::from_secs(11);
 
 /// How to reach the controller.
@@ -49,7 +49,7 @@ impl Controller {
         client.reach(TIMEOUT)
     }
 
-    /// Returns the answer to a mount. If the caller stops waiting, the request occupies its thread until its own time
+    /// Returns the response to a mount. If the caller stops waiting, the request occupies its thread until its own time
     /// limit.
     pub(crate) async fn mount(self: &Arc<Self>, mount: MountRequest) -> Result<Message, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;

@@ -11,7 +11,7 @@ use crate::protobuf::Writer;
 /// accepts at most 256 KiB.
 const MAX_REQUEST: usize = 1 << 20;
 
-/// The maximum size of an answer in bytes, the driver's default. The driver would reject a larger answer with a code
+/// The maximum size of a response in bytes, the driver's default. The driver would reject a larger response with a code
 /// after which kubelet keeps the directory of the volume.
 pub(crate) const MAX_ANSWER: usize = 4 << 20;
 
@@ -56,7 +56,7 @@ impl Buf for Message {
 pub(crate) async fn read(body: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
     while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(|_| incomplete())?;
+        let chunk = chunk.map_err(|_| incomplete_message())?;
         let _ = body.flow_control().release_capacity(chunk.len());
         if bytes.len() + chunk.len() > PREFIX + MAX_REQUEST {
             return Err(Failure::invalid(
@@ -69,19 +69,21 @@ pub(crate) async fn read(body: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, Fa
 }
 
 fn message(bytes: &[u8]) -> Result<&[u8], Failure> {
-    let (prefix, message) = bytes.split_first_chunk::<PREFIX>().ok_or_else(incomplete)?;
+    let (prefix, message) = bytes
+        .split_first_chunk::<PREFIX>()
+        .ok_or_else(incomplete_message)?;
     let [is_compressed, len @ ..] = *prefix;
     if is_compressed != 0 {
         let text = "the request is compressed, which this provider does not support";
         return Err(Failure::new(FinalCode::Unimplemented, text));
     }
     if usize::try_from(u32::from_be_bytes(len)) != Ok(message.len()) {
-        return Err(incomplete());
+        return Err(incomplete_message());
     }
     Ok(message)
 }
 
-fn incomplete() -> Failure {
+fn incomplete_message() -> Failure {
     Failure::new(
         FinalCode::Internal,
         "the request of the driver is incomplete",

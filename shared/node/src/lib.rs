@@ -2,8 +2,8 @@
 //! requests the values from the controller with the token of the Pod.
 //!
 //! This crate cannot decrypt anything. It depends neither on the sealing core nor on a crate that handles private keys;
-//! `.ci/run` checks this. The provider has no token of its own and stores no value, version or token: each request contains
-//! the token of its Pod, and each answer contains all files.
+//! `.ci/run` checks this. The provider has no token of its own and stores no value, version or token: each request
+//! contains the token of its Pod, and each response contains all files.
 //!
 //! | module | content |
 //! |---|---|

@@ -15,7 +15,7 @@ use crate::protobuf::{bytes_field, bytes_len, number_len};
 
 /// The field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the target path and
 /// the permission are deprecated, and the driver leaves the current versions empty.
-const ATTRIBUTES: u64 = 1;
+const ATTRIBUTES_FIELD: u64 = 1;
 
 /// A mount: what to request from the controller, and the token for it.
 pub(crate) struct MountRequest {
@@ -26,7 +26,7 @@ pub(crate) struct MountRequest {
 impl MountRequest {
     /// Reads the message of a request.
     pub(crate) fn read(message: &[u8]) -> Result<Self, Failure> {
-        let attributes = bytes_field(message, ATTRIBUTES);
+        let attributes = bytes_field(message, ATTRIBUTES_FIELD);
         let attributes =
             attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
         let Attributes { objects, token } = Attributes::from_json(attributes.unwrap_or_default())?;
@@ -36,10 +36,10 @@ impl MountRequest {
     }
 }
 
-/// Returns the answer to a mount.
+/// Returns the response to a mount.
 ///
-/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts an answer
-/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier answer.
+/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts a response
+/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier response.
 pub(crate) fn answer(
     result: Result<Delivery, ClientError>,
     encodings: &HashMap<String, Encoding>,
@@ -77,8 +77,8 @@ fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<
     Ok(())
 }
 
-const OBJECT_VERSION: u64 = 1;
-const FILES: u64 = 3;
+const OBJECT_VERSION_FIELD: u64 = 1;
+const FILES_FIELD: u64 = 3;
 
 fn message(answer: &Answer) -> Result<Message, Failure> {
     let versions = answer
@@ -93,12 +93,12 @@ fn message(answer: &Answer) -> Result<Message, Failure> {
     }
     Ok(Message::write(len, |writer| {
         for object in &answer.objects {
-            writer.begin(OBJECT_VERSION, version_len(object));
+            writer.begin(OBJECT_VERSION_FIELD, version_len(object));
             writer.bytes(1, object.name.as_bytes());
             writer.bytes(2, object.version.as_bytes());
         }
         for file in &answer.files {
-            writer.begin(FILES, file_len(file));
+            writer.begin(FILES_FIELD, file_len(file));
             writer.bytes(1, file.path.as_str().as_bytes());
             writer.number(2, file.mode.bits().into());
             writer.bytes(3, file.value.expose());
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(message.chunk()[5..], expected[..]);
     }
 
-    /// Fault: the driver rejects a large answer with a code that is not final, so that a Pod can start with an empty
+    /// Fault: the driver rejects a large response with a code that is not final, so that a Pod can start with an empty
     /// volume.
     #[test]
     fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {

@@ -104,7 +104,7 @@ async fn serve(
     log("serving");
     tokio::select! {
         () = accept(listener, controller, &mut connections, &stopped, log) => {}
-        () = received(terminate?, interrupt?) => {}
+        () = signal_received(terminate?, interrupt?) => {}
     }
     drop(socket);
     log("stopping");
@@ -122,7 +122,7 @@ fn report_unreachable(controller: &Controller, log: fn(&str)) {
     }
 }
 
-async fn received(mut terminate: Signal, mut interrupt: Signal) {
+async fn signal_received(mut terminate: Signal, mut interrupt: Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -149,18 +149,18 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
             let _slot = slot;
-            connection(stream, &controller, stopped, log).await;
+            serve_connection(stream, &controller, stopped, log).await;
         });
     }
 }
 
-async fn connection(
+async fn serve_connection(
     stream: UnixStream,
     controller: &Arc<Controller>,
     mut stopped: watch::Receiver<()>,
     log: fn(&str),
 ) {
-    let handshake = builder().handshake::<_, Message>(stream);
+    let handshake = connection_builder().handshake::<_, Message>(stream);
     let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else {
         return;
     };
@@ -187,7 +187,7 @@ async fn connection(
     }
 }
 
-fn builder() -> h2::server::Builder {
+fn connection_builder() -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(MAX_CALLS)

@@ -187,7 +187,7 @@ impl OptIn {
 
 /// Returns the names that the whole pattern matches. As in Reloader, patterns that cannot be parsed match nothing.
 /// Unlike in Reloader, the anchors enclose alternatives: there, `a|b` matches every name that begins with `a`.
-pub fn matches<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn matching_names<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let anchored = format!("^(?:{pattern})$");
     let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
     let compiled: Option<Regex> = compiled.ok();
@@ -309,7 +309,7 @@ mod tests {
         let opt_in = OptIn::read(workload, template);
         let mut patterns = opt_in.secret_patterns().iter();
         let is_matched =
-            || patterns.any(|pattern| !matches(pattern, ["db"].into_iter()).is_empty());
+            || patterns.any(|pattern| !matching_names(pattern, ["db"].into_iter()).is_empty());
         opt_in.includes(&Source::Secret("db".into()), tags, is_consumed, is_matched)
     }
 
@@ -560,8 +560,8 @@ mod tests {
             )
         };
         let names = ["aaaa"];
-        assert_eq!(matches("a{1,9}", names.into_iter()), names);
-        assert!(matches("(?:a{1000}){1000}|aaaa", names.into_iter()).is_empty());
+        assert_eq!(matching_names("a{1,9}", names.into_iter()), names);
+        assert!(matching_names("(?:a{1000}){1000}|aaaa", names.into_iter()).is_empty());
         for (list, patterns, literals, is_truncated) in [
             ("a.*,".repeat(MAX_PATTERNS), MAX_PATTERNS, 0, false),
             ("a.*,".repeat(MAX_PATTERNS + 1), MAX_PATTERNS, 0, true),

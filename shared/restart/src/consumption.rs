@@ -99,7 +99,7 @@ impl Consumption {
         for volume in list(&spec["volumes"]) {
             let mounts = mounts.remove(volume["name"].as_str().unwrap_or_default());
             if let (Some(mounts), Some((delivery, sources))) = (mounts, content(volume)) {
-                let place = mounts.into_iter().map(|mount| mount.place(delivery));
+                let place = mounts.into_iter().map(|mount| mount.receiver(delivery));
                 consumption.add(sources, place.collect());
             }
         }
@@ -153,6 +153,7 @@ impl Consumption {
         found.flat_map(|(source, places)| self.uses_at(source, places))
     }
 
+    /// Returns a use for each container that receives the source at one of these places.
     fn uses_at<'a>(
         &'a self,
         source: &'a Source,
@@ -188,7 +189,7 @@ struct Mount {
 
 impl Mount {
     /// Returns the container, and how it receives values of a volume whose files are delivered in this way.
-    fn place(self, delivery: Delivery) -> (Box<str>, Delivery) {
+    fn receiver(self, delivery: Delivery) -> (Box<str>, Delivery) {
         let delivery = if self.is_by_path {
             Delivery::SubPath
         } else {

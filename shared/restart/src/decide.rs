@@ -128,7 +128,7 @@ pub fn relevance(
 /// Returns whether one of the workload's patterns matches the Secret.
 pub fn is_matched(workload: &Workload, secret: &str) -> bool {
     let mut patterns = workload.opt_in.secret_patterns().iter();
-    patterns.any(|pattern| !annotations::matches(pattern, [secret].into_iter()).is_empty())
+    patterns.any(|pattern| !annotations::matching_names(pattern, [secret].into_iter()).is_empty())
 }
 
 impl Target {

@@ -23,7 +23,7 @@ pub struct PodRefresh {
     pub until: Timestamp,
 }
 
-/// The queued Pods.
+/// The Pods to refresh, by namespace. Namespaces take turns.
 #[derive(Debug, Default)]
 pub struct RefreshQueue {
     namespaces: BTreeMap<String, VecDeque<PodRefresh>>,

@@ -47,7 +47,7 @@ pub struct State {
     latest_time: LatestTime,
 }
 
-/// The next step.
+/// The next step of the component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// No work before this time or the next event.

@@ -15,7 +15,7 @@ pub enum Work {
     Refresh,
 }
 
-/// The last turn.
+/// Chooses whose turn is next: the namespaces take turns in order.
 #[derive(Debug, Default)]
 pub struct Turns {
     /// The namespace, and its last work.

@@ -15,7 +15,7 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
-/// The input contains no certificate that can seal values.
+/// The reason why the input contains no certificate that can seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// The text contains no `CERTIFICATE` block, and no sign of the cause. Also returned for a `TRUSTED CERTIFICATE`.
@@ -318,8 +318,8 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker asks a user for the certificate, hoping that the user names the private key and sends the
-    /// error.
+    /// Attack: an attacker asks a user for the certificate, hoping that the user passes the file of the private key by
+    /// mistake and sends the error message.
     #[test]
     fn reports_a_private_key_without_quoting_it() {
         let body = "aHVudGVyMg==";

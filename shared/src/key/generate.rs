@@ -65,7 +65,7 @@ pub struct NewKey {
     pub private_pem: Plain,
 }
 
-/// The key could not be generated.
+/// The reason why a key could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// aws-lc could not generate a key.

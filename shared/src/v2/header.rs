@@ -35,7 +35,7 @@ pub(super) struct Fields {
     pub(super) place: [u8; 16],
 }
 
-/// A header.
+/// The header of a lock: its properties, and the commitment to its data key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fields: Fields,

@@ -65,7 +65,7 @@ pub fn open(
 }
 
 /// Every v2 item, and the data key of every lock.
-type Everything = (BTreeMap<String, OpenedValue>, Vec<DataKey>);
+type ItemsAndDataKeys = (BTreeMap<String, OpenedValue>, Vec<DataKey>);
 
 /// Like [`open`], but also returns the data keys.
 pub(super) fn open_with_data_keys(
@@ -74,7 +74,7 @@ pub(super) fn open_with_data_keys(
     opened: &mut OpenedLocks,
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
-) -> Result<Everything, OpenError> {
+) -> Result<ItemsAndDataKeys, OpenError> {
     let result = unlock_each(checked, keys, opened, meter, rng).and_then(|unlocked| {
         let values = open_items(checked, &unlocked, meter)?;
         let data_keys = unlocked.into_iter().map(|lock| lock.outcome.data_key);

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_names_of_entries() {
+    fn parses_entry_names_and_refuses_malformed_ones() {
         let (lock, key) = (LockId([0; 16]), ShortKeyId([0; 16]));
         for (name, want) in [
             ("password", Ok(Name::Item("password"))),

@@ -81,7 +81,7 @@ impl Walk {
     fn action(&mut self, pipe: &Pipe, is_root: bool) {
         if pipe.variables.is_empty() && !has_test(pipe) {
             each_field(pipe, is_root, &mut |at, names| {
-                self.found.insert((at, first(names, self.depth)));
+                self.found.insert((at, first_names(names, self.depth)));
             });
         } else {
             self.test(pipe, is_root);
@@ -90,12 +90,12 @@ impl Walk {
 
     fn test(&mut self, pipe: &Pipe, is_root: bool) {
         each_field(pipe, is_root, &mut |_, names| {
-            self.tested.insert(first(names, self.depth));
+            self.tested.insert(first_names(names, self.depth));
         });
     }
 }
 
-fn first<T: AsRef<str>>(names: &[T], depth: usize) -> Names {
+fn first_names<T: AsRef<str>>(names: &[T], depth: usize) -> Names {
     let names = names.iter().take(depth);
     names.map(|name| name.as_ref().to_owned()).collect()
 }

@@ -52,7 +52,7 @@ pub(crate) fn printf(
     gauge: &mut Gauge,
 ) -> Result<Text, Fault> {
     let mut printer = Printer::new(out, gauge);
-    format::run(&mut printer, format, values)?;
+    format::print_formatted(&mut printer, format, values)?;
     Ok(printer.out.finish())
 }
 

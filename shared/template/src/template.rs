@@ -186,7 +186,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 #[derive(Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,
-    /// Values that a template sees as `.GROUP.KEY`. If there are any, the dot has no other values.
+    /// Values that a template sees as `.GROUP.KEY`. If there are any, `.` contains nothing else.
     groups: BTreeMap<Text, BTreeMap<Text, Text>>,
     /// The map that templates see. It is created once for all templates that do not change it: an author can write as
     /// many templates as values, and a copy for each would cost the square of their number.

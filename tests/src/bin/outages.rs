@@ -54,7 +54,7 @@ const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 /// Bitnami's controller can take a minute and would prolong the other outage.
 const HEAD_START: Duration = Duration::from_secs(10);
 
-/// Locked from the end of an outage to the Secret, so that only one controller is timed at a time.
+/// Locked from the end of an outage until the Secret exists, so that only one controller is timed at a time.
 static TIMING_LOCK: Mutex<()> = Mutex::const_new(());
 
 /// The kinds of outages.
@@ -313,7 +313,7 @@ impl Case {
             .await
     }
 
-    /// Times further objects; returns the median.
+    /// Measures the times of further objects; returns the median.
     async fn median_secret_time(&self, outage: Outage) -> SecretTime {
         let mut times = Vec::new();
         for sample in 0..SAMPLES {

@@ -1,4 +1,4 @@
-//! The command lines of a plane's processes.
+//! The command lines of the processes of a control plane.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Kubeconfig files.
+//! Creates and reads the kubeconfigs with which tests reach the control plane.
 
 use std::path::Path;
 

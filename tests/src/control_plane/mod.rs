@@ -54,7 +54,7 @@ const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// A cluster with a running API server.
 pub struct ControlPlane {
-    /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
+    /// The processes of the control plane; `None` for a cluster from `TEST_KUBECONFIG`.
     own: Option<OwnProcesses>,
     kubeconfig: PathBuf,
     config: Config,
@@ -62,10 +62,10 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Returns the plane of this test process; the first call starts it.
+    /// Returns the control plane of this test process; the first call starts it.
     ///
     /// # Panics
-    /// Panics with instructions if no plane is available.
+    /// Panics with instructions if no control plane is available.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
         SHARED

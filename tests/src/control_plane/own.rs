@@ -1,4 +1,4 @@
-//! The processes of a plane that this process started.
+//! The processes of a control plane that this process started.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -24,7 +24,7 @@ pub(super) struct OwnProcesses {
     controllers: Option<Process>,
     api_server: Option<Process>,
     etcd: Option<Process>,
-    /// The processes that only planes with nodes need.
+    /// The processes that only control planes with nodes need.
     workload_processes: OnceLock<[Process; 2]>,
     pod_network: PodNetwork,
     scratch: Arc<Scratch>,
@@ -51,7 +51,7 @@ impl OwnProcesses {
         // Install the CRD before the controllers start, because the garbage collector discovers new kinds of owners
         // only twice a minute.
         definition::install(own.client().await, &SealedSecret::crd()).await;
-        own.spawn_controllers();
+        own.spawn_controller_manager();
         print_progress(&format!(
             "the control plane was ready after {:.1} s",
             start.elapsed().as_secs_f32()
@@ -129,7 +129,7 @@ impl OwnProcesses {
         self.etcd = Some(Process::start("etcd", command, &self.scratch));
     }
 
-    fn spawn_controllers(&mut self) {
+    fn spawn_controller_manager(&mut self) {
         if self.programs.has_controllers() {
             let command = command_lines::controllers(&self.programs, &self.settings);
             self.controllers = Some(Process::start(

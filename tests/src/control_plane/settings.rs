@@ -1,4 +1,4 @@
-//! The files and secrets that a plane's processes share, new for every plane.
+//! The files and secrets that the processes of a control plane share, new for every control plane.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -52,7 +52,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node of this plane, and waits until it is ready for Pods.
+    /// Starts a node of this control plane, and waits until it is ready for Pods.
     ///
     /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a
     /// scheduler and more controllers, so that Deployments and Services work too. These are processes of the plane and

@@ -148,7 +148,7 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
     put_key(&fixture.namespace, "sealed-secrets-key1", &KEYS[1]).await;
     fixture
         .controller
-        .logs("secretname=sealed-secrets-key1")
+        .wait_for_log("secretname=sealed-secrets-key1")
         .await;
     let message = expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
     let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));

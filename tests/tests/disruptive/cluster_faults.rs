@@ -216,7 +216,7 @@ async fn c22_is_live_but_not_ready_while_the_api_server_is_down() {
     assert_eq!(controller.stop(), Some(0));
     plane.stop_api_server();
     let mut controller = ClusterController::spawn(&kubeconfig, &namespace, &[]);
-    controller.logs("Cannot start yet").await;
+    controller.wait_for_log("Cannot start yet").await;
     let status = async |path| {
         let answer = controller.get(path).await;
         answer.lines().next().unwrap().to_owned()
@@ -311,7 +311,7 @@ async fn warns_once_about_a_crd_without_the_status_subresource() {
             case.seal(&name, "1").await;
             case.wait_for_value(&name, "1").await;
         }
-        case.controller.logs(warning).await;
+        case.controller.wait_for_log(warning).await;
         for i in 0..5 {
             let name = format!("db-{i}");
             case.change(&name, "2").await;

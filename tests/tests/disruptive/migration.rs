@@ -153,7 +153,8 @@ async fn after_seal_uninstall_argo_cd_and_kubectl_report_the_correct_health() {
     upstream_pod.stop();
 }
 
-/// Swaps the controllers. Returns the log of this project's controller.
+/// Replaces Bitnami's controller with this project's and then back, and checks that no object is lost or written
+/// without a change. Returns the log of this project's controller.
 async fn swap_controllers(case: &Case<'_>) -> String {
     let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.seal_all().await;

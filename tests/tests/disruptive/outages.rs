@@ -233,6 +233,6 @@ async fn existing_watches_continue_while_new_ones_are_forbidden() {
     .await;
     put_key(&plane.existing(&case.namespace), "key-1", &KEYS[1]).await;
     case.controller
-        .logs("registered private key\" secretname=key-1")
+        .wait_for_log("registered private key\" secretname=key-1")
         .await;
 }

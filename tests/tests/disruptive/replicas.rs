@@ -29,7 +29,7 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 /// Arguments with short lease durations, so that a test does not wait long.
-const SHORT_LEASE: [&str; 4] = [
+const SHORT_LEASE_ARGS: [&str; 4] = [
     "--leader-elect-lease-duration=4s",
     "--leader-elect-renew-deadline=2500ms",
     "--leader-elect-retry-period=500ms",
@@ -51,13 +51,16 @@ impl Replica {
     async fn start(plane: &ControlPlane, namespace: &Namespace<'_>) -> Self {
         let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
         let credential = credential(&std::fs::read_to_string(&kubeconfig).unwrap());
-        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
+        let controller = ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE_ARGS);
         let mut replica = Self {
             controller,
             credential,
         };
         // The start of the next replica overwrites the kubeconfig, so this replica must have read it.
-        replica.controller.logs("Searching for existing").await;
+        replica
+            .controller
+            .wait_for_log("Searching for existing")
+            .await;
         replica
     }
 
@@ -109,9 +112,9 @@ async fn create_namespace(plane: &ControlPlane) -> Namespace<'_> {
 /// Starts two replicas: the first leads, the second is on standby.
 async fn start_pair(plane: &ControlPlane, namespace: &Namespace<'_>) -> [Replica; 2] {
     let mut first = Replica::start(plane, namespace).await;
-    first.controller.logs(LEADER).await;
+    first.controller.wait_for_log(LEADER).await;
     let mut second = Replica::start(plane, namespace).await;
-    second.controller.logs(STANDBY).await;
+    second.controller.wait_for_log(STANDBY).await;
     second.controller.become_ready().await;
     [first, second]
 }
@@ -167,7 +170,7 @@ async fn the_successor_of_a_killed_leader_repeats_little_work() {
         first.controller.signal(Signal::KILL);
     };
     tokio::join!(seal_many(&namespace, "s"), kill);
-    second.controller.logs(LEADER).await;
+    second.controller.wait_for_log(LEADER).await;
     wait_until_synced(&namespace, "s", OBJECTS).await;
     assert_eq!(count_keys(&namespace).await, 1);
     let operations = second.metric("private_key_operations_total").await;
@@ -191,7 +194,7 @@ async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
         first.controller.signal(Signal::STOP);
     };
     tokio::join!(seal_many(&namespace, "s"), pause);
-    second.controller.logs(LEADER).await;
+    second.controller.wait_for_log(LEADER).await;
     let resume = async {
         wait_until_synced(&namespace, "t", 5).await;
         first.controller.signal(Signal::CONT);
@@ -200,7 +203,10 @@ async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     for prefix in ["s", "t"] {
         wait_until_synced(&namespace, prefix, OBJECTS).await;
     }
-    first.controller.logs("is no longer the leader").await;
+    first
+        .controller
+        .wait_for_log("is no longer the leader")
+        .await;
     assert!(first.metric("leader").await < 0.5);
     until("only the leader exports object metrics", async || {
         let text = first.controller.scrape().await;
@@ -249,9 +255,9 @@ async fn a_leader_that_exits_releases_the_lease() {
     let holder = lease.spec.unwrap().holder_identity.unwrap_or_default();
     if !holder.is_empty() {
         let identity = format!("identity={holder}");
-        second.controller.logs(&identity).await;
+        second.controller.wait_for_log(&identity).await;
     }
-    second.controller.logs(LEADER).await;
+    second.controller.wait_for_log(LEADER).await;
 }
 
 /// Fault: two replicas start at the same time on an empty cluster, where neither finds a key.
@@ -260,7 +266,7 @@ async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;
     let namespace = create_namespace(&plane).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE);
+    let start = || ClusterController::spawn(&kubeconfig, namespace.name(), &SHORT_LEASE_ARGS);
     let mut controllers = [start(), start()];
     for controller in &mut controllers {
         controller.become_ready().await;
@@ -315,7 +321,7 @@ async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Durat
     let uid = pod_uid();
     let args = ["--key-renew-period=0"];
     let mut first = start_container(plane, &namespace, &uid, &args).await;
-    first.logs(LEADER).await;
+    first.wait_for_log(LEADER).await;
     first.signal(Signal::KILL);
     drop(first);
     seal_one(&namespace, "after").await;
@@ -347,11 +353,11 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let namespace = create_namespace(&plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let uid = pod_uid();
-    let mut first = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
-    first.logs(LEADER).await;
-    let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
-    second.logs(STANDBY).await;
-    second.logs("which another process may use").await;
+    let mut first = start_container(&plane, &namespace, &uid, &SHORT_LEASE_ARGS).await;
+    first.wait_for_log(LEADER).await;
+    let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE_ARGS).await;
+    second.wait_for_log(STANDBY).await;
+    second.wait_for_log("which another process may use").await;
     assert!(!second.log().contains(LEADER));
 
     // The pause does not release the identity: the second process leads when the Lease has expired.
@@ -359,7 +365,7 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     let holder = |lease: &Lease| lease.spec.clone().unwrap().holder_identity.unwrap();
     assert!(holder(&lease).ends_with(&uid));
     first.signal(Signal::STOP);
-    second.logs(LEADER).await;
+    second.wait_for_log(LEADER).await;
     let new_lease: Lease = namespace.api().get(ACCOUNT).await.unwrap();
     assert!(
         !holder(&new_lease).ends_with(&uid),
@@ -367,7 +373,7 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
         holder(&new_lease)
     );
     first.signal(Signal::CONT);
-    first.logs("is no longer the leader").await;
+    first.wait_for_log("is no longer the leader").await;
     seal_one(&namespace, "later").await;
     wait_for_secret(&namespace, "later").await;
 }
@@ -382,9 +388,9 @@ async fn replicas_without_permission_for_leases_elect_a_leader_when_it_is_grante
     roles::grant(&namespace, Reach::Namespace).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let mut first = Replica::start(&plane, &namespace).await;
-    first.controller.logs(LEADER).await;
+    first.controller.wait_for_log(LEADER).await;
     let mut second = Replica::start(&plane, &namespace).await;
-    second.controller.logs(LEADER).await;
+    second.controller.wait_for_log(LEADER).await;
     roles::grant_leases(&namespace).await;
     until("exactly one replica leads", async || {
         let leaders = first.metric("leader").await + second.metric("leader").await;

@@ -109,7 +109,7 @@ fn aliases() -> String {
     text
 }
 
-/// Returns nested anchors, each of which keeps a copy of its content.
+/// Returns nested YAML anchors. A parser keeps a copy of the content of each anchor.
 fn anchors() -> String {
     let open: Vec<String> = (0..90).map(|i| format!("&n{i} [")).collect();
     format!(

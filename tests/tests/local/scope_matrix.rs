@@ -208,14 +208,14 @@ fn directory_with_key() -> Scratch {
     scratch
 }
 
-const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
+const RECOVERY_ARGS: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
 
 /// Attack: an author presents values copied from every other name, namespace and scope for offline recovery.
 #[test]
 fn recovery_refuses_forged_objects() {
     let scratch = directory_with_key();
     for forged in ForgedObject::every_combination() {
-        let output = kubeseal(scratch.path(), &RECOVER, &forged.to_yaml());
+        let output = kubeseal(scratch.path(), &RECOVERY_ARGS, &forged.to_yaml());
         let case = forged.description();
         assert_eq!(output.status.success(), forged.may_unseal(), "{case}");
         let text = String::from_utf8(output.stdout).unwrap();

@@ -1,4 +1,5 @@
-//! Checks the dependencies of the programs, and their sources.
+//! Checks that every third-party crate comes from crates.io with a checksum, and that every direct dependency has a
+//! stated reason.
 
 #![allow(
     clippy::unwrap_used,

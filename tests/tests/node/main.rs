@@ -23,7 +23,7 @@ use tests::control_plane::ControlPlane;
 use tests::node::Node;
 use tokio::sync::OnceCell;
 
-/// Returns the plane of this test process, and its node.
+/// Returns the control plane of this test process, and its node.
 async fn shared() -> (&'static ControlPlane, &'static Node) {
     static NODE: OnceCell<Node> = OnceCell::const_new();
     let plane = ControlPlane::shared().await;

@@ -1,4 +1,4 @@
-//! Creates answers: unseals the objects and renders the templates, once for all requests with the same selection.
+//! Creates responses: unseals the objects and renders the templates, once for all requests with the same selection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::pool::slots::{Job, Slots};
 use crate::pool::{Budget, Pool, Rendering};
 use crate::store::cluster::ClusterStore;
 
-/// Maximum number of answers that are created at the same time. Each holds the values of its objects in memory.
+/// Maximum number of responses that are created at the same time. Each holds the values of its objects in memory.
 const SLOTS: usize = 8;
 /// Number of slots that are reserved for namespaces that occupy no slot yet.
 const RESERVED: usize = 2;
@@ -33,14 +33,14 @@ const RESERVED: usize = 2;
 const PARSING_BUDGET: Budget = Budget::seconds(5);
 /// The budget for the templates of one request.
 const RENDERING_BUDGET: Budget = Budget::seconds(10);
-/// Maximum size of the objects of one answer in bytes, including items that the answer does not contain.
+/// Maximum size of the objects of one response in bytes, including items that the response does not contain.
 const MAX_BYTES: usize = 8 << 20;
 /// Maximum total size of the cached unsealed objects in bytes.
 const MAX_OPENED: usize = 32 << 20;
-/// Maximum total size of the cached answers in bytes. They count toward [`Memory`] too.
+/// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
 const MAX_ANSWERS: usize = 32 << 20;
 
-/// Caches of answers and of unsealed objects.
+/// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
 pub(super) struct Answers {
     store: Arc<ClusterStore>,
@@ -72,7 +72,7 @@ impl Answers {
         }
     }
 
-    /// Returns the answer for a revision, which identifies the namespace, the selection and the versions of the
+    /// Returns the response body for a revision, which identifies the namespace, the selection and the versions of the
     /// objects.
     pub(super) async fn get(
         &self,
@@ -173,7 +173,7 @@ impl Answers {
         is_slow.await.map_err(|_| Refused::Busy)
     }
 
-    /// Reserves memory for the answer. If too much is in use, evicts cached answers.
+    /// Reserves memory for the response. If too much is in use, evicts cached responses.
     fn prepare(&self, namespace: &str, answer: &Answer) -> Result<Prepared, Refused> {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());

@@ -15,13 +15,13 @@ use zeroize::Zeroizing;
 use super::memory::Reservation;
 use crate::http::connections::Slot;
 
-/// Time limit for sending an answer. A connection that takes longer is closed, so that slow readers do not keep values
+/// Time limit for sending a response. A connection that takes longer is closed, so that slow readers do not keep values
 /// in memory.
 const MAX_TIME: Duration = Duration::from_mins(1);
 /// Size of the chunks, each of which is copied into the buffers of its connection.
 const CHUNK_SIZE: usize = 16 << 10;
 
-/// The JSON of an answer, shared by all connections that send it.
+/// The JSON body of a response, shared by all connections that send it.
 #[derive(Debug)]
 pub(super) struct Prepared {
     json: Zeroizing<Vec<u8>>,
@@ -41,7 +41,7 @@ impl Prepared {
         self.json.len()
     }
 
-    /// Returns the response with this answer, on the connection that holds `slot`.
+    /// Returns a response with this body, on the connection that holds `slot`.
     pub(super) fn respond(self: Arc<Self>, slot: Arc<Slot>) -> Response {
         let limit = tokio::spawn(async move {
             tokio::time::sleep(MAX_TIME).await;

@@ -1,4 +1,4 @@
-//! Creates the files of an answer from unsealed objects.
+//! Creates the files of a response from unsealed objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::reconcile::versioning::{self, Provenance};
 /// The unsealed objects of a request, by name.
 pub(super) type Objects = BTreeMap<String, Arc<Opened>>;
 
-/// Everything that determines the files of an answer.
+/// Everything that determines the files of a response.
 pub(super) struct Files<'a> {
     pub(super) namespace: &'a str,
     pub(super) objects: &'a Objects,
@@ -34,7 +34,7 @@ struct Checked<'a> {
 }
 
 impl Files<'_> {
-    /// Creates the answer. All templates share one budget.
+    /// Creates the response. All templates share one budget.
     pub(super) fn answer(
         &self,
         revision: String,

@@ -9,9 +9,10 @@ use super::caller::Caller;
 use super::refused::Refused;
 use crate::http::rate::Rate;
 
-/// Limit for the requests of one Pod: rate per second and burst.
+/// Maximum request rate of one Pod: requests per second and burst.
 const POD_RATE: (u32, u32) = (5, 40);
-/// Requests of all Pods of one namespace. A workload can start a thousand Pods at once.
+/// Maximum request rate of all Pods of one namespace: requests per second and burst. A workload can start a thousand
+/// Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
 /// Maximum number of requests that wait, without those of [`RESERVED`].
@@ -34,8 +35,8 @@ const RESERVED: Waiting = Waiting {
     requests: 64,
     bytes: 1 << 20,
 };
-/// Seconds after which a caller may try again to wait.
-const RETRY_WAITING: i64 = 10;
+/// Seconds after which a caller whose request could not wait may retry.
+const RETRY_AFTER_SECONDS: i64 = 10;
 
 /// The limits of all callers.
 #[derive(Debug)]
@@ -50,7 +51,8 @@ struct Rates {
     namespace: Rate,
 }
 
-/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of accounts.
+/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of
+/// accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
@@ -104,7 +106,7 @@ impl Limits {
             && fits(&namespace, MAX_WAITING_OF_NAMESPACE)
             && (fits(&Key::All, MAX_WAITING) || fits(&namespace, RESERVED));
         if !is_admitted {
-            return Err(Refused::TooOften(RETRY_WAITING));
+            return Err(Refused::TooOften(RETRY_AFTER_SECONDS));
         }
         let keys = [Key::All, pod, namespace];
         for key in &keys {
@@ -139,7 +141,7 @@ impl Waiting {
     }
 }
 
-/// A waiting request.
+/// A request that waits and counts toward the limits until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
     keys: [Key; 3],
@@ -191,8 +193,8 @@ mod tests {
         }
     }
 
-    /// Attack: a tenant has all its Pods send requests without pause, so that the Pods of another tenant, which may run on
-    /// the same nodes, are refused.
+    /// Attack: all Pods of a tenant send requests without pause, so that the Pods of another tenant, which may run on the
+    /// same nodes, are refused.
     #[test]
     fn a_flood_of_one_namespace_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
@@ -212,7 +214,7 @@ mod tests {
         );
     }
 
-    /// Attack: a tenant has so many requests wait that others cannot wait, or that the memory is exhausted.
+    /// Attack: a tenant queues so many requests that no other tenant can queue one, or that memory is exhausted.
     #[test]
     fn waiting_requests_are_bounded_for_each_pod_and_namespace() {
         for (why, callers, want) in [

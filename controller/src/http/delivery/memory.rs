@@ -1,15 +1,15 @@
-//! Limits the memory of all answers that are cached or being sent.
+//! Limits the memory of all responses that are cached or being sent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Maximum total size of all answers in bytes.
+/// Maximum total size of all responses in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// Maximum total size of the answers of one namespace: a quarter of all memory, enough for three answers of the maximum
-/// size.
+/// Maximum total size of the responses of one namespace: a quarter of all memory, enough for three responses of the
+/// maximum size.
 const MAX_BYTES_OF_NAMESPACE: usize = MAX_BYTES / 4;
 
-/// The memory that answers of each namespace use.
+/// The number of bytes that responses have reserved, by namespace.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -22,7 +22,7 @@ pub(super) struct Reservation {
 }
 
 impl Memory {
-    /// Reserves memory for an answer; `None` if too much is in use.
+    /// Reserves memory for a response; `None` if too much is in use.
     pub(super) fn reserve(&self, namespace: &str, bytes: usize) -> Option<Reservation> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = used.values().sum();
@@ -55,8 +55,8 @@ impl Drop for Reservation {
 mod tests {
     use super::*;
 
-    /// Attack: Pods of a namespace request large answers and read them slowly, so that Pods of other namespaces get no
-    /// answer.
+    /// Attack: Pods of a namespace request large responses and read them slowly, so that Pods of other namespaces get
+    /// none.
     #[test]
     fn a_namespace_uses_a_quarter_of_the_memory_at_most() {
         let memory = Memory::default();

@@ -57,7 +57,7 @@ impl Opened {
     }
 }
 
-/// Unseals objects.
+/// Unseals the objects of a request, in turns with other requests.
 #[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Pool,
@@ -166,7 +166,7 @@ fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
         let error = "the values cannot be delivered: a template fails, or the content of the field 'data' is invalid";
         (None, error.to_owned(), HINT_FOR_VALUES)
     } else {
-        (item(why), error(why), hint(why))
+        (causing_item(why), public_message(why), hint(why))
     };
     Refused::Object(Box::new(Unusable {
         object: sealed.name_or_empty().to_owned(),
@@ -177,7 +177,7 @@ fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
 }
 
 /// Returns the public message of a refusal.
-fn error(why: &Refusal) -> String {
+fn public_message(why: &Refusal) -> String {
     if let Some(item) = random_item(why) {
         return format!(
             "the template {item:?} uses the time, random values or new keys, so each Pod would get different values"
@@ -199,7 +199,7 @@ fn hint(why: &Refusal) -> &'static str {
 }
 
 /// Returns the first item that caused the refusal.
-fn item(why: &Refusal) -> Option<String> {
+fn causing_item(why: &Refusal) -> Option<String> {
     let Refusal::Unseal(why) = why else {
         return None;
     };

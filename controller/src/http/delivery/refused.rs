@@ -57,7 +57,7 @@ pub(super) enum Refused {
     },
     /// The paths of files of several objects conflict.
     Layout(LayoutError),
-    /// The answer would be too large.
+    /// The response would be too large.
     TooLarge,
     /// A rate limit is reached; the caller may retry after this many seconds.
     TooOften(i64),

@@ -162,7 +162,7 @@ struct Entered<K: Eq + Hash, V> {
 }
 
 impl<K: Eq + Hash, V> Drop for Entered<K, V> {
-    /// Removes a result that no request is computing any more.
+    /// Removes the cell of a result that is not computed yet, if no other request computes it or waits for it.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
         let is_own = |cached: &CacheEntry<V>| Arc::ptr_eq(&cached.cell, &self.cell);

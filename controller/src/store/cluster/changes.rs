@@ -16,7 +16,7 @@ struct State {
     listeners: HashMap<ObjectId, HashMap<u64, Arc<Notify>>>,
 }
 
-/// One waiting request.
+/// A request that waits for changes of these objects.
 #[derive(Debug)]
 pub(crate) struct Listener {
     changes: Changes,

@@ -44,7 +44,7 @@ use events::{Events, Subject};
 pub use watched::Watched;
 
 /// The operation in errors about a Secret that cannot be read.
-const READ_SECRET: &str = "cannot read the Secret";
+const READ_SECRET_FAILED: &str = "cannot read the Secret";
 
 /// The store for a cluster: SealedSecrets come from a watch, Secrets are read one by one.
 pub struct ClusterStore {
@@ -106,9 +106,9 @@ impl ClusterStore {
     /// Reads the Secret, with its values.
     async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
         let response = self.secrets(id).get_opt(&id.name).await;
-        let secret = response.map_err(api_error(READ_SECRET))?;
+        let secret = response.map_err(api_error(READ_SECRET_FAILED))?;
         let secret = secret
-            .map(|secret| require_readable(secret, READ_SECRET))
+            .map(|secret| require_readable(secret, READ_SECRET_FAILED))
             .transpose()?;
         let secret = secret.map(secret::from_api);
         self.set_secret(id, secret.as_ref().map(|secret| &secret.metadata));
@@ -120,9 +120,9 @@ impl ClusterStore {
         let api: Api<Readable<PartialObjectMeta<core::Secret>>> =
             Api::namespaced(self.client.clone(), &id.namespace);
         let response = api.get_opt(&id.name).await;
-        let secret = response.map_err(api_error(READ_SECRET))?;
+        let secret = response.map_err(api_error(READ_SECRET_FAILED))?;
         let secret = secret
-            .map(|secret| require_readable(secret, READ_SECRET))
+            .map(|secret| require_readable(secret, READ_SECRET_FAILED))
             .transpose()?;
         let metadata = secret.map(|secret| secret.metadata);
         self.set_secret(id, metadata.as_ref());

@@ -186,7 +186,7 @@ impl From<ApiObject> for Watched {
             },
             spec: object.spec.0,
             status: object.status.0.json,
-            metadata_digest: finish(digest),
+            metadata_digest: digest_bytes(digest),
         }
     }
 }
@@ -259,12 +259,12 @@ impl<'de> Visitor<'de> for TextsVisitor {
                 kept.insert(key, text);
             }
         }
-        let digest = finish(digest);
+        let digest = digest_bytes(digest);
         Ok(Texts { kept, digest })
     }
 }
 
-fn finish(digest: Context) -> [u8; 32] {
+fn digest_bytes(digest: Context) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.finish().as_ref());
     bytes

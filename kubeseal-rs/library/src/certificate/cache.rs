@@ -118,8 +118,8 @@ impl Cache {
         })
     }
 
-    /// Returns the key that this controller preferred for v2 values in an earlier run, or a remark if the file may
-    /// exist and cannot be read.
+    /// Returns the key that this controller preferred for v2 values in an earlier run, or a message if the file may
+    /// exist but cannot be read.
     pub(super) fn last_recipient(
         &self,
         kind: CacheKind,

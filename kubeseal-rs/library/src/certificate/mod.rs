@@ -68,7 +68,7 @@ pub struct ObtainedCertificate {
     pub remarks: Vec<String>,
 }
 
-/// The certificate cannot be obtained or parsed, or is not trusted.
+/// The reason why a certificate cannot be obtained or parsed, or is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
     /// The source of `--cert` provides no certificate.
@@ -127,7 +127,7 @@ pub fn obtain(
         }
         (true, true) => {
             let cached = from_cluster::cached_certificate(access, clusters.environment)?;
-            check(&cached.pem, "the cache", fingerprints)?;
+            check_accepted(&cached.pem, "the cache", fingerprints)?;
             Ok(cached)
         }
     }
@@ -138,7 +138,7 @@ fn from_source(
     fingerprints: &[AcceptedFingerprint],
 ) -> Result<ObtainedCertificate, ObtainError> {
     let pem = read(source)?;
-    check(&pem, &redacted_source(source), fingerprints)?;
+    check_accepted(&pem, &redacted_source(source), fingerprints)?;
     Ok(ObtainedCertificate {
         pem,
         origin: Origin::Local,
@@ -146,7 +146,7 @@ fn from_source(
     })
 }
 
-fn check(
+fn check_accepted(
     pem: &[u8],
     location: &str,
     fingerprints: &[AcceptedFingerprint],

@@ -12,7 +12,7 @@ use crate::redacted::{redacted, redacted_source};
 use crate::shown::ShowPath as _;
 use crate::web;
 
-/// The certificate cannot be read from its source.
+/// The reason why a certificate cannot be read from its source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read.
@@ -253,7 +253,7 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
         let location = response.headers().get(http::header::LOCATION);
         let location = location.filter(|_| response.status().is_redirection());
         let Some(location) = location.and_then(|location| location.to_str().ok()) else {
-            return content(&current, response);
+            return read_content(&current, response);
         };
         let target = join_location(&current, location);
         if let Err(why) = check_redirect(&current, &target, redirects) {
@@ -311,7 +311,10 @@ fn check_redirect(from: &str, to: &str, redirects: Redirects) -> Result<(), &'st
     Ok(())
 }
 
-fn content(uri: &str, mut response: http::Response<ureq::Body>) -> Result<Vec<u8>, SourceError> {
+fn read_content(
+    uri: &str,
+    mut response: http::Response<ureq::Body>,
+) -> Result<Vec<u8>, SourceError> {
     let to_error = |source| SourceError::Fetch {
         uri: redacted(uri).into_owned(),
         source: Box::new(web::without_url(source)),

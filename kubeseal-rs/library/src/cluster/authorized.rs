@@ -24,7 +24,7 @@ use crate::web;
 /// The key that unseals each item; `None` if no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<UsedKey>>;
 
-/// The port cannot be reached, or refuses the request.
+/// The reason why the port cannot be reached, or refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a

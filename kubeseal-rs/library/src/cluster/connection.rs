@@ -46,7 +46,7 @@ impl Address {
     ///
     /// Returns a [`ClusterError`] if the settings cannot be used.
     pub fn find(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
-        let (config, _) = without_programs(access, environment)?;
+        let (config, _) = config_without_plug_in(access, environment)?;
         Ok(Self::from_config(&config))
     }
 
@@ -60,14 +60,14 @@ impl Address {
 
 /// Determines how to reach the API server, with the user's plug-in resolved to an absolute path.
 pub(super) fn config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
-    let (mut config, by_relative_path) = without_programs(access, environment)?;
+    let (mut config, by_relative_path) = config_without_plug_in(access, environment)?;
     plug_in::resolve(&mut config.auth_info, by_relative_path.as_deref())?;
     Ok(config)
 }
 
 /// Determines how to reach the API server, without looking up the user's plug-in. Also returns the
 /// file of the user's entry, if an environment variable names that file by a relative path.
-fn without_programs(
+fn config_without_plug_in(
     access: &Access,
     environment: &Environment,
 ) -> Result<(Config, Option<PathBuf>), ClusterError> {

@@ -221,7 +221,7 @@ type Output = (ExitStatus, Zeroizing<Vec<u8>>, Vec<u8>);
 
 fn run_command(plug_in: &ExecConfig) -> Result<Output, String> {
     let not_started = |cause: io::Error| format!("cannot start {PLUG_IN}: {cause}");
-    let mut child = command(plug_in)?.spawn().map_err(not_started)?;
+    let mut child = plug_in_command(plug_in)?.spawn().map_err(not_started)?;
     let stderr = child.stderr.take();
     let stderr = std::thread::spawn(move || {
         let mut text = Vec::new();
@@ -259,7 +259,7 @@ fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Resu
     }
 }
 
-fn command(plug_in: &ExecConfig) -> Result<Command, String> {
+fn plug_in_command(plug_in: &ExecConfig) -> Result<Command, String> {
     let mode = plug_in.interactive_mode.as_ref();
     let is_interactive = is_interactive(mode, io::stdin().is_terminal())?;
     let exec_info = json!({

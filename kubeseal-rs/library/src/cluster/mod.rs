@@ -40,10 +40,10 @@ pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 pub use path::ApiPath;
 
-const FETCH: &str = "cannot fetch certificate";
-const RECIPIENTS: &str = "cannot fetch the recipients of v2 values";
-const VERIFY: &str = "cannot validate sealed secret";
-const ROTATE: &str = "cannot re-encrypt secret";
+const FETCH_FAILED: &str = "cannot fetch certificate";
+const RECIPIENTS_FAILED: &str = "cannot fetch the recipients of v2 values";
+const VERIFY_FAILED: &str = "cannot validate sealed secret";
+const ROTATE_FAILED: &str = "cannot re-encrypt secret";
 
 /// The controller to use, and how to reach it.
 #[derive(Debug, Clone, Default)]
@@ -275,7 +275,7 @@ impl Controller {
     /// Returns a [`ClusterError`] if the request fails.
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let response = self.cluster.api.get(&self.path("cert.pem")?)?;
-        Ok(self.success(FETCH, response)?.body)
+        Ok(self.success(FETCH_FAILED, response)?.body)
     }
 
     /// Fetches the list of the keys that v2 values can be sealed for, without checking the keys.
@@ -285,9 +285,9 @@ impl Controller {
     /// Returns a [`ClusterError`] if the request fails, or the controller does not serve such a list.
     pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
         let path = proxy_path(&self.service, &self.port, "v2/recipients")?;
-        let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
+        let response = self.success(RECIPIENTS_FAILED, self.cluster.api.get(&path)?)?;
         bounded::parse_json(&response.body).ok_or(ClusterError::MalformedResponse {
-            failure: RECIPIENTS,
+            failure: RECIPIENTS_FAILED,
         })
     }
 
@@ -341,7 +341,7 @@ impl Controller {
         if response.code == StatusCode::CONFLICT {
             return Ok(false);
         }
-        match self.success(VERIFY, response) {
+        match self.success(VERIFY_FAILED, response) {
             Ok(_) => Ok(true),
             Err(error) if self.requires_token(&error) => Ok(self.authorized()?.verify(sealed)?),
             Err(error) => Err(error),
@@ -369,7 +369,7 @@ impl Controller {
         if cannot_decrypt {
             return Ok(None);
         }
-        let body = match self.success(ROTATE, response) {
+        let body = match self.success(ROTATE_FAILED, response) {
             Ok(response) => response.body,
             Err(error) if self.requires_token(&error) => {
                 return Ok(self.authorized()?.rotate(sealed)?);
@@ -378,7 +378,9 @@ impl Controller {
         };
         bounded::parse_json(&body)
             .map(Some)
-            .ok_or(ClusterError::MalformedResponse { failure: ROTATE })
+            .ok_or(ClusterError::MalformedResponse {
+                failure: ROTATE_FAILED,
+            })
     }
 
     /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only

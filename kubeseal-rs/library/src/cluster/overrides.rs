@@ -97,15 +97,15 @@ impl Overrides {
     }
 
     fn change_cluster(&self, cluster: &mut Cluster) -> Result<(), ClusterError> {
-        set(&mut cluster.server, self.server.as_ref());
+        override_field(&mut cluster.server, self.server.as_ref());
         set_file(
             "certificate-authority",
             self.certificate_authority.as_deref(),
             &mut cluster.certificate_authority,
             &mut cluster.certificate_authority_data,
         )?;
-        set(&mut cluster.tls_server_name, self.tls_server_name.as_ref());
-        set(&mut cluster.proxy_url, self.proxy_url.as_ref());
+        override_field(&mut cluster.tls_server_name, self.tls_server_name.as_ref());
+        override_field(&mut cluster.proxy_url, self.proxy_url.as_ref());
         if self.insecure {
             cluster.insecure_skip_tls_verify = Some(true);
             cluster.certificate_authority = None;
@@ -124,7 +124,7 @@ impl Overrides {
             auth.exec = None;
             auth.auth_provider = None;
         }
-        set(&mut auth.username, self.username.as_ref());
+        override_field(&mut auth.username, self.username.as_ref());
         if let Some(Hidden(password)) = &self.password {
             auth.password = Some(password.clone().into());
         }
@@ -146,8 +146,8 @@ impl Overrides {
 
     /// Applies the impersonation flags.
     pub(super) fn impersonate(&self, auth: &mut AuthInfo) {
-        set(&mut auth.impersonate, self.impersonate.as_ref());
-        set(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());
+        override_field(&mut auth.impersonate, self.impersonate.as_ref());
+        override_field(&mut auth.impersonate_uid, self.impersonate_uid.as_ref());
         if !self.impersonate_groups.is_empty() {
             auth.impersonate_groups = Some(self.impersonate_groups.clone());
         }
@@ -178,7 +178,7 @@ fn set_file<D: From<String>>(
     Ok(())
 }
 
-fn set(field: &mut Option<String>, value: Option<&String>) {
+fn override_field(field: &mut Option<String>, value: Option<&String>) {
     if let Some(value) = value {
         *field = Some(value.clone());
     }

@@ -55,7 +55,7 @@ impl Temporary {
     }
 
     /// Gives the file a name that does not exist yet.
-    pub(super) fn create(self, path: &Path) -> io::Result<()> {
+    pub(super) fn persist_as_new(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => platform::give_name(&file, path),
             Self::Named(file) => Ok(file.persist_noclobber(path).map(drop)?),
@@ -214,7 +214,7 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, "theirs").unwrap();
         let temporary = Temporary::write(directory.path(), b"ours", None).unwrap();
-        let error = temporary.create(&path).unwrap_err();
+        let error = temporary.persist_as_new(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

@@ -123,7 +123,7 @@ impl Search<'_> {
         for (path, blob) in files {
             if let Some(values) = undated.remove(&path) {
                 let (contained, _) = self.split(values, blob)?;
-                add(&mut committed, [(path, contained)]);
+                add_undated(&mut committed, [(path, contained)]);
             }
         }
         Ok(committed)
@@ -167,7 +167,7 @@ impl Search<'_> {
         }
         // The remaining values are in unchanged files. These are the majority of the values, and are passed to the
         // parent together.
-        add(&mut undated, for_parent);
+        add_undated(&mut undated, for_parent);
         self.pass_to_commit(undated, parent)?;
         remaining.retain(|_, values| !values.is_empty());
         Ok(remaining)
@@ -192,7 +192,7 @@ impl Search<'_> {
             return Ok(());
         }
         if let Some(undated) = self.undated.get_mut(&to) {
-            add(undated, values);
+            add_undated(undated, values);
             return Ok(());
         }
         let to_error = |error| self.repository.read_error(&to, error);
@@ -218,7 +218,7 @@ impl Search<'_> {
     }
 }
 
-fn add(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
+fn add_undated(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
     for (path, values) in more {
         if !values.is_empty() {
             undated.entry(path).or_default().extend(values);

@@ -97,7 +97,7 @@ impl Repository {
                     &directory.path,
                 )?;
                 if is_wanted(path.as_ref(), &pair) {
-                    classify(path, pair, &mut directories, &mut changes);
+                    add_pair(path, pair, &mut directories, &mut changes);
                 }
             }
         }
@@ -173,7 +173,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 }
 
 /// Adds the directories of a pair to the directories to visit, and any other entry to the changes.
-fn classify(
+fn add_pair(
     path: BString,
     pair: EntryPair,
     directories: &mut Vec<Directory>,

@@ -20,7 +20,7 @@ pub const NAMESPACE: &str = "sealed-secrets-backup";
 /// The size limit for a file with a key or a signature.
 const MAX_LEN: usize = 64 * 1024;
 
-/// Signing failed, or the signature does not show who created the archive.
+/// The reason why signing failed, or why a signature does not show who created the archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The file is not an OpenSSH private key.
@@ -231,7 +231,7 @@ mod tests {
     proptest::proptest! {
         /// Attack: an attacker changes a bit of a signature, so that it is accepted with another content.
         #[test]
-        fn no_signature_with_a_changed_bit_is_accepted_as_another(index in 0_usize..300, bit in 0_u8..8) {
+        fn a_signature_with_a_changed_bit_is_refused_or_decodes_to_the_same_signature(index in 0_usize..300, bit in 0_u8..8) {
             let mut signature = sign_archive(b"archive").into_bytes();
             let index = index % signature.len();
             signature[index] ^= 1 << bit;

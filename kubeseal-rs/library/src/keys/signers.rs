@@ -29,7 +29,7 @@ struct Signer {
 #[derive(Debug, Clone)]
 pub struct Signers(Vec<Signer>);
 
-/// The file cannot be used.
+/// The reason why a file of allowed signers cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.

@@ -113,7 +113,7 @@ pub enum RestoreOutcome {
     Existed,
 }
 
-const READ_KEYS: &str = "cannot read the key Secrets";
+const READ_KEYS_FAILED: &str = "cannot read the key Secrets";
 
 impl KeyStore {
     /// Opens the keys in a cluster, in the controller's namespace.
@@ -292,7 +292,7 @@ impl KeyStore {
 
     /// Returns whether the store also contains the SealedSecrets that need its keys. `false` for a
     /// directory that contains only key manifests.
-    pub fn has_sealed(&self) -> bool {
+    pub fn has_sealed_secrets(&self) -> bool {
         !matches!(self, Self::Directory { sealed: None, .. })
     }
 
@@ -382,7 +382,7 @@ fn list_in_cluster(
 ) -> Result<Vec<KeyRecord>> {
     let path = secrets_path(namespace)?.parameter("labelSelector", label);
     let mut records = Vec::new();
-    for page in objects.list(READ_KEYS, &path)? {
+    for page in objects.list(READ_KEYS_FAILED, &path)? {
         records.extend(parse_records(&page)?);
     }
     Ok(records)
@@ -391,7 +391,7 @@ fn list_in_cluster(
 fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
     let mut records = list_in_cluster(objects, namespace, KEY_LABEL)?;
     let legacy = secrets_path(namespace)?.object(LEGACY_NAME)?;
-    if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
+    if let Some(bytes) = objects.get(READ_KEYS_FAILED, &legacy)? {
         let legacy = parse_records(&bytes)?;
         let is_new = |record: &KeyRecord| records.iter().all(|r| r.name() != record.name());
         let new: Vec<KeyRecord> = legacy.into_iter().filter(is_new).collect();

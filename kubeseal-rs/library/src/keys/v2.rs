@@ -181,7 +181,7 @@ pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the short items of an object if the name of a lock entry contains the key.
+/// Returns the v2 items of an object that do not carry their own lock, if the name of a lock entry contains the key.
 fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
     let entries = &sealed.spec.encrypted_data;
     let end = format!("/{key}");

@@ -12,7 +12,7 @@ use signal_hook::flag::{register_conditional_default, register_usize};
 use signal_hook::low_level::{emulate_default_handler, unregister};
 
 /// While a value of this type exists, its signals do not end the process. Several values may exist
-/// immediately.
+/// at the same time.
 ///
 /// `signal_hook` never restores the system's handler of a signal. So a handler is registered once
 /// for each signal, and performs the default action while no value holds the signal.

@@ -46,7 +46,7 @@ pub fn unnamed_file(directory: &Path) -> Option<File> {
 #[cfg(target_os = "linux")]
 pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
-    let open = hardening::memory::path(file);
+    let open = hardening::memory::inherited_path(file);
     Ok(linkat(CWD, open, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
 }
 

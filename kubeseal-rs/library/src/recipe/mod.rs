@@ -14,7 +14,7 @@ pub use generate::{GenerateError, GenerationContext};
 pub use parse::{RecipeError, SYNTAX};
 pub use password::Password;
 
-/// What to generate.
+/// A kind of value to generate, with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {
     /// A password of random characters, by rules.

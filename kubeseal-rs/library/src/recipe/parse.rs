@@ -11,14 +11,16 @@ pub const SYNTAX: &str = "\
 password[:LENGTH][,upper=N,lower=N,digits=N,symbols=N,without=CHARS], hex[:BYTES], base64[:BYTES], uuid, \
 rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:USER, docker:SERVER,USER";
 
-/// The argument is not a recipe.
+/// The reason why an argument is not a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The kind does not exist.
     #[error("unknown recipe\nhint: the valid recipes are {SYNTAX}")]
     Kind,
     /// The kind does not have this option.
-    #[error("{0} has no such option\nhint: the valid recipes are {SYNTAX}")]
+    #[error(
+        "the recipe {0} has an unknown option, not shown since it may be a secret\nhint: the valid recipes are {SYNTAX}"
+    )]
     Option(&'static str),
     /// A number is malformed or out of range.
     #[error("{name} must be a number from {from} to {to}")]

@@ -42,7 +42,7 @@ struct Class {
     letters: Vec<u8>,
 }
 
-/// The rules allow no password.
+/// The reason why no password meets the rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// The length is outside the allowed range.

@@ -22,7 +22,7 @@ pub enum RecipientSource {
     Cluster,
 }
 
-/// The text names no recipient.
+/// The reason why a text names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientSourceError {
     /// A line with an unusable key.

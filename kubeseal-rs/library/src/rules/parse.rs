@@ -12,7 +12,7 @@ use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
 use crate::recipients::{RecipientSource, RecipientSourceError};
 
-/// The text does not contain valid rules.
+/// The reason why a text does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// The text is not valid YAML.
@@ -208,8 +208,8 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
     if format != Some(SealedFormat::V2) {
         refuse_v2_fields(&fields)?;
     }
-    let (fingerprints, key_ids) = split(fields.limit("fingerprint", key_name)?);
-    let (retired, retired_ids) = split(fields.list_of("retired", key_name)?);
+    let (fingerprints, key_ids) = split_key_names(fields.limit("fingerprint", key_name)?);
+    let (retired, retired_ids) = split_key_names(fields.list_of("retired", key_name)?);
     let rule = Rule {
         number,
         line: node.line,
@@ -333,7 +333,7 @@ fn key_name(node: &Node, field: &'static str) -> ParseResult<KeyName> {
 /// The lengths of a short and of a full key identifier as text.
 const KEY_ID_LENS: [usize; 2] = [22, 43];
 
-fn split(names: Vec<KeyName>) -> (Vec<Fingerprint>, Vec<AnyKeyId>) {
+fn split_key_names(names: Vec<KeyName>) -> (Vec<Fingerprint>, Vec<AnyKeyId>) {
     let (mut fingerprints, mut ids) = (Vec::new(), Vec::new());
     for name in names {
         match name {

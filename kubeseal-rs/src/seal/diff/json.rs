@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Change, ChangeKind, ObjectChanges};
 
-/// All changes.
+/// The JSON output of `seal diff`.
 #[derive(Debug, Serialize)]
 pub(super) struct DiffReport<'a> {
     /// The objects and files that changed.
@@ -21,7 +21,7 @@ struct ChangedObject<'a> {
     changes: Vec<ChangeReport<'a>>,
 }
 
-/// One change.
+/// A change of one item, or of the object itself.
 #[derive(Debug, Serialize)]
 struct ChangeReport<'a> {
     /// The item; null for a change of the object itself, `(data)` for the deprecated `spec.data`.

@@ -51,7 +51,7 @@ pub(super) fn check(
     let mut connection = Connection::default();
     let location_flags = location_flags(&args.location);
     let _ = if let Some(path) = &args.location.directory {
-        directory(path, &location_flags, &mut connection, findings)
+        check_directory(path, &location_flags, &mut connection, findings)
     } else {
         let access = Access {
             by_token: TokenAccess {
@@ -71,7 +71,7 @@ pub(super) fn check(
 }
 
 /// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none may seal.
-fn directory(
+fn check_directory(
     path: &Path,
     location_flags: &str,
     connection: &mut Connection,
@@ -100,11 +100,11 @@ fn cluster(
     findings: &mut Findings,
 ) -> Option<()> {
     let objects = Objects::connect(access, clusters);
-    findings.add("kubeconfig", kubeconfig(objects.as_ref()))?;
+    findings.add("kubeconfig", check_kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
     findings.add("API server", api_server(&objects))?;
-    findings.add("definition of SealedSecret", definition(&objects))?;
-    findings.add("Service", service(&objects, access))?;
+    findings.add("definition of SealedSecret", check_definition(&objects))?;
+    findings.add("Service", check_service(&objects, access))?;
     let (controller, finding) = controller::check(&objects, access, clusters);
     if findings.add("controller", finding).is_some() {
         let (served, finding) = controller::certificate(&objects, access);
@@ -120,7 +120,9 @@ fn cluster(
     Some(())
 }
 
-fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>) -> Finding {
+fn check_kubeconfig(
+    objects: Result<&Objects, &kubeseal_library::cluster::ClusterError>,
+) -> Finding {
     match objects {
         Ok(objects) => Finding::good(format!("API server {}", objects.server())),
         Err(error) => Finding::bad(
@@ -159,7 +161,7 @@ fn has_kind(body: &[u8]) -> bool {
     parse(body).is_ok_and(|json| json["kind"].is_string())
 }
 
-fn definition(objects: &Objects) -> Finding {
+fn check_definition(objects: &Objects) -> Finding {
     match objects.get_raw(&ApiPath::fixed("/apis/bitnami.com/v1alpha1")) {
         Ok((200, body)) if has_kind(&body) => Finding::good("installed"),
         Ok((404, _)) => Finding::bad(
@@ -170,7 +172,7 @@ fn definition(objects: &Objects) -> Finding {
     }
 }
 
-fn service(objects: &Objects, access: &Access) -> Finding {
+fn check_service(objects: &Objects, access: &Access) -> Finding {
     let Access {
         namespace,
         name: service,

@@ -26,7 +26,7 @@ pub(super) fn check(
     };
     match health_problem(objects, access) {
         Some(finding) => (None, finding),
-        None => (Some(controller), readiness(objects, access)),
+        None => (Some(controller), check_readiness(objects, access)),
     }
 }
 
@@ -53,7 +53,7 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
     })
 }
 
-fn readiness(objects: &Objects, access: &Access) -> Finding {
+fn check_readiness(objects: &Objects, access: &Access) -> Finding {
     match get_through_proxy(objects, access, "readyz") {
         Ok((200, _)) => Finding::good("running, initial sync complete"),
         // Upstream's controller does not have this endpoint.
@@ -73,7 +73,7 @@ pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certifi
     match get_through_proxy(objects, access, "v1/cert.pem") {
         Ok((200, pem)) => {
             let certificate = Certificate::from_pem(&pem).ok();
-            let finding = validity(certificate.as_ref());
+            let finding = check_validity(certificate.as_ref());
             (certificate, finding)
         }
         Ok((code, body)) => (None, no_certificate_finding(code, &body)),
@@ -101,7 +101,7 @@ fn no_certificate_finding(code: u16, body: &[u8]) -> Finding {
     )
 }
 
-fn validity(certificate: Option<&Certificate>) -> Finding {
+fn check_validity(certificate: Option<&Certificate>) -> Finding {
     let Some(certificate) = certificate else {
         let remedy = "check which program is behind the Service";
         return Finding::bad("the response is not a certificate", remedy);

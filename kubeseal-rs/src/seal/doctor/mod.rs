@@ -107,7 +107,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     if args.rollback {
         rollback::check(args, &clusters, &mut findings)?;
-        return finish(args, &findings);
+        return print_findings(args, &findings);
     }
     let mut connection = connection::Connection::default();
     if !args.offline {
@@ -121,10 +121,10 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
         let keys = key_ring(args, &clusters, &connection.stored)?;
         object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }
-    finish(args, &findings)
+    print_findings(args, &findings)
 }
 
-fn finish(args: &Doctor, findings: &Findings) -> Result<Outcome> {
+fn print_findings(args: &Doctor, findings: &Findings) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => print(findings.text().as_bytes())?,
         OutputFormat::Json => print(&output::json(findings)?)?,

@@ -99,7 +99,7 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     let needs_none = own_scoped_name(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
         Finding::bad(
-            "it has no namespace, which its scope requires",
+            "metadata.namespace is missing, and the scope requires it",
             "pass -n NAMESPACE, or set metadata.namespace in the file",
         )
     })
@@ -191,7 +191,7 @@ fn opening_reason(key: &UsedKey) -> Reason {
     }
 }
 
-/// The controller's answer about an object.
+/// The controller's response about an object.
 #[derive(PartialEq, Eq)]
 enum Answer {
     /// The object can be unsealed.
@@ -247,7 +247,7 @@ fn ask_controller(
     })
 }
 
-/// Adds findings from the controller's answer alone. Without local keys, the reason cannot be determined.
+/// Adds findings from the controller's response alone. Without local keys, the reason cannot be determined.
 fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings) {
     let remedy = "pass a backup with --backup, or ask its owner to run this command";
     if *answer == Answer::Unknown {

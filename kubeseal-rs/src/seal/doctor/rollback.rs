@@ -12,7 +12,7 @@ use shared::v2;
 use super::Doctor;
 use super::findings::{Finding, Findings};
 use crate::report;
-use crate::seal::keys::store;
+use crate::seal::keys::open_store;
 
 /// The name of the step.
 const STEP: &str = "rollback";
@@ -83,7 +83,7 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
 fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     match &args.file {
         Some(path) => survey::in_files(&[PathBuf::from(path)], &mut report::notice),
-        None => store(&args.location, clusters)?.sealed(&[], &mut report::notice),
+        None => open_store(&args.location, clusters)?.sealed(&[], &mut report::notice),
     }
 }
 

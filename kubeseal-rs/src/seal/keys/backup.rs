@@ -17,7 +17,7 @@ use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
-use super::{info, store, warn};
+use super::{info, open_store, warn};
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, decryption, names};
@@ -69,7 +69,7 @@ pub struct KeysBackup {
 /// Fails before any key is marked if the archive is not complete. If marking fails, the error names
 /// the first key without a mark, and the archive is kept.
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
-    let store = store(&args.location, &Clusters::new(environment))?;
+    let store = open_store(&args.location, &Clusters::new(environment))?;
     let records = skip_unreadable(store.read()?);
     let v2_records = store.read_v2()?;
     if records.is_empty() && v2_records.is_empty() {

@@ -31,7 +31,7 @@ use shared::v2::{self as format, KeyId, ShortKeyId};
 use super::served::Served;
 use super::{
     Search, check_all_readable, export_step, fetch_step, find, find_holders, find_named,
-    location_flags, rotate_step, rotate_to_v2_step, step, store, survey_all, v2,
+    location_flags, open_store, rotate_step, rotate_to_v2_step, step, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, ShowPath, shown};
@@ -93,7 +93,7 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 /// Fails if the keys, a file in the arguments or a repository cannot be read; then nothing is marked.
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     match v2::find(&store, &records, &args.key)? {
         Some(key) => run_v2(args, &clusters, &store, &records, &key),
@@ -411,7 +411,7 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Returns a successor that the controller seals with, according to its answer.
+    /// Returns a successor that the controller seals with, according to its response.
     pub(super) fn served(name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -12,7 +12,7 @@ use kubeseal_library::recipients::{self, RecipientKey};
 use shared::key_ring::RingV2Key;
 use shared::v2::{Recipient as _, Suite};
 
-use super::{access, info, location_flags, store};
+use super::{access, info, location_flags, open_store};
 use crate::failure::Failure;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeyLocation;
@@ -66,7 +66,7 @@ fn in_cluster(args: &KeysExport, clusters: &Clusters<'_>) -> Result<RecipientKey
 }
 
 fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<RecipientKey>> {
-    let store = store(&args.location, clusters)?;
+    let store = open_store(&args.location, clusters)?;
     let records = store.read_v2()?;
     for record in &records {
         if let Err(problem) = &record.key {
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key generated from a byte, which is also the second from which the key is valid.
+    /// Returns the record of a key that is generated from `byte`. The key is valid from the second `byte` on.
     fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

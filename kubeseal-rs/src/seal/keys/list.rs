@@ -17,7 +17,7 @@ use shared::key_marks::{KeyState, Marks};
 use shared::v2::{KeyId, Suite};
 
 use super::served::Served;
-use super::{Search, find_holders, store, survey as run_survey};
+use super::{Search, find_holders, open_store, survey as run_survey};
 use crate::report::shown;
 use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
@@ -66,13 +66,13 @@ pub struct KeysStatus {
 /// Fails if the keys cannot be read.
 pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
     let served = Served::find(&args.location, &clusters, &records, &v2_records);
     let states = record::states(&records, served.certificate.as_ref());
     let mut rows = rows(&records, &states, None);
     rows.extend(v2_rows(&v2_records, &served, None));
-    show(&rows, None, args.output, environment.now)
+    print_rows(&rows, None, args.output, environment.now)
 }
 
 /// Lists keys with the number of objects and files that need each.
@@ -82,7 +82,7 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
 /// Fails if keys, objects or files cannot be read.
 pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
     let served = Served::find(&args.location, &clusters, &records, &v2_records);
     let states = record::states(&records, served.certificate.as_ref());
@@ -100,7 +100,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let searched = Some((&sources, &survey));
     let mut rows = rows(&records, &states, searched);
     rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
-    show(&rows, searched, args.output, environment.now)?;
+    print_rows(&rows, searched, args.output, environment.now)?;
     match sources.unread_count() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
@@ -187,7 +187,7 @@ fn v2_counts(sources: &Inventory, key: Option<KeyId>) -> (usize, usize) {
 /// The searched objects and files, and the keys that they need.
 type Searched<'a> = Option<(&'a Inventory, &'a Survey)>;
 
-fn show(
+fn print_rows(
     rows: &[Row],
     searched: Searched<'_>,
     form: OutputFormat,

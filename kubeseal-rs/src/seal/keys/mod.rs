@@ -171,7 +171,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 /// # Errors
 ///
 /// Fails if the path does not name a directory, or the kubeconfig cannot be used.
-pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
+pub fn open_store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
         Some(directory) => KeyStore::directory(directory),
         None => KeyStore::cluster(&access(location, clusters.environment), clusters),

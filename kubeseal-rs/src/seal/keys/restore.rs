@@ -32,7 +32,7 @@ use shared::v2::AnyKeyId;
 
 use self::outcome::Row;
 use self::plan::{Action, Plan};
-use super::{info, store, warn};
+use super::{info, open_store, warn};
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, decryption, output, print};
@@ -161,7 +161,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
             Failure::new(message).hint("`kubeseal --recovery-unseal` can unseal files with them")
         );
     }
-    let store = store(&args.location, &Clusters::new(environment))?;
+    let store = open_store(&args.location, &Clusters::new(environment))?;
     let (existing, existing_v2) = (store.read()?, store.read_v2()?);
     let (v2_secrets, secrets) = backup.secrets.into_iter().partition(keys::v2::is_v2);
     let (chosen, chosen_v2) = chosen(&args.seal_with)?;

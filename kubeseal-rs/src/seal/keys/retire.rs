@@ -20,8 +20,8 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, find, find_holders, find_named, info, location_flags, rotate_step,
-    rotate_to_v2_step, store, survey_all, v2,
+    Search, check_all_readable, find, find_holders, find_named, info, location_flags, open_store,
+    rotate_step, rotate_to_v2_step, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -64,7 +64,7 @@ pub struct KeysRetire {
 /// listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     if let Some(key) = v2::find(&store, &records, &args.key)? {
         let served = Served::find(&args.location, &clusters, &records, key.records());
@@ -84,7 +84,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     let served = Served::find(&args.location, &clusters, &records, &[]).certificate;
     let flags = location_flags(&args.location);
-    check(record, state(served.as_ref()), &flags)?;
+    check_state(record, state(served.as_ref()), &flags)?;
     if state(None) == Some(KeyState::Sealing) {
         let message = format!(
             "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
@@ -171,9 +171,9 @@ fn retire_v2(
 
 /// Fails if nothing was searched, because this does not show that the key is unneeded.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
-    if count == 0 && args.paths.is_empty() && !store.has_sealed() {
+    if count == 0 && args.paths.is_empty() && !store.has_sealed_secrets() {
         bail!(
-            Failure::new("nothing to search for values that need the key")
+            Failure::new("there are no files to search for values that need the key")
                 .hint("pass files or directories, or the directory of a controller")
         );
     }
@@ -218,7 +218,7 @@ fn unsearched_text(namespaces: &[String]) -> String {
     format!(" (in the cluster, only these namespaces were searched: {searched})")
 }
 
-fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
+fn check_state(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
     let name = record.name();
     match state {
         Some(KeyState::Sealing) => {

@@ -20,8 +20,8 @@ use shared::v2::Suite;
 
 use super::served::fingerprint_of;
 use super::{
-    access, export_step, fetch_step, info, location_flags, rotate_step, rotate_to_v2_step, step,
-    store,
+    access, export_step, fetch_step, info, location_flags, open_store, rotate_step,
+    rotate_to_v2_step, step,
 };
 use crate::failure::Failure;
 use crate::report;
@@ -141,7 +141,7 @@ impl<'a> OwnKey<'a> {
 /// Fails if there is no key to annotate, or a new key is not served within the time limit.
 pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let store = store(&args.location, &clusters)?;
+    let store = open_store(&args.location, &clusters)?;
     let keys = Keys::read(&store)?;
     let preferred = preferred_suite(args, &clusters);
     let suites = requested_suites(&keys, args.suite, preferred, &store.location())?;

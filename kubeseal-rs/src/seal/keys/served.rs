@@ -1,5 +1,5 @@
-//! Asks a controller which keys it seals with. The answer is not authenticated, so it never permits an action that is
-//! refused without an answer.
+//! Asks a controller which keys it seals with. The response is not authenticated, so it never permits an action that is
+//! refused without a response.
 
 use kubeseal_library::cluster::{ClusterError, Clusters, Controller};
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};

@@ -22,7 +22,7 @@ use super::served::Served;
 use crate::failure::Failure;
 use crate::report;
 
-/// A v2 key that an argument names, and the other keys.
+/// The v2 keys of a store, and the position of the one that an argument names.
 pub(super) struct NamedKey {
     records: Vec<V2KeyRecord>,
     index: usize,
@@ -112,7 +112,7 @@ impl NamedKey {
         let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
         bail!(match preferred {
             Some(suite) if !has_preferred_suite => failure.hint(format!(
-                "the controller prefers the suite {suite}; if it stays so, pass --former-suite"
+                "the controller prefers the suite {suite}; if that does not change, pass --former-suite"
             )),
             None => failure
                 .hint("if the controller has another --sealing-suite now, pass --former-suite"),

@@ -39,10 +39,10 @@ fn exempted_rules(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
              value; move it to the top of the file",
         );
     }
-    rules(exemption(&comment.text).unwrap_or_default())
+    parse_rules(exemption(&comment.text).unwrap_or_default())
 }
 
-fn rules(args: &str) -> Result<Vec<Rule>, &'static str> {
+fn parse_rules(args: &str) -> Result<Vec<Rule>, &'static str> {
     const FORM: &str =
         "invalid exemption: expected `# seal lint: ignore RULE: REASON`, with a reason";
     let args = args.trim_start().strip_prefix("ignore ").ok_or(FORM)?;

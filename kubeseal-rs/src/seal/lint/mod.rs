@@ -119,7 +119,7 @@ pub enum LintFormat {
     Github,
 }
 
-/// The arguments or the rules are invalid.
+/// The reason why the arguments or the rules are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.

@@ -81,12 +81,12 @@ pub(super) fn sealed_secret(
     findings.extend(names_of(&object));
     findings.extend(scope_of(node, &object));
     findings.extend(unquoted(node));
-    findings.extend(templates(node, &object));
+    findings.extend(check_templates(node, &object));
     findings.extend(type_of(&object));
     findings.extend(key_of_controller(&object));
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
     findings.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
-    findings.extend(rules(&object, context.settings));
+    findings.extend(check_rules(&object, context.settings));
     findings.extend(item_names(node, &object));
     findings.extend(values(node, &object, context, &mut unchecked, is_action));
     findings.extend(v2::findings(node, &object, context));
@@ -276,7 +276,7 @@ fn values(
             // v2 values have separate checks.
             continue;
         }
-        let form = form(item, context);
+        let form = check_form(item, context);
         let has_form_finding = form.is_some();
         if let Some((rule, message)) = form {
             findings.push((rule, item.line, message));
@@ -299,7 +299,7 @@ fn values(
     findings
 }
 
-fn form(item: &Item, context: CheckContext<'_>) -> Option<(Rule, String)> {
+fn check_form(item: &Item, context: CheckContext<'_>) -> Option<(Rule, String)> {
     let key = &item.key;
     let malformed = |problem: &str| {
         Some((
@@ -476,7 +476,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<FindingInFile> {
     findings
 }
 
-fn templates(node: &Node, object: &Object) -> Vec<FindingInFile> {
+fn check_templates(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let Some(texts) = &object.sealed.spec.template.data else {
         return Vec::new();
     };
@@ -552,7 +552,7 @@ fn type_of(object: &Object) -> Option<FindingInFile> {
     Some((finding::INCOMPLETE_TYPE, object.line, missing.to_string()))
 }
 
-fn rules(object: &Object, settings: &Settings) -> Vec<FindingInFile> {
+fn check_rules(object: &Object, settings: &Settings) -> Vec<FindingInFile> {
     let namespace = object.sealed.namespace_or_empty();
     let broken = [
         settings.check_scope(object.scope),

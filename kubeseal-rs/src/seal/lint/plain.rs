@@ -207,7 +207,9 @@ fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
 /// Returns a finding for each generator with plain literals, in a kustomization or in a separate file.
 pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<FindingInFile> {
     let nodes = nodes(root).into_iter();
-    nodes.filter_map(|node| generator(node, literals)).collect()
+    nodes
+        .filter_map(|node| check_generator(node, literals))
+        .collect()
 }
 
 /// A file that a generator of a kustomization reads values from, or a patch of a Secret.
@@ -400,7 +402,7 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
         .collect()
 }
 
-fn generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
+fn check_generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
     let list = node.field("literals")?;
     let plain: Vec<&str> = if let Value::Map(entries) = &list.value {
         // kustomize rejects a mapping, but it contains the values nevertheless.

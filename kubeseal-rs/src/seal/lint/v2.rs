@@ -23,7 +23,7 @@ pub(super) fn findings(
     let mut findings = other_format(object, context);
     match &object.v2 {
         None => {}
-        Some(Err(refusal)) => findings.push(malformed(node, object, refusal)),
+        Some(Err(refusal)) => findings.push(malformed_finding(node, object, refusal)),
         Some(Ok(v2)) => {
             findings.extend(unused_locks(node, v2));
             findings.extend(refusal(object));
@@ -60,7 +60,7 @@ fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile
     v1_items.map(message).collect()
 }
 
-fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> FindingInFile {
+fn malformed_finding(node: &Node, object: &Object, refusal: &Refusal) -> FindingInFile {
     let line = match refusal {
         Refusal::Malformed { entry, .. } => line_of(node, entry),
         _ => None,
@@ -127,7 +127,7 @@ fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec
         check_unlisted,
         check_missing,
         check_mixed,
-        check_weak,
+        check_weak_recipients,
         check_unbound,
     ];
     let findings = checks.iter().filter_map(|check| check(item, view, context));
@@ -158,7 +158,7 @@ fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -
     let message = format!(
         "{} is sealed for {}, but {} accepts only {}",
         item.key,
-        name(key),
+        key_name(key),
         rule.describe(),
         rule.pin_texts().join(" or ")
     );
@@ -170,7 +170,7 @@ fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Pr
     let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
     let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
-    let unlisted: Vec<String> = unlisted.map(name).collect();
+    let unlisted: Vec<String> = unlisted.map(key_name).collect();
     if unlisted.len() <= recipients.unknown {
         return None;
     }
@@ -214,13 +214,13 @@ fn check_mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Probl
     let message = format!(
         "{} is sealed for post-quantum keys and for {}, which is not post-quantum",
         item.key,
-        name(key)
+        key_name(key)
     );
     Some((finding::MIXED_SUITES, message))
 }
 
 /// Reports a key that is not post-quantum although all keys of the rule are.
-fn check_weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+fn check_weak_recipients(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_strong = !recipients.keys.is_empty()
         && recipients.unknown == 0
@@ -233,7 +233,7 @@ fn check_weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Proble
     let message = format!(
         "{} is sealed for {}, which is not post-quantum, although all keys of the rule are",
         item.key,
-        name(key)
+        key_name(key)
     );
     Some((finding::WEAK_SUITE, message))
 }
@@ -258,7 +258,7 @@ fn is_classical((_, suite): &(ShortKeyId, Option<Suite>)) -> bool {
     suite.is_some_and(|suite| !suite.is_post_quantum())
 }
 
-fn name((id, suite): &(ShortKeyId, Option<Suite>)) -> String {
+fn key_name((id, suite): &(ShortKeyId, Option<Suite>)) -> String {
     match suite {
         Some(suite) => format!("{suite} {id}"),
         None => format!("{id} (unknown suite)"),

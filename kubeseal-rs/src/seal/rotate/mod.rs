@@ -265,7 +265,7 @@ struct NewCiphertexts {
     keys: NewKeys,
 }
 
-/// The keys of new ciphertexts.
+/// The public keys that new ciphertexts are encrypted for.
 enum NewKeys {
     /// The key of a certificate, for v1 values.
     Certificate {
@@ -328,7 +328,7 @@ impl Work {
         Ok(Some(work))
     }
 
-    /// Reads a file again, with the final reports of objects that need no further attempt.
+    /// Reads a file again, and carries over the final reports of the objects that need no further attempt.
     fn read_again(path: &Path, done: Vec<ObjectReport>) -> Result<Self> {
         let mut work = Self::of(ManifestFile::read(path)?)?;
         for report in done {

@@ -172,7 +172,7 @@ impl Worker<'_> {
             Err(error) => {
                 let mut problem = shared::error_chain(&error);
                 if lacks_key(&error) && !self.has_key_of(&certificate) {
-                    problem += DONE_EARLIER;
+                    problem += ALREADY_SEALED_HINT;
                 }
                 report.problem = Some(problem);
             }
@@ -211,7 +211,7 @@ fn may_have_v1(sealed: &SealedSecret) -> bool {
 }
 
 /// Another possible reason why no key can unseal an item.
-const DONE_EARLIER: &str =
+const ALREADY_SEALED_HINT: &str =
     "; if it is already sealed for the new certificate, also pass its private key with --key";
 
 fn lacks_key(error: &reseal::ResealError) -> bool {

@@ -358,8 +358,8 @@ impl Cluster {
     }
 }
 
-/// Returns a warning for each item that the controller left unchanged although its hint names another key. A hint is no
-/// evidence, and neither is the answer: another server on the unauthenticated port could return the request unchanged.
+/// Returns a warning for each item that the controller left unchanged although its hint names another key. Neither a
+/// hint nor the response is evidence: another server on the unauthenticated port could return the request unchanged.
 fn contradicted_hints(
     sealed: &SealedSecret,
     changed: &BTreeMap<String, String>,
@@ -382,7 +382,7 @@ fn contradicted_hints(
     contradicted.map(line).collect()
 }
 
-/// An answer, and the data to check it against.
+/// A response, and the data to check it against.
 struct Received<'a> {
     answer: Answer,
     to: Option<SealedFormat>,
@@ -408,7 +408,7 @@ impl Received<'_> {
 }
 
 impl Work {
-    /// Takes the new ciphertexts from an answer.
+    /// Takes the new ciphertexts from a response.
     fn apply_answer(&mut self, index: usize, answer: Received<'_>) {
         let certificate = answer.certificate;
         let (found, report) = &mut self.objects[index];
@@ -436,7 +436,7 @@ impl Work {
     }
 }
 
-/// Returns the keys that an answer is encrypted for.
+/// Returns the keys that a response is encrypted for.
 fn keys_of(entries: &BTreeMap<String, String>, certificate: &Certificate) -> NewKeys {
     let object = v2::Object::parse(entries).ok();
     let views = object.as_ref().map(v2::Object::view).unwrap_or_default();

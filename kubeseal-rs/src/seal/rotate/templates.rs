@@ -141,7 +141,7 @@ impl ConfirmedTemplates {
         }
         for candidate in candidates {
             for found in unbound_objects(candidate) {
-                show(&candidate.path, &found);
+                print_template(&candidate.path, &found);
                 let template = TemplateDigest::of(&found.sealed.spec.template);
                 let location = (candidate.path.clone(), found.line);
                 confirmed_templates.0.insert(location, template);
@@ -183,7 +183,7 @@ fn unbound_objects(candidate: &Candidate) -> Vec<Found> {
     objects
 }
 
-fn show(path: &Path, found: &Found) {
+fn print_template(path: &Path, found: &Found) {
     let name = found.sealed.qualified_name();
     let location = format!("{}:{}: {name}", path.shown(), found.line);
     report::info(&format!("{location}: values are bound to this template:"));

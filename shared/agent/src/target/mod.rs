@@ -213,7 +213,7 @@ impl Target {
         if changed.as_ref().is_some_and(BTreeSet::is_empty) && entries.links == tops {
             return Ok(Written::Unchanged);
         }
-        let version = new_name();
+        let version = new_version_name();
         self.write_version(&version, &wanted)?;
         self.publish(&version, &entries, &tops)?;
         Ok(changed.map_or(Written::First, Written::Changed))
@@ -354,7 +354,7 @@ fn is_version(name: &str) -> bool {
 }
 
 /// Returns the name of a new version: the time, so that people can tell versions apart, and a random number.
-fn new_name() -> String {
+fn new_version_name() -> String {
     let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seconds = time.unwrap_or_default().as_secs();
     format!("{VERSION_PREFIX}{seconds}.{:08x}", crate::random::number())

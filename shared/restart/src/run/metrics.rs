@@ -8,7 +8,7 @@ use probes::metrics::{Kind, Value, write_metric};
 /// Prefix of every metric.
 const PREFIX: &str = "sealed_secrets_restart";
 
-/// Counters and gauges.
+/// The counters and gauges of `seal restart`.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
     pub(super) restarts: Value,

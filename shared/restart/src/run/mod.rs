@@ -51,7 +51,7 @@ pub struct Settings {
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
-    /// Whether to leave workloads to Reloader that only Reloader's annotations opt in.
+    /// Whether Reloader runs too. It then restarts the workloads that opt in only with Reloader's annotations.
     pub with_reloader: bool,
     /// The address of metrics and probes.
     pub listen: SocketAddr,
@@ -63,7 +63,7 @@ pub struct Settings {
     pub pod: Pod,
 }
 
-/// The component cannot run.
+/// The reason why the component cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The process does not run in a Pod.

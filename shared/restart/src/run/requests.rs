@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+async fn with_time_limit<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     let response = timeout(TIMEOUT, request)
         .await
         .map_err(|_| Failure::Timeout)?;
@@ -71,7 +71,7 @@ pub(super) async fn list_pods(
         Some(token) => params.continue_token(token),
         None => params,
     };
-    let page = limited(api.list(&params)).await?;
+    let page = with_time_limit(api.list(&params)).await?;
     let started = page.items.into_iter().filter_map(|pod| pod.form);
     let token = page.metadata.continue_.filter(|token| !token.is_empty());
     Ok((started.collect(), token))
@@ -88,7 +88,7 @@ pub(super) async fn restart(
     let api: Api<Compact<AnyWorkload>> =
         Api::namespaced_with(client.clone(), &id.namespace, &resource);
     let patch = Patch::Merge(restart_patch(workload, target));
-    let response = limited(api.patch(&id.name, &params(), &patch)).await?;
+    let response = with_time_limit(api.patch(&id.name, &patch_params(), &patch)).await?;
     Ok(Workload::read(id.kind, &response.form.0))
 }
 
@@ -109,11 +109,11 @@ pub(super) async fn refresh(client: &Client, pod: &PodRefresh) -> Result<(), Fai
     let patch = json!({
         "metadata": { "uid": pod.uid, "annotations": { REFRESHED_FOR_ANNOTATION: pod.versions } },
     });
-    limited(api.patch(&pod.name, &params(), &Patch::Merge(patch))).await?;
+    with_time_limit(api.patch(&pod.name, &patch_params(), &Patch::Merge(patch))).await?;
     Ok(())
 }
 
-fn params() -> PatchParams {
+fn patch_params() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.into()),
         ..PatchParams::default()
@@ -142,7 +142,7 @@ pub(super) async fn report(
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(body);
     let request = request.map_err(|error| Failure::Api(Box::new(kube::Error::HttpError(error))))?;
-    limited(client.request::<Json>(request)).await?;
+    with_time_limit(client.request::<Json>(request)).await?;
     Ok(())
 }
 

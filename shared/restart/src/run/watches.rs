@@ -52,7 +52,7 @@ pub(super) struct Message {
     pub(super) change: Change,
 }
 
-/// The running watches.
+/// The tasks of the running watches, and which of their first lists must be complete before restarts.
 pub(super) struct Watches {
     tasks: JoinSet<()>,
     /// For each watch, whether restarts and refreshes wait for its first list.
@@ -114,8 +114,9 @@ impl Starter {
     fn watch_workloads<const KIND: usize>(&mut self, namespace: Option<&String>) {
         let kind = Kind::ALL[KIND];
         let is_required = kind != Kind::Rollout;
-        let to_change =
-            move |event: Event<Compact<OfKind<KIND>>>| Change::Workload(kind, mapped(event));
+        let to_change = move |event: Event<Compact<OfKind<KIND>>>| {
+            Change::Workload(kind, to_workload_event(event))
+        };
         self.watch(&workloads(kind), namespace, is_required, to_change);
     }
 
@@ -191,7 +192,9 @@ fn next_pause<F>(
     }
 }
 
-fn mapped<const KIND: usize>(event: Event<Compact<OfKind<KIND>>>) -> Event<Compact<Workload>> {
+fn to_workload_event<const KIND: usize>(
+    event: Event<Compact<OfKind<KIND>>>,
+) -> Event<Compact<Workload>> {
     let map = |object: Compact<OfKind<KIND>>| object.map(|OfKind(workload)| workload);
     match event {
         Event::Apply(object) => Event::Apply(map(object)),

@@ -1,4 +1,4 @@
-//! A workload, what is known of its restarts, and its comparison with the names of Secrets.
+//! A workload, the state of its restarts, and the Secrets whose names match its patterns.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::workload::{Progress, Workload};
 /// others without limit. Equals the default progress deadline of a Deployment.
 pub(super) const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
 
-/// A workload and what is known of its restarts.
+/// A workload and the state of its restarts.
 #[derive(Debug)]
 pub(super) struct Tracked {
     pub(super) workload: Workload,
@@ -118,8 +118,10 @@ impl Tracked {
         let patterns = self.workload.opt_in.secret_patterns();
         if let Some(pattern) = patterns.get(matching.next) {
             let matched_names = match &matching.names {
-                Some(names) => annotations::matches(pattern, names.iter().map(String::as_str)),
-                None => annotations::matches(pattern, all.iter().map(String::as_str)),
+                Some(names) => {
+                    annotations::matching_names(pattern, names.iter().map(String::as_str))
+                }
+                None => annotations::matching_names(pattern, all.iter().map(String::as_str)),
             };
             matching
                 .matched_names

@@ -20,7 +20,7 @@ use crate::report;
 
 /// The time limit for a command, as in Vault Agent.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The actions to take after a change.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ fn wait(mut child: Child) -> Result<ExitStatus> {
             child.wait()?;
             bail!("it did not end within {COMMAND_TIMEOUT:?}");
         }
-        sleep(POLL);
+        sleep(POLL_INTERVAL);
     }
 }
 

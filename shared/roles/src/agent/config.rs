@@ -70,7 +70,7 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     };
     let objects: Vec<EntryBody> = objects.map_err(|error| {
         Failure::new(error.to_string())
-            .hint("entries have `sealedSecret`, `items`, `path`, `mode`, or `template`, `from`, `path`, `mode`")
+            .hint("an entry has the fields `sealedSecret`, `items`, `path`, `mode`, or `template`, `from`, `path`, `mode`")
     })?;
     Ok(Config {
         objects,

@@ -16,7 +16,7 @@ use deliver::is_object_name;
 
 /// A translated template and the SealedSecrets that it uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Translated {
+pub(super) struct TranslatedTemplate {
     pub(super) text: String,
     pub(super) objects: BTreeSet<String>,
 }
@@ -115,7 +115,7 @@ const OTHER_FIELDS: &[&str] = &[
 ];
 
 /// Translates a template.
-pub(super) fn translate(contents: &str) -> Result<Translated, TranslateError> {
+pub(super) fn translate(contents: &str) -> Result<TranslatedTemplate, TranslateError> {
     let mut objects = BTreeSet::new();
     let mut text = String::new();
     let mut rest = contents;
@@ -131,7 +131,7 @@ pub(super) fn translate(contents: &str) -> Result<Translated, TranslateError> {
     if objects.is_empty() {
         return Err(TranslateError::NoSecret);
     }
-    Ok(Translated { text, objects })
+    Ok(TranslatedTemplate { text, objects })
 }
 
 /// Splits after the end of an action. Strings and comments in the action may also contain `}}`.

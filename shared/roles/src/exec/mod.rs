@@ -187,7 +187,7 @@ fn pass_values(
         if passing.files {
             let file = memory::create_file(value.expose())
                 .with_context(|| format!("cannot create an in-memory file for {item}"))?;
-            command.env(variable, memory::path(&file));
+            command.env(variable, memory::inherited_path(&file));
             files.insert(item, file);
         } else {
             command.env(variable, variable_value(&item, value)?);

@@ -121,7 +121,7 @@ fn first_values(events: &Receiver<Event>) -> Answer {
     }
 }
 
-/// A running command.
+/// A running command, and the files through which it receives values.
 struct Running {
     id: Pid,
     /// The files that the command inherited, by item.

@@ -80,7 +80,7 @@ pub enum Change {
     Remove,
 }
 
-/// The file cannot be edited. Nothing was changed.
+/// The reason why a file cannot be edited. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The file cannot be read.

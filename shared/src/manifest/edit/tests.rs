@@ -415,7 +415,7 @@ fn refuses_values_that_a_block_scalar_cannot_represent() {
 }
 
 #[test]
-fn fills_braces_in_their_own_style() {
+fn adds_values_to_braces_in_the_style_of_the_file() {
     for (before, edits_text, after) in [
         ("{a:, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),
         ("{a: {}, b: 1}\n", "a/x=V", "{a: {x: V}, b: 1}\n"),

@@ -22,7 +22,7 @@ pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.ok()?;
-        finder.process(&event, span)?;
+        finder.process_event(&event, span)?;
     }
     Some(finder.roots)
 }
@@ -77,7 +77,7 @@ struct Key {
 }
 
 impl Finder<'_> {
-    fn process(&mut self, event: &Event<'_>, span: Span) -> Option<()> {
+    fn process_event(&mut self, event: &Event<'_>, span: Span) -> Option<()> {
         let (from, to) = (
             self.bytes.byte(span.start.index()),
             self.bytes.byte(span.end.index()),

@@ -209,7 +209,7 @@ fn an_object_of_all_formats_is_unsealed_with_one_operation_for_each_lock_and_v1_
     }
 }
 
-/// Attack: an author of an object that must be refused has the controller use its keys anyway.
+/// Attack: an author makes the controller use its keys for an object that must be refused.
 #[test]
 fn refuses_publicly_visible_problems_before_using_a_key() {
     type Change<'a> = &'a dyn Fn(&mut SealedSecret);

@@ -149,8 +149,8 @@ fn sec1(
         let parts = [
             1_u8.to_der()?,
             OctetStringRef::new(secret)?.to_der()?,
-            explicit(0, &curve)?,
-            explicit(1, &public)?,
+            explicit_tag(0, &curve)?,
+            explicit_tag(1, &public)?,
         ];
         sequence(&parts.concat())
     };
@@ -159,7 +159,7 @@ fn sec1(
         .map_err(|_: pkcs8::der::Error| BAD_KEY)
 }
 
-fn explicit<T: Encode + pkcs8::der::EncodeValue + pkcs8::der::Tagged>(
+fn explicit_tag<T: Encode + pkcs8::der::EncodeValue + pkcs8::der::Tagged>(
     number: u32,
     value: &T,
 ) -> Result<Vec<u8>, pkcs8::der::Error> {

@@ -49,8 +49,8 @@ fn skip<'t>(text: &'t [u8], plain: &[u8]) -> Option<&'t [u8]> {
             if text.first().is_some_and(|&byte| byte != b' ') {
                 return None;
             }
-            plain = plain.trim_ascii_start_of(b' ');
-            text = text.trim_ascii_start_of(b' ');
+            plain = plain.trim_leading_byte(b' ');
+            text = text.trim_leading_byte(b' ');
             continue;
         }
         text = text.strip_prefix(&[first])?;
@@ -59,12 +59,12 @@ fn skip<'t>(text: &'t [u8], plain: &[u8]) -> Option<&'t [u8]> {
     Some(text)
 }
 
-trait TrimStart {
-    fn trim_ascii_start_of(&self, byte: u8) -> &Self;
+trait TrimLeadingByte {
+    fn trim_leading_byte(&self, byte: u8) -> &Self;
 }
 
-impl TrimStart for [u8] {
-    fn trim_ascii_start_of(&self, byte: u8) -> &Self {
+impl TrimLeadingByte for [u8] {
+    fn trim_leading_byte(&self, byte: u8) -> &Self {
         let count = self.iter().take_while(|&&first| first == byte).count();
         &self[count..]
     }

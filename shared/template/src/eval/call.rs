@@ -222,7 +222,8 @@ fn type_mismatch_text(kind: Type) -> &'static str {
         Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => {
-            "wrong type of argument; a dict is needed, and the template's own values are not a dict"
+            "wrong type of argument; a dict is needed, see the function dict; the values in . are not a dict, read \
+             one with index . \"NAME\""
         }
         Type::Items => "wrong type of argument; a list is needed, see the function list",
         Type::Time => "wrong type of argument; a time is needed",

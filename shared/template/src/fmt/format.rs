@@ -23,7 +23,8 @@ struct Format<'f> {
     last_close: Option<usize>,
 }
 
-pub(super) fn run(
+/// Prints `values` according to the format string `text`.
+pub(super) fn print_formatted(
     printer: &mut Printer<'_, '_>,
     text: &[u8],
     values: &[Value],

@@ -22,7 +22,7 @@ pub(super) struct Flags {
     pub(super) zero: bool,
     /// `%+v`
     pub(super) plus_v: bool,
-    /// `%#v`
+    /// Whether the verb is `%#v`.
     pub(super) sharp_v: bool,
     pub(super) width: Option<usize>,
     pub(super) precision: Option<usize>,

@@ -19,10 +19,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
         Ok(bytes_or_message(decode64(&args.text(0)), "base64"))
     }),
     Function::new("b32enc", &[Type::Text], |_, args| {
-        Ok(encode32(&args.text(0)).into())
+        Ok(encode_base32(&args.text(0)).into())
     }),
     Function::new("b32dec", &[Type::Text], |_, args| {
-        Ok(bytes_or_message(decode32(&args.text(0)), "base32"))
+        Ok(bytes_or_message(decode_base32(&args.text(0)), "base32"))
     }),
     Function::new("toJson", &[Type::Any], |env, args| {
         empty_on_failure(env, args, |env, value| json::compact(env, value, true))
@@ -125,7 +125,7 @@ fn is_line_break(byte: u8) -> bool {
 const ALPHABET32: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Encodes base32 with padding (RFC 4648).
-fn encode32(bytes: &[u8]) -> Vec<u8> {
+fn encode_base32(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.len() / 5 * 8 + 8);
     for group in bytes.chunks(5) {
         let bits = (0..5).fold(0_u64, |all, at| {
@@ -146,7 +146,7 @@ fn encode32(bytes: &[u8]) -> Vec<u8> {
 
 /// Decodes base32. Skips line breaks, and is as lenient as Go about text after the padding. An error is the offset at
 /// which Go's decoder fails.
-fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
+fn decode_base32(text: &[u8]) -> Result<Vec<u8>, usize> {
     let text: Vec<u8> = text
         .iter()
         .copied()

@@ -160,7 +160,7 @@ fn escaped_char(text: &str) -> Option<(char, &str)> {
         'r' => simple('\r'),
         't' => simple('\t'),
         'v' => simple('\x0b'),
-        'x' => hexadecimal(rest),
+        'x' => hexadecimal_escape(rest),
         '0' => octal(body, 3),
         '1'..='7' if rest.starts_with(|next: char| ('0'..='7').contains(&next)) => octal(body, 3),
         _ if char.is_ascii() && !char.is_ascii_alphanumeric() => simple(char),
@@ -168,7 +168,7 @@ fn escaped_char(text: &str) -> Option<(char, &str)> {
     }
 }
 
-fn hexadecimal(text: &str) -> Option<(char, &str)> {
+fn hexadecimal_escape(text: &str) -> Option<(char, &str)> {
     let (digits, rest) = match text.strip_prefix('{') {
         Some(inner) => inner.split_once('}')?,
         None => text.split_at_checked(2)?,

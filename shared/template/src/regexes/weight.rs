@@ -46,14 +46,14 @@ fn size(hir: &Hir) -> (usize, usize) {
         HirKind::Literal(literal) => (literal.0.len(), literal.0.len()),
         HirKind::Class(class) => class_size(class),
         HirKind::Repetition(repetition) => repeated_size(repetition),
-        HirKind::Capture(capture) => plus((2, 2), size(&capture.sub)),
+        HirKind::Capture(capture) => add_sizes((2, 2), size(&capture.sub)),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => {
-            parts.iter().map(size).fold((1, 1), plus)
+            parts.iter().map(size).fold((1, 1), add_sizes)
         }
     }
 }
 
-fn plus(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
+fn add_sizes(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
     (a.0.saturating_add(b.0), a.1.saturating_add(b.1))
 }
 

@@ -1,4 +1,4 @@
-//! Measures a start with many additional namespaces.
+//! Measures how long a controller takes to start with many additional namespaces.
 
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};

@@ -22,10 +22,10 @@ use tests::upstream;
 use crate::causes::{NAME, NAMESPACE, failing_values};
 
 /// Flags that prevent responses with status 429.
-const UNLIMITED: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
+const UNLIMITED_RATE_ARGS: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
 
 pub(crate) fn compare_ours(count: usize) -> Vec<(String, Comparison)> {
-    let controller = DirectoryController::start_with(&UNLIMITED);
+    let controller = DirectoryController::start_with(&UNLIMITED_RATE_ARGS);
     let no_metadata = BTreeMap::new;
     let secret = key_secret::build("key-0", "default", &KEYS[0], no_metadata(), no_metadata());
     let file = controller.directory().join("keys/timing.yaml");
@@ -47,7 +47,7 @@ pub(crate) async fn compare_upstreams(count: usize) -> Vec<(String, Comparison)>
         &address,
         "--listen-metrics-addr=127.0.0.1:0",
     ];
-    args.extend(UNLIMITED);
+    args.extend(UNLIMITED_RATE_ARGS);
     let pod = Pod::start(
         &plane,
         &namespace,

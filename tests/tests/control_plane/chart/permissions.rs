@@ -36,7 +36,7 @@ fn the_documented_permissions_equal_those_of_the_chart() {
         .flat_map(permissions_of_role)
         .collect();
     assert_eq!(documented_permissions(), granted);
-    let needed = NEEDED
+    let needed = NEEDED_VERBS
         .iter()
         .map(|(resource, verb)| format!("{resource} {verb}"));
     assert_eq!(
@@ -82,7 +82,7 @@ fn controller_permissions(granted: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 /// Verbs that the controller needs with [`ALL_FEATURES`].
-const NEEDED: &[(&str, &str)] = &[
+const NEEDED_VERBS: &[(&str, &str)] = &[
     ("sealedsecrets", "list"),
     ("sealedsecrets", "watch"),
     ("sealedsecrets", "get"),
@@ -112,7 +112,7 @@ async fn the_controller_needs_each_of_its_permissions() {
     let values = "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, \
                   certificateConfigMap: {enabled: true}, previousValues: {watchPods: true}, logLevel: DEBUG}";
     let (values, chart) = (helm.write_values(values), chart());
-    for (resource, verb) in NEEDED {
+    for (resource, verb) in NEEDED_VERBS {
         eprintln!("without {verb} on {resource}");
         let namespace = plane.namespace("without").await;
         let home = namespace.name().to_owned();

@@ -150,11 +150,11 @@ impl Pod {
     }
 }
 
-const HTTP: i32 = 8080;
-const METRICS: i32 = 8081;
-const AUTHORIZED: i32 = 8443;
-const UNLISTED: i32 = 9999;
-const PORTS: [i32; 4] = [HTTP, METRICS, AUTHORIZED, UNLISTED];
+const HTTP_PORT: i32 = 8080;
+const METRICS_PORT: i32 = 8081;
+const AUTHORIZED_PORT: i32 = 8443;
+const UNLISTED_PORT: i32 = 9999;
+const PORTS: [i32; 4] = [HTTP_PORT, METRICS_PORT, AUTHORIZED_PORT, UNLISTED_PORT];
 
 /// Returns sources by name: the API server on its node, Prometheus, a Pod in the controller's namespace, and
 /// another tenant's Pod.
@@ -170,9 +170,9 @@ fn sources() -> [(&'static str, Source); 4] {
     ]
 }
 
-const ALL: &[&str] = &["api-server", "prometheus", "beside", "tenant"];
-const NONE: &[&str] = &[];
-const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
+const ALL_SOURCES: &[&str] = &["api-server", "prometheus", "beside", "tenant"];
+const NO_SOURCES: &[&str] = &[];
+const PROMETHEUS_SELECTOR: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
 
 /// Returns the names of the sources that reach each of [`PORTS`].
@@ -194,50 +194,57 @@ fn an_empty_list_of_sources_admits_no_client() {
         let render = RenderedChart::new(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
         let [http, metrics, ..] = sources_by_port(&render);
         let admitted = if port == "httpFrom" { http } else { metrics };
-        assert_eq!(admitted, NONE, "{port}");
+        assert_eq!(admitted, NO_SOURCES, "{port}");
     }
 }
 
 /// Attack: a client in the cluster connects to each port, to reach a port from which the network policy excludes it.
 #[test]
 fn each_port_is_reachable_only_from_the_configured_sources() {
-    let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");
+    let only_prometheus =
+        format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS_SELECTOR}}}");
     for (values, want) in [
-        ("", [ALL, ALL, ALL, ALL]),
+        ("", [ALL_SOURCES, ALL_SOURCES, ALL_SOURCES, ALL_SOURCES]),
         (
             "networkPolicy: {enabled: false, metricsFrom: []}",
-            [ALL, ALL, ALL, ALL],
+            [ALL_SOURCES, ALL_SOURCES, ALL_SOURCES, ALL_SOURCES],
         ),
         // Values that Bitnami's chart also has.
-        ("networkPolicy: {enabled: true}", [ALL, ALL, NONE, NONE]),
+        (
+            "networkPolicy: {enabled: true}",
+            [ALL_SOURCES, ALL_SOURCES, NO_SOURCES, NO_SOURCES],
+        ),
         (
             "{networkPolicy: {enabled: true}, authorizedEndpoints: {enabled: true}}",
-            [ALL, ALL, ALL, NONE],
+            [ALL_SOURCES, ALL_SOURCES, ALL_SOURCES, NO_SOURCES],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: null, metricsFrom: null}",
-            [ALL, ALL, NONE, NONE],
+            [ALL_SOURCES, ALL_SOURCES, NO_SOURCES, NO_SOURCES],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [], metricsFrom: []}",
-            [NONE, NONE, NONE, NONE],
+            [NO_SOURCES, NO_SOURCES, NO_SOURCES, NO_SOURCES],
         ),
         (
             "{networkPolicy: {enabled: true, httpFrom: []}, authorizedEndpoints: {enabled: true}}",
-            [NONE, ALL, NONE, NONE],
+            [NO_SOURCES, ALL_SOURCES, NO_SOURCES, NO_SOURCES],
         ),
-        (&only_prometheus, [ALL, &["prometheus"], NONE, NONE]),
+        (
+            &only_prometheus,
+            [ALL_SOURCES, &["prometheus"], NO_SOURCES, NO_SOURCES],
+        ),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 192.0.2.0/24}}], metricsFrom: [{podSelector: {}}]}",
-            [&["api-server"], &["beside"], NONE, NONE],
+            [&["api-server"], &["beside"], NO_SOURCES, NO_SOURCES],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], metricsFrom: [{namespaceSelector: {}}]}",
             [
                 &["api-server"],
                 &["prometheus", "beside", "tenant"],
-                NONE,
-                NONE,
+                NO_SOURCES,
+                NO_SOURCES,
             ],
         ),
     ] {
@@ -256,9 +263,12 @@ fn with_the_hardened_values_only_listed_clients_read_metrics() {
     let render = |more: &str| {
         RenderedChart::with_args(more, &["-f", &hardened, "-f", &super::render::file(more)])
     };
-    assert_eq!(sources_by_port(&render("")), [ALL, NONE, NONE, NONE]);
-    let values = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
-    let want: [&[&str]; 4] = [ALL, &["prometheus"], NONE, NONE];
+    assert_eq!(
+        sources_by_port(&render("")),
+        [ALL_SOURCES, NO_SOURCES, NO_SOURCES, NO_SOURCES]
+    );
+    let values = format!("networkPolicy: {{metricsFrom: {PROMETHEUS_SELECTOR}}}");
+    let want: [&[&str]; 4] = [ALL_SOURCES, &["prometheus"], NO_SOURCES, NO_SOURCES];
     assert_eq!(sources_by_port(&render(&values)), want);
 }
 
@@ -267,6 +277,6 @@ fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
     assert_eq!(
         sources_by_port(&RenderedChart::new(values)),
-        [NONE, NONE, NONE, ALL]
+        [NO_SOURCES, NO_SOURCES, NO_SOURCES, ALL_SOURCES]
     );
 }

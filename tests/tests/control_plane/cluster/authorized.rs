@@ -219,7 +219,7 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &ARGS[..1]);
     controller
-        .logs("RBAC does not allow this controller to create tokenreviews")
+        .wait_for_log("RBAC does not allow this controller to create tokenreviews")
         .await;
     controller.become_ready().await;
     assert_eq!(controller.authorized_port(), None);

@@ -139,7 +139,7 @@ impl DeliverCase {
     }
 
     /// Waits until this number of requests wait for a change.
-    pub async fn wait_for_waiting(&self, count: usize) {
+    pub async fn wait_for_waiting_requests(&self, count: usize) {
         let want = format!("\nsealed_secrets_deliver_waiting {count}\n");
         let goal = format!("{count} requests wait");
         until(&goal, async || {

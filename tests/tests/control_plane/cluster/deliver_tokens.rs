@@ -196,7 +196,7 @@ async fn a_permission_that_is_withdrawn_while_a_request_waits_counts() {
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
     });
-    case.wait_for_waiting(1).await;
+    case.wait_for_waiting_requests(1).await;
     let bindings = case.case.namespace.api::<RoleBinding>();
     bindings
         .delete("web", &DeleteParams::default())

@@ -46,7 +46,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
     });
-    case.wait_for_waiting(1).await;
+    case.wait_for_waiting_requests(1).await;
     case.case.seal("other", &[("a", "1")]).await;
     case.case
         .patch("db", json!({ "metadata": { "labels": { "team": "a" } } }))
@@ -63,7 +63,7 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
         tokio::spawn(async move { tls.deliver(&token, &body).await })
     };
     let request = wait(&answer);
-    case.wait_for_waiting(1).await;
+    case.wait_for_waiting_requests(1).await;
     case.seal_again("db", &[("a", "2")]).await;
     let (time, response) = timed(request).await;
     let (code, next) = response.unwrap();
@@ -73,7 +73,7 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
     );
     assert!(time < MAX_DELAY, "{time:?}");
     let request = wait(&next);
-    case.wait_for_waiting(1).await;
+    case.wait_for_waiting_requests(1).await;
     case.case.delete("db").await;
     let (time, response) = timed(request).await;
     assert_eq!(response.unwrap().0, 404);
@@ -88,7 +88,7 @@ async fn a_standby_delivers_the_same_files_and_changes() {
         .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
         .await;
     let mut standby = ClusterController::spawn(&kubeconfig, case.case.namespace.name(), &[PORT]);
-    standby.logs("Another replica is the leader").await;
+    standby.wait_for_log("Another replica is the leader").await;
     standby.become_ready().await;
     let tls = TlsPort::of(&standby).await;
     let same = tls.wait_for(200, &token, &all_of("db")).await;
@@ -156,7 +156,8 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
             let (tls, token, body) = (case.tls.clone(), token.clone(), body.clone());
             requests.spawn(async move { tls.deliver(&token, &body).await });
         }
-        case.wait_for_waiting((i + 1) * REQUESTS_PER_POD).await;
+        case.wait_for_waiting_requests((i + 1) * REQUESTS_PER_POD)
+            .await;
     }
     let more_memory = case.case.controller.memory().saturating_sub(memory);
     let now = self::threads(case.case.controller.id());

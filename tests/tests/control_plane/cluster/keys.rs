@@ -337,10 +337,10 @@ async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_its_pem_only
         ClusterController::spawn(&kubeconfig, namespace.name(), &["--log-format=json"])
     };
     controller
-        .logs("\"msg\":\"Certificate generated\",\"fingerprint\":\"SHA256:")
+        .wait_for_log("\"msg\":\"Certificate generated\",\"fingerprint\":\"SHA256:")
         .await;
     controller
-        .logs("\"certificate\":\"-----BEGIN CERTIFICATE-----\\n")
+        .wait_for_log("\"certificate\":\"-----BEGIN CERTIFICATE-----\\n")
         .await;
 }
 

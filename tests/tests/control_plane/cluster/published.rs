@@ -71,7 +71,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
     // The controller checks the ConfigMap when the keys change.
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.controller
-        .logs("delete the ConfigMap, and the controller recreates it")
+        .wait_for_log("delete the ConfigMap, and the controller recreates it")
         .await;
     config_maps
         .delete(NAME, &DeleteParams::default())
@@ -96,10 +96,10 @@ async fn publishes_nothing_without_the_flag_and_logs_once_without_the_permission
     let unpublished = Case::new("unpublished").await;
     let mut case = Case::with_args("unpublished", ARGS).await;
     case.controller
-        .logs("--certificate-configmap: the certificate is not published")
+        .wait_for_log("--certificate-configmap: the certificate is not published")
         .await;
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
-    case.controller.logs("secretname=key-1").await;
+    case.controller.wait_for_log("secretname=key-1").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     let log = case.controller.log();

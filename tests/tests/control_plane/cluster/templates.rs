@@ -24,7 +24,7 @@ async fn renders_templates_and_keeps_the_old_secret_when_one_fails() {
     assert_eq!(items[0].key, "url");
 }
 
-/// Attack: an author fails a template with the value as its message, and reads status, events and logs.
+/// Attack: an author makes a template fail with the value as the message, and reads status, events and logs.
 #[tokio::test]
 async fn s2_a_template_error_does_not_reveal_the_value() {
     let case = Case::new("failing-template").await;

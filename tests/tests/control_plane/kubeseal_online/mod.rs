@@ -153,8 +153,8 @@ impl Suite {
             .collect()
     }
 
-    /// Compares the output of each tool with upstream's controller and with this project's. Ignores the wording, which
-    /// depends only on the tool.
+    /// Compares, for each tool, its output against upstream's controller with its output against this project's
+    /// controller. Ignores the wording, which depends only on the tool.
     fn compare_controllers(&self, case: &Case, outcomes: &Outcomes) -> Vec<String> {
         let difference = self.differences.difference(&case.name, Program::Controller);
         let complaints_with = |tool| {

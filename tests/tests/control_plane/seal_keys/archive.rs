@@ -89,7 +89,7 @@ fn age_decrypts_archives_of_seal(kind: &[&str]) {
     run(&scratch, binaries::seal(), &args, "");
     assert_contains_all_keys(&run(
         &scratch,
-        age::age(),
+        age::age_program(),
         &["-d", "-i", "identity.txt", "keys.age"],
         "",
     ));
@@ -131,7 +131,7 @@ fn seal_decrypts_archives_of_age(kind: &[&str]) {
     for (name, armor) in [("plain.age", None), ("armored.age", Some("-a"))] {
         let mut args = vec!["-r", recipient.as_str(), "-o", name];
         args.extend(armor);
-        run(&scratch, age::age(), &args, &manifests);
+        run(&scratch, age::age_program(), &args, &manifests);
         let directory = format!("from-{name}");
         fs::create_dir(scratch.path().join(&directory)).unwrap();
         let args = [

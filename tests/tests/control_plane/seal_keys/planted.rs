@@ -51,7 +51,7 @@ fn write_backups(scratch: &Path, recipient: &str) -> Vec<String> {
     };
     let encrypt = |name: &str, armor: &[&str]| {
         let args = ["-r", recipient, "-o", name];
-        let mut child = Command::new(age::age())
+        let mut child = Command::new(age::age_program())
             .args(args)
             .args(armor)
             .current_dir(scratch)

@@ -59,7 +59,7 @@ fn seal(directory: &Path, args: &[&str]) -> Output {
         .unwrap()
 }
 
-const BACKUP: [&str; 6] = [
+const BACKUP_ARGS: [&str; 6] = [
     "keys",
     "backup",
     "-R",
@@ -117,7 +117,7 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
         let signed_by_seal = format!("{name}-ours.age");
         let output = seal(
             directory,
-            &[&BACKUP[..], &[&signed_by_seal, "--sign", name]].concat(),
+            &[&BACKUP_ARGS[..], &[&signed_by_seal, "--sign", name]].concat(),
         );
         assert!(output.status.success(), "{}", output_text(&output));
         assert!(is_accepted_by_ssh_keygen(
@@ -127,9 +127,12 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
         ));
         let signed_by_ssh_keygen = format!("{name}-theirs.age");
         assert!(
-            seal(directory, &[&BACKUP[..], &[&signed_by_ssh_keygen]].concat())
-                .status
-                .success()
+            seal(
+                directory,
+                &[&BACKUP_ARGS[..], &[&signed_by_ssh_keygen]].concat()
+            )
+            .status
+            .success()
         );
         let args = [
             "-Y",
@@ -165,7 +168,7 @@ fn refuses_the_backups_that_ssh_keygen_refuses() {
     );
     let sign = |archive: &str, key: &str, namespace: &str| {
         assert!(
-            seal(directory, &[&BACKUP[..], &[archive]].concat())
+            seal(directory, &[&BACKUP_ARGS[..], &[archive]].concat())
                 .status
                 .success()
         );
@@ -226,7 +229,7 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
     assert!(
         seal(
             directory,
-            &[&BACKUP[..], &["one.age", "--sign", "jane"]].concat()
+            &[&BACKUP_ARGS[..], &["one.age", "--sign", "jane"]].concat()
         )
         .status
         .success()
@@ -295,7 +298,7 @@ fn refuses_an_unsupported_signing_key_and_writes_nothing() {
         operators::run_successfully(operators::ssh_keygen().args(args).current_dir(directory));
         let output = seal(
             directory,
-            &[&BACKUP[..], &["x.age", "--sign", name]].concat(),
+            &[&BACKUP_ARGS[..], &["x.age", "--sign", name]].concat(),
         );
         assert_eq!(output.status.code(), Some(2));
         assert!(

@@ -44,7 +44,8 @@ const SPACED: &[&str] = &[
     "a\u{2028}b\nc",
 ];
 
-/// Keys that Kubernetes accepts and a YAML parser converts to another type.
+/// Item keys that Kubernetes accepts: some that YAML parsers convert to another type, and some whose order depends on
+/// the sorting rule.
 const KEYS: &str = "yes no n y on off true null 0 1 9 10 010 0x1F 1_000 1e3 1.5 .5 1. -1 a1 a10 a9 a-b a.b a_b B Z - _ \
     2024-01-02 .inf";
 

@@ -288,7 +288,7 @@ fn shared_opens_objects_that_go_seals() {
 }
 
 #[test]
-fn go_opens_objects_for_a_recipient_that_shared_added() {
+fn go_opens_objects_to_which_this_project_added_a_recipient() {
     let mut rng = StdRng::seed_from_u64(3);
     let recipients: [&[&str]; 2] = [&["xw"], &["rsa"]];
     let cases = recipients.map(|r| (8..16).map(move |bits| combination(r, Scope::Strict, bits)));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
-    /// A sentence, unique in the whole table.
+    /// The name: a sentence, unique among all cases.
     pub(crate) name: String,
     /// The arguments, quoted as in a shell.
     pub(crate) args: Option<String>,

@@ -447,7 +447,7 @@ async fn a_class_for_vault_works_after_the_documented_change() {
 }
 
 /// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after its
-/// volume is unmounted. Design (b), test 7.
+/// volume is unmounted.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
@@ -554,7 +554,7 @@ async fn operations(site: &Site) -> u64 {
     number.expect("a number")
 }
 
-/// Design (b), test 8: Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
+/// Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
 /// and restarts the workload if they differ.
 #[tokio::test]
 async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {

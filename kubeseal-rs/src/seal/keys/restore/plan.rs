@@ -247,7 +247,10 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
     if record.facts.marks.is_compromised {
         let message =
             format!("{name} is marked as compromised and can never seal; nothing was changed");
-        bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"));
+        bail!(
+            Failure::new(message)
+                .hint("omit --seal-with: the key is then restored as opening-only")
+        );
     }
     if !record.facts.is_active {
         let message =
@@ -302,7 +305,10 @@ fn check_choice(
                  changed",
                 step.name, sealing.name, sealing.fingerprint
             );
-            bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"))
+            bail!(
+                Failure::new(message)
+                    .hint("omit --seal-with: the key is then restored as opening-only")
+            )
         }
         (_, state) => {
             let message = format!(

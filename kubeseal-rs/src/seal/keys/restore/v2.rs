@@ -70,7 +70,7 @@ impl<'a> Plan<'a> {
         let mut plan = Self {
             steps: Vec::new(),
             existing,
-            after: existing.iter().map(copy).collect(),
+            after: existing.iter().map(copy_record).collect(),
             names: names.map(str::to_owned).collect(),
             now,
         };
@@ -163,7 +163,10 @@ impl<'a> Plan<'a> {
             "{name} cannot be the sealing key: {} is newer, and the newest key that may seal is used; nothing was changed",
             newer.name()
         );
-        bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"));
+        bail!(
+            Failure::new(message)
+                .hint("omit --seal-with: the key is then restored as opening-only")
+        );
     }
 
     /// Returns a newer key of the same suite that may seal.
@@ -297,7 +300,7 @@ fn full_ids(chosen: &[AnyKeyId], records: &[V2KeyRecord]) -> Result<Vec<KeyId>> 
     chosen.iter().map(full_id).collect()
 }
 
-fn copy(record: &V2KeyRecord) -> V2KeyRecord {
+fn copy_record(record: &V2KeyRecord) -> V2KeyRecord {
     V2KeyRecord::new(record.secret.clone(), record.file.clone())
 }
 
@@ -320,7 +323,10 @@ fn check_marks(record: &V2KeyRecord) -> Result<()> {
     if record.marks.is_compromised {
         let message =
             format!("{name} is marked as compromised and can never seal; nothing was changed");
-        bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"));
+        bail!(
+            Failure::new(message)
+                .hint("omit --seal-with: the key is then restored as opening-only")
+        );
     }
     if !record.is_active {
         let message =
@@ -386,7 +392,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key generated from a byte, which is also the second from which the key seals.
+    /// Returns the Secret of a key that is generated from `byte`. The key seals from the second `byte` on.
     fn key(byte: u8, name: &str, label: &str, mark: Option<&str>) -> Secret {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

@@ -127,7 +127,7 @@ pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool 
         _ => false,
     };
     is_separator_position
-        && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
+        && (function == "replace" && position == 0 || letter_and_digit_count(text) <= MAX_SEPARATOR)
 }
 
 /// Returns whether an argument is the layout or the time zone of a date.
@@ -144,7 +144,7 @@ fn is_match(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
     pattern.is_some_and(|pattern| pattern.is_match(text))
 }
 
-fn letters(text: &str) -> usize {
+fn letter_and_digit_count(text: &str) -> usize {
     text.chars().filter(|c| c.is_alphanumeric()).count()
 }
 

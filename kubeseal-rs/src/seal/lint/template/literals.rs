@@ -86,7 +86,7 @@ impl<'o> Literals<'o> {
         literals
     }
 
-    /// Returns the state at the beginning of the text.
+    /// Returns an empty state for a text inside the text of `self`.
     pub(in super::super) fn inside(&'o self) -> Self {
         Self {
             outer: Some(self),
