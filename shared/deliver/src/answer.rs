@@ -7,7 +7,7 @@ use crate::layout::{Layout, LayoutError};
 use crate::mode::Mode;
 use crate::path::FilePath;
 use crate::value::Value;
-use crate::{MAX_ANSWER, MAX_FILES, MAX_VALUES};
+use crate::{MAX_ANSWER, MAX_FILES, MAX_OBJECTS, MAX_VALUES};
 
 /// The files that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ impl Answer {
         if self.files.len() > MAX_FILES {
             return Err(AnswerError::TooManyFiles);
         }
+        if self.objects.len() > MAX_OBJECTS {
+            return Err(AnswerError::TooManyObjects);
+        }
         let len: usize = self.files.iter().map(|file| file.value.len()).sum();
         if len > MAX_VALUES {
             return Err(AnswerError::TooManyBytes);
@@ -192,6 +195,14 @@ mod tests {
             .map(|i| file(&format!("f{i}"), b""))
             .collect();
         assert_eq!(answer(many).check(), Err(AnswerError::TooManyFiles));
+        let mut names = answer(Vec::new());
+        let object = DeliveredObject {
+            name: "db".into(),
+            generation: 1,
+            version: "v".into(),
+        };
+        names.objects = vec![object; MAX_OBJECTS + 1];
+        assert_eq!(names.check(), Err(AnswerError::TooManyObjects));
     }
 
     #[test]
