@@ -181,6 +181,7 @@ fn refuses_key_services_at_an_attackers_address() {
         r#""azure_kv": [{"vault_url": "https://evil.example"}]"#,
         r#""key_groups": [{"azure_kv": [{"vault_url": "https://evil.example"}]}]"#,
         r#""kms": [{"arn": "arn:aws:kms:evil.example/:123456789012:key/a"}]"#,
+        r#""hckms": [{"key_id": "evil.example:x"}]"#,
     ] {
         let fixture = Fixture::new();
         let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);

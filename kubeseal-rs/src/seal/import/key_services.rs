@@ -9,7 +9,7 @@ use crate::failure::Failure;
 const METADATA: &str = "sops";
 
 /// The fields of the metadata of `sops` that decide where a request goes.
-const FIELDS: [&str; 3] = ["vault_address", "vault_url", "arn"];
+const FIELDS: [&str; 4] = ["vault_address", "vault_url", "arn", "key_id"];
 
 /// The host name suffixes of Azure Key Vault. Its provider runs all of these servers, so a token that is
 /// sent to one of them stays with the provider.
@@ -59,6 +59,7 @@ impl TrustedAddresses<'_> {
             || allowed.any(|allowed| without_slash(allowed) == without_slash(address))
             || *field == "vault_url" && is_azure_key_vault(address)
             || *field == "arn" && is_arn(address)
+            || *field == "key_id" && is_huawei_key(address)
     }
 }
 
@@ -83,6 +84,13 @@ fn is_arn(text: &str) -> bool {
             .into_iter()
             .all(|part| is_word(part))
         && is_key
+}
+
+/// Returns whether a string is the identifier of a key of Huawei Cloud: its region and its UUID. The region becomes part
+/// of a host name.
+fn is_huawei_key(text: &str) -> bool {
+    text.split_once(':')
+        .is_some_and(|(region, key)| is_word(region) && is_word(key))
 }
 
 fn is_word(text: &str) -> bool {
@@ -237,6 +245,10 @@ mod tests {
             ("arn", "arn:aws-cn:kms:cn-north-1:1:alias/a", true),
             ("arn", "arn:aws:kms:evil.example/:123456789012:key/a", false),
             ("arn", "arn:aws:kms:x@evil.example:443:1:key/a", false),
+            ("key_id", "tr-west-1:7f2c-a", true),
+            ("key_id", "evil.example:x", false),
+            ("key_id", "evil.example/:x", false),
+            ("key_id", "x", false),
         ] {
             assert_eq!(is_trusted(field, address), want, "{field}: {address}");
         }
