@@ -28,7 +28,7 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
         .await;
     bind(namespace, "sealed-secrets-key-admin", &key_admin()).await;
     match reach {
-        Reach::Cluster => bind_everywhere(namespace).await,
+        Reach::Cluster => bind_cluster_wide(namespace).await,
         Reach::Namespace => bind(namespace, "secrets-unsealer", &unsealer()).await,
     }
 }
@@ -147,7 +147,7 @@ async fn bind(namespace: &Namespace<'_>, name: &str, rules: &Value) {
 }
 
 /// Uses unique names, because tests share the cluster.
-async fn bind_everywhere(namespace: &Namespace<'_>) {
+async fn bind_cluster_wide(namespace: &Namespace<'_>) {
     let client = namespace.client();
     let name = format!("secrets-unsealer-{}", namespace.name());
     let role: ClusterRole = serde_json::from_value(role(&name, &unsealer())).unwrap();

@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    /// Attack: a caller sends a different name with each request, to exceed its rate.
+    /// Attack: a caller sends a different address in X-Forwarded-For with each request, to exceed its rate.
     #[test]
     fn invented_names_before_the_real_address_count_as_one_caller() {
         let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);

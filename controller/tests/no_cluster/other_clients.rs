@@ -457,7 +457,7 @@ async fn random_values_without_a_mark_stay_and_are_marked() {
 
 /// Fault: a client removes all annotations that are unknown to it, alone or together with a label of the template.
 #[tokio::test(start_paused = true)]
-async fn random_values_stay_if_their_mark_is_removed() {
+async fn random_values_stay_if_their_annotation_is_removed() {
     for restarts in [false, true] {
         for with_label in [false, true] {
             let mut object = random_object();

@@ -227,7 +227,7 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
 }
 
 /// Returns the failure for a file that `sops` encrypted.
-pub fn encrypted_by_sops(file: &str) -> Failure {
+pub fn encrypted_by_sops_failure(file: &str) -> Failure {
     Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
 }
 
@@ -240,7 +240,7 @@ pub fn encrypted_by_sops(file: &str) -> Failure {
 pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     // Check this first, since ciphertext of `sops` in `data` is not base64.
     if matches!(&node.value, Value::Map(fields) if fields.iter().any(|(name, _)| name == "sops")) {
-        bail!(encrypted_by_sops(file));
+        bail!(encrypted_by_sops_failure(file));
     }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading);

@@ -533,7 +533,7 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
 /// Commands follow links that stay in the work tree, and links outside any work tree, to write a new file or to edit a
 /// sealed file.
 #[test]
-fn writes_through_links_of_the_user() {
+fn writes_through_links_that_stay_in_the_work_tree_or_are_outside_of_one() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
     let fixture = Fixture::new(true);
     symlink("directory/x", fixture.path("tree/inner")).expect("the test directory is writable");

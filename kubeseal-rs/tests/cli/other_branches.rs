@@ -138,8 +138,8 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Attack: a committer keeps a sealed value outside the SealedSecrets, only on another branch, so that its key is
-/// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
+/// Attack: a committer hides a sealed value outside a SealedSecret, on another branch or in an earlier commit. `seal keys
+/// retire` would then retire a key that is still needed, and `seal keys compromise` would not list the value as exposed.
 #[test]
 fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
     for (why, file, text) in forms(&Fixture::new()) {

@@ -107,7 +107,7 @@ impl State {
         }
     }
 
-    /// Removes a SealedSecret.
+    /// Forgets a SealedSecret that was deleted.
     pub fn delete_secret(&mut self, id: &SecretId) {
         self.secrets.remove(id);
         self.refreshes.remove(id);

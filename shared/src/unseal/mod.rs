@@ -134,10 +134,11 @@ pub fn unseal(
     )
 }
 
-/// Unseals a SealedSecret that has an admission; `refuse_random` as in [`Rules`]. For each v1 item, tries the key that its hint
-/// names, then the keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
-/// object itself; the template does not affect them. v2 items name their keys, and are opened even if they must not become
-/// a Secret object. The meter is called before each slow operation, also in templates.
+/// Checks a SealedSecret against `admission`, then unseals its items and renders its templates. For each v1 item, tries the
+/// key that its hint names, then the keys that unsealed earlier items, then all other keys from newest to oldest. v2 items
+/// name their keys. Uses the scope, name and namespace of the object itself; the template does not affect them. Values that
+/// must not become a Secret object are refused only if the target of the admission is a Secret. For `refuse_random`, see
+/// [`Rules`]. Calls the meter before each slow operation, including those of templates.
 ///
 /// # Errors
 ///

@@ -11,7 +11,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
 
 /// Returns the exit code and the report of `seal pods` about a SealedSecret.
-pub fn survey(
+pub(crate) fn survey(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     name: &str,
@@ -33,7 +33,7 @@ pub fn survey(
 }
 
 /// Returns how each container receives the values, and the state of its content.
-pub fn states(report: &Value) -> Vec<(&str, &str)> {
+pub(crate) fn states(report: &Value) -> Vec<(&str, &str)> {
     let rows = report["pods"].as_array().into_iter().flatten();
     rows.map(|row| {
         (
@@ -46,7 +46,7 @@ pub fn states(report: &Value) -> Vec<(&str, &str)> {
 
 /// Waits until the controller has recorded this generation of a SealedSecret, and its time has passed: times of versions
 /// are rounded up.
-pub async fn recorded(namespace: &Namespace<'_>, name: &str, generation: i64) {
+pub(crate) async fn recorded(namespace: &Namespace<'_>, name: &str, generation: i64) {
     let objects: Api<SealedSecret> = namespace.api();
     until("the version is recorded", async || {
         let object = objects.get(name).await.ok()?;

@@ -59,7 +59,7 @@ impl Changes {
 }
 
 impl Listener {
-    /// Returns when an object has changed since the last call, or since the listener was created.
+    /// Waits until an object has changed since the last call, or since the listener was created.
     pub(crate) async fn changed(&self) {
         self.changed.notified().await;
     }

@@ -54,7 +54,7 @@ impl Temporary {
         }
     }
 
-    /// Gives the file a name that does not exist yet.
+    /// Gives the file this name. Fails if a file of that name exists.
     pub(super) fn persist_as_new(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Unnamed(file) => platform::give_name(&file, path),

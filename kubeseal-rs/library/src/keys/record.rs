@@ -29,7 +29,7 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
-    /// Parses the key of a Secret.
+    /// Creates the record of a key Secret. If the key cannot be parsed, the record contains the error.
     pub fn new(secret: Secret, file: Option<PathBuf>) -> Self {
         let key = key_secret::parse(&secret, OrderPriority::CertNotBefore);
         let key = key.map(Arc::new).map_err(|error| error_chain(&error));

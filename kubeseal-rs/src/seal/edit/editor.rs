@@ -37,7 +37,8 @@ impl Editor {
             let message = format!(
                 "the editor {name:?} ({from}) was not found in an absolute directory of PATH"
             );
-            Failure::new(message).hint("set EDITOR to another program")
+            let variable = if from == "VISUAL" { from } else { "EDITOR" };
+            Failure::new(message).hint(format!("set {variable} to another program"))
         })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();
         args.extend(no_copy_args(&program));

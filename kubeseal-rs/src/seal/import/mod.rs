@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use self::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
 use super::create::{self, Items};
-use super::sealing::{self, Empty, Sealed, encrypted_by_sops};
+use super::sealing::{self, Empty, Sealed, encrypted_by_sops_failure};
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, destination, names};
@@ -160,7 +160,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
     let mut items = Items::default();
     for variable in dotenv::parse(text.expose()).with_context(|| shown.clone())? {
         if variable.name == "sops_mac" {
-            bail!(encrypted_by_sops(&shown));
+            bail!(encrypted_by_sops_failure(&shown));
         }
         if variable.has_dollar {
             report::warn(&format!(
@@ -229,7 +229,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     // Check before reading kinds, which `sops` may have encrypted too.
     let has_sops = |document: &Document| document.root.field("sops").is_some();
     if manifest.documents.iter().any(has_sops) {
-        bail!(encrypted_by_sops(&shown));
+        bail!(encrypted_by_sops_failure(&shown));
     }
     sealing::refuse_repeated_keys(&manifest.bytes, &shown)?;
     Ok((manifest, shown))

@@ -295,7 +295,7 @@ fn absolute<'a>(
 }
 
 /// The hint for a file with several documents, which may use the same names.
-const ONE_DOCUMENT: &str = "write each document to a separate file";
+const SEPARATE_FILES_HINT: &str = "write each document to a separate file";
 
 /// Returns the failure for a value that `sops` changed.
 fn changed_value(file: &str, document: usize, path: &str) -> Failure {
@@ -321,7 +321,7 @@ fn check_complete(
             encrypted.len(),
             decrypted.len()
         );
-        return Err(Failure::new(message).hint(ONE_DOCUMENT));
+        return Err(Failure::new(message).hint(SEPARATE_FILES_HINT));
     }
     for (encrypted, decrypted) in encrypted.iter().zip(decrypted) {
         let mut path = Vec::new();
@@ -404,7 +404,7 @@ fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
     let filled: Vec<&Document> = manifest.documents.iter().filter(is_filled).collect();
     if filled.len() > 1 {
         let message = format!("{file} contains {} documents, expected one", filled.len());
-        bail!(Failure::new(message).hint(ONE_DOCUMENT));
+        bail!(Failure::new(message).hint(SEPARATE_FILES_HINT));
     }
     let Some(Value::Map(entries)) = filled.first().map(|one| &one.root.value) else {
         bail!("{file} is not a mapping of names to values");

@@ -6,7 +6,7 @@ use serde::Serialize;
 /// An item of a SealedSecret.
 #[derive(Debug, Serialize)]
 pub(super) struct ItemReport<'a> {
-    /// The SealedSecret: in the cluster, in a file or in a branch.
+    /// Where the SealedSecret was found: the cluster, a file or a branch.
     #[serde(rename = "where")]
     place: String,
     /// The name of the item.

@@ -35,7 +35,7 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
     findings.iter().map(line).collect()
 }
 
-/// A finding in the output of `seal lint --format json`, a list.
+/// One entry of the list that `seal lint --format json` prints.
 #[derive(Debug, Serialize)]
 struct FindingReport<'a> {
     /// The name of the rule.

@@ -60,8 +60,8 @@ pub(super) fn is_encrypted(text: &str) -> bool {
     }
 }
 
-/// Returns the finding for a `SopsSecret` of the sops operator with plaintext values: its templates of Secrets have no
-/// `kind`.
+/// Returns a finding if a `SopsSecret` of the sops operator contains plaintext values. The check for Secrets does not find
+/// them, since the entries of `secretTemplates` have no `kind`.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,

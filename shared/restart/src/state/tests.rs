@@ -490,7 +490,7 @@ fn turns(state: &mut State, now: i64) -> Vec<(String, Work)> {
     turns
 }
 
-/// Attack: a tenant changes an annotation of a Secret ten times per second that many large workloads use, so that
+/// Attack: ten times per second, a tenant changes an annotation of a Secret that many large workloads use, so that
 /// each event causes work for all of them, and the workloads of other tenants wait.
 #[test]
 fn repeated_changes_of_an_annotation_cause_one_turn_and_only_if_they_matter() {

@@ -36,7 +36,7 @@ pub(super) struct HclError {
     pub(super) problem: &'static str,
 }
 
-/// Parses a file.
+/// Parses a configuration of Vault Agent into its attributes and blocks.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, HclError> {
     let mut parser = Parser {
         chars: text.chars().peekable(),

@@ -143,12 +143,12 @@ pub fn check_files(passing: &Passing) -> Result<()> {
     Ok(())
 }
 
-/// Runs the command with these values in place of this process. On Windows, waits for the command and exits with its exit
+/// Replaces this process with the command, and passes these values to it. Does not return on success. On Windows, waits for the command and exits with its exit
 /// code.
 ///
 /// # Errors
 ///
-/// Fails if an item cannot become a variable, or the command cannot be started. Does not return on success.
+/// Fails if an item cannot become a variable, or the command cannot be started.
 pub fn become_command(passing: &Passing, values: &Values, variables: Variables) -> Result<()> {
     let (mut command, program) = command(passing)?;
     // These files stay open, so that the command inherits them.
@@ -157,7 +157,7 @@ pub fn become_command(passing: &Passing, values: &Values, variables: Variables) 
     Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }
 
-/// Returns the command without values, and its program as typed.
+/// Returns the command before values are passed to it, and the program name from the command line.
 fn command(passing: &Passing) -> Result<(Command, &OsStr)> {
     let [program, arguments @ ..] = passing.command.as_slice() else {
         bail!(Failure::new("no command to run").hint("put the command after `--`"));

@@ -92,7 +92,7 @@ fn is_action_start(text: &[u8]) -> bool {
 pub(in super::super) struct Pieces<'a> {
     text: &'a str,
     at: usize,
-    /// The action after the text that was just returned, to return next, and the position after it.
+    /// The action that follows the text just returned, and the position after it. Returned next.
     pending: Option<(Action<'a>, usize)>,
     closes: [Search; 4],
     comment_ends: Search,

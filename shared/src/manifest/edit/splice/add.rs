@@ -105,7 +105,7 @@ impl<'t> Text<'t> {
         let first = entries.first().map(|entry| entry.start);
         let first = first.filter(|offset| is_first_on_line(self.text, *offset));
         let flow_step = first.and_then(|offset| {
-            let line_column = column_of_line(self.text, map.start);
+            let line_column = indentation_of_line(self.text, map.start);
             column(self.text, offset).checked_sub(line_column)
         });
         inner_steps
@@ -209,7 +209,7 @@ impl<'t> Text<'t> {
             self.style(Some(&last.value)).write(value, true)
         } else {
             let step = indent
-                .saturating_sub(column_of_line(self.text, map.start))
+                .saturating_sub(indentation_of_line(self.text, map.start))
                 .max(1);
             self.format_flow(inner_names, value, is_on_own_line.then_some((indent, step)))
         };
@@ -249,7 +249,7 @@ impl<'t> Text<'t> {
 }
 
 /// Returns the number of spaces at the start of the line, at most up to `offset`.
-fn column_of_line(text: &str, offset: usize) -> usize {
+fn indentation_of_line(text: &str, offset: usize) -> usize {
     let line = &text[line_start(text, offset)..offset];
     line.len() - line.trim_start_matches(' ').len()
 }
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn returns_the_indentation_of_a_line() {
         for (text, offset, want) in [("a: {", 3, 0), ("   a: {", 6, 3), ("x\n  a: {", 7, 2)] {
-            assert_eq!(column_of_line(text, offset), want, "{text:?}");
+            assert_eq!(indentation_of_line(text, offset), want, "{text:?}");
         }
     }
 }
