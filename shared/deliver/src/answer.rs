@@ -61,6 +61,9 @@ pub enum AnswerError {
     /// The answer has too many files.
     #[error("the answer has more than {MAX_FILES} files")]
     TooManyFiles,
+    /// The answer names too many SealedSecrets.
+    #[error("the answer names more than {MAX_OBJECTS} SealedSecrets")]
+    TooManyObjects,
     /// The values are too large in total.
     #[error("the values have more than {MAX_VALUES} bytes in total")]
     TooManyBytes,
