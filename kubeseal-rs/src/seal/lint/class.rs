@@ -379,7 +379,7 @@ spec:
             ),
             (
                 "no such item",
-                objects("- {sealedSecret: db, items: [pasword]}"),
+                objects("- {sealedSecret: db, items: [passphrase]}"),
                 &["class-item"],
             ),
             (
@@ -425,7 +425,7 @@ spec:
     #[test]
     fn single_files_do_not_show_which_objects_exist() {
         assert!(rules(&objects("- sealedSecret: web"), false).is_empty());
-        let items = objects("- {sealedSecret: db, items: [pasword]}");
+        let items = objects("- {sealedSecret: db, items: [passphrase]}");
         assert_eq!(rules(&items, false), ["class-item"]);
     }
 
