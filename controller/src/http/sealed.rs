@@ -34,7 +34,7 @@ const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// The work for a request. Its arguments are the key ring and the requirements for objects.
+/// The handler of a parsed request. Refuses objects that do not meet the requirements, and charges its work to the meter.
 pub(super) type Work =
     fn(Request, &KeyRing, &Accepted, &mut dyn Meter) -> Result<Response, Refusal>;
 

@@ -273,8 +273,8 @@ async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_st
     }
 }
 
-/// Attack: a client forges the status before a controller starts, which observes the object for the first time, so that
-/// later versions are written differently.
+/// Attack: a client forges the status before the controller restarts. The new process has no earlier state of the object,
+/// and would write later versions differently depending on whether the client has guessed a value.
 #[tokio::test(start_paused = true)]
 async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
     for (description, forge) in FORGERIES {

@@ -36,7 +36,7 @@ fn can_ignore_limits() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
-/// Raises the soft limit to the hard limit: the soft limit may be lower, often 8 MiB.
+/// Raises the soft limit of locked memory (`RLIMIT_MEMLOCK`), which is often 8 MiB, to the hard limit.
 fn raise_to_hard_limit() {
     let maximum = getrlimit(Resource::Memlock).maximum;
     let new_limit = Rlimit {

@@ -20,7 +20,7 @@ pub struct V2KeyRecord {
     pub secret: Secret,
     /// The key, or why the Secret contains no usable key.
     pub key: Result<Arc<RingV2Key>, String>,
-    /// The marks of the key.
+    /// Whether the key is backed up, compromised or opening-only.
     pub marks: Marks,
     /// Whether the controller loads the key.
     pub is_active: bool,

@@ -70,7 +70,7 @@ struct Damage {
     name: String,
     /// The fingerprint, or the identifier of a key that is only for v2.
     fingerprint: String,
-    /// The identifier in v2 values of an RSA key.
+    /// The identifier that v2 values use for an RSA key; `None` for a key that is only for v2, or that cannot be parsed.
     key_id: Option<KeyId>,
     since: String,
     /// Items sealed for the key that exist now.
