@@ -49,7 +49,7 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
     let escrow = read(directory, "escrow.txt");
     let set = ["set", "db.yaml", "a", "--name", "db", "--from-file", "new"];
     let output = seal_while(directory, &rotate, &escrow, || {
-        drop(seal_ok(directory, &set))
+        drop(seal_ok(directory, &set));
     });
     assert_code(&output, 0, "rotate");
     assert_contains(

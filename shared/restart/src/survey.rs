@@ -313,7 +313,7 @@ impl<'a> Surveyed<'a> {
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
         let reported = receiver.report.as_ref();
         let reported = reported.map(|report| report.keys().map(String::as_str).collect());
-        let named = || {
+        let from_arguments = || {
             Some(
                 receiver
                     .objects
@@ -323,7 +323,7 @@ impl<'a> Surveyed<'a> {
                     .collect(),
             )
         };
-        let names: Option<Vec<&str>> = reported.or_else(named);
+        let names: Option<Vec<&str>> = reported.or_else(from_arguments);
         let Some(names) = names else {
             let is_started = self.pod.start_of(&receiver.container).is_some();
             let verdict = if is_started {

@@ -61,11 +61,12 @@ fn program() -> clap::Command {
 
 fn run(role: &Role) -> Result<(), Failure> {
     let variables = |name: &str| std::env::var_os(name);
-    Ok(match role {
-        Role::Agent(args) => agent::run(args, variables, None)?,
-        Role::Exec(args) => exec::run(&args.delivered(), variables)?,
-        Role::Node(args) => node::run(args)?,
-    })
+    let result = match role {
+        Role::Agent(args) => agent::run(args, variables, None),
+        Role::Exec(args) => exec::run(&args.delivered(), variables),
+        Role::Node(args) => node::run(args),
+    };
+    Ok(result?)
 }
 
 fn finish(result: Result<(), Failure>) -> ExitCode {

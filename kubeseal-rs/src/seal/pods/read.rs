@@ -168,7 +168,7 @@ fn read_mounts(
     let mut note = |what: &str| {
         notes.push(format!(
             "{what}: no permission, so versions in their volumes are unknown"
-        ))
+        ));
     };
     let read = for_each(objects, CLASSES, &classes, namespace, |object| {
         listed.classes.insert(id(object), class_of(object));
@@ -181,7 +181,7 @@ fn read_mounts(
         "secretproviderclasspodstatuses",
     );
     let read = for_each(objects, MOUNTS, &mounts, namespace, |object| {
-        listed.mounts.add(object)
+        listed.mounts.add(object);
     });
     if !is_optional(read)? {
         note(MOUNTS);
