@@ -224,10 +224,11 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points outside it. For a
-/// missing file, the location of its directory counts. `..` in the path is not a link, and is the user's own choice.
+/// Returns the target of a path, if a symbolic link on the way leads into a Git directory, or is in a Git work tree and
+/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is the
+/// user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
-    let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
+    let (mut resolved, mut trees, mut has_link) = (PathBuf::new(), Vec::new(), false);
     for component in std::path::absolute(path).ok()?.components() {
         if component == Component::ParentDir {
             resolved.pop();
@@ -236,20 +237,26 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
         let next = resolved.join(component);
         let target = fs::canonicalize(&next).unwrap_or_else(|_| next.clone());
         if next.is_symlink() {
+            has_link = true;
             trees.extend(git::work_tree(&resolved));
         }
         resolved = target;
     }
-    let is_inside = trees.iter().all(|tree| is_in_work_tree(&resolved, tree));
-    (!is_inside).then_some(resolved)
+    let is_outside = trees.iter().any(|tree| !resolved.starts_with(tree));
+    (is_outside || has_link && is_in_git_directory(&resolved)).then_some(resolved)
 }
 
-/// Returns whether a path without links is in this work tree, and not in a Git directory, of which nested repositories
-/// have their own. Some file systems ignore the case of names.
-fn is_in_work_tree(path: &Path, tree: &Path) -> bool {
-    let is_git = |component: Component<'_>| component.as_os_str().eq_ignore_ascii_case(".git");
-    let rest = path.strip_prefix(tree);
-    rest.is_ok_and(|rest| !rest.components().any(is_git))
+/// Returns whether a path without links is in a Git directory: one named `.git`, on some file systems in any case, or a
+/// directory with the content of one, which the file `.git` can name.
+fn is_in_git_directory(path: &Path) -> bool {
+    let is_git = |directory: &Path| {
+        let name = directory.file_name().unwrap_or_default();
+        name.eq_ignore_ascii_case(".git")
+            || ["HEAD", "objects", "refs"]
+                .iter()
+                .all(|entry| directory.join(entry).exists())
+    };
+    path.ancestors().any(is_git)
 }
 
 /// Replaces a file atomically: readers see either the old content or the new. A new file has mode

@@ -415,10 +415,19 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
             (".git", "way", ".git/hooks", "way/pre-commit"),
             (".GIT", "file", ".GIT/hooks/pre-commit", "file"),
             ("sub/.git", "file", "sub/.git/hooks/pre-commit", "file"),
+            (".repo", "file", ".repo/hooks/pre-commit", "file"),
+            (".repo", "way", ".repo/hooks", "way/pre-commit"),
         ] {
             let fixture = writer.fixture();
             let hooks = fixture.path("tree").join(git).join("hooks");
             fs::create_dir_all(&hooks).expect("the test directory is writable");
+            if git == ".repo" {
+                // As `git init --separate-git-dir` creates it: the file `.git` names it.
+                for entry in ["HEAD", "objects", "refs"] {
+                    fs::create_dir_all(fixture.path("tree/.repo").join(entry))
+                        .expect("the test directory is writable");
+                }
+            }
             let hook = hooks.join("pre-commit");
             fs::write(&hook, writer.target()).expect("the test directory is writable");
             let link = fixture.path("tree").join(link);
