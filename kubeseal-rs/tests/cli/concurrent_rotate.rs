@@ -81,7 +81,7 @@ fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     let rotate = ["rotate", "db.yaml", "--key", "old.yaml", "--cert", PIPE];
     let set = [&["set", "db.yaml", "a", "--from-file", "new"][..], &v1].concat();
     let output = seal_while(directory, &rotate, NEW_CERT, || {
-        drop(seal_ok(directory, &set))
+        drop(seal_ok(directory, &set));
     });
     assert_code(&output, 0, "rotate");
     let want = "2 items in 1 file re-encrypted; 0 already";

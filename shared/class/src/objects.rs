@@ -255,7 +255,12 @@ mod tests {
             let fields = fields.iter().map(|(key, value)| format!("{key}: {value}"));
             fields.collect::<Vec<_>>().join("\n  ")
         });
-        prop::collection::vec(entry, 0..4)
-            .prop_map(|entries| entries.iter().map(|entry| format!("- {entry}\n")).collect())
+        prop::collection::vec(entry, 0..4).prop_map(|entries| {
+            entries
+                .iter()
+                .map(|entry| format!("- {entry}\n"))
+                .collect::<Vec<_>>()
+                .concat()
+        })
     }
 }

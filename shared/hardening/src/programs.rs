@@ -46,6 +46,10 @@ pub fn first_lines(stderr: &[u8]) -> String {
 }
 
 fn absolute_directories() -> impl Iterator<Item = PathBuf> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "programs are found in the PATH of this process"
+    )]
     let directories = std::env::var_os("PATH").unwrap_or_default();
     let directories: Vec<PathBuf> = std::env::split_paths(&directories).collect();
     directories

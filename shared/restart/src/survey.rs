@@ -775,6 +775,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn programs_that_receive_values_are_reported_as_far_as_they_report() {
         let stale = Verdict::Stale(second(20));
         let no_report = Verdict::Unknown(Reason::Report);
