@@ -256,7 +256,10 @@ fn is_in_git_directory(path: &Path) -> bool {
                 .iter()
                 .all(|entry| directory.join(entry).exists())
     };
-    path.ancestors().any(is_git)
+    // A work tree may lie in the Git directory of a bare repository.
+    let tree = path.parent().and_then(git::work_tree);
+    let is_below_tree = |directory: &&Path| Some(*directory) != tree.as_deref();
+    path.ancestors().take_while(is_below_tree).any(is_git)
 }
 
 /// Replaces a file atomically: readers see either the old content or the new. A new file has mode
