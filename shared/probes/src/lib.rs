@@ -2,10 +2,23 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `server` | the port |
+//! | `server` | the port, with the feature `server` |
 //! | [`metrics`] | counters, gauges, and Prometheus' text format |
 
 pub mod metrics;
+#[cfg(feature = "server")]
 mod server;
 
-pub use server::{Server, Status};
+#[cfg(feature = "server")]
+pub use server::Server;
+
+/// What the port shows.
+pub trait Status: Send + Sync + 'static {
+    /// Returns the metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+
+    /// Returns whether the process is ready.
+    fn is_ready(&self) -> bool {
+        true
+    }
+}

@@ -20,6 +20,8 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use crate::Status;
+
 /// Maximum number of open connections.
 const MAX_CONNECTIONS: usize = 512;
 /// Time limit for the head of a request.
@@ -30,17 +32,6 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 << 10;
 /// Pause after an accept error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the port shows.
-pub trait Status: Send + Sync + 'static {
-    /// Returns the metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
-
-    /// Returns whether the process is ready.
-    fn is_ready(&self) -> bool {
-        true
-    }
-}
 
 /// A server on a thread of its own, so that it responds while the worker is busy. It stops when this value is dropped.
 #[derive(Debug)]
