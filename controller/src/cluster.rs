@@ -45,6 +45,8 @@ const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Pause between two attempts to read the key of content versions.
 const VERSION_KEY_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two attempts of the leader to create the key of content versions.
+const VERSION_KEY_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
 /// to 1.5 MiB.
 const EVENT_QUEUE: usize = 64;
@@ -70,6 +72,8 @@ pub struct Cluster {
     ring: watch::Sender<Arc<KeyRing>>,
     /// The key of content versions, on every replica.
     version_key: watch::Sender<Option<Arc<VersionKey>>>,
+    /// When the leader next tries to create that key; `None` if statuses have versions.
+    version_key_due: Option<Timestamp>,
     /// Like `is_complete`, for the delivery to Pods, which does not depend on the election.
     is_listed: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
@@ -150,6 +154,7 @@ impl Cluster {
             renewals: Renewals::new(&config.keys, &pool),
             ring: watch::Sender::default(),
             version_key: watch::Sender::new(None),
+            version_key_due: Some(Timestamp::MIN),
             is_listed: Arc::default(),
             policy: policy.clone(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
@@ -235,25 +240,39 @@ impl Cluster {
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.is_leader() {
             self.create_first_keys(now).await?;
-            self.load_version_key().await;
+            self.create_version_key(now).await;
         }
         Ok(())
     }
 
-    /// Loads the key of content versions. Without this key, Secrets are still written, but no versions are recorded.
-    async fn load_version_key(&mut self) {
+    /// Loads or creates the key of content versions, if that is due. Without this key, Secrets are still written, but no
+    /// versions are recorded.
+    async fn create_version_key(&mut self, now: Timestamp) {
+        let Some(due) = self.version_key_due else {
+            return;
+        };
+        if is_waiting(due, now) {
+            return;
+        }
         let (client, namespace) = (&self.connection.requests, &self.connection.own_namespace);
         let random = &mut shared::random::system();
         match version_key::load(client, namespace, self.keys.prefix(), random).await {
             Ok(key) => {
                 self.version_key.send_replace(Some(Arc::clone(&key)));
                 self.reconciler.record_versions(key, Timestamp::now);
+                self.version_key_due = None;
+                // Objects that were reconciled without this key have no version yet.
+                let ids = self.store.ids();
+                self.reconciler.enqueue(ids, Urgency::Backlog, now);
             }
-            Err(error) => warn!(
-                error = error_chain(&error),
-                "Cannot load the key of content versions; statuses do not show which version of a Secret is current, so \
-                 `seal pods` and `seal restart` cannot work"
-            ),
+            Err(error) => {
+                self.version_key_due = Some(now.saturating_add(VERSION_KEY_RETRY).unwrap_or(now));
+                warn!(
+                    error = error_chain(&error),
+                    "Cannot load the key of content versions; retrying. Until then, statuses do not show which version of \
+                     a Secret is current, so `seal pods` and `seal restart` cannot work"
+                );
+            }
         }
     }
 
@@ -397,6 +416,7 @@ impl Cluster {
         if !self.has_started {
             self.take_over(now).await;
         }
+        self.create_version_key(now).await;
         self.keys.send_events(now).await;
         self.renewals.request(&self.keys.accept_renewal_requests());
         for key in self.renewals.poll(self.keys.ring(), now).await {

@@ -31,6 +31,10 @@ const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values 
 
 /// The message of an object for which the controller intentionally creates no Secret.
 const NO_SECRET: &str = "no Secret is created: the values are only delivered to Pods";
+/// The message if a Secret of the same name stays nevertheless.
+const SECRET_STAYS: &str = "no Secret is created: the values are only delivered to Pods; the existing Secret of this \
+                            name has another owner, or other values too, so it stays: if it has values of this \
+                            SealedSecret, remove them from it";
 
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
@@ -63,12 +67,14 @@ pub enum Outcome<'a> {
         /// The former values that the Secret has.
         previous: Option<&'a PreviousValues>,
     },
-    /// The SealedSecret was unsealed, and has no Secret, because its values are only delivered to Pods.
+    /// The SealedSecret was unsealed, and gets no Secret, because its values are only delivered to Pods.
     Delivered {
         /// The key that unsealed each item.
         sealed_by: &'a BTreeMap<String, UsedKey>,
         /// The version of the content; `None` if versions are not recorded.
         version: Option<CurrentVersion>,
+        /// Whether a Secret of the same name exists, and stays because the SealedSecret does not control it alone.
+        secret_stays: bool,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
@@ -150,7 +156,13 @@ impl Outcome<'_> {
 
     /// Returns the message of a success that needs one.
     fn remark(&self) -> Option<&'static str> {
-        matches!(self, Self::Delivered { .. }).then_some(NO_SECRET)
+        match self {
+            Self::Delivered {
+                secret_stays: true, ..
+            } => Some(SECRET_STAYS),
+            Self::Delivered { .. } => Some(NO_SECRET),
+            _ => None,
+        }
     }
 
     /// Returns the line about the values that the Secret keeps after a failure.
@@ -475,6 +487,7 @@ mod tests {
         let delivered = Outcome::Delivered {
             sealed_by: &sealed_by,
             version: Some(version("v")),
+            secret_stays: false,
         };
         let status = next(Some(&before), &delivered, Some(1), timestamp(2)).unwrap();
         let conditions = status.conditions.iter().map(|condition| {

@@ -97,7 +97,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, scheme, text).into_response()
             }
             Self::Forbidden => {
-                let text = "forbidden: RBAC does not grant the token's user the verb of this endpoint on the SealedSecret\n";
+                let text = "forbidden: RBAC does not grant the token's user the verb of this endpoint (verify, rotate or unseal) on the SealedSecret\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
             Self::NoReview => {

@@ -41,8 +41,10 @@ pub(super) struct PlanResult {
     pub(super) is_random: bool,
     /// Whether random values of a version that was unsealed before were generated again.
     pub(super) is_regenerated: bool,
-    /// Whether there is no Secret, because the values are only delivered to Pods.
+    /// Whether no Secret is created, because the values are only delivered to Pods.
     pub(super) is_delivered: bool,
+    /// Whether a Secret of this name exists and stays although the values are only delivered.
+    pub(super) outlives_delivery: bool,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -185,6 +187,9 @@ impl<S: Store> Tools<S> {
             is_random,
             is_regenerated,
             is_delivered,
+            outlives_delivery: is_delivered
+                && !decision.changed
+                && !matches!(observed.existing, Existing::Absent),
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
@@ -255,9 +260,7 @@ impl<S: Store> Tools<S> {
             hides_equality: self.hides_equality(observed),
             purged,
         };
-        // A Secret that the SealedSecret does not control was handed over by another client, or outlives it
-        // intentionally.
-        let stays = matches!(desired, Desired::Delivered) && !is_controlled(observed);
+        let stays = matches!(desired, Desired::Delivered) && outlives_delivery(observed);
         let plan = match (
             decide(id, desired, &observed.existing, circumstances),
             restored,
@@ -393,6 +396,15 @@ impl<S: Store> Tools<S> {
         let opts_out = matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()));
         self.policy.tolerates_drift || opts_out
     }
+}
+
+/// Returns whether the Secret stays although the values are only delivered now. A Secret that the SealedSecret does not
+/// control belongs to another client, or outlives the SealedSecret intentionally. A Secret that the SealedSecret was
+/// merged into can have values of other clients.
+fn outlives_delivery(observed: &Observed) -> bool {
+    let metadata = observed.existing.secret().map(|secret| &secret.metadata);
+    let may_have_other_values = metadata.is_some_and(ownership::is_merged_into);
+    !is_controlled(observed) || may_have_other_values && !observed.is_exclusive
 }
 
 /// Returns whether the SealedSecret controls the Secret.

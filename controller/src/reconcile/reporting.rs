@@ -150,6 +150,7 @@ impl<S: Store> Tools<S> {
             is_random: false,
             is_regenerated: false,
             is_delivered: false,
+            outlives_delivery: false,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -180,6 +181,7 @@ impl<S: Store> Tools<S> {
             (None, Ok(_)) if plan_result.is_delivered => Outcome::Delivered {
                 sealed_by: &provenance.sealed_by,
                 version: self.current_version(observed, None, provenance, schedule),
+                secret_stays: plan_result.outlives_delivery,
             },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,

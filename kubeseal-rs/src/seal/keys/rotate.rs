@@ -94,7 +94,7 @@ impl Keys {
         keys.max_by_key(|key| key.order_time)
     }
 
-    fn contain(&self, id: &str) -> bool {
+    fn contains(&self, id: &str) -> bool {
         let rsa = self.rsa.iter().filter_map(KeyRecord::fingerprint);
         let v2 = self.v2.iter().filter_map(V2KeyRecord::key_id);
         let mut ids = rsa
@@ -325,7 +325,7 @@ fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &st
 /// Returns the first served key if none of these Secrets contains it.
 fn unknown_served_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     let first = served.into_iter().next();
-    first.filter(|served| !keys.contain(served))
+    first.filter(|served| !keys.contains(served))
 }
 
 /// Returns the failure for a new key that is not served, with the likely reason. The arguments include whether the key

@@ -86,7 +86,7 @@ impl Search {
         };
         for document in documents {
             let has_sops = document.root.field("sops").is_some();
-            self.node(&document.root, true, Level { has_sops, ..level });
+            self.search_node(&document.root, true, Level { has_sops, ..level });
         }
     }
 
@@ -122,13 +122,13 @@ impl Search {
     }
 
     /// Searches a value. An object may be a Secret without `kind`.
-    fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
+    fn search_node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
                 self.secret(node, level);
                 // `kubectl apply` keeps a copy of the object in an annotation.
                 if let Some(metadata) = node.field("metadata") {
-                    self.node(metadata, false, level);
+                    self.search_node(metadata, false, level);
                 }
             }
             Value::Map(fields) => {
@@ -139,7 +139,7 @@ impl Search {
                 let kind = node.text("kind");
                 let is_list = kind.is_some_and(|kind| LISTS.contains(&kind) || is_templated(kind));
                 for (name, field) in fields {
-                    self.node(
+                    self.search_node(
                         field,
                         is_object && is_list && name.eq_ignore_ascii_case("items"),
                         Level {
@@ -151,7 +151,7 @@ impl Search {
             }
             Value::List(items) => {
                 for item in items {
-                    self.node(item, is_object, level);
+                    self.search_node(item, is_object, level);
                 }
             }
             Value::Text(text) if level.is_patch_of_secret || may_contain_secret(text) => {
@@ -220,7 +220,7 @@ impl Search {
         };
         for document in &documents {
             let has_sops = document.root.field("sops").is_some();
-            self.node(&document.root, true, Level { has_sops, ..level });
+            self.search_node(&document.root, true, Level { has_sops, ..level });
             let generators = plain::generators(&document.root, &literals).into_iter();
             let generators =
                 generators.map(|(rule, line, message)| (rule, lines.of(line), message));

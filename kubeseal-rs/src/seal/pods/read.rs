@@ -26,6 +26,8 @@ const MOUNTS: &str = "cannot list SecretProviderClassPodStatuses";
 
 /// The lines at the end of a log among which the report of an agent is searched. An agent writes few.
 const LOG_LINES: &str = "500";
+/// Maximum size of these lines. Any container can print long lines.
+const LOG_BYTES: &str = "1048576";
 
 /// Which SealedSecrets to show.
 pub(super) enum Scope {
@@ -238,9 +240,9 @@ fn read_report(
 ) -> Option<BTreeMap<String, Content>> {
     let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
     let log = pods.object(pod).ok()?.log_of(&receiver.container).ok()?;
-    let (code, log) = objects
-        .get_raw(&log.parameter("tailLines", LOG_LINES))
-        .ok()?;
+    let log = log.parameter("tailLines", LOG_LINES);
+    let log = log.parameter("limitBytes", LOG_BYTES);
+    let (code, log) = objects.get_raw(&log).ok()?;
     let objects = (code == 200).then(|| report::newest(&String::from_utf8_lossy(&log)))??;
     let content = |object: deliver::DeliveredObject| {
         let content = Content {

@@ -87,7 +87,7 @@ pub struct Rotate {
     /// Show the templates, and bind values to them without a prompt
     #[arg(long, requires = "bind_template")]
     pub yes: bool,
-    /// Let keys that are not post-quantum open values that forbid them, where a rule has `allowClassical`
+    /// Allow keys that are not post-quantum for values that forbid them, if a rule has `allowClassical`
     #[arg(long, requires = "key")]
     pub allow_classical: bool,
     /// Show what would be done, and change nothing

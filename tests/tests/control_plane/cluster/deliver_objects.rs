@@ -105,7 +105,36 @@ async fn the_annotation_removes_no_secret_of_another_client() {
         case.case.create(&sealed).await;
         assert_has_no_secret(&case, name).await;
         case.case.wait_for_values(name, &[("a", "theirs")]).await;
+        assert_reports_remaining_secret(&case, name).await;
     }
+}
+
+async fn assert_reports_remaining_secret(case: &DeliverCase, name: &str) {
+    let conditions = case.case.conditions(name).await;
+    let message = conditions[1].message.as_deref().unwrap();
+    assert!(message.contains("so it stays"), "{message}");
+}
+
+/// Attack: an editor of a SealedSecret that was merged into the Secret of another client adds the annotation, to have
+/// the other client's values deleted.
+#[tokio::test]
+async fn the_annotation_keeps_the_values_of_another_client_in_a_merged_secret() {
+    let case = DeliverCase::new("deliver-merged").await;
+    let shared = json!({ "metadata": {
+        "name": "db",
+        "annotations": {
+            "sealedsecrets.bitnami.com/managed": "true", "sealedsecrets.bitnami.com/patch": "true",
+        },
+    }, "stringData": { "theirs": "1" } });
+    case.case.create_secret(shared).await;
+    case.case.seal("db", &ITEMS).await;
+    let merged = [("a", "1"), ("b", "2"), ("theirs", "1")];
+    case.case.wait_for_values("db", &merged).await;
+    case.case.wait_until_synced("db").await;
+    case.case.patch("db", annotation(&json!("files"))).await;
+    assert_has_no_secret(&case, "db").await;
+    assert_reports_remaining_secret(&case, "db").await;
+    case.case.wait_for_values("db", &merged).await;
 }
 
 #[tokio::test]

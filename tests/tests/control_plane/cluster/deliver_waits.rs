@@ -132,6 +132,12 @@ async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read()
         .patch_secret("sealed-secrets-key-content-versions", key)
         .await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
+    // The leader retries too, and records the version of the Secret that it wrote without the key.
+    until("the status has a version", async || {
+        let status = case.case.status("db").await;
+        (status.versions.len() == 1).then_some(())
+    })
+    .await;
 }
 
 /// Attack: a thousand agents wait, so that no slot, thread or connection is left for a request of another Pod.
