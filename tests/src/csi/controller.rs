@@ -116,8 +116,13 @@ fn serve(
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let body = read_body(&mut stream)?;
-    requests.lock().unwrap().push(body.clone());
-    let answer = answers.lock().unwrap()(&body);
+    let answer = if body.is_empty() {
+        // The provider checks whether a controller can be reached.
+        Some(FakeController::response("401 Unauthorized", ""))
+    } else {
+        requests.lock().unwrap().push(body.clone());
+        answers.lock().unwrap()(&body)
+    };
     let Some(answer) = answer else {
         return io::copy(&mut stream, &mut io::sink()).map(drop);
     };

@@ -82,9 +82,10 @@ impl StatusChanges {
         let watch = tokio::spawn(async move {
             let events = api.watch(&WatchParams::default(), "0").await;
             let mut events = pin!(events.expect("the API server watches"));
-            while let Some(Ok(WatchEvent::Added(object) | WatchEvent::Modified(object))) =
-                events.next().await
-            {
+            while let Some(Ok(event)) = events.next().await {
+                let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else {
+                    continue;
+                };
                 let status = &object.data["status"];
                 if status["podName"] == pod {
                     add_change(&changes, reloader_text(status));

@@ -89,7 +89,8 @@ fn fail_first() -> impl Fn(&str) -> Option<String> + Send {
         let found = RESPONSES
             .iter()
             .find(|(object, ..)| request.contains(&format!("\"{object}\"")));
-        let (object, status, _) = found.expect("a known object");
+        let (object, status, _) =
+            found.unwrap_or_else(|| panic!("a request for an unknown object: {request:?}"));
         if seen.lock().unwrap().insert(*object) {
             FakeController::response(status, "<html>no JSON, line 3</html>")
         } else {
