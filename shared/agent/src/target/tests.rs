@@ -1,4 +1,5 @@
 use std::fs;
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use deliver::Mode;
@@ -155,6 +156,34 @@ fn files_have_their_mode_and_owner() {
         (0o440, 0o711, 0o755, 0o755)
     );
     assert_eq!(target.write(&files).unwrap(), Written::Unchanged);
+}
+
+/// Kubelet sets the group `fsGroup` and the set-group-ID bit on the root of a volume. The application may have that group
+/// only.
+#[test]
+fn files_get_the_group_of_a_volume_with_the_set_group_id_bit() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root can set another group on a directory");
+        return;
+    }
+    const GROUP: u32 = 23456;
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(directory.path(), None, Some(GROUP)).unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o2775)).unwrap();
+    let target = Target::open(directory.path(), None).unwrap();
+    let files = |value| {
+        [
+            with_mode("a/b", value, "0440"),
+            with_mode("c", value, "0440"),
+        ]
+    };
+    for value in ["first", "second"] {
+        target.write(&files(value)).unwrap();
+        for path in ["a", "a/b", "c", DATA] {
+            let metadata = fs::metadata(directory.path().join(path)).unwrap();
+            assert_eq!(metadata.gid(), GROUP, "{path}, {value}");
+        }
+    }
 }
 
 #[test]
