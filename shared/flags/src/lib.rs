@@ -136,7 +136,7 @@ pub enum Stop {
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
     /// The names of the flags that the command line or a variable sets.
-    set_flags: Vec<&'static str>,
+    names_set: Vec<&'static str>,
     warnings: Vec<String>,
 }
 
@@ -159,7 +159,7 @@ impl Program {
             .map_err(|error| stop_from(&error))?;
         let mut flags = Flags {
             values: BTreeMap::new(),
-            set_flags: Vec::new(),
+            names_set: Vec::new(),
             warnings: Vec::new(),
         };
         for flag in self.flags {
@@ -231,7 +231,7 @@ impl Flags {
         {
             match flag.kind.parse(&text) {
                 Ok(from_variable) => {
-                    self.set_flags.push(flag.name);
+                    self.names_set.push(flag.name);
                     value = from_variable;
                 }
                 Err(expected) if flag.strict => return Err(unreadable_error(flag, expected)),
@@ -256,7 +256,7 @@ impl Flags {
                     .map_err(|expected| usage_error(flag, arg, expected))?;
                 value = value.merge(arg);
             }
-            self.set_flags.push(flag.name);
+            self.names_set.push(flag.name);
         }
         self.values.insert(flag.name, value);
         Ok(())
@@ -264,7 +264,7 @@ impl Flags {
 
     /// Returns whether the flag or its environment variable is set.
     pub fn is_set(&self, name: &str) -> bool {
-        self.set_flags.contains(&name)
+        self.names_set.contains(&name)
     }
 
     /// Returns a warning for each environment variable that was ignored.

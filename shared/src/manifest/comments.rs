@@ -48,7 +48,7 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
     for (lines_before, piece) in split_at_separators(&marked_text) {
         lines.read(piece, lines_before);
     }
-    comments.retain(|comment| lines.in_texts.binary_search(&comment.line).is_err());
+    comments.retain(|comment| lines.scalar_lines.binary_search(&comment.line).is_err());
     for comment in &mut comments {
         comment.is_certain = lines.is_read(comment.line);
     }

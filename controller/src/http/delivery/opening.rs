@@ -79,8 +79,8 @@ impl Opener {
         let (items, is_slow) = {
             let (opener, ring) = (self.clone(), Arc::clone(&ring));
             let work = move |meter: &mut dyn Meter| opener.open_items(&fetched, &ring, now, meter);
-            let opened = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
-            opened
+            let result = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
+            result
                 .map_err(|_| DeliveryRefusal::Busy)?
                 .map_err(refused)?
         };
