@@ -43,9 +43,9 @@ use watches::{Change, Watches};
 const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// Pause between two attempts to read the key of content versions.
+/// Pause between two attempts to read the content-version key.
 const VERSION_KEY_PAUSE: Duration = Duration::from_secs(2);
-/// Pause between two attempts of the leader to create the key of content versions.
+/// Pause between two attempts of the leader to create the content-version key.
 const VERSION_KEY_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
 /// to 1.5 MiB.
@@ -70,9 +70,9 @@ pub struct Cluster {
     metrics: Arc<Metrics>,
     policy: Policy,
     ring: watch::Sender<Arc<KeyRing>>,
-    /// The key of content versions, on every replica.
+    /// The content-version key, on every replica.
     version_key: watch::Sender<Option<Arc<VersionKey>>>,
-    /// When the leader next tries to create that key; `None` if statuses have versions.
+    /// When the leader next tries to create the content-version key; `None` if statuses have versions.
     version_key_due: Option<Timestamp>,
     /// Like `is_complete`, for the delivery to Pods, which does not depend on the election.
     is_listed: Arc<AtomicBool>,
@@ -245,8 +245,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads or creates the key of content versions, if that is due. Without this key, Secrets are still written, but no
-    /// versions are recorded.
+    /// Loads or creates the content-version key, if an attempt is due. Without this key, Secrets are still written, but
+    /// no versions are recorded.
     async fn create_version_key(&mut self, now: Timestamp) {
         let Some(due) = self.version_key_due else {
             return;
@@ -269,14 +269,14 @@ impl Cluster {
                 self.version_key_due = Some(now.saturating_add(VERSION_KEY_RETRY).unwrap_or(now));
                 warn!(
                     error = error_chain(&error),
-                    "Cannot load the key of content versions; retrying. Until then, statuses do not show which version of \
+                    "Cannot load the content-version key; retrying. Until then, statuses do not show which version of \
                      a Secret is current, so `seal pods` and `seal restart` cannot work"
                 );
             }
         }
     }
 
-    /// Reads the key of content versions when the leader has created it: a standby delivers values too.
+    /// Waits until the leader has created the content-version key, and reads the key: a standby delivers values too.
     fn await_version_key(&self) {
         let (client, sender) = (self.connection.requests.clone(), self.version_key.clone());
         let (namespace, prefix) = (
@@ -298,7 +298,7 @@ impl Cluster {
         });
     }
 
-    /// Generates the keys that are due: of suites without a key, and for suites whose newest key is due for renewal.
+    /// Generates a key for each suite that has no key, or whose newest key is due for renewal.
     async fn create_first_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
         for suite in self.renewals.suites() {
             if let Some(key) = self.renewals.start(suite, self.keys.ring(), now).await? {
@@ -362,7 +362,8 @@ impl Cluster {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
-    /// Returns what the delivery of values to Pods reads, until `stopped` is true.
+    /// Returns the parts of the controller that the delivery endpoint reads. When `stopped` becomes true, its waiting
+    /// requests end.
     pub fn delivery(&self, stopped: watch::Receiver<bool>) -> Delivery {
         Delivery {
             store: Arc::clone(&self.store),
@@ -513,7 +514,7 @@ impl Cluster {
     }
 }
 
-/// Returns the urgency of an event. Objects from a list existed before, so they are not urgent.
+/// Returns the urgency of an event. Objects in a list existed before the list was requested, so they are not urgent.
 fn urgency<K>(event: &Event<K>) -> Urgency {
     match event {
         Event::Init | Event::InitApply(_) | Event::InitDone => Urgency::Backlog,

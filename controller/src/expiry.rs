@@ -51,7 +51,7 @@ struct Expired {
     end: Timestamp,
 }
 
-/// Returns the expired sealing keys, among all suites of which the controller generates keys.
+/// Returns the expired sealing keys, among all suites for which the controller generates keys.
 fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
     let keys = ring
         .renewed_suites()

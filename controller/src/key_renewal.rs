@@ -96,7 +96,7 @@ pub enum NoNewKey {
     Stopped(#[from] Stopped),
 }
 
-/// The renewals of all suites of which the controller generates keys.
+/// The renewals of all suites for which the controller generates keys.
 #[derive(Debug)]
 pub struct Renewals(Vec<KeyRenewal>);
 

@@ -26,14 +26,14 @@ use crate::args::KeyConfig;
 use crate::files::{Directory, FileError};
 use crate::key_changes::{self, RemovedKeys};
 use crate::key_renewal::{AcceptedRequests, GeneratedKey};
-use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
+use crate::poll::{self, Depth, PolledFiles, QUIET_PERIOD};
 
 const KEYS_DIRECTORY: &str = "keys";
 /// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that no
 /// suffix forms a word.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
-/// Maximum length of a name without its suffix. With the suffix and `.yaml`, the file name has less than 255 bytes.
+/// Maximum length of a name without its suffix. With the suffix and `.yaml`, the file name has fewer than 255 bytes.
 const MAX_NAME_START: usize = 244;
 
 /// The keys in a directory.
@@ -41,7 +41,7 @@ const MAX_NAME_START: usize = 244;
 pub struct KeyStore {
     root: Arc<Directory>,
     config: KeyConfig,
-    files: Polled<KeyFile>,
+    files: PolledFiles<KeyFile>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     reported: BTreeSet<String>,
@@ -196,7 +196,7 @@ impl KeyStore {
         let mut store = Self {
             root,
             config,
-            files: Polled::default(),
+            files: PolledFiles::default(),
             ring: Arc::default(),
             removed: RemovedKeys::default(),
             reported: BTreeSet::new(),

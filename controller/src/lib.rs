@@ -10,7 +10,7 @@
 //! | [`reconcile`] | gather → desired → decide → apply → retry |
 //! | [`store`] | the interface to the object stores; [`store::directory`], [`store::cluster`] |
 //! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a directory and in a cluster |
-//! | `key_changes` | added and removed keys: reports, and removal of the last key |
+//! | `key_changes` | reports of added and removed keys; what happens when the last key is removed |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is generated |
 //! | `expiry` | warnings while the served certificate is expired |

@@ -10,7 +10,7 @@ use controller::args::{Backend, ClusterConfig, Config, EarlyExit};
 use controller::cluster::{self, Cluster};
 use controller::directory::{self, DirectoryController};
 use controller::log;
-use controller::ports::{Authorized, PortError, Server};
+use controller::ports::{PortError, Server, TlsPort};
 use jiff::Timestamp;
 use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -166,8 +166,8 @@ async fn run_in_cluster(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let mut cluster = Cluster::new(config, cluster_config, server.metrics()).await?;
-    let authorized = Authorized::open(config, &cluster, Timestamp::now()).await?;
-    let authority = authorized.as_ref().map(Authorized::authority);
+    let authorized = TlsPort::open(config, &cluster, Timestamp::now()).await?;
+    let authority = authorized.as_ref().map(TlsPort::authority);
     let server = server.start(cluster.server_state(), authorized);
     let publishing = cluster
         .publisher(authority)

@@ -14,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::expiry;
 use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
-use crate::http::{self, Delivery, RequestLimiter, ServerState, Unauthenticated};
+use crate::http::{self, Delivery, RequestLimiter, ServerState, UnauthenticatedEndpoints};
 use crate::metrics::Metrics;
 
 /// A port or the metrics cannot be set up.
@@ -47,7 +47,7 @@ pub struct Server<'a> {
 }
 
 /// The TLS port for authenticated callers, open but not served yet.
-pub struct Authorized {
+pub struct TlsPort {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
@@ -55,7 +55,7 @@ pub struct Authorized {
 }
 
 /// The ports that are being served.
-pub struct Serving {
+pub struct RunningServer {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -82,13 +82,13 @@ impl<'a> Server<'a> {
         Arc::clone(&self.metrics)
     }
 
-    /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
-    pub fn start(self, state: ServerState, authorized: Option<Authorized>) -> Serving {
+    /// Serves the endpoints on all open ports until the returned [`RunningServer`] is stopped.
+    pub fn start(self, state: ServerState, authorized: Option<TlsPort>) -> RunningServer {
         let (stop, stopped) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
-        let unauthenticated = Unauthenticated {
+        let unauthenticated = UnauthenticatedEndpoints {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
-            authority: authorized.as_ref().map(Authorized::authority),
+            authority: authorized.as_ref().map(TlsPort::authority),
         };
         let main = http::router(state.clone(), unauthenticated, Arc::clone(&self.metrics));
         let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
@@ -126,7 +126,7 @@ impl<'a> Server<'a> {
             limits,
             stopped,
         ));
-        Serving { stop, tasks }
+        RunningServer { stop, tasks }
     }
 
     fn limits(&self) -> http::ConnectionLimits {
@@ -145,7 +145,7 @@ impl<'a> Server<'a> {
     }
 }
 
-impl Authorized {
+impl TlsPort {
     /// Returns the CA certificate of the port, in PEM.
     pub fn authority(&self) -> String {
         self.identity.authority.clone()
@@ -234,7 +234,7 @@ fn log_address(message: &str, listener: &TcpListener) {
     }
 }
 
-impl Serving {
+impl RunningServer {
     /// Stops serving, after a grace period for open requests.
     pub async fn shut_down(self) {
         info!("Shutting down");

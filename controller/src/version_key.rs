@@ -1,4 +1,4 @@
-//! The key of content versions, in a Secret in the controller's namespace. All replicas use the same key, so that they
+//! The content-version key, in a Secret in the controller's namespace. All replicas use the same key, so that they
 //! compute equal versions.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::store::{StoreError, api_error, require_readable};
 /// The item of the Secret with the 32 random bytes of the key.
 const ITEM: &str = "key";
 
-/// The reason why there is no key of content versions.
+/// The reason why there is no content-version key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoVersionKey {
     #[error(transparent)]
@@ -66,7 +66,7 @@ pub(crate) async fn find(
 }
 
 async fn read(api: &Api<Readable<ApiSecret>>, name: &str) -> Result<Option<ApiSecret>, StoreError> {
-    let operation = "cannot read the key of content versions";
+    let operation = "cannot read the content-version key";
     let stored = api.get_opt(name).await.map_err(api_error(operation))?;
     let secret = stored.map(|secret| require_readable(secret, operation));
     secret.transpose()
@@ -78,7 +78,7 @@ async fn create(
     name: &str,
     random: &mut impl CryptoRng,
 ) -> Result<ApiSecret, StoreError> {
-    let operation = "cannot create the key of content versions";
+    let operation = "cannot create the content-version key";
     let secret = Readable::Object(new_secret(name, random));
     let created = match api.create(&PostParams::default(), &secret).await {
         Ok(created) => created,
@@ -87,7 +87,7 @@ async fn create(
         }
         Err(error) => return Err(api_error(operation)(error)),
     };
-    info!(secretname = name, "Created the key of content versions");
+    info!(secretname = name, "Created the content-version key");
     require_readable(created, operation)
 }
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_length_is_not_used() {
+    fn a_key_of_the_wrong_length_is_not_used() {
         for len in [0, 31, 33] {
             let data = [(ITEM.to_owned(), ByteString(vec![1; len]))];
             let secret = ApiSecret {

@@ -47,7 +47,7 @@ fn all_keys() -> impl Iterator<Item = &'static NewKey> {
     KEYS.iter().chain(MORE_KEYS.iter())
 }
 
-/// Returns text in the form of a sealed value that no key can unseal.
+/// Returns a well-formed sealed value that no key can unseal.
 fn undecryptable_value() -> String {
     let mut bytes = [0; 2 + 256 + 32];
     shared::random::system().fill_bytes(&mut bytes[2..]);

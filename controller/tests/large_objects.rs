@@ -1,5 +1,5 @@
 //! Tests that large annotations, `managedFields`, conditions and unknown fields of SealedSecrets are not kept in
-//! memory. This is the only test of its process, whose memory it measures.
+//! memory. The test measures the memory of its process, so the process runs no other test.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -16,7 +16,7 @@ use kube::client::Body;
 use kube::runtime::watcher::{self, Event, watcher};
 use tower::service_fn;
 
-/// The pages of the list. The objects of each page are large in a different part.
+/// The pages of the list. Each page has objects with one large part.
 const PAGES: [Page; 12] = {
     use Page::{Annotations, Items, Statuses, Templates, Unknown};
     [
@@ -59,7 +59,7 @@ impl Page {
         }
     }
 
-    /// Returns the metadata without the name, the spec and the status of an object.
+    /// Returns the additional metadata of an object, and its spec and status, as JSON text.
     fn content(self) -> (String, String) {
         let no_metadata = String::new();
         match self {

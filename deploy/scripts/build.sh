@@ -3,16 +3,17 @@
 #
 #   x86_64-unknown-linux-musl    static      aarch64-unknown-linux-musl    static
 #   x86_64-pc-windows-gnu        only kubeseal and seal
-#   aarch64-apple-darwin, x86_64-apple-darwin    the same; need Apple's SDK in $SDKROOT
+#   aarch64-apple-darwin, x86_64-apple-darwin    only kubeseal and seal; need Apple's SDK in $SDKROOT
 #
 # Zig compiles the C code of the cryptography library for every target, so that the system's compiler does not influence
 # the result: two builds of one commit give the same bytes. Each program contains the list of its crates, which `cargo
 # audit bin` reads. Zig and cargo-zigbuild are installed from PyPI into OUT/.tools, and cargo-auditable from crates.io
-# into a directory below CARGO_HOME, because its path affects the output of cargo; all at the versions below.
+# into a directory below CARGO_HOME, because the path of cargo-auditable affects the output of cargo; the versions of
+# all three are pinned below.
 set -euo pipefail
 ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 
-[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 shift
@@ -38,7 +39,7 @@ export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${C
 
 for target; do
     rustup target add "$target" >/dev/null ||
-        { echo "cannot install the standard library for $target: rustup reaches no server" >&2; exit 1; }
+        { echo "rustup cannot install the standard library for $target; see the errors above" >&2; exit 1; }
     packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix= deliver=
     case $target in
     *-linux-*) packages+=(-p controller --bin controller) programs+=(controller seal-deliver) deliver=yes ;;
@@ -49,7 +50,7 @@ for target; do
     # shared/NOTES.md.
     AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --profile dist --locked --target "$target" \
         --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
-    # By itself: features that other programs need would be in it too.
+    # Built separately; otherwise the program would contain features that only other programs need.
     if [ -n "$deliver" ]; then
         cargo auditable zigbuild --profile dist --locked --target "$target" -p roles --bin seal-deliver
     fi

@@ -14,7 +14,7 @@ WIDTH = 108
 
 
 def lines(text):
-    """The commands and what they print, up to the Secret: no build messages, no times, nothing wider than the picture."""
+    """Yields the commands and their output up to the Secret, without build messages and times, cut to WIDTH columns."""
     for line in text.split("\n$ cat state/status")[0].splitlines():
         if line.startswith(("building", "Done.")):
             continue
@@ -31,7 +31,7 @@ def main():
         style = "bold bright_green" if line.startswith("$ ") else ""
         console.print(Text(line, style=style), soft_wrap=True)
     svg = console.export_svg(title="deploy/demo.sh", unique_id="demo")
-    # The reader's own fonts are sufficient; the picture fetches none.
+    # The picture uses the fonts of the reader's system and fetches none.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.S)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, monospace")
     print("\n".join(line.rstrip() for line in svg.splitlines()))

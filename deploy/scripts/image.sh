@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image without a daemon: deploy/scripts/image.sh BUILT ARCHIVE
 #
-# BUILT is an output directory of build.sh, with x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both in it.
+# BUILT is an output directory of build.sh that contains x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both.
 # ARCHIVE becomes an OCI archive, which `docker load`, `podman load`, `skopeo copy oci-archive:…`, `ctr images
 # import` and `kind load image-archive` read. It contains the programs in /usr/local/bin, the CA certificates
 # that this system trusts, the user 1001, and nothing else: no shell, no package. Needs GNU tar, gzip and jq.
@@ -56,7 +56,7 @@ image() { # image TARGET ARCHITECTURE: prints the descriptor of its manifest
                 ExposedPorts: {"8080/tcp": {}, "8081/tcp": {}},
                 Labels: {
                     "org.opencontainers.image.title": "sealed-secrets-controller",
-                    "org.opencontainers.image.description": "Turns SealedSecrets into Secrets; kubeseal, seal and seal-deliver beside it",
+                    "org.opencontainers.image.description": "Creates Secrets from SealedSecrets; includes kubeseal, seal and seal-deliver",
                     "org.opencontainers.image.licenses": "Apache-2.0",
                     "org.opencontainers.image.version": $version,
                     "org.opencontainers.image.revision": $revision,

@@ -22,18 +22,18 @@ shift 2
 keys() {
     kubectl "$@" get secrets -o json |
         jq --arg mark "$mark" --arg v2 "$v2_mark" '
-            def bare: {name, generateName, labels, annotations: ((.annotations // {})
+            def kept_metadata: {name, generateName, labels, annotations: ((.annotations // {})
                 | del(.["kubectl.kubernetes.io/last-applied-configuration"]))}
                 | with_entries(select(.value != null));
             {apiVersion: "v1", kind: "List", items: [.items[]
                 | select((.type == "kubernetes.io/tls" and
                         (.metadata.labels[$mark] != null or .metadata.name == "sealed-secrets-key"))
                     or (.metadata.labels[$v2] != null and .data["v2.key"] != null))
-                | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
+                | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | kept_metadata), type, data}]}'
 }
 
 # Prints the keys in the file, one per line.
-kept() {
+backed_up_keys() {
     [ -r "$file" ] || { echo "cannot read $file" >&2; exit 1; }
     jq -ce '.items[] | select(.kind == "Secret")' "$file" 2>/dev/null || {
         echo "$file is not a List of Secrets in JSON, which \`keys.sh backup\` writes;" \
@@ -42,18 +42,18 @@ kept() {
     }
 }
 
-# Restored keys unseal but do not seal, because a file does not prove who generated them. Drops metadata on which other
-# programs act, such as replicators of Secrets.
-restored() {
+# Prints the key Secret to create for a key in the file. The key unseals but does not seal, because a file does not
+# prove who generated the key. Omits metadata on which other programs act, such as replicators of Secrets.
+to_restored_key() {
     jq -c --arg rsa "$mark" --arg v2 "$v2_mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
         (.data["v2.key"] != null) as $is_v2 | (if $is_v2 then $v2 else $rsa end) as $mark
-        | .metadata as $was | $was.labels[$mark] as $state
-        | def ours: IN("sealedsecrets.bitnami.com/backed-up", "sealedsecrets.bitnami.com/compromised");
+        | .metadata as $backup | $backup.labels[$mark] as $state
+        | def is_own_annotation: IN("sealedsecrets.bitnami.com/backed-up", "sealedsecrets.bitnami.com/compromised");
         {apiVersion: "v1", kind: "Secret", type: (if $is_v2 then "Opaque" else "kubernetes.io/tls" end),
-            metadata: {name: $was.name,
+            metadata: {name: $backup.name,
                 labels: {($mark): (if $state == "active" or $state == "compromised" then $state
-                    elif $state == null and ($is_v2 | not) and $was.name == "sealed-secrets-key" then "active" else "retired" end)},
-                annotations: (($was.annotations // {} | with_entries(select(.key | ours)))
+                    elif $state == null and ($is_v2 | not) and $backup.name == "sealed-secrets-key" then "active" else "retired" end)},
+                annotations: (($backup.annotations // {} | with_entries(select(.key | is_own_annotation)))
                     + {"sealedsecrets.bitnami.com/opening-only": $now})},
             data: (.data | if $is_v2
                 then {"v2.key", "v2.pub", "not-before", "not-after"} else {"tls.key", "tls.crt"} end)}'
@@ -76,17 +76,17 @@ backup)
     echo "$count keys in $file: store it where only you can read it, never in Git" >&2
     ;;
 restore)
-    kept=$(kept)
-    here=$(keys "$@")
-    printf '%s\n' "$kept" | while read -r key; do
+    backup=$(backed_up_keys)
+    existing=$(keys "$@")
+    printf '%s\n' "$backup" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
-        if public_key <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | public_key); then
+        if public_key <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$existing" | public_key); then
             echo "$name already exists" >&2
             continue
         fi
-        key=$(restored <<<"$key")
+        key=$(to_restored_key <<<"$key")
         # A new controller gives its first key the same name as the old controller's first key.
-        if names <<<"$here" | grep -qxF "$name"; then
+        if names <<<"$existing" | grep -qxF "$name"; then
             key=$(jq -c '.metadata |= (del(.name) | .generateName = "sealed-secrets-key-restored-")' <<<"$key")
         fi
         kubectl "$@" create -f - >/dev/null <<<"$key"
@@ -94,13 +94,13 @@ restore)
     done
     ;;
 check)
-    kept=$(kept)
-    lacking=$(keys "$@" | jq -r --slurpfile kept <(printf '%s\n' "$kept") '
+    backup=$(backed_up_keys)
+    missing=$(keys "$@" | jq -r --slurpfile backup <(printf '%s\n' "$backup") '
         def public_key: .data["tls.crt"] // .data["v2.pub"];
-        [$kept[] | public_key] as $kept
-        | .items[] | select(public_key | IN($kept[]) | not) | .metadata.name')
-    if [ -n "$lacking" ]; then
-        printf 'not in %s: %s\n' "$file" $lacking >&2
+        [$backup[] | public_key] as $backed_up
+        | .items[] | select(public_key | IN($backed_up[]) | not) | .metadata.name')
+    if [ -n "$missing" ]; then
+        printf 'not in %s: %s\n' "$file" $missing >&2
         exit 1
     fi
     ;;

@@ -71,7 +71,7 @@ metadata:
   name: sealed-secrets
 spec:
   version: v$version
-  shortDescription: Encrypt Secrets so that they may lie in Git
+  shortDescription: Encrypt Secrets so that they can be stored in Git
   description: |
     Seals, checks and edits SealedSecrets, which only the controller in the cluster can open.
   platforms:

@@ -15,14 +15,14 @@ shift
 if [ "$from" = namespace ]; then namespace=$1; shift; fi
 directory=${1:?}
 shift
-reading=(get secrets) # Never empty, because the bash of macOS treats an empty array as unset.
-while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
+kubectl_args=(get secrets) # Never empty, because the bash of macOS treats an empty array as unset.
+while [ $# -gt 0 ] && [ "$1" != -- ]; do kubectl_args+=("$1"); shift; done
 [ $# = 0 ] || shift
 
-# Selects Secrets that a user created or needs, except those of service accounts, Helm, the controller, or a
-# SealedSecret. Removes the labels and annotations by which another tool identifies its Secrets; otherwise the tool
-# would treat the new Secret as its own.
-wanted='
+# Selects all Secrets except those that belong to service accounts, Helm, the controller or a SealedSecret. Removes the
+# labels and annotations by which another tool identifies its Secrets; otherwise the tool would treat the new Secret as
+# its own.
+selection='
     (if .kind == "List" then .items[] else . end) | select(.kind == "Secret")
     | select(.type != "kubernetes.io/service-account-token" and .type != "helm.sh/release.v1"
         and (.metadata.labels // {} | has("sealedsecrets.bitnami.com/sealed-secrets-key")
@@ -36,19 +36,19 @@ wanted='
 
 case $from in
 stdin) input() { kubectl create --dry-run=client -o json -f -; } ;;
-namespace) input() { kubectl -n "$namespace" "${reading[@]}" -o json; } ;;
+namespace) input() { kubectl -n "$namespace" "${kubectl_args[@]}" -o json; } ;;
 *) usage ;;
 esac
 
-input | jq -c "$wanted" | while read -r secret; do
+input | jq -c "$selection" | while read -r secret; do
     name=$(jq -r .metadata.name <<<"$secret")
-    home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
-    file=$directory/$home/$name.yaml
+    secret_namespace=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
+    file=$directory/$secret_namespace/$name.yaml
     if [ -e "$file" ]; then
         echo "$file already exists" >&2
         continue
     fi
-    mkdir -p "$directory/$home"
+    mkdir -p "$directory/$secret_namespace"
     kubeseal -o yaml "$@" <<<"$secret" >"$file.new" || { rm -f "$file.new"; exit 1; }
     mv "$file.new" "$file"
     echo "$file" >&2

@@ -1,4 +1,4 @@
-//! Handles signals during a long run, so that it can report its progress before it ends.
+//! Handles signals during a long run, so that the run can report its progress before it ends.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGT
 /// The number of the received signal. Static, because signals apply to the whole process.
 static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Returns whether a signal was received while an `Interrupt` watches for signals.
+/// Returns whether a signal was received since an `Interrupt` started to watch for signals.
 pub fn was_received() -> bool {
     RECEIVED.load(Ordering::SeqCst) != 0
 }
@@ -60,7 +60,7 @@ impl Interrupt {
         i32::try_from(number).ok().and_then(signal_name)
     }
 
-    /// Ends the process with the received signal, so that the shell sees it.
+    /// Ends the process with the received signal, so that the shell sees which signal ended it.
     pub(crate) fn exit_by_signal(&self) {
         if let Ok(number) = i32::try_from(self.0.load(Ordering::SeqCst)) {
             let _ = emulate_default_handler(number);

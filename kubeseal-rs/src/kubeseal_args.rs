@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flags::{Flag, Flags, Kind, Program, Stop, parse_duration};
 use kubeseal_library::certificate::{AcceptedFingerprint, CertificateQuery, SettingSource};
-use kubeseal_library::cluster::{Access, Hidden, Overrides, Timeout, TokenAccess};
+use kubeseal_library::cluster::{Access, HiddenString, Overrides, Timeout, TokenAccess};
 use kubeseal_library::kubeconfig::Choice;
 use shared::scope::Scope;
 
@@ -18,7 +18,7 @@ pub const PROGRAM: Program = Program {
     name: "kubeseal",
     about: "Encrypts Kubernetes Secrets so that they can be kept in Git.",
     after_help: "\
-An environment variable can set every flag except those for logging: SEALED_SECRETS_CERT sets --cert.
+Every flag except those for logging can also be set by an environment variable: SEALED_SECRETS_CERT sets --cert.
 `kubeseal --completions bash` (zsh, fish, powershell) prints a completion script, `kubeseal --man` the manual page.
 
 Example:
@@ -379,7 +379,7 @@ fn command(flags: &Flags, scope: Option<Scope>, fingerprints: Vec<AcceptedFinger
 
 fn access(flags: &Flags) -> Access {
     let text = |name| flags.text_if_any(name).map(str::to_owned);
-    let hidden = |name| text(name).map(Hidden);
+    let hidden = |name| text(name).map(HiddenString);
     let file = |name| flags.path_if_any(name).map(PathBuf::from);
     Access {
         kubeconfig: file("kubeconfig"),

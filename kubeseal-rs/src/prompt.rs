@@ -1,9 +1,9 @@
 //! Asks questions on the terminal: for values without showing the answers, and for confirmations.
 //!
-//! The rest of a paste must not reach the shell, which would show, execute and save it. So terminals that support this
-//! are asked to enclose pasted text in escape sequences; a paste of several lines is read to its end and refused; and
-//! when the prompt is closed, input is discarded until none arrives for a moment. On Windows, `rpassword` reads each
-//! line without these precautions.
+//! The rest of a paste must not reach the shell, which would show, execute and save it. So the prompt turns on
+//! bracketed paste, with which a terminal encloses pasted text in escape sequences; reads a paste of several lines to
+//! its end and refuses it; and discards input, when it closes, until none arrives for a moment. On Windows, `rpassword`
+//! reads each line without these precautions.
 
 #[cfg(unix)]
 mod line;
@@ -39,7 +39,7 @@ pub(crate) fn confirm(question: &str, environment: &Environment) -> io::Result<O
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);
 
-/// A question was not answered.
+/// The reason why a question was not answered.
 #[derive(Debug)]
 pub(crate) enum PromptError {
     /// There is no terminal, or it was closed.
@@ -49,7 +49,8 @@ pub(crate) enum PromptError {
 }
 
 impl PromptError {
-    /// Returns the failure for the user. `hint` is another way to pass the value.
+    /// Returns the failure for the user: `no_terminal`, or the problem with the answer, with `hint`, which names
+    /// another way to pass the value.
     pub(crate) fn into_failure(self, no_terminal: Failure, hint: &str) -> Failure {
         match self {
             Self::NoTerminal => no_terminal,

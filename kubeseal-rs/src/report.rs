@@ -32,7 +32,7 @@ const USAGE: u8 = 2;
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
 
-/// Whether an error occurred while the run continued.
+/// Whether [`fail_at_end`] has reported an error.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
 
 /// Prints an error and continues. [`finish_seal`] then returns the exit code of a failure.
@@ -83,12 +83,12 @@ pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
     }
 }
 
-/// Shows a line on the terminal that the next call replaces. An empty string removes it.
+/// Shows a line on the terminal that the next call replaces. An empty string removes the line.
 pub fn status_line(text: &str) {
     let _ = write!(io::stderr(), "\r\u{1b}[K{}", shown(text));
 }
 
-/// Returns the environment of this process, with long waits shown if stderr is a terminal.
+/// Returns the environment of this process, in which long waits are reported if stderr is a terminal.
 pub fn environment() -> Environment {
     let environment = Environment::of_this_process();
     let is_shown = environment.stderr_is_terminal;
@@ -104,7 +104,7 @@ pub fn ask(question: &str) {
     write_stderr(question);
 }
 
-/// Ends a run of `kubeseal`: exit code 0, or 1 with the error and its causes.
+/// Returns the exit code of a run of `kubeseal`: 0, or 1 after printing the error and its causes.
 pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,8 +115,8 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     }
 }
 
-/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 if the run failed, also in a part of its work.
-/// Prints the failure.
+/// Returns the exit code of a run of `seal`: 0; 1 if a check has findings; or 2 if the run or a part of it failed.
+/// Prints the failure of the run.
 pub fn finish_seal(result: Result<Outcome, Failure>) -> ExitCode {
     match result {
         Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),
@@ -129,7 +129,7 @@ pub fn finish_seal(result: Result<Outcome, Failure>) -> ExitCode {
     }
 }
 
-/// Ends a run that stopped while parsing the command line.
+/// Prints the help or the error of a command line, and returns the exit code.
 pub fn stop(stop: Stop) -> ExitCode {
     match stop {
         Stop::Help(text) => match print(text.as_bytes()) {

@@ -133,7 +133,7 @@ pub struct OpenedValue {
 
 impl OpenedValue {
     /// Returns the identifier of the value, for content versions. It depends on the session key and not on the value: a
-    /// value that is set again gets another identifier, even if the value is equal.
+    /// value that is set again gets a new identifier, even if the value is equal.
     pub fn id(&self) -> ValueId {
         value_id(self.session.expose())
     }

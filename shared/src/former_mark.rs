@@ -1,7 +1,8 @@
 //! The proof of the annotation with which the controller marks former values in a Secret.
 //!
-//! Only a controller can create the proof, since it is keyed by a key of the ring. It covers the SealedSecret, the marks
-//! and the former values, so that a client that changes or copies marks, or changes a former value, proves nothing.
+//! Only a controller can create the proof, because the HMAC key belongs to a key of the ring. The proof covers the
+//! SealedSecret, the marks and the former values, so it is not valid for marks that a client changed or copied, or for
+//! former values that a client changed.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
@@ -14,7 +15,7 @@ use crate::record::Digest;
 /// The length of a proof in bytes. A forger has one attempt for each write of the Secret.
 const LEN: usize = 16;
 
-/// Identifies a SealedSecret in all its versions, and the keys that prove its marks.
+/// A SealedSecret, whatever its version, and the keys that prove its marks.
 #[derive(Debug, Clone, Copy)]
 pub struct Prover<'a> {
     /// The namespace of the SealedSecret.
@@ -23,7 +24,7 @@ pub struct Prover<'a> {
     pub name: &'a str,
     /// The `uid` of the SealedSecret.
     pub uid: &'a str,
-    /// The current keys.
+    /// The keys that create and verify the proof.
     pub ring: &'a KeyRing,
 }
 

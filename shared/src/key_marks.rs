@@ -23,8 +23,8 @@ pub struct Marks {
     pub backed_up: Option<Timestamp>,
     /// Whether the key is marked as compromised: its private key may be known to an attacker.
     pub is_compromised: bool,
-    /// Whether the key is opening-only: it unseals and must not seal. This applies to a restored key: an archive does not prove who
-    /// created it, and the creator of a key can read all values that are sealed for it.
+    /// Whether the key is opening-only: it unseals and must not seal. Restored keys have this mark, because an archive
+    /// does not prove who created a key, and the creator of a key can read all values that are sealed for it.
     pub is_opening_only: bool,
 }
 
@@ -58,8 +58,8 @@ impl Marks {
     }
 }
 
-/// Returns the value of [`BACKED_UP_ANNOTATION`]: the fingerprint or [`KeyId`], a space, and the time in RFC 3339 without
-/// fractions of a second.
+/// Returns the value of [`BACKED_UP_ANNOTATION`]: the fingerprint or [`KeyId`], a space, and the time in RFC 3339
+/// without fractions of a second.
 pub fn backed_up_text(key: &impl Display, time: Timestamp) -> String {
     let time = Timestamp::from_second(time.as_second()).unwrap_or(time);
     format!("{key} {time}")

@@ -118,9 +118,9 @@ pub struct KeyRing {
     v2_keys: Vec<Arc<RingV2Key>>,
     requires_backup: bool,
     /// The suites whose keys are no longer stored.
-    removed: BTreeSet<Suite>,
+    removed_suites: BTreeSet<Suite>,
     /// The suite that new v2 values are sealed with; `None` for RSA.
-    preferred: Option<Suite>,
+    preferred_suite: Option<Suite>,
     /// Additional public keys that v2 values are sealed for.
     additional: Arc<[PublicRecipient]>,
 }
@@ -151,7 +151,8 @@ pub enum NoSealingKey {
         "no key of the suite {0} exists; a controller with --sealing-suite={0} generates one when it starts"
     )]
     NoKeyOfSuite(Suite),
-    /// At least one key could seal if it were backed up: the policy requires a backup, and no key that may seal has one.
+    /// At least one key could seal if it were backed up: the policy requires a backup, and no key that may seal has a
+    /// backup.
     #[error(
         "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
@@ -239,26 +240,26 @@ impl KeyRing {
     #[must_use]
     pub fn with_removed(mut self, keys: impl IntoIterator<Item = AnyKey>) -> Self {
         let keys: Vec<AnyKey> = keys.into_iter().collect();
-        self.removed.extend(keys.iter().map(AnyKey::suite));
+        self.removed_suites.extend(keys.iter().map(AnyKey::suite));
         self.register(keys);
         self
     }
 
     /// Returns whether the keys of a suite exist only in memory, because all of them were removed.
     pub fn is_removed(&self, suite: Suite) -> bool {
-        self.removed.contains(&suite)
+        self.removed_suites.contains(&suite)
     }
 
     /// Sets the suite that new v2 values are sealed with. By default, they are sealed for the RSA sealing key.
     #[must_use]
     pub fn with_preferred_suite(mut self, suite: Suite) -> Self {
-        self.preferred = Some(suite);
+        self.preferred_suite = Some(suite);
         self
     }
 
     /// Returns the suite that new v2 values are sealed with.
     pub fn preferred_suite(&self) -> Suite {
-        self.preferred.unwrap_or(Suite::Rsa)
+        self.preferred_suite.unwrap_or(Suite::Rsa)
     }
 
     /// Sets additional public keys that v2 values are sealed for, such as an escrow key.
@@ -282,7 +283,7 @@ impl KeyRing {
 
     /// Returns the suites for which the controller generates keys: RSA, which v1 requires, and the preferred suite.
     pub fn renewed_suites(&self) -> impl Iterator<Item = Suite> {
-        let preferred = self.preferred.filter(|suite| *suite != Suite::Rsa);
+        let preferred = self.preferred_suite.filter(|suite| *suite != Suite::Rsa);
         [Suite::Rsa].into_iter().chain(preferred)
     }
 
@@ -372,8 +373,8 @@ impl KeyRing {
         Ok(AnyKey::V2(Arc::clone(key)))
     }
 
-    /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in any
-    /// case.
+    /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in
+    /// any case.
     pub fn can_seal(&self, key: &RingKey) -> bool {
         self.sealing_obstacle(Suite::Rsa, key.marks).is_none()
     }
@@ -423,7 +424,7 @@ impl KeyRing {
             let content = |k: AnyKey| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
             ring.all_keys().map(content).collect()
         };
-        self.removed == other.removed && contents(self) == contents(other)
+        self.removed_suites == other.removed_suites && contents(self) == contents(other)
     }
 
     /// Returns the key with this fingerprint.
@@ -516,16 +517,20 @@ fn choose<K: Copy>(
     keys: impl Iterator<Item = K> + Clone,
     sealing_obstacle: impl Fn(K) -> Option<NoSealingKey>,
     is_valid: impl Fn(K) -> bool,
-    none: NoSealingKey,
+    error_if_empty: NoSealingKey,
 ) -> Result<K, NoSealingKey> {
     let mut can_seal = keys.clone().filter(|key| sealing_obstacle(*key).is_none());
     let valid = can_seal.clone().find(|key| is_valid(*key));
     let chosen = valid.or_else(|| can_seal.next());
-    chosen.ok_or_else(|| why_none_seals(keys.filter_map(sealing_obstacle), none))
+    chosen.ok_or_else(|| combine_reasons(keys.filter_map(sealing_obstacle), error_if_empty))
 }
 
-fn why_none_seals(reasons: impl Iterator<Item = NoSealingKey>, none: NoSealingKey) -> NoSealingKey {
-    let mut result = none;
+/// Combines the reasons why each key may not seal into one error; `error_if_empty` if there are no keys.
+fn combine_reasons(
+    reasons: impl Iterator<Item = NoSealingKey>,
+    error_if_empty: NoSealingKey,
+) -> NoSealingKey {
+    let mut result = error_if_empty;
     for reason in reasons {
         result = match (result, reason) {
             // Prefer a reason that the administrator can fix.

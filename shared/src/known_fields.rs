@@ -9,7 +9,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The known fields of a value. A value of another type is kept without its content, so that typed parsing reports it.
+/// The known fields of a value. A value of a different type is kept without its content, so that typed parsing reports
+/// it.
 #[derive(Debug)]
 pub enum Known {
     /// A value without fields or entries: text, number, boolean or null.
@@ -93,7 +94,7 @@ impl Seed<'_> {
         self.entries.get() <= self.max_entries
     }
 
-    /// Returns how the field of an object is parsed; `None` if it is skipped.
+    /// Returns the seed for a field of an object; `None` if the field is skipped.
     fn for_field(self, name: &str) -> Option<Self> {
         match self.known {
             Known::Object(fields) => {
@@ -105,7 +106,7 @@ impl Seed<'_> {
         }
     }
 
-    /// Returns how the next element of a list is parsed, if there is one.
+    /// Returns the seed for the next element of a list, which is skipped once the maximum number of entries is reached.
     fn for_element(self) -> Self {
         let is_full = self.entries.get() >= self.max_entries;
         match self.known {

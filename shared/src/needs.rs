@@ -26,13 +26,14 @@ pub enum Need {
     Key(Fingerprint),
     /// This key, which is only for v2, unseals the item.
     V2Key(ShortKeyId),
-    /// The item is v2, and no key of the ring unseals the object. The item may need any of these keys, or none if it was
-    /// changed.
+    /// The item is v2, and no key of the ring unseals the object. The item may need any of these keys, or none if it
+    /// was changed.
     OneOf(BTreeSet<UsedKey>),
-    /// The item is v2, and its object has a malformed entry. It may need any key once the entry is corrected or removed.
+    /// The item is v2, and its object has a malformed entry. The item may need any key once the entry is corrected or
+    /// removed.
     AnyKey,
-    /// No key of the ring unseals the item, which is v1. It may need any key whose modulus has this many bytes, or no key if it is
-    /// damaged.
+    /// No key of the ring unseals the item, which is v1. The item may need any key whose modulus has this many bytes,
+    /// or no key if the item is damaged.
     Undecided(usize),
     /// The item is not a sealed value, so no key unseals it.
     Nothing,
@@ -96,10 +97,10 @@ pub fn needs_within(
     Ok(needs)
 }
 
-/// Returns the key that each item needs, by item key: v2 items name their keys; for v1 items, the status of this
-/// generation is used, or else the annotation. This is not evidence, since clients that may write the status or the
-/// object can forge it. Returns `None` unless, for every item that is a sealed value, the named key is in the ring and
-/// has the announced size.
+/// Returns the key that each item needs, by item key, without trying any key: v2 items name their keys; for v1 items,
+/// the status of this generation is used, or else the annotation. This is not evidence, since clients that may write
+/// the status or the object can forge it. Returns `None` unless, for every item that is a sealed value, the named key
+/// is in the ring and has the announced size.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status

@@ -1,10 +1,10 @@
-//! The mark of random values: keyed digests of the values in a Secret that another rendering of their templates could
-//! not produce again.
+//! The mark of random values: keyed digests of the values in a Secret that its templates would not produce again if
+//! they were rendered again.
 //!
-//! The mark is stored with the Secret, in an annotation, so that one request writes both. It shows for which version of
-//! a SealedSecret the values were rendered, and which of them another client has changed since. Only a controller can
-//! create a mark, since the digests are keyed by a key of the ring; a client that changes or copies a mark proves
-//! nothing.
+//! The mark is stored with the Secret, in an annotation, so that one request writes both. The mark shows for which
+//! version of a SealedSecret the values were rendered, and which of them another client has changed since. Only a
+//! controller can create a mark, because the key of the digests belongs to a key of the ring; a mark that a client
+//! changed or copied proves nothing.
 //!
 //! A mark also has a nonce, which is random for each rendering. Content versions identify the rendering by the nonce
 //! and not by the values: whether two renderings have the same values can depend on a sealed value.
@@ -30,13 +30,13 @@ const LEN: usize = 16;
 /// Separates the digests from the nonce. It does not occur in base64.
 const SEPARATOR: char = '.';
 
-/// Returns the mark of a Secret.
+/// Returns the mark of a Secret, from its annotations.
 pub fn of(secret: &Secret) -> Option<&String> {
     let annotations = secret.metadata.annotations.as_ref()?;
     annotations.get(RANDOM_VALUES_ANNOTATION)
 }
 
-/// Returns a new nonce of a rendering.
+/// Returns a random nonce for a rendering, as text.
 pub fn new_nonce(random: &mut impl CryptoRng) -> String {
     let mut bytes = [0; LEN];
     random.fill_bytes(&mut bytes);

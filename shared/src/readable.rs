@@ -1,4 +1,4 @@
-//! Makes objects readable that the API server stores and that the types of `k8s_openapi` refuse.
+//! Adapts objects that the API server stores but that the types of `k8s_openapi` cannot parse.
 //!
 //! Clients choose parts of an object that this project does not need: times in `managedFields` in years that Go accepts
 //! but [`Timestamp`] cannot represent, and JSON that is nested deeper than `serde_json` parses. With typed parsing, one
@@ -71,8 +71,8 @@ pub fn adapt_time(time: &mut Json) {
 /// Returns the nearest time that both [`Timestamp`] and Go can represent, or `None` if the string needs no replacement
 /// or is not a time.
 ///
-/// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
-/// and takes any number of digits for a fraction of a second.
+/// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from
+/// them, and takes any number of digits for a fraction of a second.
 fn nearest_valid_time(text: &str) -> Option<String> {
     let is_negative = text.starts_with('-');
     if !is_negative && text.parse::<Timestamp>().is_ok() {
@@ -121,7 +121,7 @@ enum Part {
 }
 
 impl Part {
-    /// Returns which part of an object a field is, or `None` if the field is skipped.
+    /// Returns the part that the field with this name contains; `None` if the field is skipped.
     fn for_field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Object, "metadata") => Some(Self::Metadata),

@@ -28,10 +28,10 @@ use crate::unseal::Rules;
 /// Annotations of a Secret that allow the controller to change it.
 const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
-/// The indexes of the proofs in a record: that the version was unsealed, that the Secret matches it under the rules,
-/// where the content of the Secret comes from, whether it has former values, and whether its names and sizes are
-/// public. The first proof stays valid when the rules change, because it decides whether random values are kept. The
-/// third proof stays valid for later versions.
+/// The indexes of the proofs in a record. In this order, they prove that the version was unsealed, that the Secret
+/// matches the version under the rules, where the content of the Secret comes from, whether the Secret has former
+/// values, and whether its names and sizes are public. The first proof stays valid when the rules change, because it
+/// decides whether random values are kept. The third proof stays valid for later versions.
 const UNSEALED_PROOF: usize = 0;
 const MATCHES_PROOF: usize = 1;
 const ORIGIN_PROOF: usize = 2;
@@ -106,7 +106,7 @@ pub struct Facts {
     pub has_public_sizes: bool,
 }
 
-/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
+/// Creates the record that shows that this stored Secret was created from the SealedSecret. Uses the newest key that
 /// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn create(
     origin: Origin<'_>,
@@ -168,8 +168,8 @@ pub fn may_have_former(record: &SecretRecord, ring: &KeyRing) -> bool {
     !expected.is_some_and(|tag| has_proof(record, FORMER_PROOF, &tag))
 }
 
-/// Returns whether the record proves that the SealedSecret from which this version of the Secret was created shows the
-/// item names and the sizes of the values.
+/// Returns whether the record proves that the item names and value sizes of this version of the Secret are public,
+/// because its SealedSecret shows them.
 pub fn has_public_sizes(record: &SecretRecord, secret: &ObjectMeta, ring: &KeyRing) -> bool {
     let version = secret.resource_version.as_deref().unwrap_or_default();
     let expected = trusted_key(record, ring).map(|key| sizes_tag(key, record, version, true));
@@ -301,8 +301,8 @@ fn has_proof(record: &SecretRecord, index: usize, expected: &hmac::Tag) -> bool 
     is_equal_tag(expected, received.unwrap_or_default())
 }
 
-/// Returns the proof of whether the Secret has former values. It covers the digests of version and content, so that it
-/// counts only in its own record.
+/// Returns the digest that proves whether the Secret has former values. It covers the digests of version and content,
+/// so that it counts only in its own record.
 fn former_tag(key: &hmac::Key, record: &SecretRecord, has_former: bool) -> hmac::Tag {
     let mut digest = Digest::new(key, b"former values in a Secret");
     digest.add(record.secret_uid.as_bytes());
@@ -312,8 +312,8 @@ fn former_tag(key: &hmac::Key, record: &SecretRecord, has_former: bool) -> hmac:
     digest.finish()
 }
 
-/// Returns the proof of whether names and sizes are public. It covers the version of the Secret, since it must not
-/// count after another client has written the Secret; the digest of the version differs for each identity.
+/// Returns the digest that proves whether names and sizes are public. It covers the version of the Secret, since it
+/// must not count after another client has written the Secret; the digest of the version differs for each identity.
 fn sizes_tag(key: &hmac::Key, record: &SecretRecord, version: &str, is_public: bool) -> hmac::Tag {
     let mut digest = Digest::new(key, b"public sizes in a Secret");
     digest.add(record.secret_uid.as_bytes());
@@ -323,7 +323,7 @@ fn sizes_tag(key: &hmac::Key, record: &SecretRecord, version: &str, is_public: b
     digest.finish()
 }
 
-/// Returns the proof of whether all content of the Secret with this `uid` comes from its SealedSecret.
+/// Returns the digest that proves whether all content of the Secret with this `uid` comes from its SealedSecret.
 fn origin_tag(key: &hmac::Key, secret_uid: &str, is_exclusive: bool) -> hmac::Tag {
     let mut digest = Digest::new(key, b"origin of the content of a Secret");
     digest.add(secret_uid.as_bytes());
@@ -337,8 +337,9 @@ fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
     digest.finish()
 }
 
-/// Returns the proof that the Secret matches its SealedSecret under these rules. Destructures the settings without
-/// `..`, so that the compiler reports each new one: a proof without it would stay valid when the setting changes.
+/// Returns the digest that proves that the Secret matches its SealedSecret under these rules. Destructures the settings
+/// without `..`, so that the compiler reports each new setting: a proof without the new setting would stay valid when
+/// that setting changes.
 fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Tag {
     let Origin {
         identity,

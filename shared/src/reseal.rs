@@ -243,7 +243,7 @@ fn adopt_metadata(secret: &mut Secret, sealed: &SealedSecret) {
 
 /// The re-encrypted values of one object that were not yet sealed for the key.
 #[derive(Debug, Default)]
-pub struct NewTexts {
+pub struct ResealedValues {
     /// New sealed values in base64, by item key.
     pub items: BTreeMap<String, String>,
     /// New sealed value of the deprecated `spec.data`.
@@ -251,11 +251,11 @@ pub struct NewTexts {
     /// The key that unsealed the last value. Try this key first on the next object, which was probably sealed at about
     /// the same time.
     pub last: Option<Fingerprint>,
-    /// The number of values by the key for which they were sealed.
+    /// The number of re-encrypted values, by the key that they were sealed for before.
     pub from: BTreeMap<Fingerprint, usize>,
-    /// Items that no key of the ring can unseal, but whose hints indicate that they are already sealed for the new
-    /// key: its private key may be missing from the ring.
-    pub believed: Vec<String>,
+    /// Items that no key of the ring can unseal, but that are already sealed for the new key according to their hints:
+    /// the private key of the new key may be missing from the ring.
+    pub current_by_hint: Vec<String>,
 }
 
 /// Re-encrypts the values that are not yet sealed for the key, and keeps the form: `spec.data` stays `spec.data`. The
@@ -266,17 +266,17 @@ pub struct NewTexts {
 ///
 /// Returns [`ResealError`], with the first 1,000 items that cannot be unsealed; the remaining items are not tried after
 /// that.
-pub fn new_texts(
+pub fn reseal_values(
     sealed: &SealedSecret,
     ring: &KeyRing,
     key: &PublicKey,
     first: Option<&Fingerprint>,
-) -> Result<NewTexts, ResealError> {
+) -> Result<ResealedValues, ResealError> {
     let label = unseal::label(sealed);
     let hints = hints::read(sealed.metadata.annotations.as_ref());
-    let mut new = NewTexts {
+    let mut new = ResealedValues {
         last: first.cloned(),
-        ..NewTexts::default()
+        ..ResealedValues::default()
     };
     let mut errors = ItemErrors::default();
     for (item, text) in &sealed.spec.encrypted_data {
@@ -293,7 +293,7 @@ pub fn new_texts(
                 }
             }
             Err(ItemProblem::NoKey(_)) if hint == Some(key.fingerprint()) => {
-                new.believed.push(item.clone());
+                new.current_by_hint.push(item.clone());
             }
             Err(problem) => errors.items.push(ItemError {
                 key: item.clone(),
@@ -315,7 +315,7 @@ pub fn new_texts(
     Ok(new)
 }
 
-impl NewTexts {
+impl ResealedValues {
     fn reseal(
         &mut self,
         value: &OpenedValue,
@@ -459,14 +459,18 @@ mod tests {
                 sealed.metadata.annotations
             );
             assert_eq!(first.sealed.metadata.uid, None);
-            let mut plain = first.sealed.clone();
-            plain.spec.template.data = None;
+            let mut without_templates = first.sealed.clone();
+            without_templates.spec.template.data = None;
             let newest = both
                 .sealing_key(Timestamp::UNIX_EPOCH)
                 .unwrap()
                 .fingerprint();
             let is_newest = |by: &UsedKey| by.fingerprint() == Some(newest);
-            assert!(assert_values(&plain, &both).values().all(is_newest));
+            assert!(
+                assert_values(&without_templates, &both)
+                    .values()
+                    .all(is_newest)
+            );
 
             let again = reseal_for_newest(&first.sealed, &both).unwrap();
             assert_eq!(again.changed, 0);
@@ -533,7 +537,7 @@ mod tests {
         let newest = both.newest_key().unwrap();
         let key = newest.certificate().unwrap().public_key();
         let mut sealed = sealed_for(&old, Scope::NamespaceWide);
-        let new = new_texts(&sealed, &old, key, None).unwrap();
+        let new = reseal_values(&sealed, &old, key, None).unwrap();
         assert_eq!(new.from, [(old.keys()[0].fingerprint().clone(), 2)].into());
         sealed.spec.encrypted_data.extend(new.items);
         let is_newest = |by: &UsedKey| by.fingerprint() == Some(newest.fingerprint());
@@ -541,26 +545,29 @@ mod tests {
 
         let empty = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
         let first = Some(newest.fingerprint());
-        let new = new_texts(&empty, &both, key, first).unwrap();
+        let new = reseal_values(&empty, &both, key, first).unwrap();
         assert_eq!(
             new.last.as_ref(),
             first,
             "the next object also tries it first"
         );
 
-        let again = new_texts(&sealed, &both, key, None).unwrap();
+        let again = reseal_values(&sealed, &both, key, None).unwrap();
         assert_eq!((again.items.len(), again.from.len()), (0, 0));
 
         // Without the newest private key, only hints show which items are already re-encrypted.
-        assert!(new_texts(&sealed, &old, key, None).is_err());
+        assert!(reseal_values(&sealed, &old, key, None).is_err());
         let hints = ["a", "b"].map(|item| (item.to_owned(), newest.fingerprint().clone()));
         hints::annotate(
             sealed.metadata.annotations.get_or_insert_default(),
             &hints.into(),
         );
-        let new_from_hints = new_texts(&sealed, &old, key, None).unwrap();
+        let new_from_hints = reseal_values(&sealed, &old, key, None).unwrap();
         assert_eq!(
-            (new_from_hints.items.len(), new_from_hints.believed.len()),
+            (
+                new_from_hints.items.len(),
+                new_from_hints.current_by_hint.len()
+            ),
             (0, 2)
         );
     }

@@ -232,8 +232,8 @@ fn template_metadata(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Merges the items, and the labels and annotations of the template, of a new SealedSecret into an existing one. Leaves
-/// everything else unchanged. Both must have the same name, namespace and scope.
+/// Merges a new SealedSecret into an existing SealedSecret: its items, and the labels and annotations of its template.
+/// Leaves everything else unchanged. Both must have the same name, namespace and scope.
 pub fn merge_into(existing: &mut SealedSecret, fresh: SealedSecret) {
     existing
         .spec

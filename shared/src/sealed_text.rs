@@ -110,8 +110,8 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     }
 }
 
-/// Returns the error for a string that is not base64. If all characters are valid, the error is that some are missing
-/// at the end.
+/// Returns the error for a string that is not base64. If the string is long and contains only valid characters, the
+/// error says that the string is truncated.
 fn not_base64(text: &str, error: Base64Error) -> Actual {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/\r\n".contains(&byte);
     let is_long = text.len() > *BLOCK_LENGTHS.start();
@@ -150,7 +150,7 @@ fn is_readable(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_unreadable))
 }
 
-/// Returns the name of another format for encrypted or stored values if the bytes begin like one.
+/// Returns the name of the format if the bytes begin like encrypted or stored values of another tool.
 fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const FORMATS: [(&[u8], &str); 8] = [
         (b"-----BEGIN PGP ", "a PGP message"),

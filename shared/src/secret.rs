@@ -25,13 +25,13 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Reads every Secret in a document: the document itself, or the items of a `List` or `SecretList`. A
-    /// document without `kind` counts as a Secret, as in upstream. Also returns which unquoted scalars were
-    /// converted to another text.
+    /// Reads every Secret in a document: the document itself, or the items of a `List` or `SecretList`. A document
+    /// without `kind` counts as a Secret, as in upstream. Also returns which unquoted scalars were converted to a
+    /// different string.
     ///
     /// # Errors
     ///
-    /// Returns an error for another kind, a value of the wrong type, or `data` that is not base64.
+    /// Returns an error for a different kind, a value of the wrong type, or `data` that is not base64.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {

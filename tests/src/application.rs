@@ -72,7 +72,7 @@ impl<'a> Application<'a> {
         applied.expect("the API server accepts the Deployment");
     }
 
-    /// Returns the generation of the Deployment: one more for each change of its specification.
+    /// Returns the generation of the Deployment, which increases with each change of its specification.
     ///
     /// # Panics
     /// Panics if the Deployment does not exist.
@@ -91,7 +91,8 @@ impl<'a> Application<'a> {
         sets.expect("an administrator may list them").items.len()
     }
 
-    /// Returns for which content `seal restart` restarted the Deployment, as a digest.
+    /// Returns the digest of the content for which `seal restart` last restarted the Deployment; `None` before the
+    /// first restart.
     ///
     /// # Panics
     /// Panics if the Deployment does not exist.
@@ -104,7 +105,7 @@ impl<'a> Application<'a> {
     pub async fn wait_for_value(&self, value: &str) {
         until(&format!("the application has {value}"), async || {
             let pod = self.only_ready_pod().await?;
-            let is_new = in_environment(&pod).await.trim() == value;
+            let is_new = value_in_environment(&pod).await.trim() == value;
             is_new.then_some(())
         })
         .await;
@@ -125,7 +126,7 @@ impl<'a> Application<'a> {
         .await;
     }
 
-    /// Returns how many events of this reason the Deployment has.
+    /// Returns how many events with this reason are about the Deployment.
     ///
     /// # Panics
     /// Panics if an administrator cannot list events.
@@ -179,6 +180,6 @@ pub fn reader_pod_spec() -> Value {
 }
 
 /// Returns the password in the environment of a Pod of [`reader_pod_spec`], with a line feed.
-pub async fn in_environment(pod: &NodePod) -> String {
+pub async fn value_in_environment(pod: &NodePod) -> String {
     pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }

@@ -10,7 +10,7 @@ use crate::binaries;
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
 use crate::http;
-use crate::logged::Logged;
+use crate::logged::LoggedProcess;
 use crate::patience;
 use crate::roles::ACCOUNT;
 
@@ -22,7 +22,7 @@ const SERVING_AUTHORIZED: &str = "HTTPS server for authorized callers serving\" 
 
 /// A running controller. Dropping this value stops it.
 pub struct ClusterController {
-    process: Logged,
+    process: LoggedProcess,
 }
 
 impl ClusterController {
@@ -47,7 +47,7 @@ impl ClusterController {
     /// Like [`Self::start_with`], without log lines of libraries.
     pub async fn start_quietly(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
-        let process = Logged::spawn(command.env_remove("RUST_LOG"));
+        let process = LoggedProcess::spawn(command.env_remove("RUST_LOG"));
         let mut controller = Self {
             process: process.expect("/bin/sh exists"),
         };
@@ -58,7 +58,7 @@ impl ClusterController {
     /// Like [`Self::spawn`], as in the Pod with this uid.
     pub fn spawn_in_pod(kubeconfig: &Path, namespace: &str, uid: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
-        let process = Logged::spawn(command.env("POD_UID", uid));
+        let process = LoggedProcess::spawn(command.env("POD_UID", uid));
         Self {
             process: process.expect("/bin/sh exists"),
         }
@@ -67,7 +67,7 @@ impl ClusterController {
     /// Like [`Self::start_with`], but does not wait until the controller is ready.
     pub fn spawn(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut command = command(kubeconfig, namespace, args);
-        let process = Logged::spawn(&mut command).expect("/bin/sh exists");
+        let process = LoggedProcess::spawn(&mut command).expect("/bin/sh exists");
         Self { process }
     }
 

@@ -12,7 +12,7 @@ use crate::pod::{self, Pod};
 use crate::{binaries, http, upstream};
 
 /// A running controller. Dropping this value stops it.
-pub struct Deployed {
+pub struct DeployedController {
     pod: Pod,
     port: u16,
 }
@@ -27,10 +27,10 @@ pub enum Program {
     InRoot(PathBuf),
 }
 
-impl Deployed {
+impl DeployedController {
     /// Starts the controller, waits until it is ready, and routes the Service of the same name to it.
     ///
-    /// All processes share this machine's ports, so additional arguments set ports of the controller's own.
+    /// All processes share the ports of this machine, so additional arguments give each controller its own ports.
     pub async fn start(plane: &ControlPlane, home: &str, name: &str, program: Program) -> Self {
         let path = match program {
             Program::Upstream => "/healthz",
@@ -95,7 +95,7 @@ impl Deployed {
     }
 }
 
-/// Returns the environment variables that a kubelet would set; each `Deployed` has its own Pod.
+/// Returns the environment variables that a kubelet would set; each `DeployedController` has its own Pod.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
     let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
     let uid = format!("{:032x}", shared::random::number::<u128>());

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::binaries;
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, GuardedProcess};
 use crate::patience;
 use crate::scratch::Scratch;
 
@@ -18,7 +18,7 @@ const SERVING: &str = "HTTP server serving\" addr=";
 
 /// A running controller. Dropping this value stops it and removes its directory.
 pub struct DirectoryController {
-    _process: Guarded,
+    _process: GuardedProcess,
     port: u16,
     scratch: Scratch,
 }
@@ -46,7 +46,7 @@ impl DirectoryController {
             .arg(scratch.path())
             .args(args)
             .stdout(Stdio::piped());
-        let mut process = Guarded::spawn(&mut command).expect("/bin/sh exists");
+        let mut process = GuardedProcess::spawn(&mut command).expect("/bin/sh exists");
         let log = process.stdout().expect("stdout is piped");
         let port = port_from(log);
         wait_until_ready(port);

@@ -1,4 +1,4 @@
-//! Builds Go programs: once for each content of their source, outside the source tree.
+//! Builds Go programs: once for each version of their sources, outside the source tree.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};

@@ -17,7 +17,7 @@ exec 3<&0 </dev/null
 exec "$@" 3<&-
 "#;
 
-/// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, directory, stdout and
+/// Returns a command for [`GuardedProcess::spawn`]. The caller may add arguments, environment, directory, stdout and
 /// stderr; stdin is in use. The program gets its own process group, so that Ctrl-C in a terminal reaches only this
 /// process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -32,12 +32,12 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// A child process that is killed when this value is dropped, and also when this process ends without
 /// dropping it: by a panic, by `exit`, by SIGKILL.
-pub struct Guarded {
+pub struct GuardedProcess {
     child: Child,
     watcher: ChildStdin,
 }
 
-impl Guarded {
+impl GuardedProcess {
     /// Starts a command created by [`command`].
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for GuardedProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         self.wait();

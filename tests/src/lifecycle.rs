@@ -12,7 +12,7 @@ use shared::resource::SealedSecret;
 
 use crate::binaries;
 use crate::control_plane::{ControlPlane, Namespace};
-use crate::deployed::Deployed;
+use crate::deployed::DeployedController;
 use crate::patience::until;
 
 /// A user of a controller: a service account with only the default permissions.
@@ -131,7 +131,7 @@ impl<'a> User<'a> {
     }
 
     /// Runs the lifecycle test: seals, applies, changes, validates and deletes objects. Leaves one object named `kept`.
-    pub async fn run_lifecycle(&self, controller: &Deployed) {
+    pub async fn run_lifecycle(&self, controller: &DeployedController) {
         for (name, value) in [("kept", "1"), ("deleted", "1"), ("deleted", "2")] {
             let sealed = self.apply(name, value).await;
             self.wait_for_value(name, value, &controller.log()).await;

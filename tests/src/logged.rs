@@ -7,23 +7,23 @@ use std::{fs, thread};
 
 use rustix::process::Signal;
 
-use crate::guarded::Guarded;
+use crate::guarded::GuardedProcess;
 use crate::patience;
 
 /// A running process. Dropping this value stops it.
-pub struct Logged {
-    process: Guarded,
+pub struct LoggedProcess {
+    process: GuardedProcess,
     log: Arc<Mutex<String>>,
 }
 
-impl Logged {
+impl LoggedProcess {
     /// Starts a command created by [`crate::guarded::command`].
     ///
     /// # Errors
-    /// Fails like [`Guarded::spawn`].
+    /// Fails like [`GuardedProcess::spawn`].
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Guarded::spawn(command)?;
+        let mut process = GuardedProcess::spawn(command)?;
         let log = Arc::new(Mutex::new(String::new()));
         collect(process.stdout().expect("stdout is piped"), &log);
         collect(process.stderr().expect("stderr is piped"), &log);

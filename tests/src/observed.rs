@@ -7,18 +7,18 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::process::Signal;
 
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, GuardedProcess};
 use crate::patience;
 use crate::scratch::Scratch;
 
 /// A program that acts as a test process, with its own directory for temporary files, so that all its processes have
 /// that directory's path in their arguments or their environment.
-pub struct Observed {
-    process: Guarded,
+pub struct ObservedProgram {
+    process: GuardedProcess,
     directory: Scratch,
 }
 
-impl Observed {
+impl ObservedProgram {
     /// Starts a program without the environment variables that choose another control plane, but with those in
     /// `environment`.
     ///
@@ -38,7 +38,7 @@ impl Observed {
             .stdout(Stdio::piped())
             .stderr(File::create(directory.path().join("stderr")).unwrap());
         Self {
-            process: Guarded::spawn(&mut command).unwrap(),
+            process: GuardedProcess::spawn(&mut command).unwrap(),
             directory,
         }
     }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus, Output};
 
 use crate::control_plane::{ControlPlane, Namespace};
 use crate::guarded;
-use crate::logged::Logged;
+use crate::logged::LoggedProcess;
 use crate::scratch::Scratch;
 
 const SERVICE_ACCOUNT: &str = "serviceaccount";
@@ -103,7 +103,7 @@ fn add_unshare_args(
 
 /// A running program with the files and variables of a service account.
 pub struct Pod {
-    process: Logged,
+    process: LoggedProcess,
     _files: Scratch,
 }
 
@@ -171,7 +171,7 @@ impl Pod {
         let mut command = guarded::command("unshare");
         add_unshare_args(&mut command, plane, script, &files, &path, args);
         command.envs(variables.iter().map(|(name, value)| (name, value)));
-        let process = Logged::spawn(&mut command).expect("/bin/sh exists");
+        let process = LoggedProcess::spawn(&mut command).expect("/bin/sh exists");
         Self {
             process,
             _files: files,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::guarded;
 use crate::http;
-use crate::logged::Logged;
+use crate::logged::LoggedProcess;
 use crate::operators;
 use crate::patience::until;
 use crate::scratch::Scratch;
@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 /// A running Prometheus. Dropping this value stops it.
 pub struct Prometheus {
     port: u16,
-    process: Logged,
+    process: LoggedProcess,
     _directory: Scratch,
 }
 
@@ -57,7 +57,7 @@ impl Prometheus {
             .arg(format!("--web.listen-address=127.0.0.1:{port}"));
         Self {
             port,
-            process: Logged::spawn(&mut command).unwrap(),
+            process: LoggedProcess::spawn(&mut command).unwrap(),
             _directory: directory,
         }
     }

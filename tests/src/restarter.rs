@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 
 use crate::control_plane::Namespace;
-use crate::logged::Logged;
+use crate::logged::LoggedProcess;
 use crate::patience::until;
 use crate::{binaries, guarded, http};
 
 /// A process of `seal restart` that watches one namespace.
-pub struct Restarter(Logged);
+pub struct Restarter(LoggedProcess);
 
 impl Restarter {
     /// Starts the program with a kubeconfig, and waits until it serves its probes.
@@ -43,7 +43,7 @@ impl Restarter {
             .args(["--listen", "127.0.0.1:0", "--verbose", "--kubeconfig"])
             .arg(kubeconfig)
             .args(args);
-        let mut process = Logged::spawn(&mut command).expect("the program was built");
+        let mut process = LoggedProcess::spawn(&mut command).expect("the program was built");
         let is_serving = |log: &str| log.contains("Serving metrics and probes").then_some(());
         process
             .wait_for_log("the program serves its probes", is_serving)
@@ -105,8 +105,8 @@ impl Restarter {
     }
 }
 
-/// A SealedSecret and its Secret, with the versions of its contents.
-pub struct Versioned<'a> {
+/// A SealedSecret and its Secret, and the content versions in its status.
+pub struct VersionedSecret<'a> {
     namespace: &'a Namespace<'a>,
     name: String,
     key: u32,
@@ -114,7 +114,7 @@ pub struct Versioned<'a> {
     versions: Vec<Value>,
 }
 
-impl<'a> Versioned<'a> {
+impl<'a> VersionedSecret<'a> {
     /// Creates the SealedSecret and the Secret, with one item `password`.
     pub async fn create(
         namespace: &'a Namespace<'a>,
@@ -152,7 +152,7 @@ impl<'a> Versioned<'a> {
         self.record().await;
     }
 
-    /// Records a version of the same content under another version key.
+    /// Records a version of the same content that was computed with a different content-version key.
     pub async fn replace_key(&mut self) {
         self.key += 1;
         self.record().await;
@@ -184,7 +184,7 @@ impl<'a> Versioned<'a> {
         let sealed: Api<DynamicObject> =
             Api::namespaced_with(client, self.namespace.name(), &resource);
         let params = PatchParams::default();
-        // The API server may use the former definition for a moment.
+        // The API server may use the former CRD for a moment.
         until("the API server keeps the versions", async || {
             let written = sealed
                 .patch_status(&self.name, &params, &patch)

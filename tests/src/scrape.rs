@@ -24,14 +24,14 @@ pub struct Family {
     /// The type: 0 is a counter, 1 a gauge, 4 a histogram. JSON omits a 0.
     #[serde(default, rename = "type")]
     pub kind: u8,
-    /// The series of the metric.
+    /// The series, one for each combination of labels.
     pub metric: Vec<Series>,
 }
 
 /// One series of a metric.
 #[derive(Debug, Deserialize)]
 pub struct Series {
-    /// The labels of the series.
+    /// The labels, which identify the series.
     #[serde(default)]
     pub label: Vec<Label>,
     counter: Option<Number>,
@@ -41,9 +41,9 @@ pub struct Series {
 /// One label of a series.
 #[derive(Debug, Deserialize)]
 pub struct Label {
-    /// Name of the label.
+    /// The label's name, such as `namespace`.
     pub name: String,
-    /// Value of the label.
+    /// The label's value, such as `kube-system`.
     #[serde(default)]
     pub value: String,
 }
@@ -52,9 +52,9 @@ pub struct Label {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Problem {
-    /// Name of the metric.
+    /// The name of the metric that the finding is about.
     pub metric: String,
-    /// What the linter reports.
+    /// The linter's message.
     pub text: String,
 }
 
@@ -88,7 +88,7 @@ impl Scrape {
         serde_json::from_slice(&output.stdout).expect("the program prints JSON")
     }
 
-    /// Returns the value of a series, found by some of its labels.
+    /// Returns the value of the series that has these labels, and possibly others.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &&Series| {
             labels.iter().all(|(name, value)| {

@@ -43,7 +43,7 @@ impl fmt::Display for Definition {
 /// The list of specs that are expected to fail.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expected {
+pub struct ExpectedFailures {
     fails: Vec<Entry>,
 }
 
@@ -75,7 +75,7 @@ impl Definitions {
     }
 }
 
-impl Expected {
+impl ExpectedFailures {
     /// Parses the list of specs that are expected to fail.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ fn verdict(report: Report) -> Verdict {
 
 /// Returns the differences between a run and the list, one sentence each.
 pub fn differences(
-    expected: &Expected,
+    expected: &ExpectedFailures,
     definition: Definition,
     verdicts: &[Verdict],
 ) -> Vec<String> {
@@ -174,7 +174,11 @@ pub fn differences(
     differences
 }
 
-fn difference(expected: &Expected, definition: Definition, verdict: &Verdict) -> Option<String> {
+fn difference(
+    expected: &ExpectedFailures,
+    definition: Definition,
+    verdict: &Verdict,
+) -> Option<String> {
     let Verdict {
         spec,
         state,
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn reports_unexpected_failures_and_unexpected_passes() {
-        let expected = Expected::read(LIST).unwrap();
+        let expected = ExpectedFailures::read(LIST).unwrap();
         let expected_states = [
             ("a fails", "failed"),
             ("b fails under ours", "passed"),
@@ -300,17 +304,17 @@ mod tests {
         let entry =
             |why: &str| format!("[[fails]]\nspec = 'a'\ndefinition = 'ours'\nwhy = '{why}'\n");
         assert!(
-            Expected::read(&entry(" "))
+            ExpectedFailures::read(&entry(" "))
                 .unwrap_err()
                 .contains("has no reason")
         );
         let duplicates = entry("x") + &entry("y");
         assert!(
-            Expected::read(&duplicates)
+            ExpectedFailures::read(&duplicates)
                 .unwrap_err()
                 .contains("listed twice")
         );
-        assert!(Expected::read("[[fails]]\nspec = 'a'\n").is_err());
+        assert!(ExpectedFailures::read("[[fails]]\nspec = 'a'\n").is_err());
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub enum AddedMetadataError {
     Value(String),
     /// The key controls this controller or Kubernetes.
     #[error(
-        "{0:?} is reserved: keys in the domains kubernetes.io (except app.kubernetes.io) and bitnami.com determine how Secrets are used"
+        "{0:?} is reserved: keys in the domains kubernetes.io (except app.kubernetes.io) and bitnami.com determine \
+         how Secrets are used; use a key in another domain"
     )]
     Reserved(String),
     /// The key occurs more than once.

@@ -74,8 +74,8 @@ struct ReservedNames {
 }
 
 impl ReservedNames {
-    /// Returns whether a Secret with this name would be loaded as a key: as a sealing key, or as the key of content
-    /// versions, which must stay secret.
+    /// Returns whether a Secret with this name would be loaded as a key: as a sealing key, or as the content-version
+    /// key, which must stay secret.
     fn reserves(&self, name: &str) -> bool {
         name == self.unlabeled || name == version_key_name(&self.unlabeled)
     }
@@ -97,8 +97,9 @@ pub enum Violation {
     },
     /// The type grants the author of the SealedSecret access beyond the values.
     #[error(
-        "a Secret of type {0:?} grants the author of a SealedSecret access beyond the sealed values, so it is not created; to \
-         allow it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
+        "a Secret of type {0:?} grants the author of a SealedSecret access beyond the sealed values, so the controller \
+         does not create the Secret; to allow the type, run the controller with --allow-secret-types={0} (in the \
+         chart: allowSecretTypes)"
     )]
     RiskyType(&'static str),
     /// The administrator forbids the type.
@@ -134,12 +135,12 @@ pub enum Violation {
     },
     /// An item was sealed for a key that is too old.
     #[error(
-        "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt them for the \
-         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest key is \
-         too old itself"
+        "items sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt the items \
+         for the newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the \
+         newest key is also too old"
     )]
     OldKey {
-        /// The maximum age.
+        /// The value of `--max-sealing-key-age`.
         limit: SignedDuration,
         /// The affected items, separated by commas.
         items: String,

@@ -113,8 +113,8 @@ pub struct Circumstances<'a> {
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
-    /// The existing Secret without the former values that are no longer needed; `None` if all are needed. An update is
-    /// based on it, so that no merge keeps them.
+    /// The existing Secret without the former values that are no longer needed; `None` if all are needed. Updates are
+    /// based on this Secret, so that a merge does not keep those values.
     pub purged: Option<&'a Secret>,
 }
 
@@ -171,13 +171,13 @@ pub enum Refusal {
     TypeChange {
         /// The Secret.
         id: ObjectId,
-        /// The existing type.
+        /// The type of the existing Secret.
         from: String,
         /// The type in the template; `Opaque` if the template has none.
         to: String,
     },
-    /// An immutable Secret would become mutable or get other values, neither of which an API server allows.
-    /// Values that must not be compared count as other values.
+    /// An immutable Secret would become mutable or get different values, neither of which an API server allows. Values
+    /// that must not be compared count as different.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
          delete the Secret, and the controller recreates it"
@@ -229,8 +229,8 @@ pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     }
 }
 
-/// Returns the plan, or a refusal if an API server would never accept the Secret. Checks only the size of the values,
-/// and only if `public_size` returns one.
+/// Returns the plan, or a refusal if an API server would never accept the Secret. The Secret must have the items that
+/// its type requires, and its values must not be too large. The size is checked only if `public_size` returns it.
 pub fn enforce_api_rules(plan: Plan, public_size: impl FnOnce(&Secret) -> Option<usize>) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;

@@ -18,17 +18,17 @@ const OVERHEAD: usize = 32;
 
 /// Returns whether a Secret with these items, labels and annotations can be written whatever its values are.
 pub fn leave_room(values: &BTreeMap<String, Plain>, parts: &[&ObjectMeta]) -> bool {
-    let texts: usize = parts.iter().map(|part| metadata(part)).sum();
-    item_keys(values) + texts <= MAX_KEPT
+    let metadata_len: usize = parts.iter().map(|part| metadata_len(part)).sum();
+    item_keys_len(values) + metadata_len <= MAX_KEPT
 }
 
 /// Returns an upper bound of the size of the item keys in etcd, in bytes.
-pub fn item_keys(values: &BTreeMap<String, Plain>) -> usize {
+pub fn item_keys_len(values: &BTreeMap<String, Plain>) -> usize {
     values.keys().map(|key| 2 * (key.len() + OVERHEAD)).sum()
 }
 
 /// Returns an upper bound of the size of the labels and annotations in etcd, in bytes.
-pub fn metadata(metadata: &ObjectMeta) -> usize {
+pub fn metadata_len(metadata: &ObjectMeta) -> usize {
     let texts = [&metadata.labels, &metadata.annotations];
     let texts = texts.into_iter().flatten().flatten();
     texts

@@ -44,7 +44,7 @@ pub struct Request {
     too_long: BTreeSet<String>,
     duration: SignedDuration,
     /// Whether former values are kept for the full retention period, even if every Pod already has the current values.
-    is_by_time: bool,
+    keeps_full_period: bool,
 }
 
 /// The annotations about former values are invalid.
@@ -61,7 +61,9 @@ pub enum InvalidRequest {
     )]
     Event(String),
     /// The list has too many items.
-    #[error("the annotation {KEEP_PREVIOUS_ANNOTATION} names more than {MAX_ITEMS} items")]
+    #[error(
+        "the annotation {KEEP_PREVIOUS_ANNOTATION} names more than {MAX_ITEMS} items; name fewer items"
+    )]
     TooManyItems,
 }
 
@@ -118,7 +120,8 @@ impl Request {
         let (items, too_long) = parse_items(items)?.into_iter().partition(fits);
         let duration = annotation(KEEP_PREVIOUS_FOR_ANNOTATION);
         let duration = duration.map_or(Ok(DEFAULT_DURATION), |text| parse_duration(text))?;
-        let is_by_time = match annotation(KEEP_PREVIOUS_UNTIL_ANNOTATION).map(String::as_str) {
+        let keeps_full_period = match annotation(KEEP_PREVIOUS_UNTIL_ANNOTATION).map(String::as_str)
+        {
             None | Some(UNTIL_PODS) => false,
             Some(UNTIL_TIME) => true,
             Some(event) => return Err(InvalidRequest::Event(event.to_owned())),
@@ -127,7 +130,7 @@ impl Request {
             items,
             too_long,
             duration,
-            is_by_time,
+            keeps_full_period,
         }))
     }
 
@@ -136,8 +139,8 @@ impl Request {
     ///
     /// A program that tries both values needs the former value until the other system, such as a database, accepts the
     /// new value. The state of Pods does not show when this happens.
-    pub fn is_by_time(&self) -> bool {
-        self.is_by_time
+    pub fn keeps_full_period(&self) -> bool {
+        self.keeps_full_period
     }
 
     /// Returns the items whose former values are kept.
@@ -234,8 +237,8 @@ impl FormerValues {
 
     /// Returns when to check again whether the former values are still needed. While an object fails, or keeps former
     /// values for the full retention period, the next check is at the end of the period: each check of a failing object
-    /// costs an attempt. Former values that exist after the end could not be removed; another attempt follows after a
-    /// pause.
+    /// costs an attempt. If former values still exist after the period, their removal failed, and the next attempt
+    /// follows after a pause.
     pub fn next_check(
         &self,
         request: Option<&Request>,
@@ -244,10 +247,10 @@ impl FormerValues {
     ) -> Timestamp {
         let until = self.until(request, now);
         let next = now.saturating_add(CHECK_INTERVAL).unwrap_or(now);
-        let is_by_time = request.is_some_and(Request::is_by_time);
+        let keeps_full_period = request.is_some_and(Request::keeps_full_period);
         if until <= now {
             next
-        } else if is_by_time || !is_synced {
+        } else if keeps_full_period || !is_synced {
             until
         } else {
             next.min(until)
@@ -317,7 +320,7 @@ fn end(since: Timestamp, request: Option<&Request>, now: Timestamp) -> Timestamp
     }
 }
 
-/// The new values of a Secret, as far as they determine which former values are kept.
+/// The properties of the new values of a Secret that determine which former values are kept.
 #[derive(Debug)]
 pub struct NewValues<'a> {
     /// The version of the value of each requested item.
@@ -388,7 +391,7 @@ pub fn remove_marks(secret: &mut Secret) {
     }
 }
 
-/// Replaces the marks of a Secret by those of another.
+/// Replaces the marks of a Secret with the marks of another Secret.
 pub fn copy_marks(from: &ObjectMeta, into: &mut ObjectMeta) {
     let annotations = into.annotations.get_or_insert_default();
     annotations.remove(PREVIOUS_VALUES_ANNOTATION);
@@ -414,8 +417,8 @@ pub fn differ_only_in_marks(a: &Secret, b: &Secret) -> bool {
 }
 
 impl Marks {
-    /// Returns the present item with the former value of this item, and when the former value was stored; `None` if
-    /// there is no former value.
+    /// Returns the key under which the existing Secret has the former value of `item`, and when the former value was
+    /// stored; `None` if there is no former value.
     fn former_value(
         &self,
         item: &str,
@@ -447,7 +450,8 @@ impl Marks {
         prover.is_proven(&self.proof, &self.text_to_prove(), &self.values(secret))
     }
 
-    /// Adds the marks to a Secret that has their former values. Without a key that can prove them, they are left out.
+    /// Adds the marks to a Secret that has their former values. Without a key that can prove the marks, their proof is
+    /// empty, so that they do not count.
     fn write_to(mut self, secret: &mut Secret, prover: &Prover<'_>) {
         let proof = prover.prove(&self.text_to_prove(), self.values(secret));
         self.proof = proof.unwrap_or_default();
@@ -461,7 +465,7 @@ impl Marks {
         json!([key_id, versions, former]).to_string()
     }
 
-    /// Returns the former values in a Secret, `None` for each that is missing.
+    /// Returns the former values in a Secret, with `None` for each missing value.
     fn values<'a>(&'a self, secret: &'a Secret) -> impl Iterator<Item = Option<&'a Plain>> + Clone {
         let items = self.former.keys();
         items.map(|item| secret.data.get(&former_name(item)))

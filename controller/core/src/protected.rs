@@ -44,7 +44,7 @@ impl Protected<'_> {
         Some(restored)
     }
 
-    /// Returns whether a consent to a merge on the Secret is an edit.
+    /// Returns whether a consent to a merge on the Secret counts as an edit by another client.
     fn forbids_merges(&self) -> bool {
         let is_in_template = self.template.is_none_or(is_merged_into);
         self.settled && self.is_exclusive && !is_in_template
@@ -90,7 +90,7 @@ mod tests {
     }
 
     /// Attack: a client removes a label of the administrator, and adds so many annotations that no API server accepts
-    /// it again.
+    /// the label again.
     #[test]
     fn drops_the_metadata_of_other_clients_if_it_leaves_no_room() {
         let added = AddedMetadata::default().with_labels("team=ops").unwrap();
@@ -137,13 +137,13 @@ mod tests {
     fn drops_a_consent_to_a_merge_only_if_another_client_added_it() {
         let consent = [(PATCH_ANNOTATION, "true")];
         let existing = secret(&consent, 1);
-        let (plain, consenting) = (annotated(&[]), annotated(&consent));
+        let (without_consent, consenting) = (annotated(&[]), annotated(&consent));
         for (template, settled, is_exclusive, is_dropped) in [
-            (Some(&plain), true, true, true),
+            (Some(&without_consent), true, true, true),
             (Some(&consenting), true, true, false),
             (None, true, true, false),
-            (Some(&plain), false, true, false),
-            (Some(&plain), true, false, false),
+            (Some(&without_consent), false, true, false),
+            (Some(&without_consent), true, false, false),
         ] {
             let protected = Protected {
                 added: &AddedMetadata::default(),
@@ -160,7 +160,7 @@ mod tests {
         let declined = secret(&[(PATCH_ANNOTATION, "false")], 0);
         let protected = Protected {
             added: &AddedMetadata::default(),
-            template: Some(&plain),
+            template: Some(&without_consent),
             settled: true,
             is_exclusive: true,
         };

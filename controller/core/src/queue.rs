@@ -35,7 +35,7 @@ pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
 /// The urgency of an object. A higher urgency goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// The object existed before or is retried. There can be thousands of such objects.
+    /// The object comes from a list, or is retried. There can be thousands of such objects.
     Backlog,
     /// A user has just changed the object and may be waiting.
     Fresh,
@@ -143,7 +143,7 @@ impl Queue {
         next_times.into_iter().flatten().map(|(at, _)| *at).min()
     }
 
-    /// Changes the times after `after` of objects that are not due yet.
+    /// Applies `to_time` to the times of the objects that become due later than `after`.
     fn reschedule(&mut self, after: Timestamp, to_time: impl Fn(Timestamp) -> Timestamp) {
         for urgency in [Urgency::Backlog, Urgency::Fresh] {
             for (at, id) in self.lane(urgency).take_later_than(after) {
@@ -179,7 +179,7 @@ impl Lane {
         }
     }
 
-    /// Removes and returns the objects that are not due before `after` or at this time.
+    /// Removes and returns the objects that become due later than `after`.
     fn take_later_than(&mut self, after: Timestamp) -> Vec<(Timestamp, ObjectId)> {
         let mut taken = Vec::new();
         while let Some(last) = self.later.last()

@@ -31,10 +31,10 @@ const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values 
 
 /// The message of an object for which the controller intentionally creates no Secret.
 const NO_SECRET: &str = "no Secret is created: the values are only delivered to Pods";
-/// The message if a Secret of the same name stays nevertheless.
+/// The message if no Secret is created, but a Secret of the same name is kept.
 const SECRET_STAYS: &str = "no Secret is created: the values are only delivered to Pods; the existing Secret of this \
-                            name has another owner, or other values too, so it stays: if it has values of this \
-                            SealedSecret, remove them from it";
+                            name is kept, since it has another owner or also has other values; if that Secret has \
+                            values of this SealedSecret, remove them from the Secret";
 
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
@@ -73,7 +73,7 @@ pub enum Outcome<'a> {
         sealed_by: &'a BTreeMap<String, UsedKey>,
         /// The version of the content; `None` if versions are not recorded.
         version: Option<CurrentVersion>,
-        /// Whether a Secret of the same name exists, and stays because the SealedSecret does not control it alone.
+        /// Whether a Secret of the same name exists, and is kept because the SealedSecret does not control it alone.
         secret_stays: bool,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
@@ -154,7 +154,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the message of a success that needs one.
+    /// Returns the message of a success for which no Secret is created.
     fn remark(&self) -> Option<&'static str> {
         match self {
             Self::Delivered {
@@ -330,10 +330,10 @@ pub fn next(
         conditions.push(condition((STALLED, true), note));
     }
     let own_types = [SYNCED, READY, STALLED];
-    let foreign_conditions = before
+    let other_conditions = before
         .iter()
         .filter(|condition| !own_types.contains(&condition.type_.as_str()));
-    conditions.extend(foreign_conditions.cloned());
+    conditions.extend(other_conditions.cloned());
     let mut items = outcome.items();
     items.truncate(MAX_ITEMS);
     let status = SealedSecretStatus {
@@ -477,13 +477,13 @@ mod tests {
             key_id: "k".into(),
             written_at: timestamp(1),
         });
-        let made = Outcome::Unsealed {
+        let unsealed = Outcome::Unsealed {
             sealed_by: &sealed_by,
             record: None,
             version: Some(version("v")),
             previous: None,
         };
-        let before = next(None, &made, Some(1), timestamp(1)).unwrap();
+        let before = next(None, &unsealed, Some(1), timestamp(1)).unwrap();
         let delivered = Outcome::Delivered {
             sealed_by: &sealed_by,
             version: Some(version("v")),

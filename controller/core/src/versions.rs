@@ -54,7 +54,7 @@ fn is_same(recorded: &SecretVersion, current: &CurrentVersion) -> bool {
 }
 
 /// Returns the time since which the Secret has the content of this generation, if only the identification of the
-/// content is new: the key of the versions was replaced, or an earlier release unsealed the generation without
+/// content is new: the content-version key was replaced, or an earlier release unsealed the generation without
 /// recording a version.
 fn time_of_same_content(
     previous: &SealedSecretStatus,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 pub struct Address {
     /// Host name or IP address; `None` for all interfaces.
     pub host: Option<String>,
-    /// Port; 0 lets the system choose a free one.
+    /// Port; with 0, the system chooses a free port.
     pub port: u16,
 }
 

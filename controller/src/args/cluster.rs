@@ -124,7 +124,7 @@ impl Checks<'_> {
         if election.renew_deadline <= election.retry_period.mul_f64(1.2) {
             self.add_error(
                 "leader-elect-retry-period",
-                "must be shorter than --leader-elect-renew-deadline by more than a fifth",
+                "must be shorter than --leader-elect-renew-deadline divided by 1.2",
             );
         }
         election

@@ -335,7 +335,7 @@ const FLAGS: &[Flag] = &[
         Kind::Text,
         "",
         "Weakest suites of v2 recipients by namespace, 'any' or 'post-quantum', such as 'prod=post-quantum'; the first \
-         matching rule applies. post-quantum also refuses v1 values, which are for RSA keys.",
+         matching rule applies. post-quantum also refuses v1 values, which are sealed for RSA keys.",
     ),
     Flag::new(
         "max-locks",

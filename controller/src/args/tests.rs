@@ -65,7 +65,7 @@ fn reports_all_invalid_values_together() {
         "--allow-secret-types=Opaque",
     ];
     let Err(EarlyExit::Invalid(errors)) = read(&args, &[]) else {
-        unreachable!("accepted twelve invalid values")
+        unreachable!("accepted invalid values")
     };
     for want in [
         "--sealing-suite: unknown suite: must be one of: xw, p256, rsa",
@@ -80,7 +80,7 @@ fn reports_all_invalid_values_together() {
         "--listen-metrics-addr: invalid address",
         "--read-timeout: must be longer than 0",
         "--max-locks: must be at least 1",
-        "--minimum-suite: invalid rule \"prod=xw\"",
+        "--minimum-suite: invalid suite rule \"prod=xw\"",
         "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(

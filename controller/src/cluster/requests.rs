@@ -23,7 +23,7 @@ use crate::leader::WriteLease;
 const MAX_IN_FLIGHT: usize = 32;
 /// Maximum number of retries of a request that was answered with 429.
 const MAX_RETRIES: u32 = 5;
-/// The pause after a response with 429, if the API server does not set one, and the maximum pause.
+/// The pause after a response with 429 in which the API server sets no pause, and the maximum pause.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Capacity of the queue of requests in front of the connection.
@@ -63,8 +63,8 @@ impl Bounds {
         })
     }
 
-    /// Sends a request once, as soon as the limits allow it. The caller waits before a retry, so that a waiting request
-    /// is not in flight.
+    /// Sends a request once, as soon as the limits allow it. Retries are up to the caller, so a request that waits for
+    /// its next attempt occupies no slot.
     async fn send<F, B>(
         &self,
         inner: &mut Buffer<Request<Body>, F>,

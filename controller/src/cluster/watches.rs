@@ -75,8 +75,8 @@ const MIN_SECONDS: u32 = 60;
 pub(super) const MAX_SECONDS: u32 = 290;
 /// The pause between two requests for the next watch while it is forbidden.
 const FORBIDDEN_PERIOD: Duration = Duration::from_secs(5);
-/// Number of objects per page of a list. The complete response with a page is in memory at the same time. The
-/// annotations of an object can have 256 KiB, a SealedSecret 1.5 MiB.
+/// Number of objects per page of a list. The complete response with one page is in memory at once. The annotations of
+/// an object can have 256 KiB, a SealedSecret 1.5 MiB.
 const SECRETS_PER_PAGE: u32 = 100;
 const SEALED_SECRETS_PER_PAGE: u32 = 20;
 
@@ -141,7 +141,7 @@ impl Watches {
     }
 
     /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts as listed, since
-    /// this can be permanent, except for the first entry (the controller's own namespace, or all namespaces).
+    /// the denial can be permanent, except for the first entry (the controller's own namespace, or all namespaces).
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
     }
@@ -198,7 +198,7 @@ impl Watches {
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
-                let mut due = store.without_secret(self.namespace(number), &listed);
+                let mut due = store.ids_without_secret(self.namespace(number), &listed);
                 due.extend(self.record_unwatched_secrets(number));
                 return due;
             }
@@ -289,7 +289,7 @@ impl Target {
     }
 }
 
-/// Whether a watch continues although the next one is forbidden.
+/// Whether a watch continues although the next watch is forbidden.
 #[derive(Debug, Clone, Default)]
 struct Denial(Arc<AtomicBool>);
 

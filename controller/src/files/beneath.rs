@@ -15,8 +15,8 @@ use super::{DIRECTORY, Directory, FileError, OpenEntry, READ};
 
 /// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The top-level directories of a controller's directory. A link in one of them must not lead to another one, so that
-/// status files and values are never parsed as manifests.
+/// The top-level directories of a controller's directory. A link in one of these directories must not lead to another
+/// one, so that status files and values are never parsed as manifests.
 const TOP_LEVEL: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Directory {

@@ -20,9 +20,10 @@ pub enum FileError {
     },
     /// The path is or contains a symbolic link that is not followed.
     #[error(
-        "{} is or contains a symbolic link that is not followed: a link may lead only from inside `sealed` or `keys` to \
-         an existing file or directory in the controller's directory, but in none of its other subdirectories; replace the \
-         link with the file or directory itself", path.display()
+        "{} is or contains a symbolic link that is not followed: a link must be inside `sealed` or `keys`, must \
+         lead to an existing file or directory in the controller's directory, and must not lead from one of `keys`, \
+         `sealed`, `secrets` and `status` to another one; replace the link with the file or directory itself",
+        path.display()
     )]
     Link {
         /// The path that is or contains the link.
@@ -74,7 +75,7 @@ impl FileError {
 
     /// Returns whether the error shows that another program removed a file with a value, or replaced the file with a
     /// link, a directory, a device, or a file that is too large or that the controller may not read.
-    pub fn is_unlike_a_value(&self) -> bool {
+    pub fn shows_lost_value_file(&self) -> bool {
         match self {
             Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
             // `NotFound` is a file that was removed since the directory was listed; a socket cannot be opened.

@@ -13,7 +13,8 @@ struct Claims {
     aud: Audiences,
 }
 
-/// The claim with the time of expiry, which can be of any type.
+/// The claim with the time of expiry. Parsed separately from [`Claims`], so that an invalid time does not hide the
+/// audiences.
 #[derive(Deserialize)]
 struct Expiry {
     exp: serde_json::Number,

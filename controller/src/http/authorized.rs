@@ -74,7 +74,8 @@ impl Context {
         let (ticket, admission) = self.limiter.admit(&caller, "", Timestamp::now());
         let respond = async {
             admission?;
-            // Kept until the end: data parsed from the body uses memory as long as the body itself.
+            // Kept until the response is ready: the memory reserved for the bytes covers the data that is parsed from
+            // them.
             let bytes = Arc::new(self.limiter.read(peer.0, body).await?);
             let read = {
                 let bytes = Arc::clone(&bytes);
@@ -82,7 +83,7 @@ impl Context {
             };
             let request = self.limiter.work(&caller, read).await?;
             if verb != Verb::Rotate {
-                request.single()?;
+                request.single_object()?;
             }
             let object_names = object_names(&request);
             let response = self.work(&caller, &user, verb, request, work).await;

@@ -67,7 +67,7 @@ impl Bodies {
         self.read_at_most(MAX_BODY, address, body).await
     }
 
-    /// Like [`Self::read`], with another limit for the length.
+    /// Like [`Self::read`], with a different limit for the length.
     pub(super) async fn read_at_most(
         &self,
         max_body: usize,

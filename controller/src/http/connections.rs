@@ -45,8 +45,8 @@ impl Capacity {
 ///
 /// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. A
 /// single address therefore leaves three quarters to other addresses, and ten addresses together leave a share for an
-/// eleventh. If its address has used up its share, a new connection displaces the oldest unfinished connection of that
-/// address, so that a health check from the address of an attacker is served too.
+/// eleventh. A new connection from an address that has used up its share displaces the oldest unfinished connection of
+/// that address, so that a health check from the address of an attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -65,18 +65,18 @@ struct State {
 struct ClientConnections {
     finished: HashSet<u64>,
     /// Unfinished connections by order of arrival.
-    unfinished: BTreeMap<u64, Unfinished>,
+    unfinished: BTreeMap<u64, SignalSenders>,
 }
 
 /// The senders of a connection's [`Signals`].
 #[derive(Debug)]
-struct Unfinished {
+struct SignalSenders {
     displaced: oneshot::Sender<()>,
     /// Dropped when the head of a request was received.
     head: Option<oneshot::Sender<()>>,
 }
 
-/// The slot of an admitted connection, until it is dropped.
+/// The slot of an admitted connection. Dropping this value frees the slot.
 #[derive(Debug)]
 pub(super) struct Slot {
     connections: Connections,
@@ -129,7 +129,7 @@ impl Connections {
         state.open += 1;
         state.arrivals += 1;
         let arrival = state.arrivals;
-        let senders = Unfinished {
+        let senders = SignalSenders {
             displaced: displaced_sender,
             head: Some(head_sender),
         };

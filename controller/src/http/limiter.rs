@@ -21,8 +21,8 @@ use crate::pool::{Budget, Pool};
 
 /// How long a request waits for a slot before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Maximum number of requests in progress. Each request has a thread, and the threads share the processors in turns of
-/// milliseconds.
+/// Maximum number of requests in progress. Each request has a thread, and the threads share the processors in time
+/// slices of milliseconds.
 const SLOTS: usize = 32;
 /// Number of slots that are reserved for tenants without a slot.
 const RESERVED: usize = 8;
@@ -76,12 +76,12 @@ pub struct RequestLimiter {
     slots: Slots,
     pool: Pool,
     bodies: Bodies,
-    accepted: Accepted,
+    accepted: AcceptanceRules,
 }
 
 /// The requirements of the endpoints for an object.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Accepted {
+pub(super) struct AcceptanceRules {
     /// Whether the deprecated `spec.data` is accepted.
     pub(super) legacy: bool,
     /// The requirements of administrators for the formats in each namespace.
@@ -99,9 +99,9 @@ impl RequestLimiter {
             slots: Slots::reserving(SLOTS, RESERVED),
             pool: Pool::for_callers(),
             bodies: Bodies::new(body_timeout),
-            accepted: Accepted {
+            accepted: AcceptanceRules {
                 legacy: accept_legacy,
-                ..Accepted::default()
+                ..AcceptanceRules::default()
             },
         }
     }
@@ -114,7 +114,7 @@ impl RequestLimiter {
     }
 
     /// Returns the requirements of the endpoints for an object.
-    pub(super) fn accepted(&self) -> Accepted {
+    pub(super) fn accepted(&self) -> AcceptanceRules {
         self.accepted.clone()
     }
 

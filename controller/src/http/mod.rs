@@ -74,7 +74,7 @@ pub struct Peer(pub IpAddr);
 
 /// The optional endpoints of the unauthenticated port.
 #[derive(Debug, Default)]
-pub struct Unauthenticated {
+pub struct UnauthenticatedEndpoints {
     /// Limits of verify and rotate; `None` disables both.
     pub limiter: Option<RequestLimiter>,
     /// PEM certificate of the authority of the TLS port, if that port is enabled.
@@ -82,7 +82,11 @@ pub struct Unauthenticated {
 }
 
 /// Returns the routes of the unauthenticated port. Other paths give 404, other methods 405.
-pub fn router(state: ServerState, endpoints: Unauthenticated, metrics: Arc<Metrics>) -> Router {
+pub fn router(
+    state: ServerState,
+    endpoints: UnauthenticatedEndpoints,
+    metrics: Arc<Metrics>,
+) -> Router {
     let mut router = certificate_router(state.clone());
     if let Some(authority) = endpoints.authority {
         let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
@@ -110,9 +114,9 @@ pub fn authorized_router(
     metrics: Arc<Metrics>,
 ) -> Router {
     let certificates = certificate_router(state.clone());
-    let delivered = delivery.map(|state| delivery::router(state, reviews.with_own_limit()));
+    let delivery_router = delivery.map(|state| delivery::router(state, reviews.with_own_limit()));
     let router = certificates.merge(authorized::router(state, limiter, reviews));
-    finish(router.merge(delivered.unwrap_or_default()), metrics)
+    finish(router.merge(delivery_router.unwrap_or_default()), metrics)
 }
 
 fn health_router() -> Router<ServerState> {

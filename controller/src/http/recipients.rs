@@ -20,7 +20,7 @@ pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSe
     others.retain(|key| key.key_id() != first.key_id() && may_seal(ring, key, now));
     others.sort_by_key(|key| (key.suite() != suite, key.suite()));
     let keys = [first].into_iter().chain(others);
-    let recipients = keys.filter_map(|key| listed(&key)).collect();
+    let recipients = keys.filter_map(|key| listed_recipient(&key)).collect();
     Ok(RecipientList { recipients })
 }
 
@@ -30,7 +30,7 @@ fn may_seal(ring: &KeyRing, key: &AnyKey, now: Timestamp) -> bool {
         && ring.why_it_cannot_seal(key).is_none()
 }
 
-fn listed(key: &AnyKey) -> Option<ListedRecipient> {
+fn listed_recipient(key: &AnyKey) -> Option<ListedRecipient> {
     let sealing_half = key.sealing_half()?;
     let recipient = match key {
         AnyKey::Rsa(_) => None,

@@ -53,7 +53,7 @@ impl Reviews {
         }
     }
 
-    /// Returns a sender of the reviews of Pods, which wait for no others.
+    /// Returns a sender with a separate limit for the reviews of Pods, so that they do not wait for other reviews.
     pub(super) fn with_own_limit(&self) -> Self {
         Self {
             client: self.client.clone(),
@@ -126,11 +126,11 @@ impl Reviews {
         sealed: &SealedSecret,
     ) -> Result<bool, kube::Error> {
         let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
-        self.may(user, verb, namespace, name).await
+        self.is_name_allowed(user, verb, namespace, name).await
     }
 
     /// Returns whether RBAC allows the user this verb on the SealedSecret of this name, whether or not it exists.
-    pub(super) async fn may(
+    pub(super) async fn is_name_allowed(
         &self,
         user: &UserInfo,
         verb: Verb,

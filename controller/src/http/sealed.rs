@@ -22,7 +22,7 @@ use shared::unseal::{Admission, Randomness, UnsealError, check_within, unseal_wi
 use shared::v2::{Checked, Policy};
 use shared::visible;
 
-use super::limiter::{Accepted, Caller};
+use super::limiter::{AcceptanceRules, Caller};
 use super::refusal::Refusal;
 use super::{Context, Peer};
 
@@ -36,7 +36,7 @@ const BYTES_PER_MICROSECOND: u64 = 10;
 
 /// The handler of a parsed request. Refuses objects that do not meet the requirements, and charges its work to the meter.
 pub(super) type Work =
-    fn(Request, &KeyRing, &Accepted, &mut dyn Meter) -> Result<Response, Refusal>;
+    fn(Request, &KeyRing, &AcceptanceRules, &mut dyn Meter) -> Result<Response, Refusal>;
 
 /// Responds with 200 if the object can be unsealed, and 409 if not.
 pub(super) async fn verify(
@@ -116,7 +116,7 @@ impl Request {
         })
     }
 
-    pub(super) fn single(&self) -> Result<&SealedSecret, Refusal> {
+    pub(super) fn single_object(&self) -> Result<&SealedSecret, Refusal> {
         match self.objects.as_slice() {
             [sealed] if !self.is_list => Ok(sealed),
             _ => Err(Refusal::Malformed),
@@ -126,10 +126,10 @@ impl Request {
     pub(super) fn verify(
         self,
         ring: &KeyRing,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        let sealed = self.single()?;
+        let sealed = self.single_object()?;
         check_within(sealed, ring, admission(sealed, accepted), meter)
             .map_err(|error| cannot_unseal(&error))?;
         Ok(StatusCode::OK.into_response())
@@ -140,10 +140,10 @@ impl Request {
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        let sealed = self.single()?;
+        let sealed = self.single_object()?;
         let admission = admission(sealed, accepted);
         let is_refused = Checked::new(sealed, &admission.policy, admission.target).is_err();
         let needs = needs_within(sealed, ring, meter)?;
@@ -169,7 +169,7 @@ impl Request {
     pub(super) fn rotate(
         self,
         ring: &KeyRing,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
@@ -182,7 +182,7 @@ impl Request {
     pub(super) fn rotate_to_v2(
         self,
         ring: &KeyRing,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
@@ -195,7 +195,7 @@ impl Request {
 
     fn rotate_each(
         self,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         policy: impl Fn(&AuthorLimits, &SealedSecret, Timestamp) -> Policy,
         mut reseal: impl FnMut(&SealedSecret, ResealRules) -> Result<Resealed, ResealError>,
     ) -> Result<Response, Refusal> {
@@ -222,14 +222,14 @@ impl Request {
     pub(super) fn unseal(
         self,
         ring: &KeyRing,
-        accepted: &Accepted,
+        accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let mut randomness = Randomness {
             now: Timestamp::now(),
             rng: &mut shared::random::system(),
         };
-        let sealed = self.single()?;
+        let sealed = self.single_object()?;
         let rules = (admission(sealed, accepted), false);
         match unseal_within(sealed, ring, rules, &mut randomness, meter) {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
@@ -243,8 +243,8 @@ impl Request {
 }
 
 /// Returns the requirements for an object: the requirements of the controller for the formats in its namespace. The
-/// values need not form a valid Secret, since callers may use them otherwise.
-fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
+/// values need not form a valid Secret, since callers may use them for other purposes.
+fn admission(sealed: &SealedSecret, accepted: &AcceptanceRules) -> Admission {
     Admission {
         policy: accepted.limits.policy_of(sealed, Timestamp::now()),
         ..Admission::for_values(accepted.legacy)
@@ -352,7 +352,7 @@ mod tests {
             (Arc::clone(&required), true, StatusCode::OK),
             (required, false, StatusCode::CONFLICT),
         ] {
-            let accepted = Accepted {
+            let accepted = AcceptanceRules {
                 legacy: true,
                 limits,
             };

@@ -166,7 +166,7 @@ async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals,
     tokio::select! {
         () = task => {}
         () = silent => debug!("A connection sent no request in time"),
-        () = displaced => debug!("A connection without a complete request was displaced by a newer one"),
+        () = displaced => debug!("A connection without a complete request was displaced by a newer connection"),
         () = closed.notified() => debug!("A client received its response too slowly"),
     }
 }

@@ -18,11 +18,11 @@ const TOTAL: (u32, u32) = (20, 100);
 const MAX_TOKENS: usize = 4096;
 /// How long a refused token is refused without another review. A token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// Limit for reviews of unknown tokens of Pods from one address: a node can start hundreds of Pods, and a provider of
-/// volumes sends all their tokens.
+/// Limit for reviews of unknown tokens of Pods from one address: a node can start hundreds of Pods, and the CSI
+/// provider sends all of their tokens.
 const PODS_PER_ADDRESS: (u32, u32) = (20, 500);
-/// Limit for reviews of unknown tokens of Pods from all addresses together. Each takes the API server a few milliseconds,
-/// and few run at once.
+/// Limit for reviews of unknown tokens of Pods from all addresses together. Each review takes the API server a few
+/// milliseconds, and only a few reviews run at a time.
 const PODS_TOTAL: (u32, u32) = (50, 2_000);
 /// How long a refused token of a Pod is refused without another review.
 const PODS_REFUSED_FOR: SignedDuration = SignedDuration::from_secs(5);

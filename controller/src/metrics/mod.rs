@@ -43,7 +43,7 @@ const PATHS: [(&str, &str); 5] = [
     ("/v1/rotate", "post"),
 ];
 
-/// A request that waits for a change; counts until it is dropped.
+/// A waiting request of a Pod, which is counted until this value is dropped.
 #[derive(Debug)]
 pub struct WaitingDelivery(prometheus::IntGauge);
 
@@ -68,7 +68,8 @@ pub struct Metrics {
     series: Series,
     /// Whether the names of objects and namespaces are omitted.
     omits_names: bool,
-    /// Maximum number of objects with their own series. Above it, only objects that are not synced have one.
+    /// Maximum number of objects with their own series. Above this number, only objects that are not synced have a
+    /// series.
     max_named_objects: usize,
     state: Mutex<State>,
     watches: Arc<WatchHealth>,
@@ -393,7 +394,7 @@ impl Metrics {
             .inc_by(operations.saturating_sub(self.series.key_operations.get()));
     }
 
-    /// Updates the metrics of the suites of which keys are generated.
+    /// Updates the metrics of the suites for which keys are generated.
     fn update_suites(&self, ring: &KeyRing, now: Timestamp) {
         self.series.suite_keys.reset();
         self.series.suite_newest_key_age.reset();
@@ -442,8 +443,8 @@ fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Coarsens the process metrics, since exact metrics show how a template works with a value: the number of threads is
-/// omitted, since threads outlive their work, processor time is rounded down to minutes, and memory is rounded up.
+/// Coarsens the process metrics, since exact metrics show how long a template works with a value: the number of threads
+/// is omitted, since threads outlive their work, processor time is rounded down to minutes, and memory is rounded up.
 fn coarsen(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
     for family in &mut families {

@@ -122,7 +122,7 @@ impl Series {
             )?,
             suite_keys: registration.gauges(
                 "suite_keys",
-                "Keys of RSA, and of the suite of --sealing-suite, by state: valid, expired, not_yet_valid.",
+                "RSA keys and keys of the suite of --sealing-suite, by state: valid, expired, not_yet_valid.",
                 &["suite", "state"],
             )?,
             suite_newest_key_age: registration.gauges(

@@ -47,11 +47,11 @@ impl<T> Default for PolledFile<T> {
 
 /// The files in a directory with their parsed content.
 #[derive(Debug)]
-pub struct Polled<T> {
+pub struct PolledFiles<T> {
     files: BTreeMap<PathBuf, PolledFile<T>>,
 }
 
-impl<T> Default for Polled<T> {
+impl<T> Default for PolledFiles<T> {
     fn default() -> Self {
         Self {
             files: BTreeMap::new(),
@@ -68,7 +68,7 @@ pub struct PollResult {
     pub settled: bool,
 }
 
-impl<T> Polled<T> {
+impl<T> PolledFiles<T> {
     /// Returns the files by path below the root.
     pub fn files(&self) -> &BTreeMap<PathBuf, PolledFile<T>> {
         &self.files
@@ -177,7 +177,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Returns the time since the last change of a file; `None` if that is in the future by this machine's clock.
+/// Returns the time since the last change of a file; `None` if the change is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
     let nanoseconds = now.as_nanosecond() - stamp.last_change_nanoseconds();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);

@@ -88,7 +88,7 @@ fn parse_text(_: &Path, bytes: &[u8]) -> Result<String, String> {
 struct Case {
     dir: tempfile::TempDir,
     root: Directory,
-    polled: Polled<String>,
+    polled: PolledFiles<String>,
 }
 
 impl Case {
@@ -96,7 +96,7 @@ impl Case {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("top")).unwrap();
         let root = Directory::open(dir.path()).unwrap();
-        let polled = Polled::default();
+        let polled = PolledFiles::default();
         Self { dir, root, polled }
     }
 

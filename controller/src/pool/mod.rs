@@ -1,8 +1,8 @@
 //! Bounded thread pools for blocking work. Private-key operations take milliseconds and file operations can take
 //! seconds, so neither may block the async executor.
 //!
-//! Work for tenants is scheduled fairly, in turns of a few milliseconds. Work stops soon after its result is no longer
-//! needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
+//! Work for tenants is scheduled fairly, in time slices of a few milliseconds. Work stops soon after its result is no
+//! longer needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
 
 pub(crate) mod slots;
 mod worker;
@@ -33,7 +33,7 @@ struct Renderings {
 }
 
 /// Maximum number of concurrent renderings of each kind, over all tenants. Each rendering may use as much memory as the
-/// budget of templates allows, 64 MiB, while it waits for its turns.
+/// budget of templates allows, 64 MiB, while it waits for its turn.
 const MAX_RENDERINGS: usize = 4;
 /// Number of slots of each kind that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;

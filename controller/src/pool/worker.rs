@@ -39,7 +39,7 @@ impl Budget {
         }
     }
 
-    /// Returns the budget with another limit on processor time.
+    /// Returns the budget with a different limit on processor time.
     pub(crate) const fn with_time_limit(self, time: Duration) -> Self {
         Self { time, ..self }
     }

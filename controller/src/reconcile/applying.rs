@@ -22,7 +22,7 @@ use super::former_values::{has_own_marks, without_former_values};
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
-use crate::store::{Applied, Observed, Source, Store, StoreError, StoredSecret};
+use crate::store::{AppliedPlan, Observed, Source, Store, StoreError, StoredSecret};
 
 /// The result of applying a plan.
 #[expect(
@@ -63,7 +63,7 @@ enum ApplyResult {
     Exists(Box<Secret>),
 }
 
-/// A plan, and the facts that are reported about it.
+/// A plan, and its properties that are reported.
 struct Decision {
     plan: Plan,
     refusal: Option<Refusal>,
@@ -153,8 +153,8 @@ impl<S: Store> Tools<S> {
             _ => self.wait_to_write(id, schedule).await?,
         };
         let applied = match self.store.apply(id, decision.plan).await {
-            Ok(Applied::Exists(secret)) => return Ok(ApplyResult::Exists(secret)),
-            Ok(Applied::Done(stored)) => Ok(stored),
+            Ok(AppliedPlan::Exists(secret)) => return Ok(ApplyResult::Exists(secret)),
+            Ok(AppliedPlan::Done(stored)) => Ok(stored),
             Err(error) => Err(error),
         };
         drop(slot);
@@ -243,8 +243,8 @@ impl<S: Store> Tools<S> {
         self.restore_despite_refusal(id, decision, (restored, purged), now)
     }
 
-    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`], and `purged`
-    /// that of [`without_former_values`].
+    /// Returns the plan before the limit on corrections applies. `restored` is the result of [`Self::restored`], and
+    /// `purged` that of [`without_former_values`].
     fn allowed_plan(
         &self,
         id: &ObjectId,
@@ -374,9 +374,9 @@ impl<S: Store> Tools<S> {
         let may_compare = match &observed.existing {
             Existing::Owned(Content::Secret(secret)) => {
                 let metadata = &secret.metadata;
-                let is_frozen = secret.immutable == Some(true);
+                let is_immutable = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
-                    let may_reveal = is_frozen || observed.claimed || observed.is_fresh;
+                    let may_reveal = is_immutable || observed.claimed || observed.is_fresh;
                     may_reveal && !self.forbids_templates(&observed.source)
                 } else {
                     ownership::is_handed_over(metadata)

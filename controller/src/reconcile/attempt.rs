@@ -61,13 +61,13 @@ pub(super) struct Tools<S> {
 
 /// The result of an attempt, and the time of the next check.
 #[derive(Debug)]
-pub(super) struct Attempted {
+pub(super) struct FinishedAttempt {
     pub(super) result: AttemptResult,
     /// When to check again whether the Secret still needs its former values.
     pub(super) next_check: Option<Timestamp>,
 }
 
-impl From<AttemptResult> for Attempted {
+impl From<AttemptResult> for FinishedAttempt {
     fn from(result: AttemptResult) -> Self {
         let next_check = None;
         Self { result, next_check }
@@ -150,7 +150,7 @@ impl<S: Store> Tools<S> {
         self.metrics.hand_over();
     }
 
-    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> Attempted {
+    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> FinishedAttempt {
         let start = Instant::now();
         let mut schedule = Schedule::default();
         let result = match self.reconcile(id, inputs, &mut schedule).await {
@@ -174,7 +174,7 @@ impl<S: Store> Tools<S> {
             self.store.emit_event(id, event).await;
         }
         let next_check = schedule.next_check();
-        Attempted { result, next_check }
+        FinishedAttempt { result, next_check }
     }
 
     async fn reconcile(

@@ -1,7 +1,7 @@
 //! Keeps results of the first attempt on a version of an object, for later attempts.
 //!
-//! An attempt that fails at the API server is repeated, and renders the templates again. With another time or other
-//! random values the templates could fail this time, and the author chooses for which values and when they fail.
+//! An attempt that fails at the API server is repeated, and renders the templates again. At a different time or with
+//! different random values, the templates could fail, and the author chooses for which values and at which times.
 //! Repetitions would therefore reveal information about values without an edit.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::store::Observed;
 
-/// The first attempt on each object, until that version is unsealed.
+/// The first attempt on the current version of each object, until the version is unsealed.
 #[derive(Debug, Default)]
 pub(super) struct FirstAttempts(HashMap<ObjectId, FirstAttempt>);
 

@@ -42,7 +42,7 @@ impl<S: Store> Tools<S> {
         let has_only_own_content = existing.is_none_or(|secret| {
             observed.is_exclusive || FormerValues::of(secret, &prover).is_some()
         });
-        let Some(request) = requested(observed).filter(|_| has_only_own_content) else {
+        let Some(request) = request_of(observed).filter(|_| has_only_own_content) else {
             return;
         };
         let new = new_values(observed, (sealed, provenance), &versioning, desired, inputs);
@@ -58,9 +58,10 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
     ) -> bool {
         let secret = observed.existing.secret();
-        let former = secret.and_then(|secret| former(id, observed, secret, &inputs.ring));
-        let is_by_time = requested(observed).is_some_and(|request| request.is_by_time());
-        let Some(former) = former.filter(|_| !is_by_time) else {
+        let former = secret.and_then(|secret| find(id, observed, secret, &inputs.ring));
+        let keeps_full_period =
+            request_of(observed).is_some_and(|request| request.keeps_full_period());
+        let Some(former) = former.filter(|_| !keeps_full_period) else {
             return false;
         };
         let status = observed.status.as_ref();
@@ -103,7 +104,7 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns the new values of the Secret, as far as they determine which former values are kept.
+/// Returns the properties of the new values of the Secret that determine which former values are kept.
 fn new_values<'a>(
     observed: &Observed,
     (sealed, provenance): (&SealedSecret, &Provenance),
@@ -119,7 +120,7 @@ fn new_values<'a>(
         let version = versioning.item_version(sealed, provenance, &content_version, item);
         (item.clone(), version)
     };
-    let items = requested(observed).map_or_else(BTreeSet::new, |request| request.items().clone());
+    let items = request_of(observed).map_or_else(BTreeSet::new, |request| request.items().clone());
     let items = items.iter();
     let versions: BTreeMap<String, String> = items
         .filter(|item| desired.data.contains_key(*item))
@@ -156,7 +157,7 @@ fn had_public_sizes(observed: &Observed, ring: &KeyRing) -> bool {
 }
 
 /// Returns the former values in a Secret of an object; `None` if there are none.
-pub(super) fn former(
+pub(super) fn find(
     id: &ObjectId,
     observed: &Observed,
     secret: &Secret,
@@ -190,7 +191,7 @@ fn purged_secret(
 ) -> Option<Secret> {
     let prover = prover(id, observed, &inputs.ring);
     let former = FormerValues::of(secret, &prover)?;
-    let request = requested(observed);
+    let request = request_of(observed);
     let retention = Retention {
         request: request.as_ref(),
         is_unknown: matches!(observed.source, Source::Malformed(_)),
@@ -225,7 +226,7 @@ pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
 ///
 /// No former values are kept if the names or sizes of values are not public, since the status shows which former values
 /// the Secret has, and if the SealedSecret is merged into the Secret, which never removes items.
-pub(super) fn requested(observed: &Observed) -> Option<Request> {
+pub(super) fn request_of(observed: &Observed) -> Option<Request> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;
     };
@@ -250,7 +251,7 @@ pub(super) fn next_check(
 ) -> Option<Timestamp> {
     let secret = secret.or(observed.unmanaged.as_deref());
     let secret = secret.filter(|secret| secret.immutable != Some(true))?;
-    let former = former(id, observed, secret, &inputs.ring)?;
-    let request = requested(observed);
+    let former = find(id, observed, secret, &inputs.ring)?;
+    let request = request_of(observed);
     Some(former.next_check(request.as_ref(), is_synced, inputs.now))
 }

@@ -37,7 +37,7 @@ use tracing::{debug, error, info};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::Store;
-use attempt::{Attempted, Inputs, Tools};
+use attempt::{FinishedAttempt, Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
 pub use controller_core::queue::{Urgency, backoff, is_waiting};
 use versioning::Versioning;
@@ -74,7 +74,7 @@ pub struct Reconciler<S> {
     ring: Arc<KeyRing>,
     queue: Queue,
     failing: BTreeMap<ObjectId, FailingObject>,
-    attempts: JoinSet<(Attempted, Arc<KeyRing>)>,
+    attempts: JoinSet<(FinishedAttempt, Arc<KeyRing>)>,
     in_progress: HashMap<task::Id, ObjectId>,
     /// Objects in progress, and when they are due again if they were queued in the meantime.
     requeued: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
@@ -206,7 +206,7 @@ impl<S: Store> Reconciler<S> {
             self.queue.add(id.clone(), time.min(now), urgency);
         }
         let interrupted = || (interrupted_result().into(), Arc::clone(&self.ring));
-        let (Attempted { result, next_check }, ring) = result.unwrap_or_else(interrupted);
+        let (FinishedAttempt { result, next_check }, ring) = result.unwrap_or_else(interrupted);
         if let Some(time) = next_check {
             self.queue.add(id.clone(), time, Urgency::Backlog);
         }
@@ -366,11 +366,11 @@ fn digest(message: &str) -> u64 {
     hasher.finish()
 }
 
-/// Returns the result of an attempt that was cancelled or panicked.
+/// Returns the result of an attempt that was canceled or panicked.
 fn interrupted_result() -> AttemptResult {
     AttemptResult::Retry(Report {
         reason: Reason::ErrUpdateFailed,
-        message: format!("{Stopped}; it will be retried"),
+        message: format!("{Stopped}; the controller will retry"),
     })
 }
 

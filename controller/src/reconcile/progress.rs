@@ -14,19 +14,19 @@ const MAX_ITEMS: usize = 100_000;
 /// The progress of each object whose attempt ended early. Contains no values.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    objects: HashMap<ObjectId, Stored>,
+    objects: HashMap<ObjectId, StoredProgress>,
     items: usize,
 }
 
 #[derive(Debug)]
-struct Stored {
+struct StoredProgress {
     /// The key that unsealed each v1 item.
     hints: Hints,
     /// The v2 locks that were tried, with their data keys, which are wiped when they are dropped.
     locks: OpenedLocks,
 }
 
-impl Stored {
+impl StoredProgress {
     fn len(&self) -> usize {
         self.hints.len() + self.locks.len()
     }
@@ -54,7 +54,7 @@ impl Progress {
     /// Stores hints and locks for the next attempt; drops them if they exceed the limit.
     pub(super) fn keep(&mut self, id: &ObjectId, hints: Hints, locks: OpenedLocks) {
         self.forget(id);
-        let stored = Stored { hints, locks };
+        let stored = StoredProgress { hints, locks };
         if self.items + stored.len() <= MAX_ITEMS {
             self.items += stored.len();
             self.objects.insert(id.clone(), stored);

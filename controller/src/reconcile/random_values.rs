@@ -82,7 +82,8 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns the nonce of the next mark. A mark that only another key has to verify keeps its nonce.
+/// Returns the nonce of the next mark. If all values are kept and only the key that verifies the mark changes, the
+/// nonce stays.
 fn next_nonce(mark: Option<&String>, has_all_values: bool) -> String {
     let present = mark.and_then(|mark| random_mark::nonce(mark));
     match present.filter(|_| has_all_values) {

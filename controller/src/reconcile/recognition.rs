@@ -15,7 +15,7 @@ use shared::secret::Secret;
 use super::attempt::Tools;
 use super::attempt_result::AttemptResult;
 use super::former_values;
-use crate::store::{Observed, Recognized, Source, Store};
+use crate::store::{Observed, RecognizedSecret, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// Returns the instance label of the object, if its Secret is known to be up to date without a request or
@@ -33,7 +33,7 @@ impl<S: Store> Tools<S> {
             && record::is_genuine(record, origin, ring)
             && !record::may_have_former(record, ring);
         if is_recognized {
-            let secret = Recognized {
+            let secret = RecognizedSecret {
                 uid,
                 version,
                 has_unsealed_values: !tolerates_drift,
@@ -74,7 +74,7 @@ impl<S: Store> Tools<S> {
             && self.restored_metadata(observed).is_none()
             // Without their marks, former values would never be removed.
             && (!record::may_have_former(record, ring)
-                || former_values::former(id, observed, secret, ring).is_some())
+                || former_values::find(id, observed, secret, ring).is_some())
             && record::is_for_content(record, identity, &desired, ring, secret);
         is_up_to_date.then(|| Arc::clone(sealed))
     }
@@ -142,7 +142,7 @@ impl<S: Store> Tools<S> {
         let secret = stored.or(observed.existing.secret())?;
         let facts = Facts {
             is_exclusive,
-            has_former: former_values::former(id, observed, secret, ring).is_some(),
+            has_former: former_values::find(id, observed, secret, ring).is_some(),
             has_public_sizes: public_size::is_public(sealed),
         };
         record::create(origin, secret, facts, ring)

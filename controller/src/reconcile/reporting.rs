@@ -39,8 +39,8 @@ impl<S: Store> Tools<S> {
         let secret = stored.or(observed.existing.secret());
         let secret = secret.filter(|_| !plan_result.is_delivered);
         let former =
-            secret.and_then(|secret| former_values::former(id, observed, secret, &inputs.ring));
-        let request = former_values::requested(observed);
+            secret.and_then(|secret| former_values::find(id, observed, secret, &inputs.ring));
+        let request = former_values::request_of(observed);
         let previous = former.map(|former| former.status(request.as_ref(), inputs.now));
         let report = (provenance, previous.as_ref());
         let outcome = self.outcome(id, observed, plan_result, report, inputs, schedule);

@@ -9,7 +9,7 @@ use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
 use shared::v2::OpenedLocks;
 
 use super::*;
-use crate::store::{Applied, EventRecord, Observed, ReadMode, Source, StoreError};
+use crate::store::{AppliedPlan, EventRecord, Observed, ReadMode, Source, StoreError};
 use crate::testing::id;
 
 /// A store of malformed objects that is slow and records which objects are in progress.
@@ -62,8 +62,8 @@ impl Store for SlowStore {
         })
     }
 
-    async fn apply(&self, _: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
-        Ok(Applied::Done(None))
+    async fn apply(&self, _: &ObjectId, _: Plan) -> Result<AppliedPlan, StoreError> {
+        Ok(AppliedPlan::Done(None))
     }
 
     async fn record(
@@ -150,7 +150,7 @@ async fn handed_over_objects_leave_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancelled_attempts_are_queued_again() {
+async fn canceled_attempts_are_queued_again() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue([id("a"), id("b")], Urgency::Fresh, now);
@@ -310,7 +310,7 @@ impl Store for TemplateStore {
         })
     }
 
-    async fn apply(&self, id: &ObjectId, _: Plan) -> Result<Applied, StoreError> {
+    async fn apply(&self, id: &ObjectId, _: Plan) -> Result<AppliedPlan, StoreError> {
         delay_in_namespace(id, "slow-writes").await;
         self.writes.lock().unwrap().push(id.clone());
         if !["hostile", "slow"]
@@ -320,7 +320,7 @@ impl Store for TemplateStore {
             let now = tokio::time::Instant::now();
             self.first_quiet_write.lock().unwrap().get_or_insert(now);
         }
-        Ok(Applied::Done(None))
+        Ok(AppliedPlan::Done(None))
     }
 
     async fn record(

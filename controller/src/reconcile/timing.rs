@@ -26,12 +26,12 @@ const CLASSES: [(u64, Class); 4] = [
     (1_500_000, Class::new(20_000, 15_000)),
 ];
 /// The class of templates whose slow functions cost more, up to their own budget.
-const SLOWEST: Class = Class::new(60_000, 50_000);
+const SLOWEST_CLASS: Class = Class::new(60_000, 50_000);
 
 /// The classes whose outcomes are published so late that their results need a permit.
-const SLOW: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST];
+const SLOW_CLASSES: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST_CLASS];
 
-/// An index into [`SLOW`].
+/// An index into [`SLOW_CLASSES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SlowClass(usize);
 
@@ -76,12 +76,15 @@ impl Class {
         let class = CLASSES
             .into_iter()
             .find(|(max_cost, _)| slow_work <= *max_cost);
-        class.map_or(SLOWEST, |(_, class)| class)
+        class.map_or(SLOWEST_CLASS, |(_, class)| class)
     }
 
-    /// Returns the index of this class in [`SLOW`]; `None` if its results need no permit.
+    /// Returns the index of this class in [`SLOW_CLASSES`]; `None` if its results need no permit.
     pub(super) fn slow_class(self) -> Option<SlowClass> {
-        SLOW.iter().position(|slow| *slow == self).map(SlowClass)
+        SLOW_CLASSES
+            .iter()
+            .position(|slow| *slow == self)
+            .map(SlowClass)
     }
 
     /// Returns the budget of the rendering, and whether it is slow.

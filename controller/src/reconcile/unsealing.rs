@@ -18,7 +18,7 @@ use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
 use shared::unseal::{
-    Admission, Randomness, Remembered, TemplateError, TemplateErrors, UnsealError, Unsealed,
+    Admission, EarlierResults, Randomness, TemplateError, TemplateErrors, UnsealError, Unsealed,
     UnsealedItems, unseal_items,
 };
 use shared::v2::{OpenedLocks, Target};
@@ -108,11 +108,12 @@ impl<S: Store> Tools<S> {
         let admission = self.admission(&sealed, inputs.now);
         let mut locks = self.progress().take_locks(id);
         let unseal = move |meter: &mut dyn Meter| {
-            let remembered = Remembered {
+            let earlier_results = EarlierResults {
                 hints: &hints,
                 locks: &mut locks,
             };
-            let items = unseal_allowed(&sealed, &ring, &limits, admission, remembered, meter);
+            let items =
+                unseal_if_allowed(&sealed, &ring, &limits, admission, earlier_results, meter);
             (items, locks)
         };
         let unsealed = self.pool.work_for(&id.namespace, UNSEAL_BUDGET, unseal);
@@ -195,7 +196,7 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns the refusal of a template that would give each Pod other values, if that is the error.
+/// Returns the refusal of a template that would give each Pod different values, if that is the error.
 fn random_template(why: &UnsealError) -> Option<Refusal> {
     let UnsealError::Template(TemplateErrors(errors)) = why else {
         return None;
@@ -203,29 +204,29 @@ fn random_template(why: &UnsealError) -> Option<Refusal> {
     errors.iter().find_map(|error| match error {
         TemplateError::Randomness(item) => Some(Refusal::Malformed(format!(
             "template {item:?} uses the time, random values or new keys, so each Pod would get different values; seal a fixed value \
-             instead, or have a Secret made"
+             instead, or let the controller create a Secret"
         ))),
         TemplateError::Parse(_) => None,
     })
 }
 
-/// Unseals the items of an object whose templates are allowed.
-fn unseal_allowed(
+/// Unseals the items of an object, if its templates are allowed.
+fn unseal_if_allowed(
     sealed: &SealedSecret,
     ring: &KeyRing,
     limits: &AuthorLimits,
     admission: Admission,
-    remembered: Remembered<'_>,
+    earlier_results: EarlierResults<'_>,
     meter: &mut dyn Meter,
 ) -> Result<(UnsealedItems, Class), Refusal> {
     limits.allow_templates(sealed)?;
-    let class = Class::of(sealed, meter).map_err(|Interrupted| nothing_opened())?;
-    let items = unseal_items(sealed, ring, admission, remembered, meter)?;
+    let class = Class::of(sealed, meter).map_err(|Interrupted| budget_used_up_error())?;
+    let items = unseal_items(sealed, ring, admission, earlier_results, meter)?;
     Ok((items, class))
 }
 
 /// Returns the error of an attempt whose budget was used up before any item was unsealed.
-fn nothing_opened() -> UnsealError {
+fn budget_used_up_error() -> UnsealError {
     let opened = Hints::new();
     UnsealError::BudgetUsedUp { opened }
 }

@@ -84,7 +84,7 @@ impl Versioning {
     }
 }
 
-/// Returns the version of the whole content of an object, if no template generates values.
+/// Returns the version of the complete content of an object, if no template generates values.
 pub(crate) fn version(key: &VersionKey, sealed: &SealedSecret, provenance: &Provenance) -> String {
     version_of(key, sealed, &inputs(sealed, provenance))
 }
@@ -95,7 +95,7 @@ fn version_of(key: &VersionKey, sealed: &SealedSecret, inputs: &VersionInputs<'_
     ContentVersion::new(key, namespace, name, template.as_deref(), inputs).to_string()
 }
 
-/// Returns what the version of the whole content depends on, besides the templates.
+/// Returns the digests of the values of an object. With the templates, they determine the version of the content.
 fn inputs<'a>(sealed: &'a SealedSecret, provenance: &'a Provenance) -> VersionInputs<'a> {
     let (name, digests) = (sealed.name_or_empty(), provenance.digests.iter());
     digests
@@ -108,7 +108,7 @@ pub(crate) fn template_text(template: &BTreeMap<String, Option<String>>) -> Stri
     serde_json::json!(template).to_string()
 }
 
-/// Identifies the version of the SealedSecret.
+/// Returns a string that identifies the version of the SealedSecret.
 fn origin(sealed: &SealedSecret) -> String {
     let uid = sealed.metadata.uid.as_deref().unwrap_or_default();
     format!("{uid} {}", sealed.metadata.generation.unwrap_or_default())

@@ -55,7 +55,7 @@ pub struct Observed {
     /// Whether this version of the SealedSecret is the last version that was unsealed, regardless of later failures. If
     /// so, another client caused any difference between the SealedSecret and the Secret.
     pub settled: bool,
-    /// Whether `settled` is only a claim: the status contained it when this process first observed the object, and
+    /// Whether `settled` is only a claim: the status made this claim when this process first observed the object, and
     /// nothing proves or contradicts it. Any client that may write statuses can make this claim, but not about a
     /// version whose creation this process has observed.
     pub claimed: bool,
@@ -120,10 +120,10 @@ pub struct CachedState {
 
 /// The outcome of applying a plan.
 #[derive(Debug)]
-pub enum Applied {
+pub enum AppliedPlan {
     /// The plan was applied. Contains the stored Secret, if the store returned it.
     Done(Option<Box<Secret>>),
-    /// The Secret was not created, since one already exists unexpectedly.
+    /// The Secret was not created, since a Secret of this name already exists unexpectedly.
     Exists(Box<Secret>),
 }
 
@@ -258,7 +258,7 @@ pub struct StoredSecret<'a> {
 
 /// A Secret that a record identifies.
 #[derive(Debug, Clone, Copy)]
-pub struct Recognized<'a> {
+pub struct RecognizedSecret<'a> {
     /// The `uid` of the Secret.
     pub uid: &'a str,
     /// The `resourceVersion` of the Secret.
@@ -289,7 +289,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         id: &ObjectId,
         plan: Plan,
-    ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AppliedPlan, StoreError>> + Send;
 
     /// Records the status of the object with the given [`Observed::uid`]; `None` removes the status of a deleted
     /// object. A recreated object, which has a different `uid`, stays unchanged.
@@ -313,10 +313,10 @@ pub trait Store: Send + Sync + 'static {
     fn note_delivered(&self, _id: &ObjectId) {}
 
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
-    fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
+    fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: RecognizedSecret<'_>) {}
 
-    /// Returns whether all Pods that use the Secret have the content that the Secret has since `changed_at`; `None` if
-    /// this is unknown.
+    /// Returns whether all Pods that use the Secret have the content that the Secret has had since `changed_at`; `None`
+    /// if this is unknown.
     fn is_current_everywhere(
         &self,
         _id: &ObjectId,

@@ -117,7 +117,7 @@ fn object_that_tolerates_edits(value: &str) -> SealedSecret {
     object
 }
 
-/// Changes a status, before the edit that creates this generation.
+/// Changes a status before the edit that creates the generation in the second argument.
 type Forge = fn(&mut Value, i64);
 
 fn set_conditions(status: &mut Value, value: &str) {
@@ -296,7 +296,7 @@ async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
 }
 
 /// Attack: a client forges the status while no controller runs, and the object is edited at the same time, so that the
-/// version is not written, counts as drift, or reveals where templates are forbidden whether a guess is correct.
+/// version is not written, counts as drift, or, where templates are forbidden, reveals whether a guess is correct.
 #[tokio::test(start_paused = true)]
 async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_status() {
     for (description, forge) in FORGERIES {

@@ -177,13 +177,13 @@ fn annotate(sealed: &mut SealedSecret, annotations: &[(&str, &str)]) {
 }
 
 /// Returns an object that does not request former values.
-fn plain_object(items: &[(&str, &str)]) -> SealedSecret {
+fn object_without_request(items: &[(&str, &str)]) -> SealedSecret {
     sealed(&KEYS[0], "ns/n", items)
 }
 
 /// Returns an object that keeps the former values of some items for [`PERIOD`].
 fn object(items: &[(&str, &str)]) -> SealedSecret {
-    let mut object = plain_object(items);
+    let mut object = object_without_request(items);
     request(&mut object, "pw,b");
     object
 }
@@ -227,13 +227,13 @@ fn sealed_as_a_whole(item: &str) -> SealedSecret {
     let label = Scope::ClusterWide.label("ns", "n");
     let random = &mut shared::random::system();
     let data = envelope::seal(key, &label, secret.to_string().as_bytes(), random).unwrap();
-    let mut object = plain_object(&[]);
+    let mut object = object_without_request(&[]);
     object.spec.data = Some(base64::encode(&data));
     object
 }
 
 /// Returns a controller after a change of `pw`, whose former value is kept.
-async fn changed(sealed: impl Fn(&str) -> SealedSecret) -> Run {
+async fn run_after_change(sealed: impl Fn(&str) -> SealedSecret) -> Run {
     let mut run = Run::new();
     run.apply(&sealed("1")).await;
     run.apply(&sealed("2")).await;
@@ -252,7 +252,7 @@ async fn a_version_does_not_show_whether_a_template_generated_a_value() {
     let template = "{{ if hasPrefix \"a\" .pw }}same{{ else }}{{ randAlphaNum 20 }}{{ end }}";
     for value in ["apple", "zebra"] {
         let mut run = Run::new();
-        let object = with_template(plain_object(&[("pw", value)]), &[("t", template)]);
+        let object = with_template(object_without_request(&[("pw", value)]), &[("t", template)]);
         run.apply(&object).await;
         let mut versions = BTreeSet::from([run.newest_version().to_string()]);
         for _ in 0..3 {
@@ -272,8 +272,8 @@ async fn a_version_does_not_show_whether_a_template_generated_a_value() {
 #[tokio::test(start_paused = true)]
 async fn no_secret_is_created_for_a_sealed_secret_that_is_being_deleted() {
     let mut run = Run::new();
-    run.apply(&plain_object(&[("pw", "1")])).await;
-    let mut deleted = plain_object(&[("pw", "1")]);
+    run.apply(&object_without_request(&[("pw", "1")])).await;
+    let mut deleted = object_without_request(&[("pw", "1")]);
     deleted.metadata.deletion_timestamp = Some(shared::resource::time(
         Timestamp::from_second(1_000).unwrap(),
     ));
@@ -294,7 +294,10 @@ async fn no_secret_is_created_for_a_sealed_secret_that_is_being_deleted() {
 async fn the_status_names_no_item_of_a_secret_that_was_sealed_as_a_whole() {
     let mut guesses = Vec::new();
     for item in ["token", "other"] {
-        for mut next in [sealed_as_a_whole(item), plain_object(&[("token", "x")])] {
+        for mut next in [
+            sealed_as_a_whole(item),
+            object_without_request(&[("token", "x")]),
+        ] {
             let mut run = Run::new();
             run.apply(&sealed_as_a_whole(item)).await;
             request(&mut next, "token");
@@ -321,14 +324,14 @@ async fn whether_former_values_are_kept_does_not_depend_on_rendered_sizes() {
         let mut run = Run::new();
         for round in ["1", "2"] {
             let large = format!("{round}{{{{ repeat 400000 \"x\" }}}}");
-            let mut object = plain_object(&[("pw", value)]);
+            let mut object = object_without_request(&[("pw", value)]);
             request(&mut object, "f");
             run.apply(&with_template(object, &[("f", &large), ("t", template)]))
                 .await;
             assert!(run.server.is_synced());
         }
         // Without templates, sizes are public again, but not those of the rendered values.
-        let mut object = plain_object(&[("pw", value), ("f", &"x".repeat(300_000))]);
+        let mut object = object_without_request(&[("pw", value), ("f", &"x".repeat(300_000))]);
         request(&mut object, "f");
         statuses.insert(run.previous().to_string());
         run.apply(&object).await;
@@ -371,7 +374,8 @@ async fn an_item_of_the_sealed_secret_is_never_purged_like_a_former_value() {
     let mut run = Run::new();
     run.apply(&object(&items("1"))).await;
     run.apply(&object(&items("2"))).await;
-    run.apply_same_generation(&plain_object(&items("2"))).await;
+    run.apply_same_generation(&object_without_request(&items("2")))
+        .await;
     assert!(run.has("pw.previous"), "no longer requested");
     assert!(!run.has("b.previous"), "no longer requested");
     assert_eq!(run.corrections(), 0);
@@ -381,7 +385,7 @@ async fn an_item_of_the_sealed_secret_is_never_purged_like_a_former_value() {
 #[tokio::test(start_paused = true)]
 async fn forged_marks_have_no_effect() {
     let items = [("pw", "P"), ("pw.previous", "own")];
-    for object in [plain_object(&items), object(&items)] {
+    for object in [object_without_request(&items), object(&items)] {
         let mut run = Run::new();
         run.apply(&object).await;
         let writes = *run.server.writes.lock().unwrap();
@@ -399,7 +403,7 @@ async fn forged_marks_have_no_effect() {
 /// Attack: an author repeatedly changes another item, so that a former value stays.
 #[tokio::test(start_paused = true)]
 async fn a_change_of_another_item_does_not_prolong_a_retention_period() {
-    let mut run = changed(pw).await;
+    let mut run = run_after_change(pw).await;
     for b in ["3", "4", "5"] {
         run.wait(PERIOD / 4).await;
         let mut next = object(&[("b", b)]);
@@ -424,7 +428,7 @@ async fn former_values_of_a_secret_that_is_no_longer_managed_are_purged() {
         object
     };
     for is_malformed in [false, true] {
-        let mut run = changed(skips).await;
+        let mut run = run_after_change(skips).await;
         if is_malformed {
             run.generation += 1;
             run.server.make_malformed(run.generation);
@@ -443,7 +447,7 @@ async fn former_values_of_a_secret_that_is_no_longer_managed_are_purged() {
 /// Attack: an author makes the SealedSecret merge into its Secret, so that a former value stays and becomes immutable.
 #[tokio::test(start_paused = true)]
 async fn a_merge_keeps_no_former_values() {
-    let mut run = changed(pw).await;
+    let mut run = run_after_change(pw).await;
     let mut merged = pw("2");
     template_annotations(&mut merged, &[(PATCH_ANNOTATION, "true")]);
     run.apply(&merged).await;
@@ -458,8 +462,8 @@ async fn a_merge_keeps_no_former_values() {
 /// Attack: a client removes the annotations and the status about former values while no controller runs.
 #[tokio::test(start_paused = true)]
 async fn a_start_finds_former_values_without_annotations_and_status() {
-    let mut run = changed(pw).await;
-    let mut object = plain_object(&[]);
+    let mut run = run_after_change(pw).await;
+    let mut object = object_without_request(&[]);
     object.spec = serde_json::from_value(run.server.sealed()["spec"].clone()).unwrap();
     run.server.put_sealed(&object, "u", run.generation);
     run.server.edit_status(|status| {
@@ -481,13 +485,13 @@ async fn former_values_are_purged_if_the_secret_stays_without_its_sealed_secret(
     };
     for is_orphaned in [false, true] {
         let mut run = if is_orphaned {
-            let run = changed(pw).await;
+            let run = run_after_change(pw).await;
             run.server.edit_metadata(|metadata| {
                 metadata.as_object_mut().unwrap().remove("ownerReferences");
             });
             run
         } else {
-            changed(skips).await
+            run_after_change(skips).await
         };
         run.server.delete_sealed(&run.store);
         run.reconcile().await;
@@ -504,7 +508,7 @@ async fn an_edit_of_a_secret_counts_as_drift_whatever_its_marks_are() {
     for (object, marks) in [
         (pw("1"), Value::Null),
         (pw("1"), json!(FORGED)),
-        (plain_object(&[("pw", "1")]), json!(FORGED)),
+        (object_without_request(&[("pw", "1")]), json!(FORGED)),
     ] {
         let mut run = Run::new();
         run.apply(&object).await;
@@ -531,7 +535,7 @@ async fn an_edit_of_a_secret_counts_as_drift_whatever_its_marks_are() {
 #[tokio::test(start_paused = true)]
 async fn a_former_value_without_its_mark_is_removed() {
     for is_restarted in [false, true] {
-        let mut run = changed(pw).await;
+        let mut run = run_after_change(pw).await;
         let remove_marks = |secret: &mut Value| {
             let annotations = secret["metadata"]["annotations"].as_object_mut().unwrap();
             annotations.remove(PREVIOUS_VALUES_ANNOTATION).unwrap();
@@ -549,7 +553,7 @@ async fn a_former_value_without_its_mark_is_removed() {
 /// Attack: a client keeps editing the Secret until corrections pause, so that a former value stays.
 #[tokio::test(start_paused = true)]
 async fn former_values_are_purged_while_corrections_pause() {
-    let mut run = changed(pw).await;
+    let mut run = run_after_change(pw).await;
     for number in 0..7 {
         let value = json!(base64::encode(format!("EVIL{number}").as_bytes()));
         run.edit(|secret| secret["data"]["b"] = value).await;
@@ -563,7 +567,7 @@ async fn former_values_are_purged_while_corrections_pause() {
 async fn an_item_whose_former_value_would_have_too_long_a_name_is_updated_without_it() {
     let item = "n".repeat(250);
     let versioned = |value: &str| {
-        let mut object = plain_object(&[(item.as_str(), value), ("pw", value)]);
+        let mut object = object_without_request(&[(item.as_str(), value), ("pw", value)]);
         request(&mut object, &format!("pw,{item}"));
         object
     };
@@ -612,13 +616,13 @@ async fn the_time_of_a_version_does_not_depend_on_the_size_of_the_result() {
             let (server, store) = ApiServer::with_write_delay(300).start();
             run.reconciler = reconciler(&store, &run.policy);
             (run.server, run.store) = (server, store);
-            run.apply(&plain_object(&[("pw", value)])).await;
+            run.apply(&object_without_request(&[("pw", value)])).await;
             let next = clock().as_second() + 1;
             let target = Timestamp::from_millisecond(next * 1_000 + milliseconds).unwrap();
             let pause = target.duration_since(clock()).unsigned_abs();
             tokio::time::sleep(pause).await;
             run.apply(&with_template(
-                plain_object(&[("pw", value)]),
+                object_without_request(&[("pw", value)]),
                 &[("t", template)],
             ))
             .await;

@@ -373,7 +373,7 @@ async fn random_values_stay_after_restarts() {
     }
 }
 
-/// Fault: a controller that writes no statuses restarts, so values which programs use are generated again.
+/// Fault: a controller that writes no statuses restarts, so values that programs use are generated again.
 #[tokio::test]
 async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     let mut healing = HealingCase::with_random_values(&["--update-status=false"]).await;
@@ -451,7 +451,8 @@ async fn random_values_of_an_earlier_release_stay() {
     assert!(mark.exists());
 }
 
-/// Attack: a program makes values unreadable that the controller cannot restore, so that the status does not change.
+/// Attack: a program makes values unreadable, and the controller cannot restore them, so that the status does not
+/// change.
 #[tokio::test]
 async fn values_that_cannot_be_read_are_reported() {
     let mut healing = HealingCase::new(&[]).await;

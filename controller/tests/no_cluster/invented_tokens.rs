@@ -125,7 +125,8 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, each once or one repeatedly, to flood the API server with reviews.
+/// Attack: a caller sends many invented tokens once, or one invented token repeatedly, to flood the API server with
+/// reviews.
 #[tokio::test]
 async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     let fixture = Fixture::new().await;
@@ -177,7 +178,8 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
     );
 }
 
-/// Attack: a caller sends a request of thousands of objects without items, to flood the API server with access reviews.
+/// Attack: a caller sends a request of thousands of objects without items, to flood the API server with
+/// `SubjectAccessReview` requests.
 #[tokio::test]
 async fn a_request_causes_a_limited_number_of_access_reviews_and_one_for_each_object() {
     let fixture = Fixture::new().await;

@@ -216,7 +216,7 @@ pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, descriptio
     );
 }
 
-/// Returns one template for each possible byte; the template fails if the first byte of the value equals this byte.
+/// Returns one template for each possible byte. Each template fails if the first byte of the value equals its byte.
 fn templates_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
@@ -310,7 +310,7 @@ async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Without this, re-encrypting a tree would fail for each immutable Secret in the tree.
+/// Without the comparison of values, re-encrypting a tree would fail for each immutable Secret in the tree.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_stays_synced_after_re_encryption() {
     let mut scenario = Scenario::new();
@@ -321,7 +321,7 @@ async fn an_immutable_secret_stays_synced_after_re_encryption() {
     assert!(!scenario.is_synced());
 }
 
-/// Without the comparison, an immutable Secret without a status would never become synced.
+/// Without the comparison of values, an immutable Secret without a status would never become synced.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_is_synced_after_a_crash_and_when_handed_over() {
     let mut crashed = Scenario::new();

@@ -63,8 +63,8 @@ fn sealed_object(scope: Scope) -> SealedSecret {
     .unwrap()
 }
 
-/// Returns an object in the deprecated form under one scope, with a Secret inside that declares another scope and has
-/// this many items.
+/// Returns an object in the deprecated form with the scope `scope`. The sealed Secret declares the scope `inner`, and
+/// has this many items.
 fn deprecated_object(scope: Scope, inner: Scope, items: usize) -> SealedSecret {
     let mut annotations = std::collections::BTreeMap::new();
     inner.annotate(&mut annotations);

@@ -307,8 +307,8 @@ async fn bodies_that_are_announced_and_not_sent_use_no_memory() {
     }
 }
 
-/// Attack: a client sends most of large bodies and then stops, so that their bytes stay in memory for as long as a
-/// request may take.
+/// Attack: a client sends almost all bytes of large bodies and then stops, so that the bytes stay in memory for as long
+/// as a request may take.
 #[tokio::test(flavor = "multi_thread")]
 async fn incomplete_bodies_use_only_the_memory_share_of_their_address_and_briefly() {
     let controller =

@@ -22,7 +22,7 @@ const SEALING: Sealing = Sealing {
     is_alone: false,
     revision: 1,
 };
-const BOUND: Sealing = Sealing {
+const BOUND_SEALING: Sealing = Sealing {
     is_bound: true,
     ..SEALING
 };
@@ -208,10 +208,10 @@ async fn a_changed_bit_of_any_entry_is_refused() {
 #[tokio::test]
 async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let mut case = Case::new().await;
-    let mut object = BOUND.empty_object("ns/n");
+    let mut object = BOUND_SEALING.empty_object("ns/n");
     let texts = [("t".to_owned(), Some("<{{ .a }}>".to_owned()))];
     object.spec.template.data = Some(texts.into());
-    BOUND.add_shared(&mut object, &[("a", "good")]);
+    BOUND_SEALING.add_shared(&mut object, &[("a", "good")]);
     // The name and the namespace of the template are neither bound nor applied.
     object.spec.template.metadata.name = Some("other".into());
     object.spec.template.metadata.namespace = Some("other".into());
@@ -299,7 +299,7 @@ async fn values_for_use_without_a_secret_are_not_written() {
 async fn the_administrator_requires_formats_by_namespace() {
     let unbound = object();
     let v1 = sealed(&KEYS[0], "ns/n", &[("a", "v1")]);
-    let bound = BOUND.object("ns/n", &[("a", "bound")]);
+    let bound = BOUND_SEALING.object("ns/n", &[("a", "bound")]);
     let cases = [
         ("--require-v2=n*", &v1, "FormatRefused"),
         ("--require-v2=n*", &unbound, "Unsealed"),

@@ -69,7 +69,7 @@ fn put(case: &Case, secret: &Secret) {
 }
 
 /// Returns the name of the sealing key of the suite `xw`.
-fn sealing(case: &mut Case) -> Result<String, NoSealingKey> {
+fn sealing_key_name(case: &mut Case) -> Result<String, NoSealingKey> {
     let now = case.now;
     let key = ring(case).sealing_key_of(Suite::XWing, now);
     key.map(|key| key.name().to_owned())
@@ -132,7 +132,7 @@ async fn renews_the_keys_of_each_suite_by_their_own_age() {
     assert_eq!(v2_names(&mut case), first);
     wait_for_v2_keys(&mut case, 2).await;
     let newest = v2_names(&mut case).remove(0);
-    assert_eq!(sealing(&mut case), Ok(newest));
+    assert_eq!(sealing_key_name(&mut case), Ok(newest));
     // The old key still opens values.
     assert_eq!(v2_names(&mut case)[1], first[0]);
 }
@@ -183,14 +183,14 @@ async fn seals_with_a_key_only_after_its_own_backup_if_required() {
             .collect();
         put(&case, &secret("a", Suite::XWing, 1, &marks));
         case.start(&[XW, "--require-backup"]).await.unwrap();
-        assert_eq!(sealing(&mut case), want, "{mark:?}");
+        assert_eq!(sealing_key_name(&mut case), want, "{mark:?}");
         assert_eq!(v2_names(&mut case), ["a"], "no other key is generated");
     }
     // Until the newer key is backed up, the older key seals.
     put(&case, &secret("b", Suite::XWing, 2, &[]));
     case.advance(SECOND * 5).await;
     assert_eq!(v2_names(&mut case), ["b", "a"]);
-    assert_eq!(sealing(&mut case), Ok("a".into()));
+    assert_eq!(sealing_key_name(&mut case), Ok("a".into()));
 }
 
 #[tokio::test]
@@ -207,14 +207,14 @@ async fn compromised_and_opening_only_keys_open_and_never_seal() {
         put(&case, &secret("old", Suite::XWing, 1, &[]));
         put(&case, &secret("new", Suite::XWing, 2, &[]));
         case.start(&[XW]).await.unwrap();
-        assert_eq!(sealing(&mut case), Ok("new".into()));
+        assert_eq!(sealing_key_name(&mut case), Ok("new".into()));
         put(&case, &secret("new", Suite::XWing, 2, &[(mark, value)]));
         case.advance(SECOND * 5).await;
-        assert_eq!(sealing(&mut case), Ok("old".into()), "{mark}");
+        assert_eq!(sealing_key_name(&mut case), Ok("old".into()), "{mark}");
         assert!(ring(&mut case).v2_key(&id(Suite::XWing, 2)).is_some());
         put(&case, &secret("old", Suite::XWing, 1, &[(mark, value)]));
         case.advance(SECOND * 5).await;
-        assert_eq!(sealing(&mut case), Err(want), "{mark}");
+        assert_eq!(sealing_key_name(&mut case), Err(want), "{mark}");
     }
 }
 
@@ -247,7 +247,7 @@ async fn removed_keys_of_a_suite_open_until_another_key_of_it_is_stored() {
         ring_now.v2_key(&id(Suite::XWing, 1)).is_some(),
         "the key still opens values"
     );
-    assert_eq!(sealing(&mut case), Err(NoSealingKey::Removed));
+    assert_eq!(sealing_key_name(&mut case), Err(NoSealingKey::Removed));
     assert_eq!(v2_names(&mut case).len(), 2, "no key is generated");
     // The RSA keys are removed and restored independently.
     case.remove("keys/one.yaml");
@@ -257,7 +257,7 @@ async fn removed_keys_of_a_suite_open_until_another_key_of_it_is_stored() {
     assert_eq!((ring_now.keys().len(), ring_now.v2_keys().len()), (1, 2));
     put(&case, &secret("a", Suite::XWing, 1, &[]));
     case.advance(SECOND * 5).await;
-    assert_eq!(sealing(&mut case), Ok("a".into()));
+    assert_eq!(sealing_key_name(&mut case), Ok("a".into()));
     assert!(ring(&mut case).is_removed(Suite::Rsa));
 }
 
@@ -275,8 +275,8 @@ async fn an_unparsable_file_keeps_its_key_until_it_is_removed() {
     assert_eq!(v2_names(&mut case), ["a"]);
 }
 
-/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal
-/// for a key that it does not have.
+/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make the
+/// controller seal for a key that it does not have.
 #[tokio::test]
 async fn unusable_keys_are_skipped() {
     let mut case = Case::new().await;
@@ -322,7 +322,7 @@ async fn unusable_keys_are_skipped() {
     put(&case, &both);
     case.start(&[XW]).await.unwrap();
     assert_eq!(v2_names(&mut case), ["good"]);
-    assert_eq!(sealing(&mut case), Ok("good".into()));
+    assert_eq!(sealing_key_name(&mut case), Ok("good".into()));
     let now = case.now;
     assert_eq!(ring(&mut case).sealing_key(now).unwrap().name(), "one");
 }

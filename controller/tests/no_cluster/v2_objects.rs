@@ -58,7 +58,7 @@ async fn values_of_every_suite_are_written_and_the_status_names_their_keys() {
     }
 }
 
-/// Attack: an editor replaces an item by a guess of its value, inline or with a shared lock, and compares status,
+/// Attack: an editor replaces an item with a guess of its value, inline or with a shared lock, and compares status,
 /// events, log, metrics and revisions.
 #[tokio::test(start_paused = true)]
 async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
@@ -86,8 +86,8 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
     }
 }
 
-/// Attack: an editor adds an item of a chosen size, so that the Secret is too large for one length of another value and
-/// not for the next.
+/// Attack: an editor adds an item of a chosen size, so that the exact length of another value determines whether the
+/// Secret is too large.
 #[tokio::test(start_paused = true)]
 async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernetes() {
     // Beside `filling`, 16 more bytes fit into a Secret and 17 do not. The sealed value reveals only that the length is

@@ -53,7 +53,7 @@ fn v2_key(suite: Suite, byte: u8, hours: i64, marks: Marks) -> AnyKey {
     AnyKey::V2(Arc::new(key.with_marks(marks)))
 }
 
-fn valid(suite: Suite, byte: u8) -> AnyKey {
+fn valid_key(suite: Suite, byte: u8) -> AnyKey {
     v2_key(suite, byte, 100, Marks::default())
 }
 
@@ -89,8 +89,8 @@ async fn lists_the_keys_that_may_seal_with_the_preferred_one_first() {
         is_opening_only: true,
         ..Marks::default()
     };
-    let (rsa, p256) = (rsa(), valid(Suite::P256, 3));
-    let (old, new) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
+    let (rsa, p256) = (rsa(), valid_key(Suite::P256, 3));
+    let (old, new) = (valid_key(Suite::XWing, 1), valid_key(Suite::XWing, 2));
     let keys = [
         rsa.clone(),
         old.clone(),
@@ -134,7 +134,7 @@ async fn lists_the_keys_that_may_seal_with_the_preferred_one_first() {
 
 #[tokio::test]
 async fn responds_like_the_other_endpoints_and_uses_no_private_key() {
-    let server = server(Suite::XWing, &[rsa(), valid(Suite::XWing, 1)]).await;
+    let server = server(Suite::XWing, &[rsa(), valid_key(Suite::XWing, 1)]).await;
     let before = private_key_operations();
     // More often than `--rate-limit` allows for verify and rotate.
     for _ in 0..20 {
@@ -160,8 +160,8 @@ async fn responds_like_the_other_endpoints_and_uses_no_private_key() {
 /// a weaker suite.
 #[tokio::test]
 async fn never_falls_back_to_another_suite() {
-    let key = valid(Suite::XWing, 1);
-    let no_key = server(Suite::XWing, &[rsa(), valid(Suite::P256, 2)]).await;
+    let key = valid_key(Suite::XWing, 1);
+    let no_key = server(Suite::XWing, &[rsa(), valid_key(Suite::P256, 2)]).await;
     let (status, _, body) = no_key.request("GET", PATH).await;
     assert_eq!(status, UNAVAILABLE);
     assert!(body.starts_with("no key of the suite xw exists"), "{body}");
@@ -230,7 +230,7 @@ fn parse(body: &str) -> SealedSecret {
 
 #[tokio::test]
 async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
-    let (old, new) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
+    let (old, new) = (valid_key(Suite::XWing, 1), valid_key(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), old.clone(), new.clone()]).await;
     let (status, body) = post(&server, "/v1/rotate", &sealed_object(&old, "db")).await;
     assert_eq!(status, OK, "{body}");
@@ -248,26 +248,26 @@ async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
 /// Attack: a caller sends a value under another name, or with changed bytes, to infer the value from the response.
 #[tokio::test]
 async fn rotate_reveals_only_whether_it_succeeded() {
-    let (ours, foreign) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
-    let server = server(Suite::XWing, &[rsa(), ours.clone()]).await;
-    let mut broken = sealed_object(&ours, "db");
+    let (own_key, other_key) = (valid_key(Suite::XWing, 1), valid_key(Suite::XWing, 2));
+    let server = server(Suite::XWing, &[rsa(), own_key.clone()]).await;
+    let mut broken = sealed_object(&own_key, "db");
     broken
         .spec
         .encrypted_data
         .insert("a".into(), "seal2.s.AA".into());
-    let mut tampered = sealed_object(&ours, "db");
+    let mut tampered = sealed_object(&own_key, "db");
     let text = tampered.spec.encrypted_data.get_mut("a").unwrap();
     let last = text.pop().unwrap();
     text.push(if last == 'A' { 'Q' } else { 'A' });
-    let mut ahead = sealed_object(&ours, "db");
+    let mut ahead = sealed_object(&own_key, "db");
     ahead.spec.template.type_ = Some("x".into());
     for (description, sealed, want) in [
-        ("as it is", sealed_object(&ours, "db"), OK),
+        ("as it is", sealed_object(&own_key, "db"), OK),
         ("an unbound template", ahead, OK),
-        ("another name", sealed_object(&ours, "other"), CONFLICT),
+        ("another name", sealed_object(&own_key, "other"), CONFLICT),
         ("malformed", broken, CONFLICT),
         ("tampered", tampered, CONFLICT),
-        ("for another key", sealed_object(&foreign, "db"), CONFLICT),
+        ("for another key", sealed_object(&other_key, "db"), CONFLICT),
     ] {
         let (status, body) = loop {
             let response = post(&server, "/v1/rotate", &sealed).await;

@@ -77,7 +77,7 @@ impl ApiServer {
         }
     }
 
-    /// Returns a server for which writing a Secret takes longer the larger it is.
+    /// Returns a server that takes longer to write a larger Secret.
     pub fn with_write_delay(nanoseconds_per_byte: u64) -> Self {
         Self {
             nanoseconds_per_byte,
@@ -249,7 +249,7 @@ impl ApiServer {
         store
     }
 
-    /// Queues a change by another client for the time before the response to the next write of the Secret.
+    /// Queues a change that another client makes before the response to the next write of the Secret.
     pub fn before_the_next_write(&self, action: impl FnOnce(&Self) + Send + 'static) {
         self.actions.lock().unwrap().push_back(Box::new(action));
     }

@@ -1,9 +1,11 @@
-//! Runs the HTTP server of a controller alone.
+//! Runs only the HTTP server of a controller.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::http::{self, ConnectionLimits, RequestLimiter, ServerState, Unauthenticated};
+use controller::http::{
+    self, ConnectionLimits, RequestLimiter, ServerState, UnauthenticatedEndpoints,
+};
 use controller::metrics::Metrics;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,7 +34,7 @@ pub async fn start_server(timeout: Duration) -> Server {
         write: Duration::from_secs(9),
         capacity: http::Capacity::default(),
     };
-    let endpoints = Unauthenticated {
+    let endpoints = UnauthenticatedEndpoints {
         limiter: Some(RequestLimiter::new((2, 2), timeout, true)),
         authority: None,
     };

@@ -140,8 +140,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size in
-    /// memory when parsed.
+    /// Attack: a server that impersonates the controller sends very many small values, which take fifty times their
+    /// size in memory when parsed.
     #[test]
     fn parses_a_limited_number_of_values() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));

@@ -39,7 +39,7 @@ pub struct DotenvError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
-    #[error("the text is neither UTF-8 nor UTF-16\nhint: save it as UTF-8")]
+    #[error("the text is neither UTF-8 nor UTF-16\nhint: save the file as UTF-8")]
     Encoding,
     /// The text has an unsupported encoding.
     #[error(transparent)]
@@ -102,7 +102,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
 ///
 /// Fails at the first line that cannot be parsed. A name without `=` is an error too; `kubectl`
 /// would use the environment variable of that name.
-pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
+pub fn parse_kubectl(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     let mut variables = Vec::new();
     for (i, text) in text(bytes)?.lines().enumerate() {
         let (line, text) = (i + 1, text.trim_start());
@@ -319,14 +319,14 @@ mod tests {
 
     #[test]
     fn kubectls_form_takes_values_literally() {
-        let variables = parse_plain(b"# c\n  A='x' # y \nB=\n\n").unwrap();
+        let variables = parse_kubectl(b"# c\n  A='x' # y \nB=\n\n").unwrap();
         assert_eq!(pairs(&variables), [("A", "'x' # y ", 2), ("B", "", 3)]);
         assert_eq!(
-            parse_plain(b"A").unwrap_err().problem,
+            parse_kubectl(b"A").unwrap_err().problem,
             DotenvProblem::NoValue
         );
         assert_eq!(
-            parse_plain(b"A=1\rB=2\r").unwrap_err().problem,
+            parse_kubectl(b"A=1\rB=2\r").unwrap_err().problem,
             DotenvProblem::CarriageReturn
         );
     }
@@ -350,7 +350,7 @@ mod tests {
             (utf32("\u{feff}A=1\n", u32::to_be_bytes), "UTF-32"),
             (utf32("\u{feff}A=\u{fc}\n", u32::to_le_bytes), "UTF-32"),
         ] {
-            for read in [parse, parse_plain] {
+            for read in [parse, parse_kubectl] {
                 let error = read(&bytes).unwrap_err().to_string();
                 assert!(error.contains(want), "{error}");
             }
@@ -360,7 +360,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn never_panics(bytes: Vec<u8>) {
-            let _ = (parse(&bytes), parse_plain(&bytes));
+            let _ = (parse(&bytes), parse_kubectl(&bytes));
         }
 
         #[test]

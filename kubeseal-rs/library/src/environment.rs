@@ -10,7 +10,7 @@ use crate::notice::{StatusLine, Waiting};
 /// The environment of a run.
 #[derive(Debug, Clone)]
 pub struct Environment {
-    /// The time of the run.
+    /// The time when the run started.
     pub now: Timestamp,
     /// Whether stdin is a terminal.
     pub stdin_is_terminal: bool,

@@ -17,7 +17,7 @@ use crate::shown::ShowPath as _;
 use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
-use temporary::{Temporary, directory_of};
+use temporary::{TemporaryFile, directory_of};
 pub use temporary::{has_exited, process_of};
 
 /// A file could not be read or written. Errors of opening and reading are formatted as in Go, and so as in upstream's
@@ -246,8 +246,8 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     (is_outside || has_link && is_in_git_directory(&resolved)).then_some(resolved)
 }
 
-/// Returns whether a path without links is in a Git directory: one named `.git`, on some file systems in any case, or a
-/// directory with the content of one, which the file `.git` can name.
+/// Returns whether a path without links is in a Git directory: a directory named `.git`, in any case because some file
+/// systems ignore case, or a directory with the content of a Git directory, which a `.git` file can name.
 fn is_in_git_directory(path: &Path) -> bool {
     let is_git = |directory: &Path| {
         let name = directory.file_name().unwrap_or_default();
@@ -275,8 +275,8 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, bytes, Permissions::clone)
 }
 
-/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of
-/// other users.
+/// Replaces a file like [`replace`], with content that includes a private key or plain values: an existing file loses
+/// the permissions of other users.
 ///
 /// # Errors
 ///
@@ -338,7 +338,7 @@ fn replace_with(
             _ => {}
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let temporary = Temporary::write(directory_of(&path), bytes, existing.as_ref().ok())?;
+        let temporary = TemporaryFile::write(directory_of(&path), bytes, existing.as_ref().ok())?;
         if let Ok(existing) = &existing {
             temporary.set_permissions(permissions(&existing.permissions()))?;
         }
@@ -386,14 +386,14 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Fails if the file exists, and like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
-    let temporary = Temporary::write(directory_of(path), bytes, None);
+    let temporary = TemporaryFile::write(directory_of(path), bytes, None);
     let result = temporary.and_then(|temporary| temporary.persist_as_new(path));
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
 /// Updates a file: `change` maps the old content to the new. Where the system supports it, a lock excludes other runs
-/// of this program. If another program changes the file meanwhile, its content is kept and passed to `change` again.
-/// Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
+/// of this program. If another program changes the file meanwhile, the new content is kept and passed to `change`
+/// again. Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
 ///
 /// # Errors
 ///
@@ -437,7 +437,7 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
         return Err(to_error(io::Error::other("not a regular file")));
     }
     let resolved = fs::canonicalize(path).map_err(to_error)?;
-    let temporary = Temporary::write(directory_of(&resolved), bytes, Some(&metadata));
+    let temporary = TemporaryFile::write(directory_of(&resolved), bytes, Some(&metadata));
     let replaced = temporary.and_then(|new| new.replace_if_unchanged(&resolved, before, bytes));
     if replaced.map_err(to_error)? {
         return Ok(());
@@ -576,8 +576,8 @@ mod tests {
         );
     }
 
-    /// Attack: a committer adds a link with the name of an output file to a file that does not exist yet, such as a
-    /// start-up file of the user's shell, so that the command creates it.
+    /// Attack: a committer adds a symbolic link that has the name of an output file and points to a file that does not
+    /// exist yet, such as a start-up file of the user's shell, so that the command creates that file.
     #[test]
     fn refuses_a_link_to_a_missing_file() {
         let directory = tempfile::tempdir().unwrap();

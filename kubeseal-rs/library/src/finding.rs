@@ -46,19 +46,19 @@ macro_rules! rules {
 rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
     SEALED_KEY "sealed-key" Error "A SealedSecret contains a private key of a controller.";
-    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators, or a line of such a template, cannot be read.";
+    MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators (or, in a template, one of its lines) cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
     KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or from the size that a rule requires.";
     RETIRED_KEY "retired-key" Error "According to its key hint, an item is sealed for a retired key.";
-    OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for another key than the key that applies.";
-    CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is for one of them.";
+    OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for a key other than the one that applies.";
+    CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is sealed for one of these keys.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";
     NO_NAMESPACE "no-namespace" Warning "A SealedSecret has no namespace, although its scope is bound to one.";
     NAME "name" Error "The API server rejects a name, a namespace or an item key.";
-    TEMPLATE_NAME "template-name" Warning "The template has another name or namespace than the object; both are ignored.";
+    TEMPLATE_NAME "template-name" Warning "The template has a different name or namespace from the object; both are ignored.";
     INCOMPLETE_TYPE "incomplete-type" Error "The type of the Secret requires an item that is missing.";
     TEMPLATE "template" Error "A template cannot be parsed.";
     MISSING_ITEM "missing-item" Error "A template inserts an item that does not exist, and so renders `<no value>`.";
@@ -77,10 +77,10 @@ rules! {
     UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule requires this.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
-    DELIVER "deliver" Note "Only an annotation keeps the controller from making a Secret; every author of the object can remove it.";
+    DELIVER "deliver" Note "Only an annotation prevents the controller from creating a Secret; every author of the object can remove the annotation.";
     DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has a value that the controller does not know.";
     CLASS "class" Error "A SecretProviderClass for the provider `sealed` cannot be mounted.";
-    CLASS_SECRET "class-secret" Warning "A SecretProviderClass for the provider `sealed` has `secretObjects`, of which the CSI driver makes Secrets.";
+    CLASS_SECRET "class-secret" Warning "A SecretProviderClass for the provider `sealed` has `secretObjects`, from which the CSI driver creates Secrets.";
     CLASS_PARAMETER "class-parameter" Warning "A SecretProviderClass for the provider `sealed` has a parameter without effect.";
     CLASS_OBJECT "class-object" Warning "A SecretProviderClass names a SealedSecret that no file in the checked directories defines.";
     CLASS_ITEM "class-item" Error "A SecretProviderClass names an item that its SealedSecret does not have.";

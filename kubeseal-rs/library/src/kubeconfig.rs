@@ -45,7 +45,8 @@ pub enum KubeconfigError {
     /// No file contains the context.
     #[error(
         "context {0:?} does not exist in the kubeconfig\n\
-         hint: `kubectl config get-contexts` lists the contexts; none is needed with --namespace"
+         hint: list the contexts with `kubectl config get-contexts`, or pass --namespace, so that the kubeconfig is \
+         not needed"
     )]
     NoSuchContext(String),
 }

@@ -18,7 +18,7 @@ const MIN_V2_LEN: usize = V2_PREFIX.len() + 2 + 79;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;
 
-/// Returns the line of the first text that looks like a sealed value, counted from one.
+/// Returns the line of the first string that looks like a sealed value, counted from one.
 pub fn first_line(bytes: &[u8]) -> Option<usize> {
     first_line_beside(bytes, &[])
 }
@@ -48,7 +48,7 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)
 }
 
-/// A text in which the lines of a wrapped value are joined.
+/// The text of a file, in which the lines of each wrapped value are joined.
 struct JoinedText {
     text: Vec<u8>,
     /// The position and the number of each line that was not joined to the previous one.
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_texts_in_the_form_of_a_sealed_value() {
+    fn finds_strings_in_the_form_of_a_sealed_value() {
         let sealed = |len: u16| {
             let body = vec![7; usize::from(len) + TAG_LEN];
             base64::encode(&[&len.to_be_bytes()[..], &body].concat())

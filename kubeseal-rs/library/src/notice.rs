@@ -13,14 +13,14 @@ pub enum Notice {
     Unread {
         /// The directory, for messages.
         location: String,
-        /// Why it cannot be read.
+        /// Why the directory cannot be read.
         why: String,
     },
     /// A symbolic link leads out of the tree that is searched, and was not followed.
     LinkOutside {
         /// The path of the link.
         link: PathBuf,
-        /// The path where it leads.
+        /// The target of the link.
         target: PathBuf,
     },
 }

@@ -1,7 +1,7 @@
-//! Refuses SealedSecrets with v2 values in a document that repeats a key, and any SealedSecret in a document where a merge
-//! (`<<`) overrides a key. Parsers disagree on which value applies, so a user would see or change another value or
-//! template than the cluster uses. Repeated keys of v1 are accepted, as by upstream: `kubectl` uses the last, and
-//! kustomize refuses them.
+//! Refuses SealedSecrets with v2 values in a document that repeats a key, and any SealedSecret in a document where a
+//! merge (`<<`) overrides a key. Parsers disagree on which value applies, so a user would see or change a value or
+//! template other than the one that the cluster uses. Repeated keys beside v1 values are accepted, as upstream does:
+//! `kubectl` uses the last one, and kustomize refuses them.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};
 use shared::v2;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     /// Attack: a committer repeats an item, the template or an annotation of an object with v2 values, so that a user
-    /// sees or changes another value or template than the cluster uses.
+    /// sees or changes a value or template other than the one that the cluster uses.
     #[test]
     fn a_repeated_key_beside_v2_values_is_refused() {
         for (text, want) in [

@@ -63,8 +63,8 @@ pub enum WalkError {
 pub struct Candidate {
     /// The path, for display.
     pub path: PathBuf,
-    /// Whether the user named the file, rather than it being found below a directory. An unusable named file is always
-    /// an error; for a found file, see [`read`].
+    /// Whether the user named the file. Otherwise, the file was found below a directory. An unusable named file is
+    /// always an error; for a found file, see [`read`].
     pub named: bool,
 }
 
@@ -73,9 +73,9 @@ pub struct Candidate {
 /// below a directory, such as submodules, have their own index and rules. Without paths, searches the current
 /// directory.
 ///
-/// A symbolic link that Git sees is followed to files of the same work tree, or without Git of the directory. Each file
-/// is returned once, under its own name if that is below a directory. Directories that cannot be read and links that
-/// lead out of the tree are reported as notices, and the search continues.
+/// A symbolic link that Git sees is followed to files of the same work tree or, without Git, of the directory. Each
+/// file is returned once, under its own name if that is below a directory. Directories that cannot be read and links
+/// that lead out of the tree are reported as notices, and the search continues.
 ///
 /// # Errors
 ///
@@ -106,7 +106,7 @@ pub fn sort_candidates(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
 }
 
 /// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a directory, regardless of ignore files, sorted by
-/// path. Use it for directories that a controller reads, where ignoring a key or an object would lose it. Links are not
+/// path. Use it for directories that a controller reads, where an ignored key or object would be lost. Links are not
 /// followed.
 ///
 /// # Errors
@@ -259,7 +259,7 @@ impl<'a> Walk<'a> {
 
     /// Adds files and submodules of a directory that Git tracks although they match an ignore rule.
     fn add_tracked(&mut self, directory: &Path) -> Result<(), WalkError> {
-        let Tracked { files, submodules } = match tracked_below(directory) {
+        let TrackedPaths { files, submodules } = match tracked_below(directory) {
             Ok(tracked) => tracked,
             Err(error) => {
                 let why = format!(
@@ -298,17 +298,17 @@ fn directory_error(directory: &Path) -> impl Fn(io::Error) -> WalkError {
     }
 }
 
-/// What Git tracks below a directory, by absolute path.
-struct Tracked {
+/// The manifests and submodules that Git tracks below a directory, by absolute path.
+struct TrackedPaths {
     /// The committed or staged manifests.
     files: Vec<PathBuf>,
     /// The submodules that are checked out.
     submodules: Vec<PathBuf>,
 }
 
-/// Returns what Git tracks below a directory, whose links are resolved. Leaves out paths that are no longer regular
-/// files, or that lead through a link.
-fn tracked_below(directory: &Path) -> Result<Tracked, GitError> {
+/// Returns the manifests and submodules that Git tracks below a directory, in whose path symbolic links are resolved.
+/// Leaves out paths that are no longer regular files, or that lead through a link.
+fn tracked_below(directory: &Path) -> Result<TrackedPaths, GitError> {
     let repository = Repository::discover(directory)?;
     let mut files = repository.staged_files()?;
     if let Some(head) = repository.commit("HEAD") {
@@ -323,7 +323,7 @@ fn tracked_below(directory: &Path) -> Result<Tracked, GitError> {
     files.retain(|path| path.starts_with(directory) && is_regular(path));
     let mut submodules = repository.checked_out_submodules()?;
     submodules.retain(|path| path.starts_with(directory));
-    Ok(Tracked { files, submodules })
+    Ok(TrackedPaths { files, submodules })
 }
 
 /// Returns the rules that apply to a directory in addition to the rules of its own `.gitignore`: the rules of the user,
@@ -408,7 +408,7 @@ pub fn is_manifest_name(path: &Path) -> bool {
 /// The kinds of objects that `seal` works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A plain `v1` Secret.
+    /// A `v1` Secret.
     Secret,
     /// A `bitnami.com/v1alpha1` SealedSecret.
     SealedSecret,
@@ -432,8 +432,8 @@ impl Kind {
 /// The kinds of lists that may contain objects.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
-/// may omit it.
+/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, which may omit their kind, as the API server
+/// does.
 fn set_item_kinds(node: &mut Node) {
     let item_type = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
@@ -625,9 +625,9 @@ pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
 /// Some files could not be read; each was reported with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} could not be read (see above); all other files were processed")]
-pub struct Skipped(String);
+pub struct SkippedFiles(String);
 
-impl Skipped {
+impl SkippedFiles {
     /// Checks the number of skipped files.
     ///
     /// # Errors

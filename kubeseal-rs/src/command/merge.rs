@@ -33,7 +33,8 @@ pub enum MergeError {
     NoName,
     /// The v2 values of the object allow no v1 items.
     #[error(
-        "its values are sealed as v2 and {0}; a controller would refuse an item that `kubeseal` adds, which is v1\n\
+        "its values are sealed as v2 and {0}; `kubeseal` would add a v1 item, and a controller would refuse the \
+        object\n\
          hint: add items with `seal set`, which seals them as v2"
     )]
     V2(&'static str),

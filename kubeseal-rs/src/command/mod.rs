@@ -116,9 +116,9 @@ pub struct SealOptions {
 /// Where to read the input.
 #[derive(Debug, Clone)]
 pub enum Input {
-    /// stdin.
+    /// Read stdin to its end.
     Stdin,
-    /// The file of `--secret-file`.
+    /// Read the file of `--secret-file`.
     File(PathBuf),
 }
 
@@ -177,7 +177,7 @@ pub enum CommandError {
     /// Sealing one value lacks a flag that its scope requires.
     #[error("must provide the --{flag} flag with --raw and --scope {scope}")]
     RawNeeds {
-        /// The missing flag.
+        /// The missing flag, without dashes.
         flag: &'static str,
         /// The scope that requires the flag.
         scope: Scope,
@@ -196,7 +196,7 @@ pub enum CommandError {
     /// A backup key cannot be used.
     #[error("cannot use the recovery key file {}", file.shown())]
     RecoveryKey {
-        /// The key file.
+        /// The file of `--recovery-private-key`.
         file: PathBuf,
         /// Why the key cannot be used.
         source: recover::KeyFileError,

@@ -27,7 +27,7 @@ use super::secrets;
 use crate::report;
 use crate::report::ShowPath as _;
 
-/// A file contains no usable key.
+/// The reason why a file provides no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file is an archive of `seal keys backup`.
@@ -53,10 +53,10 @@ pub enum KeyFileError {
     /// A line with a v2 key cannot be used.
     #[error(transparent)]
     Line(#[from] KeyLineError),
-    /// A document has a field twice, so the keys before it would be lost.
+    /// A document has a duplicate field, so the keys before that field would be lost.
     #[error(
-        "line {0}: duplicate field, as if files had been joined without a line `---` between them: the Secret before it \
-         would be lost\nhint: insert `---` above this line"
+        "line {0}: duplicate field, as if files had been joined without a `---` line between them: the first of the \
+         two Secrets would be lost\nhint: insert a `---` line above this line"
     )]
     Joined(usize),
     /// The manifests contain no key.
@@ -287,7 +287,7 @@ fn is_certificate(bytes: &[u8]) -> bool {
     text.starts_with(b"-----BEGIN CERTIFICATE-----")
 }
 
-/// An object in a backup without a usable key. Keys of other objects are still used.
+/// The reason why an object in a backup is skipped. The keys of the other objects are still used.
 #[derive(Debug, thiserror::Error)]
 enum UnusableKey {
     #[error(transparent)]
@@ -329,9 +329,9 @@ fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
     }
 }
 
-/// Decrypts every SealedSecret in the input and renders its templates. Templates that use time or
-/// randomness produce other values than on the controller. The documents **contain plain values**.
-/// They have no owner reference, so they can be applied unchanged.
+/// Decrypts every SealedSecret in the input and renders its templates. Templates that use time or randomness produce
+/// different values from those on the controller. The documents **contain plain values**. They have no owner reference,
+/// so they can be applied unchanged.
 pub(super) fn unseal(
     input: &[u8],
     keys: &RecoveryKeys,

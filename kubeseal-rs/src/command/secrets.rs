@@ -108,7 +108,7 @@ fn warn_about_private_key(secret: &Secret) {
     }
 }
 
-/// Parses every Secret in the input, and warns about values that YAML changes to another text. Fails if there is no
+/// Parses every Secret in the input, and warns about unquoted values whose text YAML changes. Fails if there is no
 /// Secret, or if a Secret has no values and `--allow-empty-data` is not set.
 pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, CommandError> {
     let secrets = read_objects(input, Secret::all_from_document)?;

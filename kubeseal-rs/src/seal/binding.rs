@@ -89,8 +89,8 @@ fn has_bound_values(object: &Object) -> bool {
     object.view().values().any(|item| item.is_template_bound)
 }
 
-/// Returns whether the committed values are bound, and values in the file that are all unbound replace them. An object
-/// without items has lost nothing while its template stays.
+/// Returns whether the committed object has bound values that the file, which has none, no longer contains. An object
+/// without items has lost nothing if its template is unchanged.
 fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Object) -> bool {
     let before = Object::parse(&committed.spec.encrypted_data);
     let is_empty = !object.has_items() && object.v1_items().is_empty();
@@ -101,8 +101,8 @@ fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Ob
 
 fn template_changed(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the template of {object_name} was changed after its values were bound to it; a new value would be used in the changed \
-         template"
+        "the template of {object_name} was changed after its values were bound to it; a new value would be used in the \
+         changed template"
     ))
     .hint(
         "revert the change of the template, which `seal diff` shows; if it is wanted, seal all values again into a new file",
@@ -119,8 +119,8 @@ fn binding_lost(object_name: &str) -> Failure {
 fn v1_with_bound(object_name: &str, item: &str) -> Failure {
     let item = shown(item);
     Failure::new(format!(
-        "a new value of {object_name} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
-         an object with both"
+        "a new value of {object_name} is bound to the template, but the item {item:?} is sealed as v1, and controllers \
+         refuse an object with both"
     ))
     .hint(
         "remove the item with `seal unset`, or convert it with `seal rotate --to v2 --bind-template --key FILE`",
@@ -133,13 +133,13 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     if let Some((item, _)) = kept.find(|(_, view)| !view.is_template_bound) {
         let item = shown(item);
         report::warn(&format!(
-            "{object_name}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
-             refuse the object; `seal rotate --to v2 --bind-template --key FILE` binds all values"
+            "{object_name}: unlike the new value, the item {item:?} is not bound to the template, so controllers with \
+             --require-v2 refuse the object; bind all values with `seal rotate --to v2 --bind-template --key FILE`"
         ));
     }
 }
 
-/// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if it cannot be read.
+/// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if HEAD cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(

@@ -67,7 +67,7 @@ pub struct CertFetch {
     /// File to write; stdout if not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Replace an existing file with other content, without a prompt
+    /// Overwrite an existing file without a prompt, even if its content differs
     #[arg(long, requires = "out")]
     pub replace: bool,
     /// Fail unless the certificate has this fingerprint
@@ -365,7 +365,7 @@ fn certificate_in_directory(
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
         Failure::new(format!("no sealing key in {}", directory.shown()))
-            .hint("start a controller on this directory, which generates one")
+            .hint("start a controller on this directory, so that it generates a key")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }

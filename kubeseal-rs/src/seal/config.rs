@@ -211,7 +211,7 @@ fn text(args: &Explain, settings: &Settings) -> String {
 /// The output of `seal config explain` as YAML or JSON.
 #[derive(Debug, Serialize)]
 struct Explanation<'a> {
-    /// The path of the arguments.
+    /// The path from the command line.
     path: Cow<'a, str>,
     /// The `.seal.yaml` that applies; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]

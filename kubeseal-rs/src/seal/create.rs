@@ -46,7 +46,7 @@ pub struct Create {
     /// Add an item from a file (`-` for stdin), or one item for each file in a directory
     #[arg(long, value_name = "[KEY=]FILE")]
     pub from_file: Vec<OsString>,
-    /// Add an item for each line KEY=VALUE, without quoting rules (for those, use `seal import dotenv`)
+    /// Add an item for each KEY=VALUE line, without quoting rules (for those, use `seal import dotenv`)
     #[arg(long, value_name = "FILE")]
     pub from_env_file: Vec<PathBuf>,
     /// Add an item from the argument list, where other processes can read it
@@ -107,7 +107,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     }
     for path in &args.from_env_file {
         let text = stdin.read_file(path)?;
-        let variables = dotenv::parse_plain(text.expose());
+        let variables = dotenv::parse_kubectl(text.expose());
         let source = if path.as_os_str() == "-" {
             "stdin".into()
         } else {

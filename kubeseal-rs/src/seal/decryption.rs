@@ -58,7 +58,9 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
         return Failure::new(format!(
             "{path} is {how}, but an identity must be unencrypted"
         ))
-        .hint(format!("decrypt it to a pipe: --identity <(age -d {path})"));
+        .hint(format!(
+            "pass it decrypted, through a pipe: --identity <(age -d {path})"
+        ));
     }
     if starts_with(b"-----BEGIN ") {
         return Failure::new(format!(
@@ -75,7 +77,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     Failure::new(format!(
         "{path} contains no age identity, which begins with AGE-SECRET-KEY-"
     ))
-    .hint("`age-keygen` generates one")
+    .hint("pass an identity file of `age-keygen`")
 }
 
 /// Returns the first line of the file, without its line break.
@@ -152,7 +154,7 @@ pub struct Backup {
     /// The Secrets. **They contain private keys.**
     pub secrets: Vec<Secret>,
     /// PEM keys that are not in a Secret.
-    pub bare: Vec<PrivateKey>,
+    pub pem_keys: Vec<PrivateKey>,
     /// Lines with v2 keys, and post-quantum identities of age.
     pub lines: Vec<StoredKey>,
 }
@@ -198,11 +200,11 @@ pub fn parse_backup(
         bytes
     };
     let lines = read_lines(&plain).with_context(name)?;
-    let bare = PrivateKey::all_from_pem(&plain).unwrap_or_default();
-    if !bare.is_empty() || !lines.is_empty() {
+    let pem_keys = PrivateKey::all_from_pem(&plain).unwrap_or_default();
+    if !pem_keys.is_empty() || !lines.is_empty() {
         return Ok(Backup {
             secrets: Vec::new(),
-            bare,
+            pem_keys,
             lines,
         });
     }
@@ -224,11 +226,11 @@ pub fn parse_backup(
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
         let message = format!(
-            "{}, line {line}: duplicate field, as if files had been joined without a line `---` between them: the \
-             Secret before it would be lost",
+            "{}, line {line}: duplicate field, as if files had been joined without a `---` line between them: the \
+             first of the two Secrets would be lost",
             name()
         );
-        bail!(Failure::new(message).hint("insert `---` above this line"));
+        bail!(Failure::new(message).hint("insert a `---` line above this line"));
     }
     let is_key = |secret: &Secret| {
         secret
@@ -256,12 +258,12 @@ pub fn parse_backup(
     }
     Ok(Backup {
         secrets,
-        bare: Vec::new(),
+        pem_keys: Vec::new(),
         lines: Vec::new(),
     })
 }
 
-/// Returns the v2 keys in lines. An X25519 identity of age is no such key, which the caller reports.
+/// Returns the v2 keys in the lines of a file. An X25519 identity of age is not a v2 key; the caller reports it.
 fn read_lines(plain: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
     match key_lines::read(plain) {
         Err(_) if archive::identities(plain).is_some() => Ok(Vec::new()),
@@ -269,8 +271,8 @@ fn read_lines(plain: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
     }
 }
 
-/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key in both counts
-/// once, as in `records`.
+/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key that is in
+/// both is taken from `records`.
 ///
 /// # Errors
 ///
@@ -288,7 +290,7 @@ pub fn ring(
         let backup = read_backup(path, &mut decryption)?;
         let name = path.shown();
         let opening_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        keys.extend(backup.bare.into_iter().map(opening_only));
+        keys.extend(backup.pem_keys.into_iter().map(opening_only));
         let line = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
         lines.extend(backup.lines.into_iter().map(line));
         for secret in backup.secrets {

@@ -16,9 +16,9 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
 /// Returns the failure for a file that exists already.
-pub fn exists(path: &Path) -> Failure {
+pub fn already_exists_failure(path: &Path) -> Failure {
     Failure::new(format!("{} already exists", path.shown()))
-        .hint("change its items with `seal set`, or move it away")
+        .hint("change its items with `seal set`, or move the file away")
 }
 
 impl Destination {
@@ -46,7 +46,7 @@ impl Destination {
     /// Fails if the file exists.
     pub fn check(&self) -> Result<(), Failure> {
         match &self.write {
-            Some(path) if path.exists() => Err(exists(path)),
+            Some(path) if path.exists() => Err(already_exists_failure(path)),
             _ => Ok(()),
         }
     }
@@ -57,14 +57,17 @@ impl Destination {
     ///
     /// Fails if the file exists, or cannot be written.
     pub fn write_new(&self, sealed: &[Sealed]) -> Result<Outcome> {
-        let documents: Vec<_> = sealed.iter().map(|one| one.object.to_document()).collect();
+        let documents: Vec<_> = sealed
+            .iter()
+            .map(|sealed| sealed.object.to_document())
+            .collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
         let Some(path) = &self.write else {
             return print(&text);
         };
         match files::create(path, &text) {
             Err(error) if error.already_exists() && !is_device(path) => {
-                bail!(exists(path));
+                bail!(already_exists_failure(path));
             }
             // A device such as `/dev/stdout` always exists.
             Err(error) if error.already_exists() => files::replace(path, &text)?,

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
-use kubeseal_library::walk::Skipped;
+use kubeseal_library::walk::SkippedFiles;
 use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SecretTemplate};
 use shared::scope::Scope;
 use shared::v2;
@@ -112,8 +112,12 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
         None => Zeroizing::new(text(&changes, Paint::for_stdout(environment)).into_bytes()),
     };
     print(&text)?;
-    let unread = changes.iter().flat_map(|(_, _, changes)| changes);
-    Skipped::check(unread.filter(|change| change.kind.is_unreadable()).count())?;
+    let item_changes = changes.iter().flat_map(|(_, _, changes)| changes);
+    SkippedFiles::check(
+        item_changes
+            .filter(|change| change.kind.is_unreadable())
+            .count(),
+    )?;
     if changes.is_empty() {
         report::info("no sealed item changed");
         return Ok(Outcome::Done);
@@ -201,7 +205,8 @@ fn format(text: &str) -> &'static str {
     if v2::is_v2_value(text) { "v2" } else { "v1" }
 }
 
-/// The name for the deprecated `spec.data`, which no item can have: a whole Secret that is sealed as one value.
+/// The displayed name of the deprecated `spec.data`, a whole Secret that is sealed as one value. No item can have this
+/// name.
 const WHOLE_SECRET: &str = "(data)";
 
 /// Returns the metadata that affects the object, without the scope (reported separately), the hints (which change with
@@ -324,7 +329,7 @@ mod tests {
                 "metadata: {{name: n{metadata}}}\nspec: {{encryptedData: {{a: x}}{spec}}}\n"
             ))
         };
-        let plain = object("", "");
+        let base = object("", "");
         for (metadata, spec, want) in [
             ("", "", vec![]),
             ("", ", data: sealed", vec!["(data):added"]),
@@ -343,14 +348,14 @@ mod tests {
             (", annotations: {}, labels: {}", "", vec![]),
         ] {
             assert_eq!(
-                changes_of(&plain, &object(metadata, spec)),
+                changes_of(&base, &object(metadata, spec)),
                 want,
                 "{metadata} {spec}"
             );
         }
         let (old, new) = (object("", ", data: good"), object("", ", data: evil"));
         assert_eq!(changes_of(&old, &new), ["(data):changed"]);
-        assert_eq!(changes_of(&old, &plain), ["(data):removed"]);
+        assert_eq!(changes_of(&old, &base), ["(data):removed"]);
     }
 
     fn changes_of(old: &Object, new: &Object) -> Vec<String> {
@@ -369,7 +374,7 @@ mod tests {
                 c.repeat(42) + "A"
             )
         };
-        let plain = object("", "a: x, b: w", "");
+        let base = object("", "a: x, b: w", "");
         for (why, new, want) in [
             ("nothing", object("", "a: x, b: w", ""), vec![]),
             (
@@ -402,13 +407,13 @@ mod tests {
                 vec![":template changed"],
             ),
         ] {
-            assert_eq!(changes_of(&plain, &new), want, "{why}");
+            assert_eq!(changes_of(&base, &new), want, "{why}");
         }
         let (old, new) = (
             object(&hint("A"), "a: x", ""),
             object(&hint("B"), "a: w", ""),
         );
         assert_eq!(changes_of(&old, &new), ["a:rekeyed"]);
-        assert_eq!(compare(None, Some(&plain))[0].kind, ChangeKind::Added);
+        assert_eq!(compare(None, Some(&base))[0].kind, ChangeKind::Added);
     }
 }

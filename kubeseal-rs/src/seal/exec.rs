@@ -10,7 +10,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::{record, v2 as keys_of_v2};
 use kubeseal_library::walk::sealed_in;
 use roles::delivery::Delivery;
-use roles::exec::{self, Delivered, Passing, Values};
+use roles::exec::{self, CommandArgs, DeliveryCommand, Values};
 use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
@@ -54,7 +54,7 @@ pub struct Exec {
     pub on_change: Option<String>,
     /// The command, and how it receives values.
     #[command(flatten)]
-    pub passing: Passing,
+    pub command_args: CommandArgs,
     /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of
     /// --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
@@ -78,9 +78,9 @@ pub struct Exec {
 /// Fails if no items are chosen, the keys cannot be read, a file cannot be decrypted, an item cannot become a
 /// variable, `--files` is not supported, or the command cannot be started.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
-    exec::check_files(&args.passing)?;
+    exec::check_files(&args.command_args)?;
     if !args.from.is_empty() {
-        return super::role(exec::run(&delivered(args), super::variable));
+        return super::role(exec::run(&delivery_command(args), super::variable));
     }
     if args.on_change.is_some() {
         // clap does not check it, because --from conflicts with files.
@@ -89,23 +89,23 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
         ));
     }
     let sealed = read(&args.paths)?;
-    if args.passing.only.is_empty() && !args.passing.all {
+    if args.command_args.only.is_empty() && !args.command_args.all {
         bail!(no_choice(args, &sealed));
     }
     let keys = keys(args, environment)?;
     let values = values(args, &sealed, &keys, environment)?;
     super::role(exec::become_command(
-        &args.passing,
+        &args.command_args,
         &values,
         super::variable,
     ))
 }
 
-fn delivered(args: &Exec) -> Delivered<'_> {
-    Delivered {
+fn delivery_command(args: &Exec) -> DeliveryCommand<'_> {
+    DeliveryCommand {
         from: &args.from,
         on_change: args.on_change.as_deref(),
-        passing: &args.passing,
+        command_args: &args.command_args,
         delivery: &args.delivery,
     }
 }
@@ -133,8 +133,8 @@ fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let command = shell_arguments(args);
     let message = format!("choose the items to pass to the command; {objects} contains: {items}");
     Failure::new(message)
-        .hint(format!("seal exec --only ITEM,VARIABLE=ITEM {command}"))
-        .hint("--all passes every item; then the authors of the file choose the names of variables")
+        .hint(format!("name the items: seal exec --only ITEM,VARIABLE=ITEM {command}"))
+        .hint("or pass every item with --all; then the authors of the file choose the names of variables")
 }
 
 fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
@@ -151,7 +151,7 @@ fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
 /// Formats files and command for a shell.
 fn shell_arguments(args: &Exec) -> String {
     let paths = args.paths.iter().map(|path| path_text(path.as_os_str()));
-    let command = args.passing.command.iter().map(|arg| path_text(arg));
+    let command = args.command_args.command.iter().map(|arg| path_text(arg));
     let quoted = |arg: std::borrow::Cow<'_, str>| {
         shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
@@ -188,9 +188,8 @@ fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
     Ok(Keys { ring, in_use })
 }
 
-/// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
-/// item. Of other items with the
-/// same name, the last one is kept.
+/// Returns the values to choose from, with templates rendered. Fails if several files have a chosen item. Of other
+/// items with the same name, the last value is kept.
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
@@ -206,7 +205,12 @@ fn values(
         rng: &mut shared::random::system(),
     };
     let is_chosen = |key: &String| {
-        args.passing.all || args.passing.only.iter().any(|chosen| chosen.item == *key)
+        args.command_args.all
+            || args
+                .command_args
+                .only
+                .iter()
+                .any(|chosen| chosen.item == *key)
     };
     let mut values = Values::new();
     for (path, sealed) in sealed {
@@ -218,7 +222,7 @@ fn values(
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
                     Failure::new(format!("several files contain an item {key}"))
-                        .hint("run the command with one of them")
+                        .hint("run the command with only one of these files")
                 );
             }
             values.insert(key, value.expose().to_vec().into());

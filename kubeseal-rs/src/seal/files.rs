@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::{Format, write};
-use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, Skipped};
+use kubeseal_library::walk::{self, Kind, LISTS, ManifestFile, SkippedFiles};
 use kubeseal_library::{files, git};
 use serde_json::Value as Json;
 use shared::manifest::{self, Node, Reading, Shape};
@@ -27,7 +27,7 @@ use crate::seal_args::Sealing;
 #[derive(Debug, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "they are switches of a command line"
+    reason = "each is a switch of the command line"
 )]
 pub struct Files {
     /// Files with Secrets, or directories to search; without any, stdin is sealed to stdout
@@ -100,7 +100,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         }
     }
     if plans.is_empty() {
-        Skipped::check(unread)?;
+        SkippedFiles::check(unread)?;
         bail!(
             Failure::new("no Secret found")
                 .hint("pass manifests of kind Secret, or directories that contain them")
@@ -114,7 +114,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
     for plan in &plans {
         execute(plan)?;
     }
-    Skipped::check(unread)?;
+    SkippedFiles::check(unread)?;
     Ok(Outcome::Done)
 }
 
@@ -282,7 +282,7 @@ fn check_sealable(file: &ManifestFile) -> Result<()> {
             bail!("{path} contains no Secret (apiVersion v1, kind Secret)");
         }
         bail!(Failure::new(format!("{path} is already sealed")).hint(
-            "change its values with `seal set` or `seal edit`, re-encrypt them with `seal rotate`"
+            "change its values with `seal set` or `seal edit`, or re-encrypt them with `seal rotate`"
         ));
     }
     sealing::refuse_repeated_keys(&file.bytes, &path)

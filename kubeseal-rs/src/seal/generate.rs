@@ -155,7 +155,7 @@ fn read_password(
     if !recipes.iter().any(|(_, recipe)| recipe.accepts_password()) {
         bail!(
             Failure::new("no recipe uses a password")
-                .hint("--password-stdin and --password-prompt are for htpasswd and docker")
+                .hint("omit --password-stdin and --password-prompt, which only the recipes htpasswd and docker use")
         );
     }
     let password = if args.password_prompt {
@@ -166,7 +166,7 @@ fn read_password(
     if password.expose().is_empty() {
         bail!(
             Failure::new("the password is empty")
-                .hint("without a password, a random one is generated")
+                .hint("omit the flag to generate a random password")
         );
     }
     values::warn_about_byte_order_mark("", "the password", &password);

@@ -16,7 +16,8 @@ use crate::seal_args::Cluster;
 #[command(
     override_usage = "seal grant <NAME>... --to <SERVICEACCOUNT> [OPTIONS]",
     after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the service \
-account in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. Running it again grants further SealedSecrets.\n\n\
+account in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. To \
+grant further SealedSecrets, run the command again.\n\n\
 Examples:\n  seal grant db --to web -n shop\n  seal grant db,web-tls --to web -n shop > grants.yaml"
 )]
 pub struct Grant {
@@ -29,7 +30,7 @@ pub struct Grant {
     /// Namespace of the SealedSecrets and the service account; that of the context if not given
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// The cluster whose context has the namespace.
+    /// The kubeconfig and the context whose namespace is the default.
     #[command(flatten)]
     pub cluster: Cluster,
 }
@@ -57,7 +58,8 @@ pub fn run(args: &Grant, environment: &Environment) -> Result<Outcome> {
     print(text.as_bytes())
 }
 
-/// Checks that the text is the name of an account alone: the names of users and of kinds contain a colon or a slash.
+/// Checks that `account` is the name of a service account alone, without a prefix such as
+/// `system:serviceaccount:NAMESPACE:` or `serviceaccount/`.
 fn check_account(account: &str, objects: &[String]) -> Result<()> {
     if names::check_object(account).is_ok() {
         return Ok(());

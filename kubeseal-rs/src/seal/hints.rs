@@ -20,7 +20,7 @@ const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
     (
         "keys/mod",
         "--to",
-        "`seal rotate`, whose arguments this completes",
+        "`seal rotate`; the text contains only its arguments",
     ),
     ("size", "--server-side", "`kubectl apply`"),
     ("keys/retire", "--to", "`seal rotate`"),
@@ -33,12 +33,12 @@ const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
     (
         "keys/mod",
         "--key",
-        "`seal rotate`, whose arguments this completes",
+        "`seal rotate`; the text contains only its arguments",
     ),
     (
         "keys/mod",
         "--replace",
-        "`seal cert fetch`, whose arguments this completes",
+        "`seal cert fetch`; the text contains only its arguments",
     ),
     ("edit/editor", "--wait", "an editor"),
     ("import/mod", "--extract", "sops"),

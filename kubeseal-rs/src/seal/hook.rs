@@ -73,10 +73,10 @@ const EARLIER: [&str; 4] = [
 /// Fails outside a work tree, if another hook exists, or if the hook or `seal` itself is where the author of the
 /// repository could control it.
 pub fn run(args: &Hook) -> Result<Outcome> {
-    let HookVerb::Install(HookInstall { print: is_print }) = &args.verb;
+    let HookVerb::Install(HookInstall { print: print_only }) = &args.verb;
     let program = this_program()?;
     let hook = hook(&program)?;
-    if *is_print {
+    if *print_only {
         return print(hook.as_bytes());
     }
     let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
@@ -105,7 +105,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         let message = format!("{} is a symbolic link, which is not followed", link.shown());
         bail!(
             Failure::new(message)
-                .hint("add the output of `seal hook install --print` to its target")
+                .hint("add the output of `seal hook install --print` to the target of this link")
         );
     }
     install(&path, &hook)
@@ -125,7 +125,7 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
                 "{} already exists with other content",
                 relative.shown()
             ))
-            .hint("add the output of `seal hook install --print` to it")
+            .hint("add the output of `seal hook install --print` to this file")
         ),
     }
     let directory = path.parent().unwrap_or(Path::new("."));
@@ -138,7 +138,7 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the text of the hook.
+/// Returns the hook, a shell script that runs `program`.
 fn hook(program: &Path) -> Result<String> {
     let unquotable = || {
         let path = program.shown();

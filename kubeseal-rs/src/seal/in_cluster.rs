@@ -22,7 +22,7 @@ pub type Values = BTreeMap<String, Option<Plain>>;
 ///
 /// # Errors
 ///
-/// Fails with this hint if the Secret cannot be read. Fails if the object's namespace is unknown.
+/// Fails with `hint` if the Secret cannot be read. Fails if the object's namespace is unknown.
 pub fn values(
     session: &Session<'_>,
     file: &Path,

@@ -1,7 +1,7 @@
 //! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes at its
 //! end, so a failing command leaves nothing half-written.
 //!
-//! A new command takes four files:
+//! A new command needs changes in four files:
 //!
 //! 1. `seal/NAME.rs`: its arguments, a struct with `clap::Args` and an example in its help, and
 //!    `run(&Args, &Environment) -> anyhow::Result<Outcome>`,

@@ -51,7 +51,7 @@ pub enum Form {
     /// A v2 value in an object whose v2 content is malformed.
     MalformedV2,
     /// The value is not a string.
-    NoText,
+    NotString,
     /// A string that is not a sealed value.
     NotSealed(NotSealed),
 }
@@ -149,7 +149,7 @@ fn form(node: &Node) -> Form {
     match &node.value {
         Value::Text(text) => form_of(text),
         Value::Null => form_of(""),
-        _ => Form::NoText,
+        _ => Form::NotString,
     }
 }
 
@@ -191,6 +191,6 @@ mod tests {
             };
             assert!(why.to_string().contains(want), "{text}: {why}");
         }
-        assert_eq!(form_in_yaml("[x]"), Form::NoText);
+        assert_eq!(form_in_yaml("[x]"), Form::NotString);
     }
 }

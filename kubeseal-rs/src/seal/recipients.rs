@@ -1,5 +1,6 @@
 //! Decides which keys v2 values are sealed for: those of the rule, else those that the user names, else the key of the
-//! certificate. They never come from the SealedSecret itself.
+//! certificate or, without a certificate, the key that the controller prefers. The keys never come from the
+//! SealedSecret itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -48,8 +49,8 @@ impl Recipients {
     }
 }
 
-/// A key, and how it is named.
-struct Named {
+/// A key, and whether the rule contains it as a line.
+struct NamedKey {
     key: RecipientKey,
     /// Whether the key itself, not a file or a server, is in the rule.
     is_line: bool,
@@ -104,7 +105,7 @@ impl Session<'_> {
                     Failure::new(format!(
                         "--recipient {id} is an identifier, and no rule lists its key"
                     ))
-                    .hint("pass the whole line `seal2-recipient …`, or a file that contains it")
+                    .hint("pass the whole `seal2-recipient …` line, or a file that contains it")
                 ),
                 NamedRecipient::Id(_) => {}
             }
@@ -124,11 +125,11 @@ impl Session<'_> {
             Source::Controller { .. } => RecipientSource::Cluster,
         };
         let keys = self.read_recipients(&source, settings, settings.certificate.by)?;
-        let named = keys.into_iter().map(|key| Named {
+        let named = keys.into_iter().map(|key| NamedKey {
             key,
             is_line: false,
         });
-        let named: Vec<Named> = named.collect();
+        let named: Vec<NamedKey> = named.collect();
         for named in &named {
             self.check_key(settings, named, &[])?;
         }
@@ -146,7 +147,7 @@ impl Session<'_> {
         for source in sources {
             let is_line = matches!(source, RecipientSource::Line(_));
             let source_keys = self.read_recipients(source, settings, Origin::Rule)?;
-            keys.extend(source_keys.into_iter().map(|key| Named { key, is_line }));
+            keys.extend(source_keys.into_iter().map(|key| NamedKey { key, is_line }));
         }
         let confirmed = confirmed_ids(settings, named);
         let is_listed = |id: &&AnyKeyId| keys.iter().any(|named| id.is_of(&named.key.key_id()));
@@ -167,7 +168,12 @@ impl Session<'_> {
         Ok(keys.into_iter().map(|named| named.key).collect())
     }
 
-    fn check_key(&self, settings: &Settings, named: &Named, confirmed: &[AnyKeyId]) -> Result<()> {
+    fn check_key(
+        &self,
+        settings: &Settings,
+        named: &NamedKey,
+        confirmed: &[AnyKeyId],
+    ) -> Result<()> {
         let id = named.key.key_id();
         if let Some(rule) = &settings.rule {
             rule.check_recipient(&named.key, named.is_line)?;
@@ -192,22 +198,22 @@ impl Session<'_> {
     fn check_consent(
         &self,
         settings: &Settings,
-        keys: &[Named],
+        keys: &[NamedKey],
         confirmed: &[AnyKeyId],
     ) -> Result<()> {
-        let is_unconfirmed = |named: &&Named| {
+        let is_unconfirmed = |named: &&NamedKey| {
             let id = named.key.key_id();
             let is_confirmed = confirmed.iter().any(|own| own.is_of(&id));
             !is_confirmed && !is_pinned(settings, &named.key) && self.needs_consent(settings, &id)
         };
-        let unconfirmed: Vec<&Named> = keys.iter().filter(is_unconfirmed).collect();
-        let texts = |text: fn(&Named) -> String, separator: &str| {
+        let unconfirmed: Vec<&NamedKey> = keys.iter().filter(is_unconfirmed).collect();
+        let texts = |text: fn(&NamedKey) -> String, separator: &str| {
             let texts: Vec<String> = unconfirmed.iter().map(|named| text(named)).collect();
             texts.join(separator)
         };
         let names = texts(|n| format!("{} {}", n.key.suite(), n.key.key_id()), ", ");
         let flags = texts(|n| format!("--recipient {}", n.key.key_id()), " ");
-        let (recipients, them) = match unconfirmed.len() {
+        let (recipients, keys_noun) = match unconfirmed.len() {
             0 => return Ok(()),
             1 => ("recipient", "key"),
             _ => ("recipients", "keys"),
@@ -217,7 +223,7 @@ impl Session<'_> {
              re-encrypted for {}",
             if unconfirmed.len() == 1 { "it" } else { "them" }
         );
-        bail!(Failure::new(message).hint(format!("if you trust the {them}, pass {flags}")))
+        bail!(Failure::new(message).hint(format!("if you trust the {keys_noun}, pass {flags}")))
     }
 
     fn check_not_compromised(&self, key: &RecipientKey) -> Result<()> {
@@ -279,8 +285,8 @@ impl Session<'_> {
         };
         let controller = Controller::find(&self.access(&source), &self.clusters)?;
         let list = controller.recipients().map_err(|error| {
-            let hint = "a controller that serves no recipients opens only v1: use `--sealed-format v1`, or name the keys with \
-                        `recipients:` in .seal.yaml or --recipient";
+            let hint = "a controller that serves no recipients opens only v1 values: use `--sealed-format v1`, or \
+                        name the keys with `recipients:` in .seal.yaml or --recipient";
             anyhow::Error::from(error).context(
                 Failure::new("the controller names no key for v2 values").hint(hint),
             )
@@ -345,7 +351,8 @@ pub type KeyComments = BTreeMap<ShortKeyId, String>;
 pub struct KnownRecipients {
     /// The keys that the rule names as lines or in files of its tree.
     pub keys: Vec<RecipientKey>,
-    /// The number of keys that only a server knows.
+    /// The number of recipients whose keys are unknown: recipients that the rule names by URL or as the controller, and
+    /// files that cannot be read.
     pub unknown: usize,
     /// The fingerprints of the certificates in files that the rule names, valid or not.
     pub fingerprints: BTreeMap<ShortKeyId, Fingerprint>,

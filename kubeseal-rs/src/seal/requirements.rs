@@ -107,7 +107,8 @@ fn template<'a>(spec: &'a SealedSecretSpec, item: &str) -> Option<&'a Option<Str
     spec.template.data.as_ref()?.get(item)
 }
 
-/// Returns the length of all values that become part of the Secret unchanged, as far as it is visible.
+/// Returns the length of all values that become part of the Secret unchanged, as far as the length is visible without a
+/// key.
 fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> usize {
     let object = v2::Object::parse(&spec.encrypted_data).ok();
     let views = object.as_ref().map(v2::Object::view).unwrap_or_default();
@@ -126,7 +127,7 @@ fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool
 /// The maximum difference between the visible and the actual length of a v2 value.
 const MAX_PADDING: usize = 31;
 
-/// Returns the length of the value in a sealed text; 0 if it is malformed.
+/// Returns the length of the plaintext of a sealed value; 0 if the value is malformed.
 fn plain_len(text: &str) -> usize {
     let sealed = sealed_text::decode(text).ok();
     let len = sealed.and_then(|sealed| envelope::plain_len(&sealed));
@@ -182,14 +183,14 @@ mod tests {
         let config = ".dockerconfigjson";
         for (why, object, set, removed, want) in [
             (
-                "a required item goes",
+                "a required item is removed",
                 object(TLS, &["tls.crt", "tls.key"], ""),
                 vec![],
                 vec!["tls.key"],
                 Err("requires the item tls.key"),
             ),
             (
-                "another item goes",
+                "another item is removed",
                 object(TLS, &["tls.crt", "tls.key", "ca"], ""),
                 vec![],
                 vec!["ca"],
@@ -203,14 +204,14 @@ mod tests {
                 Ok(1),
             ),
             (
-                "it gets complete",
+                "it becomes complete",
                 object(TLS, &["tls.crt"], ""),
                 vec![("tls.key", "x")],
                 vec![],
                 Ok(0),
             ),
             (
-                "a template makes it",
+                "a template creates it",
                 object(TLS, &["tls.crt"], "tls.key: x"),
                 vec![("tls.crt", "x")],
                 vec![],

@@ -231,8 +231,8 @@ pub fn encrypted_by_sops_failure(file: &str) -> Failure {
     Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
 }
 
-/// Parses a Secret in a file. Warns about unquoted values that YAML changes to another text, about
-/// template actions, and about items that do not fit the type of the Secret.
+/// Parses a Secret in a file. Warns about unquoted values whose text YAML changes, about template actions, and about
+/// items that do not fit the type of the Secret.
 ///
 /// # Errors
 ///
@@ -268,7 +268,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
             let message = format!(
                 "{file}:{line}: {path} must be a string, but YAML reads it as {kind} without quotes"
             );
-            bail!(Failure::new(message).hint("quote it"));
+            bail!(Failure::new(message).hint("quote the value"));
         }
         report::warn(&format!(
             "{file}:{line}: {path} is not quoted, so YAML reads it as {kind} and its text changes; \

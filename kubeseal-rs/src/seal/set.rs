@@ -100,7 +100,7 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
                 "this recipe also generates a public part, which cannot be stored as an item";
             bail!(
                 Failure::new(message)
-                    .hint("`seal generate` creates a SealedSecret with both parts")
+                    .hint("create a SealedSecret with both parts with `seal generate`")
             );
         }
         return Ok(generated.secret.into_iter().collect());
@@ -115,7 +115,8 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
     }
     if args.from_file.is_none() && value.expose().ends_with(b"\n") {
         report::warn(
-            "the value ends with a line break, which is sealed as part of it; `printf %s` writes none",
+            "the value ends with a line break, which is sealed as part of it; to avoid the line break, write the \
+             value with `printf %s`",
         );
     }
     Ok(BTreeMap::from([(args.key.clone(), value)]))

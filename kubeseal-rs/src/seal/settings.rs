@@ -89,7 +89,7 @@ pub struct Settings {
 pub enum NamedRecipient {
     /// The full or short identifier of a key, which confirms a recipient of the rule.
     Id(AnyKeyId),
-    /// A key, or where it is.
+    /// A key, or the place to read it from.
     Source(RecipientSource),
 }
 
@@ -250,7 +250,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Fails if the rule does not allow it.
+    /// Fails if the rule does not allow the scope.
     pub fn check_scope(&self, scope: Scope) -> Result<(), Violation> {
         match &self.rule {
             Some(rule) => rule.check_scope(scope),
@@ -334,7 +334,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Fails if the certificate is not a pinned one, or the rule does not allow it.
+    /// Fails if the certificate is not pinned, or the rule does not allow it.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<()> {
         let fingerprint = certificate.fingerprint();
         if let Some(pins) = self
@@ -380,8 +380,8 @@ impl Settings {
     }
 }
 
-/// Checks that the file of `--cert` contains a certificate, as other commands do, even if it is not needed. A file that
-/// can be read only once, such as a pipe, is read when it is needed.
+/// Checks that the file of `--cert` contains a certificate, as other commands do, even if the certificate is not
+/// needed. A file that can be read only once, such as a pipe, is read when the certificate is needed.
 ///
 /// # Errors
 ///

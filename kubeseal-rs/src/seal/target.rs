@@ -43,7 +43,7 @@ pub enum TargetError {
     NoSuchName {
         /// The path of the file.
         file: PathBuf,
-        /// The requested name.
+        /// The name of `--name`.
         name: String,
         /// The names of its SealedSecrets.
         candidates: Vec<String>,
@@ -51,7 +51,7 @@ pub enum TargetError {
     /// The SealedSecret has the deprecated form, without items.
     #[error(
         "{} has the deprecated field `data`, which contains a whole Secret in one value\n\
-         hint: `kubeseal --re-encrypt` converts it to items", .0
+         hint: convert it to items with `kubeseal --re-encrypt`", .0
     )]
     Deprecated(String),
     /// The scope of a flag contradicts the file.
@@ -363,7 +363,7 @@ impl Target {
     /// # Errors
     ///
     /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if
-    /// v2 values would be bound to another template than the template that was read, if they would become v1, or if
+    /// v2 values would be bound to a different template from the one that was read, if they would become v1, or if
     /// another program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
     pub fn change(
         &mut self,
@@ -385,8 +385,8 @@ impl Target {
         })
     }
 
-    /// Repeats an attempt to change the object, which returns `None` if the object in the file has changed, with the
-    /// current object.
+    /// Calls `attempt` with the current object until it returns a result. It returns `None` if the object in the file
+    /// has changed.
     ///
     /// # Errors
     ///
@@ -433,7 +433,7 @@ impl Target {
         }
     }
 
-    /// Reads the file again and replaces the object with the one that is now in the file.
+    /// Reads the file again, and replaces the object with its current version.
     fn read_again(&mut self) -> Result<()> {
         let bytes = files::read_to_change(&self.path)?;
         let mut now = self.find_again(&bytes)?;
@@ -504,8 +504,8 @@ impl Target {
 }
 
 /// Returns whether `now`, in another version of the file, is the same object as `before`: same name, namespace and
-/// scope. A missing namespace in `now` matches any. Templates are not compared, although v2 values may be bound to
-/// them.
+/// scope. A missing namespace in `now` matches any namespace. Templates are not compared, although v2 values may be
+/// bound to them.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();
@@ -519,7 +519,7 @@ pub fn qualified_name(found: &Found) -> String {
     shown(&found.sealed.qualified_name()).into_owned()
 }
 
-/// New values of an object, sealed.
+/// Sealed new values of an object.
 pub struct NewValues {
     /// New entries of `spec.encryptedData`.
     pub texts: BTreeMap<String, String>,

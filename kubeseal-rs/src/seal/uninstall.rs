@@ -148,7 +148,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
         );
         bail!(
             Failure::new(message).hint(
-                "stop it first, or wait until the Lease expires; --force continues regardless"
+                "stop the controller first, wait until the Lease expires, or pass --force to continue regardless"
             )
         );
     }
@@ -287,7 +287,7 @@ fn summary(total: usize, leftovers: usize) -> String {
         0 => format!("none of {total} SealedSecrets has anything to remove"),
         _ => format!(
             "nothing was changed: {leftovers} of {total} SealedSecrets have conditions or fields of this project's \
-             controller; --yes removes them"
+             controller; pass --yes to remove them"
         ),
     }
 }

@@ -29,7 +29,7 @@ pub fn prompt(key: &str) -> Result<Plain> {
     };
     let (first, second) = ask_twice().map_err(|error| {
         let no_terminal = format!("no terminal to prompt for the value of {key:?}");
-        let hint = "pass it on stdin or from a file";
+        let hint = "pass the value on stdin or from a file";
         error.into_failure(Failure::new(no_terminal).hint(hint), hint)
     })?;
     let [first, second] =
@@ -66,7 +66,7 @@ impl<'a> Stdin<'a> {
         if self.is_read {
             bail!(
                 Failure::new("stdin can be read only once, but two values use it")
-                    .hint("read one of them from a file")
+                    .hint("read one of the values from a file")
             );
         }
         self.is_read = true;
@@ -191,7 +191,7 @@ pub fn warn_about_byte_order_mark(prefix: &str, key: &str, value: &Plain) {
     ));
 }
 
-/// Parses `KEY=VALUE` of a flag. Errors do not repeat the argument, which may contain a value.
+/// Parses the `KEY=VALUE` argument of a flag. Errors do not repeat the argument, which may contain a value.
 ///
 /// # Errors
 ///

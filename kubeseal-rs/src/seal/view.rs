@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::git::{self, SealedValue};
-use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
+use kubeseal_library::walk::{self, Candidate, Kind, SkippedFiles};
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::{base64, unseal};
@@ -56,7 +56,7 @@ pub struct View {
 }
 
 /// The hint for a cluster that does not provide values.
-const KEY_HINT: &str = "pass --key FILE to unseal them locally";
+const KEY_HINT: &str = "pass --key FILE to unseal the values locally";
 
 /// An object and its file.
 struct ObjectView {
@@ -99,7 +99,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         }
     }
     if views.is_empty() {
-        Skipped::check(unread)?;
+        SkippedFiles::check(unread)?;
         bail!(
             Failure::new("no SealedSecret found")
                 .hint("pass sealed files, or a directory that contains them")
@@ -120,7 +120,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         Zeroizing::new(texts.concat())
     };
     print(&text)?;
-    Skipped::check(unread)?;
+    SkippedFiles::check(unread)?;
     Ok(Outcome::Done)
 }
 
@@ -266,7 +266,7 @@ fn form(form: &Form) -> String {
         Form::Bits(bits) => format!("{bits} bits"),
         Form::V2(view) => v2::text(view),
         Form::MalformedV2 => "malformed: v2".into(),
-        Form::NoText => "malformed: not a string".into(),
+        Form::NotString => "malformed: not a string".into(),
         Form::NotSealed(why) => why.to_string(),
     }
 }

@@ -24,7 +24,7 @@ pub struct Sealing {
     /// Format of new values: v1 or v2; a file that has v2 values stays v2
     #[arg(long, value_name = "FORMAT")]
     pub sealed_format: Option<SealedFormat>,
-    /// Seal v2 values for this key: a line `seal2-recipient …` or `age1pq1…`, a file or URL, or `cluster`; repeatable.
+    /// Seal v2 values for this key: a `seal2-recipient …` or `age1pq1…` line, a file or URL, or `cluster`; repeatable.
     /// If .seal.yaml lists recipients, this confirms one of them, also by its identifier of 22 or 43 characters
     #[arg(long, value_name = "KEY|FILE|URL")]
     pub recipient: Vec<String>,

@@ -20,7 +20,7 @@ const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yam
 const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
 /// Fault: a user sets an item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
-/// re-encrypted that it did not write.
+/// re-encrypted although it did not write them.
 #[test]
 fn rotate_retries_an_object_that_changed_meanwhile() {
     let directory = directory();
@@ -64,7 +64,7 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
 }
 
 /// Fault: a user sets a v1 item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
-/// re-encrypted that it did not write.
+/// re-encrypted although it did not write them.
 #[test]
 fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     let directory = directory();
@@ -100,7 +100,11 @@ fn rotate_retries_a_v1_object_that_changed_meanwhile() {
 fn rotate_through_the_controller_retries_a_changed_object() {
     for (changes, code, want) in [
         (1, 0, "2 items in 1 file re-encrypted"),
-        (usize::MAX, 2, "another program changed it meanwhile"),
+        (
+            usize::MAX,
+            2,
+            "another program changed the object meanwhile",
+        ),
     ] {
         let directory = directory();
         let directory = directory.path().to_owned();

@@ -60,8 +60,8 @@ fn assert_values(directory: &Path, values: &[&str]) {
     }
 }
 
-/// Returns a directory in which `db.yaml` has the item `a`, and the earlier text of the file, in which `b` had the same
-/// lock.
+/// Returns a directory in which `db.yaml` has the item `a`, and the earlier content of the file, in which the item `b`
+/// had the same lock.
 fn directory_without_b() -> (tempfile::TempDir, String) {
     let directory = directory();
     write_files(

@@ -604,9 +604,9 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     let root = directory.path().join("full");
     create_history(&root);
     for (args, want) in [
-        (&["HEAD", "HEAD~1"][..], "two revisions are written A..B"),
-        (&["HEAD~1", "main"], "two revisions are written A..B"),
-        (&["HEAD", "HEAD~1..HEAD"], "two revisions are written A..B"),
+        (&["HEAD", "HEAD~1"][..], "write two revisions as A..B"),
+        (&["HEAD~1", "main"], "write two revisions as A..B"),
+        (&["HEAD", "HEAD~1..HEAD"], "write two revisions as A..B"),
         (&[""], "an empty argument"),
         (&["HEAD", ""], "an empty argument"),
         (&["--", ""], "a value is required"),

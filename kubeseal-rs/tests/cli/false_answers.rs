@@ -123,7 +123,9 @@ fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
     match (method.as_str(), path.as_str()) {
         ("GET", SECRETS) => success(list("SecretList", &KEYS.map(key_secret))),
         ("GET", OBJECTS) => success(list("SealedSecretList", &[sealed_secret()])),
-        ("PATCH", path) if path.starts_with(SECRETS) => success(retired(path).to_string()),
+        ("PATCH", path) if path.starts_with(SECRETS) => {
+            success(retired_key_secret(path).to_string())
+        }
         ("PATCH", _) => {
             let mut object = sealed_secret();
             object["status"] = json!({ "conditions": [] });
@@ -151,7 +153,7 @@ fn key_secret(manifest: &str) -> Json {
 }
 
 /// Returns the key Secret at this path with the label of a retired key.
-fn retired(path: &str) -> Json {
+fn retired_key_secret(path: &str) -> Json {
     let secrets = KEYS.map(key_secret).into_iter();
     let mut secrets = secrets.filter(|secret| {
         let name = secret["metadata"]["name"].as_str();
@@ -189,7 +191,7 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list request with success and another content, so a key
+/// Fault: a proxy in front of the API server answers a list request with success but with different content, so a key
 /// seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
@@ -212,7 +214,7 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers the request for the second page of a list with success and another content, so objects
+/// Fault: a proxy answers the request for the second page of a list with success but with different content, so objects
 /// are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
@@ -314,7 +316,7 @@ fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
     ] {
         cluster.certificate = certificate;
         let text = cluster.assert_unchanged(&["keys", "retire", key], key);
-        assert!(text.contains("generate a new one first"), "{text}");
+        assert!(text.contains("generate a new key first"), "{text}");
     }
 }
 

@@ -12,8 +12,8 @@ use crate::support::{assert_code, assert_contains, combined_output, git, write_f
 use crate::v2::{directory, seal};
 
 const PLAIN: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {pw: hunter2}\n";
-/// A SealedSecret whose value has the form of a ciphertext for `key-2024`.
-fn sealed() -> &'static str {
+/// Returns a SealedSecret whose value has the form of a ciphertext for `key-2024`.
+fn sealed_manifest() -> &'static str {
     static SEALED: LazyLock<String> = LazyLock::new(|| {
         let ciphertext = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let value = shared::base64::encode(&ciphertext);
@@ -25,8 +25,8 @@ fn sealed() -> &'static str {
     &SEALED
 }
 
-/// The output of the commands that search a directory for sealed values, and of lint, with their names.
-fn searches(directory: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
+/// Runs lint and the commands that search a directory for sealed values. Returns their names and outputs.
+fn run_searches(directory: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
     let rollback = ["doctor", "--rollback", path];
     let view = ["view", path];
     let lint = ["lint", path];
@@ -70,7 +70,7 @@ fn write_repository(directory: &Path) {
     git(directory, &["init", "-q"]);
     write_files(
         directory,
-        &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())],
+        &[("plain.yaml", PLAIN), ("sealed.yaml", sealed_manifest())],
     );
     commit(directory);
 }
@@ -86,7 +86,7 @@ fn commit(directory: &Path) {
 
 /// Checks that each command finds the files of [`write_repository`], which are at these paths of `tree`.
 fn assert_found(fixture: &Path, files: &str, why: &str) {
-    for (command, output) in searches(fixture, "tree") {
+    for (command, output) in run_searches(fixture, "tree") {
         // A rollback check does not name objects without problems.
         if command == "rollback" {
             assert!(!combined_output(&output).contains("all 0 objects"), "{why}");
@@ -128,7 +128,10 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
                 "tree/sub/"
             }
             "work tree" => {
-                write_files(&tree, &[("plain.yaml", PLAIN), ("sealed.yaml", sealed())]);
+                write_files(
+                    &tree,
+                    &[("plain.yaml", PLAIN), ("sealed.yaml", sealed_manifest())],
+                );
                 commit(&tree);
                 git(&tree, &["worktree", "add", "-q", "sub", "-b", "other"]);
                 "tree/sub/"
@@ -174,8 +177,8 @@ fn an_index_that_cannot_be_read_fails_the_search() {
             &tree,
             &[
                 ("plain.yaml", PLAIN),
-                ("sealed.yaml", sealed()),
-                ("seen.yaml", sealed()),
+                ("sealed.yaml", sealed_manifest()),
+                ("seen.yaml", sealed_manifest()),
             ],
         );
         commit(&tree);
@@ -191,7 +194,7 @@ fn an_index_that_cannot_be_read_fails_the_search() {
         index
             .and_then(|index| index.set_len(len))
             .expect("the test owns the file");
-        for (command, output) in searches(fixture.path(), "tree") {
+        for (command, output) in run_searches(fixture.path(), "tree") {
             let why = format!("{damage}: {command}: {}", combined_output(&output));
             assert_contains(&output, "even if Git tracks them", &why);
             let code = if command == "retire" { 1 } else { 2 };
@@ -227,7 +230,10 @@ fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
         let tree = fixture.path().join("tree");
         write_files(
             &tree,
-            &[("far/sealed.yaml", sealed()), ("near/x.yaml", "a: b\n")],
+            &[
+                ("far/sealed.yaml", sealed_manifest()),
+                ("near/x.yaml", "a: b\n"),
+            ],
         );
         if case == "staged" {
             git(&tree, &["add", "far/sealed.yaml"]);
@@ -267,9 +273,9 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         &tree,
         &[
             ("elsewhere/plain.yaml", PLAIN),
-            ("elsewhere/sealed.yaml", sealed()),
+            ("elsewhere/sealed.yaml", sealed_manifest()),
             ("other/plain.txt", PLAIN),
-            ("other/sealed.txt", sealed()),
+            ("other/sealed.txt", sealed_manifest()),
             ("k8s/own.yaml", "a: b\n"),
         ],
     );
@@ -282,7 +288,7 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
     link("directory", "k8s/again");
     link("..", "elsewhere/loop");
     link("missing", "k8s/broken.yaml");
-    for (command, output) in searches(fixture.path(), "tree/k8s") {
+    for (command, output) in run_searches(fixture.path(), "tree/k8s") {
         let text = combined_output(&output);
         if command == "rollback" {
             assert!(text.contains("all 2 objects"), "{text}");
@@ -305,10 +311,13 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         assert_eq!(found, 1, "{command}: {text}");
         assert!(!text.contains("broken"), "{command}: {text}");
     }
-    write_files(fixture.path(), &[("outside/sealed.yaml", sealed())]);
+    write_files(
+        fixture.path(),
+        &[("outside/sealed.yaml", sealed_manifest())],
+    );
     link("../../outside", "k8s/out");
     link("../../outside/sealed.yaml", "k8s/out.yaml");
-    for (command, output) in searches(fixture.path(), "tree/k8s") {
+    for (command, output) in run_searches(fixture.path(), "tree/k8s") {
         for name in ["k8s/out:", "k8s/out.yaml:"] {
             assert_contains(&output, name, command);
         }
@@ -323,13 +332,13 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     for (name, break_) in [("NEL", '\u{85}'), ("LS", '\u{2028}'), ("PS", '\u{2029}')] {
         for hidden in ["kind: SealedSecret", "kind: \"Sealed\\x53ecret\""] {
             let fixture = fixture();
-            let object = sealed()
+            let object = sealed_manifest()
                 .replace("kind: SealedSecret", hidden)
                 .replace('\n', &break_.to_string());
             let text = format!("# x{break_}{object}\na: b\n");
             write_files(fixture.path(), &[("tree/sealed.yaml", &text)]);
             for path in ["tree", "tree/sealed.yaml"] {
-                for (command, output) in searches(fixture.path(), path) {
+                for (command, output) in run_searches(fixture.path(), path) {
                     let why = format!("{name} {command} {path} {hidden}");
                     assert!(!output.status.success(), "{why}");
                     assert_contains(&output, "sealed.yaml", &why);
@@ -356,7 +365,7 @@ fn refuses_a_merge_that_overrides_a_key() {
             fixture.path(),
             &[("tree/sealed.yaml", &format!("{head}{text}"))],
         );
-        for (command, output) in searches(fixture.path(), "tree") {
+        for (command, output) in run_searches(fixture.path(), "tree") {
             let printed = combined_output(&output);
             let is_refused = ["overrides the key", "duplicate item"]
                 .iter()

@@ -81,7 +81,7 @@ fn hidden_forms(kind: &str) -> [String; 5] {
 }
 
 /// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list
-/// whose items omit it, so that its key is retired.
+/// whose items omit the kind, so that the key of the SealedSecret is retired.
 #[test]
 fn retires_no_key_that_an_object_with_a_hidden_kind_needs() {
     let tree = Tree::new();

@@ -340,8 +340,8 @@ fn write_bare_repository(directory: &Path, configuration: &str) {
         .expect("the test directory is writable");
 }
 
-/// Attack: a committer adds a directory that looks like a bare repository, with a file that is read, so that its
-/// configuration runs a program.
+/// Attack: a committer adds a directory that looks like a bare repository around a file that is read, so that the
+/// configuration of that repository runs a program.
 #[test]
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -465,8 +465,8 @@ fn a_git_file_that_names_another_repository_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy").join(".."));
 }
 
-/// Attack: an attacker includes a file of the tree in the configuration, always or under a condition, so that it runs a
-/// program.
+/// Attack: an attacker includes a file of the tree in the configuration, always or under a condition, so that the
+/// included configuration runs a program.
 #[test]
 fn an_included_configuration_runs_nothing() {
     for section in [

@@ -462,9 +462,9 @@ fn finds_a_secret_inside_another_object_with_its_line() {
     }
 }
 
-/// Attack: a committer adds a file whose aliases repeat a string with manifests, so that lint works for minutes.
+/// Attack: a committer adds a file whose aliases repeat a string with manifests, so that lint runs for minutes.
 #[test]
-fn nested_texts_are_limited_and_reported() {
+fn nested_strings_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
     let inner = format!("  {}\n", inner.trim_end().replace('\n', "\n  "));
     let text = format!("a: &a |\n{inner}b: [{}]\n", "*a, ".repeat(100));
@@ -549,7 +549,7 @@ fn reports_an_unusable_certificate_with_its_reason() {
         "{text}"
     );
     assert!(
-        text.contains("2020") && !text.contains("no certificate available"),
+        text.contains("2020") && !text.contains("no certificate is available"),
         "{text}"
     );
     for (cert, want) in [
@@ -723,7 +723,7 @@ fn accepts_an_empty_list_among_recovery_keys() {
     }
 }
 
-/// Attack: a committer writes a file so that the error of `sops` about it controls the terminal, or fills it.
+/// Attack: a committer writes a file for which the error of `sops` controls or fills the terminal.
 #[cfg(unix)]
 #[test]
 fn shows_errors_of_sops_escaped_and_shortened() {

@@ -216,7 +216,7 @@ fn seals_no_target_of_a_link_in_a_directory() {
 
 /// The content of a file before a command writes it.
 #[derive(Clone, Copy, PartialEq)]
-enum Before {
+enum InitialContent {
     /// The command creates the file.
     Missing,
     Secret,
@@ -227,59 +227,62 @@ enum Before {
 struct Writer {
     program: &'static str,
     args: fn(&str) -> String,
-    before: Before,
+    before: InitialContent,
 }
 
 /// Commands that write a file named by an argument. Arguments are separated by spaces.
 const WRITERS: &[Writer] = &[
     kubeseal(
         |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     kubeseal(
         |out| format!("--raw --from-file=cert.pem --name=a --namespace=b --cert=cert.pem -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     kubeseal(
         |out| format!("--fetch-cert --cert cert.pem -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     kubeseal(
         |out| format!("--recovery-unseal --recovery-private-key {KEY} -f sealed.yaml -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     kubeseal(
         |out| format!("-f more.yaml --cert cert.pem --merge-into {out}"),
-        Before::Sealed,
+        InitialContent::Sealed,
     ),
-    seal(|out| format!("--cert cert.pem -i {out}"), Before::Secret),
+    seal(
+        |out| format!("--cert cert.pem -i {out}"),
+        InitialContent::Secret,
+    ),
     seal(
         |out| format!("create db --from-literal=a=b --cert=cert.pem -n=shop -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("generate db a=password --cert=cert.pem -n=shop -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("import dotenv db values.env --cert=cert.pem -n=shop -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("import secret secret.yaml --cert=cert.pem -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("import list secret.yaml --cert=cert.pem -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("import sops db secret.enc --cert=cert.pem -n=shop -w {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("cert fetch cert.pem -o {out}"),
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| {
@@ -287,28 +290,28 @@ const WRITERS: &[Writer] = &[
                 "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"
             )
         },
-        Before::Missing,
+        InitialContent::Missing,
     ),
     seal(
         |out| format!("set {out} a --from-file=cert.pem --cert=cert.pem"),
-        Before::Sealed,
+        InitialContent::Sealed,
     ),
-    seal(|out| format!("unset {out} a"), Before::Sealed),
+    seal(|out| format!("unset {out} a"), InitialContent::Sealed),
     seal(
         |out| format!("edit {out} --key {KEY} --cert cert.pem"),
-        Before::Sealed,
+        InitialContent::Sealed,
     ),
     seal(
         |out| format!("edit {out} --blind --cert cert.pem"),
-        Before::Sealed,
+        InitialContent::Sealed,
     ),
     seal(
         |out| format!("rotate {out} --key {KEY} --cert {OTHER_CERT}"),
-        Before::Sealed,
+        InitialContent::Sealed,
     ),
 ];
 
-const fn kubeseal(args: fn(&str) -> String, before: Before) -> Writer {
+const fn kubeseal(args: fn(&str) -> String, before: InitialContent) -> Writer {
     Writer {
         program: KUBESEAL,
         args,
@@ -316,7 +319,7 @@ const fn kubeseal(args: fn(&str) -> String, before: Before) -> Writer {
     }
 }
 
-const fn seal(args: fn(&str) -> String, before: Before) -> Writer {
+const fn seal(args: fn(&str) -> String, before: InitialContent) -> Writer {
     Writer {
         program: SEAL,
         args,
@@ -335,9 +338,9 @@ impl Writer {
 
     fn target(&self) -> &'static str {
         match self.before {
-            Before::Missing => USER_TEXT,
-            Before::Secret => SECRET,
-            Before::Sealed => &SEALED_SECRET,
+            InitialContent::Missing => USER_TEXT,
+            InitialContent::Secret => SECRET,
+            InitialContent::Sealed => &SEALED_SECRET,
         }
     }
 
@@ -362,7 +365,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     ];
     for writer in WRITERS {
         let fixture = writer.fixture();
-        if writer.before != Before::Missing {
+        if writer.before != InitialContent::Missing {
             fs::write(fixture.path("tree/own"), writer.target())
                 .expect("the test directory is writable");
         }
@@ -375,7 +378,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         let missing_paths = ["way/none", "detour/new/none"];
         let missing_paths = missing_paths
             .iter()
-            .filter(|_| writer.before == Before::Missing);
+            .filter(|_| writer.before == InitialContent::Missing);
         for out in links.iter().chain(missing_paths) {
             let fixture = writer.fixture();
             let before = fixture.outside_file_count();
@@ -397,7 +400,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 assert_eq!(fixture.outside_file_count(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
                 // A command that creates a file may refuse the existing name.
-                if writer.before != Before::Missing {
+                if writer.before != InitialContent::Missing {
                     assert!(stderr(&output).contains("points outside it"), "{why}");
                 }
             }
@@ -405,8 +408,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: a committer replaces a file that a command writes, or its directory, with a link into the Git directory of the
-/// repository or of a nested one. A text that the committer chooses would become a hook, which Git runs.
+/// Attack: a committer replaces a file that a command writes, or its directory, with a link into the Git directory of
+/// the repository or of a nested one. Content that the committer chooses would become a hook, which Git runs.
 #[test]
 fn writes_no_file_through_a_link_into_a_git_directory() {
     for writer in WRITERS {
@@ -422,7 +425,7 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
             let hooks = fixture.path("tree").join(git).join("hooks");
             fs::create_dir_all(&hooks).expect("the test directory is writable");
             if git == ".repo" {
-                // As `git init --separate-git-dir` creates it: the file `.git` names it.
+                // A Git directory as `git init --separate-git-dir` creates it. The file `.git` names the directory.
                 for entry in ["HEAD", "objects", "refs"] {
                     fs::create_dir_all(fixture.path("tree/.repo").join(entry))
                         .expect("the test directory is writable");

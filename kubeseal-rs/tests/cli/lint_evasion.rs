@@ -98,7 +98,7 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
 /// Attack: a committer begins a document with an unindented block scalar. For lint's YAML parser, the scalar includes
 /// the next `---` and the Secret below; for `kubectl`, the separator begins a new document.
 #[test]
-fn a_text_above_a_separator_hides_no_secret() {
+fn a_block_scalar_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
         let text = format!("{head}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\n");
         let rules = rules_violated_by("db.yaml", &text);

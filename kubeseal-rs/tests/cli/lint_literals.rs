@@ -159,7 +159,7 @@ fn accepts_templates_and_patterns_without_values() {
     }
 }
 
-/// A file of sops may contain a list and the sops metadata at the root.
+/// A file that sops encrypted may contain a list and the sops metadata at the root.
 #[test]
 fn accepts_a_list_that_sops_encrypted() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";

@@ -9,9 +9,9 @@ use crate::support::{assert_code, assert_contains, combined_output, write_files}
 use crate::v2::{create, directory, read, seal};
 
 const CANNOT_UNSEAL: &str = "which cannot unseal it for this object and item";
-const UNTRIED: &str = "2 items could not be checked with --keys";
+const UNCHECKED_ITEMS: &str = "2 items could not be checked with --keys";
 
-/// Returns a directory with `shop/db` in `db.yaml`, with the items `a` and `b`, and without rules.
+/// Returns a directory without rules, in which `db.yaml` contains the object `shop/db` with the items `a` and `b`.
 fn directory_with_object(recipients: &str) -> tempfile::TempDir {
     let directory = directory();
     let rules = format!("rules:\n- path: '*.yaml'\n  format: v2\n  recipients: {recipients}\n");
@@ -35,14 +35,14 @@ fn lint(directory: &Path, keys: &[&str]) -> Output {
     )
 }
 
-/// Returns the line of an item or the first line that begins with this text, without its name.
+/// Returns the value on the first line that begins with `name` and a colon.
 fn value<'a>(text: &'a str, name: &str) -> &'a str {
     let mut lines = text.lines().map(str::trim_start);
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
     value.expect("the item exists")
 }
 
-/// Returns the text with the last character of the entry before its last one changed.
+/// Returns `text` with a character near the end of the entry's value changed.
 fn with_changed_value(text: &str, name: &str) -> String {
     let value = value(text, name);
     let at = value.len() - 8;
@@ -51,7 +51,7 @@ fn with_changed_value(text: &str, name: &str) -> String {
     text.replace(value, &changed)
 }
 
-/// Fault: only keys that no value is for are passed, and the values count as checked.
+/// Fault: no value is sealed for any of the passed keys, but the values count as checked.
 #[test]
 fn lint_counts_v2_values_that_its_keys_cannot_check() {
     let directory = directory_with_object("[cluster.txt]");
@@ -63,7 +63,7 @@ fn lint_counts_v2_values_that_its_keys_cannot_check() {
     ] {
         let output = lint(directory, keys);
         assert_code(&output, 0, format!("{keys:?}"));
-        assert_contains(&output, UNTRIED, format!("{keys:?}"));
+        assert_contains(&output, UNCHECKED_ITEMS, format!("{keys:?}"));
     }
     let output = lint(directory, &["escrow.key", "cluster.key"]);
     assert_code(&output, 0, "the right key");
@@ -105,7 +105,7 @@ fn lint_reports_v2_values_that_their_key_cannot_unseal() {
     }
 }
 
-/// Attack: a committer replaces the part of one recipient, so that only the escrow key still unseals the values.
+/// Attack: a committer replaces the stanza of one recipient, so that only the escrow key still unseals the values.
 #[test]
 fn lint_tries_each_recipient_of_v2_values() {
     let directory = directory_with_object("[cluster.txt, escrow.txt]");
@@ -116,7 +116,7 @@ fn lint_tries_each_recipient_of_v2_values() {
     let lines = text.lines().map(str::trim_start);
     let stanza = lines.filter_map(|line| line.split_once(": "));
     let mut stanza = stanza.filter(|(name, _)| name.trim_matches(['"', '\'']).ends_with(id));
-    let (name, _) = stanza.next().expect("a part for the cluster");
+    let (name, _) = stanza.next().expect("a stanza for the cluster");
     write_files(directory, &[("db.yaml", &with_changed_value(&text, name))]);
     assert_code(&lint(directory, &["escrow.key"]), 0, "escrow");
     let output = lint(directory, &["escrow.key", "cluster.key"]);

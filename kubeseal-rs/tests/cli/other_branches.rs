@@ -145,7 +145,7 @@ fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
     for (why, file, text) in forms(&Fixture::new()) {
         let fixture = Fixture::new();
         fixture.commit_on_branch("main", file, &text);
-        fixture.assert_reported(why, "main", &format!("prod:{file}: may need it"));
+        fixture.assert_reported(why, "main", &format!("prod:{file}: may need the key"));
         let deleted = Fixture::new();
         write_files(&deleted.path("main"), &[(file, text.as_str())]);
         deleted.commit("main");
@@ -220,5 +220,5 @@ fn searches_the_submodules_of_other_branches_and_the_branches_of_submodules() {
     fixture.assert_reported("a recorded commit", "main", "prod:sub/db.yaml (db)");
 
     git(&main, &["submodule", "--quiet", "deinit", "-f", "--all"]);
-    fixture.assert_reported("a missing submodule", "main", "prod:sub: may need it");
+    fixture.assert_reported("a missing submodule", "main", "prod:sub: may need the key");
 }

@@ -177,7 +177,7 @@ fn refuses_a_name_that_yaml_reads_as_a_boolean() {
             );
             assert_code(&output, 2, to);
             assert_contains(&output, &format!("a.yaml:3: {field} must be a string"), to);
-            assert_contains(&output, "hint: quote it", to);
+            assert_contains(&output, "hint: quote the value", to);
         }
         write_files(
             directory.path(),

@@ -95,8 +95,8 @@ fn completions_and_manual_contain_the_flags() {
     ] {
         let page = kubeseal_stdout(args);
         for flag in ["re-encrypt", "cert-fingerprint", "controller-name"] {
-            let plain = page.replace('\\', "");
-            assert!(plain.contains(flag), "{args:?} lacks {flag}");
+            let unescaped = page.replace('\\', "");
+            assert!(unescaped.contains(flag), "{args:?} lacks {flag}");
         }
     }
     assert!(

@@ -259,7 +259,7 @@ fn cert_fetch_reports_a_changed_certificate_until_it_is_accepted() {
     assert_eq!(controller.fetch(1, &[]), (Some(0), false));
 }
 
-/// Fault: the cached certificate is damaged, or a pipe that no program writes to.
+/// Fault: the file of the cached certificate is damaged, or is a pipe that no program writes to.
 #[cfg(unix)]
 #[test]
 fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {

@@ -47,7 +47,7 @@ impl Shell {
         }
     }
 
-    /// Reads the output of the terminal until it contains a text.
+    /// Reads the output of the terminal until it contains this string.
     fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 1024];
         while !self.screen.contains(text) {

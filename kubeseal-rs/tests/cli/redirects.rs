@@ -1,4 +1,4 @@
-//! Tests redirects of the server of a certificate's URL.
+//! Tests redirects by the server at the URL of a certificate.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -26,8 +26,8 @@ fn repeat(directory: &Path, line: &str) {
     write_files(directory, &[("db.yaml", &text)]);
 }
 
-/// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the
-/// hidden value stays sealed for an old key.
+/// Attack: a committer repeats an item, so that a user sees or changes a value other than the one that the cluster
+/// uses, and the hidden value stays sealed for an old key.
 #[test]
 fn commands_refuse_a_repeated_item_beside_v2_values() {
     let directory = directory_with_repeated_item();

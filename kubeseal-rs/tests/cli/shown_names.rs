@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 
-/// A word that names have after a control sequence.
+/// The word that follows the control sequence in each name.
 const FORGED_WORD: &str = "all-is-well";
 /// Sequences that begin a new line, control the terminal, change the text direction or are invisible.
 const CONTROL_SEQUENCES: [&str; 9] = [

@@ -44,17 +44,17 @@ pub(crate) fn copy_program(program: &str, copy: &Path) {
     );
 }
 
-/// Returns what a program wrote to stderr.
+/// Returns the stderr of a program as text.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Returns what a program wrote to stdout and stderr.
+/// Returns the stdout of a program, followed by its stderr, as text.
 pub(crate) fn combined_output(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output)
 }
 
-/// Checks that a program printed a text. `case` names the case of a table.
+/// Checks that a program printed a string. `case` names the case of a table.
 #[track_caller]
 pub(crate) fn assert_contains(output: &Output, text: &str, case: impl Display) {
     let printed = combined_output(output);

@@ -366,7 +366,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     create(directory, &["-w", "db.yaml"]);
     let refused = run(&["keys", "retire", "key-old", "db.yaml"]);
     assert_code(&refused, 1, "an item needs the key");
-    assert_contains(&refused, "db.yaml (db), item a: needs it", "retire");
+    assert_contains(&refused, "db.yaml (db), item a: needs the key", "retire");
     assert_contains(
         &run(&["keys", "retire", "key-new"]),
         "is the sealing key",

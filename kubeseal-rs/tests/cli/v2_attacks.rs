@@ -340,8 +340,8 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and
-/// finally with a key that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values,
+/// first with another post-quantum key, then with a key that is not post-quantum.
 #[test]
 fn reports_a_changed_preferred_key() {
     let directory = directory();
@@ -417,7 +417,7 @@ fn preferred_keys(directory: &Path) -> [String; 3] {
 }
 
 /// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so other
-/// users seal values that no controller or an attacker can open.
+/// users seal values that no controller can open, or that an attacker can open.
 #[test]
 fn retires_no_key_that_a_rule_names() {
     let directory = directory();
@@ -445,7 +445,7 @@ fn retires_no_key_that_a_rule_names() {
         assert_code(&output, 1, rules);
         assert_contains(
             &output,
-            ".seal.yaml, rule 1 (line 2): names it as a recipient",
+            ".seal.yaml, rule 1 (line 2): names the key as a recipient",
             rules,
         );
         let compromise = [
@@ -458,7 +458,7 @@ fn retires_no_key_that_a_rule_names() {
         ];
         let output = seal(directory, &[&compromise[..], &["--dry-run"]].concat());
         assert_code(&output, 0, rules);
-        assert_contains(&output, "replace it in the `recipients` of", rules);
+        assert_contains(&output, "replace this key in the `recipients` of", rules);
     }
     git(directory, &["add", ".seal.yaml", "cluster.txt"]);
     git(directory, &["commit", "-qm", "named"]);
@@ -472,7 +472,7 @@ fn retires_no_key_that_a_rule_names() {
     let output = retire(&["--all-branches"]);
     assert_code(&output, 1, "a rule on a branch");
     for branch in ["other", "file"] {
-        let want = format!("{branch}:.seal.yaml, rule 1 (line 2): names it as a recipient");
+        let want = format!("{branch}:.seal.yaml, rule 1 (line 2): names the key as a recipient");
         assert_contains(&output, &want, branch);
     }
 }

@@ -9,7 +9,7 @@ use shared::v2::{PublicRecipient, Recipient as _};
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
 use crate::v2::{RULES, create, directory, read, seal, seal_ok, write_two_keys};
 
-/// Returns a directory with `shop/db`, of the items `a` and `b`, in `db.yaml`, and without rules.
+/// Returns a directory without rules, in which `db.yaml` contains the object `shop/db` with the items `a` and `b`.
 fn directory_with_object(recipients: &str) -> tempfile::TempDir {
     let directory = directory();
     let rules = RULES.replace("[cluster.txt]", recipients);
@@ -118,7 +118,11 @@ fn refuses_joined_key_files_and_uses_every_key_of_a_file() {
     ] {
         let output = seal(directory, args);
         assert_code(&output, 2, format!("{args:?}"));
-        assert_contains(&output, "insert `---` above this line", format!("{args:?}"));
+        assert_contains(
+            &output,
+            "insert a `---` line above this line",
+            format!("{args:?}"),
+        );
     }
     let input = fs::File::open(directory.join("db.yaml")).expect("it exists");
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
@@ -165,7 +169,7 @@ fn the_escrow_identity_is_a_backup() {
     }
 }
 
-/// Fault: doctor repeats one fault for each item and suggests to seal again, and counts RSA keys only.
+/// Fault: doctor reports one fault again for each item, suggests sealing again, and counts RSA keys only.
 #[test]
 fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
     let directory = directory_with_object("[cluster.txt]");
@@ -248,7 +252,7 @@ fn export_reports_a_newer_key_without_a_backup() {
     );
     fs::rename(&new, &hidden).expect("the test owns the file");
     let state = ["--directory", "state"];
-    // A post-quantum recipient of age, which is a recipient of v2 values too.
+    // A post-quantum age recipient, which is a recipient of v2 values too.
     let backup = ["keys", "backup", "keys.age", "-R", "escrow.txt"];
     seal_ok(directory, &[&backup[..], &state].concat());
     fs::rename(&hidden, &new).expect("the test owns the file");

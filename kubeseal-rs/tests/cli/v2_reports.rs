@@ -37,7 +37,7 @@ fn create_for(directory: &Path, recipients: &str, file: &str) {
     fs::remove_file(directory.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Replaces a text in a file. Fails if the file does not contain the text.
+/// Replaces a string in a file. Fails if the file does not contain the string.
 fn change(directory: &Path, file: &str, from: &str, to: &str) {
     let before = read(directory, file);
     let after = before.replacen(from, to, 1);
@@ -79,7 +79,7 @@ fn a_malformed_entry_hides_no_value_from_retire() {
             let output = retire();
             assert_code(&output, 1, format!("{key} {to}"));
             for item in ["a", "b"] {
-                let want = format!("item {item}: no key can unseal it, so it may need it");
+                let want = format!("item {item}: no key can unseal it, so it may need the key");
                 assert_contains(&output, &want, format!("{key} {to}"));
             }
             let status = run(directory, &["keys", "status", "db.yaml"]);
@@ -337,13 +337,13 @@ fn retires_no_key_whose_certificate_a_rule_names() {
         let directory = directory.path();
         let rules = format!("rules:\n- path: '**'\n  certificate: cert.pem\n{format}");
         write_files(directory, &[(".seal.yaml", &rules)]);
-        let want = ".seal.yaml, rule 1 (line 2): names its certificate";
+        let want = ".seal.yaml, rule 1 (line 2): names the certificate of the key";
         let output = retire(directory, "key-rsa", &[]);
         assert_code(&output, 1, format);
         assert_contains(&output, want, format);
         let compromise = ["keys", "compromise", "key-rsa", "tree", "--dry-run"];
         let output = run(directory, &compromise);
-        assert_contains(&output, "replace it in the `certificate` of", format);
+        assert_contains(&output, "replace this key in the `certificate` of", format);
         assert_code(&retire(directory, "key-old", &[]), 0, "another key");
         commit_on_branch(directory, "other");
         assert_code(&retire(directory, "key-rsa", &[]), 0, "no rule");
@@ -353,7 +353,7 @@ fn retires_no_key_whose_certificate_a_rule_names() {
     }
 }
 
-/// Attack: a committer replaces the rules of a branch, or a file that the rules name, by a link, so that the key that
+/// Attack: a committer replaces the rules of a branch, or a file that the rules name, with a link, so that the key that
 /// the rules name is retired.
 #[cfg(unix)]
 #[test]
@@ -374,9 +374,9 @@ fn retires_no_key_that_rules_behind_links_on_branches_name() {
     let output = retire(directory, "key-old", &["--all-branches"]);
     assert_code(&output, 1, "links");
     for want in [
-        "rules:.seal.yaml, rule 1 (line 2): names it as a recipient",
-        "key:prod/.seal.yaml, rule 1 (line 2): names it as a recipient",
-        "outside:.seal.yaml: may need it: the branch has no such file",
+        "rules:.seal.yaml, rule 1 (line 2): names the key as a recipient",
+        "key:prod/.seal.yaml, rule 1 (line 2): names the key as a recipient",
+        "outside:.seal.yaml: may need the key: the branch has no such file",
     ] {
         assert_contains(&output, want, "links");
     }

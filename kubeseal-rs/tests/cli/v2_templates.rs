@@ -96,10 +96,10 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     );
     assert!(stderr(&output).contains(shown), "{}", stderr(&output));
 
-    let dry = seal_ok(directory, &[&rotate[..], &["--dry-run"]].concat());
+    let dry_run = seal_ok(directory, &[&rotate[..], &["--dry-run"]].concat());
     assert!(
-        dry.contains(shown) && !dry.contains("must confirm"),
-        "{dry}"
+        dry_run.contains(shown) && !dry_run.contains("must confirm"),
+        "{dry_run}"
     );
     assert_eq!(read(directory, "db.yaml"), annotated);
 
@@ -116,8 +116,8 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     let again = seal_ok(directory, &rotate);
     assert!(!again.contains("this template"), "{again}");
     // A conversion without --bind-template asks no question.
-    let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
-    assert!(!seal_ok(directory, &plain).contains("this template"));
+    let conversion = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
+    assert!(!seal_ok(directory, &conversion).contains("this template"));
 }
 
 /// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
@@ -153,7 +153,7 @@ fn a_file_with_v1_values_keeps_its_format() {
     assert!(is_bound(directory, "a"));
 }
 
-/// Attack: a committer replaces v2 values by their own v1 values, so that the next value is sealed as v1.
+/// Attack: a committer replaces v2 values with their own v1 values, so that the next value is sealed as v1.
 #[test]
 fn does_not_seal_as_v1_after_v2_values_were_replaced() {
     let directory = directory_with_v1_values();

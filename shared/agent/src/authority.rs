@@ -1,9 +1,9 @@
 //! The CA certificates that verify the controller's certificate.
 //!
-//! Each replica of a controller creates a new CA when it starts, so the certificates are read again: a file before each
-//! request, the `ConfigMap` that the controller publishes after a failure. A Pod can mount this `ConfigMap` only in the
-//! namespace of the controller, and kubelet updates the volume within a minute or two. The API server returns the
-//! current content to Pods of every namespace.
+//! Each replica of a controller creates a new CA when it starts, so the certificates are read again: a file is read
+//! before each request, and the `ConfigMap` that the controller publishes is read again after a failed request. A Pod
+//! can mount this `ConfigMap` only in the namespace of the controller, and kubelet updates the volume within a minute
+//! or two. The API server returns the current content to Pods of every namespace.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,9 +39,9 @@ pub struct ConfigMap {
     pub api_server: String,
     /// The directory with the credentials of the Pod's service account: `ca.crt` and `token`.
     pub account: PathBuf,
-    /// The namespace of the `ConfigMap`.
+    /// The namespace of the `ConfigMap`: that of the controller.
     pub namespace: String,
-    /// The name of the `ConfigMap`.
+    /// The name of the `ConfigMap`, `<service>-certificate` by default.
     pub name: String,
 }
 
@@ -84,7 +84,8 @@ impl ConfigMap {
         let body = body
             .read_to_vec()
             .map_err(|source| self.error(source.to_string()))?;
-        ca_from_config_map(&body).ok_or_else(|| self.error(format!("it has no key {CA_KEY}")))
+        ca_from_config_map(&body)
+            .ok_or_else(|| self.error(format!("the ConfigMap has no key {CA_KEY}")))
     }
 
     fn error(&self, why: String) -> ClientError {
@@ -104,7 +105,7 @@ fn ca_from_config_map(body: &[u8]) -> Option<Vec<u8>> {
     object.data.remove(CA_KEY).map(String::into_bytes)
 }
 
-/// Parses PEM certificates; returns `None` if there is none, or one is malformed.
+/// Parses PEM certificates; returns `None` if there is no certificate, or a certificate is malformed.
 pub(crate) fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let certificates = CertificateDer::pem_slice_iter(pem);
     let certificates: Result<Vec<_>, _> = certificates

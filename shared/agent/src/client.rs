@@ -18,11 +18,11 @@ use crate::files::{self, FileError};
 const MAX_TOKEN: u64 = 64 << 10;
 /// The time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit of a whole request, in addition to the time that the controller was asked to wait.
+/// The time limit of a complete request, in addition to the time that the controller was asked to wait.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The maximum number of characters that are shown of a controller's message.
+/// The maximum number of characters of a controller's message that are shown.
 const MAX_MESSAGE: usize = 500;
-/// The maximum of `Retry-After` that is respected.
+/// The longest pause that a `Retry-After` header can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// How to reach a controller.
@@ -71,8 +71,8 @@ pub enum ClientError {
     /// The token file is empty or malformed.
     #[error("{} contains no valid token", .0.display())]
     NoToken(PathBuf),
-    /// A token contains characters that no token has, or is missing.
-    #[error("the token of the Pod is malformed")]
+    /// A token is missing, or contains characters that no token has.
+    #[error("the token of the Pod is missing or malformed")]
     InvalidToken,
     /// The CA file or `ConfigMap` contains no valid PEM certificate.
     #[error(
@@ -101,7 +101,7 @@ pub enum ClientError {
          CA certificate is the current one"
     )]
     Unreachable {
-        /// The URL.
+        /// The URL of the controller's TLS port.
         server: String,
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
@@ -117,7 +117,7 @@ pub enum ClientError {
 /// An error response of the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status code.
+    /// The HTTP status code.
     pub status: StatusCode,
     /// The error and hint of the controller.
     pub failure: Failure,
@@ -136,24 +136,29 @@ impl fmt::Display for Refusal {
             item,
         } = &self.failure;
         match (sealed_secret, item) {
-            (Some(object), Some(item)) => write!(f, "{}, item {}: ", short(object), short(item))?,
-            (Some(object), None) => write!(f, "{}: ", short(object))?,
+            (Some(object), Some(item)) => write!(
+                f,
+                "{}, item {}: ",
+                to_short_line(object),
+                to_short_line(item)
+            )?,
+            (Some(object), None) => write!(f, "{}: ", to_short_line(object))?,
             _ => {}
         }
         if error.is_empty() {
             write!(f, "the controller responded with {}", self.status)?;
         } else {
-            f.write_str(&short(error))?;
+            f.write_str(&to_short_line(error))?;
         }
         if hint.is_empty() {
             return Ok(());
         }
-        write!(f, "\nhint: {}", short(hint))
+        write!(f, "\nhint: {}", to_short_line(hint))
     }
 }
 
-/// Replaces control characters by spaces, and truncates the text.
-fn short(text: &str) -> String {
+/// Replaces control characters with spaces, and truncates the text.
+fn to_short_line(text: &str) -> String {
     let on_one_line = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(MAX_MESSAGE).map(on_one_line).collect()
 }
@@ -211,11 +216,11 @@ impl Client {
         self.send(&token, request, TIMEOUT + wait)
     }
 
-    /// Checks that a controller can be reached: sends a request without a token, which it refuses.
+    /// Checks that a controller can be reached: sends a request without a token, which the controller refuses.
     ///
     /// # Errors
     ///
-    /// Fails if there is no response, or not from the holder of the expected certificate.
+    /// Fails if no response arrives, or the server does not have the expected certificate.
     pub fn reach(&mut self, timeout: Duration) -> Result<(), ClientError> {
         let agent = self.connections()?;
         let get = agent.get(self.url()).config();
@@ -255,7 +260,7 @@ impl Client {
     ) -> Result<Delivery, ClientError> {
         let result = self.try_send(token, request, timeout);
         if let Err(ClientError::Unreachable { .. }) = result {
-            // The controller may have restarted with another CA.
+            // The controller may have restarted with a new CA.
             self.connections = None;
         }
         result
@@ -354,8 +359,8 @@ pub(crate) fn token(path: &Path, limit: u64) -> Result<Zeroizing<String>, Client
     bearer(text.trim()).ok_or_else(|| ClientError::NoToken(path.to_owned()))
 }
 
-/// Returns the value of the `Authorization` header for a token; `None` if the token contains characters that could end
-/// the header.
+/// Returns the value of the `Authorization` header for a token; `None` if the token is empty, or contains characters
+/// that no token has, such as line breaks.
 fn bearer(token: &str) -> Option<Zeroizing<String>> {
     let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     is_token.then(|| Zeroizing::new(format!("Bearer {token}")))

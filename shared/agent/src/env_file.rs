@@ -1,37 +1,37 @@
-//! The file that kubelet reads for `env.valueFrom.fileKeyRef`: lines `NAME='value'`.
+//! The file that kubelet reads for `env.valueFrom.fileKeyRef`: `NAME='value'` lines.
 //!
 //! Kubelet supports no escapes in this file, so not every value can be written. A value that kubelet would misread is
 //! refused.
 
 use zeroize::Zeroizing;
 
-/// The longest line that kubelet reads is 64 KiB, with the end of the line.
+/// The maximum length of a line in bytes. Kubelet reads at most 64 KiB, including the line ending.
 const MAX_LINE: usize = 65_000;
 
 /// Why an item cannot be written. The message does not depend on the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvFileError {
-    /// The name of the item is not a valid variable name.
+    /// The name of the item is not a valid name for a variable.
     #[error(
         "the item {0} cannot become a variable: a name consists of letters, digits, `_`, `-` and `.`, and does not begin with a digit\n\
          hint: select items with --objects=NAME:ITEM"
     )]
     Name(String),
-    /// Two objects have an item of this name.
+    /// Several objects have an item of this name.
     #[error(
         "several SealedSecrets contain an item {0}\nhint: select items with --objects=NAME:ITEM, or write one file for each object"
     )]
     Repeated(String),
     /// The value of the item cannot be written.
     #[error(
-        "the item {0} cannot become a variable: kubelet reads only values of UTF-8 text that are not empty, without `'`, NUL and \
-         carriage returns before line ends, and with lines below 64 KiB\n\
-         hint: select other items with --objects=NAME:ITEM, and deliver this one as a file"
+        "the item {0} cannot become a variable: kubelet reads only non-empty UTF-8 text without `'` and NUL, \
+         without carriage returns before line feeds, and with lines shorter than 64 KiB\n\
+         hint: select other items with --objects=NAME:ITEM, and deliver this item as a file"
     )]
     Value(String),
 }
 
-/// Returns the content of the file.
+/// Returns the content of the file, with one variable for each item.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ fn is_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Reads a file as kubelet 1.36 does (`pkg/kubelet/util/env`), for files without comments and blanks.
+    /// Reads a file as kubelet 1.36 does (`pkg/kubelet/util/env`), for files without comments and blank lines.
     fn read_as_kubelet(content: &str, key: &str) -> Option<String> {
         let mut lines = content.split_inclusive('\n').map(|line| {
             let line = line.strip_suffix('\n').unwrap_or(line);

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// A file cannot be read.
+/// The error of reading a file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
 pub struct FileError {
-    /// The path.
+    /// The file that cannot be read.
     pub path: PathBuf,
     /// The error of the operating system.
     pub source: io::Error,
@@ -20,7 +20,7 @@ pub struct FileError {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or is longer.
+/// Fails if the file cannot be read or is longer than `limit`.
 pub fn read(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     try_read(path, limit).map_err(|source| FileError {
         path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! What requests to the controller came to. No label depends on a Pod, an object or a value.
+//! Counts requests to the controller by outcome. No label depends on a Pod, an object or a value.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -78,14 +78,14 @@ impl Requests {
             text,
             &format!("{prefix}_last_success_timestamp_seconds"),
             Kind::Gauge,
-            "Time of the last successful answer of the controller, in seconds since 1970; 0 if there was none.",
+            "Time of the last successful response of the controller, in seconds since 1970; 0 if there was none.",
             &self.last_success,
         );
         write_metric(
             text,
             &format!("{prefix}_unreachable_since_timestamp_seconds"),
             Kind::Gauge,
-            "Time since which no request reaches the controller, in seconds since 1970; 0 if the last one did.",
+            "Time since which no request reaches the controller, in seconds since 1970; 0 if the last request did.",
             &self.unreachable_since,
         );
     }
@@ -99,7 +99,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Records the result of a request, and how many SealedSecrets the agent has values of.
+    /// Records the result of a request, and the number of SealedSecrets whose values the agent has.
     pub(crate) fn record(&self, result: &Result<Delivery, ClientError>) {
         self.requests.record(result.as_ref());
         if let Ok(Delivery::Values(answer)) = result {
@@ -116,7 +116,7 @@ impl Status for Metrics {
             &mut text,
             &format!("{PREFIX}_current_versions"),
             Kind::Gauge,
-            "SealedSecrets of which the agent has received a version.",
+            "Number of SealedSecrets whose values the agent has received.",
             &self.objects,
         );
         text
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_begins_with_the_first_failure_and_ends_with_any_answer() {
+    fn an_outage_begins_with_the_first_failure_and_ends_with_any_response() {
         let requests = Requests::default();
         requests.record(Err(&unreachable()));
         let since = requests.unreachable_since.get();

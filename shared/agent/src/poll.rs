@@ -30,14 +30,15 @@ pub struct Poll {
     log: fn(&str),
     metrics: Arc<Metrics>,
     failures: u32,
-    /// When the last request began that succeeded.
+    /// The start time of the last successful request.
     requested_at: Option<Instant>,
-    /// The failure that was logged last, and the time.
-    logged: Option<(String, Instant)>,
+    /// The last logged failure, and when it was logged.
+    last_logged: Option<(String, Instant)>,
 }
 
 impl Poll {
-    /// Creates a poller for these objects. `log` receives messages about failures, each of one or more lines.
+    /// Creates a poller for these objects. `log` receives messages about failures and recoveries, each of one or more
+    /// lines.
     pub fn new(client: Client, objects: Vec<EntryBody>, log: fn(&str)) -> Self {
         let request = RequestBody {
             objects,
@@ -51,7 +52,7 @@ impl Poll {
             metrics: Arc::default(),
             failures: 0,
             requested_at: None,
-            logged: None,
+            last_logged: None,
         }
     }
 
@@ -70,33 +71,33 @@ impl Poll {
             self.metrics.record(&result);
             match result {
                 Ok(Delivery::Values(answer)) => {
-                    self.succeeded(start);
+                    self.record_success(start);
                     self.request.have = Some(answer.revision.clone());
                     self.request.wait = Some(wait_seconds(random::fraction()));
                     return *answer;
                 }
-                Ok(Delivery::Unchanged) => self.succeeded(start),
-                Err(error) => self.failed(&error),
+                Ok(Delivery::Unchanged) => self.record_success(start),
+                Err(error) => self.handle_failure(&error),
             }
         }
     }
 
-    /// Makes [`Self::next_change`] return the same values again after a pause, because the caller could not use them.
+    /// Pauses because the caller could not use the values, and makes [`Self::next_change`] request them again.
     pub fn repeat(&mut self, why: &str) {
         self.request.have = None;
         self.request.wait = None;
         self.pause_after(why, None);
     }
 
-    fn succeeded(&mut self, start: Instant) {
+    fn record_success(&mut self, start: Instant) {
         self.failures = 0;
         self.requested_at = Some(start);
-        if self.logged.take().is_some() {
+        if self.last_logged.take().is_some() {
             (self.log)("the controller delivers values again");
         }
     }
 
-    fn failed(&mut self, error: &ClientError) {
+    fn handle_failure(&mut self, error: &ClientError) {
         let retry_after = match error {
             ClientError::Refused(refusal) => refusal.retry_after,
             _ => None,
@@ -114,18 +115,18 @@ impl Poll {
     fn log_once(&mut self, text: &str) {
         let is_known =
             |(last, time): &(String, Instant)| last == text && time.elapsed() < LOG_INTERVAL;
-        if !self.logged.as_ref().is_some_and(is_known) {
+        if !self.last_logged.as_ref().is_some_and(is_known) {
             let state = match self.request.have {
                 Some(_) => "cannot refresh, so the last values stay",
                 None => "waiting for values",
             };
             (self.log)(&format!("{state}: {text}"));
-            self.logged = Some((text.to_owned(), Instant::now()));
+            self.last_logged = Some((text.to_owned(), Instant::now()));
         }
     }
 }
 
-/// Formats an error with its causes, and its hints last.
+/// Formats an error and its causes on one line, followed by the hints of the error.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let text = error.to_string();
     let (message, hints) = text.split_once("\nhint: ").unwrap_or((&text, ""));
@@ -146,7 +147,7 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns how long to wait before the next attempt. The pause doubles with each failure, and is random, so that agents
-/// that lost the same controller do not all retry at the same time.
+/// that lose the same controller do not all retry at the same time.
 fn pause(failures: u32, retry_after: Option<Duration>, fraction: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);

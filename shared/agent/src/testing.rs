@@ -150,7 +150,7 @@ fn serve(
     stream.flush().ok()
 }
 
-/// Reads a request with a body of the length that its head names.
+/// Reads a request: its head, and the body with the length in `Content-Length`.
 fn read_request(stream: &mut impl std::io::Read) -> Option<String> {
     let mut bytes = Vec::new();
     loop {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 /// How the value of an item is encoded. The file contains the decoded value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
-    /// The base64 of the standard alphabet, as Go's decoder accepts it.
+    /// Base64 with the standard alphabet, as Go's decoder accepts it.
     Base64,
     /// Hexadecimal digits.
     Hex,
@@ -19,12 +19,12 @@ pub enum Encoding {
 pub struct UnknownEncoding(String);
 
 impl Encoding {
-    /// Reads the name of an encoding; `None` for values that are used as they are.
+    /// Returns the encoding with this name; `None` if values are not encoded (`utf-8`, or an empty name).
     ///
     /// # Errors
     ///
     /// Returns an error for an unknown name.
-    pub fn named(name: &str) -> Result<Option<Self>, UnknownEncoding> {
+    pub fn from_name(name: &str) -> Result<Option<Self>, UnknownEncoding> {
         match name {
             "" | "utf-8" => Ok(None),
             name => name.parse().map(Some),
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn decoded(encoding: &str, value: &[u8]) -> Option<Vec<u8>> {
-        let encoding = Encoding::named(encoding).unwrap().unwrap();
+        let encoding = Encoding::from_name(encoding).unwrap().unwrap();
         encoding.decode(value).map(|bytes| bytes.to_vec())
     }
 
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn refuses_unknown_names() {
-        assert_eq!(Encoding::named("utf-8"), Ok(None));
-        assert_eq!(Encoding::named(""), Ok(None));
-        assert!(Encoding::named("BASE64").is_err());
+        assert_eq!(Encoding::from_name("utf-8"), Ok(None));
+        assert_eq!(Encoding::from_name(""), Ok(None));
+        assert!(Encoding::from_name("BASE64").is_err());
     }
 }

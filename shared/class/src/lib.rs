@@ -1,7 +1,7 @@
 //! The parameters of a `SecretProviderClass` for the provider `sealed`.
 //!
-//! The provider on a node and `seal lint` read them with the same functions, so a class that lint accepts is one that
-//! mounts, as far as its text can tell. The authors of classes and Pods choose the text freely, and it proves nothing.
+//! The provider on a node and `seal lint` read them with the same functions, so a class that `seal lint` accepts can be
+//! mounted, as far as its text shows. The authors of classes and Pods choose the text freely, so it proves nothing.
 //!
 //! | module | content |
 //! |---|---|
@@ -16,5 +16,5 @@ pub mod yaml;
 /// The name of the provider in `spec.provider` of a `SecretProviderClass`.
 pub const PROVIDER: &str = "sealed";
 
-/// The parameter that says what to deliver.
+/// The name of the parameter that lists what to deliver.
 pub const OBJECTS: &str = "objects";

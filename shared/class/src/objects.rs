@@ -87,14 +87,14 @@ fn entry_of(entry: Value, encodings: &mut HashMap<String, Encoding>) -> Result<E
     }
     let entry: VaultEntry = serde_json::from_value(entry).map_err(|error| error.to_string())?;
     let name = entry.encoding.as_deref().unwrap_or_default();
-    if let Some(encoding) = Encoding::named(name).map_err(|error| error.to_string())? {
+    if let Some(encoding) = Encoding::from_name(name).map_err(|error| error.to_string())? {
         encodings.insert(entry.object_name.clone(), encoding);
     }
     Ok(EntryBody {
         mode: entry.file_permission.map(permission).transpose()?,
         sealed_secret: Some(sealed_secret(&entry.secret_path)),
         items: Some(vec![entry.secret_key.ok_or(
-            "`secretKey` is missing: name an item of the SealedSecret, since there is no response of Vault to write",
+            "`secretKey` is missing: name an item of the SealedSecret",
         )?]),
         path: Some(entry.object_name),
         ..EntryBody::default()
@@ -135,7 +135,7 @@ mod tests {
 
     /// Attack: the author of a Pod sets a huge parameter, so that the provider of the node is killed for its memory.
     #[test]
-    fn a_huge_text_is_refused_before_it_is_parsed() {
+    fn a_huge_parameter_is_refused_before_it_is_parsed() {
         let malformed = "[".repeat(MAX_REQUEST + 1);
         assert_eq!(read(&malformed), Err(too_long()));
         assert_ne!(read(&malformed[1..]), Err(too_long()));
@@ -234,9 +234,9 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: the author of a class or a Pod lets the provider ask for more than a controller accepts, or crash.
+        /// Attack: the author of a class or a Pod makes the provider request more than a controller accepts, or crash.
         #[test]
-        fn a_text_that_is_read_is_a_request_that_a_controller_accepts(text in entries()) {
+        fn an_accepted_parameter_is_a_request_that_a_controller_accepts(text in entries()) {
             if let Ok(Selection { request, encodings }) = read(&text) {
                 let json = request.to_json();
                 let request = Request::from_json(&json);
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Returns texts that resemble a list of entries.
+    /// Generates strings that resemble a list of entries.
     fn entries() -> impl Strategy<Value = String> {
         let key = "sealedSecret|items|path|mode|template|from|objectName|secretPath|secretKey|filePermission|encoding|[a-z]";
         let value = r"db|web/|\.\./x|0440|400|hex|base64|\[a, b\]|\[db\]|~|[ -~]{0,6}";

@@ -20,19 +20,19 @@ pub enum YamlError {
     /// An alias, an anchor or a tag.
     #[error("it has an alias, anchor or tag")]
     Unsupported,
-    /// More than the limits.
+    /// The document is nested too deeply, or has too many entries.
     #[error("it is nested too deeply, or has too many entries")]
     Limit,
-    /// A repeated key, or one that is not a text.
+    /// A repeated key, or a key that is not a string.
     #[error("a map has a repeated key, or a key that is not a string")]
     Key,
 }
 
-/// Parses a text that contains exactly one document.
+/// Parses a string that contains exactly one document.
 ///
 /// # Errors
 ///
-/// Fails if the text is not one document of maps, lists and scalars within the limits.
+/// Fails if the string is not one document of maps, lists and scalars within the limits.
 pub fn read(text: &str) -> Result<Value, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
@@ -45,12 +45,12 @@ pub fn read(text: &str) -> Result<Value, YamlError> {
 #[derive(Default)]
 struct Builder {
     root: Option<Value>,
-    open: Vec<Open>,
+    open: Vec<OpenCollection>,
     nodes: usize,
 }
 
 /// A list or map whose end has not been read yet.
-enum Open {
+enum OpenCollection {
     List(Vec<Value>),
     Map(Map<String, Value>, Option<String>),
 }
@@ -68,8 +68,8 @@ impl Builder {
                 self.count()?;
                 self.add(text)
             }
-            Event::SequenceStart(0, None) => self.begin(Open::List(Vec::new())),
-            Event::MappingStart(0, None) => self.begin(Open::Map(Map::new(), None)),
+            Event::SequenceStart(0, None) => self.begin(OpenCollection::List(Vec::new())),
+            Event::MappingStart(0, None) => self.begin(OpenCollection::Map(Map::new(), None)),
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::DocumentStart(_) if self.root.is_some() => Err(YamlError::Documents),
             Event::Alias(_)
@@ -88,15 +88,15 @@ impl Builder {
         Ok(())
     }
 
-    fn begin(&mut self, open: Open) -> Result<(), YamlError> {
+    fn begin(&mut self, open: OpenCollection) -> Result<(), YamlError> {
         self.open.push(open);
         self.count()
     }
 
     fn end(&mut self) -> Result<(), YamlError> {
         match self.open.pop() {
-            Some(Open::List(items)) => self.add(Value::Array(items)),
-            Some(Open::Map(entries, _)) => self.add(Value::Object(entries)),
+            Some(OpenCollection::List(items)) => self.add(Value::Array(items)),
+            Some(OpenCollection::Map(entries, _)) => self.add(Value::Object(entries)),
             None => Err(YamlError::Syntax),
         }
     }
@@ -104,8 +104,8 @@ impl Builder {
     fn add(&mut self, value: Value) -> Result<(), YamlError> {
         match self.open.last_mut() {
             None => self.root = Some(value),
-            Some(Open::List(items)) => items.push(value),
-            Some(Open::Map(entries, key)) => match (key.take(), value) {
+            Some(OpenCollection::List(items)) => items.push(value),
+            Some(OpenCollection::Map(entries, key)) => match (key.take(), value) {
                 (None, Value::String(name)) if !entries.contains_key(&name) => *key = Some(name),
                 (None, _) => return Err(YamlError::Key),
                 (Some(name), value) => {
@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in ".{0,64}") {
+        fn no_input_panics(text in ".{0,64}") {
             let _ = read(&text);
         }
     }

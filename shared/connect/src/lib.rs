@@ -13,8 +13,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tower::{BoxError, Service, ServiceBuilder};
 
 /// A pool of direct connections with the settings of kube, but with Nagle's algorithm disabled: otherwise, the first
-/// request on each connection waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
-/// Ignores the proxy of the configuration. Clones use the same connections.
+/// request on each connection waits for the API server's TCP acknowledgment of the TLS handshake, which Linux delays by
+/// 40 ms. Ignores the proxy of the configuration. Clones use the same connections.
 #[derive(Debug, Clone)]
 pub struct Connections(legacy::Client<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>);
 

@@ -1,4 +1,4 @@
-//! The answer of the controller to a request: files with values.
+//! The successful response of the controller: files with values.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -29,40 +29,40 @@ pub struct DeliveredFile {
     pub mode: Mode,
     /// The version of the content. Equal versions mean equal contents.
     pub version: String,
-    /// The content.
+    /// The content of the file.
     pub value: Value,
 }
 
-/// A SealedSecret whose values an answer contains.
+/// A SealedSecret whose values a response contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredObject {
-    /// The name.
+    /// The name of the SealedSecret.
     pub name: String,
-    /// `metadata.generation`.
+    /// The `metadata.generation` of the delivered content.
     pub generation: i64,
-    /// The version of the whole content, as in `status.versions`.
+    /// The version of the content, as in `status.versions`.
     pub version: String,
 }
 
-/// Why an answer is refused. The message contains no value.
+/// Why a response is refused. The message contains no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerError {
-    /// The answer is too long.
-    #[error("the answer has more than {MAX_ANSWER} bytes")]
+    /// The response is too long.
+    #[error("the response has more than {MAX_ANSWER} bytes")]
     TooLong,
-    /// The answer is not JSON of the expected form.
-    #[error("the answer is malformed (line {line}, column {column})")]
+    /// The response is not JSON of the expected form.
+    #[error("the response is malformed (line {line}, column {column})")]
     Malformed {
         /// The line, counted from one.
         line: usize,
         /// The column, counted from one.
         column: usize,
     },
-    /// The answer has too many files.
-    #[error("the answer has more than {MAX_FILES} files")]
+    /// The response has too many files.
+    #[error("the response has more than {MAX_FILES} files")]
     TooManyFiles,
-    /// The answer names too many SealedSecrets.
-    #[error("the answer names more than {MAX_OBJECTS} SealedSecrets")]
+    /// The response names too many SealedSecrets.
+    #[error("the response names more than {MAX_OBJECTS} SealedSecrets")]
     TooManyObjects,
     /// The values are too large in total.
     #[error("the values have more than {MAX_VALUES} bytes in total")]
@@ -73,16 +73,16 @@ pub enum AnswerError {
 }
 
 impl Answer {
-    /// Reads and checks the JSON of an answer.
+    /// Parses and checks the JSON of a response.
     ///
     /// # Errors
     ///
-    /// Returns an error if the answer is malformed, or exceeds a limit.
+    /// Returns an error if the response is malformed, or exceeds a limit.
     pub fn from_json(bytes: &[u8]) -> Result<Self, AnswerError> {
         if bytes.len() > MAX_ANSWER {
             return Err(AnswerError::TooLong);
         }
-        // The message of a `serde_json` error can contain a part of the answer.
+        // The message of a `serde_json` error can contain a part of the response.
         let answer: Self =
             serde_json::from_slice(bytes).map_err(|error| AnswerError::Malformed {
                 line: error.line(),
@@ -92,7 +92,7 @@ impl Answer {
         Ok(answer)
     }
 
-    /// Returns the JSON of the answer.
+    /// Returns the JSON of the response.
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let values: usize = self
             .files
@@ -111,7 +111,7 @@ impl Answer {
         bytes
     }
 
-    /// Checks the limits of an answer and its paths.
+    /// Checks the limits of a response, and its paths.
     ///
     /// # Errors
     ///
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(Answer::from_json(&json), Ok(answer));
     }
 
-    /// Fault: an agent logs an answer, or the error about a malformed one.
+    /// Fault: an agent logs a response, or the error about a malformed response.
     #[test]
     fn errors_and_debug_show_no_value() {
         let answer = answer(vec![file("a", b"hunter2")]);

@@ -29,7 +29,7 @@ pub struct EntryBody {
     /// The SealedSecret whose items become files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
-    /// The items; all if absent.
+    /// The items to deliver; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
     /// The path of the file, or of the directory for the files.
@@ -41,7 +41,7 @@ pub struct EntryBody {
     /// The SealedSecrets whose items the template uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<String>>,
-    /// The mode of the files.
+    /// The mode of the files, in octal digits; `0444` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
 }

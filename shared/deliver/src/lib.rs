@@ -1,7 +1,7 @@
 //! The protocol between the controller and the programs that fetch values for a Pod: `POST` [`ENDPOINT`].
 //!
-//! Both sides use these types and check what they receive: the controller checks a [`Request`], an agent an [`Answer`].
-//! The crate contains neither a client nor a runtime.
+//! Both sides use these types and check what they receive: the controller checks a [`Request`], and an agent checks an
+//! [`Answer`]. The crate contains neither a client nor a runtime.
 //!
 //! ```
 //! use deliver::{EntryBody, Request, RequestBody};
@@ -63,11 +63,11 @@ pub const MAX_ENTRIES: usize = 64;
 pub const MAX_OBJECTS: usize = 32;
 /// Maximum size of a template in bytes.
 pub const MAX_TEMPLATE: usize = 64 << 10;
-/// Maximum number of files in an answer.
+/// Maximum number of files in a response.
 pub const MAX_FILES: usize = 1000;
-/// Maximum total size of the values of an answer in bytes.
+/// Maximum total size of the values in a response in bytes.
 pub const MAX_VALUES: usize = 3 << 20;
-/// Maximum size of an answer in bytes. The largest permitted values in base64 fit, with the longest paths for all
+/// Maximum size of a response in bytes. The largest permitted values in base64 fit, with the longest paths for all
 /// files.
 pub const MAX_ANSWER: usize = 8 << 20;
 /// Maximum number of seconds that a request may wait for a change.

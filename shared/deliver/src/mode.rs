@@ -1,4 +1,4 @@
-//! The mode of a file.
+//! The mode of a delivered file: permission bits only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,7 +64,7 @@ impl Serialize for Mode {
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::parsed(deserializer)
+        text::parse(deserializer)
     }
 }
 

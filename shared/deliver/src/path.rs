@@ -41,7 +41,7 @@ pub enum PathError {
 }
 
 impl FilePath {
-    /// Returns the path.
+    /// Returns the path, with `/` between its components.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,7 +84,7 @@ fn is_special(component: &str) -> bool {
 
 impl<'de> Deserialize<'de> for FilePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text::parsed(deserializer)
+        text::parse(deserializer)
     }
 }
 
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// Attack: an answer or a class names a path outside the target directory, or a name that is reserved for the
+    /// Attack: a response or a class names a path outside the target directory, or a name that is reserved for the
     /// receiver.
     #[test]
     fn refuses_paths_that_leave_the_directory() {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an answer names a path that leaves the target directory under the rules of the operating system.
+        /// Attack: a response names a path that leaves the target directory under the rules of the operating system.
         #[test]
         fn every_accepted_path_has_only_normal_components(text in r"[./a\\\x00]{0,12}|\PC{0,12}") {
             if let Ok(path) = text.parse::<FilePath>() {

@@ -1,14 +1,14 @@
-//! The line by which an agent reports in its log which content it has written.
+//! The log line in which an agent reports the content that it has written.
 //!
 //! A Pod's account may not change the Pod, so the log is the only place where an agent can report without further
-//! permissions. Versions are public: the status of the SealedSecret has them too.
+//! permissions. Versions are public: the status of the SealedSecret contains them too.
 
 use crate::answer::DeliveredObject;
 
-/// The maximum length of a version; those of the controller have 22 characters.
+/// The maximum length of a version; versions from the controller have 22 characters.
 const MAX_VERSION: usize = 64;
 
-/// Returns the line about these objects. `outcome` says what the agent did with their values.
+/// Returns the log line about these objects. `outcome` describes what the agent did with their values.
 pub fn line(objects: &[DeliveredObject], outcome: &str) -> String {
     let objects = objects.iter().map(|object| {
         let DeliveredObject {

@@ -14,7 +14,7 @@ use crate::{
     MAX_ENTRIES, MAX_FILES, MAX_OBJECTS, MAX_REQUEST, MAX_REVISION, MAX_TEMPLATE, MAX_WAIT,
 };
 
-/// A request that was checked, including all limits.
+/// A request that is valid and within all limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// What to deliver. At least one entry, and at most [`MAX_ENTRIES`].
@@ -86,7 +86,7 @@ impl Request {
             .try_into()
     }
 
-    /// Returns the names of all SealedSecrets, also those that only templates use.
+    /// Returns the names of all SealedSecrets, including those that only templates use.
     pub fn object_names(&self) -> BTreeSet<&str> {
         let names = self.entries.iter().flat_map(|entry| match entry {
             Entry::Object(entry) => vec![entry.sealed_secret.as_str()],
@@ -142,7 +142,7 @@ fn entries(bodies: Vec<EntryBody>) -> Result<Vec<Entry>, RequestError> {
     entries.collect()
 }
 
-/// Returns the paths that are known before the items of the objects are.
+/// Returns the paths that are known without reading the objects.
 fn layout(entries: &[Entry]) -> Result<Layout, RequestError> {
     let (mut layout, mut files) = (Layout::default(), 0);
     for entry in entries {

@@ -56,7 +56,7 @@ pub enum EntryProblem {
     /// The field belongs to the other kind of entry.
     #[error("`{field}` cannot be combined with `{with}`")]
     Field {
-        /// The field.
+        /// The field that is refused.
         field: &'static str,
         /// The field that determines the kind of the entry.
         with: &'static str,
@@ -64,7 +64,7 @@ pub enum EntryProblem {
     /// The name is not the name of a SealedSecret.
     #[error("{0:?} is not the name of a SealedSecret")]
     Name(String),
-    /// The name is not a valid name of an item.
+    /// The name is not the name of an item.
     #[error("{0:?} is not the name of an item")]
     Item(String),
     /// The list of items is empty.
@@ -105,7 +105,7 @@ impl RequestError {
             Self::NoEntry => "name a SealedSecret in `objects`",
             Self::Revision => "send the revision of an earlier response, or none",
             Self::Wait => "use a shorter `wait`, and repeat the request",
-            Self::Layout(_) => "give one of the entries another path",
+            Self::Layout(_) => "give one of the entries a different path",
             Self::Entry { problem, .. } => problem.hint(),
         }
     }

@@ -1,12 +1,12 @@
-//! Values that are texts in JSON.
+//! Deserializes values that are strings in JSON.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::{Deserialize as _, Deserializer, de};
 
-/// Reads a text and parses it.
-pub(crate) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+/// Deserializes a string, and parses it.
+pub(crate) fn parse<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,
     D: Deserializer<'de>,

@@ -1,7 +1,7 @@
 //! Parses flags and environment variables with the syntax of upstream's programs.
 //!
-//! Implements Go's grammar with clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
-//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which collect all
+//! Implements Go's grammar with clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`,
+//! `t`, `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which collect all
 //! values ([`Kind::List`] and [`Kind::Paths`] also accept commas). A flag may have an environment variable
 //! `SEALED_SECRETS_<NAME>`. The command line overrides it; for lists, the items of the command line follow those of the
 //! variable. A variable whose value cannot be parsed is ignored, as in upstream, but with a warning; if the flag is
@@ -89,8 +89,8 @@ impl Flag {
     }
 
     /// Makes a flag strict, for security settings: an empty value on the command line, or an environment variable that
-    /// cannot be parsed, is refused, so that the program never runs without the protection. An empty environment variable
-    /// counts as not set.
+    /// cannot be parsed, is refused, so that the program never runs without the protection. An empty environment
+    /// variable counts as not set.
     #[must_use]
     pub const fn strict(mut self) -> Self {
         self.strict = true;
@@ -119,7 +119,7 @@ pub struct Program {
     pub flags: &'static [Flag],
 }
 
-/// Why the program stops before it runs.
+/// Why a program ends after it has parsed its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
     /// The user requested help: print to stdout, exit 0.
@@ -135,7 +135,8 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
-    is_set: Vec<&'static str>,
+    /// The names of the flags that the command line or a variable sets.
+    names_set: Vec<&'static str>,
     warnings: Vec<String>,
 }
 
@@ -158,7 +159,7 @@ impl Program {
             .map_err(|error| stop_from(&error))?;
         let mut flags = Flags {
             values: BTreeMap::new(),
-            is_set: Vec::new(),
+            names_set: Vec::new(),
             warnings: Vec::new(),
         };
         for flag in self.flags {
@@ -230,7 +231,7 @@ impl Flags {
         {
             match flag.kind.parse(&text) {
                 Ok(from_variable) => {
-                    self.is_set.push(flag.name);
+                    self.names_set.push(flag.name);
                     value = from_variable;
                 }
                 Err(expected) if flag.strict => return Err(unreadable_error(flag, expected)),
@@ -255,7 +256,7 @@ impl Flags {
                     .map_err(|expected| usage_error(flag, arg, expected))?;
                 value = value.merge(arg);
             }
-            self.is_set.push(flag.name);
+            self.names_set.push(flag.name);
         }
         self.values.insert(flag.name, value);
         Ok(())
@@ -263,7 +264,7 @@ impl Flags {
 
     /// Returns whether the flag or its environment variable is set.
     pub fn is_set(&self, name: &str) -> bool {
-        self.is_set.contains(&name)
+        self.names_set.contains(&name)
     }
 
     /// Returns a warning for each environment variable that was ignored.
@@ -366,7 +367,7 @@ fn empty_error(flag: &Flag) -> Stop {
 fn unreadable_error(flag: &Flag, expected: &str) -> Stop {
     let variable = flag.variable_name();
     Stop::Refused(format!(
-        "invalid value of {variable}: expected {expected}; correct it, or unset the variable"
+        "invalid value of {variable}: expected {expected}; correct the value, or unset the variable"
     ))
 }
 

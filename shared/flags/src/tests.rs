@@ -14,7 +14,7 @@ const PROGRAM: Program = Program {
             "scope",
             Kind::Choice(&["strict", "wider"], "one of: strict, wider"),
             "",
-            "A word.",
+            "A choice.",
         ),
         Flag::new("count", Kind::Count, "0", "A number."),
         Flag::new("rate", Kind::Float, "5", "A fraction."),

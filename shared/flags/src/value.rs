@@ -52,7 +52,7 @@ impl Kind {
         match self {
             Self::Switch => "true|false",
             Self::Text | Self::Repeated => "TEXT",
-            Self::Choice(..) => "WORD",
+            Self::Choice(..) => "VALUE",
             Self::Path => "PATH",
             Self::List => "TEXT,…",
             Self::Paths => "PATH,…",
@@ -151,7 +151,7 @@ fn split_csv(text: &OsStr) -> Option<Vec<OsString>> {
     while let Some(text) = remaining {
         let (item, after_comma) = match text.strip_prefix("\"") {
             Some(after_quote) => quoted_item(after_quote)?,
-            None => plain_item(text)?,
+            None => unquoted_item(text)?,
         };
         items.push(item);
         remaining = after_comma;
@@ -160,7 +160,7 @@ fn split_csv(text: &OsStr) -> Option<Vec<OsString>> {
 }
 
 /// Returns the item and, if a comma ends it, the text after the comma.
-fn plain_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
+fn unquoted_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
     let (item, after_comma) = match text.split_once(",") {
         Some((item, after_comma)) => (item, Some(after_comma)),
         None => (text, None),

@@ -1,7 +1,7 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
-//! Two modules protect a command line that handles values: [`memory`] has files that are not on a disk, and [`programs`]
-//! finds programs that no repository contains.
+//! Two modules protect a command line that handles values: [`memory`] has files that are not on a disk, and
+//! [`programs`] finds programs that no repository contains.
 //!
 //! A third protection of memory, wiping freed memory, needs an allocator, which only a program can choose:
 //! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of all three.
@@ -47,8 +47,8 @@ impl fmt::Display for Swap {
             Self::None => f.write_str("not locked, but this process cannot be swapped out"),
             Self::Limited(bytes) => write!(
                 f,
-                "not locked: RLIMIT_MEMLOCK is {bytes} bytes; remove the limit, add the capability IPC_LOCK, or turn \
-                 swap off"
+                "not locked: RLIMIT_MEMLOCK is {bytes} bytes; remove the limit, add the capability IPC_LOCK, or \
+                 disable swap"
             ),
             Self::Refused => f.write_str("not locked: the system refused; disable swap"),
         }

@@ -1,5 +1,5 @@
-//! Files in memory, for plain values. Only Linux supports them: the temporary directories of macOS and
-//! Windows are on disk.
+//! Files in memory, for plaintext values. Only Linux supports them: the temporary directories of macOS and Windows are
+//! on disk.
 
 pub use imp::*;
 
@@ -38,7 +38,7 @@ mod imp {
         format!("/proc/self/fd/{}", file.as_raw_fd())
     }
 
-    /// Returns whether the directory is in memory.
+    /// Returns whether the file system of the directory keeps its files in memory.
     pub fn is_in_memory(directory: &Path) -> bool {
         statfs(directory).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
     }

@@ -22,7 +22,8 @@ pub(crate) fn has_swap() -> bool {
     )
 }
 
-/// Decides from the kernel's list of swap areas and the limit of the control group.
+/// Returns whether the process can be swapped out, from the kernel's list of swap areas and the limit of the control
+/// group.
 fn is_possible(areas: Option<&str>, maximum: Option<&str>) -> bool {
     let has_area = areas.is_none_or(|areas| areas.lines().count() > 1);
     let is_allowed = maximum.is_none_or(|maximum| maximum.trim() != "0");

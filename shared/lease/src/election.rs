@@ -15,20 +15,20 @@ pub struct Election {
     pub retry_period: Duration,
 }
 
-/// The Pod of this process, from the environment variables `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the
-/// manifests set through the downward API. `None` for unset and empty variables.
+/// The Pod of this process, from environment variables that the manifests set through the downward API. `None` for
+/// unset and empty variables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// The namespace.
+    /// From `POD_NAMESPACE`: where the Lease is by default.
     pub namespace: Option<String>,
-    /// The name.
+    /// From `POD_NAME`: the readable part of the identity in the Lease.
     pub name: Option<String>,
-    /// The UID.
+    /// From `POD_UID`: makes the identity in the Lease unique.
     pub uid: Option<String>,
 }
 
 impl Pod {
-    /// Reads the variables.
+    /// Reads the environment variables.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let non_empty = |name: &str| variable(name).filter(|text| !text.is_empty());
         Self {

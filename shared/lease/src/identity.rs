@@ -2,10 +2,10 @@
 //!
 //! A container that restarts in its Pod should continue with its own Lease immediately, instead of waiting until the
 //! Lease expires. This is safe only if no other process uses the same identity. The uid of a Pod is never used by
-//! another Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name for its lifetime:
-//! all containers of a Pod share a network namespace, so the kernel gives the socket to only one process, and frees it
-//! when that process exits. A process that cannot get the socket, or does not know the uid, uses an identity with a
-//! random part, as client-go does.
+//! another Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name until it exits: all
+//! containers of a Pod share a network namespace, so the kernel gives the socket to only one process at a time. A
+//! process that cannot get the socket, or does not know the uid, uses an identity with a random part, as client-go
+//! does.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};

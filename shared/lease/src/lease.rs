@@ -24,8 +24,8 @@ pub(super) enum Step {
     Wait,
 }
 
-/// The maximum lease duration. Longer durations in a Lease are reduced to it, since any client that may write Leases
-/// can set them. No component accepts a longer one in its flags.
+/// The maximum lease duration. A longer duration in a Lease is reduced to this maximum, since any client that may write
+/// Leases can set the duration. No component accepts a longer duration in its flags.
 pub const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Returns the Lease. A Lease that cannot be read counts as held by another replica for [`LONGEST_LEASE`].

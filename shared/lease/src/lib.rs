@@ -80,11 +80,11 @@ pub struct Candidate {
     view: Option<View>,
     /// Whether the Lease was read or written at least once. If so, this replica never leads without the Lease, even
     /// after a denial.
-    was_served: bool,
+    has_used_lease: bool,
     /// Whether the last attempt to use the Lease failed with a persistent failure ([`Failure::is_persistent`]).
     is_stuck: bool,
     /// The last logged problem with the Lease.
-    reported: Option<String>,
+    logged_problem: Option<String>,
 }
 
 /// The reason why the Lease cannot be used.
@@ -116,9 +116,9 @@ impl Candidate {
             election,
             write_lease,
             view: None,
-            was_served: false,
+            has_used_lease: false,
             is_stuck: false,
-            reported: None,
+            logged_problem: None,
         }
     }
 
@@ -154,12 +154,12 @@ impl Candidate {
         let has_succeeded = result.is_ok();
         match result {
             Ok(()) => {
-                self.was_served = true;
+                self.has_used_lease = true;
                 self.is_stuck = false;
-                self.reported = None;
+                self.logged_problem = None;
                 self.record_response();
             }
-            Err(failure) if failure.is_denial() && !self.was_served => {
+            Err(failure) if failure.is_denial() && !self.has_used_lease => {
                 self.is_stuck = false;
                 self.record_response();
                 self.log_problem(
@@ -192,11 +192,11 @@ impl Candidate {
 
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
     fn log_problem(&mut self, error: String, message: &str) {
-        if self.reported.as_ref() == Some(&error) {
+        if self.logged_problem.as_ref() == Some(&error) {
             debug!(error, "The problem persists: {message}");
         } else {
             warn!(error, "{message}");
-            self.reported = Some(error);
+            self.logged_problem = Some(error);
         }
     }
 
@@ -280,7 +280,7 @@ impl Candidate {
             // Another replica wrote the Lease first. If this replica was leading without the Lease, since it had no
             // permission, it stops now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                if !self.was_served {
+                if !self.has_used_lease {
                     self.write_lease.revoke();
                 }
                 Ok(())
@@ -339,7 +339,7 @@ impl Candidate {
 
     /// Updates the role. The leadership may have ended while the API server did not answer.
     fn update_role(&self) {
-        let is_known = self.view.is_some() || self.was_served;
+        let is_known = self.view.is_some() || self.has_used_lease;
         self.become_role(match self.write_lease.is_valid() {
             true => Role::Leader,
             false if self.is_stuck => Role::Stuck,
@@ -384,7 +384,7 @@ impl Candidate {
     /// requests at the same time. A standby does not wait beyond the end of the current Lease. A replica without
     /// permission retries less often, since the permission may never be granted.
     fn pause(&self) -> Duration {
-        let is_without_lease = !self.was_served && self.write_lease.is_valid();
+        let is_without_lease = !self.has_used_lease && self.write_lease.is_valid();
         let pause = if is_without_lease {
             self.election.renew_deadline
         } else {
@@ -466,8 +466,9 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// Returns the pause; after a failed attempt, it is shorter by the duration of the attempt, because an API server without etcd
-/// fails only after seconds. Otherwise a Lease that expired meanwhile would be acquired up to a pause later.
+/// Returns the pause; after a failed attempt, it is shorter by the duration of the attempt, because an API server
+/// without etcd fails only after seconds. Otherwise a Lease that expired meanwhile would be acquired up to a pause
+/// later.
 fn shortened_pause(pause: Duration, failed_attempt: Option<Duration>) -> Duration {
     failed_attempt.map_or(pause, |attempt| {
         pause.saturating_sub(attempt).max(MIN_PAUSE.min(pause))

@@ -12,8 +12,8 @@ use shared::readable::{Object, adapt_time};
 /// JSON pointers to times outside `metadata` in the kinds that are read. Clients can set the times of a Lease.
 const TIMES: [&str; 2] = ["/spec/renewTime", "/spec/acquireTime"];
 
-/// An object as `K`, without `managedFields`: the controller does not use them, and an update without them leaves them
-/// unchanged. Deserialization succeeds for every object (see [`Object`]).
+/// An API object, parsed as `K` without `managedFields`: the controller does not use them, and an update without them
+/// leaves them unchanged. Deserialization succeeds for every object (see [`Object`]).
 #[derive(Debug, Clone)]
 pub enum Readable<K> {
     /// An object that is a valid `K`.
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns a list of three objects: `a` and `z` are valid; `odd`, between them, has the fields of `odd_fields`.
+    /// Returns a list of three objects: `a` and `z` are valid; `odd`, between them, has the `unusual_fields`.
     fn list<K>(unusual_fields: &Value) -> Vec<Readable<K>>
     where
         K: DeserializeOwned + Clone,

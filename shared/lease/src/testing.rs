@@ -1,4 +1,4 @@
-//! A simulated API server for unit tests, here and of the crates with the feature `testing`.
+//! A simulated API server for the unit tests of this crate and of crates that enable its feature `testing`.
 
 use http::{Method, Request, Response};
 use kube::Client;
@@ -6,7 +6,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::service_fn;
 
-/// Returns a client of a simulated API server that answers with a status code and a body.
+/// Returns a client of a simulated API server; `answer` returns the status code and the body of each response.
 pub fn client(answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static) -> Client {
     let service = service_fn(move |request: Request<Body>| {
         let (code, body) = answer(request.method(), request.uri().path());

@@ -138,7 +138,7 @@ async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
     ] {
         *response.lock().unwrap() = next;
         candidate.step().await;
-        problems.push(candidate.reported.clone());
+        problems.push(candidate.logged_problem.clone());
     }
     let (full, forbidden) = (Some("etcd is full"), Some("leases are forbidden"));
     let want = [None, full, full, forbidden, None, forbidden];
@@ -215,7 +215,13 @@ async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_re
         *response.lock().unwrap() = (code, lease);
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Stuck, false), "{spec}");
-        assert!(candidate.reported.as_ref().unwrap().contains("60 minutes"));
+        assert!(
+            candidate
+                .logged_problem
+                .as_ref()
+                .unwrap()
+                .contains("60 minutes")
+        );
         assert!(candidate.health.failing_since().is_some());
         *response.lock().unwrap() = lease_held_by("other");
         candidate.step().await;

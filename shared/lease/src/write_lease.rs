@@ -37,8 +37,8 @@ impl Moment {
     }
 }
 
-/// The time until which this replica may write. The time is checked before each write, so a replica that was paused at
-/// that time does not write afterwards.
+/// The time until which this replica may write. The time is checked before each write, so a replica that is paused
+/// while the time passes does not write afterwards.
 #[derive(Debug, Default)]
 pub struct WriteLease {
     expiry: AtomicU64,
@@ -62,7 +62,7 @@ impl WriteLease {
         self.extend(Moment(0));
     }
 
-    /// Waits until the replica may no longer write, even if the time is changed in the meantime.
+    /// Waits until the replica may no longer write, even if the time is extended in the meantime.
     pub async fn wait_until_expired(&self) {
         loop {
             let notified = self.changed.notified();

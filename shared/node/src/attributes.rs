@@ -1,8 +1,8 @@
 //! The attributes of a volume: the parameters of the SecretProviderClass, overridden by those of the Pod's volume, and
 //! the attributes that kubelet adds.
 //!
-//! The authors of the class and of the Pod choose these attributes freely. Only the token proves which Pod asks, and
-//! the controller checks it.
+//! The authors of the class and of the Pod choose these attributes freely. Only the token proves which Pod sends the
+//! request, and the controller checks the token.
 
 use std::collections::HashMap;
 

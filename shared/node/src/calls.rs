@@ -32,7 +32,7 @@ pub(crate) async fn answer(
 ) {
     let (head, mut body) = request.into_parts();
     let result = tokio::select! {
-        result = within_deadline(head.uri.path(), &mut body, &controller) => result,
+        result = call_within_deadline(head.uri.path(), &mut body, &controller) => result,
         _ = poll_fn(|context| respond.poll_reset(context)) => {
             if head.uri.path() == MOUNT_METHOD {
                 controller.metrics().count_canceled();
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     let _ = send(&mut respond, result);
 }
 
-async fn within_deadline(
+async fn call_within_deadline(
     method: &str,
     body: &mut RecvStream,
     controller: &Arc<Controller>,

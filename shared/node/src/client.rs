@@ -52,11 +52,11 @@ pub enum CallError {
     System(#[from] io::Error),
 }
 
-/// Checks that the provider at a socket answers: calls its method `Version`.
+/// Checks that a provider responds on a socket: calls its method `Version`.
 ///
 /// # Errors
 ///
-/// Fails if no provider answers.
+/// Fails if no provider responds.
 pub fn check(socket: &Path) -> Result<(), CallError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()

@@ -24,7 +24,8 @@ pub(crate) enum FinalCode {
     Unauthenticated = 16,
 }
 
-/// Why a call failed. The message becomes an event of the Pod, so it contains no value and nothing that depends on one.
+/// Why a call failed. The message becomes an event of the Pod, so it contains no value and nothing that depends on a
+/// value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
@@ -39,7 +40,7 @@ impl Failure {
         let is_shown = |character: &char| !character.is_control();
         Self {
             code,
-            message: shortened(line.chars().filter(is_shown)),
+            message: truncate(line.chars().filter(is_shown)),
         }
     }
 
@@ -48,7 +49,7 @@ impl Failure {
         Self::new(FinalCode::InvalidArgument, message)
     }
 
-    /// Returns the header `grpc-message`: percent-encoded UTF-8.
+    /// Returns the value of the header `grpc-message`: the message as percent-encoded UTF-8.
     pub(crate) fn header(&self) -> HeaderValue {
         let mut text = String::new();
         for byte in self.message.bytes() {
@@ -65,7 +66,7 @@ impl Failure {
     }
 }
 
-fn shortened(characters: impl Iterator<Item = char>) -> String {
+fn truncate(characters: impl Iterator<Item = char>) -> String {
     let mut text = String::new();
     for character in characters {
         if text.len() + character.len_utf8() > MAX_MESSAGE {

@@ -10,7 +10,7 @@
 //! | [`server`] | the socket, connections, deadlines, shutdown |
 //! | [`client`] | calls a provider, for its probe and for tests |
 //! | `calls` | the methods of the service `v1alpha1.CSIDriverProvider` |
-//! | `mount` | from the attributes of a volume to its files |
+//! | `mount` | turns the attributes of a volume into a request, and the response into files |
 //! | `attributes` | parsing of attributes, which the author of the Pod controls; the crate `class` reads `objects` |
 //! | `controller` | requests to the controller |
 //! | [`metrics`] | requests and mounts by outcome |

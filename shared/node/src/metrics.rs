@@ -9,7 +9,7 @@ use crate::failure::FinalCode;
 /// Prefix of every metric.
 const PREFIX: &str = "sealed_secrets_node";
 
-/// The label values of mounts. The driver can cancel a call, which then gets no answer.
+/// The values of the label `code`. A call that the driver cancels gets no response, and is counted separately.
 const CODES: [(Option<FinalCode>, &str); 8] = [
     (None, "OK"),
     (Some(FinalCode::InvalidArgument), "InvalidArgument"),
@@ -31,7 +31,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counts the answer to a mount; `None` if it succeeded.
+    /// Counts a mount by its status code; `None` if the mount succeeded.
     pub(crate) fn count_mount(&self, code: Option<FinalCode>) {
         let index = CODES.iter().position(|(known, _)| *known == code);
         if let Some(value) = index.and_then(|index| self.mounts.get(index)) {
@@ -50,7 +50,8 @@ impl Status for Metrics {
         let mut text = String::new();
         self.requests.write(&mut text, PREFIX);
         let name = format!("{PREFIX}_mounts_total");
-        let help = "Mounts of volumes, by the code of the answer; Canceled if the driver did not wait for it.";
+        let help =
+            "Mounts of volumes by gRPC status code; Canceled if the driver canceled the call.";
         write_head(&mut text, &name, Kind::Counter, help);
         for ((_, label), value) in CODES.iter().zip(&self.mounts) {
             write_series(&mut text, &name, ("code", label), value);

@@ -1,4 +1,4 @@
-//! The method `Mount`: from the attributes of a volume to its files.
+//! The method `Mount`: turns the attributes of a volume into a request, and the response into files.
 
 use std::collections::HashMap;
 
@@ -13,11 +13,11 @@ use crate::failure::{Failure, FinalCode};
 use crate::frame::{MAX_ANSWER, Message};
 use crate::protobuf::{bytes_field, bytes_len, number_len};
 
-/// The field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the target path and
-/// the permission are deprecated, and the driver leaves the current versions empty.
+/// The number of the field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the
+/// target path and the permission are deprecated, and the driver leaves the current versions empty.
 const ATTRIBUTES_FIELD: u64 = 1;
 
-/// A mount: what to request from the controller, and the token for it.
+/// A mount: what to request from the controller, and the token of the Pod.
 pub(crate) struct MountRequest {
     pub(crate) selection: Selection,
     pub(crate) token: Zeroizing<String>,
@@ -170,13 +170,13 @@ mod tests {
         }))
     }
 
-    fn plain(files: Vec<DeliveredFile>) -> Result<Message, Failure> {
+    fn answer_with_files(files: Vec<DeliveredFile>) -> Result<Message, Failure> {
         answer(Ok(delivery(files)), &HashMap::new())
     }
 
     #[test]
     fn an_answer_has_the_versions_of_objects_and_the_files() {
-        let message = plain(vec![file("db/password", b"hunter2")]).unwrap();
+        let message = answer_with_files(vec![file("db/password", b"hunter2")]).unwrap();
         let expected =
             b"\x0a\x08\x0a\x02db\x12\x02v2\x1a\x19\x0a\x0bdb/password\x10\xa0\x02\x1a\x07hunter2";
         assert_eq!(message.chunk()[5..], expected[..]);
@@ -192,14 +192,14 @@ mod tests {
                 .map(|index| file(&format!("{long}{index}"), &vec![0; len]))
                 .collect()
         };
-        let failure = plain(files(200)).err().unwrap();
+        let failure = answer_with_files(files(200)).err().unwrap();
         assert_eq!(failure.code, FinalCode::FailedPrecondition);
-        assert!(plain(vec![file("a", &vec![0; 3 << 20])]).is_ok());
+        assert!(answer_with_files(vec![file("a", &vec![0; 3 << 20])]).is_ok());
     }
 
     #[test]
     fn no_files_are_a_failure_because_the_volume_would_be_empty() {
-        let failure = plain(Vec::new()).err().unwrap();
+        let failure = answer_with_files(Vec::new()).err().unwrap();
         assert_eq!(failure.code, FinalCode::FailedPrecondition);
         let failure = answer(Ok(Delivery::Unchanged), &HashMap::new());
         assert_eq!(failure.err().unwrap().code, FinalCode::Internal);

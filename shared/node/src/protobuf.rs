@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 /// The bytes are not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the request is not a valid Protocol Buffers message")]
-pub(crate) struct Malformed;
+pub(crate) struct MalformedMessage;
 
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
@@ -13,7 +13,10 @@ const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
 
 /// Returns the content of the last bytes field with this number in a message.
-pub(crate) fn bytes_field(mut message: &[u8], number: u64) -> Result<Option<&[u8]>, Malformed> {
+pub(crate) fn bytes_field(
+    mut message: &[u8],
+    number: u64,
+) -> Result<Option<&[u8]>, MalformedMessage> {
     let mut found = None;
     while !message.is_empty() {
         let key = read_varint(&mut message)?;
@@ -25,10 +28,10 @@ pub(crate) fn bytes_field(mut message: &[u8], number: u64) -> Result<Option<&[u8
             FIXED64 => 8,
             BYTES => read_varint(&mut message)?,
             FIXED32 => 4,
-            _ => return Err(Malformed),
+            _ => return Err(MalformedMessage),
         };
-        let len = usize::try_from(len).map_err(|_| Malformed)?;
-        let (content, rest) = message.split_at_checked(len).ok_or(Malformed)?;
+        let len = usize::try_from(len).map_err(|_| MalformedMessage)?;
+        let (content, rest) = message.split_at_checked(len).ok_or(MalformedMessage)?;
         if key == number << 3 | BYTES {
             found = Some(content);
         }
@@ -37,17 +40,17 @@ pub(crate) fn bytes_field(mut message: &[u8], number: u64) -> Result<Option<&[u8
     Ok(found)
 }
 
-fn read_varint(message: &mut &[u8]) -> Result<u64, Malformed> {
+fn read_varint(message: &mut &[u8]) -> Result<u64, MalformedMessage> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
-        let (&byte, rest) = message.split_first().ok_or(Malformed)?;
+        let (&byte, rest) = message.split_first().ok_or(MalformedMessage)?;
         *message = rest;
         number |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             return Ok(number);
         }
     }
-    Err(Malformed)
+    Err(MalformedMessage)
 }
 
 /// Writes a message. The buffer has a fixed capacity, so that no copy of a value stays in freed memory, and is wiped on
@@ -147,7 +150,11 @@ mod tests {
             b"\x0b",
             b"\x80",
         ] {
-            assert_eq!(bytes_field(message, 1), Err(Malformed), "{message:?}");
+            assert_eq!(
+                bytes_field(message, 1),
+                Err(MalformedMessage),
+                "{message:?}"
+            );
         }
     }
 

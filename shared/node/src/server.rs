@@ -26,14 +26,14 @@ const MAX_CALLS: u32 = 64;
 /// The maximum size of the headers of a call.
 const MAX_HEADERS: u32 = 16 << 10;
 /// The time limit for the HTTP/2 handshake of a connection.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit for calls in progress after SIGTERM, shorter than the default grace period of a Pod.
-const SHUTDOWN: Duration = Duration::from_secs(15);
-/// How long an idle thread or connection is kept. Its memory can contain values until it ends. The driver opens a new
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an idle thread or connection is kept: its memory can contain values until it ends. The driver opens a new
 /// connection for its next call.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The stack size of the thread of a request.
-const STACK: usize = 1 << 20;
+const STACK_SIZE: usize = 1 << 20;
 
 /// The settings of the server.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
         .enable_io()
         .enable_time()
         .max_blocking_threads(MAX_REQUESTS)
-        .thread_keep_alive(IDLE)
-        .thread_stack_size(STACK)
+        .thread_keep_alive(IDLE_TIMEOUT)
+        .thread_stack_size(STACK_SIZE)
         .build()?;
     let (socket, listener) = Socket::bind(&settings.socket)?;
     let result = runtime.block_on(serve(listener, socket, controller, settings.log));
@@ -104,17 +104,17 @@ async fn serve(
     log("serving");
     tokio::select! {
         () = accept(listener, controller, &mut connections, &stopped, log) => {}
-        () = signal_received(terminate?, interrupt?) => {}
+        () = wait_for_signal(terminate?, interrupt?) => {}
     }
     drop(socket);
     log("stopping");
     let _ = stop.send(());
     let end = async { while connections.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(SHUTDOWN, end).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, end).await;
     Ok(())
 }
 
-/// Logs once if the controller does not answer. It may start later, so this does not end the process.
+/// Logs once if the controller does not answer. The controller may start later, so the process continues.
 fn report_unreachable(controller: &Controller, log: fn(&str)) {
     if let Err(error) = controller.reach() {
         let why = agent::poll::error_chain(&error);
@@ -122,7 +122,7 @@ fn report_unreachable(controller: &Controller, log: fn(&str)) {
     }
 }
 
-async fn signal_received(mut terminate: Signal, mut interrupt: Signal) {
+async fn wait_for_signal(mut terminate: Signal, mut interrupt: Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -161,7 +161,7 @@ async fn serve_connection(
     log: fn(&str),
 ) {
     let handshake = connection_builder().handshake::<_, Message>(stream);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE, handshake).await else {
+    let Ok(Ok(mut connection)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await else {
         return;
     };
     let mut calls = JoinSet::new();
@@ -175,7 +175,7 @@ async fn serve_connection(
                 calls.spawn(calls::answer(request, respond, Arc::clone(controller), log));
             }
             Some(_) = calls.join_next() => {}
-            () = tokio::time::sleep(IDLE), if calls.is_empty() && !is_ending => {
+            () = tokio::time::sleep(IDLE_TIMEOUT), if calls.is_empty() && !is_ending => {
                 is_ending = true;
                 connection.graceful_shutdown();
             }

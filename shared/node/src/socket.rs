@@ -37,7 +37,10 @@ pub enum SocketError {
     )]
     Shared(PathBuf),
     /// A file that is not a socket has this path.
-    #[error("{} exists and is not a socket\nhint: remove it", .0.display())]
+    #[error(
+        "{} exists and is not a socket\nhint: remove the existing file, or pass a different --socket",
+        .0.display()
+    )]
     Occupied(PathBuf),
     /// A system call failed.
     #[error("cannot create the socket {}", .path.display())]
@@ -196,8 +199,8 @@ mod tests {
         UnixStream::connect(&path).unwrap();
     }
 
-    /// Attack: another user of the machine replaces the socket or its directory, to receive the tokens of Pods, or lets
-    /// the provider overwrite another file.
+    /// Attack: another user of the machine replaces the socket or its directory, to receive the tokens of Pods, or
+    /// makes the provider overwrite another file.
     #[test]
     fn refuses_directories_that_others_can_change_and_keeps_other_files() {
         let directory = directory();

@@ -12,7 +12,7 @@ mod server;
 #[cfg(feature = "server")]
 pub use server::Server;
 
-/// What the port shows.
+/// The metrics and the readiness that the port serves.
 pub trait Status: Send + Sync + 'static {
     /// Returns the metrics in Prometheus' text format.
     fn metrics(&self) -> String;

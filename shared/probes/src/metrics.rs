@@ -13,7 +13,7 @@ impl Value {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Sets the value.
+    /// Replaces the value.
     pub fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
@@ -25,7 +25,7 @@ impl Value {
             .compare_exchange(0, value, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Returns the value.
+    /// Returns the current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -34,9 +34,9 @@ impl Value {
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows.
+    /// A value that only grows.
     Counter,
-    /// It has any value.
+    /// A value that can grow and shrink.
     Gauge,
 }
 
@@ -56,7 +56,7 @@ pub fn write_metric(text: &mut String, name: &str, kind: Kind, help: &str, value
     let _ = writeln!(text, "{name} {}", value.get());
 }
 
-/// Writes one series of a metric with a label. Labels have values that the program chooses, which need no escapes.
+/// Writes one series of a metric with a label. Label values come from the program, so they are not escaped.
 pub fn write_series(text: &mut String, name: &str, label: (&str, &str), value: &Value) {
     let (key, label) = label;
     let _ = writeln!(text, "{name}{{{key}=\"{label}\"}} {}", value.get());

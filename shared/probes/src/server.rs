@@ -40,11 +40,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to serve.
+    /// Starts the server.
     ///
     /// # Errors
     ///
-    /// Fails if the operating system provides no thread.
+    /// Fails if the listener cannot be used, or the thread cannot be started.
     pub fn start(listener: std::net::TcpListener, status: Arc<dyn Status>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let runtime = runtime::Builder::new_current_thread()
@@ -68,7 +68,7 @@ impl Server {
 /// Serves at most `max` connections. Every new connection is accepted; above the maximum, an older connection is
 /// closed.
 async fn serve_at_most(max: usize, listener: TcpListener, status: Arc<dyn Status>) {
-    let (mut tasks, mut open) = (JoinSet::new(), Open::default());
+    let (mut tasks, mut open) = (JoinSet::new(), OpenConnections::default());
     loop {
         tokio::select! {
             Some(ended) = tasks.join_next_with_id() => match ended {
@@ -94,11 +94,11 @@ async fn serve_at_most(max: usize, listener: TcpListener, status: Arc<dyn Status
 
 /// The open connections in order of arrival, with the address of the client.
 #[derive(Debug, Default)]
-struct Open(VecDeque<(IpAddr, AbortHandle)>);
+struct OpenConnections(VecDeque<(IpAddr, AbortHandle)>);
 
-impl Open {
+impl OpenConnections {
     /// Closes the oldest connection of the address with the most connections. A request takes milliseconds, so a client
-    /// that sends its request immediately is served before.
+    /// that sends its request immediately is served before its connection is closed.
     fn displace(&mut self) {
         let addresses: Vec<IpAddr> = self.0.iter().map(|(address, _)| *address).collect();
         let displaced = next_to_displace(&addresses).and_then(|index| self.0.remove(index));
@@ -183,9 +183,9 @@ mod tests {
 
     use super::*;
 
-    struct Fixed(bool);
+    struct FixedStatus(bool);
 
-    impl Status for Fixed {
+    impl Status for FixedStatus {
         fn metrics(&self) -> String {
             String::new()
         }
@@ -198,7 +198,9 @@ mod tests {
     #[test]
     fn answers_probes_and_metrics() {
         let code = |method: Method, path: &str, is_ready: bool| {
-            respond(&method, path, &Fixed(is_ready)).status().as_u16()
+            respond(&method, path, &FixedStatus(is_ready))
+                .status()
+                .as_u16()
         };
         assert_eq!(code(Method::GET, "/readyz", false), 503);
         for (method, path, want) in [
@@ -252,8 +254,8 @@ mod tests {
     fn probes_and_metrics_are_answered_while_the_worker_is_busy() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let server = Server::start(listener, Arc::new(Fixed(true))).unwrap();
-        // This thread is the worker's, and runs nothing else until the response arrives.
+        let server = Server::start(listener, Arc::new(FixedStatus(true))).unwrap();
+        // This thread is the worker, and runs nothing else until the response arrives.
         let response = get(std::net::TcpStream::connect(address).unwrap());
         assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         drop(server);
@@ -265,7 +267,7 @@ mod tests {
     async fn idle_connections_do_not_stop_the_probes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve_at_most(8, listener, Arc::new(Fixed(true))));
+        let server = tokio::spawn(serve_at_most(8, listener, Arc::new(FixedStatus(true))));
         let responses = tokio::task::spawn_blocking(move || {
             let connect = |_| std::net::TcpStream::connect(address).unwrap();
             let idle: Vec<_> = (0..64).map(connect).collect();

@@ -17,9 +17,9 @@ use crate::consumption::Source;
 const AUTO: &str = "reloader.stakater.com/auto";
 /// Restarts the workload for every consumed Secret that has [`MATCH`].
 const SEARCH: &str = "reloader.stakater.com/search";
-/// On a Secret: [`SEARCH`] includes it.
+/// On a Secret: [`SEARCH`] includes the Secret.
 const MATCH: &str = "reloader.stakater.com/match";
-/// On a Secret: changes of it restart no workload. On a workload: no change restarts it.
+/// On a Secret: its changes restart no workload. On a workload: no change restarts the workload.
 const IGNORE: &str = "reloader.stakater.com/ignore";
 /// The default quiet time after the last change.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
@@ -35,18 +35,18 @@ pub const MAX_PATTERNS: usize = 32;
 const MAX_NAMES: usize = 256;
 
 /// The annotations that Reloader reads for one kind of source.
-struct Names {
+struct AnnotationNames {
     auto: &'static str,
     reload: &'static str,
     exclude: &'static str,
 }
 
-const SECRETS: Names = Names {
+const SECRETS: AnnotationNames = AnnotationNames {
     auto: "secret.reloader.stakater.com/auto",
     reload: "secret.reloader.stakater.com/reload",
     exclude: "secrets.exclude.reloader.stakater.com/reload",
 };
-const CLASSES: Names = Names {
+const CLASSES: AnnotationNames = AnnotationNames {
     auto: "secretproviderclass.reloader.stakater.com/auto",
     reload: "secretproviderclass.reloader.stakater.com/reload",
     exclude: "secretproviderclasses.exclude.reloader.stakater.com/reload",
@@ -55,11 +55,11 @@ const CLASSES: Names = Names {
 /// The Secrets and classes whose changes restart a workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptIn {
-    /// An annotation of Sealed Secrets is set, so Reloader does not restart the workload.
+    /// Whether an annotation of Sealed Secrets opts in. Otherwise, only annotations of Reloader can opt in.
     has_own_annotation: bool,
     secrets: Rules,
     classes: Rules,
-    /// Consumed Secrets with [`MATCH`] restart the workload.
+    /// Whether consumed Secrets with [`MATCH`] restart the workload.
     search: bool,
     /// The quiet time after the last change.
     pub window: Duration,
@@ -69,7 +69,7 @@ pub struct OptIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rules {
     auto: bool,
-    /// Entries that are plain names, without special characters of regular expressions.
+    /// Entries that are literal names, without special characters of regular expressions.
     names: BTreeSet<String>,
     /// The other entries. They are compiled for each comparison with names, as part of the work for the workload's
     /// namespace.
@@ -82,9 +82,10 @@ struct Rules {
 /// The annotations of a Secret that Reloader reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecretTags {
-    /// The annotation `reloader.stakater.com/match` is true, so a search for such Secrets includes this one.
+    /// Whether the annotation `reloader.stakater.com/match` is `true`, so that workloads with `search` include the
+    /// Secret.
     pub is_match: bool,
-    /// The Secret restarts no workload.
+    /// Whether changes of the Secret restart no workload.
     pub is_ignored: bool,
 }
 
@@ -124,12 +125,12 @@ impl OptIn {
         if workload[IGNORE] == "true" {
             return Self::default();
         }
-        let rules = |names: &Names| Rules {
+        let rules = |names: &AnnotationNames| Rules {
             auto: auto || has_own_annotation || is_true(&chosen[names.auto]),
             excluded: entries(&workload[names.exclude])
                 .map(str::to_owned)
                 .collect(),
-            ..Rules::named_by(&chosen[names.reload])
+            ..Rules::from_list(&chosen[names.reload])
         };
         Self {
             has_own_annotation,
@@ -169,7 +170,7 @@ impl OptIn {
         }
     }
 
-    /// Returns the Secrets that an annotation names, without those that only a pattern matches.
+    /// Returns the Secrets that an annotation names, without Secrets that only a pattern matches.
     pub fn named_secrets(&self) -> &BTreeSet<String> {
         &self.secrets.names
     }
@@ -185,8 +186,8 @@ impl OptIn {
     }
 }
 
-/// Returns the names that the whole pattern matches. As in Reloader, patterns that cannot be parsed match nothing.
-/// Unlike in Reloader, the anchors enclose alternatives: there, `a|b` matches every name that begins with `a`.
+/// Returns the names that match the pattern completely. As in Reloader, patterns that cannot be parsed match nothing.
+/// Unlike in Reloader, where `a|b` matches every name that begins with `a`, the anchors enclose alternatives.
 pub fn matching_names<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let anchored = format!("^(?:{pattern})$");
     let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
@@ -199,7 +200,7 @@ pub fn matching_names<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -
 
 impl Rules {
     /// Reads the names and patterns of a comma-separated list.
-    fn named_by(list: &Json) -> Self {
+    fn from_list(list: &Json) -> Self {
         let mut rules = Self::default();
         for entry in entries(list) {
             let is_name = !entry.contains(is_regex_character);
@@ -291,7 +292,7 @@ mod tests {
 
     use super::*;
 
-    const PLAIN: SecretTags = SecretTags {
+    const NO_TAGS: SecretTags = SecretTags {
         is_match: false,
         is_ignored: false,
     };
@@ -316,44 +317,56 @@ mod tests {
     #[test]
     fn annotations_opt_in_for_consumed_secrets() {
         for (annotations, tags, want) in [
-            (json!({}), PLAIN, false),
-            (json!({ "reloader.stakater.com/auto": "true" }), PLAIN, true),
-            (json!({ "reloader.stakater.com/auto": "T" }), PLAIN, true),
+            (json!({}), NO_TAGS, false),
+            (
+                json!({ "reloader.stakater.com/auto": "true" }),
+                NO_TAGS,
+                true,
+            ),
+            (json!({ "reloader.stakater.com/auto": "T" }), NO_TAGS, true),
             (
                 json!({ "reloader.stakater.com/auto": "false" }),
-                PLAIN,
+                NO_TAGS,
                 false,
             ),
-            (json!({ "reloader.stakater.com/auto": "yes" }), PLAIN, false),
-            (json!({ "reloader.stakater.com/auto": true }), PLAIN, false),
+            (
+                json!({ "reloader.stakater.com/auto": "yes" }),
+                NO_TAGS,
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/auto": true }),
+                NO_TAGS,
+                false,
+            ),
             (
                 json!({ "secret.reloader.stakater.com/auto": "true" }),
-                PLAIN,
+                NO_TAGS,
                 true,
             ),
             (
                 json!({ "configmap.reloader.stakater.com/auto": "true" }),
-                PLAIN,
+                NO_TAGS,
                 false,
             ),
             (
                 json!({ "secretproviderclass.reloader.stakater.com/auto": "true" }),
-                PLAIN,
+                NO_TAGS,
                 false,
             ),
             (
                 json!({ "sealedsecrets.bitnami.com/restart": "auto" }),
-                PLAIN,
+                NO_TAGS,
                 true,
             ),
             (
                 json!({ "sealedsecrets.bitnami.com/restart": "true" }),
-                PLAIN,
+                NO_TAGS,
                 false,
             ),
             (
                 json!({ "reloader.stakater.com/search": "true" }),
-                PLAIN,
+                NO_TAGS,
                 false,
             ),
             (
@@ -412,7 +425,7 @@ mod tests {
             let annotations = json!({ "secret.reloader.stakater.com/reload": list });
             for is_consumed in [true, false] {
                 assert_eq!(
-                    restarts(&annotations, &json!({}), PLAIN, is_consumed),
+                    restarts(&annotations, &json!({}), NO_TAGS, is_consumed),
                     want,
                     "{list:?}"
                 );
@@ -424,7 +437,7 @@ mod tests {
     fn an_ignored_workload_is_never_restarted() {
         let annotations =
             json!({ "reloader.stakater.com/auto": "true", "reloader.stakater.com/ignore": "true" });
-        assert!(!restarts(&annotations, &json!({}), PLAIN, true));
+        assert!(!restarts(&annotations, &json!({}), NO_TAGS, true));
     }
 
     #[test]
@@ -446,13 +459,13 @@ mod tests {
         let exclude = |list: &str| json!({ "reloader.stakater.com/auto": "true", "secrets.exclude.reloader.stakater.com/reload": list });
         for (list, want) in [("db", false), ("web, db", false), ("d.", true), ("", true)] {
             assert_eq!(
-                restarts(&exclude(list), &json!({}), PLAIN, true),
+                restarts(&exclude(list), &json!({}), NO_TAGS, true),
                 want,
                 "{list:?}"
             );
         }
         assert!(
-            restarts(&json!({}), &exclude("db"), PLAIN, true),
+            restarts(&json!({}), &exclude("db"), NO_TAGS, true),
             "on the template"
         );
     }
@@ -460,10 +473,10 @@ mod tests {
     #[test]
     fn the_workload_overrides_its_template() {
         let auto = |value: &str| json!({ "reloader.stakater.com/auto": value });
-        assert!(!restarts(&auto("false"), &auto("true"), PLAIN, true));
-        assert!(restarts(&auto("true"), &auto("false"), PLAIN, true));
+        assert!(!restarts(&auto("false"), &auto("true"), NO_TAGS, true));
+        assert!(restarts(&auto("true"), &auto("false"), NO_TAGS, true));
         let named = json!({ "secret.reloader.stakater.com/reload": "web" });
-        assert!(!restarts(&named, &auto("true"), PLAIN, true));
+        assert!(!restarts(&named, &auto("true"), NO_TAGS, true));
     }
 
     #[test]
@@ -494,7 +507,7 @@ mod tests {
         ] {
             let opt_in = OptIn::read(&annotations, &json!({}));
             assert_eq!(
-                opt_in.includes(&class, PLAIN, true, || false),
+                opt_in.includes(&class, NO_TAGS, true, || false),
                 want,
                 "{annotations}"
             );
@@ -540,13 +553,13 @@ mod tests {
         };
         let matching = json!({ "reloader.stakater.com/match": "true" });
         let ignored = json!({ "reloader.stakater.com/ignore": "true" });
-        assert_eq!(tags(json!(null), json!(null)), PLAIN);
+        assert_eq!(tags(json!(null), json!(null)), NO_TAGS);
         assert_eq!(tags(matching.clone(), json!({})), MATCHING);
         assert_eq!(tags(json!({}), matching.clone()), MATCHING);
         assert_eq!(tags(ignored, matching), IGNORED);
         assert_eq!(
             tags(json!({ "reloader.stakater.com/match": "1" }), json!({})),
-            PLAIN
+            NO_TAGS
         );
     }
 

@@ -79,7 +79,8 @@ pub struct Consumption {
     is_too_large: bool,
 }
 
-/// The containers that receive all sources of a volume, or the variables of one container.
+/// The receivers of the same sources: every container that mounts one volume, or one container that reads the sources
+/// as environment variables. Each has its way of delivery.
 type Place = BTreeSet<(Box<str>, Delivery)>;
 
 /// The fields of a Pod's spec that list containers.
@@ -103,7 +104,7 @@ impl Consumption {
                 consumption.add(sources, place.collect());
             }
         }
-        consumption.limited()
+        consumption.clear_if_too_large()
     }
 
     fn add(&mut self, sources: impl IntoIterator<Item = Source>, place: Place) {
@@ -118,7 +119,7 @@ impl Consumption {
     }
 
     /// Drops everything if there are too many uses.
-    fn limited(self) -> Self {
+    fn clear_if_too_large(self) -> Self {
         let places = self.sources.values().flatten();
         let count = places.map(|index| self.places[*index].len()).sum();
         if count <= MAX_USES {
@@ -188,7 +189,7 @@ struct Mount {
 }
 
 impl Mount {
-    /// Returns the container, and how it receives values of a volume whose files are delivered in this way.
+    /// Returns the container, and how it receives the values of a volume whose files have this `delivery`.
     fn receiver(self, delivery: Delivery) -> (Box<str>, Delivery) {
         let delivery = if self.is_by_path {
             Delivery::SubPath
@@ -246,7 +247,7 @@ fn list(value: &Json) -> impl Iterator<Item = &Json> {
     value.as_array().into_iter().flatten()
 }
 
-/// Returns the text of a non-empty string.
+/// Returns a string, unless it is empty.
 fn text(value: &Json) -> Option<String> {
     let text = value.as_str().filter(|text| !text.is_empty());
     text.map(str::to_owned)
@@ -283,8 +284,8 @@ mod tests {
         json!({ "volumes": [volume], "containers": containers.collect::<Vec<_>>() })
     }
 
-    /// Attack: a tenant lets many containers mount a volume of many Secrets, so that the compact form of the object takes
-    /// a hundred times as much memory as the object.
+    /// Attack: a tenant makes many containers mount a volume of many Secrets, so that the compact form of the object
+    /// takes a hundred times as much memory as the object.
     #[test]
     fn the_compact_form_is_not_larger_than_the_object() {
         let spec = wide(90, 100);
@@ -303,7 +304,7 @@ mod tests {
         );
     }
 
-    /// Attack: a tenant lets every check of an object go through hundreds of thousands of uses, so that the checks of
+    /// Attack: a tenant makes every check of an object go through hundreds of thousands of uses, so that the checks of
     /// other tenants wait.
     #[test]
     fn an_object_with_too_many_uses_counts_as_consuming_nothing() {

@@ -1,4 +1,4 @@
-//! Checks whether every Pod that uses a Secret has its newest content.
+//! Checks whether a Pod that uses a Secret has the newest content of the Secret.
 
 use jiff::Timestamp;
 use serde_json::Value as Json;

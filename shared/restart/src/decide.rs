@@ -23,7 +23,7 @@ const POLL: SignedDuration = SignedDuration::from_secs(15);
 
 /// A Secret whose changes restart a workload.
 #[derive(Debug, Clone)]
-pub struct Relevant<'a> {
+pub struct RelevantSecret<'a> {
     /// The name of the Secret.
     pub name: &'a str,
     /// The recorded content versions of the Secret.
@@ -48,16 +48,16 @@ pub struct Memory {
     /// When the first change that is not handled yet was observed.
     pub first_change: Option<Timestamp>,
     /// The last target that was written, and how often.
-    pub written: Option<(Target, u8)>,
+    pub last_written: Option<(Target, u8)>,
 }
 
 /// The input of a decision.
 #[derive(Debug)]
 pub struct Situation<'a> {
-    /// The workload.
+    /// The workload to decide about.
     pub workload: &'a Workload,
     /// The Secrets whose changes restart the workload.
-    pub secrets: &'a [Relevant<'a>],
+    pub secrets: &'a [RelevantSecret<'a>],
     /// What this process remembers about the workload.
     pub memory: &'a Memory,
     /// Whether another rollout may begin.
@@ -72,7 +72,7 @@ pub enum Decision {
     /// No action: every Pod started with the newest content, or was restarted for it.
     UpToDate,
     /// Check the workload again at this time or after an event.
-    Wait(Timestamp, Waiting),
+    Wait(Timestamp, WaitReason),
     /// Restart the workload.
     Restart(Target),
     /// The workload cannot be restarted.
@@ -83,7 +83,7 @@ pub enum Decision {
 
 /// Why a restart waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
+pub enum WaitReason {
     /// The last change is too recent.
     QuietTime,
     /// A rollout of the workload is in progress.
@@ -133,7 +133,7 @@ pub fn is_matched(workload: &Workload, secret: &str) -> bool {
 
 impl Target {
     /// Returns the target of a restart for the newest content of these Secrets; `None` if no version is known.
-    pub fn of(kind: Kind, secrets: &[Relevant<'_>]) -> Option<Self> {
+    pub fn of(kind: Kind, secrets: &[RelevantSecret<'_>]) -> Option<Self> {
         let newest = || {
             secrets
                 .iter()
@@ -174,10 +174,10 @@ fn digest(text: &str) -> String {
     digits
 }
 
-/// Returns when a restart is due: after the quiet time, limited relative to the first change; `None` if no change is
-/// known. The time is never before the last change, which is rounded up: a container that started earlier would count
-/// as stale.
-pub fn due(secrets: &[Relevant<'_>], memory: &Memory, window: Duration) -> Option<Timestamp> {
+/// Returns when a restart is due: after the quiet time, but at most [`LONGEST_WINDOW`] after the first change; `None`
+/// if no change is known. The time is never before the last change, which is rounded up: a container that started
+/// earlier would count as stale.
+pub fn due(secrets: &[RelevantSecret<'_>], memory: &Memory, window: Duration) -> Option<Timestamp> {
     let last = secrets
         .iter()
         .filter_map(|secret| secret.history.changed_at())
@@ -195,7 +195,7 @@ impl Situation<'_> {
     pub fn decide_without_pods(&self, target: &Target) -> Option<Decision> {
         if target.is_written_to(self.workload) {
             return Some(match self.workload.progress {
-                Progress::InProgress => self.wait(Waiting::Rollout),
+                Progress::InProgress => self.wait(WaitReason::Rollout),
                 _ => Decision::UpToDate,
             });
         }
@@ -203,12 +203,12 @@ impl Situation<'_> {
             return Some(Decision::UpToDate);
         };
         if self.now < due {
-            return Some(Decision::Wait(due, Waiting::QuietTime));
+            return Some(Decision::Wait(due, WaitReason::QuietTime));
         }
-        (self.workload.progress == Progress::InProgress).then(|| self.wait(Waiting::Rollout))
+        (self.workload.progress == Progress::InProgress).then(|| self.wait(WaitReason::Rollout))
     }
 
-    /// Decides about the workload. `pods` are the Pods that it selects.
+    /// Decides about the workload. `pods` are the Pods that the workload selects.
     pub fn decide(&self, target: Target, pods: &[&Pod]) -> Decision {
         if let Some(decision) = self.decide_without_pods(&target) {
             return decision;
@@ -223,14 +223,14 @@ impl Situation<'_> {
             return Decision::Reverted;
         }
         if !self.has_slot {
-            return self.wait(Waiting::Slot);
+            return self.wait(WaitReason::Slot);
         }
         Decision::Restart(target)
     }
 
-    /// Returns how often the workload was restarted for this content.
+    /// Returns how often the workload was restarted for the content of `target`.
     pub fn attempts(&self, target: &Target) -> u8 {
-        let written = self.memory.written.as_ref();
+        let written = self.memory.last_written.as_ref();
         written
             .filter(|(written, _)| written == target)
             .map_or(0, |(_, count)| *count)
@@ -252,7 +252,7 @@ impl Situation<'_> {
         }
     }
 
-    fn wait(&self, why: Waiting) -> Decision {
+    fn wait(&self, why: WaitReason) -> Decision {
         Decision::Wait(self.now.checked_add(POLL).unwrap_or(Timestamp::MAX), why)
     }
 }
@@ -317,9 +317,9 @@ mod tests {
             Target::of(Kind::Deployment, &self.secrets()).unwrap()
         }
 
-        fn secrets(&self) -> [Relevant<'_>; 1] {
+        fn secrets(&self) -> [RelevantSecret<'_>; 1] {
             let (name, history, is_consumed) = ("db", &self.history, true);
-            [Relevant {
+            [RelevantSecret {
                 name,
                 history,
                 is_consumed,
@@ -339,14 +339,14 @@ mod tests {
         }
     }
 
-    fn written(count: u8) -> Memory {
+    fn memory_of_restarts(count: u8) -> Memory {
         Memory {
-            written: Some((Case::default().target(), count)),
+            last_written: Some((Case::default().target(), count)),
             ..Memory::default()
         }
     }
 
-    fn wait(until: i64, why: Waiting) -> Decision {
+    fn wait(until: i64, why: WaitReason) -> Decision {
         Decision::Wait(second(until), why)
     }
 
@@ -382,7 +382,7 @@ mod tests {
                     now: 25,
                     ..default()
                 },
-                wait(30, Waiting::QuietTime),
+                wait(30, WaitReason::QuietTime),
             ),
             (
                 "no change is known",
@@ -398,7 +398,7 @@ mod tests {
                     workload: deployment(std::slice::from_ref(&rolling)),
                     ..default()
                 },
-                wait(45, Waiting::Rollout),
+                wait(45, WaitReason::Rollout),
             ),
             (
                 "Pods are unavailable",
@@ -414,7 +414,7 @@ mod tests {
                     has_slot: false,
                     ..default()
                 },
-                wait(45, Waiting::Slot),
+                wait(45, WaitReason::Slot),
             ),
             (
                 "the workload is paused",
@@ -438,12 +438,12 @@ mod tests {
                     workload: restarted(&[rolling]),
                     ..default()
                 },
-                wait(45, Waiting::Rollout),
+                wait(45, WaitReason::Rollout),
             ),
             (
                 "the annotation was removed",
                 Case {
-                    memory: written(1),
+                    memory: memory_of_restarts(1),
                     ..default()
                 },
                 restart(),
@@ -451,7 +451,7 @@ mod tests {
             (
                 "it was removed twice",
                 Case {
-                    memory: written(2),
+                    memory: memory_of_restarts(2),
                     ..default()
                 },
                 Decision::Reverted,
@@ -459,7 +459,7 @@ mod tests {
             (
                 "it was removed and the Pods are new",
                 Case {
-                    memory: written(2),
+                    memory: memory_of_restarts(2),
                     start: 20,
                     ..default()
                 },
@@ -485,7 +485,7 @@ mod tests {
         ] {
             let memory = Memory {
                 first_change: first.map(second),
-                written: None,
+                last_written: None,
             };
             let due = due(&case.secrets(), &memory, Duration::from_secs(window));
             assert_eq!(due, Some(second(want)), "{first:?} {window}");
@@ -496,7 +496,7 @@ mod tests {
     fn the_restart_target_changes_only_if_the_content_changes() {
         let target = |kind, entries: &[(&str, &str, i64, i64)]| {
             let history = history(entries);
-            let relevant = Relevant {
+            let relevant = RelevantSecret {
                 name: "db",
                 history: &history,
                 is_consumed: true,

@@ -1,9 +1,9 @@
-//! Values that a Pod receives without a Secret: in volumes of the Secrets Store CSI driver, and by programs that ask the
-//! controller.
+//! Values that a Pod receives without a Secret: in volumes of the Secrets Store CSI driver, and by programs that
+//! request them from the controller.
 //!
-//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`, and `seal agent` reports in
-//! its log what it has written. `seal exec` receives its values when its container starts. What else receives values
-//! does not report which.
+//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`, and `seal agent` reports
+//! in its log what it has written. `seal exec` receives its values when its container starts. Other programs that
+//! receive values do not report which version they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,11 +27,11 @@ pub struct Content {
     pub generation: Option<i64>,
 }
 
-/// What the driver has mounted.
+/// The mounts that the driver has recorded.
 #[derive(Debug, Default)]
 pub struct Mounts(BTreeMap<MountId, Mount>);
 
-/// Namespace, Pod and class.
+/// The namespace, the name of the Pod, and the name of the class.
 type MountId = (String, String, String);
 
 #[derive(Debug)]
@@ -70,8 +70,8 @@ impl Mounts {
         self.0.insert(id, mount);
     }
 
-    /// Returns what a Pod has of each object of a class; `None` if the driver has recorded nothing for this Pod, but
-    /// perhaps for an earlier one of the same name.
+    /// Returns the content that a Pod has of each object of a class; `None` if the driver has recorded no mount for
+    /// this Pod. A record for an earlier Pod of the same name does not count.
     pub fn of(
         &self,
         namespace: &str,
@@ -93,11 +93,11 @@ fn text(value: &Json) -> String {
 pub struct Receiver {
     /// The name of the container.
     pub container: String,
-    /// What it runs.
+    /// The program that the container runs.
     pub program: Program,
-    /// The SealedSecrets that its arguments name; `None` if they are not known.
+    /// The SealedSecrets that the arguments of the program name; `None` if they are unknown.
     pub objects: Option<BTreeSet<String>>,
-    /// What it reports to have, by SealedSecret; `None` without a report.
+    /// The content that the program reports to have of each SealedSecret; `None` without a report.
     pub report: Option<BTreeMap<String, Content>>,
 }
 

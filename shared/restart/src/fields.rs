@@ -1,4 +1,4 @@
-//! The fields that are read of each kind of object. Parsing skips all other fields, such as the arguments of
+//! The fields that are read from each kind of object. Parsing skips all other fields, such as the arguments of
 //! containers, because a parsed value can take a hundred times as much memory as its text.
 
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Map;
 use shared::known_fields::{Known, Part, Pruned};
 
-/// The fields of `spec` and `status` that are read of one kind of object. The fields of the metadata are the same for
+/// The fields of `spec` and `status` that are read from one kind of object. The fields of the metadata are the same for
 /// all kinds.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields {
@@ -55,7 +55,10 @@ pub const WORKLOAD: Fields = Fields {
 };
 /// Fields of SealedSecrets.
 pub const SEALED_SECRET: Fields = Fields {
-    spec: &Known::Object(&[("template", Known::Object(&[("metadata", ANNOTATED)]))]),
+    spec: &Known::Object(&[(
+        "template",
+        Known::Object(&[("metadata", TEMPLATE_METADATA)]),
+    )]),
     status: &Known::Object(&[("versions", Known::List(&VERSION))]),
 };
 /// No fields: only the metadata of these objects is read.
@@ -75,12 +78,13 @@ const CONTAINERS: Known = Known::List(&Known::Object(&[
     ("env", Known::List(&VARIABLE)),
     (
         "envFrom",
-        Known::List(&Known::Object(&[("secretRef", NAMED)])),
+        Known::List(&Known::Object(&[("secretRef", REFERENCE)])),
     ),
     ("volumeMounts", Known::List(&MOUNT)),
 ]));
-const NAMED: Known = Known::Object(&[("name", Known::Scalar)]);
-const VARIABLE: Known = Known::Object(&[("valueFrom", Known::Object(&[("secretKeyRef", NAMED)]))]);
+const REFERENCE: Known = Known::Object(&[("name", Known::Scalar)]);
+const VARIABLE: Known =
+    Known::Object(&[("valueFrom", Known::Object(&[("secretKeyRef", REFERENCE)]))]);
 const MOUNT: Known = Known::Object(&[
     ("name", Known::Scalar),
     ("subPath", Known::Scalar),
@@ -90,7 +94,10 @@ const VOLUME: Known = Known::Object(&[
     ("name", Known::Scalar),
     ("secret", Known::Object(&[("secretName", Known::Scalar)])),
     ("csi", CSI),
-    ("projected", Known::Object(&[("sources", PROJECTED)])),
+    (
+        "projected",
+        Known::Object(&[("sources", PROJECTED_SOURCES)]),
+    ),
 ]);
 const CSI: Known = Known::Object(&[
     ("driver", Known::Scalar),
@@ -99,17 +106,17 @@ const CSI: Known = Known::Object(&[
         Known::Object(&[("secretProviderClass", Known::Scalar)]),
     ),
 ]);
-const PROJECTED: Known = Known::List(&Known::Object(&[("secret", NAMED)]));
+const PROJECTED_SOURCES: Known = Known::List(&Known::Object(&[("secret", REFERENCE)]));
 const STATUSES: Known = Known::List(&Known::Object(&[
     ("name", Known::Scalar),
     (
         "state",
-        Known::Object(&[("running", STARTED), ("terminated", STARTED)]),
+        Known::Object(&[("running", STARTED_STATE), ("terminated", STARTED_STATE)]),
     ),
 ]));
-const STARTED: Known = Known::Object(&[("startedAt", Known::Scalar)]);
-const ANNOTATED: Known = Known::Object(&[("annotations", Known::Map)]);
-const TEMPLATE: Known = Known::Object(&[("metadata", ANNOTATED), ("spec", POD_SPEC)]);
+const STARTED_STATE: Known = Known::Object(&[("startedAt", Known::Scalar)]);
+const TEMPLATE_METADATA: Known = Known::Object(&[("annotations", Known::Map)]);
+const TEMPLATE: Known = Known::Object(&[("metadata", TEMPLATE_METADATA), ("spec", POD_SPEC)]);
 const SELECTOR: Known = Known::Object(&[
     ("matchLabels", Known::Map),
     ("matchExpressions", Known::List(&REQUIREMENT)),
@@ -233,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_field_that_the_controller_reads() {
+    fn keeps_every_field_that_the_component_reads() {
         for delivery in [
             Delivery::Env,
             Delivery::SubPath,

@@ -1,9 +1,9 @@
 //! The content versions of a Secret, from the status of its SealedSecret.
 //!
-//! The controller records the latest versions, newest first. A version is a keyed digest, so the same content has
-//! another version under another key; two entries with the same generation and different keys have the same content.
-//! The oldest entry does not prove a change: a controller that begins to record versions finds content that may be
-//! older.
+//! The controller records the latest versions, newest first. A version is a keyed digest, so the same content has a
+//! different version under a different key; two entries with the same generation and different keys have the same
+//! content. The oldest entry does not prove a change: a controller that begins to record versions finds content that
+//! may be older.
 
 use std::ops::Range;
 
@@ -13,15 +13,15 @@ use serde_json::Value as Json;
 /// The maximum number of entries that are read; the controller writes five.
 const MAX_ENTRIES: usize = 16;
 
-/// Maximum length of a version and of the identifier of a key; those of the controller have 22 and 8 characters.
+/// Maximum length of a version and of the identifier of a key. The controller writes 22 and 8 characters.
 const MAX_LENGTH: usize = 64;
 
-/// An entry of the status.
+/// An entry of `status.versions`: a content of the Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The content version of the whole Secret.
     pub version: Box<str>,
-    /// Identifies the key of the version's digest.
+    /// Identifies the key with which the version was calculated.
     pub key_id: Box<str>,
     /// The generation of the SealedSecret that first had this content.
     pub generation: i64,
@@ -43,7 +43,7 @@ impl Entry {
         })
     }
 
-    /// Returns whether this entry has the same content as the next older one.
+    /// Returns whether this entry has the same content as the next older entry.
     fn has_content_of(&self, older: &Self) -> bool {
         let is_rekeyed = self.generation == older.generation && self.key_id != older.key_id;
         let is_equal = self.version == older.version && self.key_id == older.key_id;
@@ -62,7 +62,7 @@ pub enum State {
     Current,
     /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// Unknown, since the versions of that time are unknown.
+    /// Unknown, since the status does not record enough versions.
     Unknown,
 }
 
@@ -123,8 +123,8 @@ impl History {
         State::Stale(self.first_change_after(start).unwrap_or(changed_at))
     }
 
-    /// Returns which content has this version, and its generation, as far as known. A version that is not recorded belongs
-    /// to earlier content if `is_recorded`, that is, if the newest content is recorded.
+    /// Returns which content has this version, and its generation, as far as known. A version that is not recorded
+    /// belongs to earlier content if `is_recorded`, that is, if the newest content is recorded.
     pub fn state_of(&self, version: &str, is_recorded: bool) -> (State, Option<i64>) {
         let has_version = |entry: &Entry| &*entry.version == version;
         let newest_run = &self.0[self.newest_run()];
@@ -175,8 +175,7 @@ impl History {
         }
     }
 
-    /// Returns whether an entry has the newest content: it is one of the newest run, or has the same version as one of
-    /// them.
+    /// Returns whether an entry has the newest content: its version and key are those of an entry of the newest run.
     fn has_newest_content(&self, entry: &Entry) -> bool {
         self.0[self.newest_run()]
             .iter()

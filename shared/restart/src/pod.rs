@@ -22,11 +22,11 @@ const MAX_VERSION_LENGTH: usize = 64;
 /// A Pod that has not ended.
 #[derive(Debug, Clone)]
 pub struct Pod {
-    /// The namespace.
+    /// `metadata.namespace`, where the Secrets of the Pod are too.
     pub namespace: String,
-    /// The name.
+    /// `metadata.name`.
     pub name: String,
-    /// The uid.
+    /// `metadata.uid`, which distinguishes the Pod from later Pods of the same name.
     pub uid: String,
     /// When the Pod was created, before any of its volumes was mounted.
     pub created: Option<Timestamp>,
@@ -49,9 +49,9 @@ impl Pod {
         Self::with_starts(object, starts(&object["status"]))
     }
 
-    /// Like [`Self::read`], but also returns `None` for a Pod of which no container has started: it has no content of a
-    /// Secret yet. There can be many of them, since a Pod without a node needs no resources, so nothing more of them is
-    /// read.
+    /// Like [`Self::read`], but also returns `None` for a Pod none of whose containers has started: such a Pod has no
+    /// content of a Secret yet. There can be any number of such Pods, since a Pod without a node needs no resources, so
+    /// nothing else of them is read.
     pub fn read_started(object: &Json) -> Option<Self> {
         let starts = starts(&object["status"]);
         let has_started = !starts.is_empty();

@@ -10,7 +10,7 @@ use crate::pod::{KUBELET_SYNC, MAX_REFRESHED, Pod};
 use crate::refresh_queue::PodRefresh;
 
 /// A Secret and its content versions.
-pub type Changed = (String, History);
+pub type ChangedSecret = (String, History);
 
 /// Returns whether Pods need a refresh for the newest content of a Secret: the content changed, and kubelet may not
 /// have written it yet.
@@ -19,10 +19,10 @@ pub fn is_needed(history: &History, now: Timestamp) -> bool {
     changed_at.is_some_and(|changed_at| now.duration_since(changed_at) <= KUBELET_SYNC)
 }
 
-/// Returns the refreshes of the Pods that need one for a Secret in `due`. Kubelet refreshes all volumes of a Pod at once,
-/// so each refresh records the versions of all Secrets in `recent` that the Pod mounts.
-pub fn plan(pods: &[Pod], due: &[Changed], recent: &[Changed]) -> Vec<PodRefresh> {
-    let mut recent: Vec<&Changed> = recent.iter().collect();
+/// Returns the refreshes of the Pods that need one for a Secret in `due`. Kubelet refreshes all volumes of a Pod at
+/// once, so each refresh records the versions of all Secrets in `recent` that the Pod mounts.
+pub fn plan(pods: &[Pod], due: &[ChangedSecret], recent: &[ChangedSecret]) -> Vec<PodRefresh> {
+    let mut recent: Vec<&ChangedSecret> = recent.iter().collect();
     recent.sort_by_key(|(_, history)| Reverse(history.changed_at()));
     let refreshes = pods.iter().filter_map(|pod| {
         let needed = due
@@ -57,7 +57,7 @@ fn needs_refresh(pod: &Pod, secret: &str, history: &History) -> bool {
 }
 
 /// Returns the newest versions of the Secrets that the Pod mounts, at most [`MAX_REFRESHED`], separated by commas.
-fn versions(pod: &Pod, recent: &[&Changed]) -> String {
+fn versions(pod: &Pod, recent: &[&ChangedSecret]) -> String {
     let mounted = recent.iter().filter(|(name, _)| pod.mounts(name));
     let mut versions: Vec<&str> = mounted
         .filter_map(|(_, history)| Some(&*history.newest()?.version))
@@ -182,14 +182,14 @@ mod tests {
         assert_eq!((planned.len(), &*planned[0].versions), (1, "c,b"));
     }
 
-    /// Attack: a tenant changes many Secrets of one Pod, so that the recorded versions exceed what the policy admits, and
-    /// no Pod of its namespace is refreshed.
+    /// Attack: a tenant changes many Secrets of one Pod, so that the recorded versions exceed what the policy admits,
+    /// and no Pod of its namespace is refreshed.
     #[test]
     fn a_refresh_records_a_limited_number_of_versions() {
         let names: Vec<String> = (0..100).map(|number| format!("s{number}")).collect();
         let pods = [pod_with_secrets(&names)];
         let changed = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
-        let recent: Vec<Changed> = names
+        let recent: Vec<ChangedSecret> = names
             .into_iter()
             .map(|name| (name, changed.clone()))
             .collect();

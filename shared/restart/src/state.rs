@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use shared::clock::LatestTime;
 
-use crate::decide::{Decision, Memory, Relevant, Situation, Target, due};
+use crate::decide::{Decision, Memory, RelevantSecret, Situation, Target, due};
 use crate::pod::Pod;
-use crate::refresh::{self, Changed};
+use crate::refresh::{self, ChangedSecret};
 use crate::sealed::{Namespace, Sealed};
 use crate::turns::{Turns, Work};
 use crate::workload::{Id, Kind, Workload};
-use tracked::Tracked;
+use tracked::TrackedWorkload;
 
 /// Maximum number of workloads in a namespace that are restarted or reported in one turn.
 const MAX_OUTCOMES: usize = 16;
@@ -34,14 +34,14 @@ pub type SecretId = (String, String);
 pub struct State {
     /// The maximum number of concurrent rollouts.
     max_rollouts: usize,
-    /// Whether to leave workloads to Reloader that only Reloader's annotations opt in. This is a setting and not
-    /// detected, since every client that may write Deployments could create one that looks like Reloader.
+    /// Whether to leave workloads to Reloader if only Reloader's annotations opt them in. This is a setting and not
+    /// detected, since every client that may write Deployments could create a Deployment that looks like Reloader.
     with_reloader: bool,
     secrets: BTreeMap<SecretId, Sealed>,
-    workloads: BTreeMap<Id, Tracked>,
+    workloads: BTreeMap<Id, TrackedWorkload>,
     /// Namespaces that enable the refresh.
     refreshing: BTreeSet<String>,
-    /// Secrets whose Pods must be refreshed, with the earliest time.
+    /// Secrets whose Pods must be refreshed, with the earliest time of the refresh.
     refreshes: BTreeMap<SecretId, Timestamp>,
     turns: Turns,
     latest_time: LatestTime,
@@ -59,9 +59,9 @@ pub enum Step {
 /// A decision that requires a request or an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// The workload.
+    /// The workload that the decision is about.
     pub id: Id,
-    /// The decision.
+    /// A restart, or a decision that is reported.
     pub decision: Decision,
 }
 
@@ -138,12 +138,13 @@ impl State {
         }
     }
 
-    /// Removes a Namespace.
+    /// Forgets a Namespace that was deleted.
     pub fn delete_namespace(&mut self, name: &str) {
         self.refreshing.remove(name);
     }
 
-    /// Stores a workload, unless a newer version is stored. Returns whether it is kept: only workloads that opt in are.
+    /// Stores a workload, unless a newer version is stored. Returns whether the workload is stored: only workloads that
+    /// opt in are.
     pub fn apply_workload(&mut self, id: &Id, workload: Workload) -> bool {
         let opt_in = &workload.opt_in;
         let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
@@ -155,13 +156,14 @@ impl State {
             Some(tracked) if is_older(&workload, &tracked.workload) => return true,
             Some(tracked) if tracked.workload.uid == workload.uid => tracked.replace(workload),
             _ => {
-                self.workloads.insert(id.clone(), Tracked::new(workload));
+                self.workloads
+                    .insert(id.clone(), TrackedWorkload::new(workload));
             }
         }
         true
     }
 
-    /// Removes a workload.
+    /// Forgets a workload that was deleted.
     pub fn delete_workload(&mut self, id: &Id) {
         self.workloads.remove(id);
     }
@@ -211,7 +213,7 @@ impl State {
         }
     }
 
-    /// Brings all planned times forward after the clock was set back: some are later than intended.
+    /// Brings planned times forward after the clock was set back, since some of them are then later than intended.
     fn check_everything(&mut self, now: Timestamp) {
         for tracked in self.workloads.values_mut() {
             tracked.check_at = tracked.check_at.map(|time| time.min(now));
@@ -267,7 +269,7 @@ impl State {
 
     /// Removes and returns the Secrets of a namespace whose Pods must be refreshed, with their histories. Omits Secrets
     /// whose content kubelet has written in the meantime.
-    pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<Changed> {
+    pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<ChangedSecret> {
         let is_in = |id: &&SecretId| id.0 == namespace;
         let ids: Vec<SecretId> = self.refreshes.keys().filter(is_in).cloned().collect();
         let mut taken = Vec::new();
@@ -281,7 +283,7 @@ impl State {
     }
 
     /// Returns the Secrets of a namespace whose newest content kubelet may not have written yet.
-    pub fn recent_changes(&self, namespace: &str, now: Timestamp) -> Vec<Changed> {
+    pub fn recent_changes(&self, namespace: &str, now: Timestamp) -> Vec<ChangedSecret> {
         let changed = self
             .secrets_in(namespace)
             .filter(|(_, sealed)| refresh::is_needed(&sealed.history, now));
@@ -319,14 +321,14 @@ impl State {
         namespace: &str,
         max: usize,
         now: Timestamp,
-    ) -> impl Iterator<Item = (&Id, &Tracked)> {
+    ) -> impl Iterator<Item = (&Id, &TrackedWorkload)> {
         self.workloads_in(namespace)
             .filter(move |(_, tracked)| tracked.is_due(now))
             .take(max)
     }
 
-    /// Decides about due workloads of a namespace, a limited number of them. Returns the decisions that require a
-    /// request or an event, at most `MAX_OUTCOMES`; after [`Decision::Restart`], the caller reports the result with
+    /// Decides about a limited number of due workloads of a namespace. Returns the decisions that require a request or
+    /// an event, at most `MAX_OUTCOMES`; after [`Decision::Restart`], the caller reports the result with
     /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
         let due = self.first_due(namespace, max_considered(pods), now);
@@ -379,13 +381,13 @@ impl State {
     /// Records that a workload was restarted. `workload` is the response of the API server.
     pub fn record_restart(&mut self, id: &Id, target: Target, workload: Workload, now: Timestamp) {
         if let Some(tracked) = self.workloads.get_mut(id) {
-            let attempts = match &tracked.memory.written {
+            let attempts = match &tracked.memory.last_written {
                 Some((written, count)) if *written == target => count.saturating_add(1),
                 _ => 1,
             };
             tracked.memory = Memory {
                 first_change: None,
-                written: Some((target, attempts)),
+                last_written: Some((target, attempts)),
             };
             tracked.restarted_at = Some(now);
             tracked.replace(workload);
@@ -411,7 +413,7 @@ impl State {
         }
     }
 
-    /// Returns a workload.
+    /// Returns a stored workload.
     pub fn workload(&self, id: &Id) -> Option<&Workload> {
         self.workloads.get(id).map(|tracked| &tracked.workload)
     }
@@ -425,14 +427,14 @@ impl State {
         (self.workloads.len(), waiting.count())
     }
 
-    fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = (&Id, &Tracked)> {
+    fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = (&Id, &TrackedWorkload)> {
         let (first, namespace) = (first_in(namespace), namespace.to_owned());
         self.workloads
             .range(first..)
             .take_while(move |(id, _)| id.namespace == namespace)
     }
 
-    fn tracked_in(&mut self, namespace: &str) -> impl Iterator<Item = &mut Tracked> {
+    fn tracked_in(&mut self, namespace: &str) -> impl Iterator<Item = &mut TrackedWorkload> {
         let (first, namespace) = (first_in(namespace), namespace.to_owned());
         self.workloads
             .range_mut(first..)
@@ -449,9 +451,9 @@ impl State {
             .map(|((_, name), sealed)| (name, sealed))
     }
 
-    /// Returns the Secrets whose changes restart the workload. The cost depends on the Secrets that it consumes or
-    /// names, not on the number of Secrets in the namespace.
-    fn relevant<'a>(&'a self, id: &Id, tracked: &'a Tracked) -> Vec<Relevant<'a>> {
+    /// Returns the Secrets whose changes restart the workload. The cost depends on the Secrets that the workload
+    /// consumes or names, not on the number of Secrets in the namespace.
+    fn relevant<'a>(&'a self, id: &Id, tracked: &'a TrackedWorkload) -> Vec<RelevantSecret<'a>> {
         let mut names: BTreeSet<&str> = tracked.workload.uses.secrets().collect();
         names.extend(
             tracked
@@ -466,7 +468,7 @@ impl State {
             let sealed = self.secrets.get(&(id.namespace.clone(), name.to_owned()))?;
             let is_consumed = tracked.relevance(name, sealed.tags)?;
             let history = &sealed.history;
-            Some(Relevant {
+            Some(RelevantSecret {
                 name,
                 history,
                 is_consumed,
@@ -477,8 +479,8 @@ impl State {
 
     fn situation<'a>(
         &self,
-        (id, tracked): (&Id, &'a Tracked),
-        secrets: &'a [Relevant<'a>],
+        (id, tracked): (&Id, &'a TrackedWorkload),
+        secrets: &'a [RelevantSecret<'a>],
         restarts: usize,
         now: Timestamp,
     ) -> Situation<'a> {
@@ -496,7 +498,7 @@ impl State {
     /// slots together are limited to the number of regular slots.
     fn has_slot(&self, namespace: &str, restarts: usize, now: Timestamp) -> bool {
         let (mut all, mut own) = (restarts, restarts);
-        for (id, _) in self.workloads.iter().filter(|(_, t)| t.is_rolled_out(now)) {
+        for (id, _) in self.workloads.iter().filter(|(_, t)| t.is_rolling_out(now)) {
             all += 1;
             own += usize::from(id.namespace == namespace);
         }

@@ -16,17 +16,17 @@ use crate::workload::{Id, Workload};
 /// A use of one SealedSecret by one container of one Pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
-    /// The namespace.
+    /// The namespace of the Pod and the SealedSecret.
     pub namespace: String,
-    /// The SealedSecret; `None` if it is not known which one the container uses.
+    /// The SealedSecret; `None` if it is unknown which SealedSecret the container uses.
     pub secret: Option<String>,
-    /// The `SecretProviderClass` through which the container uses it.
+    /// The `SecretProviderClass` through which the container uses the SealedSecret.
     pub class: Option<String>,
     /// The workload of the Pod, if known.
     pub workload: Option<Id>,
-    /// The Pod.
+    /// The name of the Pod.
     pub pod: String,
-    /// The container.
+    /// The name of the container.
     pub container: String,
     /// How the container receives the values.
     pub way: Way,
@@ -43,7 +43,7 @@ pub struct Row {
 pub enum Way {
     /// From kubelet.
     Kubelet(Delivery),
-    /// From the controller, with a program of its own.
+    /// From the controller, by a program in the container.
     Program(Program),
 }
 
@@ -64,7 +64,7 @@ pub enum Verdict {
     Current,
     /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// Unknown.
+    /// Unknown, for this reason.
     Unknown(Reason),
     /// The container does not run, and reads the newest content when it starts.
     NotStarted,
@@ -73,13 +73,13 @@ pub enum Verdict {
 /// Why it is unknown which content a container has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// The status of the SealedSecret does not have the versions of that time.
+    /// The status of the SealedSecret records no version for the content of the container.
     Versions,
     /// The status of the SealedSecret does not have its newest version yet.
     NotRecorded,
-    /// The container started after the change, perhaps with files from before it.
+    /// The container started after the last change, but the driver may have mounted its files before the change.
     Mounted,
-    /// The class cannot be read, or names nothing.
+    /// The class cannot be read, or names no SealedSecret.
     Class,
     /// The CSI driver has recorded no mount.
     Driver,
@@ -95,7 +95,7 @@ impl Reason {
         match self {
             Self::Versions => "no version is recorded",
             Self::NotRecorded => "the newest version is not recorded yet",
-            Self::Mounted => "the files may be from before the start",
+            Self::Mounted => "the files may be from before the change",
             Self::Class => "the class cannot be read",
             Self::Driver => "the driver has recorded no mount",
             Self::Report => "the agent does not report",
@@ -158,34 +158,35 @@ impl Remedy {
 /// The input of a survey.
 #[derive(Debug, Default)]
 pub struct Objects {
-    /// The SealedSecrets. They must have been read after everything else, or an object that has changed meanwhile can make
-    /// newer content look like earlier content.
+    /// The SealedSecrets, read after all other objects: otherwise, newer content can look like earlier content if an
+    /// object changes meanwhile.
     pub secrets: BTreeMap<SecretId, Sealed>,
     /// The SealedSecrets that have changed since the controller recorded their versions.
     pub unrecorded: BTreeSet<SecretId>,
-    /// The workloads.
+    /// The workloads that may own the Pods.
     pub workloads: Vec<(Id, Workload)>,
-    /// The Pods.
+    /// The Pods to survey.
     pub pods: Vec<Pod>,
     /// Each `SecretProviderClass`, by namespace and name.
     pub classes: BTreeMap<(String, String), Class>,
-    /// What the CSI driver has mounted.
+    /// The mounts that the CSI driver has recorded.
     pub mounts: Mounts,
     /// The containers that receive values from the controller, by namespace and Pod.
     pub receivers: BTreeMap<(String, String), Vec<Receiver>>,
 }
 
-/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be read.
+/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be
+/// read.
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
-        let surveyed = Surveyed {
+        let survey = PodSurvey {
             objects,
             pod,
             workload,
             now,
         };
-        surveyed.rows(is_all)
+        survey.rows(is_all)
     });
     rows.collect()
 }
@@ -199,15 +200,15 @@ fn workload_of<'a>(pod: &Pod, workloads: &'a [(Id, Workload)]) -> Option<&'a (Id
 /// A verdict, and the generation of the content, if known.
 type Observed = (Verdict, Option<i64>);
 
-/// A Pod with what is known about it.
-struct Surveyed<'a> {
+/// A Pod, and the other objects of the survey.
+struct PodSurvey<'a> {
     objects: &'a Objects,
     pod: &'a Pod,
     workload: Option<&'a (Id, Workload)>,
     now: Timestamp,
 }
 
-impl<'a> Surveyed<'a> {
+impl<'a> PodSurvey<'a> {
     fn rows(&self, is_all: bool) -> Vec<Row> {
         let mut rows = Vec::new();
         for usage in self.pod.uses.uses() {
@@ -233,8 +234,8 @@ impl<'a> Surveyed<'a> {
         Some(self.row(Some(name), usage.container, way, observed))
     }
 
-    /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted, or else those that the
-    /// class names.
+    /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted, or else those that
+    /// the class names.
     fn class_rows(&self, usage: Use<'_>, class: &str, is_all: bool) -> Vec<Row> {
         let (namespace, pod) = (&self.pod.namespace, (&*self.pod.name, &*self.pod.uid));
         let mounted = self.objects.mounts.of(namespace, pod, class);
@@ -264,7 +265,8 @@ impl<'a> Surveyed<'a> {
         rows.collect()
     }
 
-    /// Returns what a container has of a SealedSecret in a volume of the driver; `None` if the SealedSecret does not exist.
+    /// Returns which content a container has of a SealedSecret in a volume of the driver; `None` if the SealedSecret
+    /// does not exist.
     fn observe_mount(
         &self,
         usage: Use<'_>,
@@ -282,7 +284,7 @@ impl<'a> Surveyed<'a> {
         if usage.delivery != Delivery::SubPath || verdict != Verdict::Current {
             return Some((verdict, generation));
         }
-        // The container has the file of its start, which the driver may have replaced since.
+        // The container keeps the file from its start, which the driver may have replaced in the volume since.
         let state_at = |time| sealed.history.state_at(time);
         let is_current_at = |time: Timestamp| state_at(time) == State::Current;
         Some(match state_at(start) {
@@ -307,7 +309,8 @@ impl<'a> Surveyed<'a> {
         )
     }
 
-    /// Returns a row for each SealedSecret that a program receives, or one without a name if they are not known.
+    /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
+    /// unknown.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
@@ -340,7 +343,7 @@ impl<'a> Surveyed<'a> {
         rows.collect()
     }
 
-    /// Returns what a program has of a SealedSecret; `None` if the SealedSecret does not exist.
+    /// Returns which content a program has of a SealedSecret; `None` if the SealedSecret does not exist.
     fn observe_receiver(&self, receiver: &Receiver, name: &str) -> Option<Observed> {
         let sealed = self.sealed(name)?;
         let Some(start) = self.pod.start_of(&receiver.container) else {
@@ -395,7 +398,7 @@ impl<'a> Surveyed<'a> {
         }
     }
 
-    /// Returns who restarts the Pod after a change of the SealedSecret.
+    /// Returns whether the Pod is restarted automatically after a change of the SealedSecret, or by a user.
     fn restart(&self, secret: Option<&str>) -> Remedy {
         let is_automatic = secret
             .zip(self.workload)
@@ -589,7 +592,7 @@ mod tests {
     }
 
     /// Returns a started Pod `p` that mounts the class `web` in this way.
-    fn mounting(delivery: Delivery, start: i64) -> Json {
+    fn pod_with_class(delivery: Delivery, start: i64) -> Json {
         let mut pod = pod("p", Delivery::Csi, start);
         pod["metadata"]["creationTimestamp"] = json!(second(start - 2).to_string());
         pod["spec"]["volumes"][0]["csi"]["volumeAttributes"]["secretProviderClass"] = json!("web");
@@ -678,7 +681,7 @@ mod tests {
                 Some(1),
             ),
         ] {
-            let mut objects = objects(&mounting(delivery, start), Some(class(&["db"])));
+            let mut objects = objects(&pod_with_class(delivery, start), Some(class(&["db"])));
             objects.mounts.add(&status("p", version));
             let want = [(Some("db".to_owned()), want, generation)];
             assert_eq!(verdicts(&objects), want, "{why}");
@@ -687,7 +690,7 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_recorded_yet_is_not_called_stale() {
-        let mut objects = objects(&mounting(Delivery::Csi, 15), Some(class(&["db"])));
+        let mut objects = objects(&pod_with_class(Delivery::Csi, 15), Some(class(&["db"])));
         objects.mounts.add(&status("p", "c"));
         objects.unrecorded.insert(("ns".into(), "db".into()));
         assert_eq!(
@@ -700,7 +703,7 @@ mod tests {
     fn without_a_record_of_the_driver_the_class_names_the_objects() {
         let secret = |name: &str| Some(name.to_owned());
         let unknown = Verdict::Unknown(Reason::Class);
-        let started = mounting(Delivery::Csi, 15);
+        let started = pod_with_class(Delivery::Csi, 15);
         let mut waiting = started.clone();
         waiting["status"]["containerStatuses"] = json!([]);
         for (why, pod, class, want) in [
@@ -747,7 +750,7 @@ mod tests {
     }
 
     /// Returns a survey of one container that receives values from the controller.
-    fn receiving(
+    fn survey_receiver(
         program: Program,
         names: Option<&[&str]>,
         report: Option<&[(&str, &str)]>,
@@ -884,7 +887,7 @@ mod tests {
             ),
         ] {
             let report = report.map(|version| [("db", version)]);
-            let rows = receiving(
+            let rows = survey_receiver(
                 program,
                 names,
                 report.as_ref().map(<[_; 1]>::as_slice),

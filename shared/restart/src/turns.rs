@@ -1,4 +1,4 @@
-//! Schedules namespaces in turns, so that none delays the others for long.
+//! Schedules the work of namespaces round-robin, so that no namespace delays the others for long.
 
 use std::collections::BTreeSet;
 
@@ -15,16 +15,16 @@ pub enum Work {
     Refresh,
 }
 
-/// Chooses whose turn is next: the namespaces take turns in order.
+/// Chooses the namespace and the kind of work for the next turn, round-robin.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// The namespace, and its last work.
+    /// The last turn: the namespace and the kind of work.
     last: Option<(String, Work)>,
 }
 
 impl Turns {
-    /// Returns the turn that follows the last one in the order of namespaces and kinds of work, and begins again after
-    /// the last in order.
+    /// Returns the turn in `due` that follows the last turn, in the order of namespaces and kinds of work; the first
+    /// turn in `due` if none follows.
     pub fn next(&mut self, due: &BTreeSet<(&str, Work)>) -> Option<(String, Work)> {
         let last = self.last.as_ref();
         let last = last.map(|(namespace, work)| (namespace.as_str(), *work));

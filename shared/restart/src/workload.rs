@@ -33,7 +33,7 @@ impl Kind {
         Self::Rollout,
     ];
 
-    /// Returns the name of the kind.
+    /// Returns the kind as in `kind` of an object.
     pub fn name(self) -> &'static str {
         match self {
             Self::Deployment => "Deployment",
@@ -65,11 +65,11 @@ impl Kind {
 /// Identifies a workload.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
-    /// The namespace.
+    /// `metadata.namespace` of the workload.
     pub namespace: String,
-    /// The kind.
+    /// The kind, which determines the API group and the resource.
     pub kind: Kind,
-    /// The name.
+    /// `metadata.name` of the workload.
     pub name: String,
 }
 
@@ -128,7 +128,7 @@ impl Workload {
         let template = &object["spec"]["template"];
         let own = &object["metadata"]["annotations"];
         let opt_in = OptIn::read(own, &template["metadata"]["annotations"]);
-        // Nothing restarts another workload, so what it consumes does not matter.
+        // Nothing restarts a workload that does not opt in, so the Secrets that it consumes do not matter.
         let is_enabled = opt_in.is_enabled();
         let uses = is_enabled.then(|| Consumption::read(&template["spec"]));
         Self {
@@ -142,7 +142,7 @@ impl Workload {
         }
     }
 
-    /// Returns whether every decision about this version and the other is the same.
+    /// Returns whether decisions about this version of the workload and about `other` are always the same.
     pub fn is_equivalent(&self, other: &Self) -> bool {
         let Self {
             uid,

@@ -8,7 +8,7 @@ use text::{error_chain, shown};
 /// The failure of a command of `seal`, with hints for the user. Each failure has the same exit code; findings of a
 /// check are not a failure, but an outcome.
 ///
-/// In a text, each hint is a line `hint: …` after the message, as in the errors of the library.
+/// When formatted, each hint is a `hint: …` line after the message, as in the errors of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     message: String,
@@ -37,7 +37,8 @@ impl Failure {
         self
     }
 
-    /// Returns the message and its hints on one line, with line breaks escaped. So a name in them cannot begin a line.
+    /// Returns the message and its hints on one line, with line breaks escaped, so that a name in them cannot begin a
+    /// line.
     pub fn one_line(&self) -> String {
         let hints = self.hints.iter().map(|hint| format!("; hint: {hint}"));
         let text = self.message.clone() + &hints.collect::<String>();

@@ -1,7 +1,8 @@
-//! The roles that receive values and open none: `agent`, `exec` and `node`, as subcommands of the program `seal-deliver`.
+//! The roles that receive values and cannot unseal any: `agent`, `exec` and `node`, as subcommands of the program
+//! `seal-deliver`.
 //!
-//! The image runs them from this program. It contains neither the sealing core nor a crate with private keys, and
-//! `.ci/run` checks it. `seal` runs the same code for its subcommands of these names.
+//! The image runs the roles from this program, which contains neither the sealing core nor a crate with private keys;
+//! `.ci/run` checks this. `seal` runs the same code for its subcommands of these names.
 //!
 //! | module | content |
 //! |---|---|
@@ -25,10 +26,10 @@ pub mod report;
 
 use std::ffi::OsString;
 
-/// Returns an environment variable.
+/// A function that returns the value of an environment variable.
 pub type Variables = fn(&str) -> Option<OsString>;
 
-/// Checks the text of a template, which has this name in errors.
+/// A function that checks the text of a template. Errors contain `name`.
 pub type CheckTemplate = fn(name: &str, text: &str) -> Result<(), String>;
 
 /// Returns the help of a subcommand of `seal` with examples for another program. `seal grant` stays: it runs on the

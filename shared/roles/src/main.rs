@@ -1,4 +1,4 @@
-//! The program of the roles that receive values and open none.
+//! The program `seal-deliver`, for roles that receive values and cannot unseal any.
 
 use std::alloc::System;
 use std::io::{self, Write as _};
@@ -13,8 +13,8 @@ use zeroizing_alloc::ZeroAlloc;
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// The exit code of a failure or of wrong usage, as of `seal`.
-const FAILED: u8 = 2;
+/// The exit code of a failure or of wrong usage, as in `seal`.
+const EXIT_FAILURE: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 enum Role {
@@ -63,7 +63,7 @@ fn run(role: &Role) -> Result<(), Failure> {
     let variables = |name: &str| std::env::var_os(name);
     let result = match role {
         Role::Agent(args) => agent::run(args, variables, None),
-        Role::Exec(args) => exec::run(&args.delivered(), variables),
+        Role::Exec(args) => exec::run(&args.command(), variables),
         Role::Node(args) => node::run(args),
     };
     Ok(result?)
@@ -74,7 +74,7 @@ fn finish(result: Result<(), Failure>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             report::write_stderr(&format!("error: {failure}\n"));
-            ExitCode::from(FAILED)
+            ExitCode::from(EXIT_FAILURE)
         }
     }
 }
@@ -84,7 +84,7 @@ fn usage(stop: &clap::Error) -> ExitCode {
     let text = stop.render().to_string();
     if stop.use_stderr() {
         report::write_stderr(&text);
-        return ExitCode::from(FAILED);
+        return ExitCode::from(EXIT_FAILURE);
     }
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,

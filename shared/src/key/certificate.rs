@@ -18,7 +18,8 @@ pub struct Certificate {
 /// The reason why the input contains no certificate that can seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// The text contains no `CERTIFICATE` block, and no sign of the cause. Also returned for a `TRUSTED CERTIFICATE`.
+    /// The text contains no `CERTIFICATE` block, and nothing that explains why. A block with the label `TRUSTED
+    /// CERTIFICATE` does not count.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
     /// The text contains a private key and no certificate. The message begins like upstream's.
@@ -70,12 +71,13 @@ impl Validity {
 }
 
 impl Certificate {
-    /// Reads the first certificate of a PEM text, as upstream reads `--cert` and `tls.crt`. Skips other
-    /// blocks, blocks with headers, and text between blocks.
+    /// Reads the first certificate in PEM data, as upstream reads `--cert` and `tls.crt`. Skips other blocks, blocks
+    /// with headers, and text between blocks.
     ///
     /// # Errors
     ///
-    /// Returns an error if the text contains no certificate or a malformed one, or if the first certificate cannot seal.
+    /// Returns an error if the text contains no certificate or a malformed one, or if the first certificate cannot
+    /// seal.
     pub fn from_pem(text: &[u8]) -> Result<Self, CertificateError> {
         Self::first_of_pem(text).map(|(certificate, _)| certificate)
     }
@@ -147,7 +149,7 @@ impl Certificate {
     }
 }
 
-/// Returns whether a PEM text contains a private key of any kind.
+/// Returns whether PEM data contains a private key of any kind.
 pub fn contains_private_key(text: &[u8]) -> bool {
     let marker = b"PRIVATE KEY-----";
     text.windows(marker.len()).any(|part| part == marker)

@@ -62,7 +62,7 @@ pub enum PrivateKeyError {
 }
 
 impl PrivateKey {
-    /// Reads the first usable key in a PEM text, as upstream reads `tls.key`.
+    /// Reads the first usable key in PEM data, as upstream reads `tls.key`.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl PrivateKey {
         Ok(keys.swap_remove(0))
     }
 
-    /// Reads every key in a PEM text; skips blocks that are not private keys. The result is never empty.
+    /// Reads every key in PEM data; skips blocks that are not private keys. The result is never empty.
     ///
     /// # Errors
     ///

@@ -48,7 +48,7 @@ pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Commen
     for (lines_before, piece) in split_at_separators(&marked_text) {
         lines.read(piece, lines_before);
     }
-    comments.retain(|comment| lines.in_texts.binary_search(&comment.line).is_err());
+    comments.retain(|comment| lines.scalar_lines.binary_search(&comment.line).is_err());
     for comment in &mut comments {
         comment.is_certain = lines.is_read(comment.line);
     }
@@ -74,9 +74,9 @@ fn insert_markers(text: &str, comments: &[Comment]) -> String {
 #[derive(Default)]
 struct ParsedLines {
     /// Lines inside scalars, sorted.
-    in_texts: Vec<usize>,
-    /// The ranges of lines that the parser has read: the first line, and the line after the last.
-    read: Vec<(usize, usize)>,
+    scalar_lines: Vec<usize>,
+    /// The ranges of lines that the parser has read, each as its first line and the line after its last line.
+    read_ranges: Vec<(usize, usize)>,
 }
 
 impl ParsedLines {
@@ -89,7 +89,7 @@ impl ParsedLines {
                 return self.add_range(first_line, end_line);
             };
             if let Event::Scalar(text, ..) = &event {
-                self.in_texts.extend(marker_lines(text));
+                self.scalar_lines.extend(marker_lines(text));
             }
             if !matches!(event, Event::StreamEnd | Event::DocumentEnd) {
                 end_line = end_line.max(lines_before + span.start.line());
@@ -99,14 +99,14 @@ impl ParsedLines {
     }
 
     fn add_range(&mut self, first_line: usize, end_line: usize) {
-        self.in_texts.sort_unstable();
-        self.read.push((first_line, end_line));
+        self.scalar_lines.sort_unstable();
+        self.read_ranges.push((first_line, end_line));
     }
 
     /// Returns whether the parser has read the line, according to the last range that begins at or before it.
     fn is_read(&self, line: usize) -> bool {
         let range = self
-            .read
+            .read_ranges
             .iter()
             .rev()
             .find(|(first_line, _)| *first_line <= line);
@@ -178,7 +178,7 @@ mod tests {
         /// Attack: an author writes a value with lines that look like comments, to exempt a file from lint.
         #[test]
         fn no_line_of_a_value_is_a_comment(value in "[ab#!'\":|>\\-\n ]{0,40}", style in 0..3_usize) {
-            // In quotes, a line `---` still begins a document (YAML 1.2.2, section 9.1.2), so the text is not a value.
+            // In quotes, a `---` line still begins a document (YAML 1.2.2, section 9.1.2), so the text is not a value.
             let is_cut = style > 0 && value.lines().skip(1).any(|line| line.starts_with("---"));
             proptest::prop_assume!(!is_cut);
             let value = format!("{value}\n#!a\nb");

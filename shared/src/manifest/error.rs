@@ -26,8 +26,8 @@ pub enum ReadProblem {
     Yaml(String),
     /// The text contains this character, which some parsers read as a line break and others as a letter.
     #[error(
-        "the character U+{0:04X} is a line break for some YAML parsers, which then read other values; remove it, or write \
-         it as \"\\u{0:04x}\" in double quotes"
+        "the character U+{0:04X} is a line break for some YAML parsers, which then read different values; remove it, or \
+         write it as \"\\u{0:04x}\" in double quotes"
     )]
     LineBreak(u32),
     /// The text is malformed JSON.

@@ -12,11 +12,11 @@ use super::error::ReadProblem;
 const NEXT_LINE: char = '\u{85}';
 const BREAKS: [char; 3] = [NEXT_LINE, '\u{2028}', '\u{2029}'];
 
-/// A letter for both versions of YAML.
+/// A character that both versions of YAML treat as a letter.
 const LETTER: &str = "\u{f8ff}";
 
-/// Checks a well-formed YAML text. Fails with the line of the first character that parsers read differently, counted
-/// from one. Accepts U+2028 and U+2029 inside quotes, except beside white space, which a parser would remove.
+/// Checks well-formed YAML. Fails with the line of the first character that parsers read differently, counted from one.
+/// Accepts U+2028 and U+2029 inside quotes, except beside white space, which a parser would remove.
 pub(super) fn check(text: &str) -> Result<(), (usize, ReadProblem)> {
     let breaks: Vec<usize> = text.match_indices(BREAKS).map(|(at, _)| at).collect();
     if breaks.is_empty() {
@@ -41,8 +41,8 @@ fn is_folded(text: &str, at: usize) -> bool {
         || text[..at].ends_with(is_space)
 }
 
-/// Returns the index of the first break that is not inside quotes. Positions of the parser are not used, since they
-/// include comments: a letter in the place of a break must be part of a quoted scalar.
+/// Returns the index of the first break that is not inside quotes. Replaces breaks with [`LETTER`] and counts the
+/// letters in quoted scalars, because the positions that the parser reports for scalars include comments.
 fn first_outside_quotes(text: &str, breaks: &[usize]) -> Option<usize> {
     let others = letters_in_quotes(text);
     let are_in_quotes = |count: usize| {
@@ -85,7 +85,7 @@ fn quoted_text(event: Event<'_>) -> Option<Cow<'_, str>> {
 mod tests {
     use super::super::{ReadProblem, read};
 
-    /// Returns the line and the character of the problem, for U+2028 in the place of `^` and U+0085 in that of `~`.
+    /// Returns the line and the character of the problem. In `text`, `^` stands for U+2028, and `~` for U+0085.
     fn problem(text: &str) -> Option<(usize, u32)> {
         let text = text.replace('^', "\u{2028}").replace('~', "\u{85}");
         let error = read(text.as_bytes()).err()?;
@@ -95,8 +95,8 @@ mod tests {
         Some((error.line().unwrap(), character))
     }
 
-    /// Attack: an author writes a document behind a line break that only other programs know, so that checks and
-    /// reviewers with this project's programs do not see what the cluster gets.
+    /// Attack: an author hides a document after a line break that only other programs recognize, so that neither the
+    /// checks of this project nor reviewers who use its programs see the content that the cluster receives.
     #[test]
     fn refuses_line_breaks_that_only_other_parsers_know() {
         for (text, line) in [

@@ -3,10 +3,10 @@
 //! [`edit`] changes single values in a user's file and leaves every other byte unchanged.
 //!
 //! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys wins, `<<`
-//! merges. It differs in four ways: a malformed document is an error with its number and line instead of being
-//! skipped, UTF-16 with a byte order mark is decoded, size, nesting and aliases are limited, and characters that only
-//! some parsers read as line breaks are errors. Each [`Node`] has its line, and each unquoted scalar its source text, so
-//! that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
+//! merges. It differs in four ways: a malformed document is an error with its number and line instead of being skipped,
+//! UTF-16 with a byte order mark is decoded, size, nesting and aliases are limited, and characters that only some
+//! parsers read as line breaks are errors. Each [`Node`] has its line, and each unquoted scalar its source text, so
+//! that a value that YAML 1.1 reads as a different string can be reported ([`Reading::coerced`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the string `true` only where it expects a string) and messages need lines:

@@ -12,8 +12,8 @@ pub struct Node {
     pub value: Value,
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON number
-    /// or boolean. Where a string is expected, only values with a source are converted to a string.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON
+    /// number or boolean. Where a string is expected, only values with a source are converted to a string.
     pub source: Option<Zeroizing<String>>,
 }
 

@@ -58,8 +58,8 @@ fn has_underscores_only_between_digits(text: &str) -> bool {
     true
 }
 
-/// Parses an integer like Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero for
-/// octal.
+/// Parses an integer like Go's `ParseInt(…, 0, 64)`, then `ParseUint`: prefixes `0x`, `0o`, `0b`, and a leading zero
+/// for octal.
 fn integer(text: &str) -> Option<i128> {
     let (is_negative, digits) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),

@@ -53,7 +53,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// Returns an error for the first value of another type.
+    /// Returns an error for the first value of a different type.
     pub fn json(&mut self, node: &Node, shape: Shape) -> Result<Json, ShapeError> {
         match (shape, &node.value) {
             (_, Value::Null) => Ok(Json::Null),
@@ -95,7 +95,7 @@ impl Reading {
     ///
     /// # Errors
     ///
-    /// Returns an error if the value has another type.
+    /// Returns an error if the value has a different type.
     pub fn text(&mut self, node: &Node) -> Result<String, ShapeError> {
         match (&node.value, &node.source) {
             (Value::Null, _) => Ok(String::new()),

@@ -59,7 +59,7 @@ fn parse(text: &str, lines_before: usize, max_values: usize) -> Result<Vec<Node>
     Ok(builder.documents)
 }
 
-/// Returns the text up to the end of a line, counted from one.
+/// Returns the text up to and including this line, counted from one.
 fn lines_to(text: &str, line: usize) -> &str {
     let mut line_ends = text.match_indices('\n').map(|(at, _)| at);
     let end = line_ends.nth(line.saturating_sub(1));

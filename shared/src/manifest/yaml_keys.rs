@@ -83,7 +83,7 @@ enum Kind {
 enum Turn {
     Key,
     Value,
-    /// The value of the merge key in this line.
+    /// The value of the merge key on this line.
     Merged(usize),
 }
 
@@ -243,8 +243,8 @@ fn unknown_merge(line: usize) -> RepeatedKey {
     }
 }
 
-/// Returns a scalar with its name as `read` returns it. For the merge key, and for a scalar that cannot be a key, the
-/// name is the source text.
+/// Returns a scalar with the key that `read` would create from it. For the merge key, and for a scalar that cannot be a
+/// key, the name is the source text.
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
     let name = yaml_in::key_name(text, style, tag);
     let is_merge = name.is_none() && text == MERGE_KEY;

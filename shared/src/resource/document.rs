@@ -10,13 +10,13 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Valu
 use crate::readable::adapt_metadata;
 
 impl SealedSecret {
-    /// Reads every SealedSecret in a document: the document itself, or the items of a `List` or
-    /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
-    /// that is not a string is read as an empty value, as by upstream.
+    /// Reads every SealedSecret in a document: the document itself, or the items of a `List` or `SealedSecretList`.
+    /// Also returns the unquoted scalars that were converted to a different string. A sealed value that is not a string
+    /// is read as an empty value, as by upstream.
     ///
     /// # Errors
     ///
-    /// Returns an error if an object has another kind, no `spec` or invalid metadata, or a field of the wrong type,
+    /// Returns an error if an object has a different kind, no `spec` or invalid metadata, or a field of the wrong type,
     /// with its line.
     pub fn all_from_document(
         document: &Document,
@@ -171,7 +171,7 @@ pub(crate) fn expect_kind(
 /// A document is not the expected object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// The object has another kind.
+    /// The object has a different kind.
     #[error("it is {found}, not {api_version} {kind}")]
     Kind {
         /// The `apiVersion` and `kind` of the document.

@@ -164,7 +164,7 @@ pub struct SecretRecord {
     pub proof: String,
 }
 
-/// A content of the Secret. See [`crate::v2::ContentVersion`].
+/// A version of the Secret's content. See [`crate::v2::ContentVersion`].
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretVersion {

@@ -8,8 +8,8 @@ pub const PATCH_ANNOTATION: &str = "sealedsecrets.bitnami.com/patch";
 pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 /// On a Secret whose templates use time or randomness: the mark of these values. See [`crate::random_mark`].
 pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-values";
-/// On a SealedSecret: the items of the Secret, separated by commas, whose former values stay in the Secret for a while after a
-/// change, each under the name of the item with `.previous`.
+/// On a SealedSecret: the items of the Secret, separated by commas, whose former values stay in the Secret for a while
+/// after a change, each under the name of the item with `.previous`.
 pub const KEEP_PREVIOUS_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous";
 /// On a SealedSecret: the maximum time for which former values are kept, as a duration like `30m`.
 pub const KEEP_PREVIOUS_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-for";
@@ -22,7 +22,7 @@ pub const PREVIOUS_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/previous
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.
 pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
-/// Returns the name of the Secret with the key of content versions, which begins with the name prefix of key Secrets.
+/// Returns the name of the Secret that stores the content-version key. The name begins with the prefix of key Secrets.
 pub fn version_key_name(prefix: &str) -> String {
     format!("{prefix}-content-versions")
 }

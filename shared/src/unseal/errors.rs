@@ -140,8 +140,8 @@ pub struct HintedItems {
     is_in_ring: bool,
 }
 
-/// The name or namespace of the template differs from that of the object, and the values may have been sealed for that
-/// of the template.
+/// The name or namespace of the template differs from that of the object, and the values may have been sealed for the
+/// name or namespace of the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameMismatch {
     /// The field that differs: `name` or `namespace`.
@@ -301,9 +301,10 @@ impl HintedItems {
     fn hint_line(&self, key: &Fingerprint) -> String {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
         let conclusion = if self.is_in_ring {
-            "which is in the key ring: the value was probably sealed for another name, namespace or scope, or changed since"
+            "which is in the key ring: the value was probably sealed for another name, namespace or scope, \
+             or changed since; seal the value again for this object"
         } else {
-            "which is not in the key ring"
+            "which is not in the key ring; restore this key from a backup, or seal the value again"
         };
         format!(
             "hint: according to the key hints of the object, the sealing key was {key} ({}), {conclusion}",

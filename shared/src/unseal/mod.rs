@@ -70,7 +70,7 @@ impl Admission {
 }
 
 /// The results of earlier attempts on an object.
-pub struct Remembered<'a> {
+pub struct EarlierResults<'a> {
     /// The keys to try first on v1 items.
     pub hints: &'a Hints,
     /// The v2 locks that interrupted attempts have tried. If this attempt is interrupted too, it adds the locks that it
@@ -134,11 +134,11 @@ pub fn unseal(
     )
 }
 
-/// Checks a SealedSecret against `admission`, then unseals its items and renders its templates. For each v1 item, tries the
-/// key that its hint names, then the keys that unsealed earlier items, then all other keys from newest to oldest. v2 items
-/// name their keys. Uses the scope, name and namespace of the object itself; the template does not affect them. Values that
-/// must not become a Secret object are refused only if the target of the admission is a Secret. For `refuse_random`, see
-/// [`Rules`]. Calls the meter before each slow operation, including those of templates.
+/// Checks a SealedSecret against `admission`, then unseals its items and renders its templates. For each v1 item, tries
+/// the key that its hint names, then the keys that unsealed earlier items, then all other keys from newest to oldest.
+/// v2 items name their keys. Uses the scope, name and namespace of the object itself; the template does not affect
+/// them. Values that must not become a Secret object are refused only if the target of the admission is a Secret. For
+/// `refuse_random`, see [`Rules`]. Calls the meter before each slow operation, including those of templates.
 ///
 /// # Errors
 ///
@@ -151,11 +151,11 @@ pub fn unseal_within(
     randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let remembered = Remembered {
+    let earlier_results = EarlierResults {
         hints: &Hints::new(),
         locks: &mut OpenedLocks::default(),
     };
-    let unsealed_items = unseal_items(sealed, ring, admission, remembered, meter)?;
+    let unsealed_items = unseal_items(sealed, ring, admission, earlier_results, meter)?;
     unsealed_items.render(sealed, refuse_random, randomness, meter)
 }
 
@@ -169,14 +169,14 @@ pub fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
     admission: Admission,
-    remembered: Remembered<'_>,
+    earlier_results: EarlierResults<'_>,
     meter: &mut dyn Meter,
 ) -> Result<UnsealedItems, UnsealError> {
     let effort = Effort {
         meter,
         after_failure: MAX_AFTER_FAILURE,
     };
-    open(sealed, ring, admission, remembered, effort).map(UnsealedItems)
+    open(sealed, ring, admission, earlier_results, effort).map(UnsealedItems)
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
@@ -291,18 +291,18 @@ pub(crate) fn open_all_or_stop(
     Ok(Contents::Items(opened))
 }
 
-/// Unseals the content of an object in one attempt, without remembered results.
+/// Unseals the content of an object in one attempt, without results of earlier attempts.
 fn open_once(
     sealed: &SealedSecret,
     ring: &KeyRing,
     admission: Admission,
     effort: Effort<'_>,
 ) -> Result<Contents, UnsealError> {
-    let remembered = Remembered {
+    let earlier_results = EarlierResults {
         hints: &Hints::new(),
         locks: &mut OpenedLocks::default(),
     };
-    open(sealed, ring, admission, remembered, effort)
+    open(sealed, ring, admission, earlier_results, effort)
 }
 
 /// Unseals the content of an object. Opens v2 items first, because a missing key for one of them is known without using
@@ -311,14 +311,14 @@ fn open(
     sealed: &SealedSecret,
     ring: &KeyRing,
     admission: Admission,
-    remembered: Remembered<'_>,
+    earlier_results: EarlierResults<'_>,
     mut effort: Effort<'_>,
 ) -> Result<Contents, UnsealError> {
     let checked = Checked::new(sealed, &admission.policy, admission.target)?;
     if let Some(data) = &sealed.spec.data {
         return open_legacy(sealed, data, ring, admission.accept_legacy, effort.meter);
     }
-    let Remembered { hints, locks } = remembered;
+    let EarlierResults { hints, locks } = earlier_results;
     let v2_items = v2_items::open_items(&checked, ring, locks, effort.meter);
     let mut items = v2_items.map_err(|why| v2_items::error(why, hints))?;
     let is_v1 = |(name, _): &(&String, &String)| checked.object().v1_items().contains(*name);
@@ -332,11 +332,11 @@ fn open_v1_items<'a>(
     sealed: &SealedSecret,
     items: impl Iterator<Item = (&'a String, &'a String)>,
     ring: &KeyRing,
-    remembered: &Hints,
+    earlier_hints: &Hints,
     effort: &mut Effort<'_>,
 ) -> Result<OpenedItems, UnsealError> {
     let hints = hints::read(sealed.metadata.annotations.as_ref());
-    let advice = [&hints, remembered];
+    let advice = [&hints, earlier_hints];
     let result = items::open_items(items, ring, &label(sealed), advice, effort);
     let (values, keys) = result.map_err(|why| explain(why, sealed, ring))?;
     let values = values.into_iter();

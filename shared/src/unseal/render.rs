@@ -14,8 +14,8 @@ use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::v2;
 
-/// Replaces each value if the result must not depend on the values. The placeholder is a number, since most functions
-/// that parse a string accept numbers.
+/// Replaces each value where the result must not depend on the values. The placeholder is a number, since most
+/// functions that parse a string accept numbers.
 const PLACEHOLDER: &[u8] = b"1";
 
 /// A template is refused because of its text, regardless of the values.
@@ -75,7 +75,7 @@ impl RenderErrors {
     /// Returns position and reason of each failure, one per line. The text contains no value but depends on
     /// the values.
     pub fn exact_message(&self) -> impl fmt::Display + '_ {
-        Exact(&self.0)
+        ExactMessage(&self.0)
     }
 }
 
@@ -85,9 +85,9 @@ impl fmt::Debug for RenderErrors {
     }
 }
 
-struct Exact<'a>(&'a [RenderError]);
+struct ExactMessage<'a>(&'a [RenderError]);
 
-impl fmt::Display for Exact<'_> {
+impl fmt::Display for ExactMessage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_lines(self.0, f)
     }
@@ -146,13 +146,13 @@ pub fn slow_work(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, In
 
 /// The values of a Secret, with the results of templates.
 #[derive(Debug)]
-pub(super) struct Rendered {
+pub(super) struct RenderedValues {
     pub(super) values: BTreeMap<String, Plain>,
     /// Items whose value would differ in another rendering.
     pub(super) random_items: BTreeSet<String>,
 }
 
-impl From<BTreeMap<String, Plain>> for Rendered {
+impl From<BTreeMap<String, Plain>> for RenderedValues {
     fn from(values: BTreeMap<String, Plain>) -> Self {
         Self {
             values,
@@ -170,13 +170,13 @@ pub(super) fn render(
     refuse_random: bool,
     randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
-) -> Result<Rendered, UnsealError> {
+) -> Result<RenderedValues, UnsealError> {
     let templates = parse_all(texts, refuse_random, meter)?;
     let values = items
         .iter()
         .map(|(key, value)| (key.as_str(), value.expose()));
     let results = render_all(&templates, &template_data(values, texts), randomness, meter)?;
-    let mut rendered = Rendered::from(items);
+    let mut rendered = RenderedValues::from(items);
     rendered
         .values
         .retain(|key, _| !matches!(texts.get(key), Some(None)));
@@ -290,7 +290,7 @@ mod tests {
         items: &[(&str, &[u8])],
         texts: Texts,
         refuse_random: bool,
-    ) -> Result<Rendered, UnsealError> {
+    ) -> Result<RenderedValues, UnsealError> {
         let items = items
             .iter()
             .map(|(key, value)| ((*key).to_owned(), Plain::from(value.to_vec())))

@@ -23,12 +23,12 @@ impl bech32::Checksum for LongBech32 {
     const TARGET_RESIDUE: u32 = bech32::Bech32::TARGET_RESIDUE;
 }
 
-/// Returns whether a text has the prefix of a public key of this type.
+/// Returns whether a string has the prefix of a public key of this type.
 pub(super) fn is_recipient(text: &str) -> bool {
     text.starts_with("age1pq1")
 }
 
-/// Returns whether a text has the prefix of a private key of this type.
+/// Returns whether a string has the prefix of a private key of this type.
 pub(super) fn is_identity(text: &str) -> bool {
     text.starts_with("AGE-SECRET-KEY-PQ-1")
 }
@@ -50,23 +50,23 @@ pub(super) fn identity(text: &str) -> Option<Zeroizing<[u8; SEED_LEN]>> {
     Some(seed)
 }
 
-/// The HPKE info by which age separates its use of a key.
+/// The HPKE info of age, which separates age's use of a key from that of this crate.
 const INFO: &[u8] = b"age-encryption.org/mlkem768x25519";
-/// Length in bytes of the key of an age file.
+/// Length in bytes of age's file key, which encrypts one file.
 const FILE_KEY_LEN: usize = 16;
 
-/// A public key `age1pq1…`, for which the keys of age files can be wrapped.
+/// A public key of age's post-quantum type (`age1pq1…`), for which file keys can be wrapped.
 #[derive(Debug, Clone)]
 pub struct AgeRecipient(XWingPublicKey);
 
 impl AgeRecipient {
-    /// Parses a public key. Returns `None` if the text has another form, or the key is malformed or unsafe.
+    /// Parses a public key. Returns `None` if the string has a different form, or the key is malformed or unsafe.
     pub fn parse(text: &str) -> Option<Self> {
         XWingPublicKey::from_bytes(&recipient(text)?).map(Self)
     }
 
-    /// Wraps the key of a file. Returns the encapsulation and the wrapped key, which are the argument and the body of a
-    /// stanza `mlkem768x25519`, or `None` if aws-lc fails.
+    /// Wraps a file key. Returns the encapsulation and the wrapped key, which are the argument and the body of an
+    /// `mlkem768x25519` stanza, or `None` if aws-lc fails.
     pub fn wrap_file_key(
         &self,
         key: &[u8; FILE_KEY_LEN],
@@ -76,12 +76,12 @@ impl AgeRecipient {
     }
 }
 
-/// A private key `AGE-SECRET-KEY-PQ-1…`.
+/// A private key of age's post-quantum type (`AGE-SECRET-KEY-PQ-1…`).
 #[derive(Debug)]
 pub struct AgeIdentity(XWingPrivateKey);
 
 impl AgeIdentity {
-    /// Parses a private key. Returns `None` if the text has another form.
+    /// Parses a private key. Returns `None` if the string has a different form.
     pub fn parse(text: &str) -> Option<Self> {
         let is_upper = is_identity(text) && !text.contains(|c: char| c.is_ascii_lowercase());
         let seed = identity(text).filter(|_| is_upper)?;
@@ -93,7 +93,7 @@ impl AgeIdentity {
         AgeRecipient(self.0.public_key().clone())
     }
 
-    /// Unwraps the key of a file. Returns `None` if it was wrapped for another key, or was changed.
+    /// Unwraps a file key. Returns `None` if the file key was wrapped for another key, or was changed.
     pub fn unwrap_file_key(
         &self,
         encapsulated: &[u8],

@@ -35,7 +35,7 @@ pub enum Target {
     Other,
 }
 
-/// Maximum number of locks of an object unless an administrator chooses another.
+/// Maximum number of locks of an object unless an administrator chooses a different number.
 pub const DEFAULT_MAX_LOCKS: usize = 256;
 
 impl Default for Policy {
@@ -64,7 +64,8 @@ impl Checked {
     ///
     /// # Errors
     ///
-    /// Returns the first check that fails, in this order: form, suites, format, place, template, revision, target.
+    /// Returns the refusal of the first check that fails, in this order: form, suites, format, place, template,
+    /// revision, target.
     pub fn new(sealed: &SealedSecret, policy: &Policy, target: Target) -> Result<Self, Refusal> {
         let object = Object::parse(&sealed.spec.encrypted_data)?;
         check_suites(&object)?;

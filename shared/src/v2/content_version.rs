@@ -18,7 +18,7 @@ const KEY_ID_INFO: &[u8] = b"id";
 /// The block length of SHA-256 in bytes.
 const BLOCK_LEN: usize = 64;
 
-/// The key of content versions. The controller generates it; it is never sealed, because anyone can seal.
+/// The content-version key. The controller generates this key; it is never sealed, because anyone can seal.
 pub struct VersionKey {
     key: hmac::Key,
     id: String,
@@ -54,7 +54,7 @@ pub struct ValueDigest([u8; 32]);
 
 impl ValueDigest {
     /// Calculates the digest of a value with an identifier. The version cannot contain only the identifier, because an
-    /// author can set another value with the identifier of the present value.
+    /// author can set a different value with the identifier of the current value.
     pub fn new(id: &ValueId, plain: &Plain) -> Self {
         Self::keyed(id.expose(), plain)
     }
@@ -97,8 +97,8 @@ impl fmt::Debug for ValueDigest {
 /// The values from which a file was generated, by the names of their SealedSecret and item.
 pub type VersionInputs<'a> = BTreeMap<(&'a str, &'a str), ValueDigest>;
 
-/// The version of the content of a file. A value that is set again gets another version, even if the value is equal.
-/// The version reveals nothing about a value: its only input that depends on the value is an HMAC under the value's
+/// The version of the content of a file. A value that is set again gets a new version, even if the value is equal. The
+/// version reveals nothing about a value: its only input that depends on the value is an HMAC under the value's
 /// identifier, which is random and sealed with the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentVersion([u8; 16]);
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author sets another value with the identifier of the present value, so that no program restarts.
+    /// Attack: an author sets a different value with the identifier of the current value, so that no program restarts.
     #[test]
     fn another_value_with_the_same_identifier_has_another_version() {
         let of = |plain: &str| version(None, &[("a", "url", 1, plain)]);

@@ -37,7 +37,7 @@ pub enum EditError {
     Seal(#[from] SealError),
     /// An item forbids classical recipients.
     #[error(
-        "the item {item:?} forbids keys that are not post-quantum; seal it again to allow them"
+        "the item {item:?} forbids keys that are not post-quantum; seal the item again to allow such keys"
     )]
     PostQuantumOnly {
         /// The key of the item that forbids classical recipients.
@@ -45,8 +45,8 @@ pub enum EditError {
     },
     /// The new lock would be refused in an object with a v1 item.
     #[error(
-        "the item {item:?} is sealed as v1, but v2 values that are bound to the template, or must be the only values \
-         of the object, allow no v1 item; seal it again as v2 first"
+        "the item {item:?} is sealed as v1, but v2 values that are bound to the template or must be the only values of \
+         the object allow no v1 items; seal the item again as v2 first"
     )]
     V1Item {
         /// The v1 item.
@@ -135,7 +135,7 @@ fn wrap(
     recipient: &dyn Recipient,
     rng: &mut dyn CryptoRng,
 ) -> Result<Stanza, SealError> {
-    let stanza = Lock::stanza(&lock.header, key, &checked.place, recipient, rng);
+    let stanza = Lock::new_stanza(&lock.header, key, &checked.place, recipient, rng);
     stanza.ok_or_else(|| SealError::Key(recipient.key_id().short()))
 }
 

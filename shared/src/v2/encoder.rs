@@ -58,7 +58,7 @@ impl Encoder {
         self.count(bytes.len()).fixed(bytes)
     }
 
-    /// Appends an optional text. An absent text differs from an empty one.
+    /// Appends an optional string. An absent string differs from an empty string.
     pub(super) fn optional(self, text: Option<&str>) -> Self {
         match text {
             None => self.fixed(&[0]),

@@ -63,7 +63,9 @@ pub enum Problem {
     #[error("its value does not have the form that its name requires")]
     Kind,
     /// The value is not canonical base64url.
-    #[error("its value is not base64url without padding, line breaks and unused bits")]
+    #[error(
+        "its value is not canonical base64url (without padding, line breaks or non-zero unused bits)"
+    )]
     Base64,
     /// The value is too short or too long.
     #[error("its value is truncated or has extra bytes")]
@@ -104,7 +106,8 @@ pub enum FormatProblem {
     V1Item,
     /// The policy requires v2, and the object has `spec.data`.
     #[error(
-        "the policy of this namespace requires v2, but `spec.data` is set; seal its values as v2, and remove it"
+        "the policy of this namespace requires v2, but `spec.data` is set; seal its values as v2, \
+         and remove `spec.data`"
     )]
     LegacyData,
     /// The policy requires v2, and the object has no sealed item.

@@ -79,11 +79,11 @@ pub fn fold(
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
 ) -> Result<Edit, EditError> {
-    let none = V1Values {
+    let no_v1_values = V1Values {
         place: &checked.place,
         values: BTreeMap::new(),
     };
-    convert(checked, none, keys, spec, opened, meter, rng)
+    convert(checked, no_v1_values, keys, spec, opened, meter, rng)
 }
 
 /// The opened values of v1 items, for sealing as v2.
@@ -169,8 +169,8 @@ fn check_result(
     }
 }
 
-/// Returns whether the object has one shared lock with the properties of `spec`, and no other v2 entries than those of
-/// the lock and its items.
+/// Returns whether the object has one shared lock with the properties of `spec`, and no v2 entries except those of the
+/// lock and its items.
 fn is_folded(checked: &Checked, spec: &LockSpec<'_>) -> bool {
     let object = &checked.object;
     let [lock] = &object.locks[..] else {

@@ -79,7 +79,7 @@ impl Header {
         LockId(first_half(&self.commitment))
     }
 
-    /// Reads a header that fills `bytes`.
+    /// Reads one header. Refuses bytes after the header.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         match Self::split(bytes)? {
             (header, []) => Ok(header),

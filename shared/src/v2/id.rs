@@ -103,12 +103,13 @@ impl FromStr for KeyId {
     }
 }
 
-/// A key identifier as people pass it: all 32 bytes, or the short form, which values and lines of recipients contain.
+/// A key identifier as users write it: all 32 bytes, or the short form, which sealed values and `seal2-recipient` lines
+/// contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnyKeyId {
     /// All 32 bytes.
     Full(KeyId),
-    /// The first 16 bytes. To find another key with the same ones takes 2^128 attempts.
+    /// The first 16 bytes. Finding another key with the same 16 bytes takes about 2^128 attempts.
     Short(ShortKeyId),
 }
 

@@ -17,7 +17,7 @@ use crate::plain::Plain;
 const RECIPIENT_WORD: &str = "seal2-recipient";
 const KEY_WORD: &str = "seal2-key";
 
-/// The reason why a text is not a usable key.
+/// The reason why a string is not a usable key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
     /// The line does not have the form of a recipient.
@@ -26,7 +26,7 @@ pub enum KeyTextError {
     /// The text does not have the form of a private key.
     #[error("expected `seal2-key SUITE KEY` or `AGE-SECRET-KEY-PQ-1…`")]
     KeyForm,
-    /// The suite is unknown, or its keys have another form.
+    /// The suite is unknown, or its keys have a different text form.
     #[error(
         "the suite must be xw or p256; an RSA key is passed as a certificate (public) or a PEM file (private)"
     )]
@@ -96,7 +96,7 @@ impl PublicRecipient {
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTextError`] if the line has another form, or its key cannot be used.
+    /// Returns [`KeyTextError`] if the line has a different form, or its key cannot be used.
     pub fn parse(line: &str) -> Result<Self, KeyTextError> {
         let line = line.trim_ascii();
         if age::is_recipient(line) {
@@ -209,7 +209,7 @@ impl SecretKey {
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTextError`] if the text has another form, or its key cannot be used.
+    /// Returns [`KeyTextError`] if the line has a different form, or its key cannot be used.
     pub fn parse(line: &str) -> Result<Self, KeyTextError> {
         let line = line.trim_ascii();
         if age::is_identity(line) {

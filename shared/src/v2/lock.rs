@@ -69,7 +69,7 @@ impl Lock {
     }
 
     /// Wraps the data key for a recipient. Returns `None` if the recipient's key cannot encrypt.
-    pub(super) fn stanza(
+    pub(super) fn new_stanza(
         header: &Header,
         key: &DataKey,
         place: &Place,
@@ -98,8 +98,8 @@ impl Lock {
         own.min_by_key(|(stanza, key)| (key.suite(), stanza.key))
     }
 
-    /// Returns the name under which the outcome for a stanza is cached.
-    pub(super) fn memory_key(&self, stanza: &Stanza, place: &Place) -> [u8; 32] {
+    /// Returns the key under which [`OpenedLocks`](super::OpenedLocks) caches the outcome for a stanza.
+    pub(super) fn cache_key(&self, stanza: &Stanza, place: &Place) -> [u8; 32] {
         let parts = [&self.header.to_bytes(), &stanza.to_bytes(), place.context()];
         sha256(&parts.concat())
     }

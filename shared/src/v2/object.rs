@@ -227,8 +227,8 @@ fn malformed(entry: &str, problem: Problem) -> Refusal {
 struct Entries {
     headers: BTreeMap<LockId, Header>,
     stanzas: BTreeMap<LockId, BTreeMap<ShortKeyId, Stanza>>,
-    short: BTreeMap<String, (LockId, SealedBox)>,
-    inline: BTreeMap<String, (Lock, SealedBox)>,
+    short_items: BTreeMap<String, (LockId, SealedBox)>,
+    inline_items: BTreeMap<String, (Lock, SealedBox)>,
     v1_items: BTreeSet<String>,
     lock_names: BTreeSet<String>,
 }
@@ -271,12 +271,12 @@ impl Entries {
             (Kind::Short, bytes) => {
                 let (lock, sealed) = bytes.split_first_chunk().ok_or(Problem::Length)?;
                 let short = (LockId(*lock), SealedBox::parse(sealed)?);
-                self.short.insert(item.to_owned(), short);
+                self.short_items.insert(item.to_owned(), short);
             }
             (Kind::Inline, bytes) => {
                 let (lock, sealed) = Lock::split_inline(&bytes)?;
                 let inline = (lock, SealedBox::parse(sealed)?);
-                self.inline.insert(item.to_owned(), inline);
+                self.inline_items.insert(item.to_owned(), inline);
             }
             (Kind::Header | Kind::Stanza, _) => return Err(Problem::Kind),
         }
@@ -291,7 +291,7 @@ impl Entries {
             lock_entries: std::mem::take(&mut self.lock_names),
         };
         self.move_short_items(&mut object)?;
-        for (name, (lock, sealed)) in self.inline {
+        for (name, (lock, sealed)) in self.inline_items {
             let (lock, is_inline) = (object.push(lock), true);
             let item = Item {
                 lock,
@@ -306,7 +306,7 @@ impl Entries {
     /// Adds the items of shared locks to the object, and the locks that they refer to.
     fn move_short_items(&mut self, object: &mut Object) -> Result<(), Refusal> {
         let mut indexes = BTreeMap::new();
-        for (name, (id, sealed)) in std::mem::take(&mut self.short) {
+        for (name, (id, sealed)) in std::mem::take(&mut self.short_items) {
             if let Entry::Vacant(index) = indexes.entry(id) {
                 let lock = self.take_lock(id).map_err(|why| malformed(&name, why))?;
                 index.insert(object.push(lock));

@@ -86,8 +86,8 @@ pub(super) fn open_with_data_keys(
     result
 }
 
-/// The result of opening a lock.
-struct Unlocked {
+/// The outcome for a lock, and the key that was tried.
+struct UnlockResult {
     outcome: Outcome,
     opener: KeyId,
 }
@@ -98,10 +98,10 @@ fn unlock_each(
     opened: &mut OpenedLocks,
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
-) -> Result<Vec<Unlocked>, OpenError> {
+) -> Result<Vec<UnlockResult>, OpenError> {
     let openers = find_openers(checked, keys)?;
     let locks = checked.object.locks.iter().zip(&openers);
-    let names = locks.map(|(lock, (stanza, _))| lock.memory_key(stanza, &checked.place));
+    let names = locks.map(|(lock, (stanza, _))| lock.cache_key(stanza, &checked.place));
     let names: Vec<_> = names.collect();
     opened.retain(&names);
     let mut unlocked = Vec::with_capacity(openers.len());
@@ -113,7 +113,7 @@ fn unlock_each(
             unwrap(checked, lock, stanza, key, rng)?
         };
         opened.insert(name, outcome.clone());
-        unlocked.push(checked_again(checked, lock, key, outcome));
+        unlocked.push(verify_again(checked, lock, key, outcome));
     }
     Ok(unlocked)
 }
@@ -137,15 +137,15 @@ fn unwrap(
 }
 
 /// Verifies the commitment again, as is required whenever a data key is used.
-fn checked_again(
+fn verify_again(
     checked: &Checked,
     lock: &Lock,
     key: &dyn Opener,
     mut outcome: Outcome,
-) -> Unlocked {
+) -> UnlockResult {
     outcome.is_committed &= lock.is_committed_to(&outcome.data_key, &checked.place);
     let opener = key.key_id();
-    Unlocked { outcome, opener }
+    UnlockResult { outcome, opener }
 }
 
 fn find_openers<'a, 'k>(
@@ -176,7 +176,7 @@ fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
 /// Opens every item, even after a failure, so that the work does not depend on which item fails.
 fn open_items(
     checked: &Checked,
-    locks: &[Unlocked],
+    locks: &[UnlockResult],
     meter: &mut dyn Meter,
 ) -> Result<BTreeMap<String, OpenedValue>, OpenError> {
     let mut values = BTreeMap::new();
@@ -199,7 +199,7 @@ fn open_items(
     }
 }
 
-fn open_item(name: &str, item: &Item, lock: &Lock, unlocked: &Unlocked) -> Option<Value> {
+fn open_item(name: &str, item: &Item, lock: &Lock, unlocked: &UnlockResult) -> Option<Value> {
     let key = ItemKey::derive(&unlocked.outcome.data_key, &lock.header.commitment, name)?;
     let value = item.sealed.open(&key);
     value.filter(|_| unlocked.outcome.is_committed)

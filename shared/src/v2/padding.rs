@@ -26,11 +26,11 @@ pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
 /// Reverses [`pad`]. Returns `None` for bytes that [`pad`] cannot produce: a length that is not a multiple of the block
 /// length, a last block without a marker, or a marker inside the identifier.
 pub(super) fn unpad(bytes: &[u8]) -> Option<(ValueId, Plain)> {
-    let is_whole = bytes.len().is_multiple_of(BLOCK_LEN);
+    let has_whole_blocks = bytes.len().is_multiple_of(BLOCK_LEN);
     let marker = bytes.iter().rposition(|byte| *byte != 0)?;
     let is_minimal = bytes.len() - marker <= BLOCK_LEN;
     let (id, value) = bytes.get(..marker)?.split_first_chunk::<ID_LEN>()?;
-    let is_valid = is_whole && is_minimal && bytes[marker] == MARKER;
+    let is_valid = has_whole_blocks && is_minimal && bytes[marker] == MARKER;
     is_valid.then(|| (ValueId::from_bytes(*id), Plain::from(value.to_vec())))
 }
 

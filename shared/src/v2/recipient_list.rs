@@ -19,7 +19,7 @@ pub struct ListedRecipient {
     pub suite: String,
     /// The identifier of the key: 32 bytes in base64url without padding.
     pub key_id: String,
-    /// The public key as a line `seal2-recipient SUITE ID KEY`, unless the suite is `rsa`.
+    /// The public key as a `seal2-recipient SUITE ID KEY` line, unless the suite is `rsa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
     /// The certificate of the public key in PEM, if the suite is `rsa`.

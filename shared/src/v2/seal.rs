@@ -17,8 +17,8 @@ use super::text::{self, Kind};
 use super::value::Value;
 use crate::names::{self, NameError};
 
-/// How far in the future a revision may be that a writer follows, in milliseconds: an hour. Readers accept a day, to
-/// allow for clock differences.
+/// Maximum lead over the current time, in milliseconds, of a revision that [`next_revision`] takes into account: one
+/// hour. Readers accept a lead of one day, to allow for clock differences.
 pub const MAX_REVISION_AHEAD: u64 = 60 * 60 * 1000;
 
 /// The parameters of a new lock.
@@ -174,7 +174,7 @@ fn wrap_for_all(
 ) -> Result<Lock, SealError> {
     let mut stanzas = BTreeMap::new();
     for (id, recipient) in distinct(spec.recipients)? {
-        let stanza = Lock::stanza(&header, key, spec.place, recipient, rng);
+        let stanza = Lock::new_stanza(&header, key, spec.place, recipient, rng);
         stanzas.insert(id, stanza.ok_or(SealError::Key(id))?);
     }
     let count = stanzas.len();

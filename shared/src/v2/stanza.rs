@@ -4,7 +4,7 @@ use super::error::Problem;
 use super::id::ShortKeyId;
 use super::suite::{Suite, SuiteCode};
 
-/// A stanza. This version need not know its suite.
+/// A data key, wrapped for one recipient. This version need not know the suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stanza {
     pub(super) suite: SuiteCode,
@@ -24,7 +24,7 @@ impl Stanza {
         .concat()
     }
 
-    /// Reads a stanza that fills `bytes`.
+    /// Reads one stanza. Refuses bytes after the stanza.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         match Self::split(bytes)? {
             (stanza, []) => Ok(stanza),

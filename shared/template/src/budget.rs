@@ -90,8 +90,8 @@ impl Meter for Unmetered {
     }
 }
 
-/// Maximum number of tokens in the templates of one object, enough for thousands of actions. Parsing them takes up to 15
-/// milliseconds, and the trees take up to 15 mebibytes.
+/// Maximum number of tokens in the templates of one object, enough for thousands of actions. Parsing them takes up to
+/// 15 milliseconds, and the trees take up to 15 mebibytes.
 pub(crate) const MAX_TOKENS: usize = 30_000;
 
 /// The limits on parsing the templates of one object.

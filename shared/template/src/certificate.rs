@@ -176,7 +176,7 @@ pub(crate) fn leaf(
     for address in texts(env, &args.list(1))? {
         let address: IpAddr = address
             .parse()
-            .map_err(|_| Fault::failed("not an IP address"))?;
+            .map_err(|_| Fault::failed("an IP address is malformed"))?;
         params
             .subject_alt_names
             .push(SanType::IpAddress(address.to_canonical()));

@@ -63,7 +63,7 @@ pub(crate) enum Zone {
 #[derive(Clone, Copy)]
 pub(crate) struct Parts {
     pub(crate) year: i64,
-    /// 1 to 12
+    /// From 1 to 12.
     pub(crate) month: i64,
     pub(crate) day: i64,
     pub(crate) hour: i64,
@@ -71,7 +71,7 @@ pub(crate) struct Parts {
     pub(crate) second: i64,
     /// 0 is Sunday.
     pub(crate) weekday: i64,
-    /// 1 to 366
+    /// From 1 to 366.
     pub(crate) year_day: i64,
 }
 

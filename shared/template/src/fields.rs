@@ -24,7 +24,8 @@ pub(crate) fn inserted_fields(list: &List) -> Fields {
     found.filter_map(first).collect()
 }
 
-/// Returns the first two names of the fields of fields that a template inserts, like [`inserted_fields`].
+/// Returns the first two names of each nested field that the template inserts, under the conditions of
+/// [`inserted_fields`].
 pub(crate) fn inserted_nested_fields(list: &List) -> BTreeSet<(String, String)> {
     let found = Walk::new(2).into_inserted(list).into_iter();
     let pair = |(_, names): (usize, Names)| <[String; 2]>::try_from(names).ok();

@@ -75,7 +75,8 @@ pub(crate) enum Type {
 /// How the arguments of a function are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Evaluation {
-    Plain,
+    /// Every argument, before the call.
+    Eager,
     And,
     Or,
 }
@@ -105,7 +106,7 @@ impl Function {
             name,
             params,
             rest: None,
-            evaluation: Evaluation::Plain,
+            evaluation: Evaluation::Eager,
             deterministic: true,
             max_cost: 0,
             run,

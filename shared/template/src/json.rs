@@ -189,13 +189,13 @@ impl Encoder<'_, '_, '_> {
 }
 
 /// A parsed value, and whether the whole string could be parsed and represented.
-pub(crate) struct Parsed {
+pub(crate) struct ParsedJson {
     pub(crate) value: Value,
     pub(crate) is_complete: bool,
 }
 
 /// Parses JSON. The value is nil if the JSON is invalid; a number beyond the range of a float becomes nil.
-pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fault> {
+pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<ParsedJson, Fault> {
     let mut decoder = Decoder {
         text,
         at: 0,
@@ -212,9 +212,9 @@ pub(crate) fn parse(env: &mut Environment<'_>, text: &[u8]) -> Result<Parsed, Fa
             } else {
                 Value::Nil
             };
-            Ok(Parsed { value, is_complete })
+            Ok(ParsedJson { value, is_complete })
         }
-        Err(ParseFailure::Syntax) => Ok(Parsed {
+        Err(ParseFailure::Syntax) => Ok(ParsedJson {
             value: Value::Nil,
             is_complete: false,
         }),

@@ -98,7 +98,7 @@ impl<'t> Lexer<'t> {
     fn run(&mut self) -> Step {
         while self.at < self.text.len() {
             self.check_count()?;
-            self.plain();
+            self.literal_text();
             if self.rest().starts_with("{{") {
                 self.action()?;
             }
@@ -148,7 +148,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// Reads text up to the next action, without the white space that a `{{-` trims.
-    fn plain(&mut self) {
+    fn literal_text(&mut self) {
         let rest = self.rest();
         let until = rest.find("{{").unwrap_or(rest.len());
         let mut text = &rest[..until];

@@ -20,13 +20,13 @@ const TOO_DEEP: &str =
 
 /// Offset and reason of a parse error.
 pub(crate) type ErrorAt = (usize, &'static str);
-type Parsed<T> = Result<T, ErrorAt>;
+type ParseResult<T> = Result<T, ErrorAt>;
 
 /// The named trees of one template text; the main tree has the template's own name.
 pub(crate) type Trees = HashMap<Vec<u8>, List>;
 
 /// Parses the tokens of `text`.
-pub(crate) fn parse(name: &str, text: &str, tokens: &[Token<'_>]) -> Parsed<Trees> {
+pub(crate) fn parse(name: &str, text: &str, tokens: &[Token<'_>]) -> ParseResult<Trees> {
     let mut parser = Parser {
         tokens,
         next: 0,
@@ -135,7 +135,7 @@ impl<'t> Parser<'t> {
         self.peek()
     }
 
-    fn expect(&mut self, kind: Kind, reason: &'static str) -> Parsed<Token<'t>> {
+    fn expect(&mut self, kind: Kind, reason: &'static str) -> ParseResult<Token<'t>> {
         let token = self.take_nonspace();
         if token.kind == kind {
             Ok(token)
@@ -145,7 +145,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses the whole text, definitions included.
-    fn main(&mut self) -> Parsed<List> {
+    fn main(&mut self) -> ParseResult<List> {
         let mut list = List::new();
         while self.peek().kind != Kind::End {
             let start = self.next;
@@ -169,7 +169,7 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
-    fn definition(&mut self) -> Parsed<()> {
+    fn definition(&mut self) -> ParseResult<()> {
         let token = self.take_nonspace();
         let name = template_name(token)?;
         self.expect(Kind::Close, "define takes a quoted name and nothing else")?;
@@ -178,7 +178,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses the body of a definition or block: it has its own variables and is in no loop.
-    fn subtree(&mut self) -> Parsed<List> {
+    fn subtree(&mut self) -> ParseResult<List> {
         let variables = std::mem::replace(&mut self.variables, Scope::new());
         let loops = std::mem::take(&mut self.loops);
         let (list, stop, at) = self.list()?;
@@ -194,7 +194,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Adds a tree. Of two trees with the same name, one must be blank, and the other is used.
-    fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> Parsed<()> {
+    fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> ParseResult<()> {
         let is_blank_list = is_blank(&list);
         if self.filled.contains(&name) {
             return if is_blank_list {
@@ -210,7 +210,7 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    fn list(&mut self) -> Parsed<(List, Stop, usize)> {
+    fn list(&mut self) -> ParseResult<(List, Stop, usize)> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
             return Err((self.peek().at, TOO_DEEP));
@@ -234,7 +234,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn node(&mut self) -> Parsed<Item> {
+    fn node(&mut self) -> ParseResult<Item> {
         let token = self.take_nonspace();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
@@ -243,7 +243,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn action(&mut self) -> Parsed<Item> {
+    fn action(&mut self) -> ParseResult<Item> {
         let token = self.peek_nonspace();
         let Kind::Keyword(keyword) = token.kind else {
             return Ok(Item::Node(Node::Action(self.pipe(Position::Other)?)));
@@ -273,7 +273,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Stops at `else`. `else if` and `else with` leave their keyword for the branch that they continue.
-    fn stop_at_else(&mut self, at: usize) -> Parsed<Item> {
+    fn stop_at_else(&mut self, at: usize) -> ParseResult<Item> {
         let next = self.peek_nonspace().kind;
         if !matches!(next, Kind::Keyword(Keyword::If | Keyword::With)) {
             self.expect(Kind::Close, "else takes no arguments except if or with")?;
@@ -281,7 +281,7 @@ impl<'t> Parser<'t> {
         Ok(Item::Stop(Stop::Else, at))
     }
 
-    fn jump(&mut self, node: Node) -> Parsed<Node> {
+    fn jump(&mut self, node: Node) -> ParseResult<Node> {
         let close = self.expect(Kind::Close, "break and continue take no arguments")?;
         if self.loops == 0 {
             return Err((close.at, "break or continue outside of range"));
@@ -289,7 +289,7 @@ impl<'t> Parser<'t> {
         Ok(node)
     }
 
-    fn branch(&mut self, keyword: Keyword) -> Parsed<Branch> {
+    fn branch(&mut self, keyword: Keyword) -> ParseResult<Branch> {
         let variables = self.variables.names.len();
         let loop_count = usize::from(keyword == Keyword::Range);
         let pipe = self.pipe(if loop_count == 1 {
@@ -313,7 +313,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn otherwise(&mut self, keyword: Keyword) -> Parsed<List> {
+    fn otherwise(&mut self, keyword: Keyword) -> ParseResult<List> {
         if keyword != Keyword::Range && self.peek().kind == Kind::Keyword(keyword) {
             self.take();
             self.nested += 1;
@@ -336,7 +336,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn call(&mut self) -> Parsed<Node> {
+    fn call(&mut self) -> ParseResult<Node> {
         let token = self.take_nonspace();
         let name = template_name(token)?;
         let argument = if self.peek_nonspace().kind == Kind::Close {
@@ -352,7 +352,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    fn block(&mut self) -> Parsed<Node> {
+    fn block(&mut self) -> ParseResult<Node> {
         let token = self.take_nonspace();
         let name = template_name(token)?;
         let argument = Some(self.pipe(Position::Other)?);
@@ -366,7 +366,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses declarations, then commands, up to the closing braces or parenthesis.
-    fn pipe(&mut self, position: Position) -> Parsed<Pipe> {
+    fn pipe(&mut self, position: Position) -> ParseResult<Pipe> {
         let at = self.peek_nonspace().at;
         let mut pipe = Pipe {
             at,
@@ -409,7 +409,7 @@ impl<'t> Parser<'t> {
         Ok(pipe)
     }
 
-    fn declarations(&mut self, pipe: &mut Pipe, position: Position) -> Parsed<()> {
+    fn declarations(&mut self, pipe: &mut Pipe, position: Position) -> ParseResult<()> {
         loop {
             let start = self.next;
             let variable = self.peek_nonspace();
@@ -452,7 +452,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses terms separated by spaces, up to a pipe sign or the end.
-    fn command(&mut self) -> Parsed<Command> {
+    fn command(&mut self) -> ParseResult<Command> {
         let at = self.peek_nonspace().at;
         let mut terms = Vec::new();
         loop {
@@ -474,7 +474,9 @@ impl<'t> Parser<'t> {
             }
         }
         let mut terms = terms.into_iter();
-        let first = terms.next().ok_or((at, "a command is missing"))?;
+        let first = terms
+            .next()
+            .ok_or((at, "a value or a function is missing"))?;
         Ok(Command {
             at,
             first,
@@ -483,7 +485,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Parses a term and the fields after it.
-    fn operand(&mut self) -> Parsed<Option<Term>> {
+    fn operand(&mut self) -> ParseResult<Option<Term>> {
         let Some(term) = self.term()? else {
             return Ok(None);
         };
@@ -515,7 +517,7 @@ impl<'t> Parser<'t> {
         Ok(Some(Term { at, kind }))
     }
 
-    fn term(&mut self) -> Parsed<Option<Term>> {
+    fn term(&mut self) -> ParseResult<Option<Term>> {
         let start = self.next;
         let token = self.take_nonspace();
         let at = token.at;
@@ -558,7 +560,7 @@ impl<'t> Parser<'t> {
         Ok(Some(Term { at, kind }))
     }
 
-    fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
+    fn parentheses(&mut self, at: usize) -> ParseResult<TermKind> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
             return Err((at, TOO_DEEP));
@@ -581,7 +583,7 @@ fn unexpected(token: Token<'_>, reason: &'static str) -> ErrorAt {
     }
 }
 
-fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
+fn template_name(token: Token<'_>) -> ParseResult<Vec<u8>> {
     if !matches!(token.kind, Kind::Quoted | Kind::Raw) {
         return Err(unexpected(
             token,
@@ -592,7 +594,7 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
 }
 
 /// Checks that a pipeline has a command, and that each later command can accept the value of the previous command.
-fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
+fn check(pipe: &Pipe, at: usize) -> ParseResult<()> {
     if pipe.commands.is_empty() {
         return Err((at, "a value is missing"));
     }

@@ -81,7 +81,7 @@ impl Template {
 
     /// Returns the names of the fields that the template inserts, directly or through functions, with the line of each,
     /// counted from one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
-    /// Templates that it defines with `define` or `block` are not searched.
+    /// Templates that are defined with `define` or `block` are not searched.
     pub fn inserted_fields(&self) -> Vec<(String, usize)> {
         let main = self.trees.get(self.name.as_bytes());
         let inserted = main.map(fields::inserted_fields).unwrap_or_default();
@@ -89,8 +89,8 @@ impl Template {
         inserted.into_iter().map(line).collect()
     }
 
-    /// Returns the first two names of each nested field that the template inserts, such as `db` and `user` of `.db.user`,
-    /// under the conditions of [`Self::inserted_fields`].
+    /// Returns the first two names of each nested field that the template inserts, such as `db` and `user` of
+    /// `.db.user`, under the conditions of [`Self::inserted_fields`].
     pub fn inserted_nested_fields(&self) -> Vec<(String, String)> {
         let main = self.trees.get(self.name.as_bytes());
         let inserted = main.map(fields::inserted_nested_fields);
@@ -216,7 +216,7 @@ impl Data {
         self.forget_dot();
     }
 
-    /// Adds a value that a template sees as `.GROUP.KEY`. Templates see groups only, if there are any.
+    /// Adds a value that a template sees as `.GROUP.KEY`. If there are any groups, templates see only groups.
     pub fn insert_in_group(&mut self, group: &str, key: &str, value: impl Into<Vec<u8>>) {
         let group = self.groups.entry(Text::from(group)).or_default();
         group.insert(Text::from(key), Text::from(value.into()));

@@ -11,11 +11,11 @@ use crate::error::{Fault, Limit};
 
 /// A byte string like Go's `string`: any bytes, not only UTF-8.
 #[derive(Clone)]
-pub(crate) struct Text(Arc<Plain>);
+pub(crate) struct Text(Arc<WipedBytes>);
 
-struct Plain(Vec<u8>);
+struct WipedBytes(Vec<u8>);
 
-impl Drop for Plain {
+impl Drop for WipedBytes {
     fn drop(&mut self) {
         self.0.zeroize();
     }
@@ -29,7 +29,7 @@ impl Text {
 
 impl From<Vec<u8>> for Text {
     fn from(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Plain(bytes)))
+        Self(Arc::new(WipedBytes(bytes)))
     }
 }
 

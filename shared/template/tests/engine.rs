@@ -531,7 +531,7 @@ fn randomness_comes_from_the_caller() {
     let rendered = |seed: u64| {
         let text = "{{ randAlphaNum 20 }} {{ uuidv4 }} {{ htpasswd \"u\" \"p\" }} {{ shuffle \"abcdefgh\" }} {{ randInt 0 1000 }}";
         let template = Template::parse("t", text).expect("the template parses");
-        let mut rng = Seeded(seed);
+        let mut rng = SplitMix64(seed);
         let now = jiff::Timestamp::UNIX_EPOCH;
         template
             .render(
@@ -546,13 +546,13 @@ fn randomness_comes_from_the_caller() {
     };
     assert_eq!(rendered(1), rendered(1));
     assert_ne!(rendered(1), rendered(2));
-    let _ = (SysRng, Seeded::from_seed([0; 8]));
+    let _ = (SysRng, SplitMix64::from_seed([0; 8]));
 }
 
-/// A reproducible random source (splitmix64), for tests only.
-struct Seeded(u64);
+/// A reproducible random source, for tests only.
+struct SplitMix64(u64);
 
-impl SeedableRng for Seeded {
+impl SeedableRng for SplitMix64 {
     type Seed = [u8; 8];
 
     fn from_seed(seed: Self::Seed) -> Self {
@@ -560,7 +560,7 @@ impl SeedableRng for Seeded {
     }
 }
 
-impl rand::TryRng for Seeded {
+impl rand::TryRng for SplitMix64 {
     type Error = std::convert::Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
@@ -583,7 +583,7 @@ impl rand::TryRng for Seeded {
     }
 }
 
-impl rand::TryCryptoRng for Seeded {}
+impl rand::TryCryptoRng for SplitMix64 {}
 
 #[test]
 fn a_password_hash_verifies_with_its_password() {

@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `visible` | escapes invisible characters |
-//! | `shown` | escapes also commands to CI systems; paths |
+//! | `shown` | also escapes commands to CI systems; formats paths |
 
 mod shown;
 mod visible;
@@ -11,8 +11,8 @@ mod visible;
 pub use shown::{ShowPath, lines_shown, path_text, shown, without_commands};
 pub use visible::{is_hidden, visible, visible_line};
 
-/// Formats an error with its causes, joined by colons, for the user. Omits a cause with
-/// which the text before it already ends. The `hint:` lines of the error and of its causes follow at the end.
+/// Formats an error with its causes, joined by colons, for the user. Omits a cause if the message before it already
+/// ends with the same text. The `hint:` lines of the error and of its causes follow at the end.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let (mut text, mut hints) = (String::new(), String::new());
     let mut next = Some(error);
@@ -41,15 +41,15 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Failed(&'static str, Option<Box<Failed>>);
+    struct TestError(&'static str, Option<Box<TestError>>);
 
-    impl fmt::Display for Failed {
+    impl fmt::Display for TestError {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(self.0)
         }
     }
 
-    impl Error for Failed {
+    impl Error for TestError {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
             self.1.as_ref().map(|cause| cause as _)
         }
@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn prints_hints_after_all_causes() {
-        let cause = Failed("no cluster is configured\nhint: pass --kubeconfig", None);
-        let error = Failed(
+        let cause = TestError("no cluster is configured\nhint: pass --kubeconfig", None);
+        let error = TestError(
             "cannot read the keys\nhint: pass a backup",
             Some(Box::new(cause)),
         );

@@ -18,8 +18,7 @@ pub fn lines_shown(text: &str) -> Cow<'_, str> {
     without_commands(visible(text))
 }
 
-/// Escapes workflow commands: GitHub Actions executes a line that begins with two colons, and `##[`
-/// anywhere.
+/// Escapes workflow commands: GitHub Actions executes lines that begin with two colons, and `##[` anywhere in a line.
 pub fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.contains("::") && !text.contains("##[") {
         return text;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
-use controller::http::{self, Peer, RequestLimiter, ServerState, Unauthenticated};
+use controller::http::{self, Peer, RequestLimiter, ServerState, UnauthenticatedEndpoints};
 use controller::metrics::Metrics;
 use jiff::Timestamp;
 use shared::key::{Certificate, KeyPair};
@@ -31,7 +31,7 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
         ring: watch::Sender::new(Arc::new(KeyRing::new(keys))).subscribe(),
         ready: Arc::default(),
     };
-    let unauthenticated = Unauthenticated {
+    let unauthenticated = UnauthenticatedEndpoints {
         limiter: Some(RequestLimiter::new(
             (u32::MAX, u32::MAX),
             Duration::MAX,

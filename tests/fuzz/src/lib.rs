@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use kubeseal_library::cluster::{self, Hidden, Overrides};
+use kubeseal_library::cluster::{self, HiddenString, Overrides};
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::keys::archive::{self, ArchiveDecryption};
 use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
@@ -64,7 +64,7 @@ pub const TARGETS: [Target; 24] = [
     ("v2_key", v2_key_text),
 ];
 
-/// Returns a file of the published vectors.
+/// Returns the string with this name in the published vectors.
 fn vector(name: &str) -> String {
     let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();
@@ -135,7 +135,7 @@ pub fn backup_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of signatures, signing keys, and files of allowed signers.
+/// Fuzzes the parsing of signatures, signing keys, and allowed signers files.
 pub fn signature_text(bytes: &[u8]) {
     let _ = signature::signing_key(bytes);
     let signers = include_bytes!("../../../kubeseal-rs/tests/seal/key-fixtures/allowed_signers");
@@ -156,8 +156,8 @@ pub fn base64_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parameter `objects` of a `SecretProviderClass`. A text that is read is a request that a controller accepts, and
-/// the files that are decoded are files of the request.
+/// Fuzzes the parsing of the parameter `objects` of a `SecretProviderClass`. The result is a request that a controller
+/// accepts, and every file with an encoding is a file of the request.
 pub fn class_text(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Ok(class::objects::Selection { request, encodings }) = class::objects::read(&text) else {
@@ -171,8 +171,8 @@ pub fn class_text(bytes: &[u8]) {
     assert!(encodings.keys().all(has_path));
 }
 
-/// Fuzzes the parsing of requests and answers of `/v1/deliver`. Every file is below the target directory, and an answer
-/// is unchanged after writing and parsing.
+/// Fuzzes the parsing of requests to `/v1/deliver` and of its responses. Every file is below the target directory, and
+/// a response is unchanged after writing and parsing.
 pub fn deliver_bytes(bytes: &[u8]) {
     if let Ok(request) = deliver::Request::from_json(bytes) {
         assert!(request.object_names().len() <= deliver::MAX_OBJECTS);
@@ -195,7 +195,7 @@ fn stays_below(path: &deliver::FilePath) -> bool {
 
 /// Fuzzes the parsing of dotenv files. Every parsed name occurs in the input.
 pub fn dotenv_text(bytes: &[u8]) {
-    for variables in [dotenv::parse(bytes), dotenv::parse_plain(bytes)] {
+    for variables in [dotenv::parse(bytes), dotenv::parse_kubectl(bytes)] {
         for variable in variables.unwrap_or_default() {
             assert!(contains(bytes, variable.name.as_bytes()));
         }
@@ -238,7 +238,7 @@ pub fn kubeconfig_text(bytes: &[u8]) {
         user: flag(2, "c"),
         server: flag(3, "k.example:6443"),
         impersonate: flag(4, "jane"),
-        token: flag(5, "t").map(Hidden),
+        token: flag(5, "t").map(HiddenString),
         insecure: choice >> 6 & 1 == 1,
         proxy_url: flag(7, "socks5://p.example"),
         ..Overrides::default()
@@ -393,7 +393,7 @@ pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
 }
 
-/// The keys of the vectors in `tests/vectors/v2.json`, so that seeds open.
+/// The keys of the vectors in `tests/vectors/v2.json`, with which the seeds can be opened.
 static V2_KEYS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| {
     let keys = [(Suite::XWing, [1; 32]), (Suite::P256, [2; 32])];
     let keys = keys
@@ -402,7 +402,7 @@ static V2_KEYS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| {
     keys.flatten().collect()
 });
 
-/// Fuzzes the parsing and opening of v2 values: lines of a name, a space and a value.
+/// Fuzzes the parsing and opening of v2 values. Each line of the input is a name, a space and a value.
 pub fn v2_entries(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().filter_map(|line| line.split_once(' '));

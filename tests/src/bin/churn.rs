@@ -1,5 +1,5 @@
-//! Creates, changes and deletes SealedSecrets for a while, and records the controller's memory. Exits with 1
-//! if it grows.
+//! Creates, changes and deletes SealedSecrets for a time, and samples the controller's memory. Exits with 1 if the
+//! memory grows.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

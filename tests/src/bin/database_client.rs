@@ -40,7 +40,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// The source of the passwords.
+/// Where the client reads its user and passwords.
 enum Source {
     /// Fixed when the container starts.
     Environment { user: String, password: String },
@@ -73,14 +73,14 @@ impl Source {
                 password: password.clone(),
                 previous: None,
             }),
-            // The kubelet may remove the directory of an earlier content meanwhile; the next attempt reads the new
-            // directory.
+            // The kubelet may replace the directory between the two reads; the second attempt reads the new directory.
             Self::Files(directory) => read_files(directory).or_else(|_| read_files(directory)),
         }
     }
 }
 
-/// Reads the files of one content: kubelet replaces all files atomically, by changing the target of the link `..data`.
+/// Reads files of the same version: the kubelet replaces all files atomically, by changing the target of the link
+/// `..data`.
 fn read_files(directory: &Path) -> io::Result<Credentials> {
     let content = fs::canonicalize(directory.join("..data"))?;
     let read = |item: &str| fs::read_to_string(content.join(item));
@@ -95,7 +95,8 @@ fn read_files(directory: &Path) -> io::Result<Credentials> {
     })
 }
 
-/// Returns how the client connected.
+/// Connects with the current password, or else with the former one. Returns a description of the user and password that
+/// succeeded.
 async fn connect_with_any(host: &str, source: &Source) -> Result<String, String> {
     let Credentials {
         user,

@@ -14,7 +14,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use tests::control_plane::ControlPlane;
-use tests::deployed::{Deployed, Program};
+use tests::deployed::{DeployedController, Program};
 use tests::lifecycle::User;
 use tests::operators::{self, run_successfully};
 use tests::scratch::Scratch;
@@ -48,7 +48,7 @@ async fn main() {
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
         .arg(manifests);
     run_successfully(&mut kubectl);
-    let controller = Deployed::start(&plane, HOME, NAME, Program::InRoot(root)).await;
+    let controller = DeployedController::start(&plane, HOME, NAME, Program::InRoot(root)).await;
     let user = User::new(&plane, HOME, NAME).await;
     user.run_lifecycle(&controller).await;
     println!("the image passes the lifecycle test");

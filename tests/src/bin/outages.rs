@@ -497,18 +497,18 @@ async fn measure(implementation: Implementation, outage: Outage) -> Row {
     case.begin(outage).await;
     let timing = TIMING_LOCK.lock().await;
     let mut secret_time = case.end(outage).await;
-    let mut not_counted = Counts::default();
+    let mut sample_counts = Counts::default();
     if !outage.is_interruption() {
         let before = case.counts();
         secret_time = case.median_secret_time(outage).await;
-        not_counted = case.counts() - before;
+        sample_counts = case.counts() - before;
     }
     drop(timing);
     case.clean_up(outage).await;
     tokio::time::sleep(PAUSE).await;
     let row = Row {
         secret_time,
-        counts: case.counts() - before - not_counted,
+        counts: case.counts() - before - sample_counts,
         alerts: alerts(&prometheus).await,
     };
     println!("{}, {implementation:?}: {row:?}", outage.title());
@@ -696,7 +696,7 @@ async fn main() {
     fs::write(path, text).unwrap();
 }
 
-/// Returns the page with these rows instead of those of the same outages.
+/// Replaces the rows of `page` that describe the same outages as `rows`.
 fn with_rows(page: &str, rows: &str) -> String {
     let outage = |row: &str| row.split('|').nth(1).map(str::to_owned);
     let replace = |line: &str| {

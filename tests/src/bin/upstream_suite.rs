@@ -17,7 +17,7 @@ use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::scratch::Scratch;
-use tests::upstream_suite::{self, Definition, Expected, Verdict};
+use tests::upstream_suite::{self, Definition, ExpectedFailures, Verdict};
 use tests::{binaries, upstream};
 
 const LIST: &str = include_str!("../../upstream-suite.toml");
@@ -32,7 +32,7 @@ const SERVICE: &str = "sealed-secrets-controller";
 #[tokio::main]
 async fn main() -> ExitCode {
     let expected =
-        Expected::read(LIST).unwrap_or_else(|error| panic!("upstream-suite.toml: {error}"));
+        ExpectedFailures::read(LIST).unwrap_or_else(|error| panic!("upstream-suite.toml: {error}"));
     let mut differences = Vec::new();
     for definition in [Definition::Upstream, Definition::Ours] {
         let verdicts = run(definition).await;

@@ -4,22 +4,22 @@ use std::io::{self, BufRead as _, BufReader};
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, GuardedProcess};
 use crate::scratch::Scratch;
 
 /// The text that the server writes before its port.
 const STARTED: &str = "ChromeDriver was started successfully on port ";
 
-/// A running server. Dropping this value kills the first process of the namespace, with which the kernel kills
-/// Chromium.
+/// A running server. Dropping this value kills the first process of the namespace; the kernel then kills the other
+/// processes, including Chromium.
 pub(super) struct Driver {
-    _process: Guarded,
+    _process: GuardedProcess,
     port: u16,
 }
 
 impl Driver {
-    /// Starts the server, whose processes write only to this directory. The directory stays until all of them have
-    /// ended.
+    /// Starts the server, whose processes write only to this directory. The directory exists until all these
+    /// processes have ended.
     pub(super) fn start(files: &Scratch) -> Self {
         let mut command = in_process_namespace();
         command
@@ -30,7 +30,7 @@ impl Driver {
             .env_remove("XDG_CACHE_HOME")
             .stdout(Stdio::piped())
             .stderr(files.lease());
-        let mut process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        let mut process = GuardedProcess::spawn(&mut command).expect("/bin/sh can be started");
         let port = port(process.stdout().expect("stdout is piped"));
         Self {
             _process: process,

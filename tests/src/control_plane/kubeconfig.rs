@@ -41,8 +41,8 @@ pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     kubeconfig
 }
 
-/// Creates a kubeconfig with the users of the file `path`, which does not refer to other files, for clients that reach
-/// the API server as `server`.
+/// Creates a kubeconfig with the users of the file `path`, for clients that reach the API server at the URL `server`.
+/// The result contains the CA and refers to no other files.
 pub(super) fn for_server(path: &Path, server: &str, authority: &[u8]) -> Kubeconfig {
     let mut kubeconfig = read(path);
     let clusters = kubeconfig.clusters.iter_mut();

@@ -244,14 +244,14 @@ impl ControlPlane {
         definition::install(self.admin(), definition).await;
     }
 
-    /// Kills the API server and restarts it at the same address; returns when it answers.
+    /// Kills the API server and restarts it at the same address; returns once it responds.
     pub async fn restart_api_server(&mut self) {
         self.stop_api_server();
         self.start_api_server().await;
     }
 
-    /// Restarts the API server with the admission plug-in `EventRateLimit`: it answers 429 to events of a namespace
-    /// that has more than `per_second` of them. Returns when it answers.
+    /// Restarts the API server with the admission plug-in `EventRateLimit`, which rejects events of a namespace above
+    /// `per_second` with 429. Returns once the API server responds.
     pub async fn limit_events(&mut self, per_second: u32) {
         self.own_mut().limit_events(per_second);
         self.restart_api_server().await;
@@ -262,7 +262,7 @@ impl ControlPlane {
         self.own_mut().stop_api_server();
     }
 
-    /// Starts the API server again at the same address; returns when it answers.
+    /// Starts the API server again at the same address; returns once it responds.
     pub async fn start_api_server(&mut self) {
         self.own_mut().start_api_server().await;
     }

@@ -67,8 +67,8 @@ impl OwnProcesses {
         &self.pod_network
     }
 
-    /// Starts the scheduler and the controllers that create and route Pods, on the first call. These, like the kubelet,
-    /// always come from the program of `tests/control-plane`: `KUBEBUILDER_ASSETS` has no scheduler.
+    /// Starts the scheduler and the controllers that create and route Pods, on the first call. These processes, like
+    /// the kubelet, always run the program of `tests/control-plane`: `KUBEBUILDER_ASSETS` has no scheduler.
     pub(super) fn start_workload_processes(&self) {
         self.workload_processes.get_or_init(|| {
             let programs = Programs::Built(programs::build());

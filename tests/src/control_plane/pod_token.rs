@@ -22,7 +22,7 @@ pub async fn create_pod(namespace: &Namespace<'_>, name: &str, account: &str) ->
 }
 
 impl ControlPlane {
-    /// Returns a token of the Pod's account that is bound to the Pod, like the one that kubelet projects.
+    /// Returns a token of the Pod's account that is bound to the Pod, like the one that the kubelet projects.
     ///
     /// # Panics
     /// Panics if the API server issues no token.

@@ -6,14 +6,14 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::guarded::Guarded;
+use crate::guarded::GuardedProcess;
 use crate::scratch::Scratch;
 
 /// A running process that logs to a file.
 pub(crate) struct Process {
     name: &'static str,
     log: PathBuf,
-    running: Guarded,
+    running: GuardedProcess,
 }
 
 impl Process {
@@ -26,7 +26,7 @@ impl Process {
             .open(&log)
             .expect("a writable directory");
         command.stdout(scratch.lease()).stderr(file);
-        let running = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        let running = GuardedProcess::spawn(&mut command).expect("/bin/sh can be started");
         Self { name, log, running }
     }
 

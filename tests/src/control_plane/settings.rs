@@ -123,7 +123,7 @@ impl Settings {
         self.store("audit.yaml", policy.to_string());
     }
 
-    /// Makes the next API server reject events of a namespace that has more than `per_second` of them.
+    /// Configures the next start of the API server to reject events of a namespace above `per_second`.
     pub(super) fn limit_events(&mut self, per_second: u32) {
         let limit = json!({ "type": "Namespace", "qps": per_second, "burst": 2 * per_second });
         let configuration = json!({

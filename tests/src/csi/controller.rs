@@ -66,12 +66,12 @@ impl FakeController {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Returns the port.
+    /// Returns the port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns the CA certificate of the server.
+    /// Returns the CA certificate of the server, as PEM.
     pub fn authority(&self) -> &str {
         &self.authority
     }

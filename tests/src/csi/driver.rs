@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::DRIVER;
 use crate::control_plane::ControlPlane;
-use crate::guarded::Guarded;
+use crate::guarded::GuardedProcess;
 use crate::node::Node;
 use crate::patience::until;
 use crate::{go_build, operators};
@@ -23,14 +23,14 @@ const MODULE: &str = "sigs.k8s.io/secrets-store-csi-driver";
 /// The directory with the sockets of providers, relative to the directory that a node shares with the machine.
 const PROVIDERS: &str = "providers";
 
-/// The driver's minimum time between two refreshes of a volume, as the documentation recommends it.
+/// The driver's minimum time between two refreshes of a volume: the value that `deploy/docs/csi.md` recommends.
 const POLL_INTERVAL: &str = "1s";
 
 /// A driver that is registered with the kubelet of a node. It ends with the node.
 pub struct Driver {
     providers: PathBuf,
     log: PathBuf,
-    _process: Guarded,
+    _process: GuardedProcess,
 }
 
 impl Driver {

@@ -8,9 +8,9 @@ mod status;
 pub use controller::FakeController;
 pub use driver::Driver;
 pub use provider::Provider;
-pub use status::{StatusChanges, class, class_with, failures, versions, volume};
+pub use status::{StatusChanges, create_class, create_class_with, failures, versions, volume};
 
-/// The name of the driver.
+/// The name that volumes and the `CSIDriver` object use for the driver.
 pub const DRIVER: &str = "secrets-store.csi.k8s.io";
 
 /// The attribute with the tokens of a Pod.

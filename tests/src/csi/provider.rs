@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 
 use super::Driver;
-use crate::logged::Logged;
+use crate::logged::LoggedProcess;
 use crate::scratch::Scratch;
 use crate::{binaries, guarded};
 
@@ -16,7 +16,7 @@ pub struct Provider {
     socket: PathBuf,
     server: String,
     files: Scratch,
-    process: Option<Logged>,
+    process: Option<LoggedProcess>,
     earlier_logs: String,
 }
 
@@ -59,7 +59,7 @@ impl Provider {
             .arg(&self.socket)
             .arg("--ca-file")
             .arg(self.files.path().join("ca.pem"));
-        let mut process = Logged::spawn(&mut command).expect("the program was built");
+        let mut process = LoggedProcess::spawn(&mut command).expect("the program was built");
         let is_serving = |log: &str| log.contains("serving").then_some(());
         process
             .wait_for_log("the provider serves", is_serving)
@@ -89,22 +89,22 @@ impl Provider {
         &self.name
     }
 
-    /// Returns the path of the socket.
+    /// Returns the path of the Unix socket on which the provider serves the driver.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// Returns the output of all processes so far.
     pub fn log(&self) -> String {
-        let log = self.process.as_ref().map(Logged::log);
+        let log = self.process.as_ref().map(LoggedProcess::log);
         self.earlier_logs.clone() + &log.unwrap_or_default()
     }
 
-    /// Returns the process.
+    /// Returns the running process.
     ///
     /// # Panics
-    /// Panics if it does not run.
-    pub fn process(&self) -> &Logged {
+    /// Panics if the provider is stopped.
+    pub fn process(&self) -> &LoggedProcess {
         self.process.as_ref().expect("it runs")
     }
 }

@@ -16,16 +16,21 @@ use super::DRIVER;
 use crate::control_plane::Namespace;
 use crate::node::NodePod;
 
-/// Creates a SecretProviderClass for a provider, with this parameter `objects`.
-pub async fn class(namespace: &Namespace<'_>, name: &str, provider: &str, objects: &str) {
-    class_with(namespace, name, provider, json!({ "objects": objects })).await;
+/// Creates a SecretProviderClass for a provider, with `objects` as its only parameter.
+pub async fn create_class(namespace: &Namespace<'_>, name: &str, provider: &str, objects: &str) {
+    create_class_with(namespace, name, provider, json!({ "objects": objects })).await;
 }
 
 /// Creates a SecretProviderClass with these parameters.
 ///
 /// # Panics
 /// Panics if the API server refuses it.
-pub async fn class_with(namespace: &Namespace<'_>, name: &str, provider: &str, parameters: Value) {
+pub async fn create_class_with(
+    namespace: &Namespace<'_>,
+    name: &str,
+    provider: &str,
+    parameters: Value,
+) {
     let kind = kind("SecretProviderClass");
     let spec = json!({ "provider": provider, "parameters": parameters });
     let object = DynamicObject::new(name, &kind).data(json!({ "spec": spec }));
@@ -65,14 +70,14 @@ pub async fn versions(
     )
 }
 
-/// What Reloader has seen of the status of a Pod.
+/// The states of a Pod's `SecretProviderClassPodStatus` that Reloader would have observed.
 pub struct StatusChanges {
     seen: Arc<Mutex<Vec<String>>>,
     watch: JoinHandle<()>,
 }
 
 impl StatusChanges {
-    /// Watches the status of a Pod, beginning with the present one.
+    /// Watches the status of a Pod, beginning with its current state.
     pub fn watch(namespace: &Namespace<'_>, pod: &str) -> Self {
         let kind = kind("SecretProviderClassPodStatus");
         let api: Api<DynamicObject> =
@@ -113,7 +118,7 @@ fn add_change(seen: &Mutex<Vec<String>>, text: String) {
     }
 }
 
-/// Returns the text of which Reloader computes a hash: ids with versions, and the name of the class.
+/// Returns the string from which Reloader computes a hash: object IDs with versions, and the name of the class.
 fn reloader_text(status: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let objects = status["objects"].as_array().into_iter().flatten();

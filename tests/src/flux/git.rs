@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::programs;
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, GuardedProcess};
 use crate::operators::run_successfully;
 use crate::scratch::Scratch;
 
@@ -14,7 +14,7 @@ use crate::scratch::Scratch;
 pub struct GitServer {
     directory: PathBuf,
     address: String,
-    _process: Guarded,
+    _process: GuardedProcess,
 }
 
 impl GitServer {
@@ -28,7 +28,7 @@ impl GitServer {
         fs::create_dir(&directory).expect("a writable directory");
         let mut command = guarded::command(programs::git_server());
         command.arg(&directory).stdout(Stdio::piped());
-        let mut process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        let mut process = GuardedProcess::spawn(&mut command).expect("/bin/sh can be started");
         let mut address = String::new();
         let stdout = process.stdout().expect("stdout is piped");
         let read = BufReader::new(stdout).read_line(&mut address);

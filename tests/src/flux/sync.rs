@@ -16,14 +16,14 @@ pub struct Sync {
     name: String,
 }
 
-/// What Flux reports about a commit: the condition `Ready` of the `Kustomization`.
+/// Flux's report about a commit: the condition `Ready` of the `Kustomization`.
 #[derive(Debug)]
 pub struct Outcome {
     /// Whether the objects are applied and current.
     pub is_ready: bool,
-    /// The reason of the condition.
+    /// The condition's reason, such as `HealthCheckFailed`.
     pub reason: String,
-    /// The message of the condition.
+    /// The condition's message, such as `Applied revision: main@sha1:…`.
     pub message: String,
 }
 
@@ -81,7 +81,7 @@ impl Sync {
     }
 }
 
-/// Returns the outcome for this commit; `None` while there is none.
+/// Returns the outcome for this commit; `None` while Flux has not reported one.
 fn outcome_in(status: &Value, commit: &str) -> Option<Outcome> {
     let revision = status["lastAttemptedRevision"].as_str()?;
     let conditions = status["conditions"].as_array()?;

@@ -31,7 +31,7 @@ pub use pod_logs::PodLogs;
 pub use postgresql::PostgreSql;
 
 use crate::control_plane::{self, ControlPlane, KUBERNETES_SERVICE, PodNetwork};
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, GuardedProcess};
 use crate::network_namespace::NetworkNamespace;
 use crate::operators::run_successfully;
 use crate::progress::print_progress;
@@ -45,8 +45,8 @@ use control_groups::ControlGroups;
 pub struct Node {
     number: u8,
     network: PodNetwork,
-    process: Guarded,
-    _gate: Gate,
+    process: GuardedProcess,
+    _forwarder: ApiServerForwarder,
     groups: ControlGroups,
     directory: Scratch,
 }
@@ -66,19 +66,19 @@ impl Node {
         let start = Instant::now();
         let network = plane.enable_nodes();
         let number = network.next_number();
-        let mut booted = Booted::new(plane, number);
-        let gate = booted.open_gate(api_server(plane)).await;
-        network.add_node(number, booted.namespace());
-        booted.become_ready(plane, number).await;
+        let mut starting = StartingNode::new(plane, number);
+        let forwarder = starting.start_forwarder(api_server(plane)).await;
+        network.add_node(number, starting.namespace());
+        starting.become_ready(plane, number).await;
         let seconds = start.elapsed().as_secs_f32();
         print_progress(&format!("node {number} was ready after {seconds:.1} s"));
         Self {
             number,
             network: network.clone(),
-            process: booted.process,
-            _gate: gate,
-            groups: booted.groups,
-            directory: booted.directory,
+            process: starting.process,
+            _forwarder: forwarder,
+            groups: starting.groups,
+            directory: starting.directory,
         }
     }
 
@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Starts a process among those of the node, which logs to [`Self::log`]. It ends with the node.
-    pub(crate) fn spawn(&self, name: &str, command_line: &[String]) -> Guarded {
+    pub(crate) fn spawn(&self, name: &str, command_line: &[String]) -> GuardedProcess {
         let output = File::create(self.log(name)).expect("a writable directory");
         let process = self.process.id();
         let mut command = guarded::command("nsenter");
@@ -145,7 +145,7 @@ impl Node {
             .env("PATH", "/usr/sbin:/usr/bin:/bin")
             .stdout(self.groups.lease())
             .stderr(output);
-        Guarded::spawn(&mut command).expect("/bin/sh can be started")
+        GuardedProcess::spawn(&mut command).expect("/bin/sh can be started")
     }
 
     /// Returns whether something is mounted below a path in the node's files.
@@ -175,14 +175,14 @@ impl Drop for Node {
     }
 }
 
-/// A node whose processes may still be starting.
-struct Booted {
-    process: Guarded,
+/// A node whose first process runs, but which may not be ready for Pods yet.
+struct StartingNode {
+    process: GuardedProcess,
     groups: ControlGroups,
     directory: Scratch,
 }
 
-impl Booted {
+impl StartingNode {
     fn new(plane: &ControlPlane, number: u8) -> Self {
         let (packages, program) = (packages::unpacked(), control_plane::build());
         let directory = Scratch::new();
@@ -200,7 +200,7 @@ impl Booted {
             .args(groups.hierarchies())
             .stdout(groups.lease())
             .stderr(output);
-        let process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        let process = GuardedProcess::spawn(&mut command).expect("/bin/sh can be started");
         Self {
             process,
             groups,
@@ -212,14 +212,14 @@ impl Booted {
         NetworkNamespace::of(self.process.id()).expect("the process runs")
     }
 
-    /// Waits until the node has its network, and lets it reach the API server.
-    async fn open_gate(&mut self, api_server: SocketAddr) -> Gate {
+    /// Waits until the node has its network, and forwards connections from there to the API server.
+    async fn start_forwarder(&mut self, api_server: SocketAddr) -> ApiServerForwarder {
         let listener = patience::until("the node has a network", async || {
             self.assert_runs();
             self.namespace().listen(KUBERNETES_SERVICE.into()).ok()
         })
         .await;
-        Gate::open(listener, api_server)
+        ApiServerForwarder::start(listener, api_server)
     }
 
     async fn become_ready(&mut self, plane: &ControlPlane, number: u8) {
@@ -251,10 +251,10 @@ impl Booted {
 }
 
 /// Serves the Service `kubernetes` in a node: forwards connections to the API server on 127.0.0.1 of this machine.
-struct Gate(TcpListener);
+struct ApiServerForwarder(TcpListener);
 
-impl Gate {
-    fn open(listener: TcpListener, api_server: SocketAddr) -> Self {
+impl ApiServerForwarder {
+    fn start(listener: TcpListener, api_server: SocketAddr) -> Self {
         let server = listener.try_clone().expect("file descriptors are left");
         thread::spawn(move || {
             while let Ok((caller, _)) = server.accept() {
@@ -265,7 +265,7 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
+impl Drop for ApiServerForwarder {
     /// Ends the thread, because its socket would keep the node's network alive.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);

@@ -135,10 +135,10 @@ impl Upstream {
         wire::bytes(&answer, "value")
     }
 
-    /// Returns the plaintext of one ciphertext, decrypted with the key that fits.
+    /// Returns the plaintext of one ciphertext, decrypted with the first of the keys that succeeds.
     ///
     /// # Errors
-    /// Returns an error if no key fits.
+    /// Returns an error if none of the keys decrypts the ciphertext.
     pub fn open_value(
         &self,
         keys: &[&str],

@@ -16,7 +16,7 @@ pub enum UpstreamError {
     #[error("cannot use the upstream process")]
     Pipe(#[from] std::io::Error),
     /// The answer does not have the form that `tests/peer` documents.
-    #[error("unexpected answer of upstream: expected {0}")]
+    #[error("unexpected answer from upstream: expected {0}")]
     Answer(&'static str),
     /// Upstream refused, with this message.
     #[error("upstream refused: {0}")]
@@ -53,7 +53,7 @@ impl Process {
         })))
     }
 
-    /// Sends one request and reads one answer; calls from several threads take turns.
+    /// Sends one request and reads one answer; concurrent calls wait for each other.
     pub(super) fn call(&self, request: &Value) -> Result<Value, UpstreamError> {
         let mut line = request.to_string();
         line.push('\n');

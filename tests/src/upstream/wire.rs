@@ -41,7 +41,7 @@ pub struct KeyPair {
     pub pkcs8: String,
     /// The self-signed certificate.
     pub certificate: String,
-    /// The bare public key.
+    /// The public key without a certificate.
     pub public_key: String,
 }
 

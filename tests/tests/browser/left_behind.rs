@@ -1,7 +1,7 @@
 //! Tests that a test process with a browser leaves nothing behind.
 
 use rustix::process::Signal;
-use tests::observed::Observed;
+use tests::observed::ObservedProgram;
 
 #[tokio::test]
 #[ignore = "the test of a kill covers more; `.ci/extra browser` runs this one"]
@@ -29,6 +29,6 @@ async fn the_browser_leaves_nothing_after_a_kill() {
     user.assert_nothing_left().await;
 }
 
-fn start(end: &str) -> Observed {
-    Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "browser"], &[])
+fn start(end: &str) -> ObservedProgram {
+    ObservedProgram::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "browser"], &[])
 }

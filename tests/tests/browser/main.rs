@@ -1,4 +1,4 @@
-//! Tests in a real browser: the results and requests of its pages, and that it leaves nothing behind.
+//! Tests in a real browser: the results and requests of pages, and that the browser leaves nothing behind.
 #![allow(
     clippy::expect_used,
     clippy::panic,

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use tests::observed::Observed;
+use tests::observed::ObservedProgram;
 
 #[test]
 fn reports_what_to_install_if_chromium_is_missing() {
     let program = env!("CARGO_BIN_EXE_plane_user");
     let empty_path = [("PATH", Path::new("/none"))];
-    let mut user = Observed::start(program, &["pass", "browser"], &empty_path);
+    let mut user = ObservedProgram::start(program, &["pass", "browser"], &empty_path);
     assert!(!user.wait().success());
     let errors = user.errors();
     assert!(

@@ -25,7 +25,7 @@ fn the_controller_unseals_a_value_sealed_by_a_page_only_for_the_same_scope() {
     browser.open(&url(Path::new("seal.html")));
     for value in ["s3cr\u{e9}t", "", &"long".repeat(5000)] {
         let sealed = seal(&browser, "ns/name", value);
-        let unsealed = unsealed("ns", "name", &sealed);
+        let unsealed = unseal_value("ns", "name", &sealed);
         assert_eq!(unsealed, Ok(value.as_bytes().to_vec()));
         for (namespace, name) in [("ns", "other"), ("other", "name")] {
             let refused = unseal_values_of(namespace, name, &sealed);
@@ -89,7 +89,7 @@ fn public_key(key: &NewKey) -> Vec<u8> {
 }
 
 /// Unseals a value as the only item of a SealedSecret.
-fn unsealed(namespace: &str, name: &str, value: &str) -> Result<Vec<u8>, String> {
+fn unseal_value(namespace: &str, name: &str, value: &str) -> Result<Vec<u8>, String> {
     let values = unseal_values_of(namespace, name, value)?;
     Ok(values["item"].clone())
 }

@@ -1,5 +1,5 @@
-//! Tests the path to a controller in a cluster: API server, service proxy, Service. Both Bitnami's `kubeseal` and that
-//! of this project use the path.
+//! Tests the path to a controller in a cluster (API server, service proxy, Service), with Bitnami's `kubeseal` and this
+//! project's.
 
 #![allow(
     clippy::unwrap_used,
@@ -136,7 +136,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
     );
 }
 
-/// Tests the retries after connections that the service proxy reports as closed, and with a busy controller.
+/// `kubeseal` must retry if the service proxy reports a closed connection, and if the controller is busy.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_re_encryptions_succeed() {
     let fixture = Fixture::new().await;

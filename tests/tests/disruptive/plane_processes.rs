@@ -15,14 +15,14 @@ use kube::{Api, Client, Config, ResourceExt};
 use rustix::process::Signal;
 use serde_json::json;
 use tests::control_plane;
-use tests::observed::Observed;
+use tests::observed::ObservedProgram;
 use tests::patience;
 use tests::scratch::Scratch;
 
 #[tokio::test]
 async fn leaves_nothing_after_a_passing_run() {
     let mut user = start("pass", &[]);
-    let plane = plane_of(&mut user).await;
+    let plane = wait_for_plane(&mut user).await;
     assert!(user.wait().success());
     assert_nothing_left(&mut user, &plane).await;
 }
@@ -30,7 +30,7 @@ async fn leaves_nothing_after_a_passing_run() {
 #[tokio::test]
 async fn leaves_nothing_after_a_failing_run() {
     let mut user = start("fail", &[]);
-    let plane = plane_of(&mut user).await;
+    let plane = wait_for_plane(&mut user).await;
     assert_eq!(user.wait().code(), Some(101), "the exit code of a panic");
     assert_nothing_left(&mut user, &plane).await;
 }
@@ -38,7 +38,7 @@ async fn leaves_nothing_after_a_failing_run() {
 #[tokio::test]
 async fn leaves_nothing_after_a_kill() {
     let mut user = start("wait", &[]);
-    let plane = plane_of(&mut user).await;
+    let plane = wait_for_plane(&mut user).await;
     user.signal(Signal::KILL);
     assert_nothing_left(&mut user, &plane).await;
 }
@@ -57,7 +57,7 @@ async fn leaves_nothing_after_a_kill_during_the_start() {
 #[tokio::test]
 async fn leaves_nothing_after_a_kill_while_the_api_server_is_paused() {
     let mut user = start("pause", &[]);
-    let plane = plane_of(&mut user).await;
+    let plane = wait_for_plane(&mut user).await;
     user.signal(Signal::KILL);
     assert_nothing_left(&mut user, &plane).await;
 }
@@ -65,7 +65,10 @@ async fn leaves_nothing_after_a_kill_while_the_api_server_is_paused() {
 #[tokio::test]
 async fn two_test_processes_do_not_disturb_each_other() {
     let (mut left, mut right) = (start("wait", &[]), start("wait", &[]));
-    let (left_plane, right_plane) = (plane_of(&mut left).await, plane_of(&mut right).await);
+    let (left_plane, right_plane) = (
+        wait_for_plane(&mut left).await,
+        wait_for_plane(&mut right).await,
+    );
     left_plane.create("same-name").await;
     right_plane.create("same-name").await;
 
@@ -85,11 +88,14 @@ async fn two_test_processes_do_not_disturb_each_other() {
 #[tokio::test]
 async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_unchanged() {
     let mut host = start("wait", &[]);
-    let cluster = plane_of(&mut host).await;
+    let cluster = wait_for_plane(&mut host).await;
     let before = cluster.namespace_names().await;
 
     let mut guest = start("pass", &[("TEST_KUBECONFIG", &cluster.kubeconfig)]);
-    assert_eq!(plane_of(&mut guest).await.kubeconfig, cluster.kubeconfig);
+    assert_eq!(
+        wait_for_plane(&mut guest).await.kubeconfig,
+        cluster.kubeconfig
+    );
     assert!(guest.wait().success(), "{}", guest.errors());
     guest.assert_nothing_left().await;
     let if_unchanged = async || (cluster.namespace_names().await == before).then_some(());
@@ -115,7 +121,7 @@ async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
 async fn uses_the_programs_of_kubebuilder_assets() {
     let assets = create_assets(&["etcd", "kube-apiserver", "kube-controller-manager"]);
     let mut user = start("wait", &[("KUBEBUILDER_ASSETS", assets.path())]);
-    let plane = plane_of(&mut user).await;
+    let plane = wait_for_plane(&mut user).await;
     plane.create("any").await;
     for role in ["etcd", "kube-apiserver", "kube-controller-manager"] {
         assert!(
@@ -166,17 +172,17 @@ fn create_assets(roles: &[&str]) -> Scratch {
     directory
 }
 
-fn start(outcome: &str, environment: &[(&str, &Path)]) -> Observed {
-    Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[outcome], environment)
+fn start(outcome: &str, environment: &[(&str, &Path)]) -> ObservedProgram {
+    ObservedProgram::start(env!("CARGO_BIN_EXE_plane_user"), &[outcome], environment)
 }
 
 /// Waits until the process has started its control plane.
-async fn plane_of(user: &mut Observed) -> Plane {
+async fn wait_for_plane(user: &mut ObservedProgram) -> Plane {
     Plane::from_kubeconfig(user.first_line().into()).await
 }
 
 /// Waits until the process has exited, and asserts that no process, temporary file or open port is left.
-async fn assert_nothing_left(user: &mut Observed, plane: &Plane) {
+async fn assert_nothing_left(user: &mut ObservedProgram, plane: &Plane) {
     user.assert_nothing_left().await;
     let connection = TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
     assert_eq!(

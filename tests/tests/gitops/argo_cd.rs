@@ -14,7 +14,7 @@ const TRACKING: &str = "argocd.argoproj.io/tracking-id";
 #[tokio::test]
 async fn a_sealed_secret_stays_in_sync_when_unsealed_and_when_failed() {
     let site = Site::new("argo").await;
-    let mut object = json!(site.sealed("db", &[("password", "value")]));
+    let mut object = json!(site.sealed_secret("db", &[("password", "value")]));
     object["metadata"]["annotations"] = json!({ TRACKING: "app:bitnami.com/SealedSecret:ns/db" });
     sync(&site, &object);
     site.wait_until_observed("db").await;
@@ -61,7 +61,7 @@ async fn a_secret_in_git_with_merged_values_is_in_sync_if_the_controllers_fields
         "data": { "password": "", "user": "cm9vdA==" },
     });
     sync(&site, &in_git);
-    let sealed = json!(site.sealed("db", &[("password", "value")]));
+    let sealed = json!(site.sealed_secret("db", &[("password", "value")]));
     sync(&site, &sealed);
     until("the Secret has the value", async || {
         (site.value("db", "password").await == "value").then_some(())

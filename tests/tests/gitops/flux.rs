@@ -8,12 +8,12 @@ use crate::app::App;
 #[tokio::test]
 async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_recovers() {
     let app = App::new("flux").await;
-    app.write(&app.site.sealed("db", &[("password", "first")]));
+    app.write(&app.site.sealed_secret("db", &[("password", "first")]));
     let sync = app.sync().await;
     assert_eq!(app.site.value("db", "password").await, "first");
     let before = app.site.secret("db").await;
 
-    let mut broken = app.site.sealed("db", &[]);
+    let mut broken = app.site.sealed_secret("db", &[]);
     let items = &mut broken.spec.encrypted_data;
     items.insert("password".into(), "AAAA".into());
     app.write(&broken);
@@ -36,7 +36,7 @@ async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_r
     let after = app.site.secret("db").await;
     assert_eq!(after, before, "the old Secret stays");
 
-    app.write(&app.site.sealed("db", &[("password", "second")]));
+    app.write(&app.site.sealed_secret("db", &[("password", "second")]));
     let outcome = app.push(&sync, "Repair the password").await;
     assert!(outcome.is_ready, "{outcome:?}");
     assert_eq!(app.site.value("db", "password").await, "second");
@@ -46,7 +46,7 @@ async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_r
 async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
     let app = App::new("rotated").await;
     for name in ["one", "two"] {
-        app.write(&app.site.sealed(name, &[("a", name), ("b", "value")]));
+        app.write(&app.site.sealed_secret(name, &[("a", name), ("b", "value")]));
     }
     let sync = app.sync().await;
     let before = [app.site.secret("one").await, app.site.secret("two").await];
@@ -73,8 +73,9 @@ async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
     }
 }
 
-/// Returns a Secret without the fields that change with each version of its SealedSecret, so that readers cannot learn
-/// whether the values are equal: the revision, and whether `immutable` is `false` or absent.
+/// Removes the fields of a Secret that change with each version of its SealedSecret even if all values are equal:
+/// `resourceVersion`, `managedFields`, and an `immutable` that is `false`. The controller writes the Secret even then, so
+/// that readers cannot learn whether values are equal.
 fn without_version_fields(mut secret: Secret) -> Secret {
     secret.metadata.resource_version = None;
     secret.metadata.managed_fields = None;

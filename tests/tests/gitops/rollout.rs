@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::app::App;
 
 /// How long to check that no restart happens: longer than the restart window of the application.
-const CALM: Duration = Duration::from_secs(7);
+const OBSERVATION_TIME: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
@@ -21,10 +21,13 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     let application = start(&app).await;
     let sync = app.sync().await;
     application.wait_for_value("first").await;
-    let mut restarter = restarter(&app).await;
+    let mut restarter = start_restarter(&app).await;
     restarter.wait_until_leader().await;
 
-    app.write(&app.site.sealed("database", &[("password", "second")]));
+    app.write(
+        &app.site
+            .sealed_secret("database", &[("password", "second")]),
+    );
     let outcome = app.push(&sync, "Change the password").await;
     assert!(outcome.is_ready, "{outcome:?}");
     application.wait_for_value("second").await;
@@ -45,7 +48,7 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     }));
     let outcome = app.push(&sync, "Add another object").await;
     assert!(outcome.is_ready, "{outcome:?}");
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(application.restarted_for().await, Some(digest));
     assert_eq!(application.revisions().await, 2, "one restart");
     assert_eq!(application.events("RestartReverted").await, 0);
@@ -57,17 +60,20 @@ async fn a_deployment_and_a_value_in_one_commit_roll_out_once() {
     let mut application = start(&app).await;
     let sync = app.sync().await;
     application.wait_for_value("first").await;
-    let mut restarter = restarter(&app).await;
+    let mut restarter = start_restarter(&app).await;
     restarter.wait_until_leader().await;
 
     application.pod_spec()["containers"][0]["args"] = json!(["600"]);
     application.pod_spec()["containers"][0]["command"] = json!(["sleep"]);
     app.write_object(application.manifest());
-    app.write(&app.site.sealed("database", &[("password", "second")]));
+    app.write(
+        &app.site
+            .sealed_secret("database", &[("password", "second")]),
+    );
     let outcome = app.push(&sync, "Release 2").await;
     assert!(outcome.is_ready, "{outcome:?}");
     application.wait_for_value("second").await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(application.restarted_for().await, None);
     assert_eq!(application.revisions().await, 2, "one rollout");
 }
@@ -78,7 +84,7 @@ async fn key_renewal_and_re_encryption_of_the_tree_restart_nothing() {
     let application = start(&app).await;
     let sync = app.sync().await;
     application.wait_for_value("first").await;
-    let mut restarter = restarter(&app).await;
+    let mut restarter = start_restarter(&app).await;
     restarter.wait_until_leader().await;
 
     app.seal(&["keys", "rotate"]);
@@ -86,11 +92,14 @@ async fn key_renewal_and_re_encryption_of_the_tree_restart_nothing() {
     let outcome = app.push(&sync, "Rotate the tree").await;
     assert!(outcome.is_ready, "{outcome:?}");
     app.site.wait_until_observed("database").await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(application.generation().await, 1);
 
     // A new value shows that the restarter works.
-    app.write(&app.site.sealed("database", &[("password", "second")]));
+    app.write(
+        &app.site
+            .sealed_secret("database", &[("password", "second")]),
+    );
     app.push(&sync, "Change the password").await;
     application.wait_for_value("second").await;
 }
@@ -106,11 +115,11 @@ async fn start(app: &App) -> Application<'_> {
     let start = json!({ "name": "start", "image": BUSYBOX, "command": ["sleep", "1"] });
     application.pod_spec()["initContainers"] = json!([start]);
     app.write_object(application.manifest());
-    app.write(&app.site.sealed("database", &[("password", "first")]));
+    app.write(&app.site.sealed_secret("database", &[("password", "first")]));
     application
 }
 
-async fn restarter(app: &App) -> Restarter {
+async fn start_restarter(app: &App) -> Restarter {
     let args = ["--lease-duration", "3s"];
     Restarter::start(
         app.site.plane.kubeconfig(),

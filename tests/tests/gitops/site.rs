@@ -34,7 +34,7 @@ impl Site {
     }
 
     /// Returns a SealedSecret for the first key.
-    pub(crate) fn sealed(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
+    pub(crate) fn sealed_secret(&self, name: &str, items: &[(&str, &str)]) -> SealedSecret {
         let namespace = self.namespace.name();
         sealed_for(&KEYS[0], namespace, name, items, Scope::Strict)
     }

@@ -19,7 +19,7 @@ use shared::{base64, key_secret};
 use tests::binaries;
 use tests::guarded;
 use tests::http;
-use tests::logged::Logged;
+use tests::logged::LoggedProcess;
 use tests::patience;
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, sealed_for};
@@ -36,7 +36,7 @@ const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exe
 const PARSING_LIMIT: Duration = Duration::from_mins(5);
 
 /// Returns files that require excessive resources, by their kind.
-fn excessive_texts() -> BTreeMap<&'static str, String> {
+fn excessive_files() -> BTreeMap<&'static str, String> {
     let object = |name: &str, spec: &str| {
         format!(
             "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n\
@@ -180,7 +180,7 @@ fn lint_and_kubeseal_exit_on_excessive_input() {
     let scratch = Scratch::new();
     let certificate_path = scratch.path().join("cert.pem");
     fs::write(&certificate_path, KEYS[0].pair.certificate().to_pem()).unwrap();
-    for (kind, text) in excessive_texts() {
+    for (kind, text) in excessive_files() {
         let file = scratch.path().join("excessive.yaml");
         fs::write(&file, text).unwrap();
         let lint = limited_command(&binaries::seal())
@@ -207,7 +207,7 @@ fn lint_and_kubeseal_exit_on_excessive_input() {
 
 /// A controller on a directory that runs within the limits and generates no key.
 struct LimitedController {
-    process: Logged,
+    process: LoggedProcess,
     directory: PathBuf,
 }
 
@@ -224,7 +224,7 @@ impl LimitedController {
                 "--listen-metrics-addr=127.0.0.1:0",
             ])
             .args(["--key-renew-period=0", "--max-unseal-retries=1"]);
-        let mut process = Logged::spawn(&mut command).unwrap();
+        let mut process = LoggedProcess::spawn(&mut command).unwrap();
         process
             .wait_for_log("the controller serves HTTP", |log| {
                 log.contains("HTTP server serving").then_some(())
@@ -319,7 +319,7 @@ async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
     let directory = scratch.path();
     put_key(directory, "key", 0);
-    for (i, (_, text)) in excessive_texts().into_iter().enumerate() {
+    for (i, (_, text)) in excessive_files().into_iter().enumerate() {
         put(directory, &format!("sealed/excessive-{i}.yaml"), &text);
     }
     put_victim(directory, "a-first", "1");
@@ -375,7 +375,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
         ("five million texts one after the other", texts),
         ("numbers of many digits under many aliases", digits),
     ];
-    let bodies = excessive_texts().into_iter().chain(more_bodies);
+    let bodies = excessive_files().into_iter().chain(more_bodies);
     let bodies = bodies.filter(|(_, body)| body.len() <= MAX_BODY);
     for (i, (kind, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {

@@ -21,7 +21,7 @@ use shared::seal::seal;
 use shared::secret::Secret;
 use shared::{key_secret, manifest};
 use tests::binaries;
-use tests::guarded::{self, Guarded};
+use tests::guarded::{self, GuardedProcess};
 use tests::patience::LIMIT;
 use tests::scratch::Scratch;
 
@@ -89,7 +89,7 @@ impl TestDirectory {
         directory
     }
 
-    fn start(&self) -> Guarded {
+    fn start(&self) -> GuardedProcess {
         let log = std::fs::File::create(self.outside.join("log")).unwrap();
         let mut command = guarded::command(binaries::controller());
         command
@@ -103,7 +103,7 @@ impl TestDirectory {
             ])
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        Guarded::spawn(&mut command).unwrap()
+        GuardedProcess::spawn(&mut command).unwrap()
     }
 
     fn put_key(&self, i: usize) {

@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tests::binaries;
-use tests::guarded::{self, Guarded};
+use tests::guarded::{self, GuardedProcess};
 use tests::patience::LIMIT;
 use tests::scratch::Scratch;
 use tests::upstream::{Format, KeyPair, KeyRequest, Kind, Upstream};
@@ -57,7 +57,7 @@ fn unseals_five_hundred_sealed_secrets_of_upstream_byte_for_byte() {
         ])
         .arg("--key-renew-period=0")
         .stdout(Stdio::null());
-    let _controller = Guarded::spawn(&mut command).unwrap();
+    let _controller = GuardedProcess::spawn(&mut command).unwrap();
     let deadline = Instant::now() + LIMIT;
     while count_statuses(&dir.join("status")) < COUNT {
         assert!(

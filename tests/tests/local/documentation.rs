@@ -15,20 +15,20 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns the files in the repository with this ending, without build output and hidden directories.
-fn files(end: &str) -> Vec<PathBuf> {
+/// Returns the files in the repository whose names end with `suffix`, without build output and hidden directories.
+fn files(suffix: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    collect_files(root(), end, &mut paths);
+    collect_files(root(), suffix, &mut paths);
     paths
 }
 
-fn collect_files(directory: &Path, end: &str, paths: &mut Vec<PathBuf>) {
+fn collect_files(directory: &Path, suffix: &str, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && name != "target" {
-            collect_files(&path, end, paths);
-        } else if name.ends_with(end) {
+            collect_files(&path, suffix, paths);
+        } else if name.ends_with(suffix) {
             paths.push(path);
         }
     }
@@ -150,7 +150,7 @@ fn every_flaw_that_a_test_or_table_cites_is_explained_and_its_tests_exist() {
 
 /// The banned words with their alternatives, and the exceptions, in `words.toml`.
 #[derive(serde::Deserialize)]
-struct Banned {
+struct BannedWords {
     words: BTreeMap<String, String>,
     exceptions: Vec<Exception>,
 }
@@ -162,7 +162,7 @@ struct Exception {
     reason: String,
 }
 
-impl Banned {
+impl BannedWords {
     fn read() -> Self {
         let text = fs::read_to_string(root().join("tests/words.toml")).unwrap();
         toml::from_str(&text).unwrap()
@@ -212,7 +212,7 @@ fn names_are_split_into_words() {
 
 #[test]
 fn no_name_comment_message_or_page_uses_a_banned_word() {
-    let banned = Banned::read();
+    let banned = BannedWords::read();
     assert!(banned.exceptions.iter().all(|one| !one.reason.is_empty()));
     let mut violations = Vec::new();
     for end in [

@@ -11,8 +11,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::guarded::{self, Guarded};
-use tests::logged::Logged;
+use tests::guarded::{self, GuardedProcess};
+use tests::logged::LoggedProcess;
 use tests::{binaries, patience};
 
 /// Root can read everything, so a test that runs as root runs both processes as this user.
@@ -59,7 +59,7 @@ async fn memory_and_environment_are_unreadable_for_other_processes_of_the_user()
         .arg(directory.path().join("work"))
         .args(["--key-size=2048", "--listen-addr=127.0.0.1:0"])
         .arg("--listen-metrics-addr=127.0.0.1:0");
-    let mut controller = Logged::spawn(set_user(&mut command)).unwrap();
+    let mut controller = LoggedProcess::spawn(set_user(&mut command)).unwrap();
     let serves = |log: &str| log.contains("HTTP server serving").then_some(());
     controller
         .wait_for_log("the controller serves HTTP", serves)
@@ -73,7 +73,7 @@ async fn memory_and_environment_are_unreadable_for_other_processes_of_the_user()
 
     // An unprotected process is readable.
     let mut command = guarded::command("sleep");
-    let sleeper = Guarded::spawn(set_user(command.arg("60"))).unwrap();
+    let sleeper = GuardedProcess::spawn(set_user(command.arg("60"))).unwrap();
     patience::until("the unprotected process is readable", async || {
         is_readable(sleeper.id(), "maps").then_some(())
     })

@@ -54,7 +54,7 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Creates the files that the examples use: a certificate and its key, plain and sealed files, and two commits.
+/// Creates the files that the examples use: a certificate and its key, plaintext and sealed files, and two commits.
 fn create_files(directory: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,

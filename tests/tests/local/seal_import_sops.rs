@@ -26,7 +26,7 @@ impl Directory {
         self.0.path().join(name)
     }
 
-    /// Encrypts a string as `sops` does for a file named `as_name`, and writes it as `name`.
+    /// Encrypts a string as `sops` does for a file named `as_name`, and writes the result to the file `name`.
     fn encrypt(&self, text: &[u8], as_name: &str, name: &str) {
         fs::write(self.path(as_name), text).unwrap();
         sops::encrypt(&self.path(as_name), &self.path(name));

@@ -50,7 +50,7 @@ async fn a_sidecar_starts_the_application_with_files_and_a_change_arrives_within
     assert!(secret.is_none(), "no Secret was created");
 }
 
-/// Without a Secret, a wrapper or a webhook: kubelet reads the variable from a file in memory.
+/// The Pod has no Secret, wrapper or webhook: the kubelet reads the variable from a file in memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_container_sets_a_variable_of_an_unmodified_image() {
     let fixture = Fixture::new("file-key").await;
@@ -88,9 +88,9 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
         json!([{ "name": "token", "mountPath": "/var/run/secrets/sealed-secrets" }]);
     let pod = fixture.create(json!({ "containers": [main] })).await;
     pod.wait_until_ready().await;
-    log_contains(&pod, "main", "started 5\n").await;
+    wait_for_log(&pod, "main", "started 5\n").await;
     fixture.apply("longer").await;
-    log_contains(&pod, "main", "started 5\nended\nstarted 6\n").await;
+    wait_for_log(&pod, "main", "started 5\nended\nstarted 6\n").await;
     let zombies = pod
         .run(
             "main",
@@ -104,17 +104,19 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
     assert_eq!(zombies, "", "ended processes are reaped");
     // The first process of the container is `seal-deliver`.
     pod.run("main", &["kill", "-USR1", "1"]).await;
-    log_contains(&pod, "main", "started 6\nsignaled\n").await;
+    wait_for_log(&pod, "main", "started 6\nsignaled\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let fixture = Fixture::new("pods").await;
     fixture.apply("first").await;
-    pods::recorded(&fixture.namespace, "db", 1).await;
-    let pod = fixture.create_exactly(fixture.three_ways()).await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 1).await;
+    let pod = fixture
+        .create_with_volumes(fixture.spec_with_all_delivery_ways())
+        .await;
     pod.wait_until_ready().await;
-    log_contains(&pod, "variable", "first\n").await;
+    wait_for_log(&pod, "variable", "first\n").await;
     let want = |agent, once, exec| {
         [
             ("agent", "once", once),
@@ -133,13 +135,13 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     assert_eq!(code, Some(0));
 
     fixture.change_in(&pod, "second").await;
-    pods::recorded(&fixture.namespace, "db", 2).await;
-    log_contains(&pod, "seal", "generation 2").await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 2).await;
+    wait_for_log(&pod, "seal", "generation 2").await;
     let (code, rows) = survey(&[]);
     let name = |is_new: bool| if is_new { "current" } else { "stale" };
     let once = pod.run("main", &["cat", "/once/password"]).await == "second";
     let exec = pod.log("variable").await.contains("second");
-    let agent = in_volume(&pod).await == "second";
+    let agent = value_in_volume(&pod).await == "second";
     assert_eq!((agent, once, exec), (true, false, false));
     assert_eq!(
         states(&rows),
@@ -178,9 +180,9 @@ async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
     old.wait_until_ready().await;
     fixture.stop_controller().await;
     let new = fixture.create(fixture.sidecar()).await;
-    log_contains(&new, "seal", "waiting for values: ").await;
-    log_contains(&old, "seal", "cannot refresh, so the last values stay: ").await;
-    assert_eq!(in_volume(&old).await, "first");
+    wait_for_log(&new, "seal", "waiting for values: ").await;
+    wait_for_log(&old, "seal", "cannot refresh, so the last values stay: ").await;
+    assert_eq!(value_in_volume(&old).await, "first");
     let pods: Api<Pod> = fixture.namespace.api();
     let waiting = pods.get(new.name()).await.unwrap();
     let main = container_status(&waiting, "main");
@@ -189,7 +191,7 @@ async fn without_the_controller_old_files_stay_and_a_new_pod_waits() {
 
     fixture.start_controller().await;
     new.wait_until_ready().await;
-    assert_eq!(in_volume(&new).await, "first");
+    assert_eq!(value_in_volume(&new).await, "first");
     fixture.change_in(&old, "second").await;
 }
 
@@ -201,14 +203,14 @@ async fn a_delivered_value_is_in_no_store_log_or_event() {
     fixture.apply(&canary).await;
     let pod = fixture.create(fixture.sidecar()).await;
     pod.wait_until_ready().await;
-    assert_eq!(in_volume(&pod).await, canary);
+    assert_eq!(value_in_volume(&pod).await, canary);
     let changed = format!("{canary}-changed");
     fixture.change_in(&pod, &changed).await;
 
     let control = format!("control-{:032x}", shared::random::number::<u128>());
     let secret = json!({ "metadata": { "name": "control" }, "stringData": { "a": control } });
     let _: Secret = fixture.namespace.create_object(secret).await;
-    let stored = stored(&fixture.plane.etcd_data());
+    let stored = content_below(&fixture.plane.etcd_data());
     let stored_has = |text: &str| memchr::memmem::find(&stored, text.as_bytes()).is_some();
     assert!(stored_has(&control), "the search finds stored values");
     assert!(!stored_has(&canary), "etcd has the value");
@@ -238,13 +240,13 @@ async fn a_pod_without_the_audience_or_the_permission_waits_and_its_log_says_why
     fixture.apply("first").await;
     let mut spec = fixture.sidecar();
     spec["volumes"] = volumes("https://kubernetes.default.svc");
-    let pod = fixture.create_exactly(spec).await;
-    log_contains(&pod, "seal", "waiting for values: ").await;
-    log_contains(&pod, "seal", "hint: ").await;
+    let pod = fixture.create_with_volumes(spec).await;
+    wait_for_log(&pod, "seal", "waiting for values: ").await;
+    wait_for_log(&pod, "seal", "hint: ").await;
     let mut spec = fixture.sidecar();
     spec["serviceAccountName"] = json!("default");
     let pod = fixture.create(spec).await;
-    log_contains(&pod, "seal", "waiting for values: ").await;
+    wait_for_log(&pod, "seal", "waiting for values: ").await;
     let pods: Api<Pod> = fixture.namespace.api();
     let status = pods.get(pod.name()).await.unwrap();
     let main = container_status(&status, "main");
@@ -396,7 +398,7 @@ impl Fixture {
         let start = Instant::now();
         self.apply(password).await;
         until("the volume has the new value", async || {
-            (in_volume(pod).await == password).then_some(())
+            (value_in_volume(pod).await == password).then_some(())
         })
         .await;
         start.elapsed()
@@ -432,8 +434,8 @@ impl Fixture {
         json!({ "initContainers": [agent], "containers": [main] })
     }
 
-    /// Returns a Pod with a sidecar, an init container, and a command that receives a variable.
-    fn three_ways(&self) -> Value {
+    /// Returns the spec of a Pod with a sidecar, an init container, and a command that receives a variable.
+    fn spec_with_all_delivery_ways(&self) -> Value {
         let mut spec = self.sidecar();
         let mut once = self.seal(&["agent", "--once", "--objects=db", "--to=/once"]);
         once["name"] = json!("once");
@@ -462,14 +464,15 @@ impl Fixture {
         spec
     }
 
-    /// Creates a Pod with the service account `web`, and volumes for token and files.
+    /// Creates a Pod with volumes for token and files.
     async fn create(&self, mut spec: Value) -> NodePod {
         spec["volumes"] = volumes("sealed-secrets.bitnami.com");
-        self.create_exactly(spec).await
+        self.create_with_volumes(spec).await
     }
 
-    /// Creates a Pod that can resolve the name of the controller.
-    async fn create_exactly(&self, mut spec: Value) -> NodePod {
+    /// Creates a Pod with the volumes in `spec`. The Pod can resolve the name of the controller, and has the service
+    /// account `web` unless `spec` names another.
+    async fn create_with_volumes(&self, mut spec: Value) -> NodePod {
         let name = format!("seals.{}.svc", self.namespace.name());
         spec["hostAliases"] = json!([{ "ip": self.node_address, "hostnames": [name] }]);
         if spec["serviceAccountName"].is_null() {
@@ -513,20 +516,20 @@ async fn import_images() {
 }
 
 /// Returns the content of all files below a directory.
-fn stored(directory: &Path) -> Vec<u8> {
+fn content_below(directory: &Path) -> Vec<u8> {
     let entries = fs::read_dir(directory).expect("etcd creates it").flatten();
     let contents = entries.map(|entry| match entry.path() {
-        path if path.is_dir() => stored(&path),
+        path if path.is_dir() => content_below(&path),
         path => fs::read(path).unwrap_or_default(),
     });
     contents.flatten().collect()
 }
 
-async fn in_volume(pod: &NodePod) -> String {
+async fn value_in_volume(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/secrets/password"]).await
 }
 
-async fn log_contains(pod: &NodePod, container: &str, text: &str) {
+async fn wait_for_log(pod: &NodePod, container: &str, text: &str) {
     pod.wait_until("has started its container", |pod| {
         let status = container_status(pod, container)?;
         let state = status.state.as_ref()?;

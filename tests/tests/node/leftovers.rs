@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
-use tests::observed::Observed;
+use tests::observed::ObservedProgram;
 use tests::patience;
 
 #[tokio::test]
@@ -55,8 +55,8 @@ async fn a_node_leaves_nothing_after_a_kill_during_its_start() {
     traces.assert_gone(&mut user).await;
 }
 
-fn start(end: &str) -> Observed {
-    Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "node"], &[])
+fn start(end: &str) -> ObservedProgram {
+    ObservedProgram::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "node"], &[])
 }
 
 /// The resources of a running node outside its directory.
@@ -66,7 +66,7 @@ struct Traces {
 }
 
 impl Traces {
-    fn of(user: &Observed) -> Self {
+    fn of(user: &ObservedProgram) -> Self {
         let names = directory_names(user);
         let groups: Vec<_> = names.iter().flat_map(|name| groups(name)).collect();
         assert!(!groups.is_empty(), "a node has control groups: {names:?}");
@@ -84,7 +84,7 @@ impl Traces {
         Self { groups, namespaces }
     }
 
-    async fn assert_gone(&self, user: &mut Observed) {
+    async fn assert_gone(&self, user: &mut ObservedProgram) {
         user.assert_nothing_left().await;
         patience::until("the control groups are gone", async || {
             let is_left = self.groups.iter().any(|group| group.exists());
@@ -103,14 +103,14 @@ impl Traces {
 }
 
 /// Asserts that this process sees no mount of the user.
-fn assert_no_mounts(user: &Observed) {
+fn assert_no_mounts(user: &ObservedProgram) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let directory = user.temporary_directory();
     assert!(!mounts.contains(directory.to_str().unwrap()), "{mounts}");
 }
 
 /// Returns the names of the user's temporary directories. The control groups of a node have the name of one of them.
-fn directory_names(user: &Observed) -> Vec<String> {
+fn directory_names(user: &ObservedProgram) -> Vec<String> {
     let directories = fs::read_dir(user.temporary_directory()).unwrap();
     directories
         .map(|directory| directory.unwrap().file_name().into_string().unwrap())

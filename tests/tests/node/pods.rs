@@ -44,9 +44,9 @@ pub(crate) fn states(report: &Value) -> Vec<(&str, &str)> {
     .collect()
 }
 
-/// Waits until the controller has recorded this generation of a SealedSecret, and its time has passed: times of versions
-/// are rounded up.
-pub(crate) async fn recorded(namespace: &Namespace<'_>, name: &str, generation: i64) {
+/// Waits until the controller has recorded a version of this generation of a SealedSecret, and the version's time,
+/// which is rounded up, has passed.
+pub(crate) async fn wait_until_recorded(namespace: &Namespace<'_>, name: &str, generation: i64) {
     let objects: Api<SealedSecret> = namespace.api();
     until("the version is recorded", async || {
         let object = objects.get(name).await.ok()?;

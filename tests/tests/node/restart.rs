@@ -7,11 +7,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use tests::application::{Application, in_environment, reader_pod_spec};
+use tests::application::{Application, reader_pod_spec, value_in_environment};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::node::NodePod;
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned};
+use tests::restarter::{Restarter, VersionedSecret};
 use tokio::time::sleep;
 
 use crate::{pods, shared};
@@ -25,10 +25,10 @@ const OBSERVATION_TIME: Duration = Duration::from_secs(7);
 async fn a_mounted_file_has_the_new_value_at_once() {
     let (plane, namespace) = start("refresh").await;
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
-    let mut database = Versioned::create(&namespace, "database", annotations, "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", annotations, "first").await;
     let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
-    let mut restarter = restarter(plane, &namespace).await;
+    let mut restarter = start_restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
     let mut delays = Vec::new();
     for value in ["second", "third", "fourth"] {
@@ -37,7 +37,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
         database.set(value).await;
         let start = Instant::now();
         until("the volume has the new value", async || {
-            (in_volume(&pod).await == value).then_some(())
+            (value_in_volume(&pod).await == value).then_some(())
         })
         .await;
         delays.push(start.elapsed());
@@ -52,7 +52,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
         Some(&database.version())
     );
     assert_eq!(
-        in_environment(&pod).await,
+        value_in_environment(&pod).await,
         "first\n",
         "a variable is not refreshed"
     );
@@ -62,9 +62,9 @@ async fn a_mounted_file_has_the_new_value_at_once() {
 #[tokio::test]
 async fn twenty_changes_in_five_seconds_cause_one_restart() {
     let (plane, namespace) = start("twenty").await;
-    let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", json!({}), "first").await;
     let app = Application::create(&namespace, "3s").await;
-    let _restarter = restarter(plane, &namespace).await;
+    let _restarter = start_restarter(plane, &namespace).await;
     sleep(Duration::from_secs(2)).await;
     for number in 1..=20 {
         database.set(&format!("value-{number}")).await;
@@ -80,9 +80,9 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
 #[tokio::test]
 async fn a_replaced_version_key_restarts_nothing() {
     let (plane, namespace) = start("rekeyed").await;
-    let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", json!({}), "first").await;
     let app = Application::create(&namespace, "1s").await;
-    let mut restarter = restarter(plane, &namespace).await;
+    let mut restarter = start_restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
     sleep(Duration::from_secs(2)).await;
     database.replace_key().await;
@@ -96,11 +96,11 @@ async fn a_replaced_version_key_restarts_nothing() {
 #[tokio::test]
 async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() {
     let (plane, namespace) = start("killed").await;
-    let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", json!({}), "first").await;
     let app = Application::create(&namespace, "4s").await;
-    let mut first = restarter(plane, &namespace).await;
+    let mut first = start_restarter(plane, &namespace).await;
     first.wait_until_leader().await;
-    let _second = restarter(plane, &namespace).await;
+    let _second = start_restarter(plane, &namespace).await;
     sleep(Duration::from_secs(2)).await;
     database.set("second").await;
     sleep(Duration::from_secs(1)).await;
@@ -114,9 +114,9 @@ async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() 
 #[tokio::test]
 async fn applying_the_original_manifest_keeps_the_restart() {
     let (plane, namespace) = start("applied").await;
-    let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", json!({}), "first").await;
     let app = Application::create(&namespace, "1s").await;
-    let _restarter = restarter(plane, &namespace).await;
+    let _restarter = start_restarter(plane, &namespace).await;
     sleep(Duration::from_secs(2)).await;
     database.set("second").await;
     app.wait_for_value("second").await;
@@ -133,7 +133,7 @@ async fn applying_the_original_manifest_keeps_the_restart() {
 #[tokio::test]
 async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let (plane, namespace) = start("truth").await;
-    let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&namespace, "database", json!({}), "first").await;
     let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     sleep(Duration::from_secs(2)).await;
@@ -151,15 +151,15 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     database.set("second").await;
     touch(&namespace, &pod, &database.version()).await;
     until("the volume has the new value", async || {
-        (in_volume(&pod).await == "second").then_some(())
+        (value_in_volume(&pod).await == "second").then_some(())
     })
     .await;
     let (code, rows) = pods::survey(plane, &namespace, "database", &[]);
     assert_eq!(code, Some(1), "{rows}");
     let printed = [
-        ("env", in_environment(&pod).await.trim() == "second"),
-        ("subPath", in_path(&pod).await == "second"),
-        ("volume", in_volume(&pod).await == "second"),
+        ("env", value_in_environment(&pod).await.trim() == "second"),
+        ("subPath", value_in_sub_path(&pod).await == "second"),
+        ("volume", value_in_volume(&pod).await == "second"),
     ];
     let expected = printed.map(|(way, is_new)| (way, if is_new { "current" } else { "stale" }));
     assert_eq!(pods::states(&rows), expected);
@@ -181,7 +181,7 @@ async fn start(purpose: &str) -> (&'static ControlPlane, Namespace<'static>) {
     (plane, plane.namespace(purpose).await)
 }
 
-async fn restarter(plane: &ControlPlane, namespace: &Namespace<'_>) -> Restarter {
+async fn start_restarter(plane: &ControlPlane, namespace: &Namespace<'_>) -> Restarter {
     Restarter::start(
         plane.kubeconfig(),
         namespace.name(),
@@ -190,11 +190,11 @@ async fn restarter(plane: &ControlPlane, namespace: &Namespace<'_>) -> Restarter
     .await
 }
 
-async fn in_volume(pod: &NodePod) -> String {
+async fn value_in_volume(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/database/password"]).await
 }
 
-async fn in_path(pod: &NodePod) -> String {
+async fn value_in_sub_path(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/password"]).await
 }
 

@@ -45,8 +45,11 @@ async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
         json!({ KEEP_PREVIOUS_ANNOTATION: "user,password" }),
     )
     .await;
-    case.deploy(&restarted(), &in_environment(&case.database))
-        .await;
+    case.deploy(
+        &restart_annotations(),
+        &clients_with_variables(&case.database),
+    )
+    .await;
     let mut current = pair("app_a", 0);
     for number in 1..=ROTATIONS {
         let next = pair(other_user(&current), number);
@@ -111,8 +114,11 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
 #[tokio::test]
 async fn without_the_wait_for_all_pods_a_client_is_refused() {
     let case = Case::start("no-wait", json!({})).await;
-    case.deploy(&restarted(), &in_environment(&case.database))
-        .await;
+    case.deploy(
+        &restart_annotations(),
+        &clients_with_variables(&case.database),
+    )
+    .await;
     let (former, next) = (pair("app_a", 0), pair("app_b", 1));
     case.set_password(&next).await;
     case.seal(&next).await;
@@ -141,7 +147,8 @@ async fn a_rotation_of_one_role_refuses_no_client_that_also_tries_the_former_pas
         "sealedsecrets.bitnami.com/refresh": "true",
     });
     let case = Case::start("one-role", annotations).await;
-    case.deploy(&json!({}), &in_files(&case.database)).await;
+    case.deploy(&json!({}), &clients_with_files(&case.database))
+        .await;
     for number in 1..=2 {
         let (former, next) = (pair("app_a", number - 1), pair("app_a", number));
         case.seal(&next).await;
@@ -160,7 +167,7 @@ async fn a_rotation_of_one_role_refuses_no_client_that_also_tries_the_former_pas
         })
         .await;
         case.wait_with_seal_pods();
-        // The controller sees meanwhile that all Pods have the new content.
+        // During this time, the controller observes that all Pods have the new content.
         sleep(ABOVE_CHECK_INTERVAL).await;
         assert_eq!(
             case.items_with_former_value().await,
@@ -385,7 +392,7 @@ async fn import(node: &Node) {
 }
 
 /// Returns the annotations of a workload that `seal restart` restarts.
-fn restarted() -> Value {
+fn restart_annotations() -> Value {
     json!({
         "sealedsecrets.bitnami.com/restart": "auto",
         "sealedsecrets.bitnami.com/restart-window": "1s",
@@ -393,7 +400,7 @@ fn restarted() -> Value {
 }
 
 /// Returns clients that take the pair from their environment.
-fn in_environment(database: &PostgreSql) -> Value {
+fn clients_with_variables(database: &PostgreSql) -> Value {
     let variable = |name: &str, item: &str| json!({ "name": name, "valueFrom": { "secretKeyRef": { "name": "database", "key": item } } });
     let mut template = client(database);
     let variables = template["containers"][0]["env"].as_array_mut();
@@ -405,7 +412,7 @@ fn in_environment(database: &PostgreSql) -> Value {
 }
 
 /// Returns clients that read the pair from mounted files.
-fn in_files(database: &PostgreSql) -> Value {
+fn clients_with_files(database: &PostgreSql) -> Value {
     let mut template = client(database);
     let container = &mut template["containers"][0];
     let variables = container["env"].as_array_mut();

@@ -29,19 +29,19 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
     apply(&namespace, "first").await;
     let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
-    assert_eq!(in_volume(&pod).await, "first");
-    assert_eq!(in_environment(&pod).await, "first\n");
+    assert_eq!(value_in_volume(&pod).await, "first");
+    assert_eq!(value_in_environment(&pod).await, "first\n");
 
     apply(&namespace, "second").await;
     let start = Instant::now();
     touch(&namespace, &pod).await;
     until("the volume has the new value", async || {
-        (in_volume(&pod).await == "second").then_some(())
+        (value_in_volume(&pod).await == "second").then_some(())
     })
     .await;
     eprintln!("the volume had the new value after {:.1?}", start.elapsed());
     assert_eq!(
-        in_environment(&pod).await,
+        value_in_environment(&pod).await,
         "first\n",
         "the environment of a running container does not change"
     );
@@ -52,7 +52,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
         (status.restart_count == 1 && status.ready).then_some(())
     })
     .await;
-    assert_eq!(in_environment(&pod).await, "second\n");
+    assert_eq!(value_in_environment(&pod).await, "second\n");
 }
 
 /// Returns a Pod that reads the Secret `database` from a volume and from its environment. Its container ends, and is
@@ -109,10 +109,10 @@ async fn touch(namespace: &Namespace<'_>, pod: &NodePod) {
     result.expect("the Pod exists");
 }
 
-async fn in_volume(pod: &NodePod) -> String {
+async fn value_in_volume(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/database/password"]).await
 }
 
-async fn in_environment(pod: &NodePod) -> String {
+async fn value_in_environment(pod: &NodePod) -> String {
     pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }

@@ -95,10 +95,10 @@ enum MinimumSuite {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SuiteRules(Vec<(String, MinimumSuite)>);
 
-/// The string is not a valid rule about suites.
+/// The string is not a valid suite rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid rule {0:?}; use a form like 'prod=post-quantum,legacy-*=any' with 'any' or 'post-quantum'"
+    "invalid suite rule {0:?}; use a form like 'prod=post-quantum,legacy-*=any' with 'any' or 'post-quantum'"
 )]
 pub struct SuiteRulesError(String);
 

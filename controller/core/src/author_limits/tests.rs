@@ -299,7 +299,7 @@ fn a_cluster_wide_value_is_converted_by_the_rules_of_all_namespaces() {
 }
 
 #[test]
-fn refuses_invalid_rules_about_suites() {
+fn refuses_invalid_suite_rules() {
     for text in ["x", "=any", "x=", "x=xw", "x=any+post-quantum"] {
         assert!(text.parse::<SuiteRules>().is_err(), "{text}");
     }
@@ -314,7 +314,7 @@ fn limits_without_format_rules_have_the_text_of_earlier_releases() {
     assert_eq!(with_formats("", "", "", 256).as_text(), text);
 }
 
-/// Attack: an author seals for a key that may have been stolen, and also for a newer one.
+/// Attack: an author seals for a key that may have been stolen, and also for a newer key.
 #[test]
 fn a_v2_item_is_too_old_if_any_of_its_recipients_is() {
     let hours = SignedDuration::from_hours;

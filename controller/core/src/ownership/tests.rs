@@ -194,13 +194,13 @@ fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
 fn only_the_template_allows_a_merge_into_a_secret_without_another_owner() {
     let patch = (PATCH_ANNOTATION, "true");
     let edited = secret(&[patch], Some("u"), &[("a", "1"), ("evil", "x")]);
-    let plain = secret(&[], Some("u"), &[("a", "1")]);
+    let original = secret(&[], Some("u"), &[("a", "1")]);
     for settled in [false, true] {
-        let next = successor(plain.clone(), &edited, settled, true);
-        assert_eq!(next.data, plain.data, "settled: {settled}");
+        let next = successor(original.clone(), &edited, settled, true);
+        assert_eq!(next.data, original.data, "settled: {settled}");
         assert!(!is_merged_into(&next.metadata), "settled: {settled}");
     }
-    let mut desired = plain.clone();
+    let mut desired = original.clone();
     desired.metadata.annotations = metadata_entries(&[patch]);
     let mut with_owner = edited.clone();
     with_owner.metadata = metadata(&[patch], Some("u"));
@@ -213,7 +213,7 @@ fn only_the_template_allows_a_merge_into_a_secret_without_another_owner() {
         desired.metadata.owner_references
     );
     // If the origin of the Secret is unknown, its annotation counts as consent, as in upstream.
-    assert_eq!(successor(plain, &edited, false, false).data, edited.data);
+    assert_eq!(successor(original, &edited, false, false).data, edited.data);
     let sealed = metadata(&[], None);
     let without_owner = metadata(&[patch], None);
     for (is_exclusive, want) in [(false, true), (true, false)] {

@@ -333,7 +333,7 @@ fn former_values_are_removed_when_they_are_no_longer_requested() {
 
 /// Attack: an author names so many items that computing their versions keeps the controller busy.
 #[test]
-fn refuses_more_items_than_fifty_and_counts_each_once() {
+fn refuses_more_than_fifty_items_and_counts_each_once() {
     let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
     let numbers: Vec<String> = (0..51).map(|number| number.to_string()).collect();
     for (items, is_valid) in [
@@ -385,7 +385,7 @@ fn ends_by_time_only_if_requested_and_refuses_unknown_events() {
         }
         let request = Request::of(&sealed).ok().flatten();
         assert_eq!(
-            request.map(|request| request.is_by_time()),
+            request.map(|request| request.keeps_full_period()),
             want,
             "{text:?}"
         );

@@ -14,11 +14,11 @@ use shared::v2::VersionKey;
 use tokio::sync::watch;
 
 use super::Delivery;
-use super::body::Prepared;
+use super::body::PreparedBody;
 use super::files::{Files, Objects, are_slow};
 use super::memory::Memory;
-use super::opening::{Opened, Opener};
-use super::refused::Refused;
+use super::opening::{OpenedObject, Opener};
+use super::refused::DeliveryRefusal;
 use super::revision::Revision;
 use super::single_flight::SingleFlight;
 use crate::pool::slots::{Job, Slots};
@@ -48,8 +48,8 @@ pub(super) struct Answers {
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     opener: Opener,
     slots: Slots,
-    opened: SingleFlight<Vec<u8>, Opened>,
-    prepared: SingleFlight<Revision, Prepared>,
+    opened: SingleFlight<Vec<u8>, OpenedObject>,
+    prepared: SingleFlight<Revision, PreparedBody>,
     memory: Memory,
 }
 
@@ -66,8 +66,8 @@ impl Answers {
                 accept_legacy: policy.rules.accept_legacy,
             },
             slots: Slots::reserving(SLOTS, RESERVED),
-            opened: SingleFlight::new(MAX_OPENED, Opened::size),
-            prepared: SingleFlight::new(MAX_ANSWERS, Prepared::size),
+            opened: SingleFlight::new(MAX_OPENED, OpenedObject::size),
+            prepared: SingleFlight::new(MAX_ANSWERS, PreparedBody::size),
             memory: Memory::default(),
         }
     }
@@ -80,7 +80,7 @@ impl Answers {
         request: &Request,
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
-    ) -> Result<Arc<Prepared>, Refused> {
+    ) -> Result<Arc<PreparedBody>, DeliveryRefusal> {
         // Boxed, because the future of every waiting request would be as large as this work otherwise.
         let make = Box::pin(self.make(namespace, &request.entries, objects, revision));
         self.prepared.get(revision, make).await
@@ -92,12 +92,12 @@ impl Answers {
         entries: &[Entry],
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
-    ) -> Result<Prepared, Refused> {
+    ) -> Result<PreparedBody, DeliveryRefusal> {
         let version_key = self.version_key.borrow().clone();
-        let version_key = version_key.ok_or(Refused::NotReady)?;
+        let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
         let slot = self.slots.enqueue(&mut Job::new(namespace));
-        let _slot = slot.await.map_err(|_| Refused::Busy)?;
+        let _slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
         self.slots.charge(namespace, 1);
         let opened = Box::pin(self.open_all(objects)).await?;
         let answer = self.answer(namespace, entries, opened, version_key, revision);
@@ -105,13 +105,16 @@ impl Answers {
     }
 
     /// Unseals the objects one after another, so that at most one is in memory with its sealed values.
-    async fn open_all(&self, objects: &BTreeMap<ObjectId, Identity>) -> Result<Objects, Refused> {
+    async fn open_all(
+        &self,
+        objects: &BTreeMap<ObjectId, Identity>,
+    ) -> Result<Objects, DeliveryRefusal> {
         let (mut all, mut bytes) = (Objects::new(), 0);
         for (id, identity) in objects {
             let opened = Box::pin(self.open(id, *identity)).await?;
             bytes += opened.size();
             if bytes > MAX_BYTES {
-                return Err(Refused::TooLarge);
+                return Err(DeliveryRefusal::TooLarge);
             }
             all.insert(id.name.clone(), opened);
         }
@@ -119,13 +122,17 @@ impl Answers {
     }
 
     /// Unseals an object, unless the result is cached.
-    async fn open(&self, id: &ObjectId, identity: Identity) -> Result<Arc<Opened>, Refused> {
+    async fn open(
+        &self,
+        id: &ObjectId,
+        identity: Identity,
+    ) -> Result<Arc<OpenedObject>, DeliveryRefusal> {
         let open = Box::pin(async {
             let fetched = self.store.fetch_sealed(id).await;
-            let fetched = fetched.map_err(|_| Refused::NoReview)?;
-            let fetched = fetched.ok_or(Refused::Changed)?;
+            let fetched = fetched.map_err(|_| DeliveryRefusal::NoReview)?;
+            let fetched = fetched.ok_or(DeliveryRefusal::Changed)?;
             if Identity::of(&fetched.sealed) != Some(identity) {
-                return Err(Refused::Changed);
+                return Err(DeliveryRefusal::Changed);
             }
             let ring = Arc::clone(&self.ring.borrow());
             self.opener.open(fetched, ring, Timestamp::now()).await
@@ -140,7 +147,7 @@ impl Answers {
         objects: Objects,
         version_key: Arc<VersionKey>,
         revision: Revision,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Answer, DeliveryRefusal> {
         let is_slow = self.are_slow(namespace, entries).await?;
         let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
         let work = move |meter: &mut dyn Meter| {
@@ -157,10 +164,10 @@ impl Answers {
             is_slow,
         };
         let answer = self.opener.pool.render_for(namespace, rendering, work);
-        answer.await.map_err(|_| Refused::Busy)?
+        answer.await.map_err(|_| DeliveryRefusal::Busy)?
     }
 
-    async fn are_slow(&self, namespace: &str, entries: &[Entry]) -> Result<bool, Refused> {
+    async fn are_slow(&self, namespace: &str, entries: &[Entry]) -> Result<bool, DeliveryRefusal> {
         if entries
             .iter()
             .all(|entry| matches!(entry, Entry::Object(_)))
@@ -170,36 +177,36 @@ impl Answers {
         let entries = entries.to_owned();
         let work = move |meter: &mut dyn Meter| are_slow(&entries, meter);
         let is_slow = self.opener.pool.work_for(namespace, PARSING_BUDGET, work);
-        is_slow.await.map_err(|_| Refused::Busy)
+        is_slow.await.map_err(|_| DeliveryRefusal::Busy)
     }
 
     /// Reserves memory for the response. If too much is in use, evicts cached responses.
-    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<Prepared, Refused> {
+    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<PreparedBody, DeliveryRefusal> {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());
         let reservation = reserve().or_else(|| {
             self.prepared.clear();
             reserve()
         });
-        let reservation = reservation.ok_or(Refused::Busy)?;
-        Ok(Prepared::new(json, reservation))
+        let reservation = reservation.ok_or(DeliveryRefusal::Busy)?;
+        Ok(PreparedBody::new(json, reservation))
     }
 }
 
-/// Checks that the administrator allows templates in the namespace. A text without actions does not count as a
+/// Checks that the administrator allows templates in the namespace. A string without actions does not count as a
 /// template.
 fn allow_templates(
     limits: &AuthorLimits,
     namespace: &str,
     entries: &[Entry],
-) -> Result<(), Refused> {
+) -> Result<(), DeliveryRefusal> {
     let has_actions = entries.iter().any(|entry| match entry {
         Entry::Object(_) => false,
         Entry::Template(entry) => entry.template.contains("{{"),
     });
     if has_actions && limits.forbids_templates(namespace) {
         let namespace = namespace.to_owned();
-        return Err(Refused::TemplatesForbidden { namespace });
+        return Err(DeliveryRefusal::TemplatesForbidden { namespace });
     }
     Ok(())
 }

@@ -23,12 +23,12 @@ const CHUNK_SIZE: usize = 16 << 10;
 
 /// The JSON body of a response, shared by all connections that send it.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(super) struct PreparedBody {
     json: Zeroizing<Vec<u8>>,
     _memory: Reservation,
 }
 
-impl Prepared {
+impl PreparedBody {
     pub(super) fn new(json: Zeroizing<Vec<u8>>, memory: Reservation) -> Self {
         Self {
             json,
@@ -48,7 +48,7 @@ impl Prepared {
             slot.close();
         });
         let body = Parts {
-            answer: self,
+            body: self,
             sent: 0,
             limit,
         };
@@ -61,7 +61,7 @@ impl Prepared {
 }
 
 struct Parts {
-    answer: Arc<Prepared>,
+    body: Arc<PreparedBody>,
     sent: usize,
     limit: JoinHandle<()>,
 }
@@ -74,7 +74,7 @@ impl HttpBody for Parts {
         mut self: Pin<&mut Self>,
         _context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let rest = &self.answer.json[self.sent..];
+        let rest = &self.body.json[self.sent..];
         if rest.is_empty() {
             return Poll::Ready(None);
         }
@@ -84,11 +84,11 @@ impl HttpBody for Parts {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.sent == self.answer.json.len()
+        self.sent == self.body.json.len()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let rest = self.answer.json.len() - self.sent;
+        let rest = self.body.json.len() - self.sent;
         SizeHint::with_exact(rest as u64)
     }
 }
@@ -114,7 +114,7 @@ mod tests {
             .admit(Ipv4Addr::LOCALHOST.into())
             .unwrap();
         let memory = Memory::default().reserve("ns", len).unwrap();
-        let answer = Prepared::new(Zeroizing::new(vec![b'x'; len]), memory);
+        let answer = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
         (Arc::new(answer).respond(Arc::new(slot)), signals)
     }
 

@@ -2,17 +2,17 @@
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 
-use super::refused::Refused;
+use super::refused::DeliveryRefusal;
 
 /// The prefix of the user names of service accounts.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
-/// A Pod with its service account, as the API server authenticated it. No field of a request has an influence on it.
+/// A Pod with its service account, as the API server authenticated it. No field of a request influences these values.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    /// The user, for reviews of permissions.
+    /// The user, for each `SubjectAccessReview`.
     pub(super) user: UserInfo,
     /// The user name of the service account.
     pub(super) account: String,
@@ -25,17 +25,17 @@ pub(super) struct Caller {
 }
 
 impl TryFrom<UserInfo> for Caller {
-    type Error = Refused;
+    type Error = DeliveryRefusal;
 
-    fn try_from(user: UserInfo) -> Result<Self, Refused> {
-        let account = user.username.clone().ok_or(Refused::NotBound)?;
+    fn try_from(user: UserInfo) -> Result<Self, DeliveryRefusal> {
+        let account = user.username.clone().ok_or(DeliveryRefusal::NotBound)?;
         let names = account.strip_prefix(SERVICE_ACCOUNT);
         let (namespace, _) = names
             .and_then(|names| names.split_once(':'))
-            .ok_or(Refused::NotBound)?;
+            .ok_or(DeliveryRefusal::NotBound)?;
         let (pod, uid) = extra(&user, POD_NAME)
             .zip(extra(&user, POD_UID))
-            .ok_or(Refused::NotBound)?;
+            .ok_or(DeliveryRefusal::NotBound)?;
         Ok(Self {
             namespace: namespace.to_owned(),
             account,
@@ -95,7 +95,11 @@ mod tests {
             ("alice", &bound),
         ] {
             let result = Caller::try_from(user(name, extra));
-            assert_eq!(result.err(), Some(Refused::NotBound), "{name} {extra:?}");
+            assert_eq!(
+                result.err(),
+                Some(DeliveryRefusal::NotBound),
+                "{name} {extra:?}"
+            );
         }
     }
 }

@@ -12,12 +12,12 @@ use shared::meter::{Interrupted, Meter};
 use shared::v2::{ContentVersion, VersionInputs, VersionKey};
 use template::{Budget, Context, Data, ParseBudget, Template};
 
-use super::opening::Opened;
-use super::refused::{Refused, Unusable};
+use super::opening::OpenedObject;
+use super::refused::{DeliveryRefusal, ObjectError};
 use crate::reconcile::versioning::{self, Provenance};
 
 /// The unsealed objects of a request, by name.
-pub(super) type Objects = BTreeMap<String, Arc<Opened>>;
+pub(super) type Objects = BTreeMap<String, Arc<OpenedObject>>;
 
 /// Everything that determines the files of a response.
 pub(super) struct Files<'a> {
@@ -28,7 +28,7 @@ pub(super) struct Files<'a> {
 }
 
 /// A parsed template of a request. All templates are checked before the first one is rendered.
-struct Checked<'a> {
+struct CheckedTemplate<'a> {
     entry: &'a TemplateEntry,
     template: Template,
 }
@@ -40,7 +40,7 @@ impl Files<'_> {
         revision: String,
         entries: &[Entry],
         meter: &mut dyn Meter,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Answer, DeliveryRefusal> {
         let mut files = Vec::new();
         for entry in entries {
             if let Entry::Object(entry) = entry {
@@ -57,8 +57,8 @@ impl Files<'_> {
         };
         match answer.check() {
             Ok(()) => Ok(answer),
-            Err(AnswerError::Layout(error)) => Err(Refused::Layout(error)),
-            Err(_) => Err(Refused::TooLarge),
+            Err(AnswerError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
+            Err(_) => Err(DeliveryRefusal::TooLarge),
         }
     }
 
@@ -66,7 +66,7 @@ impl Files<'_> {
         &self,
         entry: &ObjectEntry,
         files: &mut Vec<DeliveredFile>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), DeliveryRefusal> {
         let opened = self.opened(&entry.sealed_secret)?;
         let all = || opened.values.keys().cloned().collect();
         let items: BTreeSet<String> = entry.items.clone().unwrap_or_else(all);
@@ -74,7 +74,7 @@ impl Files<'_> {
             let path = entry
                 .destination
                 .file(item)
-                .map_err(|error| unusable(&entry.sealed_secret, item, &error.to_string()))?;
+                .map_err(|error| object_error(&entry.sealed_secret, item, &error.to_string()))?;
             files.push(self.file_of_item(opened, item, path, entry.mode)?);
         }
         Ok(())
@@ -82,16 +82,19 @@ impl Files<'_> {
 
     fn file_of_item(
         &self,
-        opened: &Opened,
+        opened: &OpenedObject,
         item: &str,
         path: FilePath,
         mode: Mode,
-    ) -> Result<DeliveredFile, Refused> {
+    ) -> Result<DeliveredFile, DeliveryRefusal> {
         let object = opened.sealed.name_or_empty();
-        let value = opened.values.get(item).ok_or_else(|| Refused::NotFound {
-            object: object.to_owned(),
-            item: Some(item.to_owned()),
-        })?;
+        let value = opened
+            .values
+            .get(item)
+            .ok_or_else(|| DeliveryRefusal::NotFound {
+                object: object.to_owned(),
+                item: Some(item.to_owned()),
+            })?;
         let version = if let Some(digest) = opened.digests.get(item) {
             self.version(&path, None, &[((object, item), *digest)].into())
         } else {
@@ -112,14 +115,14 @@ impl Files<'_> {
         entries: &[Entry],
         files: &mut Vec<DeliveredFile>,
         meter: &mut dyn Meter,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), DeliveryRefusal> {
         let mut budget = ParseBudget::new(meter);
         let mut templates = Vec::new();
         for entry in entries {
             if let Entry::Template(entry) = entry {
                 let template = parse(entry, &mut budget)?;
                 self.check_fields(entry, &template)?;
-                templates.push(Checked { entry, template });
+                templates.push(CheckedTemplate { entry, template });
             }
         }
         let mut context = Context {
@@ -134,9 +137,12 @@ impl Files<'_> {
     }
 
     /// Checks that the objects have the items that the template inserts. In place of a missing item, the file would
-    /// contain
-    /// `<no value>`.
-    fn check_fields(&self, entry: &TemplateEntry, template: &Template) -> Result<(), Refused> {
+    /// contain `<no value>`.
+    fn check_fields(
+        &self,
+        entry: &TemplateEntry,
+        template: &Template,
+    ) -> Result<(), DeliveryRefusal> {
         for (object, item) in template.inserted_nested_fields() {
             let is_granted = entry.from.contains(&object);
             let opened = self.objects.get(&object).filter(|_| is_granted);
@@ -145,11 +151,11 @@ impl Files<'_> {
                     "the template of {:?} uses the SealedSecret {object:?}, which is not in its `from`",
                     entry.path.as_str()
                 );
-                return Err(unusable(&object, &item, &error));
+                return Err(object_error(&object, &item, &error));
             }
             if opened.is_some_and(|opened| !opened.values.contains_key(&item)) {
                 let item = Some(item);
-                return Err(Refused::NotFound { object, item });
+                return Err(DeliveryRefusal::NotFound { object, item });
             }
         }
         Ok(())
@@ -157,10 +163,10 @@ impl Files<'_> {
 
     fn file_of_template(
         &self,
-        Checked { entry, template }: &Checked<'_>,
+        CheckedTemplate { entry, template }: &CheckedTemplate<'_>,
         context: &mut Context<'_>,
         meter: &mut dyn Meter,
-    ) -> Result<DeliveredFile, Refused> {
+    ) -> Result<DeliveredFile, DeliveryRefusal> {
         let mut data = Data::default();
         let mut from = Vec::new();
         for name in &entry.from {
@@ -171,7 +177,7 @@ impl Files<'_> {
             from.push(opened);
         }
         let value = template.render_within(&data, context, meter);
-        let value = value.map_err(|_| Refused::Rendering)?;
+        let value = value.map_err(|_| DeliveryRefusal::Rendering)?;
         let texts = from.iter().map(|opened| text_of_templates(opened));
         let text = serde_json::json!([entry.template, texts.collect::<Vec<_>>()]);
         Ok(DeliveredFile {
@@ -182,15 +188,15 @@ impl Files<'_> {
         })
     }
 
-    fn opened(&self, name: &str) -> Result<&Opened, Refused> {
+    fn opened(&self, name: &str) -> Result<&OpenedObject, DeliveryRefusal> {
         let opened = self.objects.get(name).map(Arc::as_ref);
-        opened.ok_or_else(|| Refused::NotFound {
+        opened.ok_or_else(|| DeliveryRefusal::NotFound {
             object: name.to_owned(),
             item: None,
         })
     }
 
-    fn object(&self, opened: &Opened) -> DeliveredObject {
+    fn object(&self, opened: &OpenedObject) -> DeliveredObject {
         let sealed = &opened.sealed;
         let provenance = Provenance {
             digests: opened.digests.clone(),
@@ -216,11 +222,11 @@ impl Files<'_> {
 }
 
 /// Parses a template of the request.
-fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template, Refused> {
+fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template, DeliveryRefusal> {
     let path = entry.path.as_str();
     let parsed = Template::parse_within(path, &entry.template, budget);
-    let parsed = parsed.map_err(|Interrupted| Refused::Busy)?;
-    let template = parsed.map_err(|error| Refused::Template {
+    let parsed = parsed.map_err(|Interrupted| DeliveryRefusal::Busy)?;
+    let template = parsed.map_err(|error| DeliveryRefusal::Template {
         path: path.to_owned(),
         reason: error.reason,
     })?;
@@ -228,7 +234,7 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
         Ok(template)
     } else {
         let path = path.to_owned();
-        Err(Refused::Random { path })
+        Err(DeliveryRefusal::Random { path })
     }
 }
 
@@ -244,17 +250,17 @@ pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
     })
 }
 
-fn unusable(object: &str, item: &str, error: &str) -> Refused {
-    Refused::Object(Box::new(Unusable {
+fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {
+    DeliveryRefusal::Object(Box::new(ObjectError {
         object: object.to_owned(),
         item: Some(item.to_owned()),
         error: error.to_owned(),
-        hint: "correct the entry",
+        hint: "correct the entry in the request",
     }))
 }
 
-/// Returns all values of the objects, as the inputs of a version.
-fn inputs<'a>(objects: impl IntoIterator<Item = &'a Opened>) -> VersionInputs<'a> {
+/// Returns the digests of all values of the objects, as the inputs of a version.
+fn inputs<'a>(objects: impl IntoIterator<Item = &'a OpenedObject>) -> VersionInputs<'a> {
     let inputs = objects.into_iter().flat_map(|opened| {
         let name = opened.sealed.name_or_empty();
         let digests = opened.digests.iter();
@@ -263,7 +269,7 @@ fn inputs<'a>(objects: impl IntoIterator<Item = &'a Opened>) -> VersionInputs<'a
     inputs.collect()
 }
 
-fn text_of_templates(opened: &Opened) -> String {
+fn text_of_templates(opened: &OpenedObject) -> String {
     let templates = opened.sealed.spec.template.data.as_ref();
     templates.map(versioning::template_text).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Limits the rate of requests and the number of waiting requests, for each Pod, account and node.
+//! Limits the rate of requests and the number of waiting requests, for each Pod and namespace.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::caller::Caller;
-use super::refused::Refused;
+use super::refused::DeliveryRefusal;
 use crate::http::rate::Rate;
 
 /// Maximum request rate of one Pod: requests per second and burst.
@@ -15,23 +15,23 @@ const POD_RATE: (u32, u32) = (5, 40);
 /// Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
-/// Maximum number of requests that wait, without those of [`RESERVED`].
-const MAX_WAITING: Waiting = Waiting {
+/// Maximum number of waiting requests, in addition to those of [`RESERVED`].
+const MAX_WAITING: WaitingRequests = WaitingRequests {
     requests: 3_000,
     bytes: 32 << 20,
 };
 /// Maximum number of waiting requests of one Pod.
-const MAX_WAITING_OF_POD: Waiting = Waiting {
+const MAX_WAITING_OF_POD: WaitingRequests = WaitingRequests {
     requests: 32,
     bytes: 1 << 20,
 };
-/// Maximum number of waiting requests of one namespace: a half of all.
-const MAX_WAITING_OF_NAMESPACE: Waiting = Waiting {
+/// Maximum number of waiting requests of one namespace: half of all.
+const MAX_WAITING_OF_NAMESPACE: WaitingRequests = WaitingRequests {
     requests: 1_500,
     bytes: 16 << 20,
 };
-/// The waiting requests that each namespace may have, even if others have reached [`MAX_WAITING`].
-const RESERVED: Waiting = Waiting {
+/// The waiting requests that each namespace may have, even if other namespaces have reached [`MAX_WAITING`].
+const RESERVED: WaitingRequests = WaitingRequests {
     requests: 64,
     bytes: 1 << 20,
 };
@@ -42,7 +42,7 @@ const RETRY_AFTER_SECONDS: i64 = 10;
 #[derive(Debug)]
 pub(super) struct Limits {
     rates: Mutex<Rates>,
-    waiting: Arc<Mutex<HashMap<Key, Waiting>>>,
+    waiting: Arc<Mutex<HashMap<Key, WaitingRequests>>>,
 }
 
 #[derive(Debug)]
@@ -51,8 +51,8 @@ struct Rates {
     namespace: Rate,
 }
 
-/// What a limit applies to. There is no limit for a node or an account: tenants share nodes, and may have any number of
-/// accounts.
+/// The clients that a limit applies to. Nodes and accounts have no limit: tenants share nodes, and may have any number
+/// of accounts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
     All,
@@ -62,7 +62,7 @@ enum Key {
 
 /// A number of waiting requests, and the total size of their bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Waiting {
+struct WaitingRequests {
     requests: usize,
     bytes: usize,
 }
@@ -82,22 +82,26 @@ impl Default for Limits {
 
 impl Limits {
     /// Counts a request. A request that the limit of the Pod refuses does not count against that of the namespace.
-    pub(super) fn admit(&self, caller: &Caller, now: Timestamp) -> Result<(), Refused> {
+    pub(super) fn admit(&self, caller: &Caller, now: Timestamp) -> Result<(), DeliveryRefusal> {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let Rates { pod, namespace } = &mut *rates;
         let retry = pod
             .count_request(&caller.uid, now)
             .retry
             .or_else(|| namespace.count_request(&caller.namespace, now).retry);
-        retry.map_or(Ok(()), |seconds| Err(Refused::TooOften(seconds)))
+        retry.map_or(Ok(()), |seconds| Err(DeliveryRefusal::TooOften(seconds)))
     }
 
     /// Counts a request of this size as waiting until the result is dropped.
-    pub(super) fn begin_waiting(&self, caller: &Caller, bytes: usize) -> Result<Ticket, Refused> {
-        let request = Waiting { requests: 1, bytes };
+    pub(super) fn begin_waiting(
+        &self,
+        caller: &Caller,
+        bytes: usize,
+    ) -> Result<Ticket, DeliveryRefusal> {
+        let request = WaitingRequests { requests: 1, bytes };
         let namespace = Key::Namespace(caller.namespace.clone());
         let mut waiting = lock(&self.waiting);
-        let fits = |key: &Key, max: Waiting| {
+        let fits = |key: &Key, max: WaitingRequests| {
             let known = waiting.get(key).copied().unwrap_or_default();
             known.plus(request).is_within(max)
         };
@@ -106,7 +110,7 @@ impl Limits {
             && fits(&namespace, MAX_WAITING_OF_NAMESPACE)
             && (fits(&Key::All, MAX_WAITING) || fits(&namespace, RESERVED));
         if !is_admitted {
-            return Err(Refused::TooOften(RETRY_AFTER_SECONDS));
+            return Err(DeliveryRefusal::TooOften(RETRY_AFTER_SECONDS));
         }
         let keys = [Key::All, pod, namespace];
         for key in &keys {
@@ -121,7 +125,7 @@ impl Limits {
     }
 }
 
-impl Waiting {
+impl WaitingRequests {
     fn is_within(self, max: Self) -> bool {
         self.requests <= max.requests && self.bytes <= max.bytes
     }
@@ -145,8 +149,8 @@ impl Waiting {
 #[derive(Debug)]
 pub(super) struct Ticket {
     keys: [Key; 3],
-    request: Waiting,
-    waiting: Arc<Mutex<HashMap<Key, Waiting>>>,
+    request: WaitingRequests,
+    waiting: Arc<Mutex<HashMap<Key, WaitingRequests>>>,
 }
 
 impl Drop for Ticket {
@@ -163,7 +167,9 @@ impl Drop for Ticket {
     }
 }
 
-fn lock(waiting: &Mutex<HashMap<Key, Waiting>>) -> MutexGuard<'_, HashMap<Key, Waiting>> {
+fn lock(
+    waiting: &Mutex<HashMap<Key, WaitingRequests>>,
+) -> MutexGuard<'_, HashMap<Key, WaitingRequests>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -37,7 +37,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use self::reviews::{Authenticated, CachedReviews};
+use self::reviews::{AuthenticatedCaller, CachedReviews};
 use super::Peer;
 use super::authorized::token;
 use super::bodies::Bodies;
@@ -48,7 +48,7 @@ use crate::reconcile::Policy;
 use crate::store::cluster::ClusterStore;
 use answers::Answers;
 use limits::Limits;
-use refused::{Refused, Unusable};
+use refused::{DeliveryRefusal, ObjectError};
 use revision::Revision;
 
 /// Time limit for the body of a request.
@@ -64,11 +64,11 @@ const MAX_LOGGED: usize = 4;
 /// The parts of the controller that the endpoint reads.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The SealedSecrets.
+    /// The store of SealedSecrets.
     pub store: Arc<ClusterStore>,
     /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
-    /// The key of content versions; `None` until it is read.
+    /// The content-version key; `None` until it is read.
     pub version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     /// Whether all SealedSecrets and keys were listed.
     pub is_complete: Arc<AtomicBool>,
@@ -76,7 +76,7 @@ pub struct Delivery {
     pub policy: Policy,
     /// Whether the server is stopping. Waiting requests then end.
     pub stopped: watch::Receiver<bool>,
-    /// The metrics.
+    /// Counts the responses and the waiting requests.
     pub metrics: Arc<Metrics>,
 }
 
@@ -91,7 +91,7 @@ struct Endpoint {
 }
 
 /// The current versions of the objects of a request.
-struct Current {
+struct CurrentObjects {
     objects: BTreeMap<ObjectId, Identity>,
     revision: Revision,
 }
@@ -137,8 +137,8 @@ impl Endpoint {
         slot: Arc<Slot>,
         headers: &HeaderMap,
         body: Body,
-    ) -> Result<Response, Refused> {
-        let token = token(headers).ok_or(Refused::Unauthenticated)?;
+    ) -> Result<Response, DeliveryRefusal> {
+        let token = token(headers).ok_or(DeliveryRefusal::Unauthenticated)?;
         let authenticated =
             within_deadline(Box::pin(self.reviews.authenticate(peer.0, token, None))).await?;
         self.limits.admit(&authenticated.caller, Timestamp::now())?;
@@ -155,7 +155,7 @@ impl Endpoint {
     }
 
     /// Reads and parses the body. Its bytes are freed before this function returns.
-    async fn read(&self, peer: Peer, body: Body) -> Result<Request, Refused> {
+    async fn read(&self, peer: Peer, body: Body) -> Result<Request, DeliveryRefusal> {
         let bytes = self.bodies.read_at_most(MAX_REQUEST, peer.0, body).await?;
         Ok(Request::from_json(&bytes)?)
     }
@@ -172,13 +172,13 @@ struct Call<'a> {
 impl Call<'_> {
     async fn deliver(
         &self,
-        authenticated: &Authenticated,
+        authenticated: &AuthenticatedCaller,
         slot: Arc<Slot>,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, DeliveryRefusal> {
         within_deadline(Box::pin(self.authorize(authenticated, None))).await?;
         let namespace = &authenticated.caller.namespace;
-        let current = self.current(namespace)?;
-        if !self.has(&current) {
+        let current = self.current_objects(namespace)?;
+        if !self.caller_has(&current) {
             return within_deadline(Box::pin(self.answer(namespace, current, slot))).await;
         }
         if self.request.wait.is_zero() {
@@ -192,8 +192,8 @@ impl Call<'_> {
             let authenticated = reviews.authenticate(self.peer.0, self.token, since).await?;
             self.authorize(&authenticated, since).await?;
             let namespace = &authenticated.caller.namespace;
-            let current = self.current(namespace)?;
-            if self.has(&current) {
+            let current = self.current_objects(namespace)?;
+            if self.caller_has(&current) {
                 return Ok(StatusCode::NOT_MODIFIED.into_response());
             }
             self.answer(namespace, current, slot).await
@@ -204,9 +204,9 @@ impl Call<'_> {
     /// Checks the permission for every object, before an error can reveal anything else about any of them.
     async fn authorize(
         &self,
-        authenticated: &Authenticated,
+        authenticated: &AuthenticatedCaller,
         since: Option<Instant>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), DeliveryRefusal> {
         for object in self.request.object_names() {
             let reviews = &self.endpoint.reviews;
             reviews.authorize(authenticated, object, since).await?;
@@ -214,25 +214,25 @@ impl Call<'_> {
         Ok(())
     }
 
-    fn has(&self, current: &Current) -> bool {
+    fn caller_has(&self, current: &CurrentObjects) -> bool {
         self.request.have.as_ref() == Some(&current.revision.text())
     }
 
     /// Returns the objects and the revision, as last reported by the watch.
-    fn current(&self, namespace: &str) -> Result<Current, Refused> {
+    fn current_objects(&self, namespace: &str) -> Result<CurrentObjects, DeliveryRefusal> {
         let objects = self.objects(namespace)?;
         let identities = objects
             .iter()
             .map(|(id, identity)| (id.name.as_str(), *identity));
         let (settings, entries) = (&self.endpoint.settings, &self.request.entries);
         let revision = Revision::new(namespace, settings, entries, &identities.collect());
-        Ok(Current { objects, revision })
+        Ok(CurrentObjects { objects, revision })
     }
 
-    fn objects(&self, namespace: &str) -> Result<BTreeMap<ObjectId, Identity>, Refused> {
+    fn objects(&self, namespace: &str) -> Result<BTreeMap<ObjectId, Identity>, DeliveryRefusal> {
         let delivery = &self.endpoint.delivery;
         if !delivery.is_complete.load(Ordering::Acquire) {
-            return Err(Refused::NotReady);
+            return Err(DeliveryRefusal::NotReady);
         }
         let names = self.request.object_names().into_iter();
         let objects = names.map(|name| {
@@ -243,7 +243,11 @@ impl Call<'_> {
     }
 
     /// Waits until an object changes, at most for the time that the caller requested. Holds nothing but the request.
-    async fn wait(&self, authenticated: &Authenticated, current: &Current) -> Result<(), Refused> {
+    async fn wait(
+        &self,
+        authenticated: &AuthenticatedCaller,
+        current: &CurrentObjects,
+    ) -> Result<(), DeliveryRefusal> {
         let Endpoint {
             delivery, limits, ..
         } = self.endpoint;
@@ -267,47 +271,51 @@ impl Call<'_> {
         tokio::select! {
             () = change => Ok(()),
             () = tokio::time::sleep(self.request.wait) => Ok(()),
-            _ = stopped.wait_for(|is_stopping| *is_stopping) => Err(Refused::NotReady),
+            _ = stopped.wait_for(|is_stopping| *is_stopping) => Err(DeliveryRefusal::NotReady),
         }
     }
 
     async fn answer(
         &self,
         namespace: &str,
-        mut current: Current,
+        mut current: CurrentObjects,
         slot: Arc<Slot>,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, DeliveryRefusal> {
         let answers = &self.endpoint.answers;
         for _ in 1..MAX_ATTEMPTS {
-            let Current { objects, revision } = &current;
+            let CurrentObjects { objects, revision } = &current;
             match answers
                 .get(namespace, self.request, objects, *revision)
                 .await
             {
                 Ok(answer) => return Ok(answer.respond(slot)),
                 // The watch has not reported the change of the object yet.
-                Err(Refused::Changed) => tokio::time::sleep(PAUSE).await,
+                Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }
-            current = self.current(namespace)?;
+            current = self.current_objects(namespace)?;
         }
-        Err(Refused::Changed)
+        Err(DeliveryRefusal::Changed)
     }
 }
 
 /// Returns the identity of a SealedSecret.
-fn identity(store: &ClusterStore, namespace: &str, name: &str) -> Result<Identity, Refused> {
+fn identity(
+    store: &ClusterStore,
+    namespace: &str,
+    name: &str,
+) -> Result<Identity, DeliveryRefusal> {
     let observed = store.observed(&id(namespace, name));
-    let observed = observed.ok_or_else(|| Refused::NotFound {
+    let observed = observed.ok_or_else(|| DeliveryRefusal::NotFound {
         object: name.to_owned(),
         item: None,
     })?;
     observed.identity.ok_or_else(|| {
-        Refused::Object(Box::new(Unusable {
+        DeliveryRefusal::Object(Box::new(ObjectError {
             object: name.to_owned(),
             item: None,
             error: format!("the SealedSecret {name:?} is malformed"),
-            hint: "see its status",
+            hint: "see the status of the SealedSecret for the reason",
         }))
     })
 }
@@ -336,13 +344,19 @@ fn size(request: &Request) -> usize {
 
 /// Awaits work within the deadline. Callers box the work; otherwise the future of every waiting request would be as
 /// large as the largest work.
-async fn within_deadline<T>(work: impl Future<Output = Result<T, Refused>>) -> Result<T, Refused> {
+async fn within_deadline<T>(
+    work: impl Future<Output = Result<T, DeliveryRefusal>>,
+) -> Result<T, DeliveryRefusal> {
     let result = tokio::time::timeout(DEADLINE, work).await;
-    result.unwrap_or(Err(Refused::Busy))
+    result.unwrap_or(Err(DeliveryRefusal::Busy))
 }
 
 /// Logs the Pod, the objects that it requested, and the outcome.
-fn log(authenticated: &Authenticated, request: &Request, result: &Result<Response, Refused>) {
+fn log(
+    authenticated: &AuthenticatedCaller,
+    request: &Request,
+    result: &Result<Response, DeliveryRefusal>,
+) {
     let caller = &authenticated.caller;
     let (account, pod) = (
         &caller.account,

@@ -12,15 +12,15 @@ use shared::meter::Meter;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::unseal::{
-    Admission, Randomness, Remembered, TemplateError, TemplateErrors, UnsealError, Unsealed,
+    Admission, EarlierResults, Randomness, TemplateError, TemplateErrors, UnsealError, Unsealed,
     UnsealedItems, slow_work, unseal_items,
 };
 use shared::v2::{self, OpenedLocks, Target, ValueDigest};
 use shared::{error_chain, visible};
 
-use super::refused::{Refused, Unusable};
+use super::refused::{DeliveryRefusal, ObjectError};
 use crate::pool::{Budget, Pool, Rendering};
-use crate::store::cluster::delivery::Fetched;
+use crate::store::cluster::delivery::FetchedObject;
 
 /// The budget for unsealing the items of one object.
 const OPENING_BUDGET: Budget = Budget::seconds(10);
@@ -33,7 +33,7 @@ const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
 /// An unsealed SealedSecret. Its values are wiped on drop.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedObject {
     /// The values of the Secret that the SealedSecret describes.
     pub(super) values: BTreeMap<String, Plain>,
     /// The digest of each sealed value, by the identifier of the item.
@@ -42,7 +42,7 @@ pub(super) struct Opened {
     pub(super) sealed: SealedSecret,
 }
 
-impl Opened {
+impl OpenedObject {
     /// Returns the size in bytes.
     pub(super) fn size(&self) -> usize {
         let values: usize = self.values.values().map(|value| value.expose().len()).sum();
@@ -57,7 +57,7 @@ impl Opened {
     }
 }
 
-/// Unseals the objects of a request, in turns with other requests.
+/// Unseals the objects of a request, taking turns with other requests.
 #[derive(Debug, Clone)]
 pub(super) struct Opener {
     pub(super) pool: Pool,
@@ -69,30 +69,34 @@ impl Opener {
     /// Unseals the object under the author limits of its namespace.
     pub(super) async fn open(
         &self,
-        fetched: Fetched,
+        fetched: FetchedObject,
         ring: Arc<KeyRing>,
         now: Timestamp,
-    ) -> Result<Opened, Refused> {
+    ) -> Result<OpenedObject, DeliveryRefusal> {
         let sealed = Arc::clone(&fetched.sealed);
-        let refused = |why: Refusal| refused(&why, &sealed);
+        let refused = |why: Refusal| to_delivery_refusal(&why, &sealed);
         let namespace = sealed.namespace_or_empty().to_owned();
         let (items, is_slow) = {
-            let (tools, ring) = (self.clone(), Arc::clone(&ring));
-            let work = move |meter: &mut dyn Meter| tools.open_items(&fetched, &ring, now, meter);
-            let opened = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
-            opened.map_err(|_| Refused::Busy)?.map_err(refused)?
+            let (opener, ring) = (self.clone(), Arc::clone(&ring));
+            let work = move |meter: &mut dyn Meter| opener.open_items(&fetched, &ring, now, meter);
+            let result = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
+            result
+                .map_err(|_| DeliveryRefusal::Busy)?
+                .map_err(refused)?
         };
         let work = {
-            let (tools, sealed) = (self.clone(), Arc::clone(&sealed));
-            move |meter: &mut dyn Meter| tools.render(&sealed, items, &ring, now, meter)
+            let (opener, sealed) = (self.clone(), Arc::clone(&sealed));
+            move |meter: &mut dyn Meter| opener.render(&sealed, items, &ring, now, meter)
         };
         let rendering = Rendering {
             budget: RENDERING_BUDGET,
             is_slow,
         };
         let rendered = self.pool.render_for(&namespace, rendering, work).await;
-        let unsealed = rendered.map_err(|_| Refused::Busy)?.map_err(refused)?;
-        Ok(Opened {
+        let unsealed = rendered
+            .map_err(|_| DeliveryRefusal::Busy)?
+            .map_err(refused)?;
+        Ok(OpenedObject {
             values: unsealed.secret.data,
             digests: unsealed.digests,
             sealed: without_values(&sealed),
@@ -102,7 +106,7 @@ impl Opener {
     /// Unseals the items, and returns whether the templates are slow.
     fn open_items(
         &self,
-        fetched: &Fetched,
+        fetched: &FetchedObject,
         ring: &KeyRing,
         now: Timestamp,
         meter: &mut dyn Meter,
@@ -115,11 +119,11 @@ impl Opener {
             policy: self.limits.policy_of(sealed, now),
             target: Target::Other,
         };
-        let remembered = Remembered {
+        let earlier_results = EarlierResults {
             hints: &fetched.hints,
             locks: &mut OpenedLocks::default(),
         };
-        let items = unseal_items(sealed, ring, admission, remembered, meter)?;
+        let items = unseal_items(sealed, ring, admission, earlier_results, meter)?;
         Ok((items, is_slow))
     }
 
@@ -145,22 +149,23 @@ impl Opener {
 fn without_values(sealed: &SealedSecret) -> SealedSecret {
     let mut spec = SealedSecretSpec::default();
     spec.template.data.clone_from(&sealed.spec.template.data);
-    let mut bare = SealedSecret::new(sealed.name_or_empty(), spec);
-    bare.metadata
+    let mut stripped = SealedSecret::new(sealed.name_or_empty(), spec);
+    stripped
+        .metadata
         .namespace
         .clone_from(&sealed.metadata.namespace);
-    bare.metadata.generation = sealed.metadata.generation;
-    bare
+    stripped.metadata.generation = sealed.metadata.generation;
+    stripped
 }
 
-/// Converts a refusal for callers. Callers may read the values, but the message ends up in events and logs that other
-/// users read.
-fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
+/// Converts a refusal of the object to a refusal for callers. Callers may read the values, but the message ends up in
+/// events and logs that other users read.
+fn to_delivery_refusal(why: &Refusal, sealed: &SealedSecret) -> DeliveryRefusal {
     if matches!(
         why,
         Refusal::Unseal(UnsealError::BudgetUsedUp { .. } | UnsealError::KeyUnavailable { .. })
     ) {
-        return Refused::Busy;
+        return DeliveryRefusal::Busy;
     }
     let (item, error, hint) = if refusal_depends_on_values(why, sealed) {
         let error = "the values cannot be delivered: a template fails, or the content of the field 'data' is invalid";
@@ -168,7 +173,7 @@ fn refused(why: &Refusal, sealed: &SealedSecret) -> Refused {
     } else {
         (causing_item(why), public_message(why), hint(why))
     };
-    Refused::Object(Box::new(Unusable {
+    DeliveryRefusal::Object(Box::new(ObjectError {
         object: sealed.name_or_empty().to_owned(),
         item,
         error,

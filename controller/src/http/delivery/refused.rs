@@ -9,9 +9,9 @@ use crate::http::refusal::Refusal;
 /// Seconds after which a caller may retry, unless a limit determines another time.
 const RETRY_AFTER: i64 = 5;
 
-/// Why a request is refused. No message depends on a value.
+/// The reason why a request is refused. No message depends on a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum DeliveryRefusal {
     /// The request is malformed or too large.
     Request(RequestError),
     /// A template of the request cannot be parsed.
@@ -42,7 +42,7 @@ pub(super) enum Refused {
         item: Option<String>,
     },
     /// The object cannot be delivered as it is.
-    Object(Box<Unusable>),
+    Object(Box<ObjectError>),
     /// A template fails with the values.
     Rendering,
     /// A template would give each Pod different values.
@@ -52,7 +52,7 @@ pub(super) enum Refused {
     },
     /// A flag of the controller refuses templates.
     TemplatesForbidden {
-        /// The namespace.
+        /// The namespace of the Pod.
         namespace: String,
     },
     /// The paths of files of several objects conflict.
@@ -71,9 +71,9 @@ pub(super) enum Refused {
     Changed,
 }
 
-/// Why an object cannot be delivered.
+/// The reason why an object cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unusable {
+pub(super) struct ObjectError {
     /// The name of the object.
     pub(super) object: String,
     /// The item that caused the error, if it was a single item.
@@ -84,7 +84,7 @@ pub(super) struct Unusable {
     pub(super) hint: &'static str,
 }
 
-impl Refused {
+impl DeliveryRefusal {
     /// Returns whether a retry can succeed although no object has changed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
@@ -140,7 +140,7 @@ impl Refused {
     }
 
     fn failure(&self) -> Failure {
-        let (error, hint) = self.texts();
+        let (error, hint) = self.error_and_hint();
         let (object, item) = match self {
             Self::NotFound { object, item } => (Some(object), item.as_ref()),
             Self::Object(unusable) => (Some(&unusable.object), unusable.item.as_ref()),
@@ -155,19 +155,19 @@ impl Refused {
     }
 
     /// Returns the error and the hint.
-    fn texts(&self) -> (String, String) {
+    fn error_and_hint(&self) -> (String, String) {
         let texts = |error: &str, hint: &str| (error.to_owned(), hint.to_owned());
         match self {
             Self::Request(error) => (error.to_string(), error.hint().to_owned()),
             Self::Layout(error) => (
                 error.to_string(),
-                "give one of the entries another path".to_owned(),
+                "give one of the entries a different path".to_owned(),
             ),
             Self::Template { path, reason } => (
                 format!("the template of {path:?} cannot be parsed: {reason}"),
                 "correct the template".to_owned(),
             ),
-            Self::Body => texts("the request did not arrive completely", "send it again"),
+            Self::Body => texts("the request did not arrive completely", "send the request again"),
             Self::Unauthenticated => texts(
                 "authentication failed: the token is not valid, or is not for this controller alone",
                 "project a serviceAccountToken with the only audience sealed-secrets.bitnami.com into the Pod, or name \
@@ -175,7 +175,7 @@ impl Refused {
             ),
             Self::NotBound => texts(
                 "the token is not bound to a Pod",
-                "use a token that kubelet projects into a Pod, not one of `kubectl create token` without --bound-object-kind",
+                "use a token that kubelet projects into a Pod; `kubectl create token` needs --bound-object-kind Pod",
             ),
             Self::Forbidden { account, object } => {
                 let name = account.rsplit(':').next().unwrap_or_default();
@@ -186,7 +186,7 @@ impl Refused {
             }
             Self::NotFound { object, item: None } => (
                 format!("there is no SealedSecret {object:?} in the namespace of the Pod"),
-                "apply it, or check the name; the controller must watch this namespace".to_owned(),
+                "apply the SealedSecret, or check its name; the controller must watch this namespace".to_owned(),
             ),
             Self::NotFound {
                 object,
@@ -215,7 +215,7 @@ impl Refused {
                 "split the selection into several requests",
             ),
             Self::TooOften(_) => texts(
-                "too many requests of this Pod or its namespace",
+                "too many requests from this Pod or its namespace",
                 "retry after the time in the Retry-After header",
             ),
             Self::Busy => texts(
@@ -238,7 +238,7 @@ impl Refused {
     }
 }
 
-impl From<Refusal> for Refused {
+impl From<Refusal> for DeliveryRefusal {
     fn from(why: Refusal) -> Self {
         match why {
             Refusal::TooOften(seconds) => Self::TooOften(seconds),
@@ -251,13 +251,13 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl From<RequestError> for Refused {
+impl From<RequestError> for DeliveryRefusal {
     fn from(error: RequestError) -> Self {
         Self::Request(error)
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for DeliveryRefusal {
     fn into_response(self) -> Response {
         let json = serde_json::to_string(&self.failure()).unwrap_or_default();
         let headers = [(header::CONTENT_TYPE, "application/json")];
@@ -278,47 +278,47 @@ impl IntoResponse for Refused {
 mod tests {
     use super::*;
 
-    fn all() -> Vec<Refused> {
+    fn all_refusals() -> Vec<DeliveryRefusal> {
         let object = || "db".to_owned();
         vec![
-            Refused::Request(RequestError::NoEntry),
-            Refused::Template {
+            DeliveryRefusal::Request(RequestError::NoEntry),
+            DeliveryRefusal::Template {
                 path: "f".into(),
                 reason: "r",
             },
-            Refused::Body,
-            Refused::Unauthenticated,
-            Refused::NotBound,
-            Refused::Forbidden {
+            DeliveryRefusal::Body,
+            DeliveryRefusal::Unauthenticated,
+            DeliveryRefusal::NotBound,
+            DeliveryRefusal::Forbidden {
                 account: "system:serviceaccount:ns:web".into(),
                 object: object(),
             },
-            Refused::NotFound {
+            DeliveryRefusal::NotFound {
                 object: object(),
                 item: None,
             },
-            Refused::NotFound {
+            DeliveryRefusal::NotFound {
                 object: object(),
                 item: Some("x".into()),
             },
-            Refused::Rendering,
-            Refused::Random { path: "f".into() },
-            Refused::TemplatesForbidden {
+            DeliveryRefusal::Rendering,
+            DeliveryRefusal::Random { path: "f".into() },
+            DeliveryRefusal::TemplatesForbidden {
                 namespace: "ns".into(),
             },
-            Refused::Layout(LayoutError::Repeated("f".into())),
-            Refused::TooLarge,
-            Refused::TooOften(3),
-            Refused::Busy,
-            Refused::NoReview,
-            Refused::NotReady,
-            Refused::Changed,
+            DeliveryRefusal::Layout(LayoutError::Repeated("f".into())),
+            DeliveryRefusal::TooLarge,
+            DeliveryRefusal::TooOften(3),
+            DeliveryRefusal::Busy,
+            DeliveryRefusal::NoReview,
+            DeliveryRefusal::NotReady,
+            DeliveryRefusal::Changed,
         ]
     }
 
     #[test]
     fn every_refusal_says_what_to_do() {
-        for refused in all() {
+        for refused in all_refusals() {
             let failure = refused.failure();
             assert!(
                 !failure.error.is_empty() && !failure.error.ends_with('.'),
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn limits_and_outages_name_the_time_to_wait() {
-        for refused in all() {
+        for refused in all_refusals() {
             let response = refused.clone().into_response();
             let code = response.status().as_u16();
             let has_time = response.headers().contains_key("retry-after");

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::caller::Caller;
-use super::refused::Refused;
+use super::refused::DeliveryRefusal;
 use crate::http::audiences::expiry;
 use crate::http::reviews::{Reviews, Verb};
 use crate::http::tokens::Tokens;
 
-/// How long a result is valid, at most until the token expires.
+/// How long a result is valid, unless the token expires earlier.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a denied permission is valid: shorter, because the permission can be granted at any time.
+/// How long a denial is valid: shorter, because the permission can be granted at any time.
 const MAX_AGE_OF_REFUSAL: Duration = Duration::from_secs(5);
 /// Maximum number of cached results of each kind.
 const MAX_RESULTS: usize = 16_384;
@@ -37,7 +37,7 @@ impl TokenDigest {
 
 /// A caller whose token was accepted.
 #[derive(Debug, Clone)]
-pub(super) struct Authenticated {
+pub(super) struct AuthenticatedCaller {
     /// The Pod of the token.
     pub(super) caller: Arc<Caller>,
     token: TokenDigest,
@@ -50,7 +50,7 @@ pub(super) struct Authenticated {
 pub(super) struct CachedReviews {
     reviews: Reviews,
     tokens: Tokens,
-    callers: Results<TokenDigest, Result<Authenticated, Refused>>,
+    callers: Results<TokenDigest, Result<AuthenticatedCaller, DeliveryRefusal>>,
     permissions: Results<(TokenDigest, String), bool>,
     token_locks: TokenLocks,
 }
@@ -72,26 +72,26 @@ impl CachedReviews {
         address: IpAddr,
         token: &str,
         since: Option<Instant>,
-    ) -> Result<Authenticated, Refused> {
+    ) -> Result<AuthenticatedCaller, DeliveryRefusal> {
         let token_digest = TokenDigest::of(token);
-        let known = || self.callers.get(&token_digest, since, Instant::now());
-        if let Some(known) = known() {
-            return known;
+        let cached = || self.callers.get(&token_digest, since, Instant::now());
+        if let Some(cached) = cached() {
+            return cached;
         }
         // Concurrent requests with the same token wait for the first one, and use its result.
         let token_lock = self.token_locks.of(token_digest);
         let _guard = token_lock.lock().await;
-        if let Some(known) = known() {
-            return known;
+        if let Some(cached) = cached() {
+            return cached;
         }
         self.tokens.check_review(address, token, Timestamp::now())?;
         let began = Instant::now();
         let user = self.reviews.review_token(token).await;
-        let user = user.map_err(|_| Refused::NoReview)?;
+        let user = user.map_err(|_| DeliveryRefusal::NoReview)?;
         self.tokens.record(token, user.is_some(), Timestamp::now());
-        let expires = expires(token, Timestamp::now(), began);
-        let caller = Caller::try_from(user.ok_or(Refused::Unauthenticated)?);
-        let result = caller.map(|caller| Authenticated {
+        let expires = expiry_instant(token, Timestamp::now(), began);
+        let caller = Caller::try_from(user.ok_or(DeliveryRefusal::Unauthenticated)?);
+        let result = caller.map(|caller| AuthenticatedCaller {
             caller: Arc::new(caller),
             token: token_digest,
             expires,
@@ -104,26 +104,26 @@ impl CachedReviews {
     /// Checks that the caller may unseal the object. Ignores cached results of reviews that began before `since`.
     pub(super) async fn authorize(
         &self,
-        authenticated: &Authenticated,
+        authenticated: &AuthenticatedCaller,
         object: &str,
         since: Option<Instant>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), DeliveryRefusal> {
         let key = (authenticated.token, object.to_owned());
-        let known = || self.permissions.get(&key, since, Instant::now());
-        let is_allowed = if let Some(known) = known() {
-            known
+        let cached = || self.permissions.get(&key, since, Instant::now());
+        let is_allowed = if let Some(cached) = cached() {
+            cached
         } else {
             let token_lock = self.token_locks.of(authenticated.token);
             let _guard = token_lock.lock().await;
-            match known() {
-                Some(known) => known,
+            match cached() {
+                Some(cached) => cached,
                 None => self.review_permission(authenticated, key).await?,
             }
         };
         if is_allowed {
             return Ok(());
         }
-        Err(Refused::Forbidden {
+        Err(DeliveryRefusal::Forbidden {
             account: authenticated.caller.account.clone(),
             object: object.to_owned(),
         })
@@ -131,18 +131,18 @@ impl CachedReviews {
 
     async fn review_permission(
         &self,
-        authenticated: &Authenticated,
+        authenticated: &AuthenticatedCaller,
         key: (TokenDigest, String),
-    ) -> Result<bool, Refused> {
+    ) -> Result<bool, DeliveryRefusal> {
         let began = Instant::now();
         let Caller {
             user, namespace, ..
         } = authenticated.caller.as_ref();
         let allowed = self
             .reviews
-            .may(user, Verb::Unseal, namespace, &key.1)
+            .is_name_allowed(user, Verb::Unseal, namespace, &key.1)
             .await;
-        let allowed = allowed.map_err(|_| Refused::NoReview)?;
+        let allowed = allowed.map_err(|_| DeliveryRefusal::NoReview)?;
         let age = if allowed { MAX_AGE } else { MAX_AGE_OF_REFUSAL };
         let until = earliest(began + age, authenticated.expires);
         self.permissions.put(key, allowed, began, until);
@@ -168,7 +168,7 @@ impl TokenLocks {
 }
 
 /// Returns when an accepted token expires.
-fn expires(token: &str, now: Timestamp, instant: Instant) -> Option<Instant> {
+fn expiry_instant(token: &str, now: Timestamp, instant: Instant) -> Option<Instant> {
     let remaining = expiry(token)?.duration_since(now);
     let remaining = Duration::try_from(remaining).unwrap_or_default();
     // A token that is valid for centuries does not expire.
@@ -258,11 +258,11 @@ mod tests {
         };
         for (expiry, want) in [(10, Some(10)), (0, Some(0)), (-5, Some(0))] {
             let want = want.map(|want| start + seconds(want));
-            assert_eq!(expires(&token(expiry), now, start), want, "{expiry}");
+            assert_eq!(expiry_instant(&token(expiry), now, start), want, "{expiry}");
         }
-        assert_eq!(expires("no-json-web-token", now, start), None);
+        assert_eq!(expiry_instant("no-json-web-token", now, start), None);
         let tomorrow = now + SignedDuration::from_hours(24);
-        let far = expires(&token(tomorrow.as_second()), now, start);
+        let far = expiry_instant(&token(tomorrow.as_second()), now, start);
         assert_eq!(earliest(start + MAX_AGE, far), start + MAX_AGE);
         assert_eq!(earliest(start + MAX_AGE, None), start + MAX_AGE);
         let near = Some(start + seconds(3));

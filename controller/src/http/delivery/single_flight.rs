@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use super::refused::Refused;
+use super::refused::DeliveryRefusal;
 
 /// How long a result is kept. Then it is dropped, which wipes its values.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a failure is kept: shorter, because the missing key can arrive at any time.
+/// How long a failure is kept: shorter, because a missing key can arrive at any time.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(5);
 /// Maximum number of cached results.
 const MAX_RESULTS: usize = 4_096;
 
-type Outcome<V> = Result<Arc<V>, Refused>;
+type Outcome<V> = Result<Arc<V>, DeliveryRefusal>;
 
 /// Results by key. While a result is being computed, other requests for it wait.
 pub(super) struct SingleFlight<K, V> {
@@ -66,7 +66,7 @@ where
     pub(super) async fn get(
         &self,
         key: K,
-        make: impl Future<Output = Result<V, Refused>>,
+        make: impl Future<Output = Result<V, DeliveryRefusal>>,
     ) -> Outcome<V> {
         let entered = self.enter(key);
         let make = async {
@@ -91,7 +91,7 @@ where
         while state.remove_oldest() {}
     }
 
-    fn enter(&self, key: K) -> Entered<K, V> {
+    fn enter(&self, key: K) -> RequestGuard<K, V> {
         let mut state = lock(&self.state);
         let cached = state
             .cells
@@ -100,14 +100,14 @@ where
                 cell: Arc::default(),
                 size: 0,
             });
-        Entered {
+        RequestGuard {
             cell: Arc::clone(&cached.cell),
             key,
             state: Arc::clone(&self.state),
         }
     }
 
-    fn keep(&self, entered: &Entered<K, V>, outcome: &Outcome<V>) {
+    fn keep(&self, entered: &RequestGuard<K, V>, outcome: &Outcome<V>) {
         let size = outcome.as_ref().map_or(0, |value| (self.size)(value));
         let number = lock(&self.state).finish(entered, size, self.max_bytes);
         let age = if outcome.is_ok() {
@@ -125,7 +125,7 @@ where
 
 impl<K: Clone + Eq + Hash, V> State<K, V> {
     /// Records a finished result, and drops the oldest ones beyond the limits. Returns the number of the result.
-    fn finish(&mut self, entered: &Entered<K, V>, size: usize, max_bytes: usize) -> u64 {
+    fn finish(&mut self, entered: &RequestGuard<K, V>, size: usize, max_bytes: usize) -> u64 {
         self.count += 1;
         if let Some(cached) = self.cells.get_mut(&entered.key) {
             cached.size = size;
@@ -155,13 +155,13 @@ impl<K: Clone + Eq + Hash, V> State<K, V> {
 }
 
 /// A request that computes a result or waits for it.
-struct Entered<K: Eq + Hash, V> {
+struct RequestGuard<K: Eq + Hash, V> {
     cell: Arc<OnceCell<Outcome<V>>>,
     key: K,
     state: Arc<Mutex<State<K, V>>>,
 }
 
-impl<K: Eq + Hash, V> Drop for Entered<K, V> {
+impl<K: Eq + Hash, V> Drop for RequestGuard<K, V> {
     /// Removes the cell of a result that is not computed yet, if no other request computes it or waits for it.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn texts(max_bytes: usize) -> SingleFlight<u32, String> {
+    fn text_flight(max_bytes: usize) -> SingleFlight<u32, String> {
         SingleFlight::new(max_bytes, String::len)
     }
 
@@ -205,10 +205,10 @@ mod tests {
     /// Attack: a thousand Pods start at the same time, so that the controller unseals the same values for each.
     #[tokio::test(start_paused = true)]
     async fn a_thousand_concurrent_requests_compute_one_result() {
-        let (flight, made) = (texts(100), AtomicUsize::new(0));
+        let (flight, computed) = (text_flight(100), AtomicUsize::new(0));
         let request = || {
             flight.get(1, async {
-                made.fetch_add(1, Ordering::Relaxed);
+                computed.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 Ok("v".to_owned())
             })
@@ -219,22 +219,24 @@ mod tests {
                 .iter()
                 .all(|result| **result.as_ref().unwrap() == *"v")
         );
-        assert_eq!(made.load(Ordering::Relaxed), 1);
+        assert_eq!(computed.load(Ordering::Relaxed), 1);
         tokio::time::sleep(Duration::from_secs(29)).await;
         request().await.unwrap();
-        assert_eq!(made.load(Ordering::Relaxed), 1);
+        assert_eq!(computed.load(Ordering::Relaxed), 1);
     }
 
     /// Fault: a process keeps values in memory for as long as it runs.
     #[tokio::test(start_paused = true)]
     async fn results_are_dropped_after_thirty_seconds_and_failures_after_five() {
-        let flight = texts(100);
+        let flight = text_flight(100);
         flight
             .get(1, async { Ok("value".to_owned()) })
             .await
             .unwrap();
-        let failure = flight.get(2, async { Err(Refused::Rendering) }).await;
-        assert_eq!(failure, Err(Refused::Rendering));
+        let failure = flight
+            .get(2, async { Err(DeliveryRefusal::Rendering) })
+            .await;
+        assert_eq!(failure, Err(DeliveryRefusal::Rendering));
         assert_eq!(count_and_size(&flight), (2, 5));
         tokio::time::sleep(Duration::from_millis(5_100)).await;
         assert_eq!(count_and_size(&flight), (1, 5));
@@ -244,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_later_request_repeats_work_that_was_canceled_or_may_succeed() {
-        let flight = texts(100);
+        let flight = text_flight(100);
         let endless = flight.get(1, std::future::pending());
         let waiting = async {
             tokio::task::yield_now().await;
@@ -255,8 +257,8 @@ mod tests {
         assert!(first.is_err());
         assert_eq!(*second.unwrap(), "second");
         assert_eq!(
-            flight.get(2, async { Err(Refused::Busy) }).await,
-            Err(Refused::Busy)
+            flight.get(2, async { Err(DeliveryRefusal::Busy) }).await,
+            Err(DeliveryRefusal::Busy)
         );
         assert_eq!(count_and_size(&flight), (1, 6));
         assert!(flight.get(2, async { Ok(String::new()) }).await.is_ok());
@@ -265,13 +267,15 @@ mod tests {
     /// Attack: an account requests many large objects, to exhaust the memory.
     #[tokio::test(start_paused = true)]
     async fn the_oldest_results_are_dropped_beyond_the_limit() {
-        let flight = texts(100);
+        let flight = text_flight(100);
         for i in 0..50 {
             flight.get(i, async { Ok("x".repeat(40)) }).await.unwrap();
         }
         assert_eq!(count_and_size(&flight), (2, 80));
-        let remade = flight.get(49, async { Err(Refused::Rendering) }).await;
-        assert!(remade.is_ok(), "the newest is kept");
+        let repeated = flight
+            .get(49, async { Err(DeliveryRefusal::Rendering) })
+            .await;
+        assert!(repeated.is_ok(), "the newest is kept");
         flight.clear();
         assert_eq!(count_and_size(&flight), (0, 0));
     }

@@ -32,8 +32,8 @@ const MAX_CACHED_BYTES: usize = 4 << 20;
 /// The cached part of an object.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum CachedSource {
-    /// The whole object.
-    Whole(Source),
+    /// The complete object.
+    Complete(Source),
     /// Only the data that shows whether the Secret is up to date: no sealed values, and no items and messages of the
     /// status.
     Digest,
@@ -111,7 +111,7 @@ impl Entry {
         };
         let status: Option<SealedSecretStatus> = status.ok().flatten();
         Self {
-            cached: CachedSource::Whole(source),
+            cached: CachedSource::Complete(source),
             identity,
             uid: metadata.uid,
             generation: metadata.generation,
@@ -170,15 +170,15 @@ impl Entry {
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.cached == CachedSource::Whole(Source::Gone)
+        self.cached == CachedSource::Complete(Source::Gone)
     }
 
     /// Returns the size of the cached part that [`Self::shorten`] drops, in bytes.
     fn cached_bytes(&self) -> usize {
         match &self.cached {
-            CachedSource::Whole(Source::Sealed(_)) => self.spec_size + self.status_size,
-            CachedSource::Whole(Source::Malformed(_)) => self.status_size,
-            CachedSource::Whole(Source::Gone) | CachedSource::Digest => 0,
+            CachedSource::Complete(Source::Sealed(_)) => self.spec_size + self.status_size,
+            CachedSource::Complete(Source::Malformed(_)) => self.status_size,
+            CachedSource::Complete(Source::Gone) | CachedSource::Digest => 0,
         }
     }
 
@@ -256,18 +256,20 @@ fn spec_size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
 fn parse_source(metadata: &ObjectMeta, spec: Pruned) -> Source {
     if spec.is_too_large {
         return Source::Malformed(format!(
-            "it has more than {MAX_SPEC_ENTRIES} items, templates, labels and annotations; split the object"
+            "the object has more than {MAX_SPEC_ENTRIES} items, templates, labels and annotations; split the object"
         ));
     }
     if !spec.json.is_object() {
-        return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
+        return Source::Malformed("the object has no `spec`, so it is not a SealedSecret".into());
     }
     let mut json = json!({ "metadata": metadata });
     json["spec"] = spec.json;
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
-            "a field has the wrong kind of value; compare the object with `kubectl explain sealedsecret.spec --recursive`".into(),
+            "a field has a value of the wrong type; compare the object with `kubectl explain sealedsecret.spec \
+             --recursive`"
+                .into(),
         ),
     }
 }
@@ -352,7 +354,7 @@ impl VerifiedSecret {
 pub(super) struct Catalogue {
     /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
-    /// The total size of whole objects in `entries`, in bytes.
+    /// The total size of complete objects in `entries`, in bytes.
     cached_bytes: usize,
 }
 
@@ -466,7 +468,7 @@ impl Catalogue {
         match self.entries.get_mut(id) {
             Some(entry) => {
                 self.cached_bytes -= entry.cached_bytes();
-                entry.cached = CachedSource::Whole(Source::Gone);
+                entry.cached = CachedSource::Complete(Source::Gone);
                 true
             }
             None => false,
@@ -483,7 +485,7 @@ impl Catalogue {
     }
 
     /// Returns the objects in the namespace (or in all namespaces) that are not in `listed`.
-    pub(super) fn missing(
+    pub(super) fn missing_ids(
         &self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
@@ -496,7 +498,7 @@ impl Catalogue {
 
     /// Returns the objects in the namespace (or in all namespaces) whose Secret existed and is not in `listed`. Records
     /// these Secrets as absent.
-    pub(super) fn without_secret(
+    pub(super) fn ids_without_secret(
         &mut self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,

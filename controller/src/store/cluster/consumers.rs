@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Pod {
 }
 
 /// Returns whether every Pod in the namespace of the Secret either does not use the Secret or has the content that the
-/// Secret has since `changed_at`. Returns `None` if the Pods cannot be listed, or if another list is in progress.
+/// Secret has had since `changed_at`. Returns `None` if the Pods cannot be listed, or if another list is in progress.
 pub(super) async fn are_current(
     client: &Client,
     id: &ObjectId,

@@ -14,27 +14,27 @@ use crate::store::{Source, StoreError};
 
 /// A SealedSecret as last reported by the watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Observed {
+pub(crate) struct ObservedObject {
     /// The identity of the current version; `None` if the object is malformed.
     pub(crate) identity: Option<Identity>,
 }
 
 /// A SealedSecret with its sealed values, and the keys to try first.
 #[derive(Debug, Clone)]
-pub(crate) struct Fetched {
-    /// The SealedSecret.
+pub(crate) struct FetchedObject {
+    /// The object with its sealed values.
     pub(crate) sealed: Arc<SealedSecret>,
-    /// The keys that unsealed it, according to its status.
+    /// The RSA key that unsealed each item, according to the status.
     pub(crate) hints: Hints,
 }
 
 impl ClusterStore {
     /// Returns an object as last reported by the watch, without a request to the API server; `None` if it does not
     /// exist.
-    pub(crate) fn observed(&self, id: &ObjectId) -> Option<Observed> {
+    pub(crate) fn observed(&self, id: &ObjectId) -> Option<ObservedObject> {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
-        Some(Observed {
+        Some(ObservedObject {
             identity: entry.identity,
         })
     }
@@ -44,10 +44,13 @@ impl ClusterStore {
     /// # Errors
     ///
     /// Returns the error of the API server.
-    pub(crate) async fn fetch_sealed(&self, id: &ObjectId) -> Result<Option<Fetched>, StoreError> {
+    pub(crate) async fn fetch_sealed(
+        &self,
+        id: &ObjectId,
+    ) -> Result<Option<FetchedObject>, StoreError> {
         let entry = self.catalogue().entry(id).cloned();
         let cached = entry.and_then(|entry| match entry.cached.clone() {
-            CachedSource::Whole(source) => Some((entry, source)),
+            CachedSource::Complete(source) => Some((entry, source)),
             CachedSource::Digest => None,
         });
         let found = match cached {
@@ -55,7 +58,7 @@ impl ClusterStore {
             None => self.fetch(id).await?,
         };
         Ok(found.and_then(|(entry, source)| match source {
-            Source::Sealed(sealed) => Some(Fetched {
+            Source::Sealed(sealed) => Some(FetchedObject {
                 sealed,
                 hints: status::sealed_by(entry.status.as_ref()),
             }),

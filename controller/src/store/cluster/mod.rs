@@ -34,8 +34,8 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Observed, ReadMode, Recognized, Source, Store, StoreError,
-    StoredSecret, api_error, require_readable,
+    AppliedPlan, CachedState, EventRecord, Observed, ReadMode, RecognizedSecret, Source, Store,
+    StoreError, StoredSecret, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
@@ -133,9 +133,9 @@ impl ClusterStore {
         self.catalogue().set_secret(id, metadata);
     }
 
-    /// Reads the Secret if the SealedSecret may change it, or if it has marks of former values; in that case, the second
-    /// result is the Secret if it is not owned. The values of other Secrets are not read, unless another client replaced
-    /// the Secret after its metadata was read or reported by the watch.
+    /// Reads the Secret if the SealedSecret may change the Secret, or if the Secret has marks of former values. The
+    /// second result is a Secret with such marks that is not owned. The values of other Secrets are not read, unless
+    /// another client replaced the Secret after its metadata was read or reported by the watch.
     async fn existing(
         &self,
         id: &ObjectId,
@@ -227,7 +227,7 @@ impl ClusterStore {
             .map_err(api_error("cannot read the SealedSecret"))?
             .map(Entry::new);
         Ok(entry.and_then(|entry| match entry.cached.clone() {
-            CachedSource::Whole(source) => Some((entry, source)),
+            CachedSource::Complete(source) => Some((entry, source)),
             CachedSource::Digest => None,
         }))
     }
@@ -239,13 +239,13 @@ impl ClusterStore {
             .is_some())
     }
 
-    async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<Applied, StoreError> {
+    async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<AppliedPlan, StoreError> {
         rejection::check_size("cannot create the Secret", &secret)?;
         let body = Readable::Object(secret::to_api(&secret));
         let result = self.secrets(id).create(&PostParams::default(), &body).await;
         match result {
             Ok(created) => self.process_stored(id, created),
-            Err(error) if has_status(&error, 409) => Ok(Applied::Exists(secret)),
+            Err(error) if has_status(&error, 409) => Ok(AppliedPlan::Exists(secret)),
             Err(error) => Err(rejection::secret_error("cannot create the Secret", &secret)(error)),
         }
     }
@@ -255,13 +255,13 @@ impl ClusterStore {
         &self,
         id: &ObjectId,
         secret: Readable<core::Secret>,
-    ) -> Result<Applied, StoreError> {
+    ) -> Result<AppliedPlan, StoreError> {
         let secret = secret::from_api(require_readable(secret, "cannot read the stored Secret")?);
         self.set_secret(id, Some(&secret.metadata));
-        Ok(Applied::Done(Some(Box::new(secret))))
+        Ok(AppliedPlan::Done(Some(Box::new(secret))))
     }
 
-    async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
+    async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<AppliedPlan, StoreError> {
         rejection::check_size("cannot update the Secret", secret)?;
         let body = Readable::Object(secret::to_api(secret));
         let result = self
@@ -356,7 +356,7 @@ impl Store for ClusterStore {
         self.catalogue().forget_unsealed(id);
     }
 
-    fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: Recognized<'_>) {
+    fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: RecognizedSecret<'_>) {
         let version = SecretVersion {
             uid: secret.uid.to_owned(),
             version: secret.version.to_owned(),
@@ -377,7 +377,7 @@ impl Store for ClusterStore {
             entry => return self.gather_deleted(id, entry).await,
         };
         let (entry, source) = match entry.cached.clone() {
-            CachedSource::Whole(source) => (entry, source),
+            CachedSource::Complete(source) => (entry, source),
             CachedSource::Digest => match self.fetch(id).await? {
                 Some((mut fetched, source)) => {
                     fetched.inherit(&entry);
@@ -410,12 +410,12 @@ impl Store for ClusterStore {
         })
     }
 
-    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<Applied, StoreError> {
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<AppliedPlan, StoreError> {
         match plan {
             Plan::Create(secret) => self.create(id, secret).await,
             Plan::Replace(secret) => self.replace(id, &secret).await,
-            Plan::Remove => self.remove(id).await.map(|()| Applied::Done(None)),
-            Plan::Leave | Plan::Refuse(_) => Ok(Applied::Done(None)),
+            Plan::Remove => self.remove(id).await.map(|()| AppliedPlan::Done(None)),
+            Plan::Leave | Plan::Refuse(_) => Ok(AppliedPlan::Done(None)),
         }
     }
 

@@ -54,7 +54,8 @@ const NAMES_TOO_LARGE: &str = "its item keys, labels and annotations are larger 
 pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(), StoreError> {
     let rejection = |public| Err(StoreError::Rejected { operation, public });
     let values = values_len(secret);
-    let names = names_size::item_keys(&secret.data) + names_size::metadata(&secret.metadata);
+    let names =
+        names_size::item_keys_len(&secret.data) + names_size::metadata_len(&secret.metadata);
     if names > names_size::MAX_WITH_VALUES {
         return rejection(Some(NAMES_TOO_LARGE.to_owned()));
     }

@@ -84,7 +84,7 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Logs a warning for each sent field that the API server dropped, once.
+    /// Logs a warning once for each sent field that the API server dropped.
     fn detect_pruning(&self, sent: &SealedSecretStatus, response: &Watched) {
         let lacks = |field: &str| response.status[field].is_null();
         if !sent.items.is_empty()

@@ -31,7 +31,7 @@ impl ClusterStore {
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
         let mut catalogue = self.catalogue();
-        let missing = catalogue.missing(namespace, listed);
+        let missing = catalogue.missing_ids(namespace, listed);
         for id in &missing {
             catalogue.mark_deleted(id);
             self.changes.report(id);
@@ -83,12 +83,12 @@ impl ClusterStore {
 
     /// Returns the objects in a namespace (or in all namespaces) whose Secret existed and is not in a complete list.
     /// The caller must confirm the absence by a read.
-    pub fn without_secret(
+    pub fn ids_without_secret(
         &self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
-        self.catalogue().without_secret(namespace, listed)
+        self.catalogue().ids_without_secret(namespace, listed)
     }
 }
 

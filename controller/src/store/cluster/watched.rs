@@ -157,15 +157,15 @@ struct ApiMetadata {
     generation: Option<i64>,
     resource_version: Option<String>,
     deletion_timestamp: Option<Time>,
-    labels: Option<Texts>,
-    annotations: Option<Texts>,
+    labels: Option<MetadataEntries>,
+    annotations: Option<MetadataEntries>,
 }
 
 impl From<ApiObject> for Watched {
     fn from(object: ApiObject) -> Self {
         let metadata = object.metadata;
         let mut digest = Context::new(&SHA256);
-        let mut digest_and_keep = |texts: Option<Texts>| {
+        let mut digest_and_keep = |texts: Option<MetadataEntries>| {
             let texts = texts.unwrap_or_default();
             digest.update(&texts.digest);
             texts.kept
@@ -225,27 +225,27 @@ impl Serialize for Watched {
 
 /// The kept labels or annotations of an object, and a digest of all except copies of the complete object.
 #[derive(Default)]
-struct Texts {
+struct MetadataEntries {
     kept: BTreeMap<String, String>,
     digest: [u8; 32],
 }
 
-impl<'de> Deserialize<'de> for Texts {
+impl<'de> Deserialize<'de> for MetadataEntries {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TextsVisitor)
+        deserializer.deserialize_map(MetadataEntriesVisitor)
     }
 }
 
-struct TextsVisitor;
+struct MetadataEntriesVisitor;
 
-impl<'de> Visitor<'de> for TextsVisitor {
-    type Value = Texts;
+impl<'de> Visitor<'de> for MetadataEntriesVisitor {
+    type Value = MetadataEntries;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of strings")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MetadataEntries, A::Error> {
         let (mut kept, mut digest) = (BTreeMap::new(), Context::new(&SHA256));
         while let Some((key, text)) = map.next_entry::<String, String>()? {
             if LAST_APPLIED_ANNOTATIONS.contains(&key.as_str()) {
@@ -260,7 +260,7 @@ impl<'de> Visitor<'de> for TextsVisitor {
             }
         }
         let digest = digest_bytes(digest);
-        Ok(Texts { kept, digest })
+        Ok(MetadataEntries { kept, digest })
     }
 }
 

@@ -17,7 +17,7 @@ const DELETION_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// An object and the file that describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
-    /// The SealedSecret.
+    /// The parsed SealedSecret, or the reason why it is malformed.
     pub(super) source: Source,
     /// The path of the file below DIR.
     pub(super) file: PathBuf,

@@ -53,7 +53,7 @@ impl DirectoryState {
 
 /// The state of a directory after the controller last wrote or read it.
 #[derive(Debug)]
-struct Recorded {
+struct RecordedState {
     state: DirectoryState,
     /// Whether the values are known to be those of the last version that was unsealed.
     has_unsealed_values: bool,
@@ -62,7 +62,7 @@ struct Recorded {
 /// The recorded state of each object's directory.
 #[derive(Debug)]
 pub(super) struct DirectoryStates {
-    recorded: BTreeMap<ObjectId, Recorded>,
+    recorded: BTreeMap<ObjectId, RecordedState>,
     checked: Timestamp,
 }
 
@@ -106,7 +106,7 @@ impl DirectoryStates {
         match state {
             Some(state) => drop(self.recorded.insert(
                 id.clone(),
-                Recorded {
+                RecordedState {
                     state,
                     has_unsealed_values,
                 },
@@ -152,7 +152,7 @@ impl DirectoryStates {
                         && !(recorded.has_unsealed_values && names_values(id)) =>
                 {
                     let has_unsealed_values = false;
-                    *recorded = Recorded {
+                    *recorded = RecordedState {
                         state,
                         has_unsealed_values,
                     };

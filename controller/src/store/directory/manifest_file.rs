@@ -67,7 +67,7 @@ impl ManifestFile {
             _ => {
                 // Do not quote the kind, since a file that is not a manifest can have a secret in that field.
                 self.ignored.push(format!(
-                    "document {number} has another kind; only SealedSecrets are processed"
+                    "document {number} is not a SealedSecret; documents of other kinds are ignored"
                 ));
             }
         }
@@ -102,7 +102,7 @@ impl ManifestFile {
         };
         let problem = format!(
             "line {}: this key occurs twice in its mapping, and the file contains values that are sealed as v2; remove one of \
-             them",
+             the two entries",
             repeated.line
         );
         for object in v2_objects {
@@ -170,7 +170,7 @@ mod tests {
 
     const VALID: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
-    /// Returns a text form of the objects in a file, and the problems.
+    /// Returns the objects in a file as strings, and the problems.
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
         let file = read(text.as_bytes()).unwrap();
         let objects = file.objects.iter().map(|object| match &object.sealed {
@@ -247,7 +247,7 @@ mod tests {
         let ignored = read(b"kind: Secret\n").unwrap().ignored;
         assert_eq!(
             ignored,
-            ["document 1 has another kind; only SealedSecrets are processed"]
+            ["document 1 is not a SealedSecret; documents of other kinds are ignored"]
         );
     }
 

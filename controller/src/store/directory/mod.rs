@@ -30,9 +30,9 @@ use shared::secret::Secret;
 use tracing::{error, warn};
 
 use crate::files::{Directory, FileError, OpenEntry};
-use crate::poll::{self, Depth, Listing, Polled};
+use crate::poll::{self, Depth, Listing, PolledFiles};
 use crate::pool::Pool;
-use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError, StoredSecret};
+use crate::store::{AppliedPlan, Observed, ReadMode, Source, Store, StoreError, StoredSecret};
 use catalogue::Catalogue;
 use directory_states::{DirectoryState, DirectoryStates};
 use manifest_directory::ManifestDirectory;
@@ -72,7 +72,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    files: Polled<ManifestFile>,
+    files: PolledFiles<ManifestFile>,
     catalogue: Catalogue,
     manifest_directory: ManifestDirectory,
     directory_states: DirectoryStates,
@@ -151,9 +151,9 @@ impl Store for DirectoryStore {
         self.run(id, Inner::gather).await
     }
 
-    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<Applied, StoreError> {
+    async fn apply(&self, id: &ObjectId, plan: Plan) -> Result<AppliedPlan, StoreError> {
         self.run(id, move |inner, id| inner.apply(id, plan)).await?;
-        Ok(Applied::Done(None))
+        Ok(AppliedPlan::Done(None))
     }
 
     async fn record(
@@ -542,8 +542,8 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     }
 }
 
-/// Returns whether the status file has the mark that was written together with the values. Values without a mark are of
-/// an earlier release, which wrote the mark only to the status file; for them, returns true.
+/// Returns whether the status file has the mark that was written together with the values. Returns true for values
+/// without a mark: an earlier release wrote them, and wrote the mark only to the status file.
 fn has_mark(file: Option<&StatusFile>, mark: Option<&String>) -> bool {
     mark.is_none() || mark == file.and_then(StatusFile::random_mark).as_ref()
 }

@@ -177,7 +177,7 @@ impl Values {
             let Some(name) = linked else { continue };
             let bytes = version.open_file(name).and_then(OpenEntry::read);
             let mut bytes: Zeroizing<Vec<u8>> = match bytes {
-                Err(error) if error.is_unlike_a_value() => continue,
+                Err(error) if error.shows_lost_value_file() => continue,
                 bytes => bytes?,
             };
             values.insert(name.clone(), Plain::from(std::mem::take(&mut *bytes)));

@@ -54,7 +54,7 @@ pub(super) struct CachedCertificate {
 /// The preferred key for v2 values that was seen before.
 #[derive(Debug)]
 pub(super) struct CachedRecipient {
-    /// The suite and the identifier.
+    /// The suite and the key identifier, separated by a space.
     pub(super) key: String,
     /// When the key was first seen.
     pub(super) since: Timestamp,
@@ -80,7 +80,10 @@ impl Cache {
             .iter()
             .take(8)
             .fold(0, |number, byte| number << 8 | u64::from(*byte));
-        let name = format!("{}-{digest:016x}", in_file_name(host.trim_end_matches('/')));
+        let name = format!(
+            "{}-{digest:016x}",
+            sanitize_file_name(host.trim_end_matches('/'))
+        );
         Self {
             directory: directory.map(Path::to_owned),
             cluster: name,
@@ -93,7 +96,7 @@ impl Cache {
         self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the last certificate of this controller, or its pin, to detect a change.
+    /// Returns the certificate last seen from this controller, or else its pin, to detect a change.
     pub(super) fn last_certificate(
         &self,
         kind: CacheKind,
@@ -138,7 +141,8 @@ impl Cache {
         Ok(cached)
     }
 
-    /// Saves suite and identifier of the key that this controller prefers. Without a cache directory, saves nothing.
+    /// Saves the suite and the identifier of the key that this controller prefers. Without a cache directory, saves
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -186,7 +190,11 @@ impl Cache {
             CacheKind::Pin => "pins",
             CacheKind::SeenByRule => "seen-by-rules",
         };
-        let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
+        let name = format!(
+            "{}_{}.pem",
+            sanitize_file_name(namespace),
+            sanitize_file_name(name)
+        );
         let directory = self
             .directory
             .as_ref()?
@@ -198,7 +206,7 @@ impl Cache {
 
 /// Replaces characters of a name from the cluster that could lead to another directory, and keeps at most 100
 /// characters. No valid name contains `_`.
-fn in_file_name(text: &str) -> String {
+fn sanitize_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text
         .chars()
@@ -219,7 +227,7 @@ fn write(path: &Path, text: &str) -> Result<(), FileError> {
     files::replace_regular(path, text.as_bytes())
 }
 
-fn since(path: &Path) -> Option<Timestamp> {
+fn first_seen(path: &Path) -> Option<Timestamp> {
     let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
     since.try_into().ok()
 }
@@ -232,7 +240,7 @@ fn read_recipient(path: &Path) -> Option<CachedRecipient> {
     (suite.parse::<Suite>().is_ok() && id.parse::<KeyId>().is_ok()).then_some(())?;
     Some(CachedRecipient {
         key: key.to_owned(),
-        since: since(path)?,
+        since: first_seen(path)?,
     })
 }
 
@@ -243,7 +251,7 @@ fn read(path: &Path) -> Option<CachedCertificate> {
     Some(CachedCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
-        since: since(path)?,
+        since: first_seen(path)?,
     })
 }
 

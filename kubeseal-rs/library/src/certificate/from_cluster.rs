@@ -2,9 +2,9 @@
 //!
 //! The certificate is fetched from the named controller through the service proxy. If the user named no controller and
 //! the default Service does not exist, a Service with a controller's labels is tried. If the service proxy cannot be
-//! used, the `ConfigMap` is tried in which controllers publish their certificate. Accounts other than the controller's
-//! can create such a Service or `ConfigMap`, so its certificate is used only if its fingerprint was specified or is
-//! pinned for this Service.
+//! used, the `ConfigMap` in which controllers publish their certificate is tried. Accounts other than the controller's
+//! can create such a Service or `ConfigMap`, so a certificate found there is used only if its fingerprint was specified
+//! or is pinned for this Service.
 
 use shared::key::Certificate;
 
@@ -38,8 +38,8 @@ pub struct NewPin {
 }
 
 impl NewPin {
-    /// Caches the certificate. Returns a remark if that fails, on a terminal only: scripts in containers without a home
-    /// directory would report it at every run.
+    /// Caches the certificate. Returns a remark if that fails and stderr is a terminal: scripts in containers without a
+    /// home directory would print the remark at every run.
     pub fn save(self, environment: &Environment) -> Option<String> {
         let saved = self
             .cache
@@ -54,7 +54,8 @@ impl NewPin {
     }
 }
 
-/// Gets the certificate from the cluster, like [`super::obtain`]. The caller caches the certificate.
+/// Gets the certificate from the cluster, as [`super::obtain`] does, but leaves it to the caller to cache the
+/// certificate with [`NewPin::save`].
 ///
 /// # Errors
 ///
@@ -125,9 +126,9 @@ fn find_certificate(
     }
 }
 
-/// Gets the certificate when the named Service cannot be read. Another Service is contacted only if a
-/// fingerprint is accepted or pinned, and its certificate must match. If RBAC forbids reading the named
-/// Service, the `ConfigMap` is used.
+/// Gets the certificate when the named Service cannot be read. Another Service is contacted only if a fingerprint is
+/// accepted or pinned, and the certificate of that Service must match. If RBAC forbids reading the named Service, the
+/// `ConfigMap` is used.
 fn find_without_service(
     cluster: &Cluster,
     missing: Box<NoService>,

@@ -32,7 +32,7 @@ pub enum SourceError {
     Status {
         /// The URL, without credentials.
         uri: String,
-        /// Code and reason.
+        /// The status code and the reason phrase.
         status: String,
         /// The first line of the response, truncated.
         line: String,
@@ -139,8 +139,8 @@ pub struct RuleContext<'a> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`]; and for a file outside the tree, a pipe, a device or a huge file, for
-/// `file://`, and for `http://` unless the certificate is pinned or the server is this machine.
+/// Fails like [`read`], and also for a file outside the tree, a pipe, a device or a huge file, for `file://`, and for
+/// `http://` unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let Some((scheme, source)) = url(source) else {
         return read_in_tree(source, rule);
@@ -361,8 +361,8 @@ mod tests {
         }
     }
 
-    /// Attack: a committer writes a rule that names a certificate outside the tree, by a path, a link or a `file:`
-    /// URL, or a URL whose content an attacker in the network could replace.
+    /// Attack: a committer writes a rule whose certificate is a file outside the tree (by a path, a link or a `file:`
+    /// URL) or a URL whose content an attacker in the network could replace.
     #[test]
     fn refuses_a_certificate_outside_the_tree_of_its_rule() {
         let outside = tempfile::tempdir().unwrap();

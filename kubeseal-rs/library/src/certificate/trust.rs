@@ -9,8 +9,7 @@ use crate::cluster::Service;
 /// How a certificate was discovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
-    /// At the address that the user named, or at the controller's default address. Trusted without
-    /// a pin.
+    /// At the address that the user or a rule named, or at the controller's default address. Trusted without a pin.
     Named,
     /// In a place where accounts other than the controller's can write: at a Service discovered by its labels, or in a
     /// `ConfigMap`.
@@ -20,13 +19,13 @@ pub enum Discovery {
 /// The source of a controller's name or of a fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SettingSource {
-    /// A flag of the user.
+    /// A command-line flag.
     Flag,
-    /// An environment variable of the user.
+    /// An environment variable.
     Environment,
     /// A rule in `.seal.yaml`, which is untrusted: any committer can write it.
     Rule,
-    /// The default name, since neither flag, environment nor rule names a controller.
+    /// The default name, because no flag, environment variable or rule names a controller.
     #[default]
     Default,
 }
@@ -107,9 +106,8 @@ pub enum TrustError {
     },
 }
 
-/// Decides whether a certificate may be used. If `accepted` contains fingerprints, only they count.
-/// Otherwise, a certificate that the user did not name has to be `pinned` for the Service where it
-/// was found.
+/// Decides whether a certificate may be used. If `accepted` contains fingerprints, only they count. Otherwise, a
+/// discovered certificate has to be `pinned` for the Service where it was found.
 ///
 /// # Errors
 ///
@@ -246,8 +244,8 @@ mod tests {
             SettingSource::Default,
         ];
         // Columns: the source of the controller's name; how a served certificate is cached; and how a discovered
-        // certificate is cached without a fingerprint (it was pinned), with a fingerprint of the user, and with one of
-        // a rule.
+        // certificate is cached without a fingerprint (it was pinned), with a fingerprint of the user, and with a
+        // fingerprint of a rule.
         for (named_by, served, found, with_user_fingerprint, with_rule_fingerprint) in [
             (SettingSource::Flag, Pin, Pin, Pin, SeenByRule),
             (SettingSource::Environment, Pin, Pin, Pin, SeenByRule),

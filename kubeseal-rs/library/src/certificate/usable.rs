@@ -18,13 +18,13 @@ pub enum UseError {
     /// The certificate cannot be parsed.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The text is a recipient of v2 values.
+    /// The input is a recipient of v2 values.
     #[error(
         "it is a recipient of v2 values, not a certificate\n\
          hint: pass it with --recipient and --sealed-format v2, or list it under `recipients` of a rule with `format: v2`"
     )]
     Recipient,
-    /// The text is a private key for v2 values. The message does not quote it.
+    /// The input is a private key for v2 values. The message does not quote the key.
     #[error(
         "it is a private key, which must be kept secret, not a certificate\nhint: remove it, and pass the public key"
     )]
@@ -70,7 +70,7 @@ pub fn parse_from(
     now: Timestamp,
 ) -> Result<(Certificate, Vec<String>), UseError> {
     let parsed = Certificate::first_of_pem(pem);
-    let (certificate, count) = parsed.map_err(|error| other_kind(pem).unwrap_or(error.into()))?;
+    let (certificate, count) = parsed.map_err(|error| v2_key_error(pem).unwrap_or(error.into()))?;
     let mut remarks = Vec::new();
     match certificate.validity(now) {
         Validity::Expired => {
@@ -101,8 +101,8 @@ pub fn parse_from(
     Ok((certificate, remarks))
 }
 
-/// Returns the error for a text of lines with keys for v2 values.
-fn other_kind(text: &[u8]) -> Option<UseError> {
+/// Returns the error for input that begins with a recipient or private key for v2 values; `None` for other input.
+fn v2_key_error(text: &[u8]) -> Option<UseError> {
     let text = std::str::from_utf8(text).ok()?;
     let mut lines = text.lines().map(str::trim_ascii);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;

@@ -37,7 +37,7 @@ pub(super) struct Response {
     pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
-    /// The time of the server, if the response contains it.
+    /// The server's time, from the `Date` header.
     pub(super) date: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }

@@ -1,5 +1,5 @@
-//! Client of the controller's TLS port. This port reports which key unseals each item of an object
-//! that the caller may verify.
+//! A client of the controller's TLS port, which verifies and re-encrypts SealedSecrets as far as RBAC allows the
+//! caller.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -50,8 +50,8 @@ pub enum AuthorizedError {
     #[error(
         "cannot reach the controller's TLS port at {url}\n\
          hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
-         hint: each start of the controller creates another CA certificate: with --authority, fetch it again; without, run \
-         the command again"
+         hint: the controller creates a new CA certificate at each start: with --authority, fetch it again; without, \
+         run the command again"
     )]
     Unreachable {
         /// The address of the port, without credentials.
@@ -123,7 +123,7 @@ impl Authorized {
         Self { waiting, ..self }
     }
 
-    /// Returns which key unseals each item of this object, without changing it.
+    /// Returns which key unseals each item of this object, without changing the object.
     ///
     /// # Errors
     ///
@@ -220,8 +220,8 @@ impl Authorized {
     }
 }
 
-/// Returns the certificates in a PEM text; `None` if there is no certificate or a certificate is malformed. Each
-/// replica of a controller has its own CA certificate.
+/// Returns the certificates in PEM data; `None` if there is no certificate or a certificate is malformed. Each replica
+/// of a controller has its own CA certificate.
 fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),

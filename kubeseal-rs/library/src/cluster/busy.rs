@@ -1,5 +1,5 @@
-//! Decides when to retry a request: if the server asks to wait, or if the connection ended before
-//! the response.
+//! Decides whether and when to retry a request: after the time that the server asks to wait, or if the connection ended
+//! before the response.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub(super) enum Retry {
 }
 
 impl Retry {
-    /// Decides from a response's status code, headers and body; `None` if the response is final.
+    /// Determines from a response whether the request has to be sent again; `None` if the response is final.
     pub(super) fn from_response(
         code: StatusCode,
         headers: &HeaderMap,

@@ -43,7 +43,7 @@ pub struct TokenAccess {
 }
 
 impl TokenAccess {
-    /// Returns whether address, CA certificate and token come from the user, and none from the cluster.
+    /// Returns whether the address, the CA certificate and the token all come from the user, and none from the cluster.
     fn is_complete(&self) -> bool {
         self.url.is_some() && self.authority.is_some() && self.token_file.is_some()
     }
@@ -70,8 +70,9 @@ pub enum NoToken {
         "the CA certificate of the controller's TLS port is unknown: the ConfigMap {}/{config_map} does not exist or has no \
          item ca.pem, or you are not allowed to read it\n\
          hint: start the controller with --certificate-configmap {config_map} (chart: certificateConfigMap.enabled), which \
-         publishes it; or pass it with --authority FILE: `kubectl -n {} port-forward service/{} 8080:http` makes it available \
-         at http://localhost:8080/v1/ca.pem",
+         publishes the CA certificate\n\
+         hint: or run `kubectl -n {} port-forward service/{} 8080:http`, save http://localhost:8080/v1/ca.pem as a file, \
+         and pass the file with --authority",
         service.namespace, service.namespace, service.name
     )]
     NoAuthority {
@@ -93,7 +94,7 @@ pub enum NoToken {
     /// The API server issues no token.
     #[error(
         "cannot create a token for the service account {account}: {why}\n\
-         hint: ask for `create` on serviceaccounts/token of that account"
+         hint: ask an administrator for the verb `create` on serviceaccounts/token of that account"
     )]
     Refused {
         /// The service account.
@@ -164,7 +165,7 @@ impl Controller {
         Ok(port.with_waiting(self.cluster.api.waiting))
     }
 
-    /// Returns the port's address with the DNS name of its certificate, which resolves only inside
+    /// Returns the URL of the TLS port. Its host is the DNS name in the port's certificate, which resolves only inside
     /// the cluster.
     fn service_url(&self) -> Result<String, NoToken> {
         let service = &self.service;
@@ -204,7 +205,7 @@ impl Controller {
         .into())
     }
 
-    /// Returns the service account whose credentials the kubeconfig contains.
+    /// Returns the service account whose credentials the kubeconfig contains, as `NAMESPACE/NAME`.
     fn own_account(&self) -> Result<String, ClusterError> {
         let path = ApiPath::fixed("/apis/authentication.k8s.io/v1/selfsubjectreviews");
         let request = json!({

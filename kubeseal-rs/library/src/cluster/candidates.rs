@@ -5,7 +5,8 @@ use serde_json::Value as Json;
 use super::api::Api;
 use super::{ApiPath, Service};
 
-/// Labels that the chart, under any release name, and the plain manifests put on their Services.
+/// Selectors of the labels that the chart, under any release name, and the manifests without Helm put on their
+/// Services.
 const SELECTORS: [&str; 3] = [
     "app.kubernetes.io/name%3Dsealed-secrets",
     "app.kubernetes.io/part-of%3Dsealed-secrets",
@@ -14,7 +15,8 @@ const SELECTORS: [&str; 3] = [
 /// The maximum number of candidates that are listed. No ordinary cluster has more.
 const MAX_CANDIDATES: usize = 10;
 
-/// Returns candidates sorted by name, at most ten. Empty if RBAC does not allow the caller to list Services.
+/// Returns the Services with a controller's labels, sorted by namespace and name, at most ten. Empty if RBAC does not
+/// allow the caller to list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut services: Vec<Service> = SELECTORS
         .iter()
@@ -45,14 +47,14 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service, which has the same labels in the chart and an additional one.
+/// Returns whether this is the metrics Service. In the chart, it has the labels of the controller's Service and another
+/// one.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"
 }
 
-/// Returns whether the string is a valid name. It becomes part of a path and is shown on the
-/// terminal.
+/// Returns whether the string is a valid name, which can be part of a URL path and be shown on the terminal.
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !text.is_empty() && text.len() <= 63 && text.chars().all(allowed)

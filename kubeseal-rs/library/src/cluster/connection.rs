@@ -1,10 +1,9 @@
 //! Determines from kubeconfig files, flags, environment variables and service account how to reach
 //! the API server, and as which user.
 //!
-//! `kube` reads and merges the files. This module selects the entries and determines the proxy and
-//! the headers: `kube` supports only three of the overrides, compares `NO_PROXY` with the proxy
-//! instead of the server, and reads the impersonation settings without sending
-//! them.
+//! `kube` reads and merges the files. This module selects the entries and determines the proxy and the headers: `kube`
+//! supports only three of the overrides, compares `NO_PROXY` with the proxy instead of the server, and reads the
+//! impersonation settings without sending them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -95,7 +94,7 @@ fn config_without_plug_in(
 }
 
 /// Removes the user's credentials, and keeps the impersonation settings. As in client-go, credentials are not sent
-/// without TLS: everyone on the path could read and use them.
+/// without TLS: everyone on the network path could read and use them.
 fn remove_credentials(user: &mut AuthInfo) {
     *user = AuthInfo {
         impersonate: user.impersonate.take(),
@@ -434,8 +433,8 @@ mod tests {
         }
     }
 
-    /// Fault: a setting from a test stays in a kubeconfig, so its CA certificate is never compared with the
-    /// server's.
+    /// Fault: `insecure-skip-tls-verify` stays in a kubeconfig after a test, so the server's certificate is never
+    /// verified against the CA certificate.
     #[test]
     fn refuses_an_authority_that_is_not_verified() {
         let pem = include_str!("../../../tests/seal/fixtures/other.pem");

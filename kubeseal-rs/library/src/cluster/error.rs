@@ -21,11 +21,11 @@ pub enum ClusterError {
     #[error("the kubeconfig cannot be used to reach the cluster")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The kubeconfig is malformed. The parser's message is left out, because it may quote a token.
-    #[error("the kubeconfig {} is malformed\nhint: `kubectl config view` shows details", .0.shown())]
+    #[error("the kubeconfig {} is malformed\nhint: check it with `kubectl config view`", .0.shown())]
     MalformedKubeconfig(PathBuf),
     /// The kubeconfig has no context, cluster or user of that name.
     #[error(
-        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing {0}s"
+        "{0} {1:?} does not exist in the kubeconfig\nhint: list the existing {0}s with `kubectl config get-{0}s`"
     )]
     NoSuchEntry(&'static str, String),
     /// Neither kubeconfig nor flags name an API server.
@@ -37,9 +37,9 @@ pub enum ClusterError {
     /// An address or a name has the wrong form.
     #[error("{text:?} is not a valid {expected}")]
     Malformed {
-        /// The expected form of the text.
+        /// The kind of value that was expected.
         expected: &'static str,
-        /// The invalid text.
+        /// The invalid value.
         text: String,
     },
     /// A file cannot be read.
@@ -123,7 +123,7 @@ pub enum ClusterError {
     NoPorts(Service),
     /// The API server continues a list without end.
     #[error(
-        "{failure}: the list of the API server is too long: more than 512 MiB or a million objects\n\
+        "{failure}: the list from the API server is too long: more than 512 MiB or a million objects\n\
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
@@ -133,7 +133,8 @@ pub enum ClusterError {
     /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\
-         hint: to seal without it, pass --cert FILE, or, to `kubeseal`, --offline for the cached certificate",
+         hint: to seal without the API server, pass --cert FILE, or use the cached certificate with \
+         `kubeseal --offline`",
         unreachable_hint(why)
     )]
     Unreachable {
@@ -253,8 +254,9 @@ fn candidates_text(missing: &NoService) -> String {
     if *can_use_candidate {
         let _ = write!(
             text,
-            "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for them\n\
-             hint: pass the flags of one of them, or the expected fingerprint with --cert-fingerprint"
+            "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for these \
+             Services\n\
+             hint: pass the flags of one of these Services, or the expected fingerprint with --cert-fingerprint"
         );
     }
     text
@@ -397,7 +399,7 @@ impl std::fmt::Display for Problem {
                 } else {
                     message
                 },
-                port_in_text(&self.port)
+                port_clause(&self.port)
             ),
             Cause::TooMany(attempts, wait) => {
                 write!(f, "too many requests, after {attempts} attempts")?;
@@ -444,12 +446,12 @@ impl Problem {
             f,
             "RBAC does not allow you to use the service proxy\n\
              hint: ask for `get` and `create` on services/proxy, resource name http:{name}:{port}, in {namespace}; \
-             or seal without it: --cert FILE or --cert URL"
+             or seal without the service proxy: pass --cert FILE or --cert URL"
         )
     }
 }
 
-fn port_in_text(port: &str) -> String {
+fn port_clause(port: &str) -> String {
     match port {
         "" => String::new(),
         port => format!(", {port:?},"),

@@ -66,7 +66,7 @@ struct Credential {
 }
 
 impl Login {
-    /// Reads the token file, or runs the plug-in, unless the user's entry contains other credentials than a client
+    /// Reads the token file, or runs the plug-in, unless the user's entry contains credentials other than a client
     /// certificate. Stores a client certificate of the plug-in in the user's entry.
     ///
     /// # Errors
@@ -234,7 +234,7 @@ fn run_command(plug_in: &ExecConfig) -> Result<Output, String> {
     };
     let output = output.map_err(|why| {
         kill(&mut child);
-        format!("the output of {PLUG_IN}: {why}")
+        format!("cannot read the output of {PLUG_IN}: {why}")
     })?;
     let status = child.wait().map_err(not_started)?;
     Ok((status, output, stderr.join().unwrap_or_default()))
@@ -338,8 +338,8 @@ mod tests {
         }
     }
 
-    /// Attack: a credential plug-in writes without end to stdout or stderr, or a token in its output or in the
-    /// kubeconfig would crash the process.
+    /// Attack: a credential plug-in writes endlessly to stdout or stderr, or a malformed token in its output or in the
+    /// kubeconfig crashes the process.
     #[test]
     fn limits_a_plug_ins_output_and_rejects_malformed_tokens() {
         for (script, why) in [

@@ -37,7 +37,7 @@ pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{CreateOutcome, Objects, parse};
-pub use overrides::{Hidden, Overrides};
+pub use overrides::{HiddenString, Overrides};
 pub use path::ApiPath;
 
 const FETCH_FAILED: &str = "cannot fetch certificate";
@@ -98,9 +98,9 @@ impl Default for Timeout {
 /// A Service, identified by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
-    /// The Service's namespace.
+    /// The namespace, as in `--controller-namespace`.
     pub namespace: String,
-    /// The Service's name.
+    /// The name, as in `--controller-name`.
     pub name: String,
 }
 
@@ -291,9 +291,9 @@ impl Controller {
         })
     }
 
-    /// Returns the CA certificates of the TLS port, as PEM, which the controller publishes in a `ConfigMap`. The CA
-    /// certificates from the unauthenticated port are not used: another server could answer there, and would get the
-    /// token.
+    /// Returns the CA certificates of the TLS port, in PEM, from the `ConfigMap` where the controller publishes them.
+    /// The CA certificates from the unauthenticated port are not used: another server could answer there, and would get
+    /// the token.
     ///
     /// # Errors
     ///
@@ -315,9 +315,8 @@ impl Controller {
         })
     }
 
-    /// Returns the fingerprints of the certificates that the controller publishes, newest first.
-    /// Bitnami's controller publishes only that of its newest key. Empty if the controller
-    /// publishes none or cannot be reached.
+    /// Returns the fingerprints of the certificates that the controller publishes, newest first. Bitnami's controller
+    /// publishes only the certificate of its newest key. Empty if the controller publishes none or cannot be reached.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let published = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
             let response = self.cluster.api.get(&self.path(endpoint).ok()?).ok()?;
@@ -439,7 +438,7 @@ fn refusal(
     ClusterError::Refused { failure, problem }
 }
 
-/// Returns the fingerprint of every certificate in a PEM text that can be parsed.
+/// Returns the fingerprints of the certificates in PEM data, except certificates that cannot be parsed.
 fn fingerprints(pem: &str) -> Vec<Fingerprint> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     pem.split(BEGIN)

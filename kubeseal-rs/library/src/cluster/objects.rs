@@ -18,7 +18,7 @@ const PAGE: usize = 200;
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
 const MAX_PAGES: usize = 5_000;
 
-/// The maximum size of a list, in bytes of the JSON that is kept. etcd stores 2 GiB of all objects by default.
+/// The maximum size of a list, in bytes of the JSON that is kept. By default, etcd stores at most 2 GiB in total.
 const MAX_LIST: usize = 512 << 20;
 
 /// An authenticated client of an API server.
@@ -147,7 +147,7 @@ impl Objects {
         Ok((code, body))
     }
 
-    /// Like [`Self::get_raw`], and also returns the time of the server, if the response contains it.
+    /// Like [`Self::get_raw`], and also returns the server's time, from the `Date` header.
     ///
     /// # Errors
     ///
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Attack: a server in the API server's place continues a list until the memory is full.
+    /// Attack: a server that impersonates the API server continues a list endlessly, to exhaust the memory.
     #[test]
     fn the_pages_of_a_list_and_their_bytes_are_limited() {
         let page = |length| Zeroizing::new(vec![0; length]);

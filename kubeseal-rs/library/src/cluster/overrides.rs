@@ -31,12 +31,12 @@ pub struct Overrides {
     pub proxy_url: Option<String>,
     /// Whether `--disable-compression` is set.
     pub disable_compression: bool,
-    /// The value of `--token`. A secret, which [`Hidden`] keeps out of `Debug` output.
-    pub token: Option<Hidden>,
+    /// The value of `--token`. A secret, which [`HiddenString`] keeps out of `Debug` output.
+    pub token: Option<HiddenString>,
     /// The value of `--username`.
     pub username: Option<String>,
     /// The value of `--password`, a secret like the token.
-    pub password: Option<Hidden>,
+    pub password: Option<HiddenString>,
     /// The value of `--client-certificate`.
     pub client_certificate: Option<PathBuf>,
     /// The value of `--client-key`.
@@ -51,9 +51,9 @@ pub struct Overrides {
 
 /// A string that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Hidden(pub String);
+pub struct HiddenString(pub String);
 
-impl std::fmt::Debug for Hidden {
+impl std::fmt::Debug for HiddenString {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Hidden")
     }
@@ -118,14 +118,14 @@ impl Overrides {
     }
 
     fn change_user(&self, auth: &mut AuthInfo) -> Result<(), ClusterError> {
-        if let Some(Hidden(token)) = &self.token {
+        if let Some(HiddenString(token)) = &self.token {
             auth.token = Some(token.clone().into());
             auth.token_file = None;
             auth.exec = None;
             auth.auth_provider = None;
         }
         override_field(&mut auth.username, self.username.as_ref());
-        if let Some(Hidden(password)) = &self.password {
+        if let Some(HiddenString(password)) = &self.password {
             auth.password = Some(password.clone().into());
         }
         set_file(

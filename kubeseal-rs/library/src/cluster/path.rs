@@ -10,7 +10,7 @@ use super::ClusterError;
 pub struct ApiPath(String);
 
 impl ApiPath {
-    /// Uses a path that contains no names.
+    /// Creates a path from a constant, which contains no names.
     pub fn fixed(path: &'static str) -> Self {
         Self(path.to_owned())
     }
@@ -40,8 +40,9 @@ impl ApiPath {
         Ok(Self(format!("{}/{name}", self.0)))
     }
 
-    /// Returns the path of an endpoint of a Service's port, through the API server's proxy. `self` is the path of all
-    /// Services of the namespace. A Service with one port can leave its name empty.
+    /// Returns the path that proxies a request for `endpoint`, such as `v1/cert.pem`, through the API server to a port
+    /// of a Service. `self` is the path of all Services of the namespace. `port` may be empty if the Service has only
+    /// one port.
     ///
     /// # Errors
     ///

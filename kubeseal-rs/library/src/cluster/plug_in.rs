@@ -62,7 +62,8 @@ mod tests {
         json!({"auth-provider": {"name": "gcp", "config": {"cmd-path": command}}})
     }
 
-    /// Attack: an attacker puts a program where the relative path of a credential plug-in leads, so that it is run.
+    /// Attack: an attacker puts a program where the relative path of a credential plug-in leads, so that the program is
+    /// run.
     #[test]
     fn finds_a_plug_in_only_in_absolute_directories() {
         let existing = format!("{}bin/sh", "../".repeat(40));
@@ -77,7 +78,7 @@ mod tests {
     }
 
     /// Attack: an attacker puts a kubeconfig with a plug-in into the current directory of a user whose `KUBECONFIG` is
-    /// a relative path, so that the plug-in is run.
+    /// a relative path, so that the user's command runs the plug-in.
     #[test]
     fn refuses_the_plug_in_of_a_kubeconfig_with_a_relative_path() {
         for entry in [exec("/bin/sh"), provider("sh")] {

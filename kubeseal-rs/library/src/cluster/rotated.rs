@@ -28,13 +28,13 @@ pub enum RotationError {
     NoObject,
     /// The name, namespace or scope differs.
     #[error(
-        "the controller's response contains another object than the request; the response was discarded\n\
+        "the controller's response contains a different object from the request; the response was discarded\n\
          hint: check that the Service is the controller's"
     )]
     Object,
     /// The keys of the items differ.
     #[error(
-        "the controller's response contains other items than the request; the response was discarded\n\
+        "the controller's response does not contain the same items as the request; the response was discarded\n\
          hint: check that the Service is the controller's"
     )]
     Items,
@@ -44,7 +44,7 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Item {
-        /// The key of the item, as it was sent.
+        /// The key of the item in the request.
         item: String,
         /// Why the response for the item is invalid: a predicate, such as "is empty".
         problem: &'static str,
@@ -71,7 +71,7 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
 ///
 /// # Errors
 ///
-/// Returns [`RotationError`] if the response violates one of these checks.
+/// Returns [`RotationError`] if the response fails one of these checks.
 pub fn check(
     sent: &SealedSecret,
     response: &SealedSecret,
@@ -88,7 +88,7 @@ pub fn check(
 ///
 /// # Errors
 ///
-/// Returns [`RotationError`] if the response violates one of these checks.
+/// Returns [`RotationError`] if the response fails one of these checks.
 pub fn check_converted(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     check_same_items(sent, response)?;
     v2::check_converted(sent, response)?;
@@ -112,7 +112,7 @@ fn check_same_items(sent: &SealedSecret, response: &SealedSecret) -> Result<(), 
 ///
 /// # Errors
 ///
-/// Returns [`RotationError`] if the response violates one of these checks.
+/// Returns [`RotationError`] if the response fails one of these checks.
 pub fn check_leniently(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let templates = sent.spec.template.data.as_ref();
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
@@ -159,7 +159,7 @@ fn check_items(
 }
 
 /// Returns why `text` is not an acceptable new ciphertext: not canonical base64, not an encrypted value, a key length
-/// outside `moduli`, or another value length than `old`. Returns `None` if it is acceptable.
+/// outside `moduli`, or a value length that differs from that of `old`. Returns `None` if it is acceptable.
 fn ciphertext_problem(
     text: &str,
     old: Option<&String>,

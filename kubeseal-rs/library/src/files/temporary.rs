@@ -16,12 +16,12 @@ const PREFIX: &str = ".seal-";
 const SUFFIX: &str = ".tmp";
 
 /// A completely written file that does not have its final name yet.
-pub(super) enum Temporary {
+pub(super) enum TemporaryFile {
     Unnamed(File),
     Named(NamedTempFile),
 }
 
-impl Temporary {
+impl TemporaryFile {
     /// Writes the file to disk. It has mode 0600, or the mode and, if the operating system permits,
     /// the owner of `like`.
     pub(super) fn write(
@@ -67,9 +67,8 @@ impl Temporary {
         Ok(self.with_name(path)?.persist(path)?)
     }
 
-    /// Replaces a file if it contains the bytes of `before`. Returns whether it did. Where the
-    /// system can exchange two files atomically (Linux), a write of another program at the same
-    /// moment is kept.
+    /// Replaces a file if it contains the bytes of `before`, and returns whether the file was replaced. Where the
+    /// system can exchange two files atomically (Linux), a write of another program at the same moment is kept.
     pub(super) fn replace_if_unchanged(
         self,
         path: &Path,
@@ -178,7 +177,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn restores_a_file_that_it_cannot_read() {
+    fn restores_an_unreadable_file_of_another_program() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.yaml");
         fs::write(&path, "ours").unwrap();
@@ -213,7 +212,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "theirs").unwrap();
-        let temporary = Temporary::write(directory.path(), b"ours", None).unwrap();
+        let temporary = TemporaryFile::write(directory.path(), b"ours", None).unwrap();
         let error = temporary.persist_as_new(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"theirs");
@@ -226,7 +225,7 @@ mod tests {
         let path = directory.path().join("file");
         for (content, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
             fs::write(&path, content).unwrap();
-            let temporary = Temporary::write(directory.path(), b"ours", None).unwrap();
+            let temporary = TemporaryFile::write(directory.path(), b"ours", None).unwrap();
             let is_unchanged = temporary
                 .replace_if_unchanged(&path, b"read", b"ours")
                 .unwrap();

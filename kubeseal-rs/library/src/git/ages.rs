@@ -173,7 +173,8 @@ impl Search<'_> {
         Ok(remaining)
     }
 
-    /// Returns the files that a commit removed, if the commit also added a file that may be a renamed one.
+    /// Returns the files that a commit removed, if the commit also added a file, which may be a removed file under a
+    /// new name.
     fn removed_files(
         &self,
         changes: &[Change],
@@ -262,7 +263,7 @@ impl<'a> RemovedFiles<'a> {
             {
                 let path = path.as_bstr();
                 by_blob.entry(before.id).or_insert_with(Vec::new).push(path);
-                let same_name = by_name.entry(name(path)).or_insert_with(Vec::new);
+                let same_name = by_name.entry(file_name(path)).or_insert_with(Vec::new);
                 same_name.push((path, before.id));
             }
         }
@@ -275,11 +276,14 @@ impl<'a> RemovedFiles<'a> {
         if let Some(paths) = self.by_blob.get(&blob) {
             return paths.iter().map(|path| (*path, blob)).collect();
         }
-        self.by_name.get(name(path)).cloned().unwrap_or_default()
+        self.by_name
+            .get(file_name(path))
+            .cloned()
+            .unwrap_or_default()
     }
 }
 
-fn name(path: &BStr) -> &[u8] {
+fn file_name(path: &BStr) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 

@@ -1,5 +1,5 @@
-//! Finds files with another content in Git than in the work tree, because of the attribute `working-tree-encoding`.
-//! `gix` reads attributes only with features that can start programs.
+//! Finds files whose content in Git differs from their content in the work tree because of the attribute
+//! `working-tree-encoding`. `gix` reads attributes only with features that can start programs.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,8 @@ use super::{GitError, Repository};
 
 const ATTRIBUTE: &str = "working-tree-encoding=";
 
-/// The files that Git may convert to another encoding at checkout, by the `.gitattributes` files of the index.
+/// The files that Git may convert to another encoding at checkout, according to the `.gitattributes` files of the
+/// index.
 pub struct ConvertedFiles(Vec<(PathBuf, Gitignore)>);
 
 impl Repository {

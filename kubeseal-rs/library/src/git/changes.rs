@@ -185,7 +185,7 @@ impl Repository {
         let modules: BTreeSet<PathBuf> = self.submodule_directories()?;
         let walk_error = Arc::new(Mutex::new(None));
         let nested = Arc::new(Mutex::new(BTreeSet::new()));
-        directory::check_ignored(&self.root)?;
+        directory::check_gitignore(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
             .hidden(false)
             .ignore(false)
@@ -260,7 +260,7 @@ fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if is_git_directory(entry.path()) {
         return false;
     }
-    let checked = directory::check_ignored(entry.path());
+    let checked = directory::check_gitignore(entry.path());
     let is_safe = checked.is_ok();
     if let (Err(error), Ok(mut walk_error)) = (checked, walk_error.lock()) {
         *walk_error = Some(error);

@@ -68,7 +68,7 @@ pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
 
 /// Checks that a `.gitignore` of the work tree is a small regular file. Symbolic links are skipped,
 /// since Git does not read them.
-pub(super) fn check_ignored(directory: &Path) -> Result<(), GitError> {
+pub(super) fn check_gitignore(directory: &Path) -> Result<(), GitError> {
     let list = directory.join(".gitignore");
     match fs::symlink_metadata(&list) {
         Ok(metadata) if !metadata.is_symlink() => check_file(&list, &metadata, Some(SMALL_LIMIT)),

@@ -48,7 +48,7 @@ impl Repository {
         }
         let file = to_path(path.as_bstr());
         for directory in file.ancestors().skip(1) {
-            directory::check_ignored(&self.root.join(directory))?;
+            directory::check_gitignore(&self.root.join(directory))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
@@ -121,7 +121,7 @@ impl Repository {
     }
 
     /// Returns the files below an absolute directory that are missing in the work tree and not merely deleted there:
-    /// staged ones, and those outside a sparse checkout. The contents may be plain values; `None` for a file that a
+    /// staged files, and files outside a sparse checkout. The contents may be plain values; `None` for a file that a
     /// partial clone has not fetched.
     ///
     /// # Errors

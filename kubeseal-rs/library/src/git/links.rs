@@ -32,13 +32,13 @@ pub struct Route {
     /// The absolute paths of the links, in order.
     pub links: Vec<PathBuf>,
     /// The absolute path of the file, which need not exist. `None` if a link leads out of the repository, or if there
-    /// are too many.
+    /// are too many links.
     pub target: Option<PathBuf>,
 }
 
 impl Route {
     /// Returns the links and the target.
-    pub fn passed(&self) -> impl Iterator<Item = &PathBuf> {
+    pub fn all_paths(&self) -> impl Iterator<Item = &PathBuf> {
         self.links.iter().chain(&self.target)
     }
 }
@@ -127,7 +127,7 @@ impl<'a> StagedLinks<'a> {
 fn follow(path: &Path, target_of: &dyn Fn(&Path) -> Option<PathBuf>) -> Route {
     let mut route = Route::default();
     let mut followed = PathBuf::new();
-    let mut rest = reversed(path);
+    let mut rest = reversed_components(path);
     while let Some(component) = rest.pop() {
         match component.to_str() {
             Some(".") => continue,
@@ -142,35 +142,35 @@ fn follow(path: &Path, target_of: &dyn Fn(&Path) -> Option<PathBuf>) -> Route {
         }
         route.links.push(followed.clone());
         followed.pop();
-        rest.extend(reversed(&target));
+        rest.extend(reversed_components(&target));
     }
     route.target = Some(followed);
     route
 }
 
-fn reversed(path: &Path) -> Vec<OsString> {
+fn reversed_components(path: &Path) -> Vec<OsString> {
     let components = path.components().rev();
     components.map(|c| c.as_os_str().to_owned()).collect()
 }
 
 /// Returns a path without `.` and `..`. Does not access the file system.
 fn normalize(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
+    let mut normalized = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            other => plain.push(other),
+            Component::ParentDir => drop(normalized.pop()),
+            other => normalized.push(other),
         }
     }
-    plain
+    normalized
 }
 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
-    fn routed(path: &str) -> (usize, Option<String>) {
+    fn route_of(path: &str) -> (usize, Option<String>) {
         let target_of = |path: &Path| {
             let target = match path.to_str()? {
                 "/r/a/link" => "file",
@@ -203,7 +203,7 @@ mod tests {
             ("/r/a/absolute", 3, "/r/a/file"),
             ("/r/a/out", 1, "/etc/passwd"),
         ] {
-            assert_eq!(routed(path), (links, Some(target.to_owned())), "{path}");
+            assert_eq!(route_of(path), (links, Some(target.to_owned())), "{path}");
         }
     }
 
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn stops_at_symlink_loops() {
         for path in ["/r/circle", "/r/a/mutual", "/r/circle/x"] {
-            assert_eq!(routed(path), (MAX_LINKS, None), "{path}");
+            assert_eq!(route_of(path), (MAX_LINKS, None), "{path}");
         }
     }
 }

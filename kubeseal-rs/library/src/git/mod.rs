@@ -1,9 +1,9 @@
 //! Reads the Git repository around a file without running `git`.
 //!
-//! The author of a repository also writes its configuration and attributes, and `git` runs the
-//! programs that they name: `core.fsmonitor`, filter drivers, `textconv`, signature programs,
-//! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
-//! features that can start a program; a test keeps these features off.
+//! The author of a repository also writes its configuration and attributes, and `git` runs the programs that they name:
+//! `core.fsmonitor`, filter drivers, `textconv`, signature programs, transports of a lazy fetch. So this module reads
+//! repositories with `gix`, compiled without the features that can start a program; a test ensures that these features
+//! stay off.
 //!
 //! A repository is recognized by its `.git` alone. A directory that only looks like a bare repository
 //! does not count.
@@ -155,8 +155,8 @@ pub struct Repository {
 /// object could exhaust the memory.
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
-/// A reference below `refs/replace` shows another commit in the place of a commit. Every clone that fetches it hides
-/// values of the commit, which other clones can still read.
+/// A reference below `refs/replace` substitutes another commit for a commit. In a clone that fetches the reference, the
+/// values in the replaced commit are hidden, although other clones can still read them.
 const NO_REPLACEMENT: &str = "core.useReplaceRefs=false";
 
 impl Repository {

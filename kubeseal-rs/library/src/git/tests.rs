@@ -566,7 +566,7 @@ fn repository_with_bomb() -> TestRepository {
     fixture
 }
 
-/// Attack: a committer pushes a reference that shows an innocent commit in the place of one with a value, so that the
+/// Attack: a committer pushes a reference that substitutes an innocent commit for a commit with a value, so that the
 /// value is not found in the history.
 #[test]
 fn ignores_references_that_replace_commits() {
@@ -616,8 +616,8 @@ fn dates_a_value_in_a_history_with_repeated_trees() {
     assert_eq!(fixture.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: a committer replaces a file that is read when the repository is opened with a pipe or a link to a device, so
-/// that a command hangs or exhausts the memory.
+/// Attack: a committer puts a pipe, or a link to a device, in the place of a file that is read when the repository is
+/// opened, so that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_or_device_in_a_repository() {
     for file in [

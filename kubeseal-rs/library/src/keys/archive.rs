@@ -609,8 +609,8 @@ mod tests {
         ArchiveRecipient(Box::new(HybridRecipient(identity.recipient())))
     }
 
-    /// Attack: someone with a quantum computer decrypts an archive for post-quantum recipients with another recipient's
-    /// stanza.
+    /// Attack: an attacker with a quantum computer decrypts an archive for post-quantum recipients with another
+    /// recipient's stanza.
     #[test]
     fn post_quantum_recipients_share_an_archive_only_with_each_other() {
         let other = age::x25519::Identity::generate();

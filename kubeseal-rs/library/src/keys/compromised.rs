@@ -23,7 +23,7 @@ use crate::shown::ShowPath as _;
      hint: fetch the current certificate with `seal cert fetch -o FILE --replace`; if the mark is a mistake, remove {}",
     .file.shown()
 )]
-pub struct Compromised {
+pub struct CompromisedKey {
     fingerprint: Fingerprint,
     file: PathBuf,
 }
@@ -35,7 +35,7 @@ pub struct Compromised {
      hint: name the current key, for example from `seal keys export`; if the mark is a mistake, remove {}",
     .file.shown()
 )]
-pub struct CompromisedV2 {
+pub struct CompromisedV2Key {
     id: KeyId,
     file: PathBuf,
 }
@@ -44,7 +44,9 @@ pub struct CompromisedV2 {
 #[derive(Debug, thiserror::Error)]
 pub enum RememberError {
     /// There is no directory for the record.
-    #[error("there is no state directory: set HOME, or XDG_STATE_HOME to an absolute path")]
+    #[error(
+        "there is no state directory\nhint: set HOME, or set XDG_STATE_HOME to an absolute path"
+    )]
     NoDirectory,
     /// The record cannot be written.
     #[error(transparent)]
@@ -56,14 +58,14 @@ pub enum RememberError {
 pub enum CheckError {
     /// The key is marked as compromised.
     #[error(transparent)]
-    Compromised(#[from] Compromised),
+    Compromised(#[from] CompromisedKey),
     /// The v2 key is marked as compromised.
     #[error(transparent)]
-    CompromisedV2(#[from] CompromisedV2),
+    CompromisedV2(#[from] CompromisedV2Key),
     /// The record of the key cannot be read.
     #[error(
         "cannot read {}, so it is not known whether the key is marked as compromised\n\
-         hint: make it readable, or set HOME or XDG_STATE_HOME to a directory of this user",
+         hint: make the file readable, or set HOME or XDG_STATE_HOME to a directory of this user",
          .file.shown()
     )]
     Unreadable {
@@ -100,13 +102,13 @@ pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError
     match directory.map(|directory| recorded(&directory, &key.to_string())) {
         None => Ok(()),
         Some(recorded) => match recorded? {
-            Some(file) => Err(CompromisedV2 { id: *key, file }.into()),
+            Some(file) => Err(CompromisedV2Key { id: *key, file }.into()),
             None => Ok(()),
         },
     }
 }
 
-/// Records a key.
+/// Records an RSA key as compromised.
 ///
 /// # Errors
 ///
@@ -130,7 +132,7 @@ fn remember_as(directory: &Path, key: &str, since: &str) -> Result<(), FileError
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
 
-/// Checks that a key is not recorded, before values are sealed for it.
+/// Checks that an RSA key is not recorded as compromised. Callers check each key before they seal for it.
 ///
 /// # Errors
 ///
@@ -145,7 +147,7 @@ fn check_in(directory: &Path, key: &Fingerprint) -> Result<(), CheckError> {
     match recorded(directory, &key.to_string())? {
         Some(file) => {
             let fingerprint = key.clone();
-            Err(Compromised { fingerprint, file }.into())
+            Err(CompromisedKey { fingerprint, file }.into())
         }
         None => Ok(()),
     }

@@ -14,8 +14,8 @@ pub struct KeyLineError {
     pub source: KeyTextError,
 }
 
-/// Returns the keys in the lines of a file: `seal2-key …`, and identities of age, which have no limited validity. Empty
-/// if the file is neither a file of such lines nor of PEM blocks.
+/// Returns the keys in the lines of a file: `seal2-key …`, and age identities, whose validity is not limited. Empty if
+/// the file consists neither of such lines nor of PEM blocks.
 ///
 /// # Errors
 ///

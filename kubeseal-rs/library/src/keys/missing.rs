@@ -1,4 +1,4 @@
-//! Reports parts of repositories that a clone lacks. They may contain values for any key.
+//! Reports parts of repositories that a clone lacks. These parts may contain values for any key.
 
 use std::path::{Path, PathBuf};
 

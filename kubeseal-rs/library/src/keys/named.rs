@@ -23,7 +23,7 @@ use crate::walk;
 /// The rules that name a key, and the files that cannot be read.
 #[derive(Debug, Default)]
 pub struct NamingRules {
-    /// The rules.
+    /// The rules that certainly name the key.
     pub rules: BTreeSet<NamingRule>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unread: BTreeSet<Unread>,
@@ -32,7 +32,7 @@ pub struct NamingRules {
 /// A rule that names a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NamingRule {
-    /// The file and the rule, for messages.
+    /// The file and the rule, such as `.seal.yaml, rule 1 (line 2)`, for messages.
     pub rule: String,
     /// The field that names the key: `recipients` or `certificate`.
     pub field: &'static str,
@@ -42,8 +42,8 @@ impl fmt::Display for NamingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field } = self;
         match *field {
-            "certificate" => write!(f, "{rule}: names its certificate"),
-            _ => write!(f, "{rule}: names it as a recipient"),
+            "certificate" => write!(f, "{rule}: names the certificate of the key"),
+            _ => write!(f, "{rule}: names the key as a recipient"),
         }
     }
 }
@@ -95,7 +95,7 @@ impl RuleSearch {
             let files = tree.files.iter().map(|(path, _)| PathBuf::from(path));
             let paths = files.chain(tree.links.keys().cloned());
             for path in paths.filter(|path| path.file_name() == Some(OsStr::new(FILE_NAME))) {
-                self.add_of_branch(&repository, (&branch, &tree), &path);
+                self.add_from_branch(&repository, (&branch, &tree), &path);
             }
         }
         Ok(())
@@ -103,7 +103,7 @@ impl RuleSearch {
 
     /// Adds the rules in a file of a branch. As in the work tree, the file and the files that its rules name may be
     /// symbolic links.
-    fn add_of_branch(
+    fn add_from_branch(
         &mut self,
         repository: &Repository,
         (branch, tree): (&Branch, &CommitTree),
@@ -173,7 +173,8 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether a recipient is the key. Recipients that only a server knows are not compared.
+    /// Returns whether a recipient is the key. Recipients that are named by a URL, or by the controller of a cluster,
+    /// are not compared.
     fn names(
         &self,
         source: &RecipientSource,

@@ -55,10 +55,10 @@ pub enum SignatureError {
          hint: do not restore it; use another copy of the archive and its signature"
     )]
     OtherArchive,
-    /// The signer is not in the file of allowed signers.
+    /// The signer is not in the allowed signers file.
     #[error(
-        "the signature was created with {0}, which the file of allowed signers does not permit for backups\n\
-         hint: if you trust the signer, add its key to that file"
+        "the signature was created with {0}, which the allowed signers file does not permit for backups\n\
+         hint: if you trust the signer, add the signer's key to that file"
     )]
     UnknownSigner(String),
 }
@@ -66,7 +66,7 @@ pub enum SignatureError {
 /// The signer of an archive, whose signature is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedSigner {
-    /// The signer's names in the file of allowed signers.
+    /// The signer's names in the allowed signers file.
     pub principals: String,
     /// The key's fingerprint, as `ssh-keygen -l` shows it.
     pub key: String,

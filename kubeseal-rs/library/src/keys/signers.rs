@@ -1,5 +1,4 @@
-//! The file of allowed signers, as `ssh-keygen -Y verify` reads it (ssh-keygen(1), "ALLOWED
-//! SIGNERS").
+//! The allowed signers file, as `ssh-keygen -Y verify` reads it (ssh-keygen(1), "ALLOWED SIGNERS").
 //!
 //! A line that cannot be parsed is an error with its line number. Skipping an unknown restriction
 //! would accept signers that the restriction excludes.
@@ -29,7 +28,7 @@ struct Signer {
 #[derive(Debug, Clone)]
 pub struct Signers(Vec<Signer>);
 
-/// The reason why a file of allowed signers cannot be used.
+/// The reason why an allowed signers file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
@@ -40,7 +39,7 @@ pub enum SignersError {
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
     Line {
-        /// The line number.
+        /// The line number, counted from one.
         line: usize,
         /// Why the line cannot be parsed.
         problem: &'static str,
@@ -51,7 +50,7 @@ pub enum SignersError {
 }
 
 impl Signers {
-    /// Parses a file of allowed signers, as `ssh-keygen -Y verify` reads it.
+    /// Parses an allowed signers file, as `ssh-keygen -Y verify` reads it.
     ///
     /// # Errors
     ///
@@ -78,8 +77,8 @@ impl Signers {
         Ok(Self(signers))
     }
 
-    /// Returns the principals of this key; `None` if it may not sign in the namespace at that time. A line for
-    /// a certificate authority allows certificates only, not the key itself.
+    /// Returns the principals of this key; `None` if it may not sign in the namespace at the time `now`. A line for a
+    /// certificate authority allows certificates only, not the key itself.
     pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let may_sign = |signer: &&Signer| {
             signer.key == *key
@@ -124,8 +123,8 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Returns whether a principal is allowed that no pattern with `!` excludes. If there is none, `ssh-keygen` does
-    /// not accept the key either.
+    /// Returns whether the line allows a principal that no pattern with `!` excludes. If there is no such principal,
+    /// `ssh-keygen` does not accept the key either.
     fn allows_a_principal(&self) -> bool {
         let mut principals = self.principals.split(',');
         principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))
@@ -180,9 +179,8 @@ fn without_quotes(text: &str) -> &str {
     inside.unwrap_or(text)
 }
 
-/// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, followed by `Z`. Without `Z`,
-/// `ssh-keygen` uses the machine's time zone, so the same file would have another meaning on
-/// another machine.
+/// Parses `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, followed by `Z`. Without `Z`, `ssh-keygen` uses the machine's
+/// time zone, so the same file would have a different meaning on another machine.
 fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
     const INVALID: &str = "invalid time: expected YYYYMMDD or YYYYMMDDHHMM[SS], followed by Z";
     let digits = text.strip_suffix(['Z', 'z']).ok_or(INVALID)?;

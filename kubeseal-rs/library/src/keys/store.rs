@@ -256,13 +256,14 @@ impl KeyStore {
                 };
                 let records = parse_records(&bytes)?;
                 let is_same = records.into_iter().any(|record| key.is_in(record));
-                bail!(occupied(namespace, name, is_same.then(|| key.label())))
+                bail!(name_conflict(namespace, name, is_same.then(|| key.label())))
             }
             Self::Directory { keys, .. } => directory::path_for_new_key(keys, name).map(drop),
         }
     }
 
-    /// Stores a new key, in a cluster in the controller's namespace and otherwise unchanged; see [`super::restored`].
+    /// Stores a new key. In a cluster, the Secret is created in the controller's namespace and is otherwise unchanged;
+    /// see [`super::restored`].
     ///
     /// # Errors
     ///
@@ -336,7 +337,7 @@ impl NewKey<'_> {
         }
     }
 
-    /// Returns the label of its Secret.
+    /// Returns the label that marks a Secret with such a key.
     fn label(self) -> &'static str {
         match self {
             Self::Rsa(_) => KEY_LABEL,
@@ -347,14 +348,14 @@ impl NewKey<'_> {
 
 /// Returns the error for an existing Secret that has the name of the key to store and lacks the label of a key. `label`
 /// is the missing label if the Secret contains the same key.
-fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
+fn name_conflict(namespace: &str, name: &str, label: Option<&str>) -> String {
     if let Some(label) = label {
         let command = format!("kubectl label secret -n {namespace} {name} {label}");
         format!(
             "the Secret {namespace}/{name} contains this key, but has no label {label}, so controllers do not use it; \
              nothing was changed\n\
-             hint: let them use it with `{command}={KEY_ACTIVE}` (it seals if it is the newest key), or not with \
-             `{command}={KEY_RETIRED}`; then run the command again"
+             hint: activate the key with `{command}={KEY_ACTIVE}` (the key then seals if it is the newest), or \
+             retire the key with `{command}={KEY_RETIRED}`; then run the command again"
         )
     } else {
         format!(

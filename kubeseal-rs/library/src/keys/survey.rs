@@ -140,7 +140,7 @@ impl Inventory {
     }
 }
 
-/// The contents of a file.
+/// The SealedSecrets that were found in a file.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     /// The SealedSecrets in the file.
@@ -156,7 +156,7 @@ pub struct Contents {
 /// The keys that a set of SealedSecrets needs.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Each SealedSecret, with the need of each item.
+    /// The origin of each SealedSecret, with the key that each item needs.
     pub objects: Vec<(Origin, BTreeMap<String, Need>)>,
     /// The number of objects whose keys are taken from their annotation or status.
     pub unopened: usize,
@@ -217,8 +217,8 @@ impl Survey {
         }
     }
 
-    /// Asks a controller which key decrypts the items that no local key decrypts. `holders` must be those of
-    /// the survey. Returns the objects that RBAC does not allow the caller to verify; they remain undecided.
+    /// Asks a controller which key decrypts the items that no local key decrypts. `holders` must be the same as for
+    /// [`Self::run`]. Returns the objects that RBAC does not allow the caller to verify; their items remain undecided.
     ///
     /// # Errors
     ///
@@ -263,7 +263,7 @@ impl Survey {
     }
 
     /// Returns the numbers of objects and of files with items for this key, without undecided items. `holders` must be
-    /// those of the survey.
+    /// the same as for [`Self::run`].
     pub fn counts(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
         let (need, id) = (Need::Key(key.fingerprint().clone()), key.key_id().short());
         let objects = self.objects.iter().zip(holders);
@@ -591,7 +591,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author names a key that does not decrypt the value in an annotation, so that the needed key appears
+    /// Attack: in an annotation, an author names a key that does not decrypt the value, so that the needed key appears
     /// to be unused.
     #[test]
     fn trusts_annotations_only_for_many_objects_and_if_requested() {

@@ -209,7 +209,7 @@ pub fn unreadable_item(sealed: &SealedSecret) -> Option<&String> {
 const INLINE: &str = "seal2.i.";
 
 /// Returns every item that is sealed for a key, with its location.
-pub fn exposed(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
+pub fn exposed_items(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
     let items = holders.iter().flat_map(|holder| {
         let items = items_for(&holder.sealed, key).into_iter();
         items.map(|item| Dependent {

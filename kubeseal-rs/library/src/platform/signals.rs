@@ -1,4 +1,4 @@
-//! Temporarily keeps signals from ending this process.
+//! Temporarily prevents signals from ending this process.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -84,7 +84,8 @@ impl DelayedSignals {
         Ok(signals)
     }
 
-    /// Ends the process if a signal was received, as that signal would have done, after `prepare`.
+    /// Calls `prepare` and ends the process as the received signal would have done. Does nothing if no signal was
+    /// received.
     pub fn end_if_received(&self, prepare: impl FnOnce()) {
         let number = i32::try_from(self.received.load(Ordering::SeqCst)).unwrap_or_default();
         if number != 0 {

@@ -32,7 +32,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
 pub fn unnamed_file(directory: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
     let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR).ok()?;
-    // `give_name` requires it.
+    // `give_name` requires `/proc`.
     Path::new("/proc/self/fd")
         .exists()
         .then(|| File::from(file))
@@ -150,7 +150,7 @@ fn next_link(path: &Path) -> Option<PathBuf> {
 }
 
 /// Returns whether an owner is trusted. The directory's owner is trusted because in a container, the work tree often
-/// belongs to another user than the current one.
+/// belongs to a user other than the current one.
 fn is_trusted_owner(owner: u32, user: u32, directory: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == directory
 }
@@ -183,9 +183,10 @@ pub struct QuietTerminal {
     signals: DelayedSignals,
 }
 
-/// Turn on and off the mode in which the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
+/// The sequences that turn bracketed paste mode on and off. In this mode, the terminal puts `ESC [ 200 ~` before and
+/// `ESC [ 201 ~` after pasted text.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
-/// The maximum number of bytes that are discarded.
+/// The maximum number of input bytes that are discarded before the terminal is restored.
 const MAX_DISCARDED: usize = 64 << 20;
 /// How long a read waits for a byte, in tenths of a second. The read then checks for signals, and discarding input
 /// ends.
@@ -201,7 +202,7 @@ impl QuietTerminal {
     pub fn open(has_paste_mode: bool) -> io::Result<Self> {
         let terminal = File::options().read(true).write(true).open("/dev/tty")?;
         let original = tcgetattr(&terminal)?;
-        let quiet = quiet(&original);
+        let quiet = quiet_settings(&original);
         let quiet_terminal = Self {
             signals: DelayedSignals::new()?,
             terminal,
@@ -216,7 +217,7 @@ impl QuietTerminal {
         Ok(quiet_terminal)
     }
 
-    /// Shows text.
+    /// Writes text to the terminal, for example a prompt.
     ///
     /// # Errors
     ///
@@ -282,7 +283,7 @@ impl Drop for QuietTerminal {
 }
 
 /// Returns the settings while questions are asked: bytes arrive one by one and without echo, and Ctrl-C is a byte.
-fn quiet(original: &Termios) -> Termios {
+fn quiet_settings(original: &Termios) -> Termios {
     let mut quiet = original.clone();
     let removed = LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
     quiet.local_modes.remove(removed);
@@ -295,8 +296,8 @@ fn quiet(original: &Termios) -> Termios {
 mod tests {
     use super::*;
 
-    /// Attack: another user replaces the target of a link with their own file, and the link belongs to the user, so
-    /// that the file is trusted.
+    /// Attack: another user replaces the target of a link with their own file. The link itself belongs to the current
+    /// user, so the file would be trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let directory = tempfile::tempdir().unwrap();

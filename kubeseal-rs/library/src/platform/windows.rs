@@ -9,7 +9,7 @@ pub fn is_trusted(_: &Path, _: &Path) -> bool {
     true
 }
 
-/// Opens a file for reading. Opening does not block, since pipes on Windows are not in directories.
+/// Opens a file for reading. Opening does not block, since pipes on Windows are not files in directories.
 ///
 /// # Errors
 ///
@@ -50,7 +50,8 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     true
 }
 
-/// Does nothing: new directories inherit permissions, below the user's profile for that user only.
+/// Does nothing: a new directory inherits its permissions, and directories in the user's profile grant access to that
+/// user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
 
 /// Returns the permissions unchanged: access depends on the directory.

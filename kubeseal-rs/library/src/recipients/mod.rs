@@ -2,7 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | `source` | the text that names a recipient |
+//! | `source` | how a rule or a flag names a recipient |
 //! | `read` | the public keys in a file, at a URL or of a controller |
 
 mod read;

@@ -26,20 +26,20 @@ pub enum RecipientsError {
         /// Why the line is not a recipient.
         source: KeyTextError,
     },
-    /// The text contains private keys.
+    /// The content includes a private key.
     #[error(
         "line {0} is a private key, which must be kept secret\nhint: pass a file that contains only public keys"
     )]
     PrivateKey(usize),
     /// There is no key.
-    #[error("it contains neither a certificate nor a line `seal2-recipient …` or `age1pq1…`")]
+    #[error("it contains neither a certificate nor a `seal2-recipient …` or `age1pq1…` line")]
     None,
-    /// The text is JSON, but not a controller's list.
+    /// The content is JSON, but not a controller's list.
     #[error(
-        "it is JSON, but not the list of a controller\nhint: a controller serves its list at `/v2/recipients`"
+        "it is JSON, but not the list of a controller\nhint: pass the list that a controller serves at `/v2/recipients`"
     )]
     NotList,
-    /// The text is not UTF-8.
+    /// The content is not UTF-8.
     #[error("it is neither a certificate nor text")]
     NotText,
     /// The controller's list has no key that this version knows.
@@ -60,14 +60,15 @@ pub enum RecipientsError {
         /// The end of its validity.
         until: Timestamp,
     },
-    /// The identifier of a listed key is not that of the key.
+    /// An entry of the list contradicts itself: the suite or the identifier is not that of the key, or the entry
+    /// contains no key or two keys.
     #[error("the controller's list is inconsistent: {0}")]
     Inconsistent(&'static str),
 }
 
-/// Returns the recipients in the text of a file: one certificate in PEM, lines of keys, or the list of a controller
-/// (`/v2/recipients`), of which the preferred key is used. Empty lines and lines that
-/// begin with `#` are skipped. Returns warnings too.
+/// Returns the recipients in the content of a file: one certificate in PEM, lines of keys, or the list of a controller
+/// (`/v2/recipients`), of which the preferred key is used. Empty lines and lines that begin with `#` are skipped.
+/// Returns warnings too.
 ///
 /// # Errors
 ///
@@ -130,11 +131,13 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
         })?;
     let key = listed_key(listed, now)?;
     if key.suite().to_string() != listed.suite {
-        return Err(RecipientsError::Inconsistent("a key has another suite"));
+        return Err(RecipientsError::Inconsistent(
+            "the suite of an entry is not that of its key",
+        ));
     }
     if key.key_id().to_string() != listed.key_id {
         return Err(RecipientsError::Inconsistent(
-            "a key has another identifier",
+            "the identifier of an entry is not that of its key",
         ));
     }
     Ok(key)
@@ -153,7 +156,7 @@ fn listed_key(listed: &ListedRecipient, now: Timestamp) -> Result<RecipientKey, 
             Ok(RecipientKey::Certificate(certificate))
         }
         _ => Err(RecipientsError::Inconsistent(
-            "a key is neither a line nor a certificate, or both",
+            "an entry needs either a recipient line or a certificate",
         )),
     }
 }

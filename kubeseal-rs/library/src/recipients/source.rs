@@ -8,7 +8,7 @@ use shared::v2::{KeyTextError, PublicRecipient, Recipient as _};
 
 use crate::redacted::redacted_source;
 
-/// The name of the controller's own key.
+/// The name of the key that the controller prefers.
 const CLUSTER: &str = "cluster";
 
 /// The source of a recipient's public key.
@@ -22,21 +22,21 @@ pub enum RecipientSource {
     Cluster,
 }
 
-/// The reason why a text names no recipient.
+/// The reason why a string names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientSourceError {
     /// A line with an unusable key.
     #[error(transparent)]
     Line(#[from] KeyTextError),
-    /// A private key instead of a public one. The message does not quote it.
+    /// A private key instead of a public one. The message does not quote the key.
     #[error(
         "this is a private key\nhint: remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)"
     )]
     PrivateKey,
-    /// A recipient of age that is not post-quantum.
-    #[error("only post-quantum recipients of age can be used; they begin with `age1pq1`")]
+    /// An age recipient that is not post-quantum.
+    #[error("only post-quantum age recipients can be used; they begin with `age1pq1`")]
     ClassicalAge,
-    /// The text is empty.
+    /// The string is empty.
     #[error("the recipient is empty")]
     Empty,
 }

@@ -10,8 +10,8 @@ use crate::{git, platform};
 /// The name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
 
-/// A likely misspelling of the name, whose rules would have no effect.
-const MISSPELLED: &str = ".seal.yml";
+/// A likely misspelling of the file name. Rules in such a file would have no effect.
+const MISSPELLED_NAME: &str = ".seal.yml";
 
 /// The size limit for the file, in bytes. Rules for thousands of paths fit.
 const MAX_LEN: u64 = 1024 * 1024;
@@ -114,13 +114,13 @@ impl RulesFile {
         // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
         // missing.
         let path = upward.find_map(|above| {
-            let paths = [FILE_NAME, MISSPELLED].map(|name| above.join(name));
+            let paths = [FILE_NAME, MISSPELLED_NAME].map(|name| above.join(name));
             paths
                 .into_iter()
                 .find(|path| path.symlink_metadata().is_ok())
         });
         match path {
-            Some(path) if path.ends_with(MISSPELLED) => Err(RulesFileError::Misspelled(path)),
+            Some(path) if path.ends_with(MISSPELLED_NAME) => Err(RulesFileError::Misspelled(path)),
             Some(path) if path.exists() && !platform::is_trusted(&path, directory) => {
                 Err(RulesFileError::NotOwned(path))
             }

@@ -12,10 +12,10 @@ use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
 use crate::recipients::{RecipientSource, RecipientSourceError};
 
-/// The reason why a text does not contain valid rules.
+/// The reason why a file does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
-    /// The text is not valid YAML.
+    /// The file is not valid YAML.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file has several documents.
@@ -46,7 +46,7 @@ impl RulesError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleProblem {
     /// The field does not exist.
-    #[error("unknown field {found:?}; the valid fields are {valid}")]
+    #[error("unknown field {found:?}\nhint: valid fields: {valid}")]
     Unknown {
         /// The field as written.
         found: String,
@@ -54,7 +54,7 @@ pub enum RuleProblem {
         valid: String,
     },
     /// The field is repeated.
-    #[error("duplicate field {0:?}; remove one of them")]
+    #[error("duplicate field {0:?}\nhint: remove one of the two")]
     Duplicate(String),
     /// The value has the wrong type.
     #[error("{field} must be {expected}, not {found}")]
@@ -84,7 +84,9 @@ pub enum RuleProblem {
         source: UnknownScope,
     },
     /// `scope` is not among `allowedScopes`.
-    #[error("scope is {0}, which is not in allowedScopes; add it there, or change scope")]
+    #[error(
+        "scope is {0}, which is not in allowedScopes\nhint: add {0} to allowedScopes, or change scope"
+    )]
     ScopeNotAllowed(Scope),
     /// The fingerprint is malformed.
     #[error("{field}: {source}")]
@@ -95,13 +97,15 @@ pub enum RuleProblem {
         source: MalformedFingerprint,
     },
     /// A list of allowed values is empty, most likely by mistake.
-    #[error("{0} is empty; add a value, or remove the field to allow any value")]
+    #[error("{0} is empty\nhint: add a value, or remove the field to allow any value")]
     Empty(&'static str),
     /// The rule has two sources of a certificate.
-    #[error("the rule has both a certificate (a file or URL) and a context; remove one of them")]
+    #[error(
+        "the rule has both a certificate (a file or URL) and a context\nhint: remove one of them"
+    )]
     TwoSources,
     /// The rule names both a certificate and a controller, so the controller would not be used.
-    #[error("the rule has both a certificate and a controller; remove one of them")]
+    #[error("the rule has both a certificate and a controller\nhint: remove one of them")]
     ControllerUnused,
     /// No Service can have the name or the namespace of the controller.
     #[error("{field} of the controller: {source}")]
@@ -112,10 +116,12 @@ pub enum RuleProblem {
         source: NameError,
     },
     /// The reason for ignoring a rule contains no letters.
-    #[error("the reason is empty; state why the rule is ignored")]
+    #[error("the reason is empty\nhint: state why the rule is ignored")]
     NoReason,
     /// The file has too many rules.
-    #[error("the file has more than the limit of {0} rules; patterns such as `prod/**` need fewer")]
+    #[error(
+        "the file has more than the limit of {0} rules\nhint: combine rules with patterns such as `prod/**`"
+    )]
     TooMany(usize),
     /// The identifier of a key is malformed.
     #[error("{field}: {source}, or a fingerprint `SHA256:…`")]
@@ -132,14 +138,16 @@ pub enum RuleProblem {
     #[error("recipients: {0}")]
     Recipient(RecipientSourceError),
     /// A recipient is repeated.
-    #[error("recipients: the same recipient is listed twice; remove one of them")]
+    #[error("recipients: the same recipient is listed twice\nhint: remove one of the two")]
     DuplicateRecipient,
     /// The rule has too many recipients.
-    #[error("recipients: a value can be sealed for at most {MAX_RECIPIENTS} keys; remove some")]
+    #[error(
+        "recipients: a value can be sealed for at most {MAX_RECIPIENTS} keys\nhint: remove recipients"
+    )]
     TooManyRecipients,
     /// A field has no effect in v1.
     #[error(
-        "{0} has no effect on values sealed as v1; add `format: v2` to the rule, or remove the field"
+        "{0} has no effect on values sealed as v1\nhint: add `format: v2` to the rule, or remove the field"
     )]
     NeedsV2(&'static str),
     /// The key size is out of range.
@@ -208,7 +216,8 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
     if format != Some(SealedFormat::V2) {
         refuse_v2_fields(&fields)?;
     }
-    let (fingerprints, key_ids) = split_key_names(fields.limit("fingerprint", key_name)?);
+    let (fingerprints, key_ids) =
+        split_key_names(fields.nonempty_list_of("fingerprint", key_name)?);
     let (retired, retired_ids) = split_key_names(fields.list_of("retired", key_name)?);
     let rule = Rule {
         number,
@@ -225,7 +234,7 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
             .get("scope")
             .map(|node| scope(node, "scope"))
             .transpose()?,
-        allowed_scopes: fields.limit("allowedScopes", scope)?,
+        allowed_scopes: fields.nonempty_list_of("allowedScopes", scope)?,
         key_size: fields.get("keySize").map(key_size).transpose()?,
         format,
         recipients: recipients(&fields)?,
@@ -294,7 +303,7 @@ fn source(rule: &Node, fields: &Fields<'_>) -> ParseResult<Option<Source>> {
     }
 }
 
-/// Returns a name of the controller. It becomes part of request paths, so it must be valid.
+/// Returns the name or the namespace of the controller. Both become part of request paths, so they must be valid.
 fn name_of_part(
     fields: &Fields<'_>,
     field: &'static str,
@@ -361,7 +370,8 @@ fn refuse_v2_fields(fields: &Fields<'_>) -> ParseResult<()> {
 }
 
 fn recipients(fields: &Fields<'_>) -> ParseResult<Vec<RecipientSource>> {
-    let located = fields.limit("recipients", |node, _| Ok((recipient(node)?, node.line)))?;
+    let located =
+        fields.nonempty_list_of("recipients", |node, _| Ok((recipient(node)?, node.line)))?;
     let problem = |line, problem| Err(RulesError::Line { line, problem });
     if let Some((_, line)) = located.get(MAX_RECIPIENTS) {
         return problem(*line, RuleProblem::TooManyRecipients);
@@ -447,9 +457,9 @@ impl<'a> Fields<'a> {
         value.transpose()
     }
 
-    /// Like [`Self::each`], for a field that lists allowed values: an empty list is an error, because it would allow
+    /// Like [`Self::list_of`], for a field that lists allowed values: an empty list is an error, because it would allow
     /// every value.
-    fn limit<T>(
+    fn nonempty_list_of<T>(
         &self,
         name: &'static str,
         read: fn(&Node, &'static str) -> ParseResult<T>,
@@ -642,7 +652,7 @@ mod tests {
             ("rules:\n", "0 rules"),
             (
                 "rule: []\n",
-                "line 1: unknown field \"rule\"; the valid fields are rules",
+                "line 1: unknown field \"rule\"\nhint: valid fields: rules",
             ),
             ("[a]", "line 1: the file must be a mapping, not a list"),
             ("rules: {}", "line 1: rules must be a list, not a mapping"),
@@ -677,15 +687,15 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  fingerprint: []\n",
-                "line 3: fingerprint is empty; add",
+                "line 3: fingerprint is empty\nhint: add",
             ),
             (
                 "rules:\n- path: a\n  fingerprint: ~\n",
-                "line 3: fingerprint is empty; add",
+                "line 3: fingerprint is empty\nhint: add",
             ),
             (
                 "rules:\n- path: a\n  allowedScopes: []\n",
-                "line 3: allowedScopes is empty; add",
+                "line 3: allowedScopes is empty\nhint: add",
             ),
             (
                 "rules:\n- path: a\n  certificate: c\n  context: d\n",
@@ -730,7 +740,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  recipients: [cluster]\n",
-                "line 3: recipients has no effect on values sealed as v1; add `format: v2`",
+                "line 3: recipients has no effect on values sealed as v1\nhint: add `format: v2`",
             ),
             (
                 "rules:\n- path: a\n  format: v1\n  bindTemplate: true\n",
@@ -742,7 +752,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  recipients: []\n",
-                "line 4: recipients is empty; add",
+                "line 4: recipients is empty\nhint: add",
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  recipients:\n  - cluster\n  - cluster\n",
@@ -750,7 +760,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  recipients: [age1abc]\n",
-                "line 4: recipients: only post-quantum recipients of age",
+                "line 4: recipients: only post-quantum age recipients",
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  recipients: ['seal2-key xw AAAA']\n",

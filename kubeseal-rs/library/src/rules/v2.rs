@@ -10,7 +10,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// Fails if the rule does not accept the key, or if it is retired or too small.
+    /// Fails if the rule does not accept the key, or if the key is retired or too small.
     pub fn check_recipient(&self, key: &RecipientKey, is_in_rule: bool) -> Result<(), Violation> {
         let found = key.key_id();
         if names(&self.retired_ids, &found) {

@@ -14,7 +14,7 @@ pub(super) struct DiffReport<'a> {
 /// The changes of one object, or of a file that cannot be read.
 #[derive(Debug, Serialize)]
 struct ChangedObject<'a> {
-    /// The path of the file.
+    /// The path of the file, relative to the current directory.
     file: &'a str,
     /// Namespace and name; empty for a file that cannot be read.
     object: &'a str,

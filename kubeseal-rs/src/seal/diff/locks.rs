@@ -30,7 +30,7 @@ pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> 
     changes
 }
 
-/// Returns one change of the object if all items have the same one.
+/// Returns the change of the recipients of each item, or a single change of the object if it is the same for all items.
 fn recipient_changes(by_item: BTreeMap<String, (String, String)>, count: usize) -> Vec<Change> {
     let distinct: BTreeSet<&(String, String)> = by_item.values().collect();
     if let [(from, to)] = Vec::from_iter(distinct)[..]
@@ -66,8 +66,8 @@ fn lock_entries(object: &Object) -> BTreeMap<&String, &String> {
         .collect()
 }
 
-/// Returns whether an entry of a lock has another value under the same name. The name commits to the header, so another
-/// value is another wrapped data key, which may no longer open.
+/// Returns whether a lock entry has a different value under the same name. The name commits to the header, so a
+/// different value means that the wrapped data key was replaced, and may no longer be opened.
 fn has_replaced_stanza(old: &Object, new: &Object) -> bool {
     let after = lock_entries(new);
     let mut before = lock_entries(old).into_iter();

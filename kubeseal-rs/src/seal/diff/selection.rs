@@ -105,7 +105,7 @@ pub(super) fn select(args: &Diff, current_dir: &Path) -> Result<Vec<Selection>> 
 ///
 /// # Errors
 ///
-/// Fails if the argument could be either.
+/// Fails if the argument is both a revision and an existing file.
 fn revision<'a>(args: &'a Diff, current_dir: &Path) -> Result<Option<&'a str>> {
     // A revision is valid UTF-8; a path may not be.
     let Some(first) = args.args.first().and_then(|first| first.to_str()) else {
@@ -136,7 +136,7 @@ fn revision<'a>(args: &'a Diff, current_dir: &Path) -> Result<Option<&'a str>> {
 /// Checks that a file exists, or existed in a commit.
 #[expect(
     clippy::unnecessary_debug_formatting,
-    reason = "a name that is neither may contain any characters, such as quotes"
+    reason = "an argument may contain any characters, such as quotes"
 )]
 fn check_exists(path: &Path, current_dir: &Path) -> Result<()> {
     if may_exist(&current_dir.join(path)) {
@@ -171,7 +171,7 @@ fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     let text = argument.to_str().unwrap_or_default();
     let looks_like_revision = text.contains(['~', '^']) || text.contains("..");
     if commits_of(repository, text).is_some() {
-        Some("two revisions are written A..B, as the first argument")
+        Some("write two revisions as A..B, in the first argument")
     } else if looks_like_revision && repository.is_shallow() {
         Some(
             "this is a shallow clone, which lacks older commits; fetch them with `git fetch --unshallow`",
@@ -263,7 +263,7 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
     }
     commits.with_context(|| match revision {
         _ if repository.has_reftable() => format!(
-            "the repository {} stores its branches in the format reftable, which `seal` cannot read\n\
+            "the repository {} stores its branches in the reftable format, which `seal` cannot read\n\
              hint: convert them with `git refs migrate --ref-format=files`",
             repository.root().shown()
         ),
@@ -275,8 +275,8 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
     })
 }
 
-/// Fails if a revision names several references of different commits. Git would prefer a tag, which may be another
-/// author's, to the branch that the user means.
+/// Fails if a revision names several references of different commits. Git would prefer a tag, which another author may
+/// have created, to the branch that the user means.
 fn check_unambiguous(repository: &Repository, name: &str) -> Result<(), Failure> {
     let references = repository.ambiguous_references(name);
     let Some(last) = references.last() else {

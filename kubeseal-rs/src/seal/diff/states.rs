@@ -38,8 +38,8 @@ impl<'a> Comparison<'a> {
         Self { paths, current_dir }
     }
 
-    /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
-    /// files are included, with the reason.
+    /// Returns the changes from an older state to a newer state. Without `from`, the older state is empty; without
+    /// `to`, the newer state is the work tree. Unreadable files are included, with the reason.
     ///
     /// # Errors
     ///

@@ -34,13 +34,14 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
     Some(match get_through_proxy(objects, access, "healthz") {
         Ok((200, body)) if body.starts_with(b"ok") => return None,
         Ok((403, _)) => Finding::bad(
-            "no permission to reach it through the API server (403)",
+            "no permission to reach the controller through the API server (403)",
             "ask an administrator for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
         ),
         Ok((502..=504, _)) => Finding::bad(
             "no Pod answers behind the Service",
             format!(
-                "check whether its Pod is running: kubectl -n {0} get pods,endpoints; kubectl -n {0} describe \
+                "check whether the Pod of the controller is running: kubectl -n {0} get pods,endpoints; kubectl -n \
+                {0} describe \
                  deployment {1}",
                 access.namespace, access.name
             ),
@@ -61,7 +62,7 @@ fn check_readiness(objects: &Objects, access: &Access) -> Finding {
         _ => Finding::remark(
             "running, initial sync not complete",
             format!(
-                "if this persists, check its log: kubectl -n {} logs deployment/{}",
+                "if this persists, check the log of the controller: kubectl -n {} logs deployment/{}",
                 access.namespace, access.name
             ),
         ),

@@ -41,8 +41,8 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
         ),
         Reason::Refused(why) if matches!(**why, Refusal::UnknownKey { .. }) => Finding::bad(
             why.to_string(),
-            "pass a backup of one of these keys with --backup; if the controller lacks it, restore it with `seal keys \
-             restore BACKUP`; if it is lost, seal the values again",
+            "pass a backup of one of these keys with --backup; if the controller lacks the key, restore it with `seal \
+             keys restore BACKUP`; if the key is lost, seal the values again",
         ),
         Reason::Refused(why) => Finding::bad(
             why.to_string(),
@@ -52,8 +52,7 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
     }
 }
 
-/// Returns a finding for an item that a key of the user unseals, if the controller with these key Secrets does not use
-/// that key.
+/// Returns a finding if the controller with the key Secrets `stored` does not use the key that unseals an item.
 pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> {
     let own = secrets_with(key, stored);
     if stored.is_empty() || own.iter().any(|secret| secret.is_active) {
@@ -163,13 +162,13 @@ fn in_same_scope(scoped_name: &ScopedName, own: &ScopedName) -> (String, String)
     if scoped_name.namespace != own.namespace {
         parts.push(format!("the namespace {}", scoped_name.namespace));
         reversals.push(format!(
-            "move it back to the namespace {}",
+            "move the object back to the namespace {}",
             scoped_name.namespace
         ));
     }
     if scoped_name.scope == Scope::Strict && scoped_name.name != own.name {
         parts.push(format!("the name {}", scoped_name.name));
-        reversals.push(format!("rename it back to {}", scoped_name.name));
+        reversals.push(format!("rename the object back to {}", scoped_name.name));
     }
     let finding = format!("it was sealed for {}", parts.join(" and "));
     (finding, reversals.join(" and "))

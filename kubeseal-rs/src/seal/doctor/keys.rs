@@ -93,7 +93,7 @@ pub(super) fn check_states(
         return Some(());
     }
     let why = format!("not backed up: {}", without_backup.join(", "));
-    let backup = format!("seal keys backup ARCHIVE{location_flags}");
+    let backup = format!("back up the keys: seal keys backup ARCHIVE{location_flags}");
     findings.add(NAME, Finding::remark(why, backup))
 }
 
@@ -140,8 +140,8 @@ fn sealing_key_finding(
                 "the controller serves the certificate {}, whose key is not among the key Secrets",
                 served.fingerprint()
             ),
-            "check whether this is the controller of these keys; if it is, it loses the key at its next restart: \
-             restore a backup",
+            "check that these key Secrets belong to this controller; if they do, restore the missing key from a \
+             backup before the controller restarts and loses it",
         );
     }
     let usable = states.iter().filter(|s| {

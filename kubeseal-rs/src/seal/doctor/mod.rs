@@ -136,9 +136,9 @@ fn print_findings(args: &Doctor, findings: &Findings) -> Result<Outcome> {
     })
 }
 
-/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one,
-/// and whether the rule names another controller than the user. Adds a finding if the rule names the controller or the
-/// certificate, or if `.seal.yaml` is invalid.
+/// Fills in the controller that the rule of `.seal.yaml` for the file names, unless flags name a controller. Returns
+/// the arguments, and whether the rule names a different controller from the one that the user named. Adds a finding if
+/// the rule names the controller or the certificate, or if `.seal.yaml` is invalid.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;

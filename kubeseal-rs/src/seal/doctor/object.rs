@@ -145,8 +145,8 @@ fn add_item_findings(
     if reasons.values().all(unsealable) && *answer != Answer::Unknown {
         let finding = Finding::bad(
             "an available key can unseal it, but the controller cannot",
-            "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether it \
-             was retired",
+            "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether the \
+             key was retired",
         );
         return findings.add(&title, finding);
     }
@@ -165,7 +165,7 @@ fn add_item_findings(
     Some(())
 }
 
-/// Adds one finding for the v2 items of an object that are refused together, and removes them from the others.
+/// Adds one finding for v2 items that are refused for the same reason, and removes these items from `reasons`.
 fn add_shared_finding(
     sealed: &SealedSecret,
     reasons: &mut BTreeMap<String, Reason>,
@@ -249,7 +249,8 @@ fn ask_controller(
 
 /// Adds findings from the controller's response alone. Without local keys, the reason cannot be determined.
 fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings) {
-    let remedy = "pass a backup with --backup, or ask its owner to run this command";
+    let remedy =
+        "pass a backup with --backup, or ask an administrator who has a backup to run this command";
     if *answer == Answer::Unknown {
         let finding = Finding::skipped("no key available: pass a backup with --backup");
         findings.add(title, finding);
@@ -300,7 +301,8 @@ fn compare_with_applied(sealed: &SealedSecret, body: &[u8]) -> Finding {
     match synced {
         None => Finding::bad(
             "its status reports no reconciliation",
-            "check whether the controller watches it: see its flags --additional-namespaces and --label-selector",
+            "check whether the controller watches the object: see the controller flags --additional-namespaces and \
+             --label-selector",
         ),
         Some(synced) if synced["status"] == "True" => {
             Finding::good("its status reports that it is synced")

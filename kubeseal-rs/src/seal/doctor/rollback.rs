@@ -1,5 +1,5 @@
-//! Counts the objects with v2 values, which Bitnami's controller cannot unseal, and objects without a Secret, for which
-//! it would create one.
+//! Counts the objects with v2 values, which Bitnami's controller cannot unseal, and the objects without a Secret, for
+//! which Bitnami's controller would create a Secret.
 
 use std::path::PathBuf;
 
@@ -26,19 +26,24 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     let inventory = inventory(args, clusters)?;
     let affected: Vec<_> = inventory.holders.iter().filter_map(affected).collect();
     for (object_name, text) in &affected {
-        let remedy = "convert it with `seal rotate --to v1`, and apply it";
+        let remedy = "convert the object with `seal rotate --to v1`, and apply it";
         findings.add(object_name, Finding::bad(text.clone(), remedy));
     }
-    let delivered: Vec<String> = inventory.holders.iter().filter_map(delivered).collect();
-    for place in &delivered {
+    let delivered: Vec<String> = inventory
+        .holders
+        .iter()
+        .filter_map(delivered_object)
+        .collect();
+    for object_name in &delivered {
         let text = format!(
             "has no Secret because of its annotation {DELIVER_ANNOTATION}; Bitnami's controller would create one"
         );
-        let remedy = "if its values must never be in a Secret, delete it from the cluster before you switch controllers";
-        findings.add(place, Finding::bad(text, remedy));
+        let remedy = "if its values must never be in a Secret, delete the object from the cluster before you switch \
+        controllers";
+        findings.add(object_name, Finding::bad(text, remedy));
     }
     for unread in &inventory.unread {
-        let remedy = "correct it, and run the command again";
+        let remedy = "correct the file or object, and run the command again";
         let text = format!("cannot be read: {}", unread.why);
         findings.add(&unread.location, Finding::bad(text, remedy));
     }
@@ -87,16 +92,16 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the name of an object with v1 values that only its annotation keeps from becoming a Secret. Bitnami's
+/// Returns the location of an object with v1 values if it has no Secret only because of its annotation. Bitnami's
 /// controller refuses v2 values.
-fn delivered(holder: &Holder) -> Option<String> {
+fn delivered_object(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;
     let is_delivered = annotations.get(DELIVER_ANNOTATION)? == DELIVER_FILES;
     let is_v2 = v2::is_v2(&holder.sealed.spec.encrypted_data);
     (is_delivered && !is_v2).then(|| holder.origin.to_string())
 }
 
-/// Returns the place of an object that Bitnami's controller cannot read, and the reason.
+/// Returns the location of an object that Bitnami's controller cannot read, and the reason.
 fn affected(holder: &Holder) -> Option<(String, String)> {
     let entries = &holder.sealed.spec.encrypted_data;
     if !v2::is_v2(entries) {

@@ -38,7 +38,7 @@ impl Editor {
                 "the editor {name:?} ({from}) was not found in an absolute directory of PATH"
             );
             let variable = if from == "VISUAL" { from } else { "EDITOR" };
-            Failure::new(message).hint(format!("set {variable} to another program"))
+            Failure::new(message).hint(format!("set {variable} to an editor in PATH"))
         })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();
         args.extend(no_copy_args(&program));

@@ -20,8 +20,8 @@ use super::hidden::HiddenDirectory;
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
 /// A hidden directory that is removed however the process ends. While this value exists, [`SIGNALS`] end the process
-/// only after the directory is removed; afterwards, they have their usual effect. If another signal ends it, such as
-/// SIGKILL, a shell removes the directory, if there is one.
+/// only after the directory is removed; afterwards, they have their usual effect. If another signal such as SIGKILL
+/// ends the process, a shell removes the directory, if the system has a shell.
 pub(super) struct GuardedDirectory {
     // Fields are dropped in this order.
     hidden: HiddenDirectory,

@@ -24,7 +24,8 @@ use crate::seal::target::{self, OnConflict, Target, TargetError};
 use crate::seal::v2_items::Change;
 
 /// The hint for a cluster that does not provide the values.
-const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
+const KEY_HINT: &str =
+    "pass --key FILE to unseal the values locally, or --blind to edit without the values";
 
 /// Runs the command.
 ///

@@ -22,7 +22,7 @@ const AZURE: [&str; 6] = [
     ".managedhsm.usgovcloudapi.net",
 ];
 
-/// A field and its value.
+/// A field of [`FIELDS`] and its value.
 type Service = (&'static str, String);
 
 /// The addresses that may receive the user's credentials.
@@ -41,7 +41,7 @@ impl TrustedAddresses<'_> {
             return Ok(());
         };
         let remedy = match *field {
-            "vault_address" => "set VAULT_ADDR to it, or pass --key-service URL",
+            "vault_address" => "set VAULT_ADDR to this address, or pass --key-service URL",
             _ => "pass --key-service URL",
         };
         let message = format!(
@@ -98,7 +98,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_in_word)
 }
 
-/// Returns the services that documents name.
+/// Returns the key services named in YAML or JSON documents.
 pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
     let mut services = Vec::new();
     for document in documents {
@@ -111,10 +111,10 @@ pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
     services
 }
 
-/// Refuses metadata with keys outside ASCII. `sops` writes none, and parsers may compare them in other ways.
+/// Refuses metadata with keys outside ASCII. `sops` never writes such keys, and parsers may compare them differently.
 pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failure> {
     let mut roots = documents.iter().map(|document| &document.root);
-    let Some((key, line)) = roots.find_map(foreign_key) else {
+    let Some((key, line)) = roots.find_map(non_ascii_key) else {
         return Ok(());
     };
     let message = format!(
@@ -125,33 +125,33 @@ pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failu
 }
 
 /// Returns the first key of the metadata that contains a character outside ASCII, and its line.
-fn foreign_key(root: &Node) -> Option<(&str, usize)> {
+fn non_ascii_key(root: &Node) -> Option<(&str, usize)> {
     let Value::Map(fields) = &root.value else {
         return None;
     };
     let mut metadata = fields.iter().filter(|(name, _)| folded(name) == METADATA);
     metadata.find_map(|(name, node)| {
         if name.is_ascii() {
-            foreign_key_in(node)
+            non_ascii_key_in(node)
         } else {
             Some((name.as_str(), node.line))
         }
     })
 }
 
-fn foreign_key_in(node: &Node) -> Option<(&str, usize)> {
+fn non_ascii_key_in(node: &Node) -> Option<(&str, usize)> {
     match &node.value {
-        Value::List(items) => items.iter().find_map(foreign_key_in),
+        Value::List(items) => items.iter().find_map(non_ascii_key_in),
         Value::Map(fields) => fields.iter().find_map(|(name, node)| {
             let own = (!name.is_ascii()).then_some((name.as_str(), node.line));
-            own.or_else(|| foreign_key_in(node))
+            own.or_else(|| non_ascii_key_in(node))
         }),
         _ => None,
     }
 }
 
-/// Returns a name in the form in which Go's JSON decoder compares names: it ignores case, also that of the only two
-/// letters outside ASCII whose other case is in ASCII.
+/// Returns a name in the form in which Go's JSON decoder compares names: in lower case, including the only two letters
+/// outside ASCII whose other case is an ASCII letter.
 fn folded(name: &str) -> String {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
@@ -183,8 +183,8 @@ fn field(name: &str) -> Option<&'static str> {
     FIELDS.into_iter().find(|field| *field == name)
 }
 
-/// Returns the services that lines `NAME=VALUE` name, as in the formats dotenv and INI. There, the
-/// metadata is flat: `sops_hc_vault__list_0__map_vault_address`.
+/// Returns the key services named in `NAME=VALUE` lines, as in dotenv and INI files. In these formats, the metadata is
+/// flat: `sops_hc_vault__list_0__map_vault_address`.
 pub(super) fn services_in_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
     let text = String::from_utf8_lossy(bytes);
     let mut services = Vec::new();

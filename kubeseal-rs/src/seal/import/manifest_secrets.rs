@@ -20,7 +20,7 @@ pub(super) struct ManifestContents<'a> {
 ///
 /// # Errors
 ///
-/// Fails if the file contains Secrets and also an object without a kind, which may be one.
+/// Fails if the file contains Secrets and also an object without a kind, which may be a Secret.
 pub(super) fn secrets_in<'a>(
     manifest: &'a ManifestFile,
     file: &str,
@@ -81,7 +81,8 @@ impl<'a> Search<'a, '_> {
                 self.file, self.document, node.line
             );
             self.without_kind.get_or_insert_with(|| {
-                Failure::new(message).hint("add `apiVersion: v1` and `kind: Secret`, or remove it")
+                Failure::new(message)
+                    .hint("add `apiVersion: v1` and `kind: Secret`, or remove the object")
             });
         } else {
             self.contents.skipped.push(format!(

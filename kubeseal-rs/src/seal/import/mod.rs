@@ -303,7 +303,7 @@ fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
         .filter(|_| !include_owned);
     if let Some(owner) = owner {
         return Some(format!(
-            "{} {} owns it (--owned imports it)",
+            "{} {} owns it (pass --owned to import it)",
             owner.kind, owner.name
         ));
     }
@@ -325,7 +325,7 @@ fn path_in(directory: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
 
 fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result<Outcome> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
-        bail!(destination::exists(path));
+        bail!(destination::already_exists_failure(path));
     }
     for (count, (secret, path)) in sealed.iter().zip(paths).enumerate() {
         if let Err(error) = write_new(secret, path, args) {

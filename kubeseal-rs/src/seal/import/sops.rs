@@ -1,9 +1,9 @@
 //! `seal import sops`: seals values that `sops` decrypts.
 //!
-//! `sops` stores text and bytes alike, but its JSON output contains only text and only the first
-//! document, and its YAML output writes some strings as `null`. So a file with one document is read
-//! as JSON, one with several as YAML, and one that was encrypted as a whole as bytes. Each value
-//! must be as long as its ciphertext; otherwise nothing is imported.
+//! `sops` stores text and bytes alike, but its JSON output contains only text and only the first document, and its YAML
+//! output writes some strings as `null`. So a file with one document is read as JSON, a file with several documents as
+//! YAML, and a file that was encrypted as a whole as bytes. Each value must be as long as its ciphertext; otherwise
+//! nothing is imported.
 
 use std::ffi::OsString;
 use std::fs;
@@ -231,7 +231,7 @@ fn run_sops(
 ) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").context(
         Failure::new("`sops` not found in PATH")
-            .hint("install it; this command runs it to decrypt the file"),
+            .hint("install sops, which this command runs to decrypt the file"),
     )?;
     let copy = private_copy(encrypted).context("cannot write a temporary file")?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));

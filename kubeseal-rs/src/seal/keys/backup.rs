@@ -77,8 +77,8 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     }
     check_outputs(args, &records, &v2_records)?;
     let signing = Signing::of(args)?;
-    let mut unlock = decryption::read(&args.decryption, environment)?;
-    let lock = lock(args, &mut unlock)?;
+    let mut decryption_keys = decryption::read(&args.decryption, environment)?;
+    let encryption = archive_encryption(args, &mut decryption_keys)?;
     let marks: Vec<Option<Change>> = records
         .iter()
         .map(|record| mark(record, environment))
@@ -94,7 +94,13 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         .zip(&v2_marks);
     let secrets: Vec<Secret> = v1_secrets.chain(v2_secrets).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
-    let archive_bytes = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
+    let archive_bytes = archive::write(
+        &args.archive,
+        &plain,
+        &encryption,
+        &decryption_keys,
+        args.force,
+    )?;
     signing.sign(&archive_bytes)?;
     warn_of_names(&secrets);
     let mut marked_count = set_marks(&store, &records, &marks)?;
@@ -207,7 +213,10 @@ fn warn_of_names(secrets: &[Secret]) {
 }
 
 /// Returns the recipients, or a passphrase from a file or a prompt.
-fn lock(args: &KeysBackup, unlock: &mut archive::ArchiveDecryption) -> Result<ArchiveEncryption> {
+fn archive_encryption(
+    args: &KeysBackup,
+    decryption_keys: &mut archive::ArchiveDecryption,
+) -> Result<ArchiveEncryption> {
     let mut texts = args.recipient.clone();
     for path in &args.recipients_file {
         let text = files::read_as(path, Kind::Credential)?;
@@ -226,11 +235,11 @@ fn lock(args: &KeysBackup, unlock: &mut archive::ArchiveDecryption) -> Result<Ar
         );
     }
     if texts.is_empty() {
-        let passphrase = match unlock.passphrase.take() {
+        let passphrase = match decryption_keys.passphrase.take() {
             Some(passphrase) => passphrase,
             None => decryption::ask_passphrase(true)?,
         };
-        unlock.passphrase = Some(passphrase.clone());
+        decryption_keys.passphrase = Some(passphrase.clone());
         return Ok(ArchiveEncryption::Passphrase(passphrase));
     }
     let recipient = |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| no_recipient(text));
@@ -244,7 +253,7 @@ fn no_recipient(text: &str) -> Failure {
         return Failure::new(format!(
             "{what} is a recipient of v2 values, and an archive needs age recipients (age1…)"
         ))
-        .hint("`age-keygen -pq` generates a key that is a recipient of both");
+        .hint("generate a key with `age-keygen -pq`: its recipient is valid for v2 values and for archives");
     }
     // Do not print an argument that may be a secret key, passed by mistake. Post-quantum recipients are long.
     let shown = if text.starts_with("age1") && text.len() <= 100 {
@@ -253,7 +262,7 @@ fn no_recipient(text: &str) -> Failure {
         what
     };
     Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
-        .hint("`age-keygen -y FILE` prints it")
+        .hint("print the recipient of an identity with `age-keygen -y FILE`")
 }
 
 /// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but
@@ -313,7 +322,7 @@ fn set_v2_marks(
 fn warn_unmarked(name: &str, problem: Option<&String>) {
     let problem = problem.map_or("", String::as_str);
     warn(&format!(
-        "{name} is in the archive unchanged, but was not marked: {problem}"
+        "{name} is in the archive unchanged, but was not marked as backed up: {problem}"
     ));
 }
 

@@ -30,7 +30,7 @@ use shared::v2::{self as format, KeyId, ShortKeyId};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, export_step, fetch_step, find, find_holders, find_named,
+    Search, check_all_readable, export_step, fetch_step, find, find_holders, find_naming_rules,
     location_flags, open_store, rotate_step, rotate_to_v2_step, step, survey_all, v2,
 };
 use crate::failure::Failure;
@@ -80,7 +80,7 @@ struct Damage {
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
     /// Rules that name the key.
-    named: BTreeSet<NamingRule>,
+    naming_rules: BTreeSet<NamingRule>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -114,17 +114,18 @@ fn run_rsa(
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
-    let named = named.transpose()?.unwrap_or_default();
+    let naming =
+        key_id.map(|id| find_naming_rules((id, true), &args.paths, &args.search, environment));
+    let naming = naming.transpose()?.unwrap_or_default();
     let key = RsaKey {
         id: key_id.map(|id| id.short()),
         fingerprint: &fingerprint,
     };
     let (commits, unread) = commits(args, |sealed| key.items(sealed, &ring))?;
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    unread.extend(named.unread);
+    unread.extend(naming.unread);
     let damage = Damage {
-        named: named.rules,
+        naming_rules: naming.rules,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
         present: key.present(&survey, &sources.holders),
@@ -153,13 +154,13 @@ fn run_v2(
     let sources = find_holders(store, &args.paths, &args.search)?;
     let items = |sealed: &SealedSecret| keys::v2::items_for(sealed, key.id.short());
     let (commits, unread) = commits(args, items)?;
-    let present = keys::v2::exposed(&sources.holders, key.id.short());
+    let present = keys::v2::exposed_items(&sources.holders, key.id.short());
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
-    unread.extend(named.unread);
+    let naming = find_naming_rules((key.id, false), &args.paths, &args.search, environment)?;
+    unread.extend(naming.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
-        named: named.rules,
+        naming_rules: naming.rules,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
@@ -174,7 +175,7 @@ fn run_v2(
     report_damage(args, (records, key.records()), &damage, &situation, missing)
 }
 
-/// Returns the missing parts of the history, and all content that cannot be read.
+/// Returns whether parts of the history are missing, and all content that is missing or cannot be read.
 fn all_unread(
     args: &KeysCompromise,
     mut unread: BTreeSet<Unread>,
@@ -227,7 +228,8 @@ fn report_damage(
     report::info_lines(&next_steps(args, records, damage, situation));
     if is_history_missing {
         bail!(
-            "the history is incomplete (see above), and so is this report\nhint: fetch the rest, and run the command again"
+            "the history is incomplete (see above), and so is this report\nhint: fetch the missing history, and run \
+             the command again"
         );
     }
     Ok(Outcome::Done)
@@ -321,7 +323,7 @@ impl RsaKey<'_> {
         items.extend(
             self.id
                 .into_iter()
-                .flat_map(|id| keys::v2::exposed(holders, id)),
+                .flat_map(|id| keys::v2::exposed_items(holders, id)),
         );
         items.into_iter().collect()
     }
@@ -485,22 +487,22 @@ fn next_steps(
         )),
     }
     let refused = if situation.is_v2 {
-        "it"
+        "this key as a recipient"
     } else {
-        "its certificate"
+        "the certificate of this key"
     };
     steps.extend([
         new_public_key(args, situation),
         format!(
-            "  add {}{} to `retired` in .seal.yaml, so that {refused} is refused",
+            "  add {}{} to `retired` in .seal.yaml, so that `seal` refuses {refused}",
             damage.fingerprint,
             damage.id_text()
         ),
-        "  change every listed value where it is used: an attacker with the key can read them in every commit"
+        "  change every listed value where it is used: an attacker with the key can read the old values in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.named.iter().map(|NamingRule { rule, field }| {
-        format!("  replace it in the `{field}` of {rule}, so that new values are not sealed for it")
+    steps.extend(damage.naming_rules.iter().map(|NamingRule { rule, field }| {
+        format!("  replace this key in the `{field}` of {rule}, so that new values are not sealed for the key")
     }));
     if !situation.is_retired {
         let rotate = if situation.is_v2 {
@@ -526,7 +528,7 @@ fn new_public_key(args: &KeysCompromise, situation: &Situation) -> String {
     let fetches = if situation.successor.is_some() {
         "fetches the certificate of the sealing key, for files and rules that name a certificate"
     } else {
-        "fetches its certificate, for files and rules that name a certificate"
+        "fetches the certificate of the new key, for files and rules that name a certificate"
     };
     step(&fetch_step(location, None), fetches)
 }
@@ -538,9 +540,9 @@ fn headline(name: &str, is_dry_run: bool, situation: &Situation) -> String {
         "is marked"
     };
     let effect = if situation.is_retired {
-        "it is retired, so it neither unseals nor seals"
+        "the key is retired, so it neither unseals nor seals"
     } else {
-        "it can still unseal, but never seals again"
+        "the key can still unseal, but never seals again"
     };
     format!("{name} {mark} as compromised: {effect}. Next:")
 }

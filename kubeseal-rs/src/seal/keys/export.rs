@@ -20,11 +20,11 @@ use crate::seal_args::KeyLocation;
 /// Arguments of `seal keys export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints the key that the controller prefers for v2 values as a line `seal2-recipient …`, or its certificate if the key is
+Prints the key that the controller prefers for v2 values as a `seal2-recipient …` line, or its certificate if the key is
 RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, only the controller knows whether it seals only with backed-up keys (--require-backup), so
-`seal keys list` shows the newest key of a suite and the newest one with a backup as `sealing`, `seal keys retire` keeps
-both, and this command prints the one with a backup, which works in both cases, or else the newest.
+.seal.yaml. With --directory, it is unknown whether the controller seals only with backed-up keys (--require-backup). So
+`seal keys list` shows the newest key of a suite and its newest backed-up key as `sealing`, `seal keys retire` keeps
+both keys, and this command prints the backed-up key or, if no key is backed up, the newest key.
 Both forms of each identifier are printed on stderr.
 
 Examples:
@@ -77,7 +77,8 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
     if keys.is_empty() {
         bail!(
             Failure::new(format!("no v2 key that may seal now in {}", store.location())).hint(
-                "the controller generates one with --sealing-suite=xw; RSA keys need no line: list their certificate"
+                "start the controller with --sealing-suite=xw, so that it generates a v2 key; for an RSA key, list \
+                 its certificate instead"
             )
         );
     }

@@ -221,8 +221,8 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
     if survey.unopened > 0 {
         let _ = writeln!(
             text,
-            "\n{} of {} objects are counted for the key that their annotation or status names; --open-all unseals \
-             them to make sure",
+            "\n{} of {} objects are counted for the key that their annotation or status names; pass --open-all to \
+             unseal them and be sure",
             survey.unopened,
             survey.objects.len()
         );

@@ -198,8 +198,8 @@ pub(super) fn location_flags(location: &KeyLocation) -> String {
     flags.collect::<Vec<_>>().concat()
 }
 
-/// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a directory
-/// it gets the key files and a certificate.
+/// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a directory the command names
+/// the key files and a certificate.
 fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
     if location.directory.is_none() {
         return format!("seal rotate PATH{}", location_flags(location));
@@ -235,8 +235,8 @@ fn export_step(location: &KeyLocation) -> String {
     }
 }
 
-/// Returns the command that re-encrypts files with v2 values. For a directory, the command gets the files of all keys,
-/// because values of one object may be sealed for several keys, and the public key.
+/// Returns the command that re-encrypts files as v2. For a directory, the command names the public key and the
+/// private-key files of all keys, because the values of one object may be sealed for several keys.
 fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecord]) -> String {
     if location.directory.is_none() {
         return format!("seal rotate --to v2 PATH{}", location_flags(location));
@@ -255,7 +255,7 @@ pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     }
 }
 
-/// Returns the command that fetches the certificate from the URL or, without one, from the location of the keys.
+/// Returns the command that fetches the certificate from the URL or, without a URL, from the location of the keys.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {
@@ -275,8 +275,8 @@ fn step(command: &str, does: &str) -> String {
 
 /// Quotes an argument for a shell, if needed.
 fn quote(arg: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !arg.is_empty() && arg.chars().all(is_plain) {
+    let is_safe = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !arg.is_empty() && arg.chars().all(is_safe) {
         Cow::Borrowed(arg)
     } else {
         Cow::Owned(format!("'{}'", arg.replace('\'', r"'\''")))
@@ -291,7 +291,7 @@ fn check_all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
             let message = format!(
                 "the key Secret {name} may contain the same key: {problem}; nothing was changed"
             );
-            bail!(Failure::new(message).hint("correct or delete it first"));
+            bail!(Failure::new(message).hint("correct or delete this Secret first"));
         }
     }
     Ok(records)
@@ -309,7 +309,7 @@ fn find<'a>(
     };
     let mut matching = records.iter().filter(matches_arg);
     let Some(record) = matching.next() else {
-        bail!(Failure::new(format!("no key {arg:?}")).hint(format!("{list} lists the keys")));
+        bail!(Failure::new(format!("no key {arg:?}")).hint(format!("list the keys with {list}")));
     };
     if matching.any(|other| other.fingerprint() != record.fingerprint()) {
         bail!(
@@ -324,7 +324,7 @@ fn find<'a>(
                 Err(problem) => format!("the Secret {arg} contains no usable key: {problem}"),
                 Ok(_) => format!("the Secret {arg} contains no key"),
             };
-            bail!(Failure::new(message).hint("restore it from a backup, or delete it"))
+            bail!(Failure::new(message).hint("restore the Secret from a backup, or delete it"))
         }
     }
 }
@@ -352,7 +352,7 @@ pub fn authorized(
         let port = Controller::find(&access, clusters).and_then(Controller::into_authorized);
         return port.map(Some).context(
             Failure::new("cannot request a token from the cluster")
-                .hint("pass one with --token-file FILE"),
+                .hint("pass a token with --token-file FILE"),
         );
     };
     let file = token.shown();
@@ -442,9 +442,9 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key: the rules for the paths and, if requested, the rules in branches. A v2 key has no
-/// certificate.
-fn find_named(
+/// Returns the rules that name a key: the rules for the paths and, if requested, the rules in branches. `is_rsa` is
+/// whether rules can also name the key by its certificate.
+fn find_naming_rules(
     (key, is_rsa): (KeyId, bool),
     paths: &[PathBuf],
     search: &Search,

@@ -147,8 +147,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let signed = signed.transpose()?;
     let mut decryption = decryption::read(&args.decryption, environment)?;
     let backup = decryption::parse_backup(path, bytes, &mut decryption)?;
-    if !backup.bare.is_empty() || !backup.lines.is_empty() {
-        let what = if backup.bare.is_empty() {
+    if !backup.pem_keys.is_empty() || !backup.lines.is_empty() {
+        let what = if backup.pem_keys.is_empty() {
             "v2 keys without their validity"
         } else {
             "PEM keys without certificates"
@@ -158,7 +158,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
             path.shown()
         );
         bail!(
-            Failure::new(message).hint("`kubeseal --recovery-unseal` can unseal files with them")
+            Failure::new(message)
+                .hint("unseal files with these keys: `kubeseal --recovery-unseal`")
         );
     }
     let store = open_store(&args.location, &Clusters::new(environment))?;
@@ -192,7 +193,7 @@ fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<AnyKeyId>)> {
             ChosenKey::Rsa(key) if rsa.is_none_or(|chosen| chosen == key) => rsa = Some(key),
             ChosenKey::Rsa(_) => {
                 bail!(
-                    "--seal-with names two RSA keys, and only the newest would seal; name that one"
+                    "--seal-with names two RSA keys, but only the newest would seal\nhint: name only the newest RSA key"
                 )
             }
         }
@@ -245,7 +246,7 @@ fn execute(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
                         .hint("run the command again")
                 ),
             },
-            Action::LetSeal(records) => {
+            Action::AllowSealing(records) => {
                 let change = Change {
                     annotations: vec![(OPENING_ONLY_ANNOTATION, None)],
                     ..Change::default()

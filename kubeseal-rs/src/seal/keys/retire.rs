@@ -20,8 +20,8 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, find, find_holders, find_named, info, location_flags, open_store,
-    rotate_step, rotate_to_v2_step, survey_all, v2,
+    Search, check_all_readable, find, find_holders, find_naming_rules, info, location_flags,
+    open_store, rotate_step, rotate_to_v2_step, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -91,7 +91,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
              older key",
             record.name()
         );
-        let hint = format!("generate a new one first: `seal keys rotate{flags}`");
+        let hint = format!("generate a new key first: `seal keys rotate{flags}`");
         bail!(Failure::new(message).hint(hint));
     }
 
@@ -99,13 +99,14 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
-    let named = named.transpose()?.unwrap_or_default();
-    sources.unread.extend(named.unread);
+    let naming =
+        key_id.map(|id| find_naming_rules((id, true), &args.paths, &args.search, environment));
+    let naming = naming.transpose()?.unwrap_or_default();
+    sources.unread.extend(naming.unread);
     let mut uses = Uses {
         dependents: survey.dependents(&fingerprint, modulus_len(record)),
         sources,
-        named: named.rules,
+        naming_rules: naming.rules,
     };
     if uses.report(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
@@ -143,12 +144,12 @@ fn retire_v2(
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
-    sources.unread.extend(named.unread);
+    let naming = find_naming_rules((key.id, false), &args.paths, &args.search, environment)?;
+    sources.unread.extend(naming.unread);
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
         sources,
-        named: named.rules,
+        naming_rules: naming.rules,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
     if uses.report(args, key.name(), &rotate)? {
@@ -169,7 +170,7 @@ fn retire_v2(
     Ok(Outcome::Done)
 }
 
-/// Fails if nothing was searched, because this does not show that the key is unneeded.
+/// Fails if nothing was searched, because a value elsewhere may need the key.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
     if count == 0 && args.paths.is_empty() && !store.has_sealed_secrets() {
         bail!(
@@ -185,24 +186,24 @@ struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
     /// Rules that name the key.
-    named: BTreeSet<NamingRule>,
+    naming_rules: BTreeSet<NamingRule>,
 }
 
 impl Uses {
     /// Prints the uses of the key and the next steps; with `--allow-undecided`, only certain uses. Returns whether
-    /// there are any. `rotate` is the command that re-encrypts files.
+    /// there are uses. `rotate` is the command that re-encrypts files.
     fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);
             self.sources.unread.clear();
         }
-        let (unread, named) = (&self.sources.unread, &self.named);
-        if self.dependents.is_empty() && unread.is_empty() && named.is_empty() {
+        let (unread, naming_rules) = (&self.sources.unread, &self.naming_rules);
+        if self.dependents.is_empty() && unread.is_empty() && naming_rules.is_empty() {
             return Ok(false);
         }
-        print(dependents_text(&self.dependents, unread, named).as_bytes())?;
+        print(dependents_text(&self.dependents, unread, naming_rules).as_bytes())?;
         let unread = self.sources.unread_count();
-        for line in advice(name, &self.dependents, unread, named.len(), rotate) {
+        for line in advice(name, &self.dependents, unread, naming_rules.len(), rotate) {
             info(&line);
         }
         Ok(true)
@@ -223,8 +224,8 @@ fn check_state(record: &KeyRecord, state: Option<KeyState>, location_flags: &str
     match state {
         Some(KeyState::Sealing) => {
             bail!(
-                Failure::new(format!("{name} is the sealing key")).hint(format!(
-                    "generate a new one first: `seal keys rotate{location_flags}`"
+                Failure::new(format!("cannot retire {name}: it is the sealing key")).hint(format!(
+                    "generate a new key first: `seal keys rotate{location_flags}`"
                 ))
             )
         }
@@ -249,22 +250,23 @@ fn modulus_len(record: &KeyRecord) -> usize {
 fn dependents_text(
     dependents: &[Dependent],
     unread: &BTreeSet<Unread>,
-    named: &BTreeSet<NamingRule>,
+    naming_rules: &BTreeSet<NamingRule>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
-            "needs it"
+            "needs the key"
         } else {
-            "no key can unseal it, so it may need it"
+            "no key can unseal it, so it may need the key"
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.location, unread.why);
-    let named_lines = named.iter().map(ToString::to_string);
+    let unread_line =
+        |unread: &Unread| format!("{}: may need the key: {}", unread.location, unread.why);
+    let rule_lines = naming_rules.iter().map(ToString::to_string);
     let lines = dependents
         .iter()
         .map(line)
-        .chain(named_lines)
+        .chain(rule_lines)
         .chain(unread.iter().map(unread_line));
     lines.fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{}", shown(&line));
@@ -276,7 +278,7 @@ fn advice(
     name: &str,
     dependents: &[Dependent],
     unread: usize,
-    named: usize,
+    naming_count: usize,
     rotate: &str,
 ) -> Vec<String> {
     let sure_count = dependents
@@ -293,13 +295,13 @@ fn advice(
     if unsure_count > 0 {
         let _ = write!(text, ", {unsure_count} more may need it");
     }
-    if named > 0 {
-        let rules = if named == 1 {
+    if naming_count > 0 {
+        let rules = if naming_count == 1 {
             "rule names"
         } else {
             "rules name"
         };
-        let _ = write!(text, ", {named} {rules} it");
+        let _ = write!(text, ", {naming_count} {rules} it");
     }
     if unread > 0 {
         let files = if unread == 1 { "file" } else { "files" };
@@ -311,7 +313,7 @@ fn advice(
             "hint: re-encrypt the objects that need this key (`{rotate}`), and apply them"
         ));
     }
-    if named > 0 {
+    if naming_count > 0 {
         lines.push(
             "hint: replace the key in these rules, so that new values are not sealed for it"
                 .to_owned(),
@@ -319,7 +321,8 @@ fn advice(
     }
     if unsure_count > 0 {
         lines.push(
-            "hint: `seal doctor FILE` shows why an item cannot be unsealed; --allow-undecided ignores such items"
+            "hint: find out with `seal doctor FILE` why an item cannot be unsealed, or ignore such items with \
+             --allow-undecided"
                 .to_owned(),
         );
     }

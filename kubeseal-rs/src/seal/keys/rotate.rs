@@ -87,7 +87,7 @@ impl Keys {
         rsa.chain(self.v2.iter().filter_map(OwnKey::from_v2))
     }
 
-    /// Returns the newest key of a suite, which is where the controller looks for a request.
+    /// Returns the newest key of a suite, on whose Secret the controller looks for a request.
     fn newest(&self, suite: Suite, except: &BTreeSet<String>) -> Option<OwnKey<'_>> {
         let keys = self.own().filter(|key| key.suite == suite);
         let keys = keys.filter(|key| !except.contains(&key.id));
@@ -171,7 +171,8 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the suite of the first key that the controller lists; `None` if it lists none or cannot be asked.
+/// Returns the suite of the first key that the controller lists; `None` if the controller lists none or cannot be
+/// asked.
 fn preferred_suite(args: &KeysRotate, clusters: &Clusters<'_>) -> Option<Suite> {
     let ids = listed_recipients(args, clusters)?;
     ids.first()?.0
@@ -199,7 +200,7 @@ fn requested_suites(
         };
         bail!(
             Failure::new(format!("no key{suite_text} found in {location}")).hint(format!(
-                "start the controller{flag}, which generates its first key"
+                "start the controller{flag}, so that it generates its first key"
             ))
         );
     }
@@ -211,17 +212,17 @@ fn next_steps(args: &KeysRotate, suites: &BTreeSet<Suite>, keys: &Keys) -> Vec<S
     let (location, location_flags) = (&args.location, location_flags(&args.location));
     let mut steps = vec![step(
         &format!("seal keys backup ARCHIVE{location_flags}"),
-        "backs it up",
+        "backs up the new keys",
     )];
     if suites.contains(&Suite::Rsa) {
         steps.extend([
             step(
                 &fetch_step(location, args.cert.as_deref()),
-                "fetches its certificate, for files and rules that name a certificate",
+                "fetches the certificate of the new key, for files and rules that name a certificate",
             ),
             step(
                 &rotate_step(location, &keys.rsa),
-                "re-encrypts files for it",
+                "re-encrypts files for the new key",
             ),
         ]);
     }
@@ -229,11 +230,12 @@ fn next_steps(args: &KeysRotate, suites: &BTreeSet<Suite>, keys: &Keys) -> Vec<S
         steps.extend([
             step(
                 &export_step(location),
-                "prints its public key, for the `recipients` of rules",
+                "prints the new public key, for the `recipients` of rules",
             ),
             step(
                 &rotate_to_v2_step(location, &keys.rsa, &keys.v2),
-                "re-encrypts files with v2 values for it; add --recipient for each other recipient of their rules",
+                "re-encrypts files with v2 values for the new key; add --recipient for each other recipient of their \
+                 rules",
             ),
         ]);
     }
@@ -347,10 +349,10 @@ fn unserved(
         ));
     }
     failure.hint(if is_backed_up {
-        format!("`seal doctor{location_flags}` finds the reason")
+        format!("find the reason with `seal doctor{location_flags}`")
     } else {
         format!(
-            "with --require-backup a key seals only after it is backed up, and this one has no backup: run \
+            "with --require-backup a key seals only after it is backed up, and this key has no backup: run \
              `seal keys backup ARCHIVE{location_flags}`"
         )
     })
@@ -361,8 +363,8 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is
-/// enough.
+/// Returns the keys of a suite that the controller serves. For a controller on a directory whose certificate cannot be
+/// fetched, a new key that exists counts as served.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {
@@ -389,8 +391,8 @@ fn served_certificate(args: &KeysRotate, clusters: &Clusters<'_>) -> Vec<String>
     served.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if
-/// it cannot be asked.
+/// Returns the suites and identifiers of the keys for v2 that the controller lists, the preferred key first; `None` if
+/// the controller cannot be asked.
 fn listed_recipients(
     args: &KeysRotate,
     clusters: &Clusters<'_>,

@@ -99,8 +99,8 @@ fn preferred(
     let (suite, id) = (key.suite(), key.key_id());
     if !stored.contains(&id) {
         warn(&format!(
-            "the controller prefers the key {suite} {id} for v2 values, which is not among these keys; assuming the newest \
-             key of each suite"
+            "the controller prefers the key {suite} {id} for v2 values, which is not among the key Secrets; assuming \
+             the newest key of each suite"
         ));
         return None;
     }

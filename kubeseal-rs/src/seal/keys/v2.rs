@@ -51,7 +51,7 @@ pub(super) fn find(store: &KeyStore, rsa: &[KeyRecord], arg: &str) -> Result<Opt
         Ok(key) => key.key_id(),
         Err(problem) => {
             let message = format!("the Secret {arg} contains no usable key: {problem}");
-            bail!(Failure::new(message).hint("restore it from a backup, or delete it"))
+            bail!(Failure::new(message).hint("restore the Secret from a backup, or delete it"))
         }
     };
     Ok(Some(NamedKey { records, index, id }))
@@ -75,8 +75,8 @@ impl NamedKey {
         v2::states(&self.records, preferred)[self.index]
     }
 
-    /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has another
-    /// `--sealing-suite` now. The newest key of this suite then does not seal.
+    /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has a
+    /// different `--sealing-suite` now. The newest key of this suite then does not seal.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl NamedKey {
     ) -> Result<()> {
         let name = self.name();
         let new_key = format!(
-            "generate a new one first: `seal keys rotate{location_flags}`; if there is one, back it up: \
+            "generate a new key first: `seal keys rotate{location_flags}`; if a newer key exists, back it up: \
              `seal keys backup ARCHIVE{location_flags}`"
         );
         if self.state(None) == KeyState::Retired {
@@ -103,19 +103,28 @@ impl NamedKey {
             return Ok(());
         }
         if is_preferred || (has_preferred_suite && is_former_suite) {
-            let message = format!("the controller prefers {name}, or its suite, for v2 values");
+            let what = if is_preferred {
+                "this key"
+            } else {
+                "its suite"
+            };
+            let message =
+                format!("cannot retire {name}: the controller prefers {what} for v2 values");
             bail!(Failure::new(message).hint(new_key));
         }
         if is_former_suite {
             return Ok(());
         }
-        let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
+        let failure = Failure::new(format!(
+            "cannot retire {name}: it is the sealing key of its suite"
+        ))
+        .hint(new_key);
         bail!(match preferred {
             Some(suite) if !has_preferred_suite => failure.hint(format!(
-                "the controller prefers the suite {suite}; if that does not change, pass --former-suite"
+                "the controller prefers the suite {suite}; if it will keep this preference, pass --former-suite"
             )),
             None => failure
-                .hint("if the controller has another --sealing-suite now, pass --former-suite"),
+                .hint("if the controller has a different --sealing-suite now, pass --former-suite"),
             Some(_) => failure,
         })
     }

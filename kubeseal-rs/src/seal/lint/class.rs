@@ -18,9 +18,10 @@ use crate::seal::object::Object;
 const GROUP: &str = "secrets-store.csi.x-k8s.io/";
 const KIND: &str = "SecretProviderClass";
 
-/// What classes and SealedSecrets of all files say about each other.
+/// Collects the classes and SealedSecrets of all files, to check that each class names existing SealedSecrets and
+/// items.
 #[derive(Default)]
-pub(super) struct Delivered {
+pub(super) struct ClassCheck {
     classes: Vec<ClassInFile>,
     /// The SealedSecrets by name.
     sealed: BTreeMap<String, Vec<SealedInFile>>,
@@ -42,22 +43,22 @@ struct SealedInFile {
     items: Option<BTreeSet<String>>,
 }
 
-impl Delivered {
-    /// Remembers a SealedSecret.
+impl ClassCheck {
+    /// Adds a SealedSecret.
     pub(super) fn add_sealed(&mut self, node: &Node) {
         let Ok(object) = Object::read_leniently(node) else {
             return;
         };
         let sealed = SealedInFile {
-            namespace: known(object.sealed.namespace_or_empty()),
+            namespace: literal_namespace(object.sealed.namespace_or_empty()),
             items: item_names(&object),
         };
         let name = object.sealed.name_or_empty().to_owned();
         self.sealed.entry(name).or_default().push(sealed);
     }
 
-    /// Returns the findings about an object that the object alone shows, and remembers what it names. Other objects than
-    /// classes of this provider have none.
+    /// Adds a class, and returns the findings that the class alone shows. Ignores an object that is not a class of this
+    /// provider.
     pub(super) fn add_class(&mut self, node: &Node, file: &Path) -> Vec<FindingInFile> {
         let Some(class) = ClassNode::of(node) else {
             return Vec::new();
@@ -67,7 +68,7 @@ impl Delivered {
         match class.selection() {
             Ok(Some((line, selection))) => {
                 let entries = selection.request.objects;
-                findings.extend(templates(&entries, line));
+                findings.extend(template_findings(&entries, line));
                 self.classes.push(class.in_file(file, line, entries));
             }
             Ok(None) => {}
@@ -90,7 +91,7 @@ impl Delivered {
 
     fn findings_of(&self, class: &ClassInFile, is_tree: bool) -> Vec<FindingInFile> {
         let mut findings = Vec::new();
-        for (name, items) in named(&class.entries) {
+        for (name, items) in named_items(&class.entries) {
             match (self.items_of(&class.namespace, name), items) {
                 (Found::No, _) if is_tree => findings.push(class.missing_object(name)),
                 (Found::WithItems(existing), Some(items)) => {
@@ -174,7 +175,7 @@ impl<'a> ClassNode<'a> {
             file: file.to_owned(),
             line,
             name: self.metadata("name").to_owned(),
-            namespace: known(self.metadata("namespace")),
+            namespace: literal_namespace(self.metadata("namespace")),
             entries,
         }
     }
@@ -183,8 +184,8 @@ impl<'a> ClassNode<'a> {
         let list = self.spec.field("secretObjects");
         let list = list.filter(|list| !matches!(&list.value, Value::Null) && !is_empty(list));
         let message = format!(
-            "the class {} has `secretObjects`, so the CSI driver makes a Secret of the values, which delivery without a Secret \
-             avoids; remove them, or use the Secret of the SealedSecret",
+            "the class {} has `secretObjects`, so the CSI driver creates a Secret from the values, which delivery \
+             without a Secret avoids; remove `secretObjects`, or use the Secret of the SealedSecret",
             self.metadata("name")
         );
         list.map(|list| (finding::CLASS_SECRET, list.line, message))
@@ -211,7 +212,7 @@ impl<'a> ClassNode<'a> {
         self.spec.field("parameters")
     }
 
-    /// Returns what the class selects, with the line of the parameter; `None` if only rendering a template shows it.
+    /// Returns the items that the class selects, with the line of the parameter; `None` if the parameter is a template.
     fn selection(&self) -> Result<Option<(usize, Selection)>, FindingInFile> {
         let malformed = |line, problem: &str| {
             let message = format!("the class {}: {problem}", self.metadata("name"));
@@ -242,8 +243,8 @@ fn is_empty(list: &Node) -> bool {
     matches!(&list.value, Value::List(items) if items.is_empty())
 }
 
-/// Returns a namespace; empty if only rendering a template shows it.
-fn known(namespace: &str) -> String {
+/// Returns the namespace, or an empty string if it contains a template.
+fn literal_namespace(namespace: &str) -> String {
     if is_templated(namespace) {
         String::new()
     } else {
@@ -261,7 +262,7 @@ fn item_names(object: &Object) -> Option<BTreeSet<String>> {
 }
 
 /// Returns each SealedSecret that entries name, and the items, if they name some. Names of templates are left out.
-fn named(entries: &[EntryBody]) -> BTreeMap<&str, Option<BTreeSet<&String>>> {
+fn named_items(entries: &[EntryBody]) -> BTreeMap<&str, Option<BTreeSet<&String>>> {
     let mut named: BTreeMap<&str, Option<BTreeSet<&String>>> = BTreeMap::new();
     for entry in entries {
         for name in entry.from.iter().flatten() {
@@ -281,7 +282,7 @@ fn named(entries: &[EntryBody]) -> BTreeMap<&str, Option<BTreeSet<&String>>> {
     named
 }
 
-fn templates(entries: &[EntryBody], line: usize) -> Vec<FindingInFile> {
+fn template_findings(entries: &[EntryBody], line: usize) -> Vec<FindingInFile> {
     let texts = entries.iter().filter_map(|entry| {
         let name = entry.path.as_deref().unwrap_or_default();
         Some((name, entry.template.as_deref()?))
@@ -317,12 +318,12 @@ spec:
     }
 
     fn rules_of(class: &str, is_tree: bool) -> Vec<&'static str> {
-        let mut delivered = Delivered::default();
+        let mut check = ClassCheck::default();
         let sealed = manifest::read(SEALED.as_bytes()).unwrap();
-        delivered.add_sealed(&sealed[0].root);
+        check.add_sealed(&sealed[0].root);
         let class = manifest::read(class.as_bytes()).unwrap();
-        let own = delivered.add_class(&class[0].root, Path::new("class.yaml"));
-        let others = delivered.findings(is_tree);
+        let own = check.add_class(&class[0].root, Path::new("class.yaml"));
+        let others = check.findings(is_tree);
         let others = others.iter().map(|(_, (rule, ..))| rule.name);
         own.iter()
             .map(|(rule, ..)| rule.name)
@@ -408,7 +409,7 @@ spec:
                 &[],
             ),
             (
-                "a text of a template",
+                "a string from a template",
                 objects("{{ .Values.objects }}"),
                 &[],
             ),

@@ -20,7 +20,7 @@ static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static CREDENTIAL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("(?i)pass|pwd|secret|token|key|sig").ok());
 
-/// Returns whether a text is a URL with credentials, each of which is a [`VARIABLE`]. User names, hosts, paths and
+/// Returns whether a string is a URL with credentials, each of which is a [`VARIABLE`]. User names, hosts, paths and
 /// other parameters are not credentials.
 pub(super) fn has_only_variables_as_credentials(text: &str) -> bool {
     let Some(captures) = URL.as_ref().and_then(|url| url.captures(text)) else {

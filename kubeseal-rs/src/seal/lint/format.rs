@@ -139,9 +139,9 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
 /// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A
 /// name that is not UTF-8 keeps its bytes, so that the reference names the file.
 fn uri(path: &Path) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escape = |b: u8| {
-        if plain(b) {
+        if is_unreserved(b) {
             char::from(b).to_string()
         } else {
             format!("%{b:02X}")

@@ -60,9 +60,9 @@ pub(super) fn values(
     };
     let is_known = |name: &str| is_among(name, &FIELDS) || is_among(name, &METADATA);
     for (name, node) in fields(secret).iter().filter(|(name, _)| !is_known(name)) {
-        search.field("", name, node);
+        search.search_field("", name, node);
     }
-    search.metadata(metadata);
+    search.search_metadata(metadata);
     search.finding(name_of(secret))
 }
 
@@ -76,47 +76,47 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong
-    /// indentation, unless the beginning of the values is above it.
-    fn metadata(&mut self, metadata: &Node) {
+    /// Searches `metadata`. A string in an unknown field is most likely a label or an annotation with a wrong
+    /// indentation, unless `metadata` also contains an empty `data` or `stringData`.
+    fn search_metadata(&mut self, metadata: &Node) {
         let starts_values =
             |(name, node): &(String, Node)| is_values(name) && matches!(node.value, Value::Null);
         let has_start = fields(metadata).iter().any(starts_values);
         for (name, node) in fields(metadata) {
             if !is_among(name, &METADATA) && (has_start || is_mapping(node)) {
-                self.field("metadata.", name, node);
+                self.search_field("metadata.", name, node);
             }
         }
         for field in ["annotations", "labels"] {
             let entries = metadata.field(field).map_or(&[][..], fields);
             for (name, node) in entries.iter().filter(|(_, node)| is_mapping(node)) {
-                self.field(&format!("metadata.{field}."), name, node);
+                self.search_field(&format!("metadata.{field}."), name, node);
             }
         }
     }
 
     /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as
     /// `$patch` of kustomize or `=(data)` of Kyverno.
-    fn field(&mut self, above: &str, name: &str, node: &Node) {
+    fn search_field(&mut self, above: &str, name: &str, node: &Node) {
         if !is_templated(name) && names::check_item(name).is_ok() {
-            self.node(&format!("{above}{name}"), node);
+            self.search_node(&format!("{above}{name}"), node);
         }
     }
 
-    fn node(&mut self, path: &str, node: &Node) {
+    fn search_node(&mut self, path: &str, node: &Node) {
         match &node.value {
             Value::Map(entries) => {
                 for (name, node) in entries {
                     if is_templated(name) || names::check_item(name).is_err() {
-                        self.node(path, node);
+                        self.search_node(path, node);
                     } else {
-                        self.node(&format!("{path}.{name}"), node);
+                        self.search_node(&format!("{path}.{name}"), node);
                     }
                 }
             }
             Value::List(items) => {
                 for item in items {
-                    self.node(path, item);
+                    self.search_node(path, item);
                 }
             }
             Value::Bool(_) => {}
@@ -138,8 +138,8 @@ impl Search<'_> {
     fn finding(self, name: &str) -> Option<FindingInFile> {
         let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
         let message = format!(
-            "the Secret {name} has values outside of data and stringData: {}; move them to stringData, seal it with \
-             `seal -i`, and change the values if they were committed",
+            "the Secret {name} has values outside of data and stringData: {}; move them to stringData, seal the Secret \
+             with `seal -i`, and change the values if they were committed",
             join_first_keys(&keys)
         );
         (!keys.is_empty()).then_some((finding::PLAIN_SECRET, self.line, message))

@@ -33,7 +33,7 @@ use kubeseal_library::notice::Notice;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
-use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, Skipped};
+use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, SkippedFiles};
 use kubeseal_library::{files, finding};
 use shared::error_chain;
 use shared::key::Certificate;
@@ -41,7 +41,7 @@ use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
-use self::class::Delivered;
+use self::class::ClassCheck;
 use self::generated::GeneratedFiles;
 use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
@@ -163,7 +163,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         exempted: 0,
         unchecked: UncheckedItems::default(),
         generated: GeneratedFiles::default(),
-        delivered: Delivered::default(),
+        class_check: ClassCheck::default(),
         certificates: BTreeMap::new(),
         problems: BTreeSet::new(),
     };
@@ -191,7 +191,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     for remark in remarks {
         report::info(&remark);
     }
-    Skipped::check(unread)?;
+    SkippedFiles::check(unread)?;
     if findings
         .iter()
         .any(|finding| finding.rule == finding::RULES_FILE)
@@ -245,7 +245,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         let hint = if linter.ring.is_some() {
             ""
         } else {
-            "; --keys FILE tries private keys"
+            "; pass --keys FILE to try private keys"
         };
         remarks.push(format!(
             "{} could not be checked: no key hint{hint}",
@@ -262,7 +262,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
         let why = if linter.certificates.values().any(Option::is_none) {
             "the certificate cannot be used"
         } else {
-            "no certificate available; pass it with --cert FILE"
+            "no certificate is available; pass a certificate with --cert FILE"
         };
         remarks.push(format!("{} could not be checked: {why}", items(uncompared)));
     }
@@ -367,7 +367,7 @@ struct Linter<'a> {
     exempted: usize,
     unchecked: UncheckedItems,
     generated: GeneratedFiles,
-    delivered: Delivered,
+    class_check: ClassCheck,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
     /// Problems with recipients that were reported: the line of the rule, and the message.
@@ -407,9 +407,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Reports an error in the content of a rules file as it was read, which may be staged and differ from the work
-    /// tree.
-    fn rules_file(&mut self, path: &Path, bytes: &[u8]) {
+    /// Reports an error in a rules file. Its content may be staged, and differ from the work tree.
+    fn check_rules_file(&mut self, path: &Path, bytes: &[u8]) {
         if let Err(source) = rules::parse(bytes) {
             let path = path.to_owned();
             self.add_rules_error(&RulesFileError::Rules { path, source });
@@ -431,7 +430,7 @@ impl Linter<'_> {
             .file_name()
             .is_some_and(|name| name == rules::FILE_NAME)
         {
-            self.rules_file(&candidate.path, &bytes);
+            self.check_rules_file(&candidate.path, &bytes);
             return;
         }
         let is_mentioned = mentions_secrets(&walk::without_nulls(&bytes));
@@ -502,9 +501,9 @@ impl Linter<'_> {
         let file = ManifestFile::of(path, bytes, documents);
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
-        search.documents(&text, &literals, documents());
-        search.documents(&text, &literals, &replaced);
-        search.strings(&text, &literals);
+        search.search_documents(&text, &literals, documents());
+        search.search_documents(&text, &literals, &replaced);
+        search.search_strings(&text, &literals);
         unread.extend(search.unread_lines.iter().copied().map(not_checked_finding));
         let mut findings = search.findings;
         for root in documents().map(|document| &document.root) {
@@ -516,17 +515,17 @@ impl Linter<'_> {
         }
         self.add_sealed_secrets(path, &file, object::sealed_secret);
         self.add_sealed_secrets(path, &unrendered, object::unrendered);
-        self.add_delivered(path, &file);
+        self.add_class_objects(path, &file);
         self.add_repeated(path, repeated);
     }
 
     /// Adds the findings about each `SecretProviderClass` in a file, and remembers the SealedSecrets.
-    fn add_delivered(&mut self, path: &Path, file: &ManifestFile) {
+    fn add_class_objects(&mut self, path: &Path, file: &ManifestFile) {
         for node in file.of_kind(Kind::SealedSecret) {
-            self.delivered.add_sealed(node);
+            self.class_check.add_sealed(node);
         }
         for node in file.objects() {
-            for finding in self.delivered.add_class(node, path) {
+            for finding in self.class_check.add_class(node, path) {
                 self.add(path, finding);
             }
         }
@@ -534,8 +533,8 @@ impl Linter<'_> {
 
     /// Adds the findings about SealedSecrets that classes of other files name.
     fn check_classes(&mut self, is_tree: bool) {
-        let delivered = std::mem::take(&mut self.delivered);
-        for (file, finding) in delivered.findings(is_tree) {
+        let class_check = std::mem::take(&mut self.class_check);
+        for (file, finding) in class_check.findings(is_tree) {
             let before = self.findings.len();
             self.add(file, finding);
             self.exempt(file, before, &[]);
@@ -627,12 +626,12 @@ impl Linter<'_> {
     /// `--cert` names it, another server.
     fn certificate(&mut self, settings: &Settings) -> Option<Arc<Certificate>> {
         let source = &settings.certificate.value;
-        let typed = matches!(settings.certificate.by, Origin::Flag("cert"));
+        let is_from_flag = matches!(settings.certificate.by, Origin::Flag("cert"));
         match source {
-            Source::At(at) if typed || !is_url(at) => {}
+            Source::At(at) if is_from_flag || !is_url(at) => {}
             _ => return None,
         }
-        // A certificate of two rules is checked for each of them, because each may require another fingerprint.
+        // A certificate that two rules name is checked for each rule, because each may require a different fingerprint.
         let (file, line) = certificate_location(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(certificate) = self.certificates.get(&key) {
@@ -734,7 +733,7 @@ fn mentions_secrets(text: &[u8]) -> bool {
 /// the user did not name the file.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:
+/// Returns whether a file is a template, which is not a manifest until it is rendered. A JSON stream is not a template:
 /// other programs may apply the documents before the error.
 fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);

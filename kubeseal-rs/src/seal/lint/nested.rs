@@ -70,7 +70,7 @@ impl Search {
     }
 
     /// Searches documents in the file. `text` is the content of the file.
-    pub(super) fn documents<'a>(
+    pub(super) fn search_documents<'a>(
         &mut self,
         text: &str,
         literals: &Literals<'_>,
@@ -91,7 +91,7 @@ impl Search {
     }
 
     /// Searches the strings in the actions of a template, which may contain whole manifests.
-    pub(super) fn strings(&mut self, text: &str, literals: &Literals<'_>) {
+    pub(super) fn search_strings(&mut self, text: &str, literals: &Literals<'_>) {
         let mut line = 1;
         for piece in Pieces::of(text) {
             let source = match &piece {
@@ -113,7 +113,7 @@ impl Search {
                 for string in template::strings(action.content) {
                     let string = string.replace("\\n", "\n");
                     if may_contain_secret(&string) {
-                        self.text(&string, line, level);
+                        self.search_text(&string, line, level);
                     }
                 }
             }
@@ -125,14 +125,14 @@ impl Search {
     fn search_node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
-                self.secret(node, level);
+                self.check_secret(node, level);
                 // `kubectl apply` keeps a copy of the object in an annotation.
                 if let Some(metadata) = node.field("metadata") {
                     self.search_node(metadata, false, level);
                 }
             }
             Value::Map(fields) => {
-                self.patch(node, is_object, level);
+                self.check_patch(node, is_object, level);
                 let unencrypted = sops::secret(node, level.literals, level.has_sops);
                 self.add(unencrypted, level);
                 let is_patch_of_secret = patch::targets_secret(node);
@@ -155,13 +155,13 @@ impl Search {
                 }
             }
             Value::Text(text) if level.is_patch_of_secret || may_contain_secret(text) => {
-                self.text(text, node.line, level);
+                self.search_text(text, node.line, level);
             }
             _ => {}
         }
     }
 
-    fn secret(&mut self, node: &Node, level: Level<'_>) {
+    fn check_secret(&mut self, node: &Node, level: Level<'_>) {
         let Level {
             literals, has_sops, ..
         } = level;
@@ -172,7 +172,7 @@ impl Search {
     }
 
     /// Searches a mapping that may be an operation of a JSON patch, or a patch of a Secret.
-    fn patch(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
+    fn check_patch(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         let is_secret_patch = level.is_patch_of_secret;
         self.add(
             patch::operation(node, is_secret_patch, level.literals),
@@ -189,7 +189,7 @@ impl Search {
     }
 
     /// Searches a string that may be a manifest.
-    fn text(&mut self, text: &str, line: usize, outer: Level<'_>) {
+    fn search_text(&mut self, text: &str, line: usize, outer: Level<'_>) {
         let lines = match (outer.lines, head_of_block(outer.text, line)) {
             (Lines::After(before), Some(head)) => Lines::After(before + head),
             (lines, _) => Lines::Only(lines.of(line)),

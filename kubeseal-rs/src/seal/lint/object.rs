@@ -107,7 +107,7 @@ pub(super) fn sealed_secret(
     }
     if object.sealed.spec.data.is_some() {
         let message = "spec.data is deprecated, and some controllers do not unseal it; \
-                        `kubeseal --re-encrypt` converts it to items";
+                        convert it to items with `kubeseal --re-encrypt`";
         findings.push((finding::DEPRECATED, object.line, message.into()));
     }
     (findings, unchecked)
@@ -194,7 +194,7 @@ fn malformed_values(node: &Node) -> Vec<FindingInFile> {
             _ if is_unknown(node) => return None,
             // Without the whole object, the locks of a v2 value are unknown.
             Form::Bits(_) | Form::V2(_) | Form::MalformedV2 => return None,
-            Form::NoText => "is not a string".to_owned(),
+            Form::NotString => "is not a string".to_owned(),
             Form::NotSealed(why) => format!("is {why}; seal it again"),
         };
         let message = format!("the value of {} {why}", item.key);
@@ -308,7 +308,7 @@ fn check_form(item: &Item, context: CheckContext<'_>) -> Option<(Rule, String)> 
         ))
     };
     let bits = match &item.form {
-        Form::NoText => return malformed("is not a string"),
+        Form::NotString => return malformed("is not a string"),
         Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
         Form::Bits(bits) => *bits,
         Form::V2(_) | Form::MalformedV2 => return None,
@@ -344,7 +344,7 @@ enum Verdict {
 /// item can be unsealed.
 fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
     let (key, current) = (&item.key, context.certificate.map(Certificate::fingerprint));
-    let (sealed_for, is) = match (need, &item.hint) {
+    let (sealed_for, source) = match (need, &item.hint) {
         (Some(Need::Key(opened)), _) => (opened, "according to a key of --keys,"),
         (Some(Need::Undecided(_)), _) if is_among(current, context.ring) => {
             let message =
@@ -356,7 +356,7 @@ fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
     };
     if context.settings.is_retired(sealed_for) {
         let message = format!(
-            "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` re-encrypts it"
+            "{source} {key} is sealed for the retired key {sealed_for}; re-encrypt it with `seal rotate`"
         );
         return Verdict::Wrong(finding::RETIRED_KEY, message);
     }
@@ -365,8 +365,9 @@ fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
         None => Verdict::Uncompared,
         Some(current) if current == sealed_for => Verdict::Right,
         Some(current) => {
-            let message =
-                format!("{is} {key} is sealed for {sealed_for}, but the certificate is {current}");
+            let message = format!(
+                "{source} {key} is sealed for {sealed_for}, but the certificate is {current}"
+            );
             Verdict::Wrong(finding::OTHER_KEY, message)
         }
     }
@@ -532,8 +533,8 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
 
 /// Returns the item with the most similar name; `None` if no name is similar enough.
 fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
-    let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
+    let scored = items.map(|item| (strsim::jaro_winkler(name, item), item));
+    let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness > 0.7)
         .map(|(_, item)| item)
 }

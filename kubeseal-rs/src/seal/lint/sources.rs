@@ -35,7 +35,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         let passes_staged = |source: &PathBuf| {
             links
                 .route(source)
-                .passed()
+                .all_paths()
                 .any(|path| staged.contains(path))
         };
         sources(path, bytes).iter().any(passes_staged)
@@ -55,7 +55,12 @@ fn related_paths(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBu
     for path in staged {
         add(&mut near, path);
     }
-    let leads_near = |link: &PathBuf| links.route(link).passed().any(|path| near.contains(path));
+    let leads_near = |link: &PathBuf| {
+        links
+            .route(link)
+            .all_paths()
+            .any(|path| near.contains(path))
+    };
     let leading: Vec<PathBuf> = links.paths().filter(leads_near).collect();
     for link in leading {
         add(&mut near, &link);

@@ -143,7 +143,7 @@ pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<Str
     }
     let mut writer = Writer {
         literals: literals.inside(),
-        done: String::new(),
+        output: String::new(),
         line: Line::default(),
     };
     for piece in Pieces::of(text) {
@@ -153,12 +153,12 @@ pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<Str
         }
     }
     writer.end_line();
-    Some(writer.done)
+    Some(writer.output)
 }
 
 struct Writer<'a> {
     literals: Literals<'a>,
-    done: String,
+    output: String,
     line: Line,
 }
 
@@ -235,7 +235,7 @@ impl Writer<'_> {
         let rest = text.replace(PLACEHOLDER, "").replace(LITERAL, "");
         let end = if text.ends_with('\n') { "\n" } else { "" };
         if !has_action || !rest.trim().is_empty() {
-            self.done.push_str(&text);
+            self.output.push_str(&text);
         } else if has_secret {
             let secret = [
                 "{kind: Secret, stringData: {",
@@ -245,15 +245,15 @@ impl Writer<'_> {
                 "}}",
                 end,
             ];
-            self.done.extend(secret);
+            self.output.extend(secret);
         } else if has_literal {
             let indentation = indentation.unwrap_or(text.len() - text.trim_start().len());
-            self.done.push_str(&" ".repeat(indentation));
-            self.done.extend([LITERAL, ": ", LITERAL, end]);
+            self.output.push_str(&" ".repeat(indentation));
+            self.output.extend([LITERAL, ": ", LITERAL, end]);
         } else {
-            self.done.push_str(end);
+            self.output.push_str(end);
         }
-        self.done.push_str(&"\n".repeat(skipped));
+        self.output.push_str(&"\n".repeat(skipped));
     }
 }
 

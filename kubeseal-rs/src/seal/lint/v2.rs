@@ -51,7 +51,7 @@ fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile
         .filter(|item| matches!(item.form, Form::Bits(_)));
     let message = |item: &Item| {
         let message = format!(
-            "{} is sealed as v1, but {} requires v2; `seal rotate --to v2` converts it",
+            "{} is sealed as v1, but {} requires v2; convert it with `seal rotate --to v2`",
             item.key,
             rule.describe()
         );
@@ -113,8 +113,8 @@ fn check_partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     let (first, _) = *unbound.first().filter(|_| !bound.is_empty())?;
     let names: Vec<&str> = unbound.iter().map(|(item, _)| item.key.as_str()).collect();
     let message = format!(
-        "these values are not bound to the template as the others are, so controllers with --require-v2 refuse the object: \
-         {}; `seal rotate --to v2 --bind-template` binds all",
+        "unlike the others, these values are not bound to the template, so controllers with --require-v2 refuse the \
+         object: {}; bind all values with `seal rotate --to v2 --bind-template`",
         join_first_keys(&names)
     );
     Some((finding::PARTLY_BOUND, first.line, message))
@@ -143,14 +143,14 @@ fn check_retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Pro
     let mut recipients = view.recipients.iter();
     let (id, _) = recipients.find(|key| judge(key, context) == RecipientStatus::Retired)?;
     let message = format!(
-        "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
+        "{} is sealed for the retired key {id}; re-encrypt it with `seal rotate --to v2`",
         item.key
     );
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports a key that `fingerprint` of the rule does not accept, where the rule names a recipient that only a server
-/// knows.
+/// Reports a key that the `fingerprint` of the rule does not accept, if the rule names a recipient whose key lint does
+/// not know.
 fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let rule = context.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
@@ -165,7 +165,8 @@ fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
+/// Reports recipients that the rule does not list. Each recipient whose key lint does not know accounts for one of
+/// them.
 fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
@@ -174,12 +175,15 @@ fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Pr
     if unlisted.len() <= recipients.unknown {
         return None;
     }
-    let one_of = match recipients.unknown {
+    let note = match recipients.unknown {
         0 => String::new(),
-        unknown => format!(", except at most {unknown} that only a server knows"),
+        unknown => format!(
+            " (at most {unknown} of them can be recipients that the rule names by URL, controller or unreadable file, \
+             which lint does not know)"
+        ),
     };
     let message = format!(
-        "{} is sealed for keys that the rule does not list{one_of}: {}",
+        "{} is sealed for keys that the rule does not list: {}{note}",
         item.key,
         unlisted.join(", ")
     );
@@ -246,7 +250,7 @@ fn check_unbound(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Pro
         return None;
     }
     let message = format!(
-        "{} is not bound to the template, although {} requires it; `seal rotate --to v2 --bind-template` binds it",
+        "{} is not bound to the template, although {} requires it; bind it with `seal rotate --to v2 --bind-template`",
         item.key,
         rule.describe()
     );

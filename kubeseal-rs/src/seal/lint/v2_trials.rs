@@ -60,8 +60,8 @@ fn items_for(object: &Object, id: ShortKeyId) -> BTreeSet<&str> {
     items.map(|item| item.key.as_str()).collect()
 }
 
-/// Returns those of the items that the key cannot unseal. Each key is tried alone: another recipient may be able to
-/// unseal an item although the part for this key was replaced.
+/// Returns the items that the key cannot unseal. Each key is tried alone: another recipient may be able to unseal an
+/// item although the part for this key was replaced.
 fn closed_items(sealed: &SealedSecret, items: &BTreeSet<&str>, key: AnyKey) -> Vec<String> {
     let mut only_items = sealed.clone();
     let is_tried = |name: &String| v2::is_lock_entry(name) || items.contains(name.as_str());

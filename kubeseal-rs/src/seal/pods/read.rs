@@ -24,9 +24,9 @@ const WORKLOADS: &str = "cannot list workloads";
 const CLASSES: &str = "cannot list SecretProviderClasses";
 const MOUNTS: &str = "cannot list SecretProviderClassPodStatuses";
 
-/// The lines at the end of a log among which the report of an agent is searched. An agent writes few.
+/// The number of lines at the end of a log in which the report of an agent is searched. An agent writes few lines.
 const LOG_LINES: &str = "500";
-/// Maximum size of these lines. Any container can print long lines.
+/// The maximum size of these lines, in bytes. Any container can print long lines.
 const LOG_BYTES: &str = "1048576";
 
 /// Which SealedSecrets to show.
@@ -54,12 +54,12 @@ impl Scope {
     }
 }
 
-/// Who has which version.
+/// The containers, each with the version that it has.
 pub(super) struct Survey {
     pub(super) rows: BTreeSet<Row>,
     /// Whether a SealedSecret has changed since the controller recorded its version.
     pub(super) is_unrecorded: bool,
-    /// What could not be read.
+    /// Warnings about objects that could not be read.
     pub(super) notes: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
     })
 }
 
-/// Reads the SealedSecrets last: everything that a Pod has then belongs to a version that they had before.
+/// Reads the SealedSecrets last, so that no Pod has a newer version than the SealedSecret that was read.
 fn read(objects: &Objects, namespace: Option<&str>) -> Result<(survey::Objects, Vec<String>)> {
     let mut listed = survey::Objects::default();
     let mut notes = Vec::new();
@@ -151,7 +151,8 @@ fn read_pods(
     Ok(())
 }
 
-/// Reads the classes and what the driver has mounted. Without permission for them, versions in volumes are unknown.
+/// Reads the classes, and the driver's records of the volumes that it has mounted. Without permission to list them,
+/// versions in volumes are unknown.
 fn read_mounts(
     objects: &Objects,
     namespace: Option<&str>,
@@ -191,7 +192,7 @@ fn read_mounts(
     Ok(())
 }
 
-/// Returns whether a list could be read, or its kind is not installed; `false` without permission for it.
+/// Returns `true` if a list could be read or its kind is not installed, and `false` without permission to read it.
 fn is_optional(read: Result<(), ClusterError>) -> Result<bool, ClusterError> {
     match read {
         Ok(()) => Ok(true),
@@ -285,7 +286,7 @@ fn id(object: &Json) -> (String, String) {
     (text(&metadata["namespace"]), text(&metadata["name"]))
 }
 
-/// A kind of objects: its path in a namespace, and of all namespaces.
+/// A resource type: the path of its API group, its path for all namespaces, and its plural name.
 struct Resource {
     group: &'static str,
     all: &'static str,

@@ -1,5 +1,5 @@
-//! Finds the containers of a Pod that receive values from the controller: those that mount a token for it. What they
-//! receive follows from their arguments, which are parsed by the parser of `seal`.
+//! Finds the containers of a Pod that receive values from the controller: those that mount a token for it. The
+//! arguments of a container, which the parser of `seal` parses, show which objects it receives.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use crate::seal::exec::Exec;
 use crate::seal_args::{self, Command};
 
-/// The names of the programs that receive values. The arguments of `seal-deliver` are a part of those of `seal`.
+/// The names of the programs that receive values. The arguments of `seal-deliver` are a subset of those of `seal`.
 const PROGRAMS: [&str; 2] = ["seal", "seal-deliver"];
 
 /// Returns the receivers of a Pod, without reports.
@@ -39,7 +39,8 @@ fn has_token(volume: &Json) -> bool {
         .any(|source| source["serviceAccountToken"]["audience"] == AUDIENCE)
 }
 
-/// Returns what a container receives; `None` for `seal agent --ready`, which receives nothing.
+/// Returns the program of a container and the objects that it receives; `None` for `seal agent --ready`, which receives
+/// nothing.
 fn receiver(container: &Json) -> Option<Receiver> {
     let (program, objects) = match command(container) {
         Some(Command::Agent(args)) if args.ready => return None,
@@ -62,9 +63,9 @@ fn agent(args: &Agent) -> (Program, Option<BTreeSet<String>>) {
         Program::Agent
     };
     let names = args.objects.iter().map(|object| object.name.as_str());
-    // A configuration names them, which only the container has.
+    // With `--config`, the names are in a file that only the container has.
     let has_names = args.config.is_none();
-    (program, has_names.then(|| known(names)).flatten())
+    (program, has_names.then(|| literal_names(names)).flatten())
 }
 
 fn exec(args: &Exec) -> (Program, Option<BTreeSet<String>>) {
@@ -73,18 +74,18 @@ fn exec(args: &Exec) -> (Program, Option<BTreeSet<String>>) {
     } else {
         Program::Exec
     };
-    (program, known(args.from.iter().map(String::as_str)))
+    (program, literal_names(args.from.iter().map(String::as_str)))
 }
 
-/// Returns the names; `None` if kubelet replaces a variable in one.
-fn known<'a>(names: impl Iterator<Item = &'a str>) -> Option<BTreeSet<String>> {
+/// Returns the names; `None` if a name contains a variable, which kubelet replaces.
+fn literal_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<BTreeSet<String>> {
     names
         .map(|name| (!name.contains("$(")).then(|| name.to_owned()))
         .collect()
 }
 
-/// Returns the command of `seal` that a container runs; `None` for another program. Without `command`, the program is that
-/// of the image, which is `seal` if the arguments are.
+/// Returns the command of `seal` that a container runs; `None` for another program. Without `command`, the container
+/// runs the program of its image, which is assumed to be `seal` if the arguments are valid for `seal`.
 fn command(container: &Json) -> Option<Command> {
     let texts = |field: &str| {
         let texts = list(&container[field]).filter_map(|text| text.as_str());

@@ -71,7 +71,7 @@ fn state(verdict: Verdict) -> String {
     }
 }
 
-/// Formats an age in the largest unit of which the age has at least two.
+/// Formats an age in the largest unit in which it is at least 2.
 fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {

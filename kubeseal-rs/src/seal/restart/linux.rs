@@ -78,7 +78,7 @@ fn election(args: &Restart) -> Result<Election> {
     })
 }
 
-/// Logs only events of this project, because libraries log connections. Does nothing if a log exists.
+/// Logs only events of this project, because libraries log connections. Does nothing if the process already has a log.
 fn start_log(args: &Restart) {
     let level = if args.verbose {
         Level::DEBUG

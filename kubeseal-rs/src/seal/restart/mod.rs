@@ -44,7 +44,7 @@ pub struct Restart {
     /// Address of metrics and probes
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8082")]
     pub listen: SocketAddr,
-    /// Elect one of several replicas to act
+    /// Elect a leader among several replicas; only the leader acts
     #[arg(long, value_name = "BOOL", default_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
     /// Namespace of the Lease; that of the Pod if not given
@@ -59,7 +59,7 @@ pub struct Restart {
     /// Format of log lines
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Log details
+    /// Log debug messages too
     #[arg(long)]
     pub verbose: bool,
     /// The cluster to use; that of the Pod if not given.
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_invalid_number_is_refused_with_the_numbers_that_are_possible() {
+    fn refuses_an_invalid_number_and_names_the_valid_range() {
         for text in ["", "0", "-1", "five", "1.5", "65536"] {
             let error = parse_rollouts(text).unwrap_err();
             assert_eq!(error, "expected a whole number from 1 to 65535", "{text}");

@@ -14,8 +14,5 @@ use crate::seal::Outcome;
 /// Always fails.
 pub fn run(_: &Restart, _: &Environment) -> Result<Outcome> {
     let message = "`seal restart` runs only on Linux";
-    bail!(
-        Failure::new(message)
-            .hint("run it in the cluster: the chart does so with `restart.enabled`")
-    )
+    bail!(Failure::new(message).hint("run it in the cluster, with `restart.enabled` of the chart"))
 }

@@ -19,7 +19,7 @@ pub(super) struct Forecast {
     /// The number of re-encrypted items per old key, as far as hints name it.
     pub(super) from: BTreeMap<Fingerprint, usize>,
     /// Items that are for the new key according to their hint alone.
-    pub(super) believed: Vec<String>,
+    pub(super) current_by_hint: Vec<String>,
     /// Why the object cannot be re-encrypted.
     pub(super) problem: Option<String>,
 }
@@ -36,7 +36,7 @@ pub(super) struct Keys<'a> {
 enum State {
     Old,
     Current,
-    Believed,
+    CurrentByHint,
     /// Only the new private key can show whether the value is sealed for it.
     Unknown,
     /// No key can unseal the value, with the reason.
@@ -61,7 +61,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         match state {
             State::Current => {}
             State::Unknown if current.contains(item) => {}
-            State::Believed => forecast.believed.push(item.to_owned()),
+            State::CurrentByHint => forecast.current_by_hint.push(item.to_owned()),
             State::CannotUnseal(why) => {
                 forecast.problem.get_or_insert(format!("{item}: {why}"));
             }
@@ -96,7 +96,7 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     }
     match (hint, ring.key(current)) {
         (Some(hint), Some(_)) if hint == current => State::Current,
-        (Some(hint), None) if hint == current => State::Believed,
+        (Some(hint), None) if hint == current => State::CurrentByHint,
         (None, Some(_)) => State::Unknown,
         _ => State::Old,
     }
@@ -182,7 +182,7 @@ mod tests {
                 &old,
                 NEW.0,
                 true,
-                "believed",
+                "current_by_hint",
             ),
             ("another size", &both, OTHER, false, "rotated"),
         ] {
@@ -200,7 +200,9 @@ mod tests {
                     problem: Some(_), ..
                 } => "problem",
                 Forecast { rotated, .. } if !rotated.is_empty() => "rotated",
-                Forecast { believed, .. } if !believed.is_empty() => "believed",
+                Forecast {
+                    current_by_hint, ..
+                } if !current_by_hint.is_empty() => "current_by_hint",
                 _ => "current",
             };
             assert_eq!(outcome, want, "{why}: {result:?}");

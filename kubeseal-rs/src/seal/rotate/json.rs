@@ -57,8 +57,8 @@ struct RotatedObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     /// Items that are for the newest key according to their key hint alone; absent if there are none.
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    believed: &'a [String],
+    #[serde(rename = "believed", skip_serializing_if = "<[String]>::is_empty")]
+    current_by_hint: &'a [String],
     /// The template that values are newly bound to; absent without `--bind-template`.
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<&'a TemplateSummary>,
@@ -98,8 +98,9 @@ impl<'a> RotatedFile<'a> {
 impl<'a> RotatedObject<'a> {
     /// Returns `None` for an object that is only counted.
     fn new(object: &'a ObjectReport) -> Option<Self> {
-        let is_reported =
-            object.problem.is_some() || !object.rotated.is_empty() || !object.believed.is_empty();
+        let is_reported = object.problem.is_some()
+            || !object.rotated.is_empty()
+            || !object.current_by_hint.is_empty();
         let from = object.from.iter();
         is_reported.then(|| Self {
             name: &object.name,
@@ -108,7 +109,7 @@ impl<'a> RotatedObject<'a> {
             current: object.current(),
             from: from.map(|(key, count)| (key.to_string(), *count)).collect(),
             to: object.to.as_deref(),
-            believed: &object.believed,
+            current_by_hint: &object.current_by_hint,
             template: object.template.as_ref(),
             problem: object.problem.as_deref(),
         })
@@ -133,7 +134,7 @@ mod tests {
             rotated: Vec::new(),
             from: BTreeMap::new(),
             to: None,
-            believed: Vec::new(),
+            current_by_hint: Vec::new(),
             template: None,
             problem: None,
         }
@@ -153,7 +154,7 @@ mod tests {
             rotated: vec!["a".to_owned()],
             from: [(KEY.parse().unwrap(), 1)].into(),
             to: Some(KEY.to_owned()),
-            believed: vec!["b".to_owned()],
+            current_by_hint: vec!["b".to_owned()],
             template: Some(TemplateSummary::of(&SecretTemplate {
                 data: Some([("url".to_owned(), Some("a\nb".to_owned()))].into()),
                 ..SecretTemplate::default()

@@ -223,31 +223,32 @@ struct Work {
     objects: Vec<(Found, ObjectReport)>,
     new: Vec<NewCiphertexts>,
     /// The objects whose reports are final, because an earlier attempt processed them.
-    done: BTreeSet<usize>,
+    final_indexes: BTreeSet<usize>,
 }
 
 /// The maximum number of attempts to process the objects of a file, because another program may change them.
 const MAX_ATTEMPTS: usize = 10;
 
 /// The result of one attempt to re-encrypt a file.
-struct Finished {
+struct AttemptResult {
     report: FileReport,
     /// The objects that another program changed meanwhile, so their values were not written.
     stale: BTreeSet<usize>,
 }
 
-impl Finished {
+impl AttemptResult {
     /// Returns the final reports of the objects that need no further attempt.
-    fn done(self) -> Vec<ObjectReport> {
+    fn final_reports(self) -> Vec<ObjectReport> {
         let objects = self.report.objects.into_iter().enumerate();
-        let done = objects.filter(|(index, _)| !self.stale.contains(index));
-        done.map(|(_, report)| report).collect()
+        let reports = objects.filter(|(index, _)| !self.stale.contains(index));
+        reports.map(|(_, report)| report).collect()
     }
 
     /// Returns the report of a file that gets no further attempt.
     fn give_up(mut self) -> FileReport {
         for index in self.stale {
-            let problem = "another program changed it meanwhile, so it was not written; run the command again";
+            let problem = "another program changed the object meanwhile, so the object was not written\n\
+                           hint: run the command again";
             self.report.objects[index].problem = Some(problem.to_owned());
         }
         self.report
@@ -329,16 +330,16 @@ impl Work {
     }
 
     /// Reads a file again, and carries over the final reports of the objects that need no further attempt.
-    fn read_again(path: &Path, done: Vec<ObjectReport>) -> Result<Self> {
+    fn read_again(path: &Path, final_reports: Vec<ObjectReport>) -> Result<Self> {
         let mut work = Self::of(ManifestFile::read(path)?)?;
-        for report in done {
+        for report in final_reports {
             let is_same = |index: &usize| {
-                !work.done.contains(index) && work.objects[*index].1.name == report.name
+                !work.final_indexes.contains(index) && work.objects[*index].1.name == report.name
             };
             if let Some(index) = (0..work.objects.len()).find(is_same) {
                 let line = work.objects[index].1.line;
                 work.objects[index].1 = ObjectReport { line, ..report };
-                work.done.insert(index);
+                work.final_indexes.insert(index);
             }
         }
         Ok(work)
@@ -355,7 +356,7 @@ impl Work {
             file,
             objects: objects.into_iter().map(report).collect(),
             new: Vec::new(),
-            done: BTreeSet::new(),
+            final_indexes: BTreeSet::new(),
         })
     }
 
@@ -377,7 +378,7 @@ impl Work {
 
     /// Writes the file if anything in it changes. Leaves out objects that another program has changed since they were
     /// read.
-    fn finish(self, dry_run: bool) -> Finished {
+    fn finish(self, dry_run: bool) -> AttemptResult {
         let mut stale = BTreeSet::new();
         let edited = |bytes: &[u8]| -> Result<_> {
             let edits;
@@ -404,7 +405,7 @@ impl Work {
             objects,
             problem,
         };
-        Finished { report, stale }
+        AttemptResult { report, stale }
     }
 
     fn write(&self, dry_run: bool, mut edited: impl FnMut(&[u8]) -> Result<Vec<u8>>) -> Result<()> {

@@ -10,7 +10,7 @@ use kubeseal_library::rules::SealedFormat;
 use kubeseal_library::walk::Candidate;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
-use shared::reseal::{self, NewTexts};
+use shared::reseal::{self, ResealedValues};
 use shared::resource::SealedSecret;
 use shared::unseal::{ItemError, ItemProblem, UnsealError};
 use shared::v2;
@@ -19,7 +19,7 @@ use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
 use super::templates::{self, ConfirmedTemplates, TemplateSummary};
-use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work, conversion};
+use super::{AttemptResult, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
@@ -29,11 +29,10 @@ use crate::seal::target;
 /// The state that all files of a run share.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
-    /// The settings.
+    /// The rules and options of the run.
     pub(super) session: &'a Session<'a>,
     /// The keys of `--key`.
     pub(super) ring: &'a KeyRing,
-    /// The arguments.
     pub(super) args: &'a Rotate,
     /// The templates that values may be bound to.
     pub(super) confirmed_templates: &'a ConfirmedTemplates,
@@ -58,7 +57,7 @@ impl Run<'_> {
             if interrupt.was_received() {
                 return None;
             }
-            let report = worker.file(candidate);
+            let report = worker.rotate_file(candidate);
             progress.step();
             report
         });
@@ -76,31 +75,31 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
+    fn rotate_file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         let finished = Work::read(candidate).and_then(|work| match work {
-            Some(work) => self.attempts(work).map(Some),
+            Some(work) => self.rotate_with_retries(work).map(Some),
             None => Ok(None),
         });
         finished.unwrap_or_else(|error| Some(unreadable_report(&candidate.path, &error)))
     }
 
     /// Rotates a file, and repeats this for its objects that another program changes meanwhile.
-    fn attempts(&mut self, work: Work) -> Result<FileReport> {
+    fn rotate_with_retries(&mut self, work: Work) -> Result<FileReport> {
         let path = work.file.path.clone();
-        let mut finished = self.attempt(work)?;
+        let mut finished = self.rotate_once(work)?;
         for _ in 1..MAX_ATTEMPTS {
             if finished.stale.is_empty() {
                 break;
             }
-            finished = self.attempt(Work::read_again(&path, finished.done())?)?;
+            finished = self.rotate_once(Work::read_again(&path, finished.final_reports())?)?;
         }
         Ok(finished.give_up())
     }
 
-    fn attempt(&mut self, mut work: Work) -> Result<Finished> {
+    fn rotate_once(&mut self, mut work: Work) -> Result<AttemptResult> {
         let settings = self.run.session.settings(&work.file.path)?;
         for index in 0..work.objects.len() {
-            if work.done.contains(&index) {
+            if work.final_indexes.contains(&index) {
                 continue;
             }
             let (found, _) = &mut work.objects[index];
@@ -157,7 +156,7 @@ impl Worker<'_> {
         match self.texts(&sealed, &ring, &certificate) {
             Ok(new) => {
                 report.from = new.from;
-                report.believed = new.believed;
+                report.current_by_hint = new.current_by_hint;
                 work.change(NewCiphertexts {
                     index,
                     items: new.items,
@@ -196,8 +195,9 @@ impl Worker<'_> {
         sealed: &SealedSecret,
         ring: &KeyRing,
         certificate: &Certificate,
-    ) -> Result<NewTexts, reseal::ResealError> {
-        let new = reseal::new_texts(sealed, ring, certificate.public_key(), self.last.as_ref())?;
+    ) -> Result<ResealedValues, reseal::ResealError> {
+        let new =
+            reseal::reseal_values(sealed, ring, certificate.public_key(), self.last.as_ref())?;
         self.last.clone_from(&new.last);
         Ok(new)
     }

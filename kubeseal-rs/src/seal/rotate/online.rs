@@ -19,7 +19,7 @@ use shared::v2;
 use super::forecast::{Keys, forecast};
 use super::rule_keys::RuleKeys;
 use super::summary::{FileReport, unreadable_report};
-use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work};
+use super::{AttemptResult, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work};
 use crate::interrupt::Interrupt;
 use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
@@ -78,7 +78,7 @@ struct Rotation<'a> {
     batch: Batch,
     reports: Vec<FileReport>,
     /// The files with objects that another program changed while they were re-encrypted.
-    stale: Vec<Finished>,
+    stale: Vec<AttemptResult>,
 }
 
 struct Cluster {
@@ -109,7 +109,7 @@ impl Rotation<'_> {
         self.rotate_stale()
     }
 
-    /// Rotates again the objects that another program has changed meanwhile.
+    /// Repeats the rotation of objects that another program has changed meanwhile.
     fn rotate_stale(&mut self) -> Result<()> {
         for _ in 1..MAX_ATTEMPTS {
             if self.interrupt.was_received() {
@@ -117,13 +117,13 @@ impl Rotation<'_> {
             }
             for file in std::mem::take(&mut self.stale) {
                 let path = file.report.path.clone();
-                let work = Work::read_again(&path, file.done()).map(Some);
+                let work = Work::read_again(&path, file.final_reports()).map(Some);
                 self.rotate_file(&path, work)?;
             }
             self.send()?;
         }
         let stale = std::mem::take(&mut self.stale).into_iter();
-        self.reports.extend(stale.map(Finished::give_up));
+        self.reports.extend(stale.map(AttemptResult::give_up));
         Ok(())
     }
 
@@ -217,7 +217,7 @@ impl Rotation<'_> {
         let rotatable = |work: &Work| -> Vec<usize> {
             let objects = work.objects.iter().enumerate();
             let rotatable = objects.filter(|(index, (_, report))| {
-                report.problem.is_none() && !work.done.contains(index)
+                report.problem.is_none() && !work.final_indexes.contains(index)
             });
             rotatable.map(|(index, _)| index).collect()
         };
@@ -236,7 +236,7 @@ impl Rotation<'_> {
             .collect();
         let answers = cluster.rotate(&objects, self.to, self.interrupt)?;
         for ((file, object), answer) in indices.into_iter().zip(answers) {
-            let answer = Received {
+            let answer = ReceivedAnswer {
                 answer,
                 to: self.to,
                 certificate: &cluster.certificate,
@@ -285,8 +285,8 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 /// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
-const CANNOT_UNSEAL: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
-        name, namespace or scope";
+const CANNOT_UNSEAL: &str = "the controller cannot unseal the object: most likely, the object was sealed for another \
+    cluster, or for another name, namespace or scope";
 
 const INTERRUPTED: &str = "the run was interrupted";
 
@@ -383,14 +383,14 @@ fn contradicted_hints(
 }
 
 /// A response, and the data to check it against.
-struct Received<'a> {
+struct ReceivedAnswer<'a> {
     answer: Answer,
     to: Option<SealedFormat>,
     certificate: &'a Certificate,
     rule: &'a RuleKeys,
 }
 
-impl Received<'_> {
+impl ReceivedAnswer<'_> {
     /// Returns the new ciphertexts, after checking that no other part of the object changed, and that the rule of the
     /// file accepts their keys.
     fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
@@ -409,7 +409,7 @@ impl Received<'_> {
 
 impl Work {
     /// Takes the new ciphertexts from a response.
-    fn apply_answer(&mut self, index: usize, answer: Received<'_>) {
+    fn apply_answer(&mut self, index: usize, answer: ReceivedAnswer<'_>) {
         let certificate = answer.certificate;
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;

@@ -81,7 +81,7 @@ impl RuleKeys {
     }
 
     /// Refuses a value that is not sealed for every key that the rule lists, or is sealed for further keys. One further
-    /// key is accepted for each recipient that only a server knows.
+    /// key is accepted for each recipient of the rule whose key is unknown here, such as a URL or the controller.
     fn check_list(&self, rule: &Rule, view: &ItemView) -> Result<(), Failure> {
         let listed = &self.recipients.keys;
         let is_listed = |id: ShortKeyId| listed.iter().any(|key| key.short_id() == id);

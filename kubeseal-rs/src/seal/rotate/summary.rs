@@ -29,7 +29,7 @@ pub(super) struct ObjectReport {
     /// The key that the re-encrypted items are for.
     pub(super) to: Option<String>,
     /// Items that are for the newest key according to their hint alone.
-    pub(super) believed: Vec<String>,
+    pub(super) current_by_hint: Vec<String>,
     /// The template that values are newly bound to.
     pub(super) template: Option<TemplateSummary>,
     /// Why the object was not re-encrypted.
@@ -56,7 +56,7 @@ impl ObjectReport {
             rotated: Vec::new(),
             from: BTreeMap::new(),
             to: None,
-            believed: Vec::new(),
+            current_by_hint: Vec::new(),
             template: None,
             problem: None,
         }
@@ -70,7 +70,7 @@ impl ObjectReport {
         }
         self.rotated.extend(forecast.rotated);
         self.from = forecast.from;
-        self.believed = forecast.believed;
+        self.current_by_hint = forecast.current_by_hint;
         self.problem = forecast.problem;
     }
 
@@ -78,7 +78,7 @@ impl ObjectReport {
     pub(super) fn clear(&mut self) {
         self.rotated.clear();
         self.from.clear();
-        self.believed.clear();
+        self.current_by_hint.clear();
         (self.to, self.template) = (None, None);
     }
 
@@ -182,7 +182,7 @@ fn total(reports: &[FileReport], target: &str, dry_run: bool) -> String {
         rotated,
         files,
         current,
-        believed,
+        current_by_hint,
     } = Total::of(reports);
     let verb = if dry_run {
         "would be re-encrypted"
@@ -195,7 +195,7 @@ fn total(reports: &[FileReport], target: &str, dry_run: bool) -> String {
         1 => " in 1 file".to_owned(),
         n => format!(" in {n} files"),
     };
-    let by_hints = match believed {
+    let by_hints = match current_by_hint {
         0 => String::new(),
         n => format!(" ({n} by their key hints alone)"),
     };
@@ -208,7 +208,7 @@ pub(super) struct Total {
     files: usize,
     pub(super) current: usize,
     /// The current values that are for the newest key according to their hint alone.
-    believed: usize,
+    current_by_hint: usize,
 }
 
 impl Total {
@@ -219,7 +219,7 @@ impl Total {
             rotated: objects().map(|object| object.rotated.len()).sum(),
             files: reports.iter().filter(changed).count(),
             current: objects().map(ObjectReport::current).sum(),
-            believed: objects().map(|object| object.believed.len()).sum(),
+            current_by_hint: objects().map(|object| object.current_by_hint.len()).sum(),
         }
     }
 }

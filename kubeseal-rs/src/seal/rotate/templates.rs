@@ -36,7 +36,6 @@ pub(super) struct TemplateSummary {
     labels: Vec<String>,
     /// The annotations, as `KEY=VALUE`.
     annotations: Vec<String>,
-    /// The finalizers.
     finalizers: Vec<String>,
     /// The templates of items.
     data: Vec<TemplateText>,
@@ -45,7 +44,7 @@ pub(super) struct TemplateSummary {
 /// The template of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct TemplateText {
-    /// The item.
+    /// The name of the item.
     item: String,
     /// The number of lines; null if the template removes the item.
     lines: Option<usize>,
@@ -157,7 +156,7 @@ impl ConfirmedTemplates {
     ///
     /// # Errors
     ///
-    /// Fails if the template or the file was changed since.
+    /// Fails if the template or the file was changed after the template was shown.
     pub(super) fn check(&self, args: &Rotate, path: &Path, found: &Found) -> Result<()> {
         if !args.bind_template || !has_unbound(&found.sealed) {
             return Ok(());

@@ -38,7 +38,7 @@ struct ItemReport<'a> {
     key: &'a str,
     /// The line where the item begins.
     line: usize,
-    /// The size of the key that the value is sealed for; absent if it is not a sealed value.
+    /// The size of the RSA key that a v1 value is sealed for; absent for any other value.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<usize>,
     /// The properties of a v2 value that are visible without a key; absent for a v1 value.

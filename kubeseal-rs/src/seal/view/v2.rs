@@ -16,7 +16,7 @@ use crate::seal::session::Session;
 /// A recipient as stored in a sealed value.
 type Key = (ShortKeyId, Option<Suite>);
 
-/// Returns names of the keys of an object, if it has any v2 value and the rules can be read.
+/// Returns the names of the keys of an object, if it has any v2 value and the rules can be read.
 pub(super) fn comments(object: &Object, session: &Session<'_>, path: &Path) -> KeyComments {
     let settings = object.v2.as_ref().and_then(|_| session.settings(path).ok());
     settings

@@ -61,7 +61,7 @@ fn sends_nothing_to_a_server_with_a_certificate_of_another_ca() {
 
 /// Attack: a machine in the middle has a certificate of the same CA for another name.
 #[test]
-fn sends_nothing_to_a_server_of_another_name() {
+fn sends_nothing_to_a_server_with_another_name() {
     let server = Server::start(vec![response("200 OK", ANSWER)]);
     let mut settings = server.settings();
     settings.server = format!("https://127.0.0.1:{}", server.port);
@@ -127,7 +127,7 @@ fn reads_the_ca_certificates_from_the_config_map_with_the_account_of_the_pod() {
     assert_eq!(
         value(client.deliver(&request())),
         b"hunter2",
-        "it was read again"
+        "the ConfigMap was read again"
     );
 }
 

@@ -148,7 +148,7 @@ impl Directory {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > limit {
             return None;
         }
-        // One byte more: a file that grew is noticed, and the buffer is never reallocated.
+        // Reading one byte more detects a file that grew, and the buffer is never reallocated.
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(size).ok()? + 1));
         File::from(fd).take(size + 1).read_to_end(&mut bytes).ok()?;
         let mode = Mode::from_raw_mode(stat.st_mode).bits();
@@ -197,8 +197,8 @@ impl Directory {
         fs::fsync(&self.fd).map_err(|errno| TargetError::system("write", &self.path, errno))
     }
 
-    /// Takes the advisory lock of the directory until the value is dropped. Returns `false` if another process holds
-    /// it.
+    /// Takes the advisory lock of the directory until `self` is dropped. Returns `false` if another process holds the
+    /// lock.
     pub(super) fn lock(&self) -> Result<bool, TargetError> {
         match fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -207,7 +207,7 @@ impl Directory {
         }
     }
 
-    /// Returns whether the directory is in memory.
+    /// Returns whether the file system of the directory keeps its files in memory.
     pub(super) fn is_in_memory(&self) -> bool {
         let info = fs::fstatfs(&self.fd);
         info.is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))

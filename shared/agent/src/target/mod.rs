@@ -32,7 +32,7 @@ use directory::Directory;
 const DATA: &str = "..data";
 /// The temporary name of the link that is then renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
-/// The name prefix of versions. Those of the kubelet begin with `..` and a year.
+/// The prefix of the names of versions. The names that the kubelet uses begin with `..` and a year.
 const VERSION_PREFIX: &str = "..seal_";
 
 /// How long a former version is kept for programs that have resolved `..data` and have not opened their file yet.
@@ -96,7 +96,7 @@ pub enum TargetError {
         path.display()
     )]
     Owner {
-        /// The file.
+        /// The file whose owner cannot be changed.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -104,13 +104,14 @@ pub enum TargetError {
     /// Another program manages the directory.
     #[error(
         "another program manages {}: its `..data` was not created by `seal agent`\n\
-         hint: use a separate directory, such as a volume `emptyDir: {{medium: Memory}}`",
+         hint: use a separate directory, such as an `emptyDir: {{medium: Memory}}` volume",
         .0.display()
     )]
     Managed(PathBuf),
     /// A file or directory that another program created has the name of a delivered file.
     #[error(
-        "{} already exists and was not created by `seal agent`\nhint: remove it, or choose another path",
+        "{} already exists and was not created by `seal agent`\n\
+         hint: remove the existing entry, or choose a different path",
         .0.display()
     )]
     Exists(PathBuf),
@@ -129,7 +130,7 @@ impl TargetError {
 
 /// The outcome of [`Target::write`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteOutcome {
     /// The directory already had these files.
     Unchanged,
     /// The first complete version was written.
@@ -146,7 +147,7 @@ pub struct Target {
 }
 
 /// The files to write, by path.
-type Wanted<'a> = BTreeMap<&'a str, &'a DeliveredFile>;
+type WantedFiles<'a> = BTreeMap<&'a str, &'a DeliveredFile>;
 
 /// The entries of a target directory.
 #[derive(Debug, Default)]
@@ -198,34 +199,37 @@ impl Target {
     ///
     /// Fails if a file cannot be written, or another program created a file of the same name. Even then, either all old
     /// or all new files are in place.
-    pub fn write(&self, files: &[DeliveredFile]) -> Result<Written, TargetError> {
-        let wanted: Wanted<'_> = files
+    pub fn write(&self, files: &[DeliveredFile]) -> Result<WriteOutcome, TargetError> {
+        let wanted: WantedFiles<'_> = files
             .iter()
             .map(|file| (file.path.as_str(), file))
             .collect();
         self.clean_up()?;
         let entries = Entries::list(&self.directory)?;
-        let tops = top_level_names(files);
-        if let Some(name) = tops.iter().find(|name| entries.is_created_by_other(name)) {
+        let top_names = top_level_names(files);
+        if let Some(name) = top_names
+            .iter()
+            .find(|name| entries.is_created_by_other(name))
+        {
             return Err(TargetError::Exists(self.directory.path().join(name)));
         }
         let changed = self.differences(&entries, &wanted);
-        if changed.as_ref().is_some_and(BTreeSet::is_empty) && entries.links == tops {
-            return Ok(Written::Unchanged);
+        if changed.as_ref().is_some_and(BTreeSet::is_empty) && entries.links == top_names {
+            return Ok(WriteOutcome::Unchanged);
         }
         let version = new_version_name();
         self.write_version(&version, &wanted)?;
-        self.publish(&version, &entries, &tops)?;
-        Ok(changed.map_or(Written::First, Written::Changed))
+        self.publish(&version, &entries, &top_names)?;
+        Ok(changed.map_or(WriteOutcome::First, WriteOutcome::Changed))
     }
 
-    /// Returns the paths that differ from those of the current version; `None` if there is no version.
-    fn differences(&self, entries: &Entries, wanted: &Wanted<'_>) -> Option<BTreeSet<String>> {
+    /// Returns the paths of files that differ from the current version; `None` if there is no version.
+    fn differences(&self, entries: &Entries, wanted: &WantedFiles<'_>) -> Option<BTreeSet<String>> {
         let version = self.directory.child(entries.current()?).ok()?;
         Some(tree::differences(&version, wanted, self.owner))
     }
 
-    fn write_version(&self, name: &str, wanted: &Wanted<'_>) -> Result<(), TargetError> {
+    fn write_version(&self, name: &str, wanted: &WantedFiles<'_>) -> Result<(), TargetError> {
         let version = self.directory.child_or_new(name)?;
         for file in wanted.values() {
             tree::write(&version, file, self.owner)?;
@@ -233,22 +237,22 @@ impl Target {
         version.sync()
     }
 
-    /// Makes a complete version the current one. Links to new files dangle until `..data` is replaced, and links to
+    /// Makes a complete version the current version. Links to new files dangle until `..data` is replaced, and links to
     /// removed files dangle afterwards.
     fn publish(
         &self,
         version: &str,
         entries: &Entries,
-        tops: &BTreeSet<String>,
+        top_names: &BTreeSet<String>,
     ) -> Result<(), TargetError> {
-        for name in tops.difference(&entries.links) {
+        for name in top_names.difference(&entries.links) {
             self.directory.link(&link_target(name), name)?;
         }
         self.directory.link(version, NEXT_DATA)?;
         self.directory.sync()?;
         self.directory.rename(NEXT_DATA, DATA)?;
         self.directory.sync()?;
-        let mut stale = entries.links.difference(tops);
+        let mut stale = entries.links.difference(top_names);
         stale.try_for_each(|name| self.directory.remove(name))
     }
 
@@ -332,10 +336,10 @@ impl Entries {
 
 /// Returns the first component of each path; each becomes a link in the target directory.
 fn top_level_names(files: &[DeliveredFile]) -> BTreeSet<String> {
-    let tops = files
+    let top_names = files
         .iter()
         .filter_map(|file| file.path.components().next());
-    tops.map(str::to_owned).collect()
+    top_names.map(str::to_owned).collect()
 }
 
 fn link_target(name: &str) -> String {
@@ -379,7 +383,7 @@ pub fn replace_file(
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = Directory::open(parent.unwrap_or(Path::new(".")))?;
     let next = format!("..{name}_next");
-    // A killed process may have left it.
+    // A killed process may have left the temporary file behind.
     directory.remove(&next)?;
     directory.write_new(&next, bytes, mode, owner)?;
     directory.rename(&next, name)?;

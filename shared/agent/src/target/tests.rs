@@ -21,7 +21,7 @@ fn with_mode(path: &str, value: &str, mode: &str) -> DeliveredFile {
     }
 }
 
-fn old() -> Vec<DeliveredFile> {
+fn old_files() -> Vec<DeliveredFile> {
     vec![
         file("password", "old"),
         file("db/a/user", "old"),
@@ -29,7 +29,7 @@ fn old() -> Vec<DeliveredFile> {
     ]
 }
 
-fn new() -> Vec<DeliveredFile> {
+fn new_files() -> Vec<DeliveredFile> {
     vec![
         file("password", "new"),
         file("db/a/user", "new"),
@@ -71,11 +71,14 @@ fn replaces_all_files_and_removes_those_that_are_gone() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
     assert!(!Target::is_complete(directory.path()).unwrap());
-    assert_eq!(target.write(&old()).unwrap(), Written::First);
+    assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::First);
     assert!(Target::is_complete(directory.path()).unwrap());
     assert_eq!(read(&directory, "db/a/user").as_deref(), Some("old"));
     let changed = paths(&["db/a/user", "gone", "more/x", "password"]);
-    assert_eq!(target.write(&new()).unwrap(), Written::Changed(changed));
+    assert_eq!(
+        target.write(&new_files()).unwrap(),
+        WriteOutcome::Changed(changed)
+    );
     assert_eq!(read(&directory, "password").as_deref(), Some("new"));
     assert_eq!(read(&directory, "gone"), None);
     assert_eq!(
@@ -93,21 +96,21 @@ fn replaces_all_files_and_removes_those_that_are_gone() {
 fn writes_nothing_if_nothing_changed() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
-    target.write(&old()).unwrap();
+    target.write(&old_files()).unwrap();
     let version = || fs::read_link(directory.path().join(DATA)).unwrap();
     let before = version();
-    assert_eq!(target.write(&old()).unwrap(), Written::Unchanged);
+    assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::Unchanged);
     assert_eq!(version(), before);
-    let mut other = old();
+    let mut other = old_files();
     other[0] = with_mode("password", "old", "0400");
     assert_eq!(
         target.write(&other).unwrap(),
-        Written::Changed(paths(&["password"]))
+        WriteOutcome::Changed(paths(&["password"]))
     );
     let none = target.write(&[]).unwrap();
     assert_eq!(
         none,
-        Written::Changed(paths(&["db/a/user", "gone", "password"]))
+        WriteOutcome::Changed(paths(&["db/a/user", "gone", "password"]))
     );
     assert_eq!(read(&directory, "password"), None);
 }
@@ -117,18 +120,21 @@ fn writes_nothing_if_nothing_changed() {
 fn restores_files_that_another_program_changed() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
-    target.write(&old()).unwrap();
+    target.write(&old_files()).unwrap();
     let version = directory
         .path()
         .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_file(version.join("gone")).unwrap();
     fs::write(version.join("added"), "x").unwrap();
     let changed = paths(&["added", "gone"]);
-    assert_eq!(target.write(&old()).unwrap(), Written::Changed(changed));
+    assert_eq!(
+        target.write(&old_files()).unwrap(),
+        WriteOutcome::Changed(changed)
+    );
     fs::remove_file(directory.path().join("password")).unwrap();
     assert_eq!(
-        target.write(&old()).unwrap(),
-        Written::Changed(BTreeSet::new())
+        target.write(&old_files()).unwrap(),
+        WriteOutcome::Changed(BTreeSet::new())
     );
     assert_eq!(read(&directory, "password").as_deref(), Some("old"));
 }
@@ -155,7 +161,7 @@ fn files_have_their_mode_and_owner() {
         (mode("a/b"), mode("run"), mode("a"), mode(DATA)),
         (0o440, 0o711, 0o755, 0o755)
     );
-    assert_eq!(target.write(&files).unwrap(), Written::Unchanged);
+    assert_eq!(target.write(&files).unwrap(), WriteOutcome::Unchanged);
 }
 
 /// Kubelet sets the group `fsGroup` and the set-group-ID bit on the root of a volume. The application may have that group
@@ -187,12 +193,12 @@ fn files_get_the_group_of_a_volume_with_the_set_group_id_bit() {
 }
 
 #[test]
-fn another_owner_is_set_or_the_error_says_what_is_missing() {
+fn sets_a_different_owner_or_names_the_missing_capability() {
     let directory = tempfile::tempdir().unwrap();
     let owner: Owner = "12345:23456".parse().unwrap();
     let result = Target::open(directory.path(), Some(owner))
         .unwrap()
-        .write(&old());
+        .write(&old_files());
     if rustix::process::geteuid().is_root() {
         let metadata = fs::metadata(directory.path().join("password")).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (12345, 23456));
@@ -212,7 +218,7 @@ fn kill_at_each_step(
 ) {
     for steps in 0..1000 {
         let directory = tempfile::tempdir().unwrap();
-        target(&directory).write(&old()).unwrap();
+        target(&directory).write(&old_files()).unwrap();
         STEPS_LEFT.set(Some(steps));
         let result = write(&directory);
         STEPS_LEFT.set(None);
@@ -230,7 +236,7 @@ fn kill_at_each_step(
 fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
     let write = |directory: &TempDir| {
         let target = Target::open(directory.path(), None)?;
-        target.write(&new())?;
+        target.write(&new_files())?;
         target.clean_up()
     };
     kill_at_each_step(write, |directory| {
@@ -256,7 +262,7 @@ fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
         let rest = ["..data", "..seal_", "db"];
         assert_eq!(names(directory)[..3], rest);
         assert_eq!(names(directory).len(), 5, "{:?}", names(directory));
-        target.write(&new()).unwrap();
+        target.write(&new_files()).unwrap();
         target.clean_up().unwrap();
         assert_eq!(read(directory, "more/x").as_deref(), Some("new"));
         assert_eq!(
@@ -273,7 +279,7 @@ fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
         let directory = tempfile::tempdir().unwrap();
         let target = target(&directory);
         STEPS_LEFT.set(Some(steps));
-        let result = target.write(&new());
+        let result = target.write(&new_files());
         STEPS_LEFT.set(None);
         let is_complete = Target::is_complete(directory.path()).unwrap();
         assert_eq!(
@@ -283,7 +289,7 @@ fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
         );
         drop(target);
         let next = Target::open(directory.path(), None).unwrap();
-        assert!(next.write(&new()).is_ok(), "{steps}");
+        assert!(next.write(&new_files()).is_ok(), "{steps}");
         if result.is_ok() {
             return;
         }
@@ -299,7 +305,7 @@ fn never_writes_through_a_link_in_the_directory() {
     for (name, is_refused) in [("password", true), ("db", true), ("other", false)] {
         let directory = tempfile::tempdir().unwrap();
         symlink(outside.path(), directory.path().join(name)).unwrap();
-        let result = target(&directory).write(&old());
+        let result = target(&directory).write(&old_files());
         assert_eq!(result.is_err(), is_refused, "{name}: {result:?}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{name}");
     }
@@ -323,13 +329,13 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
 
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
-    target.write(&old()).unwrap();
+    target.write(&old_files()).unwrap();
     let version = directory
         .path()
         .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_dir_all(version.join("db")).unwrap();
     symlink(outside.path(), version.join("db")).unwrap();
-    target.write(&new()).unwrap();
+    target.write(&new_files()).unwrap();
     target.clean_up().unwrap();
     assert_eq!(kept(), "kept");
     assert_eq!(read(&directory, "db/a/user").as_deref(), Some("new"));
@@ -340,7 +346,7 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
     fs::remove_dir_all(&version).unwrap();
     symlink(outside.path(), &version).unwrap();
     assert!(!Target::is_complete(directory.path()).unwrap());
-    let _ = target.write(&old());
+    let _ = target.write(&old_files());
     assert_eq!(kept(), "kept");
 }
 
@@ -349,7 +355,7 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
 fn a_pipe_in_the_directory_does_not_block() {
     let directory = tempfile::tempdir().unwrap();
     let target = target(&directory);
-    target.write(&old()).unwrap();
+    target.write(&old_files()).unwrap();
     let version = directory
         .path()
         .join(fs::read_link(directory.path().join(DATA)).unwrap());
@@ -364,8 +370,8 @@ fn a_pipe_in_the_directory_does_not_block() {
     )
     .unwrap();
     assert_eq!(
-        target.write(&old()).unwrap(),
-        Written::Changed(paths(&["password"]))
+        target.write(&old_files()).unwrap(),
+        WriteOutcome::Changed(paths(&["password"]))
     );
     target.clean_up().unwrap();
 }
@@ -376,7 +382,7 @@ fn files_of_other_programs_stay() {
     fs::write(directory.path().join("other"), "x").unwrap();
     fs::create_dir(directory.path().join("..2026_01_01")).unwrap();
     let target = target(&directory);
-    target.write(&old()).unwrap();
+    target.write(&old_files()).unwrap();
     let error = target.write(&[file("other", "x")]).unwrap_err();
     assert!(matches!(error, TargetError::Exists(_)), "{error}");
     assert_eq!(read(&directory, "password").as_deref(), Some("old"));

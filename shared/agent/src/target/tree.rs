@@ -8,12 +8,12 @@ use rustix::fs::FileType;
 use zeroize::Zeroizing;
 
 use super::directory::{Directory, Properties};
-use super::{Owner, TargetError, Wanted};
+use super::{Owner, TargetError, WantedFiles};
 
 /// The maximum depth of directories; each level needs a file descriptor. A path of 1,024 bytes has at most 512
 /// components.
 const MAX_DEPTH: usize = 520;
-/// The maximum number of entries that are compared. Other programs may have added some.
+/// The maximum number of entries that are compared. Other programs may have added entries.
 const MAX_ENTRIES: usize = 4096;
 
 /// Writes a file, and creates its parent directories.
@@ -41,7 +41,7 @@ pub(super) fn remove(parent: &Directory, name: &OsStr) -> Result<(), TargetError
 
 fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), TargetError> {
     if depth > MAX_DEPTH {
-        // No version is this deep, so another program created it. Fails if the directory is not empty.
+        // No version is this deep, so another program created the directory. Its removal fails if it is not empty.
         return parent.remove_directory(name);
     }
     let directory = parent.child(name)?;
@@ -57,15 +57,15 @@ fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), Ta
 /// Returns the paths that differ from the wanted files: missing, changed or superfluous ones.
 pub(super) fn differences(
     version: &Directory,
-    wanted: &Wanted<'_>,
+    wanted: &WantedFiles<'_>,
     owner: Option<Owner>,
 ) -> BTreeSet<String> {
     let mut present = BTreeSet::new();
     list(version, "", 0, &mut present);
-    let is_same = |file: &DeliveredFile| read_is_same(version, file, owner);
+    let is_current = |file: &DeliveredFile| is_up_to_date(version, file, owner);
     let changed = wanted
         .iter()
-        .filter(|(path, file)| !(present.contains(**path) && is_same(file)));
+        .filter(|(path, file)| !(present.contains(**path) && is_current(file)));
     let changed: BTreeSet<String> = changed.map(|(path, _)| (*path).to_owned()).collect();
     let gone = present
         .into_iter()
@@ -90,7 +90,7 @@ fn list(directory: &Directory, prefix: &str, depth: usize, paths: &mut BTreeSet<
     }
 }
 
-fn read_is_same(version: &Directory, file: &DeliveredFile, owner: Option<Owner>) -> bool {
+fn is_up_to_date(version: &Directory, file: &DeliveredFile, owner: Option<Owner>) -> bool {
     let value = file.value.expose();
     let Some((bytes, properties)) = read(version, file, value.len() as u64) else {
         return false;

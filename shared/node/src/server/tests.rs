@@ -17,7 +17,7 @@ Fw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWVtcHR5
 -----END CERTIFICATE-----
 ";
 
-/// Starts a server without a controller behind it. The server runs until the test program ends.
+/// Starts a server whose controller does not exist. The server runs until the test program ends.
 fn start() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let (socket, ca) = (

@@ -24,18 +24,18 @@ pub(super) trait Form: Clone + Debug + Send + 'static {
 
 /// The reduced form of an object, with its identity.
 #[derive(Debug, Clone)]
-pub(super) struct Compact<F> {
+pub(super) struct CompactObject<F> {
     metadata: ObjectMeta,
     pub(super) form: F,
 }
 
-impl<F> Compact<F> {
+impl<F> CompactObject<F> {
     pub(super) fn name(&self) -> String {
         self.metadata.name.clone().unwrap_or_default()
     }
 
-    pub(super) fn map<G>(self, map: impl FnOnce(F) -> G) -> Compact<G> {
-        Compact {
+    pub(super) fn map<G>(self, map: impl FnOnce(F) -> G) -> CompactObject<G> {
+        CompactObject {
             metadata: self.metadata,
             form: map(self.form),
         }
@@ -46,7 +46,7 @@ impl<F> Compact<F> {
     }
 }
 
-impl<'de, F: Form> Deserialize<'de> for Compact<F> {
+impl<'de, F: Form> Deserialize<'de> for CompactObject<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = fields::object(deserializer, F::FIELDS)?.json;
         let text = |name: &str| json["metadata"][name].as_str().map(str::to_owned);
@@ -62,7 +62,7 @@ impl<'de, F: Form> Deserialize<'de> for Compact<F> {
     }
 }
 
-impl<F> Resource for Compact<F> {
+impl<F> Resource for CompactObject<F> {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -107,7 +107,7 @@ impl Form for Namespace {
     }
 }
 
-/// A Pod of which a container has started.
+/// A Pod, if one of its containers has started.
 impl Form for Option<Pod> {
     const FIELDS: Fields = fields::POD;
 
@@ -118,9 +118,9 @@ impl Form for Option<Pod> {
 
 /// A workload whose kind is `Kind::ALL[KIND]`.
 #[derive(Debug, Clone)]
-pub(super) struct OfKind<const KIND: usize>(pub(super) Workload);
+pub(super) struct WorkloadOfKind<const KIND: usize>(pub(super) Workload);
 
-impl<const KIND: usize> Form for OfKind<KIND> {
+impl<const KIND: usize> Form for WorkloadOfKind<KIND> {
     const FIELDS: Fields = fields::WORKLOAD;
 
     fn read(object: &Json) -> Self {
@@ -128,7 +128,7 @@ impl<const KIND: usize> Form for OfKind<KIND> {
     }
 }
 
-/// Keeps only the identity.
+/// Nothing but the identity of the object.
 impl Form for () {
     const FIELDS: Fields = fields::METADATA;
 

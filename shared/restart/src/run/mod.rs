@@ -57,7 +57,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// The namespace of the Lease; `None` for that of this Pod.
     pub lease_namespace: Option<String>,
-    /// The leader election.
+    /// The configuration of the leader election.
     pub election: Election,
     /// The Pod of this process.
     pub pod: Pod,
@@ -85,7 +85,7 @@ pub enum RunError {
     /// The address is in use, or the process may not listen on it.
     #[error("cannot listen on {address}\nhint: choose another address with --listen")]
     Listen {
-        /// The address.
+        /// The address from `--listen`.
         address: SocketAddr,
         /// The error of the operating system.
         source: std::io::Error,

@@ -10,7 +10,7 @@ use serde_json::{Value as Json, json};
 use shared::resource::{REFRESHED_FOR_ANNOTATION, RESTARTED_FOR_ANNOTATION, time};
 use tokio::time::timeout;
 
-use super::compact::{AnyWorkload, Compact, resource, workloads};
+use super::compact::{AnyWorkload, CompactObject, resource, workloads};
 use crate::decide::Target;
 use crate::pod::Pod;
 use crate::refresh_queue::PodRefresh;
@@ -18,7 +18,7 @@ use crate::workload::{Id, Workload};
 
 /// The manager of the fields that this component writes.
 const FIELD_MANAGER: &str = "seal-restart";
-/// The component in events.
+/// The value of `source.component` in events.
 const COMPONENT: &str = "seal-restart";
 /// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,14 +58,15 @@ async fn with_time_limit<T>(request: impl Future<Output = kube::Result<T>>) -> R
 }
 
 /// Returns one page of the Pods of a namespace whose containers have started, and the token of the next page, if there
-/// is one. `token` is that of the previous page.
+/// is one. `token` is the token that the request for the previous page returned.
 pub(super) async fn list_pods(
     client: &Client,
     namespace: &str,
     token: Option<&str>,
 ) -> Result<(Vec<Pod>, Option<String>), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
-    let api: Api<Compact<Option<Pod>>> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let api: Api<CompactObject<Option<Pod>>> =
+        Api::namespaced_with(client.clone(), namespace, &resource);
     let params = ListParams::default().limit(PODS_PER_PAGE);
     let params = match token {
         Some(token) => params.continue_token(token),
@@ -85,7 +86,7 @@ pub(super) async fn restart(
     target: &Target,
 ) -> Result<Workload, Failure> {
     let resource = workloads(id.kind);
-    let api: Api<Compact<AnyWorkload>> =
+    let api: Api<CompactObject<AnyWorkload>> =
         Api::namespaced_with(client.clone(), &id.namespace, &resource);
     let patch = Patch::Merge(restart_patch(workload, target));
     let response = with_time_limit(api.patch(&id.name, &patch_params(), &patch)).await?;
@@ -105,7 +106,8 @@ fn restart_patch(workload: &Workload, target: &Target) -> Json {
 /// Changes an annotation of a Pod, so that kubelet synchronizes the Pod.
 pub(super) async fn refresh(client: &Client, pod: &PodRefresh) -> Result<(), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
-    let api: Api<Compact<()>> = Api::namespaced_with(client.clone(), &pod.namespace, &resource);
+    let api: Api<CompactObject<()>> =
+        Api::namespaced_with(client.clone(), &pod.namespace, &resource);
     let patch = json!({
         "metadata": { "uid": pod.uid, "annotations": { REFRESHED_FOR_ANNOTATION: pod.versions } },
     });

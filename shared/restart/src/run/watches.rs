@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::compact::{Compact, Form, OfKind, resource, workloads};
+use super::compact::{CompactObject, Form, WorkloadOfKind, resource, workloads};
 use super::connection::WATCH_SECONDS;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
 
-/// The number of objects in one page of a list. A page is in memory as a whole; an object usually takes less than 20
-/// KB, and at most 1.5 MB.
+/// The number of objects in one page of a list. A complete page is in memory; an object usually takes less than 20 KB,
+/// and at most 1.5 MB.
 const PER_PAGE: u32 = 20;
 /// Minimum pause after a failure of a watch.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -35,9 +35,9 @@ const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
     reason = "the queue is short, and each event is moved only once"
 )]
 pub(super) enum Change {
-    Sealed(Event<Compact<Sealed>>),
-    Namespace(Event<Compact<Namespace>>),
-    Workload(Kind, Event<Compact<Workload>>),
+    Sealed(Event<CompactObject<Sealed>>),
+    Namespace(Event<CompactObject<Namespace>>),
+    Workload(Kind, Event<CompactObject<Workload>>),
     /// The watch failed.
     Failed,
 }
@@ -114,7 +114,7 @@ impl Starter {
     fn watch_workloads<const KIND: usize>(&mut self, namespace: Option<&String>) {
         let kind = Kind::ALL[KIND];
         let is_required = kind != Kind::Rollout;
-        let to_change = move |event: Event<Compact<OfKind<KIND>>>| {
+        let to_change = move |event: Event<CompactObject<WorkloadOfKind<KIND>>>| {
             Change::Workload(kind, to_workload_event(event))
         };
         self.watch(&workloads(kind), namespace, is_required, to_change);
@@ -125,9 +125,9 @@ impl Starter {
         resource: &ApiResource,
         namespace: Option<&String>,
         is_required: bool,
-        to_change: impl Fn(Event<Compact<F>>) -> Change + Send + 'static,
+        to_change: impl Fn(Event<CompactObject<F>>) -> Change + Send + 'static,
     ) {
-        let api: Api<Compact<F>> = match namespace {
+        let api: Api<CompactObject<F>> = match namespace {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
             None => Api::all_with(self.client.clone(), resource),
         };
@@ -193,9 +193,11 @@ fn next_pause<F>(
 }
 
 fn to_workload_event<const KIND: usize>(
-    event: Event<Compact<OfKind<KIND>>>,
-) -> Event<Compact<Workload>> {
-    let map = |object: Compact<OfKind<KIND>>| object.map(|OfKind(workload)| workload);
+    event: Event<CompactObject<WorkloadOfKind<KIND>>>,
+) -> Event<CompactObject<Workload>> {
+    let map = |object: CompactObject<WorkloadOfKind<KIND>>| {
+        object.map(|WorkloadOfKind(workload)| workload)
+    };
     match event {
         Event::Apply(object) => Event::Apply(map(object)),
         Event::Delete(object) => Event::Delete(map(object)),
@@ -211,7 +213,7 @@ fn log(resource_name: &str, error: &watcher::Error, is_new: bool) {
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => api_response(error),
         watcher::Error::WatchError(status) => shared::visible_line(&status.message).into_owned(),
-        watcher::Error::NoResourceVersion => "the list has no version".into(),
+        watcher::Error::NoResourceVersion => "the list has no resourceVersion".into(),
     };
     if is_new {
         warn!(error = text, "Cannot watch {resource_name}; retrying");

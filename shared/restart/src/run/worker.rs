@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::compact::Compact;
+use super::compact::CompactObject;
 use super::metrics::Metrics;
 use super::requests::{self, Event};
 use super::watches::{Change, Message};
@@ -68,7 +68,7 @@ pub(super) struct Worker {
     pub(super) listings: BTreeMap<(String, Work), Listing>,
 }
 
-/// A partial list of Pods. The worker reads its pages in turns with the work of other namespaces.
+/// A partial list of Pods. Between its pages, the worker does the work of other namespaces.
 #[derive(Debug)]
 pub(super) struct Listing {
     pods: Vec<Pod>,
@@ -349,7 +349,7 @@ impl Worker {
         &mut self,
         watch: usize,
         namespace: Option<&str>,
-        event: WatchEvent<Compact<Sealed>>,
+        event: WatchEvent<CompactObject<Sealed>>,
         now: Timestamp,
     ) {
         let listed = self.lists.secrets.entry(watch).or_default();
@@ -380,9 +380,9 @@ impl Worker {
         &mut self,
         watch: usize,
         (kind, namespace): (Kind, Option<&str>),
-        event: WatchEvent<Compact<Workload>>,
+        event: WatchEvent<CompactObject<Workload>>,
     ) {
-        let id = |object: &Compact<Workload>| Id {
+        let id = |object: &CompactObject<Workload>| Id {
             namespace: object.namespace(),
             kind,
             name: object.name(),

@@ -140,7 +140,8 @@ fn twenty_changes_cause_one_restart() {
     assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
 }
 
-/// Attack: a tenant restarts workloads that never become available, so that those of other tenants wait for a slot.
+/// Attack: a tenant restarts workloads that never become available, so that the workloads of other tenants wait for a
+/// slot.
 #[test]
 fn rollouts_of_one_namespace_leave_slots_to_others() {
     let mut state = State::new(2, false);
@@ -461,7 +462,7 @@ fn wide_deployment(name: &str, annotations: &Json) -> Workload {
     Workload::read(Kind::Deployment, &object)
 }
 
-/// Returns a Pod of which ten containers mount a volume of a hundred Secrets.
+/// Returns a Pod with ten containers that mount a volume of a hundred Secrets.
 fn wide_pod() -> Json {
     let sources = (0..100).map(|number| json!({ "secret": { "name": format!("s{number}") } }));
     let containers = (0..10)

@@ -5,28 +5,28 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::annotations::{self, LONGEST_WINDOW};
-use crate::decide::{self, Decision, Memory, Target, Waiting};
+use crate::decide::{self, Decision, Memory, Target, WaitReason};
 use crate::workload::{Progress, Workload};
 
-/// How long a rollout that this process started occupies a slot. A longer one is usually stuck, and must not delay the
-/// others without limit. Equals the default progress deadline of a Deployment.
+/// How long a rollout that this process started occupies a slot. A longer rollout is usually stuck, and must not delay
+/// the others without limit. Equals the default progress deadline of a Deployment.
 pub(super) const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A workload and the state of its restarts.
 #[derive(Debug)]
-pub(super) struct Tracked {
+pub(super) struct TrackedWorkload {
     pub(super) workload: Workload,
     pub(super) memory: Memory,
     /// The Secrets that match the workload's patterns.
     pub(super) matched: BTreeSet<String>,
-    /// The comparison of its patterns with names that is in progress.
+    /// The comparison of the workload's patterns with names, while it is in progress.
     pub(super) matching: Option<Matching>,
     /// Whether the workload or a Secret changed, so that the time of the next check must be determined again.
     pub(super) is_changed: bool,
     /// When to check the workload next.
     pub(super) check_at: Option<Timestamp>,
     /// Why a restart of the workload waits.
-    pub(super) waiting: Option<Waiting>,
+    pub(super) waiting: Option<WaitReason>,
     /// The target for which the workload needs no further action.
     pub(super) settled: Option<Target>,
     /// When this process last restarted the workload.
@@ -44,7 +44,7 @@ pub(super) struct Matching {
     matched_names: BTreeSet<String>,
 }
 
-impl Tracked {
+impl TrackedWorkload {
     pub(super) fn new(workload: Workload) -> Self {
         let has_patterns = !workload.opt_in.secret_patterns().is_empty();
         Self {
@@ -60,8 +60,8 @@ impl Tracked {
         }
     }
 
-    /// Replaces the workload by a newer version. If another client changed its trigger, its Secrets, or whether it can
-    /// be restarted, it is no longer settled. A version without a relevant change causes no work.
+    /// Replaces the workload with a newer version. The workload is no longer settled if another client changed its
+    /// trigger, its Secrets, or whether it can be restarted. A version without a relevant change causes no work.
     pub(super) fn replace(&mut self, workload: Workload) {
         self.is_changed |= !self.workload.is_equivalent(&workload);
         let is_paused =
@@ -147,7 +147,7 @@ impl Tracked {
     }
 
     /// Returns whether a rollout that this process started is in progress.
-    pub(super) fn is_rolled_out(&self, now: Timestamp) -> bool {
+    pub(super) fn is_rolling_out(&self, now: Timestamp) -> bool {
         let is_recent = |time: Timestamp| now.duration_since(time).abs() < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
         let is_open = matches!(progress, Progress::InProgress | Progress::Unavailable);

@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) struct Actions {
     after_any: Option<Action>,
     /// Commands in the configuration, each with the path of the file that it belongs to.
-    of_files: Vec<(String, Vec<OsString>)>,
+    file_commands: Vec<(String, Vec<OsString>)>,
 }
 
 #[derive(Debug)]
@@ -38,27 +38,28 @@ enum Action {
 
 impl Actions {
     /// Creates the actions from the arguments and the commands of the configuration.
-    pub(super) fn new(args: &Agent, of_files: Vec<(String, Vec<String>)>) -> Result<Self> {
+    pub(super) fn new(args: &Agent, file_commands: Vec<(String, Vec<String>)>) -> Result<Self> {
         let after_any = args.on_change.as_deref().map(|text| action(text, args));
-        let of_files = of_files.into_iter().map(|(path, command)| {
+        let file_commands = file_commands.into_iter().map(|(path, command)| {
             let command = command.into_iter().map(OsString::from).collect();
             (path, command)
         });
         Ok(Self {
             after_any: after_any.transpose()?,
-            of_files: of_files.collect(),
+            file_commands: file_commands.collect(),
         })
     }
 
     /// Takes the actions for a change of these files.
     pub(super) fn run(&self, changed: &BTreeSet<String>) {
-        let of_files = self
-            .of_files
+        let file_commands = self
+            .file_commands
             .iter()
             .filter(|(path, _)| changed.contains(path));
         // Several files can have the same command, which then runs once.
-        let commands: BTreeSet<&[OsString]> =
-            of_files.map(|(_, command)| command.as_slice()).collect();
+        let commands: BTreeSet<&[OsString]> = file_commands
+            .map(|(_, command)| command.as_slice())
+            .collect();
         for command in commands {
             report_failure(run_command(command));
         }
@@ -78,13 +79,13 @@ fn action(text: &str, args: &Agent) -> Result<Action> {
         }),
         (Some(("signal", _)), _, _) => bail!(
             Failure::new("--on-change=signal:NAME needs --process and no command")
-                .hint("--on-change=signal:HUP --process=nginx")
+                .hint("to signal a program, pass --on-change=signal:HUP --process=nginx")
         ),
         (None, None, false) if text == "exec" => Ok(Action::Command(args.command.clone())),
         _ => bail!(
             Failure::new(format!("invalid value {text:?} for --on-change"))
-                .hint("--on-change=signal:HUP --process=nginx")
-                .hint("--on-change=exec -- nginx -s reload")
+                .hint("to signal a program, pass --on-change=signal:HUP --process=nginx")
+                .hint("to run a command, pass --on-change=exec -- nginx -s reload")
         ),
     }
 }
@@ -135,13 +136,17 @@ fn send(signal: Signal, program: &str) -> Result<()> {
         let id = Pid::from_raw(*id).context("invalid process ID")?;
         let result = kill_process(id, signal);
         result.with_context(|| {
-            format!("cannot signal {program}: run both containers as the same user")
+            Failure::new(format!("cannot signal {program}"))
+                .hint("run both containers as the same user")
         })?;
         count += 1;
     }
     if count == 0 {
         bail!(
-            "no process of {program} is running, so no signal was sent: set `shareProcessNamespace: true` in the Pod"
+            Failure::new(format!(
+                "no process of {program} is running, so no signal was sent"
+            ))
+            .hint("set `shareProcessNamespace: true` in the Pod")
         );
     }
     Ok(())
@@ -205,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_the_processes_of_a_program_and_says_if_there_is_none() {
+    fn signals_the_processes_of_a_program_and_fails_if_there_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let (path, name) = sleeper(&directory);
         let error = send(Signal::HUP, &name).unwrap_err().to_string();
@@ -227,7 +232,7 @@ mod tests {
         };
         let actions = Actions {
             after_any: Some(Action::Command(command("any"))),
-            of_files: vec![
+            file_commands: vec![
                 ("a".to_owned(), command("one")),
                 ("b".to_owned(), command("one")),
                 ("c".to_owned(), command("other")),

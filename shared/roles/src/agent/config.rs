@@ -78,9 +78,9 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     })
 }
 
-/// Attributes of a block `template` that have no effect here: directories are always created, and all files are
+/// Attributes of a `template` block that have no effect here: directories are always created, and all files are
 /// replaced together.
-const IGNORED: &[&str] = &[
+const IGNORED_ATTRIBUTES: &[&str] = &[
     "backup",
     "command_timeout",
     "create_dest_dirs",
@@ -88,7 +88,7 @@ const IGNORED: &[&str] = &[
     "wait",
 ];
 
-/// A block `template`.
+/// A `template` block.
 #[derive(Debug, Default)]
 struct TemplateBlock {
     contents: Option<String>,
@@ -118,7 +118,7 @@ fn from_hcl(bytes: &[u8], target: &Path) -> Result<Config> {
         }
     }
     if config.objects.is_empty() {
-        bail!(Failure::new("the file contains no block `template`"));
+        bail!(Failure::new("the file contains no `template` block"));
     }
     Ok(config)
 }
@@ -167,9 +167,9 @@ fn template_block(attributes: &[Entry]) -> Result<TemplateBlock> {
                 Failure::new(format!("line {line}: {name} is not supported"))
                     .hint("use --owner UID:GID")
             ),
-            (name, _) if IGNORED.contains(&name) => {}
+            (name, _) if IGNORED_ATTRIBUTES.contains(&name) => {}
             _ => bail!(Failure::new(format!(
-                "line {line}: {name} is not supported, or has a value of another type"
+                "line {line}: {name} is not supported, or has a value of an unexpected type"
             ))),
         }
     }
@@ -304,7 +304,7 @@ template {
     fn names_what_is_missing_or_not_supported() {
         let contents = "contents = \"{{ with secret \\\"db\\\" }}{{ end }}\"";
         for (text, want) in [
-            ("a = 1".to_owned(), "no block `template`"),
+            ("a = 1".to_owned(), "no `template` block"),
             (
                 format!("template {{ {contents} }}"),
                 "`destination` is missing",

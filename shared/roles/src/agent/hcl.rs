@@ -204,7 +204,10 @@ impl Parser<'_> {
             };
             if line.trim() == marker {
                 let indentation = line.len() - line.trim_start().len();
-                return Ok(joined(&lines, if is_indented { indentation } else { 0 }));
+                return Ok(join_lines(
+                    &lines,
+                    if is_indented { indentation } else { 0 },
+                ));
             }
             lines.push(line);
         }
@@ -276,7 +279,7 @@ impl Parser<'_> {
 }
 
 /// Removes this indentation from the lines if all of them have it, and joins them.
-fn joined(lines: &[String], indentation: usize) -> String {
+fn join_lines(lines: &[String], indentation: usize) -> String {
     let blank = |line: &str| line.chars().take_while(|c| matches!(c, ' ' | '\t')).count();
     let is_common = lines.iter().all(|line| blank(line) >= indentation);
     let start = if is_common { indentation } else { 0 };

@@ -10,7 +10,7 @@ use agent::authority::{Authority, ConfigMap};
 use agent::client::{Client, Settings};
 use agent::env_file;
 use agent::poll::Poll;
-use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, Written};
+use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, WriteOutcome};
 use anyhow::{Context as _, Result, bail};
 use deliver::{Answer, Request, RequestBody, is_object_name};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
@@ -39,7 +39,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// written. Other failures are logged, and the agent retries.
 pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> Result<()> {
     if args.ready {
-        return ready(&args.to);
+        return check_ready(&args.to);
     }
     let config = config(args, check)?;
     let owner = args.owner.as_deref().map(str::parse::<Owner>).transpose();
@@ -55,7 +55,7 @@ pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> 
     let target = Target::open(&args.to, owner)?;
     if !target.is_in_memory() {
         report::warn(&format!(
-            "{} is not in memory, so values are written to a disk; use a volume `emptyDir: {{medium: Memory}}`",
+            "{} is not in memory, so values are written to a disk; use an `emptyDir: {{medium: Memory}}` volume",
             args.to.shown()
         ));
     }
@@ -95,8 +95,8 @@ fn config(args: &Agent, check: Option<CheckTemplate>) -> Result<Config> {
     Ok(config)
 }
 
-/// Returns whether the directory has a complete set of files.
-fn ready(directory: &Path) -> Result<()> {
+/// Fails if the directory does not have a complete set of files yet.
+fn check_ready(directory: &Path) -> Result<()> {
     if !Target::is_complete(directory)? {
         bail!(Failure::new(format!(
             "no values in {} yet",
@@ -111,7 +111,7 @@ fn ready(directory: &Path) -> Result<()> {
 fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()> {
     let written = target.write(&answer.files)?;
     report_written(answer, &written);
-    if let Written::Changed(paths) = &written {
+    if let WriteOutcome::Changed(paths) = &written {
         actions.run(paths);
     }
     finish(target);
@@ -126,7 +126,7 @@ fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
             Ok(written) => {
                 report_written(&answer, &written);
                 finish(target);
-                if let Written::Changed(paths) = &written {
+                if let WriteOutcome::Changed(paths) = &written {
                     actions.run(paths);
                 }
             }
@@ -143,11 +143,11 @@ fn finish(target: &Target) {
     }
 }
 
-fn report_written(answer: &Answer, written: &Written) {
+fn report_written(answer: &Answer, written: &WriteOutcome) {
     let outcome = match written {
-        Written::Unchanged => "unchanged".to_owned(),
-        Written::First => format!("wrote {} files", answer.files.len()),
-        Written::Changed(paths) => {
+        WriteOutcome::Unchanged => "unchanged".to_owned(),
+        WriteOutcome::First => format!("wrote {} files", answer.files.len()),
+        WriteOutcome::Changed(paths) => {
             format!("changed {} of {} files", paths.len(), answer.files.len())
         }
     };

@@ -41,7 +41,7 @@ const TARGET: &str = "/secrets";
 together. Without the controller, existing files stay, and the first start waits. The Pod needs a token for the audience \
 sealed-secrets.bitnami.com in a projected volume, and its service account needs the permission that `seal grant` prints.\n\n\
 A configuration is YAML with the list `objects` (entries with `sealedSecret`, `items`, `path`, `mode`; or `template`, `from`, \
-`path`, `mode`), or HCL (*.hcl) with blocks `template` as for Vault Agent.\n\n\
+`path`, `mode`), or HCL (*.hcl) with `template` blocks as for Vault Agent.\n\n\
 Examples:\n  seal agent --objects=db --to=/secrets\n  seal agent --objects=db:password,web --to=/secrets --once\n  \
 seal agent --objects=db --once --env-file=/env/db\n  seal agent --objects=web-tls --on-change=signal:HUP --process=nginx\n  \
 seal agent --ready"

@@ -6,11 +6,11 @@ use super::Agent;
 use crate::failure::Failure;
 use crate::{CheckTemplate, Variables};
 
-/// Fails.
+/// Fails, since the agent needs Linux.
 ///
 /// # Errors
 ///
 /// Always fails.
 pub fn run(_: &Agent, _: Variables, _: Option<CheckTemplate>) -> Result<()> {
-    bail!(Failure::new("`seal agent` runs only on Linux").hint("run it in a Pod"))
+    bail!(Failure::new("`seal agent` runs only on Linux").hint("run `seal agent` in a Pod"))
 }

@@ -2,7 +2,7 @@
 //!
 //! | Vault Agent | here |
 //! |---|---|
-//! | `{{ with secret "secret/data/db" }}` | `{{ with index $ "db" }}`: the last part of the path is the SealedSecret |
+//! | `{{ with secret "secret/data/db" }}` | `{{ with index $ "db" }}`: the last component names the SealedSecret |
 //! | `{{ .Data.password }}`, `{{ .Data.data.password }}` | `{{ .password }}` |
 //! | `{{ range $k, $v := .Data.data }}` | `{{ range $k, $v := . }}` |
 //! | `toJSON`, `base64Decode` and others with an equivalent in sprig | the function of sprig |
@@ -51,7 +51,7 @@ pub(super) enum TranslateError {
 }
 
 /// Names with the same meaning in Vault Agent and in sprig.
-const EQUAL: &[&str] = &[
+const UNCHANGED_NAMES: &[&str] = &[
     "if",
     "else",
     "end",
@@ -88,7 +88,7 @@ const EQUAL: &[&str] = &[
 ];
 
 /// Functions of Vault Agent, and their equivalents in sprig.
-const RENAMED: &[(&str, &str)] = &[
+const RENAMED_FUNCTIONS: &[(&str, &str)] = &[
     ("base64Decode", "b64dec"),
     ("base64Encode", "b64enc"),
     ("parseJSON", "fromJson"),
@@ -236,10 +236,10 @@ fn translate_word(word: &str, is_after_parenthesis: bool) -> Result<String, Tran
     if first == '.' || first == '$' {
         return translate_field(word, is_after_parenthesis);
     }
-    if !first.is_alphabetic() && first != '_' || EQUAL.contains(&word) {
+    if !first.is_alphabetic() && first != '_' || UNCHANGED_NAMES.contains(&word) {
         return Ok(word.to_owned());
     }
-    if let Some((_, name)) = RENAMED.iter().find(|(name, _)| *name == word) {
+    if let Some((_, name)) = RENAMED_FUNCTIONS.iter().find(|(name, _)| *name == word) {
         return Ok((*name).to_owned());
     }
     // The program that renders the template refuses unknown functions of sprig.

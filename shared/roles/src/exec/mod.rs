@@ -33,7 +33,7 @@ pub type Values = BTreeMap<String, Value>;
 
 /// The command, and how it receives values.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Passing {
+pub struct CommandArgs {
     /// Pass only these items; VARIABLE=ITEM sets a variable of another name
     #[arg(
         long,
@@ -74,19 +74,19 @@ pub struct Exec {
     pub on_change: Option<String>,
     /// The command, and how it receives values.
     #[command(flatten)]
-    pub passing: Passing,
+    pub command_args: CommandArgs,
     /// How to reach the controller.
     #[command(flatten)]
     pub delivery: Delivery,
 }
 
 impl Exec {
-    /// Returns what to run.
-    pub fn delivered(&self) -> Delivered<'_> {
-        Delivered {
+    /// Returns the command that the arguments describe.
+    pub fn command(&self) -> DeliveryCommand<'_> {
+        DeliveryCommand {
             from: &self.from,
             on_change: self.on_change.as_deref(),
-            passing: &self.passing,
+            command_args: &self.command_args,
             delivery: &self.delivery,
         }
     }
@@ -94,36 +94,36 @@ impl Exec {
 
 /// A command that receives its values from the controller.
 #[derive(Debug, Clone, Copy)]
-pub struct Delivered<'a> {
-    /// The names of SealedSecrets.
+pub struct DeliveryCommand<'a> {
+    /// The names of the SealedSecrets whose values the command receives.
     pub from: &'a [String],
-    /// What to do after a change.
+    /// The action after a change, as in `--on-change`.
     pub on_change: Option<&'a str>,
     /// The command, and how it receives values.
-    pub passing: &'a Passing,
+    pub command_args: &'a CommandArgs,
     /// How to reach the controller.
     pub delivery: &'a Delivery,
 }
 
-/// Waits for the values, and runs the command in place of this process, or as its child with `on_change`. Does not return
-/// on success.
+/// Waits for the values, and runs the command in place of this process, or as its child with `on_change`. Does not
+/// return on success.
 ///
 /// # Errors
 ///
-/// Fails if no items are chosen, the arguments or the Pod's token cannot be used, an item cannot become a variable, or the
-/// command cannot be started.
-pub fn run(args: &Delivered<'_>, variables: Variables) -> Result<()> {
-    check_files(args.passing)?;
-    run_delivered(args, variables)
+/// Fails if no items are chosen, the arguments or the Pod's token cannot be used, an item cannot become a variable, or
+/// the command cannot be started.
+pub fn run(args: &DeliveryCommand<'_>, variables: Variables) -> Result<()> {
+    check_files(args.command_args)?;
+    run_with_delivery(args, variables)
 }
 
 #[cfg(target_os = "linux")]
-fn run_delivered(args: &Delivered<'_>, variables: Variables) -> Result<()> {
+fn run_with_delivery(args: &DeliveryCommand<'_>, variables: Variables) -> Result<()> {
     delivered::run(args, variables)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn run_delivered(_: &Delivered<'_>, _: Variables) -> Result<()> {
+fn run_with_delivery(_: &DeliveryCommand<'_>, _: Variables) -> Result<()> {
     bail!(Failure::new("--from works only on Linux").hint("run the command in a Pod"))
 }
 
@@ -132,34 +132,38 @@ fn run_delivered(_: &Delivered<'_>, _: Variables) -> Result<()> {
 /// # Errors
 ///
 /// Fails if files are requested and not supported.
-pub fn check_files(passing: &Passing) -> Result<()> {
-    if passing.files && !memory::IS_SUPPORTED {
+pub fn check_files(command_args: &CommandArgs) -> Result<()> {
+    if command_args.files && !memory::IS_SUPPORTED {
         let message = "in-memory files are not supported on this system, and plaintext is never written to disk";
         bail!(
             Failure::new(message)
-                .hint("without --files, values are passed in the environment of the command")
+                .hint("omit --files to pass the values in the environment of the command")
         );
     }
     Ok(())
 }
 
-/// Replaces this process with the command, and passes these values to it. Does not return on success. On Windows, waits for the command and exits with its exit
-/// code.
+/// Replaces this process with the command, and passes these values to it. Does not return on success. On Windows, waits
+/// for the command and exits with its exit code.
 ///
 /// # Errors
 ///
 /// Fails if an item cannot become a variable, or the command cannot be started.
-pub fn become_command(passing: &Passing, values: &Values, variables: Variables) -> Result<()> {
-    let (mut command, program) = command(passing)?;
+pub fn become_command(
+    command_args: &CommandArgs,
+    values: &Values,
+    variables: Variables,
+) -> Result<()> {
+    let (mut command, program) = command(command_args)?;
     // These files stay open, so that the command inherits them.
-    let _files = pass_values(&mut command, values, passing, variables)?;
+    let _files = pass_values(&mut command, values, command_args, variables)?;
     let error = process::replace_process(command, program);
     Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }
 
 /// Returns the command before values are passed to it, and the program name from the command line.
-fn command(passing: &Passing) -> Result<(Command, &OsStr)> {
-    let [program, arguments @ ..] = passing.command.as_slice() else {
+fn command(command_args: &CommandArgs) -> Result<(Command, &OsStr)> {
+    let [program, arguments @ ..] = command_args.command.as_slice() else {
         bail!(Failure::new("no command to run").hint("put the command after `--`"));
     };
     let mut command = Command::new(find_program(program)?);
@@ -172,19 +176,19 @@ fn command(passing: &Passing) -> Result<(Command, &OsStr)> {
 fn pass_values(
     command: &mut Command,
     values: &Values,
-    passing: &Passing,
+    command_args: &CommandArgs,
     variables: Variables,
 ) -> Result<BTreeMap<String, File>> {
     let choice = Choice {
-        only: &passing.only,
-        overrides: &passing.overrides,
-        in_files: passing.files,
+        only: &command_args.only,
+        overrides: &command_args.overrides,
+        in_files: command_args.files,
     };
     let items = values.keys().map(String::as_str);
     let mut files = BTreeMap::new();
     for Assignment { variable, item } in assign(items, choice, |name| variables(name).is_some())? {
         let value = &values[&item];
-        if passing.files {
+        if command_args.files {
             let file = memory::create_file(value.expose())
                 .with_context(|| format!("cannot create an in-memory file for {item}"))?;
             command.env(variable, memory::inherited_path(&file));
@@ -196,8 +200,8 @@ fn pass_values(
     Ok(files)
 }
 
-/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
-/// slash is used as typed.
+/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a slash is used as it
+/// is.
 pub(crate) fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);
     if path.components().count() > 1 {

@@ -18,14 +18,14 @@ use signal_hook::iterator::Signals;
 use text::ShowPath as _;
 
 use super::delivered::values;
-use super::{Passing, Values, command, pass_values, signal_named};
+use super::{CommandArgs, Values, command, pass_values, signal_named};
 use crate::failure::Failure;
 use crate::{Variables, report};
 
 /// Signals that are forwarded to the command.
-const FORWARDED: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
+const FORWARDED_SIGNALS: [i32; 7] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH];
 /// Signals that request termination.
-const ENDING: [i32; 3] = [SIGINT, SIGQUIT, SIGTERM];
+const TERMINATION_SIGNALS: [i32; 3] = [SIGINT, SIGQUIT, SIGTERM];
 /// How long a command may take to end before it is killed: the default grace period of a Pod.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
 
@@ -66,7 +66,7 @@ enum Event {
 
 /// Waits for the first values, runs the command, and exits with the exit code of the command.
 pub(super) fn run(
-    passing: &Passing,
+    command_args: &CommandArgs,
     on_change: OnChange,
     poll: Poll,
     variables: Variables,
@@ -75,10 +75,10 @@ pub(super) fn run(
     let (sender, events) = sync_channel(0);
     watch_signals(sender.clone())?;
     watch_values(poll, sender);
-    let first = first_values(&events);
-    let child = Running::start(passing, &values(passing, &first)?, variables)?;
+    let first = wait_for_first_values(&events);
+    let child = RunningCommand::start(command_args, &values(command_args, &first)?, variables)?;
     let mut supervisor = Supervisor {
-        passing,
+        command_args,
         variables,
         on_change,
         child,
@@ -89,7 +89,7 @@ pub(super) fn run(
 }
 
 fn watch_signals(events: SyncSender<Event>) -> Result<()> {
-    let signals = FORWARDED.iter().chain([&SIGCHLD]);
+    let signals = FORWARDED_SIGNALS.iter().chain([&SIGCHLD]);
     let mut signals = Signals::new(signals).context("cannot handle signals")?;
     thread::spawn(move || {
         for signal in signals.forever() {
@@ -109,11 +109,13 @@ fn watch_values(mut poll: Poll, events: SyncSender<Event>) {
 }
 
 /// Waits for the first values. A signal that requests termination ends this process.
-fn first_values(events: &Receiver<Event>) -> Answer {
+fn wait_for_first_values(events: &Receiver<Event>) -> Answer {
     loop {
         match events.recv() {
             Ok(Event::Values(answer)) => return *answer,
-            Ok(Event::Signal(signal)) if ENDING.contains(&signal) => exit(128 + signal),
+            Ok(Event::Signal(signal)) if TERMINATION_SIGNALS.contains(&signal) => {
+                exit(128 + signal)
+            }
             Ok(Event::Signal(_)) => {}
             // The threads that own the senders never end.
             Err(_) => exit(2),
@@ -122,16 +124,16 @@ fn first_values(events: &Receiver<Event>) -> Answer {
 }
 
 /// A running command, and the files through which it receives values.
-struct Running {
+struct RunningCommand {
     id: Pid,
     /// The files that the command inherited, by item.
     files: BTreeMap<String, File>,
 }
 
-impl Running {
-    fn start(passing: &Passing, values: &Values, variables: Variables) -> Result<Self> {
-        let (mut command, program) = command(passing)?;
-        let files = pass_values(&mut command, values, passing, variables)?;
+impl RunningCommand {
+    fn start(command_args: &CommandArgs, values: &Values, variables: Variables) -> Result<Self> {
+        let (mut command, program) = command(command_args)?;
+        let files = pass_values(&mut command, values, command_args, variables)?;
         let child = command.spawn();
         let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
         // `wait` for any process reports the end of this child, so `child` itself is not needed.
@@ -171,10 +173,10 @@ enum Next {
 }
 
 struct Supervisor<'a> {
-    passing: &'a Passing,
+    command_args: &'a CommandArgs,
     variables: Variables,
     on_change: OnChange,
-    child: Running,
+    child: RunningCommand,
     /// Set while the command is ending: the time at which it is killed, and what to do afterwards.
     ending: Option<(Instant, Next)>,
     /// Whether a signal requested termination, so that the command is not started again.
@@ -229,7 +231,7 @@ impl Supervisor<'_> {
             let planned = self.ending.take().map(|(_, next)| next);
             match next(planned, self.is_stopping) {
                 Next::Start(values) => {
-                    self.child = Running::start(self.passing, &values, self.variables)?;
+                    self.child = RunningCommand::start(self.command_args, &values, self.variables)?;
                 }
                 Next::Exit => return Ok(Some(exit_code(status))),
             }
@@ -238,7 +240,7 @@ impl Supervisor<'_> {
     }
 
     fn forward(&mut self, signal: i32) {
-        self.is_stopping |= ENDING.contains(&signal);
+        self.is_stopping |= TERMINATION_SIGNALS.contains(&signal);
         if let Some(signal) = Signal::from_named_raw(signal) {
             self.child.signal(signal);
         }
@@ -253,7 +255,7 @@ impl Supervisor<'_> {
     }
 
     fn apply_change(&mut self, answer: &Answer) -> Result<()> {
-        let values = values(self.passing, answer)?;
+        let values = values(self.command_args, answer)?;
         match self.on_change {
             OnChange::Signal(signal) => {
                 self.child.update(&values)?;
@@ -261,9 +263,9 @@ impl Supervisor<'_> {
             }
             OnChange::Exit => self.end(Next::Exit),
             OnChange::Restart => {
-                // Fails before the running command ends.
-                let (mut unused, _) = command(self.passing)?;
-                pass_values(&mut unused, &values, self.passing, self.variables)?;
+                // Checks the new values while the command still runs.
+                let (mut unused, _) = command(self.command_args)?;
+                pass_values(&mut unused, &values, self.command_args, self.variables)?;
                 self.end(Next::Start(values));
             }
         }
@@ -283,8 +285,8 @@ impl Supervisor<'_> {
     }
 }
 
-/// Returns what to do after the end of the command. It is not started again after a signal that requested termination,
-/// even if a change came later.
+/// Returns what to do after the end of the command. The command is not started again after a signal that requested
+/// termination, even if a change came later.
 fn next(planned: Option<Next>, is_stopping: bool) -> Next {
     planned.filter(|_| !is_stopping).unwrap_or(Next::Exit)
 }

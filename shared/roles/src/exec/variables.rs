@@ -86,8 +86,8 @@ pub(super) enum VariableError {
     )]
     IsSet { variable: String, item: String },
     #[error(
-        "--all does not set {variable}: it can change which code the command runs or which servers it trusts, and \
-         anyone who has the certificate can seal an item {item}\n\
+        "--all does not set {variable}: the variable can change which code the command runs or which servers it trusts, \
+         and anyone who has the certificate can seal an item {item}\n\
          hint: pass --override {variable} if this is intended, or select the items with --only"
     )]
     ChangesCommand { variable: String, item: String },

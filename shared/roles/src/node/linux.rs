@@ -37,7 +37,7 @@ pub fn run(args: &Node) -> Result<()> {
     served.map_err(|error| explain(error, &args.ca_file))
 }
 
-/// Adds what to do if the CA certificates of the controller cannot be read.
+/// Adds hints if the CA certificates of the controller cannot be read.
 fn explain(error: ServeError, ca_file: &Path) -> Error {
     let ServeError::Controller(ClientError::File(_) | ClientError::NoAuthority) = error else {
         return error.into();

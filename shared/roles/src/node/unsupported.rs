@@ -5,12 +5,15 @@ use anyhow::{Result, bail};
 use super::Node;
 use crate::failure::Failure;
 
-/// Fails.
+/// Fails, since the provider needs Linux.
 ///
 /// # Errors
 ///
 /// Always fails.
 pub fn run(_: &Node) -> Result<()> {
     let message = "`seal node` runs only on Linux";
-    bail!(Failure::new(message).hint("run it in the cluster: the chart does so with `csi.enabled`"))
+    bail!(
+        Failure::new(message)
+            .hint("run `seal node` in the cluster: the chart does so with `csi.enabled`")
+    )
 }

@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
-/// passed it. Returns only on failure.
-pub fn replace_process(mut command: Command, typed: &OsStr) -> io::Error {
-    command.arg0(typed).exec()
+/// Replaces this process with the command, whose `argv[0]` is `program`: the name from the command line. Returns only
+/// on failure.
+pub fn replace_process(mut command: Command, program: &OsStr) -> io::Error {
+    command.arg0(program).exec()
 }
 
 /// Converts bytes to the value of an environment variable. Any bytes are valid.
@@ -17,7 +17,7 @@ pub fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(bytes.to_vec()))
 }
 
-/// Returns whether two names name the same environment variable.
+/// Returns whether two names identify the same environment variable.
 pub fn is_same_variable(one: &str, other: &str) -> bool {
     one == other
 }

@@ -26,7 +26,8 @@ fn parse_path(text: &str) -> Vec<Step> {
     text.split('/').map(step).collect()
 }
 
-/// Parses edits separated by spaces: `path=value` or `-path`, with a prefix such as `2:` for another document.
+/// Parses edits separated by spaces: `path=value` or `-path`, with a prefix such as `2:` for a document other than the
+/// first.
 fn parse_edits(edits_text: &str) -> Vec<Edit> {
     let parse_edit = |word: &str| {
         let (document, word) = match word.split_once(':') {

@@ -1,4 +1,4 @@
-//! Finds the positions of the values in a YAML text.
+//! Finds the positions of the values in YAML.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 

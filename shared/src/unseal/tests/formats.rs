@@ -136,11 +136,11 @@ fn unseal_counting(
         operations: 0,
         limit,
     };
-    let remembered = Remembered {
+    let earlier_results = EarlierResults {
         hints: &Hints::new(),
         locks,
     };
-    let items = unseal_items(sealed, ring, admission, remembered, &mut counter);
+    let items = unseal_items(sealed, ring, admission, earlier_results, &mut counter);
     let operations = counter.operations;
     let mut randomness = Randomness {
         now: Timestamp::UNIX_EPOCH,

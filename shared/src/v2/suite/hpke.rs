@@ -31,7 +31,7 @@ impl SuiteId {
         Self([&b"KEM"[..], &kem.to_be_bytes()].concat())
     }
 
-    /// Returns the `suite_id` of a combination (§5.1).
+    /// Returns the `suite_id` of a combination of KEM, KDF and AEAD (§5.1).
     fn of(kem: u16, aead: u16) -> Self {
         let codes = [kem, KDF_HKDF_SHA256, aead].map(u16::to_be_bytes);
         Self([&b"HPKE"[..], &codes.concat()].concat())
@@ -176,7 +176,7 @@ impl Kem {
         Some([&bytes[..], tag.as_ref()].concat())
     }
 
-    /// Decrypts a message of [`Self::seal_for_age`].
+    /// Decrypts a message that [`Self::seal_for_age`] encrypted.
     pub(super) fn open_for_age(
         self,
         shared_secret: &[u8; 32],

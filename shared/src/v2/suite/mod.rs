@@ -146,9 +146,9 @@ pub trait Opener: Send + Sync {
     /// Returns the cost of one operation, in microseconds of one core as in [`crate::meter`].
     fn cost(&self) -> u64;
 
-    /// Unwraps a data key. Returns `None` for every failure that depends on the wrapped key, after the same work as far
-    /// as the key allows. The caller must not report the cause, and must decrypt the items of the lock before it
-    /// reports a failure.
+    /// Unwraps a data key. Returns `None` for every failure that depends on the wrapped key. As far as the key allows,
+    /// a failure takes the same time as a success. The caller must not report the cause, and must decrypt the items of
+    /// the lock before it reports a failure.
     ///
     /// # Errors
     ///

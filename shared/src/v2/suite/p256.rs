@@ -23,7 +23,7 @@ const KEM: Kem = Kem {
     suite: Suite::P256,
     code: 0x0010,
 };
-/// Cost of an unwrapping in microseconds on one core.
+/// Cost of unwrapping a data key, in microseconds on one core.
 const COST: u64 = 100;
 /// Maximum number of attempts to draw a scalar. One attempt in 2^32 is out of range.
 const ATTEMPTS: usize = 4;

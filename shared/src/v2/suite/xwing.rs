@@ -128,7 +128,7 @@ impl XWingPrivateKey {
         &self.public
     }
 
-    /// Decrypts a message of [`XWingPublicKey::seal_for_age`].
+    /// Decrypts a message that [`XWingPublicKey::seal_for_age`] encrypted.
     pub(in crate::v2) fn open_for_age(
         &self,
         info: &[u8],
@@ -304,8 +304,8 @@ mod tests {
         assert_eq!(secret.to_vec(), bytes(&vector["shared_secret"]));
     }
 
-    /// Returns the encodings of points whose order divides 8, from RFC 7748 and Curve25519's page of contributory
-    /// behavior.
+    /// Returns the encodings of points whose order divides 8, from RFC 7748 and the section "contributory behavior" of
+    /// the Curve25519 page.
     fn low_order_points() -> Vec<Vec<u8>> {
         let point = |text: &str| bytes(&text.into());
         vec![
@@ -357,7 +357,8 @@ mod tests {
         }
     }
 
-    /// The negative vector with an all-zero share opens for a reader that accepts the share, and only for such a reader.
+    /// The negative vector with an all-zero share opens for a reader that accepts the share, and only for such a
+    /// reader.
     #[test]
     fn a_zero_share_opens_only_if_all_zero_secrets_are_accepted() {
         let binding = Binding {

@@ -10,8 +10,8 @@ fn label() -> Label {
     Scope::Strict.label("shop", "db")
 }
 
-/// Attack: an author stores the RSA block of a v2 stanza as a v1 value, and has the controller open it. Both use the same
-/// key; the cluster-wide label of v1 equals the empty label of v2.
+/// Attack: an author stores the RSA block of a v2 stanza as a v1 value, and has the controller open it. Both use the
+/// same key; the cluster-wide label of v1 equals the empty label of v2.
 #[test]
 fn the_rsa_block_of_a_stanza_does_not_open_as_a_v1_value() {
     let entries = sealed_for(&[Suite::Rsa]);
@@ -141,7 +141,8 @@ fn refuses_a_second_data_key_under_one_header() {
     let header: &Header = &parsed.locks[0].header;
     let second = DataKey::from_slice(&[4; 32]).unwrap();
     let recipient = KEYS.recipient(Suite::P256);
-    let stanza = lock::Lock::stanza(header, &second, &place(), &*recipient, &mut rng()).unwrap();
+    let stanza =
+        lock::Lock::new_stanza(header, &second, &place(), &*recipient, &mut rng()).unwrap();
     entries.extend([seal::stanza_entry(header.lock_id(), &stanza)]);
     let sealed = object(entries);
     assert_eq!(reason(&sealed, &keys_of(&[Suite::XWing])), None);

@@ -58,7 +58,7 @@ pub(super) fn next(layout: &[u8]) -> (&[u8], Option<Element>, &[u8]) {
     (layout, None, b"")
 }
 
-/// Parses an element at the start of `text`: returns the number of plain bytes before the element (0 or 1), the
+/// Parses an element at the start of `text`: returns the number of literal bytes before the element (0 or 1), the
 /// element, and its length.
 fn element(text: &[u8]) -> Option<(usize, Element, usize)> {
     let lower_at = |at: usize| text.get(at).is_some_and(u8::is_ascii_lowercase);
@@ -139,8 +139,8 @@ pub(super) fn format(time: &Time, layout: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = layout;
     loop {
-        let (plain, element, after) = next(rest);
-        out.extend_from_slice(plain);
+        let (literal, element, after) = next(rest);
+        out.extend_from_slice(literal);
         let Some(element) = element else {
             return out;
         };

@@ -26,8 +26,8 @@ pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     let mut parsed = ParsedFields::default();
     let (mut layout, mut rest) = (layout, text);
     loop {
-        let (plain, element, after) = layout::next(layout);
-        rest = skip(rest, plain)?;
+        let (literal, element, after) = layout::next(layout);
+        rest = skip(rest, literal)?;
         let Some(element) = element else {
             return if rest.is_empty() {
                 parsed.finish()
@@ -40,21 +40,21 @@ pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     }
 }
 
-/// Skips plain text, which must match. Runs of spaces match each other regardless of their length, and match
-/// the end of the string.
-fn skip<'t>(text: &'t [u8], plain: &[u8]) -> Option<&'t [u8]> {
-    let (mut text, mut plain) = (text, plain);
-    while let Some(&first) = plain.first() {
+/// Skips literal text, which must match. Runs of spaces match each other regardless of their length, and match the end
+/// of the string.
+fn skip<'t>(text: &'t [u8], literal: &[u8]) -> Option<&'t [u8]> {
+    let (mut text, mut literal) = (text, literal);
+    while let Some(&first) = literal.first() {
         if first == b' ' {
             if text.first().is_some_and(|&byte| byte != b' ') {
                 return None;
             }
-            plain = plain.trim_leading_byte(b' ');
+            literal = literal.trim_leading_byte(b' ');
             text = text.trim_leading_byte(b' ');
             continue;
         }
         text = text.strip_prefix(&[first])?;
-        plain = &plain[1..];
+        literal = &literal[1..];
     }
     Some(text)
 }

@@ -28,7 +28,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             Evaluation::And | Evaluation::Or => {
                 this.short_circuit(dot, function.evaluation, args, last)
             }
-            Evaluation::Plain => {
+            Evaluation::Eager => {
                 let values = this.arguments(dot, function, receiver, args, last)?;
                 let outcome = this.apply(function, &values);
                 if outcome.is_err() {
@@ -217,20 +217,24 @@ fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
 fn type_mismatch_text(kind: Type) -> &'static str {
     match kind {
         Type::Text => "wrong type of argument; a string is needed",
-        Type::Int => "wrong type of argument; an int is needed, see the function int",
+        Type::Int => "wrong type of argument; an int is needed: convert the argument with `int`",
         Type::Uint32 => "wrong type of argument; an integer literal is needed",
-        Type::Float => "wrong type of argument; a float64 is needed, see the function float64",
+        Type::Float => {
+            "wrong type of argument; a float64 is needed: convert the argument with `float64`"
+        }
         Type::Bool => "wrong type of argument; true or false is needed",
         Type::Dict => {
-            "wrong type of argument; a dict is needed, see the function dict; the values in . are not a dict, read \
-             one with index . \"NAME\""
+            "wrong type of argument; a dict is needed, such as the result of `dict`; `.` is not a dict: read its \
+             values with `index . \"NAME\"`"
         }
-        Type::Items => "wrong type of argument; a list is needed, see the function list",
+        Type::Items => "wrong type of argument; a list is needed, such as the result of `list`",
         Type::Time => "wrong type of argument; a time is needed",
         Type::Duration => "wrong type of argument; a duration is needed",
-        Type::Version => "wrong type of argument; a version is needed, see the function semver",
+        Type::Version => {
+            "wrong type of argument; a version is needed: parse the argument with `semver`"
+        }
         Type::Certificate => {
-            "wrong type of argument; a certificate is needed, see the function genCA"
+            "wrong type of argument; a certificate is needed, such as the result of `genCA`"
         }
         Type::Any | Type::Raw => "wrong type of argument",
     }

@@ -45,7 +45,7 @@ impl<'t> Evaluator<'t, '_, '_> {
                 Ok(())
             } else {
                 Err(Fault::misuse(
-                    "arguments for a value that is not a function",
+                    "a value that is not a function takes no arguments",
                 ))
             }
         };
@@ -160,7 +160,7 @@ impl<'t> Evaluator<'t, '_, '_> {
             Ok(value)
         } else {
             Err(Fault::field(
-                "arguments for a field; only functions and methods take arguments",
+                "a field takes no arguments; only functions and methods do",
             ))
         }
     }

@@ -39,8 +39,8 @@ pub(super) fn print_formatted(
         after_index: false,
         last_close: memchr::memrchr(b']', text),
     };
-    while let Some(plain) = format.plain() {
-        printer.out.push(plain)?;
+    while let Some(literal) = format.literal() {
+        printer.out.push(literal)?;
         if format.at >= text.len() {
             break;
         }
@@ -54,7 +54,7 @@ pub(super) fn print_formatted(
 
 impl<'f> Format<'f> {
     /// Returns the text up to the next percent sign; `None` at the end of the format.
-    fn plain(&mut self) -> Option<&'f [u8]> {
+    fn literal(&mut self) -> Option<&'f [u8]> {
         let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
         let len = rest
             .iter()
@@ -192,7 +192,7 @@ impl<'f> Format<'f> {
         Ok(())
     }
 
-    /// Reads a number. One that is too large consumes the rest of the format, as in Go.
+    /// Reads a number. A number that is too large consumes the rest of the format, as in Go.
     fn number(&mut self) -> Option<usize> {
         let rest = &self.text[self.at.min(self.text.len())..];
         let len = rest

@@ -20,7 +20,7 @@ pub(super) struct Flags {
     pub(super) sharp: bool,
     pub(super) space: bool,
     pub(super) zero: bool,
-    /// `%+v`
+    /// Whether the verb is `%+v`.
     pub(super) plus_v: bool,
     /// Whether the verb is `%#v`.
     pub(super) sharp_v: bool,

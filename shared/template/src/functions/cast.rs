@@ -69,8 +69,8 @@ pub(super) fn clamped_int(text: &[u8]) -> i64 {
     }
 }
 
-/// Parses like strconv.ParseUint: returns the largest number as soon as the digits exceed 64 bits, whatever follows them,
-/// and `None` for other invalid text.
+/// Parses like strconv.ParseUint: returns the largest number as soon as the digits exceed 64 bits, whatever follows
+/// them, and `None` for other invalid text.
 fn clamped_uint(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

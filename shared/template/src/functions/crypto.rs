@@ -114,7 +114,7 @@ fn adler32(bytes: &[u8]) -> u32 {
 const BLOCK_LEN: usize = 16;
 const AES_FAILED: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
-    reason: "AES failed",
+    reason: "AES encryption or decryption failed",
 };
 
 /// Returns an AES-256 key: the password, truncated or padded with zeros to 32 bytes.

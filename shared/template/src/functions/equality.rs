@@ -35,7 +35,9 @@ const INCOMPARABLE: Fault = Fault {
 /// cannot be compared with it.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
     if others.is_empty() {
-        return Err(Fault::failed("a second value to compare with is missing"));
+        return Err(Fault::failed(
+            "a second value is missing; a comparison needs two",
+        ));
     }
     for other in others {
         if equal_pair(first, other)? {

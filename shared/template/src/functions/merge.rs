@@ -117,7 +117,7 @@ fn merge_entry(
             }
         }
         // mergo copies a list if the target has none, and otherwise, by a quirk of non-empty targets, keeps the old
-        // one.
+        // list.
         (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
         _ => {}
     }

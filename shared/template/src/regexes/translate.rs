@@ -5,13 +5,13 @@ use super::class;
 /// Go's limit for a counted repetition; nested counts are multiplied.
 const MAX_REPETITIONS: u64 = 1000;
 
-pub(super) struct Translated {
+pub(super) struct TranslatedPattern {
     pub(super) text: String,
     pub(super) names: Vec<(String, usize)>,
 }
 
 /// Translates an expression; returns `None` if Go would refuse it.
-pub(super) fn translate(source: &str) -> Option<Translated> {
+pub(super) fn translate(source: &str) -> Option<TranslatedPattern> {
     let mut translator = Translator {
         rest: source,
         out: String::with_capacity(source.len() + 16),
@@ -24,7 +24,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
     while !translator.rest.is_empty() {
         translator.step()?;
     }
-    translator.open.is_empty().then_some(Translated {
+    translator.open.is_empty().then_some(TranslatedPattern {
         text: translator.out,
         names: translator.names,
     })
@@ -34,7 +34,7 @@ pub(super) fn translate(source: &str) -> Option<Translated> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operand {
     Nothing,
-    /// An item whose counted repetitions multiply to at most this.
+    /// An item whose nested counted repetitions have at most this product.
     Atom(u64),
     Repetition(u64),
 }
@@ -229,14 +229,14 @@ impl Translator<'_> {
         Some(())
     }
 
-    /// Translates `\Q…\E`: plain text, to the end of the expression if it is not terminated.
+    /// Translates `\Q…\E`: literal text, to the end of the expression if it is not terminated.
     fn quotation(&mut self) {
         let body = &self.rest[2..];
-        let (plain, rest) = body.split_once("\\E").unwrap_or((body, ""));
-        for char in plain.chars() {
+        let (quoted, rest) = body.split_once("\\E").unwrap_or((body, ""));
+        for char in quoted.chars() {
             class::push_literal(&mut self.out, char);
         }
-        if !plain.is_empty() {
+        if !quoted.is_empty() {
             self.operand = Operand::Atom(1);
         }
         self.rest = rest;

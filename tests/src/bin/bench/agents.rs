@@ -1,5 +1,5 @@
-//! Measures delivery to many Pods: memory of the controller and of the node part, and the time from a change to the
-//! answers.
+//! Measures delivery to many Pods: the memory of the controller and of `seal-deliver node`, and the time from a change
+//! to the responses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace, create_pod};
-use tests::logged::Logged;
+use tests::logged::LoggedProcess;
 use tests::patience::until;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::scratch::Scratch;
@@ -22,15 +22,15 @@ use crate::report::{percentile, print_head, print_row, time};
 use crate::sizes::Sizes;
 
 const OPERATIONS: &str = "sealed_secrets_controller_private_key_operations_total";
-/// Requests of one Pod that wait together. A Pod may have 32.
-const EACH: usize = 25;
+/// Number of waiting requests of each Pod. The controller allows 32.
+const REQUESTS_PER_POD: usize = 25;
 
 pub async fn run(sizes: Sizes) {
     let agents = sizes.size("agents", 100, 1_000);
     let mounts = sizes.size("mounts", 20, 100);
     let plane = ControlPlane::start().await;
     let site = Site::start(&plane).await;
-    let tokens = site.tokens(agents.div_ceil(EACH)).await;
+    let tokens = site.create_pods(agents.div_ceil(REQUESTS_PER_POD)).await;
     print_head(&["phase", "resident MB", "private-key operations"]);
     site.row("controller, no agent").await;
     let times = site.change_while_waiting(&tokens, agents).await;
@@ -39,22 +39,22 @@ pub async fn run(sizes: Sizes) {
     ))
     .await;
     let node = Node::start(&site).await;
-    node.row("node part, idle");
+    node.row("seal-deliver node, idle");
     let before = site.operations().await;
     for i in 0..mounts {
         node.mount(&tokens[i % tokens.len()]).await;
     }
-    node.row(&format!("node part, after {mounts} mounts"));
+    node.row(&format!("seal-deliver node, after {mounts} mounts"));
     let operations = site.operations().await - before;
     println!("\n{operations} private-key operations for {mounts} mounts of an unchanged object");
     println!(
-        "from the change to the answer: median {}, p99 {}",
+        "from the change to the response: median {}, p99 {}",
         time(percentile(&times, 50)),
         time(percentile(&times, 99))
     );
 }
 
-/// A controller, and a SealedSecret that gets no Secret.
+/// A controller, and a SealedSecret whose values are only delivered, without a Secret.
 struct Site<'a> {
     plane: &'a ControlPlane,
     namespace: Namespace<'a>,
@@ -113,8 +113,8 @@ impl<'a> Site<'a> {
         applied.expect("the API server accepts the SealedSecret");
     }
 
-    /// Returns the tokens of this number of Pods.
-    async fn tokens(&self, pods: usize) -> Vec<String> {
+    /// Creates this number of Pods, waits until they may receive the object, and returns their tokens.
+    async fn create_pods(&self, pods: usize) -> Vec<String> {
         let token = async |i| {
             let pod = create_pod(&self.namespace, &format!("web-{i}"), "web").await;
             self.plane.token_of_pod(&pod, &[deliver::AUDIENCE]).await
@@ -141,13 +141,13 @@ impl<'a> Site<'a> {
         let mut requests = JoinSet::new();
         for i in 0..agents {
             let (port, authority, body) = (self.port, self.authority.clone(), body.clone());
-            let token = tokens[i / EACH].clone();
+            let token = tokens[i / REQUESTS_PER_POD].clone();
             requests.spawn(async move {
                 let (code, _) = post(port, &authority, &token, &body).await;
                 (code, Instant::now())
             });
-            if (i + 1) % EACH == 0 || i + 1 == agents {
-                self.wait_for_waiting(i + 1).await;
+            if (i + 1) % REQUESTS_PER_POD == 0 || i + 1 == agents {
+                self.wait_for_waiting_requests(i + 1).await;
             }
         }
         self.row(&format!("controller, {agents} agents wait")).await;
@@ -162,7 +162,7 @@ impl<'a> Site<'a> {
             .collect()
     }
 
-    async fn wait_for_waiting(&self, count: usize) {
+    async fn wait_for_waiting_requests(&self, count: usize) {
         let want = format!("\nsealed_secrets_deliver_waiting {count}\n");
         let goal = format!("{count} requests wait");
         until(&goal, async || {
@@ -203,9 +203,9 @@ fn megabytes(bytes: usize) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-/// The provider of the CSI driver, and calls of the driver.
+/// A process of `seal-deliver node`, which the benchmark calls in place of the CSI driver.
 struct Node {
-    process: Logged,
+    process: LoggedProcess,
     directory: Scratch,
 }
 
@@ -222,7 +222,7 @@ impl Node {
             .arg(authority)
             .arg("--socket")
             .arg(directory.path().join("sealed.sock"));
-        let mut process = Logged::spawn(&mut command).expect("the program was built");
+        let mut process = LoggedProcess::spawn(&mut command).expect("the program was built");
         let is_serving = |log: &str| log.contains("serving").then_some(());
         process
             .wait_for_log("the provider serves", is_serving)
@@ -244,7 +244,7 @@ impl Node {
 
     fn row(&self, phase: &str) {
         let (all, own) = (self.process.memory(), self.process.own_memory());
-        let memory = format!("{}, of it {} not of files", megabytes(all), megabytes(own));
+        let memory = format!("{}, of which {} anonymous", megabytes(all), megabytes(own));
         print_row(&[phase.to_owned(), memory, "0".to_owned()]);
     }
 }

@@ -85,7 +85,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Creates objects for alternating keys of these, before any measurement.
+    /// Creates objects that are sealed for the keys in turn. Call this before a measurement, because sealing takes
+    /// time.
     pub fn new(keys: &[NewKey], objects: usize, items: usize) -> Self {
         let names: Vec<String> = (0..items).map(|i| format!("item-{i}")).collect();
         let values: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "value")).collect();

@@ -43,8 +43,8 @@ pub async fn run(sizes: Sizes) {
         "cold start",
         "until every Secret exists",
         "and every status",
-        "to the floor",
-        "to ours",
+        "relative to the floor",
+        "relative to ours",
     ]);
     print_row(&[
         "floor".into(),
@@ -63,7 +63,11 @@ pub async fn run(sizes: Sizes) {
         ];
         print_row(&cells);
     }
-    print_head(&["restart", "until a new object's Secret exists", "to ours"]);
+    print_head(&[
+        "restart",
+        "until a new object's Secret exists",
+        "relative to ours",
+    ]);
     for (implementation, times) in &without_limits {
         let cells = [
             implementation.name().into(),
@@ -76,7 +80,7 @@ pub async fn run(sizes: Sizes) {
         &format!("{with_defaults} objects"),
         "cold start",
         "restart",
-        "cold start to ours",
+        "cold start relative to ours",
     ]);
     for (implementation, times) in &defaults {
         print_row(&[
@@ -103,7 +107,7 @@ pub async fn run_v2(sizes: Sizes) {
         "cold start",
         "until every Secret exists",
         "and every status",
-        "to v2",
+        "relative to v2",
         "restart",
     ]);
     for (name, times) in [
@@ -151,7 +155,8 @@ fn time_opening(key: &SecretKey, sealed: &SealedSecret) -> Duration {
     percentile(&durations, 50)
 }
 
-/// Returns the least possible time: one private-key operation for each item, on all processors, and the writes.
+/// Returns the floor of a cold start: the time of one private-key operation for each item, on all processors, plus the
+/// time of the writes.
 async fn measure_floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
     let items: usize = load
         .objects

@@ -16,7 +16,7 @@ use crate::sizes::Sizes;
 const SMALL_SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {password: hunter2}\n";
 
-/// Measures the time from start to exit of the process, as a user sees it; the two programs take turns.
+/// Measures the time from start to exit of the process, as a user sees it. The two programs run alternately.
 pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
     let (upstream, ours) = (upstream::upstream_kubeseal(), binaries::kubeseal());

@@ -108,7 +108,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "rotate",
-        about: "requests a second of the rotate endpoint",
+        about: "requests per second of the rotate endpoint",
         has_upstream: true,
         run: |sizes| Box::pin(rotate::run(sizes)),
     },
@@ -126,7 +126,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "agents",
-        about: "memory of controller and node part with many Pods that receive values, and the time of a change",
+        about: "memory of the controller and `seal-deliver node` with many Pods, and the time until a change reaches them",
         has_upstream: false,
         run: |sizes| Box::pin(agents::run(sizes)),
     },

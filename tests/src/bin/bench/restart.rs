@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned};
+use tests::restarter::{Restarter, VersionedSecret};
 use tests::{http, roles};
 use tokio::time::sleep;
 
@@ -34,8 +34,9 @@ pub async fn run(sizes: Sizes) {
     roles::create_caller_with(&namespace, ACCOUNT, &everything).await;
     let mut objects = Vec::new();
     for number in 0..secrets {
-        objects
-            .push(Versioned::create(&namespace, &format!("s-{number}"), json!({}), "first").await);
+        objects.push(
+            VersionedSecret::create(&namespace, &format!("s-{number}"), json!({}), "first").await,
+        );
     }
     for_each_concurrent(0..workloads, async |number| {
         create_workload(&namespace, number, number % secrets).await;
@@ -89,7 +90,7 @@ pub async fn run(sizes: Sizes) {
     restarter.stop();
 }
 
-/// Creates a Deployment of usual size, and its Pod, which has run for a minute.
+/// Creates a Deployment of typical size, and its Pod, which has run for a minute.
 async fn create_workload(namespace: &Namespace<'_>, number: usize, secret: usize) {
     let name = format!("w-{number}");
     let variables: Vec<Value> = (0..40)

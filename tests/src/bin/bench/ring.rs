@@ -20,9 +20,9 @@ pub async fn run(sizes: Sizes) {
     let objects = sizes.size("objects", 40, 600);
     let items = sizes.size("items", 3, 3);
     let keys: Vec<NewKey> = (0..key_count).map(|_| new_key(KeySize::Rsa2048)).collect();
-    let plain = Load::new(&keys, objects, items);
-    let hinted = Load {
-        objects: plain
+    let load_without_hints = Load::new(&keys, objects, items);
+    let load_with_hints = Load {
+        objects: load_without_hints
             .objects
             .iter()
             .enumerate()
@@ -34,9 +34,12 @@ pub async fn run(sizes: Sizes) {
     print_head(&[
         "",
         "until every Secret exists",
-        "private-key operations an item",
+        "private-key operations per item",
     ]);
-    for (name, load) in [("ours, with hints", &hinted), ("ours, without", &plain)] {
+    for (name, load) in [
+        ("ours, with hints", &load_with_hints),
+        ("ours, without", &load_without_hints),
+    ] {
         let bench = BenchNamespace::new(&plane, &keys).await;
         bench.create_all(load).await;
         let start = Instant::now();
@@ -83,7 +86,7 @@ pub async fn run(sizes: Sizes) {
         pod.stop();
     }
     let bench = BenchNamespace::new(&plane, &keys).await;
-    bench.create_all(&plain).await;
+    bench.create_all(&load_without_hints).await;
     let start = Instant::now();
     let pod = bench.run(Implementation::Upstream, &[]).await;
     let duration = bench.wait_for_secrets(objects, start).await;

@@ -19,7 +19,7 @@ use crate::sizes::Sizes;
 
 /// Time between two new objects of the quiet tenant.
 const OBJECT_INTERVAL: Duration = Duration::from_millis(500);
-/// A template of the maximum cost that one object may have: seven and a half seconds of keys, a second of hashes.
+/// A template of the maximum cost that one object may have: key generation takes 7.5 s of it, hashing 1 s.
 const COSTLY_TEMPLATE: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
 /// Number of well-formed values that no key can unseal.

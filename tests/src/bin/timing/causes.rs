@@ -43,8 +43,8 @@ pub(crate) fn failing_values() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Seals until the RSA block is smaller than the modulus. A larger block is refused before the key is used, which
-/// anyone with the certificate can predict without a request.
+/// Seals until the RSA block is smaller than the modulus. A larger block is refused before the key is used; anyone with
+/// the certificate can predict this refusal without a request.
 fn seal_small_block(seal: impl FnMut() -> Vec<u8>) -> Vec<u8> {
     let mut values = std::iter::repeat_with(seal);
     // The first bit of a modulus is set.

@@ -10,9 +10,9 @@ use tests::control_plane::ControlPlane;
 use tests::operators;
 
 use super::manifests::{deploy, kubectl};
-use super::render::{RenderedChart, file};
+use super::render::{RenderedChart, write_file};
 
-/// Module, version, directory of its CRDs, and end of the names of the CRD files.
+/// Module, version, directory of the module's CRDs, and suffix of the names of the CRD files.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     (
         "github.com/argoproj/argo-cd/v3",
@@ -88,13 +88,16 @@ async fn the_crds_have_every_field_of_the_examples() {
             .arg("build")
             .arg(overlay),
     );
-    assert_accepted(&plane, Path::new(&file(&manifests)));
+    assert_accepted(&plane, Path::new(&write_file(&manifests)));
     let render = RenderedChart::new(
         "{namespace: default, metrics: {serviceMonitor: {enabled: true, interval: 30s, scrapeTimeout: 10s, \
          relabelings: [{action: drop, sourceLabels: [a]}]}, prometheusRule: {enabled: true}}}",
     );
     for kind in ["ServiceMonitor", "PrometheusRule"] {
-        assert_accepted(&plane, Path::new(&file(&render.object(kind).to_string())));
+        assert_accepted(
+            &plane,
+            Path::new(&write_file(&render.object(kind).to_string())),
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use tests::control_plane::ControlPlane;
-use tests::deployed::{Deployed, Program::Ours};
+use tests::deployed::{DeployedController, Program::Ours};
 use tests::lifecycle::User;
 
 use super::helm::{Helm, chart};
@@ -51,7 +51,7 @@ async fn a_release_with_the_hardened_values_passes_the_lifecycle_test() {
     let (home, chart, file) = (namespace.name(), chart(), values_file());
     let args = ["install", "sealed-secrets", &chart, "--namespace", home];
     helm.run(&[&args[..], &["-f", &file]].concat());
-    let controller = Deployed::start(&plane, home, "sealed-secrets", Ours).await;
+    let controller = DeployedController::start(&plane, home, "sealed-secrets", Ours).await;
     let user = User::new(&plane, home, "sealed-secrets").await;
     user.run_lifecycle(&controller).await;
     controller.stop();
@@ -65,7 +65,7 @@ async fn the_api_server_accepts_each_proposed_setting() {
     let proposals = proposals(&text);
     assert!(proposals.len() >= 11, "{proposals:?}");
     let render = |values: &str| {
-        let values = super::render::file(values);
+        let values = super::render::write_file(values);
         RenderedChart::with_args("namespace: default", &["-f", &values])
     };
     let unchanged = render(&text);
@@ -87,7 +87,7 @@ async fn the_api_server_accepts_each_proposed_setting() {
             "{lines:?}: {kinds:?}"
         );
         let objects: Vec<String> = changed.objects().iter().map(Value::to_string).collect();
-        let file = super::render::file(&objects.join("\n---\n"));
+        let file = super::render::write_file(&objects.join("\n---\n"));
         let args = [
             "apply",
             "--server-side",

@@ -9,7 +9,7 @@ use serde_json::json;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::deployed::{
-    Deployed,
+    DeployedController,
     Program::{Ours, Upstream},
 };
 use tests::lifecycle::User;
@@ -35,7 +35,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
         "kube-system",
     ];
     helm.run(&install);
-    let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
     user.run_lifecycle(&controller).await;
     user.wait_until_synced("kept").await;
@@ -77,7 +77,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
 
     // After a reinstallation, the controller uses the same keys.
     helm.run(&install);
-    let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
     user.wait_for_value("again", "3", &controller.log()).await;
     assert_eq!(key_ids(&plane, "kube-system").await, keys);
@@ -100,14 +100,14 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
         .concat(),
     );
     let user = User::new(&plane, "kube-system", name).await;
-    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Upstream).await;
     user.apply("old", "1").await;
     let secret = user.wait_for_value("old", "1", &controller.log()).await;
     user.wait_until_synced("old").await;
     controller.stop();
 
     // Only the image changes: Deployment, arguments, account and roles are Bitnami's.
-    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Ours).await;
     user.run_lifecycle(&controller).await;
     controller.stop();
     let keys = key_ids(&plane, "kube-system").await;
@@ -115,19 +115,19 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     // Replace the chart too. The CRD does not belong to the release, and the notes describe how to adopt it.
     let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
     assert!(notes.contains("does not belong to this release"), "{notes}");
-    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "2").await;
     user.wait_for_value("kept", "2", &controller.log()).await;
     controller.stop();
 
     // Roll back, and upgrade again with all values of Bitnami's release, including its image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Upstream).await;
     user.apply("back", "1").await;
     user.wait_for_value("back", "1", &controller.log()).await;
     controller.stop();
     helm.run(&[&["upgrade", "sealed", &chart, "--reuse-values"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Upstream).await;
     user.apply("back", "2").await;
     user.wait_for_value("back", "2", &controller.log()).await;
     controller.stop();
@@ -147,7 +147,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
         .await
         .unwrap();
     helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", name, Ours).await;
     user.apply("kept", "3").await;
     user.wait_for_value("kept", "3", &controller.log()).await;
     until(
@@ -268,7 +268,7 @@ async fn every_group_of_values_installs_and_works() {
             "names" => "sealed-secrets-vault",
             _ => "sealed-secrets",
         };
-        let controller = Deployed::start(&plane, home, name, Ours).await;
+        let controller = DeployedController::start(&plane, home, name, Ours).await;
         let user = User::new(&plane, home, name).await;
         user.run_lifecycle(&controller).await;
         controller.stop();
@@ -304,7 +304,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
     assert_eq!(own_bindings.count(), 0);
 
     let (home_name, additional_name) = (home.name().to_owned(), additional.name().to_owned());
-    let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
+    let controller = DeployedController::start(&plane, &home_name, "sealed-secrets", Ours).await;
     for namespace in [home_name.as_str(), additional_name.as_str()] {
         let namespace = plane.existing(namespace);
         let user = User::in_namespace(&plane, namespace, &home_name, "sealed-secrets").await;
@@ -325,7 +325,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
         "-f",
         &file,
     ]);
-    let controller = Deployed::start(&plane, &home_name, "sealed-secrets", Ours).await;
+    let controller = DeployedController::start(&plane, &home_name, "sealed-secrets", Ours).await;
     let user = User::in_namespace(
         &plane,
         plane.namespace("user").await,
@@ -385,8 +385,8 @@ async fn replicas_pass_the_lifecycle_test_when_one_of_them_stops() {
         "-f",
         &values,
     ]);
-    let first = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
-    let second = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let first = DeployedController::start(&plane, "kube-system", "sealed-secrets", Ours).await;
+    let second = DeployedController::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
     user.run_lifecycle(&second).await;
     assert_eq!(

@@ -1,6 +1,6 @@
-//! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
-//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane chart::manifests` writes
-//! the files.
+//! Tests that the static manifests and the Kustomize base match the chart, from which they are generated, so that RBAC,
+//! probes and security settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane
+//! chart::manifests` writes the files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use std::{env, fs};
 use serde_json::{Value, json};
 use shared::manifest::to_yaml;
 use tests::control_plane::ControlPlane;
-use tests::deployed::{Deployed, Program::Ours};
+use tests::deployed::{DeployedController, Program::Ours};
 use tests::lifecycle::User;
 use tests::operators::{self, objects};
 
@@ -33,14 +33,14 @@ const RBAC_KINDS: &[&str] = &[
 
 #[test]
 fn the_published_manifests_match_the_chart() {
-    let rendered = plain_objects(VALUES);
+    let rendered = static_manifest_objects(VALUES);
     let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
         .into_iter()
         .partition(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()));
     let (crd, controller): (Vec<_>, Vec<_>) = remaining
         .into_iter()
         .partition(|object| object["kind"] == "CustomResourceDefinition");
-    let namespaced: Vec<_> = plain_objects(NAMESPACED)
+    let namespaced: Vec<_> = static_manifest_objects(NAMESPACED)
         .into_iter()
         .filter(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()))
         .collect();
@@ -79,7 +79,7 @@ fn the_published_manifests_match_the_chart() {
 }
 
 #[test]
-fn kustomize_builds_the_plain_manifests() {
+fn kustomize_builds_the_static_manifests() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
     for (directory, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
@@ -131,7 +131,7 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle_test() {
             file.to_str().unwrap(),
         ],
     );
-    let controller = Deployed::start(&plane, "kube-system", NAME, Ours).await;
+    let controller = DeployedController::start(&plane, "kube-system", NAME, Ours).await;
     let user = User::new(&plane, "kube-system", NAME).await;
     user.run_lifecycle(&controller).await;
     controller.stop();
@@ -144,7 +144,7 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle_test() {
             .arg(directory),
     );
     apply(&plane, &manifest);
-    let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
+    let controller = DeployedController::start(&plane, "sealed-secrets", NAME, Ours).await;
     let home = plane.existing("sealed-secrets");
     let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
     user.run_lifecycle(&controller).await;
@@ -169,15 +169,15 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
                 .arg(directory),
         )
     });
-    let plain = [
+    let published = [
         "manifests/controller.yaml",
         "manifests/controller-norbac.yaml",
     ]
     .map(|name| fs::read_to_string(deploy(name)).unwrap());
-    for manifest in rendered.iter().chain(&overlays).chain(&plain) {
+    for manifest in rendered.iter().chain(&overlays).chain(&published) {
         // A dry run needs an existing namespace.
         let manifest = manifest.replace("namespace: sealed-secrets\n", "namespace: default\n");
-        let file = super::render::file(&manifest);
+        let file = super::render::write_file(&manifest);
         kubectl(
             plane,
             &[
@@ -191,7 +191,8 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
             ],
         );
     }
-    let misspelled = super::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
+    let misspelled =
+        super::render::write_file(&rendered[0].replace("containerPort:", "containersPort:"));
     let error = operators::run_expecting_failure(&mut kubectl_command(
         plane,
         &[
@@ -206,17 +207,17 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
     assert!(error.contains("containersPort"), "{error}");
 }
 
-/// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
-fn plain_objects(values: &str) -> Vec<Value> {
+/// Returns the chart's objects with the names and labels of Bitnami's static manifests.
+fn static_manifest_objects(values: &str) -> Vec<Value> {
     RenderedChart::new(values)
         .objects()
         .iter()
         .cloned()
-        .map(plain_object)
+        .map(to_static_manifest_object)
         .collect()
 }
 
-fn plain_object(mut object: Value) -> Value {
+fn to_static_manifest_object(mut object: Value) -> Value {
     let kind = object["kind"].as_str().unwrap().to_owned();
     let labels = json!({ "name": NAME });
     object["metadata"]["labels"] = labels.clone();
@@ -224,15 +225,15 @@ fn plain_object(mut object: Value) -> Value {
         metadata.remove("annotations");
     }
     let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-    object["metadata"]["name"] = json!(plain_name(&kind, &name));
+    object["metadata"]["name"] = json!(static_manifest_name(&kind, &name));
     match kind.as_str() {
         "Service" => object["spec"]["selector"] = labels,
         "Role" | "ClusterRole" | "ServiceAccount" => {}
         "RoleBinding" | "ClusterRoleBinding" => {
             let role = object["roleRef"]["name"].as_str().unwrap();
-            object["roleRef"]["name"] = json!(plain_name("Role", role));
+            object["roleRef"]["name"] = json!(static_manifest_name("Role", role));
         }
-        "Deployment" => plain_deployment(&mut object["spec"], &labels),
+        "Deployment" => change_to_static_deployment(&mut object["spec"], &labels),
         _ => {
             object["metadata"].as_object_mut().unwrap().remove("labels");
         }
@@ -240,8 +241,8 @@ fn plain_object(mut object: Value) -> Value {
     object
 }
 
-/// Returns the name of an object in Bitnami's plain manifests, which differs from the name in its chart.
-fn plain_name(kind: &str, name: &str) -> String {
+/// Returns the name of an object in Bitnami's static manifests, which differs from the name in its chart.
+fn static_manifest_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
         ("RoleBinding", NAME) => "sealed-secrets-unsealer".to_owned(),
@@ -258,7 +259,7 @@ fn plain_name(kind: &str, name: &str) -> String {
     }
 }
 
-fn plain_deployment(spec: &mut Value, labels: &Value) {
+fn change_to_static_deployment(spec: &mut Value, labels: &Value) {
     spec["minReadySeconds"] = json!(30);
     spec["selector"]["matchLabels"] = labels.clone();
     spec["template"]["metadata"]["labels"] = labels.clone();
@@ -304,7 +305,7 @@ fn sort_objects(mut objects: Vec<Value>) -> Vec<Value> {
 }
 
 pub fn apply(plane: &ControlPlane, text: &str) {
-    let file = super::render::file(text);
+    let file = super::render::write_file(text);
     kubectl(
         plane,
         &[

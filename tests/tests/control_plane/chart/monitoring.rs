@@ -11,7 +11,7 @@ use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
 use tests::guarded;
 use tests::http;
-use tests::logged::Logged;
+use tests::logged::LoggedProcess;
 use tests::operators::{self, objects};
 use tests::prometheus::Prometheus;
 use tests::roles::{self, Reach};
@@ -111,7 +111,7 @@ async fn every_query_of_the_dashboard_returns_data() {
 /// A provider of the CSI driver that serves metrics.
 struct MeteredNode {
     port: u16,
-    _process: Logged,
+    _process: LoggedProcess,
     _directory: Scratch,
 }
 
@@ -126,7 +126,7 @@ impl MeteredNode {
         command.arg(file("sealed.sock")).arg("--ca-file");
         command.arg(file("ca.pem"));
         command.arg(format!("--listen=127.0.0.1:{port}"));
-        let mut process = Logged::spawn(&mut command).unwrap();
+        let mut process = LoggedProcess::spawn(&mut command).unwrap();
         let is_serving = |log: &str| log.contains("serving").then_some(());
         process
             .wait_for_log("the provider serves", is_serving)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use shared::resource::{KEEP_PREVIOUS_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::deployed::{Deployed, Program::Ours};
+use tests::deployed::{DeployedController, Program::Ours};
 use tests::http::free_port;
 use tests::lifecycle::User;
 use tests::patience::until;
@@ -122,7 +122,7 @@ async fn the_controller_needs_each_of_its_permissions() {
         if (*resource, *verb) == ("configmaps", "update") {
             create_invalid_certificate(&namespace).await;
         }
-        let controller = Deployed::start_without_waiting(&plane, &home, NAME, Ours).await;
+        let controller = DeployedController::start_without_waiting(&plane, &home, NAME, Ours).await;
         let denial = format!("cannot {verb} resource \"{resource}\"");
         let mut count = 0;
         until(
@@ -154,7 +154,7 @@ async fn sealing_needs_each_permission_of_its_role() {
     let permissions = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
     let args = ["upgrade", "--install", NAME, &chart, "--namespace", &home];
     helm.run(&[&args[..], &permissions].concat());
-    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let controller = DeployedController::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     let sealed = user.apply("a", "1").await;
     user.wait_for_value("a", "1", &controller.log()).await;
@@ -189,7 +189,7 @@ async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let port = free_port();
     let values = helm.write_values(&format!("{{authorizedEndpoints: {{enabled: true, port: {port}}}, certificateConfigMap: {{enabled: true}}}}"));
     helm.run(&["install", NAME, &chart, "--namespace", &home, "-f", &values]);
-    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let controller = DeployedController::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     user.apply("a", "1").await;
     user.wait_for_value("a", "1", &controller.log()).await;
@@ -227,7 +227,7 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     let values =
         "rbac.clusterRole=false,rbac.namespacedRoles=true,certificateConfigMap.enabled=true";
     helm.run(&[&args[..], &["--set", values]].concat());
-    let controller = Deployed::start(&plane, &home, NAME, Ours).await;
+    let controller = DeployedController::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     // Sealing fetches the certificate through the proxy and caches it.
     user.seal("a", "1").await;

@@ -165,12 +165,12 @@ fn sources() -> [(&'static str, Source); 4] {
             "prometheus",
             pod_source("monitoring", &[("app.kubernetes.io/name", "prometheus")]),
         ),
-        ("beside", pod_source("home", &[("app", "other")])),
+        ("same-namespace", pod_source("home", &[("app", "other")])),
         ("tenant", pod_source("tenant", &[])),
     ]
 }
 
-const ALL_SOURCES: &[&str] = &["api-server", "prometheus", "beside", "tenant"];
+const ALL_SOURCES: &[&str] = &["api-server", "prometheus", "same-namespace", "tenant"];
 const NO_SOURCES: &[&str] = &[];
 const PROMETHEUS_SELECTOR: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}, \
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
@@ -236,13 +236,13 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 192.0.2.0/24}}], metricsFrom: [{podSelector: {}}]}",
-            [&["api-server"], &["beside"], NO_SOURCES, NO_SOURCES],
+            [&["api-server"], &["same-namespace"], NO_SOURCES, NO_SOURCES],
         ),
         (
             "networkPolicy: {enabled: true, httpFrom: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], metricsFrom: [{namespaceSelector: {}}]}",
             [
                 &["api-server"],
-                &["prometheus", "beside", "tenant"],
+                &["prometheus", "same-namespace", "tenant"],
                 NO_SOURCES,
                 NO_SOURCES,
             ],
@@ -261,7 +261,10 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
 fn with_the_hardened_values_only_listed_clients_read_metrics() {
     let hardened = super::hardened::values_file();
     let render = |more: &str| {
-        RenderedChart::with_args(more, &["-f", &hardened, "-f", &super::render::file(more)])
+        RenderedChart::with_args(
+            more,
+            &["-f", &hardened, "-f", &super::render::write_file(more)],
+        )
     };
     assert_eq!(
         sources_by_port(&render("")),

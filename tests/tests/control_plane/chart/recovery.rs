@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
-use tests::deployed::{Deployed, Program::Ours};
+use tests::deployed::{DeployedController, Program::Ours};
 use tests::lifecycle::User;
 use tests::operators::{self, objects};
 use tests::patience::until;
@@ -216,14 +216,14 @@ fn external_secret(name: &str, immutable: Option<bool>) -> serde_json::Value {
     json!({ "metadata": metadata, "immutable": immutable, "stringData": { "a": "1" } })
 }
 
-async fn install(plane: &ControlPlane) -> Deployed {
+async fn install(plane: &ControlPlane) -> DeployedController {
     let helm = Helm::for_cluster(plane.kubeconfig());
     helm.run(&["install", NAME, &chart(), "--namespace", NAMESPACE]);
-    Deployed::start(plane, NAMESPACE, NAME, Ours).await
+    DeployedController::start(plane, NAMESPACE, NAME, Ours).await
 }
 
 /// Requests a new key, and waits for it.
-async fn renew(plane: &ControlPlane, controller: &Deployed) {
+async fn renew(plane: &ControlPlane, controller: &DeployedController) {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), NAMESPACE);
     let before = key_ids(plane, NAMESPACE).await;
     let request =

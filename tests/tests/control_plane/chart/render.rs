@@ -9,8 +9,8 @@ use super::helm::{Helm, chart};
 
 static HELM: LazyLock<Helm> = LazyLock::new(Helm::without_cluster);
 
-/// Writes a file with these values; returns its path.
-pub fn file(values: &str) -> String {
+/// Writes a YAML file for Helm or kubectl; returns its path.
+pub fn write_file(values: &str) -> String {
     HELM.write_values(values)
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::http;
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned};
+use tests::restarter::{Restarter, VersionedSecret};
 
 use super::helm::{Helm, chart};
 
@@ -32,7 +32,7 @@ async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
-    let mut database = Versioned::create(&home, "database", annotations, "first").await;
+    let mut database = VersionedSecret::create(&home, "database", annotations, "first").await;
     create_workload(&home).await;
     let kubeconfig = plane.kubeconfig_of(home.name(), ACCOUNT).await;
     let mut restarter = Restarter::start(&kubeconfig, home.name(), &[]).await;
@@ -75,7 +75,7 @@ async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
 async fn a_restart_that_another_client_reverts_is_repeated_once_and_reported() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
-    let mut database = Versioned::create(&home, "database", json!({}), "first").await;
+    let mut database = VersionedSecret::create(&home, "database", json!({}), "first").await;
     create_workload(&home).await;
     let kubeconfig = plane.kubeconfig_of(home.name(), ACCOUNT).await;
     let restarter = Restarter::start(&kubeconfig, home.name(), &[]).await;
@@ -168,7 +168,7 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         json!({ "metadata": { "annotations": { REFRESHED_FOR: format!("{VERSION},") } } }),
         json!({ "metadata": { "managedFields": [{}] } }),
     ] {
-        let patched = strategic(&attacker, &home, "web-1", &patch).await;
+        let patched = change_pod(&attacker, &home, "web-1", &patch).await;
         let refusal = patched.unwrap_err();
         assert!(refusal.contains("seal restart may"), "{patch}: {refusal}");
     }
@@ -302,7 +302,7 @@ async fn wait_for_policies(account: &Client, home: &Namespace<'_>) {
     .await;
 }
 
-/// Patches an object. Returns the message of a refusal.
+/// Changes an object with a merge patch. Returns the API server's message if it refuses the patch.
 async fn change<K>(
     client: &Client,
     namespace: &Namespace<'_>,
@@ -320,8 +320,8 @@ where
     result.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Patches a Pod; containers are merged by their names.
-async fn strategic(
+/// Changes a Pod with a strategic merge patch, which merges containers by their names.
+async fn change_pod(
     client: &Client,
     namespace: &Namespace<'_>,
     name: &str,

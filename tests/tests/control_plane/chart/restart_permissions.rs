@@ -11,7 +11,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned};
+use tests::restarter::{Restarter, VersionedSecret};
 
 use super::helm::Helm;
 use super::permissions::permissions_of_role;
@@ -66,7 +66,7 @@ fn granted() -> BTreeSet<(String, String)> {
 /// Lets the component work without a permission until its log shows that the API server denied a request.
 async fn assert_is_denied(plane: &ControlPlane, home: &Namespace<'_>, resource: &str, verb: &str) {
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
-    let mut database = Versioned::create(home, "database", annotations, "0").await;
+    let mut database = VersionedSecret::create(home, "database", annotations, "0").await;
     for (api_version, kind) in WORKLOADS {
         create_workload(home, api_version, kind).await;
     }

@@ -176,7 +176,7 @@ fn the_controller_has_every_flag_of_the_chart() {
 fn assert_effect(effect: &Effect) {
     let [leaf, base, set, location, want] = effect;
     let line = nest(leaf, set);
-    let render = RenderedChart::with_args(base, &["-f", &super::render::file(&line)]);
+    let render = RenderedChart::with_args(base, &["-f", &super::render::write_file(&line)]);
     let rendered = rendered_at(&render, location);
     let is_expected = match want.strip_prefix('~') {
         _ if location == "args" => rendered.contains(&format!(" {want} ")),

@@ -73,7 +73,7 @@ async fn a_forbidden_type_is_refused_for_new_and_existing_secrets() {
 /// Attack: an author seals with a wider scope than the namespace may use, so that the value can be unsealed in more
 /// places.
 #[tokio::test]
-async fn refuses_a_forbidden_scope_even_of_objects_unsealed_before() {
+async fn refuses_a_forbidden_scope_even_for_objects_unsealed_before() {
     let case = Case::new("scopes").await;
     let sealed = |scope: Scope| {
         let name = scope.to_string();
@@ -109,8 +109,8 @@ async fn refuses_items_of_a_key_that_is_too_old_and_keeps_the_secret() {
         .await;
     let message = case.wait_for_failure("db").await;
     assert!(
-        message.starts_with("sealed for a key that is older than 365d")
-            || message.starts_with("sealed for a key that is older than 8760h"),
+        message.starts_with("items sealed for a key that is older than 365d")
+            || message.starts_with("items sealed for a key that is older than 8760h"),
         "{message}"
     );
     assert!(message.contains(": a; "), "{message}");

@@ -147,8 +147,11 @@ async fn returns_401_403_or_the_result_by_permission() {
     for token in [&for_the_api_server, &verifier, &all_verbs] {
         assert!(!log.contains(token.as_str()), "a token is logged");
     }
-    let plain = case.controller.get("/v1/verify").await;
-    assert!(plain.starts_with("HTTP/1.1 404 "), "{plain}");
+    let unauthenticated = case.controller.get("/v1/verify").await;
+    assert!(
+        unauthenticated.starts_with("HTTP/1.1 404 "),
+        "{unauthenticated}"
+    );
     let response = https::post(case.port, &case.authority, "example.com", "/", None, "").await;
     assert!(
         response.is_err(),

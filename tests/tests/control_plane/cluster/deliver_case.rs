@@ -113,13 +113,13 @@ impl DeliverCase {
 
     /// Creates a service account that may unseal every SealedSecret of the namespace, and a Pod; returns the token of
     /// the Pod.
-    pub async fn pod(&self, account: &str) -> String {
+    pub async fn create_pod(&self, account: &str) -> String {
         roles::create_caller(&self.case.namespace, account, &["unseal"]).await;
-        self.another_pod(account, account).await
+        self.create_another_pod(account, account).await
     }
 
     /// Creates another Pod of a service account; returns the token of the Pod.
-    pub async fn another_pod(&self, name: &str, account: &str) -> String {
+    pub async fn create_another_pod(&self, name: &str, account: &str) -> String {
         let pod = create_pod(&self.case.namespace, name, account).await;
         self.case.plane.token_of_pod(&pod, &[AUDIENCE]).await
     }
@@ -155,8 +155,8 @@ pub fn all_of(object: &str) -> Value {
     json!({ "objects": [{ "sealedSecret": object }] })
 }
 
-/// Adds a revision and the time to wait to a request.
-pub fn waiting(body: &Value, revision: &Value, seconds: u16) -> Value {
+/// Returns a copy of a request that waits up to `seconds` for a different revision.
+pub fn waiting_request(body: &Value, revision: &Value, seconds: u16) -> Value {
     let mut body = body.clone();
     body["have"] = revision.clone();
     body["wait"] = json!(seconds);

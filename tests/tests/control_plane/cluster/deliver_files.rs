@@ -27,7 +27,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
     case.case
         .seal_with("api", &[("user", "u"), ("password", "x y")], &templates)
         .await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let body = json!({ "objects": [
         { "sealedSecret": "db", "items": ["password"], "path": "db/", "mode": "0440" },
         { "sealedSecret": "db", "items": ["user"], "path": "name" },
@@ -101,7 +101,7 @@ async fn refusals_name_object_and_item_and_show_no_value() {
         .encrypted_data
         .insert("user".into(), other["user"].clone());
     case.case.create(&damaged).await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
     let template = |text: &str| json!({ "path": "f", "template": text, "from": ["db"] });
     for (why, entry, code, object, item) in [
@@ -223,7 +223,7 @@ async fn refusals_name_object_and_item_and_show_no_value() {
 async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_changes_its_own() {
     let case = DeliverCase::new("deliver-versions").await;
     case.case.seal("db", &ITEMS).await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let body = json!({ "objects": [
         { "sealedSecret": "db" }, { "path": "f", "template": "{{ .db.user }}", "from": ["db"] },
     ] });
@@ -302,7 +302,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     let case = DeliverCase::new("deliver-operations").await;
     case.case.seal("db", &ITEMS).await;
     case.case.wait_until_synced("db").await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let first = case.tls.wait_for(200, &token, &all_of("db")).await;
     let operations = "sealed_secrets_controller_private_key_operations_total";
     let before = case.metric(operations, &[]).await;
@@ -310,7 +310,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     have["have"] = first["revision"].clone();
     let start = std::time::Instant::now();
     for i in 0..10 {
-        let token = case.another_pod(&format!("web-{i}"), "web").await;
+        let token = case.create_another_pod(&format!("web-{i}"), "web").await;
         let (code, answer) = case.tls.deliver(&token, &all_of("db")).await;
         assert_eq!((code, &answer), (200, &first));
     }
@@ -320,7 +320,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     let allowed = f64::from(u32::try_from(expired).unwrap()) * 2.0;
     assert!(after - before < allowed + 0.5, "{before} {after} {expired}");
     for i in 0..100 {
-        let token = case.another_pod(&format!("have-{i}"), "web").await;
+        let token = case.create_another_pod(&format!("have-{i}"), "web").await;
         let (code, text) = case.tls.post(Some(&token), &have.to_string()).await;
         assert_eq!((code, text.as_str()), (304, ""));
     }
@@ -350,7 +350,7 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
         .extend([annotation]);
     case.case.create(&sealed).await;
     case.case.wait_until_synced("db").await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     assert_eq!(values(&answer), pairs(&[("password", CANARY)]));
     let failing = json!({ "objects": [{ "path": "f", "template": "{{ fail .db.password }}", "from": ["db"] }] });

@@ -24,13 +24,13 @@ fn only_deliver(sealed: &mut SealedSecret) {
 
 /// Asserts that the status reports an object without a Secret as up to date.
 async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
-    let is_not_made = |condition: &shared::resource::Condition| {
+    let is_without_secret = |condition: &shared::resource::Condition| {
         condition.status == "True" && condition.reason.as_deref() == Some("NotMade")
     };
-    case.case.wait_for_condition(name, is_not_made).await;
+    case.case.wait_for_condition(name, is_without_secret).await;
     let conditions = case.case.conditions(name).await;
     assert_eq!(conditions.len(), 2, "Synced and Ready: {conditions:?}");
-    assert!(conditions.iter().all(is_not_made), "{conditions:?}");
+    assert!(conditions.iter().all(is_without_secret), "{conditions:?}");
     let message = conditions[1].message.as_deref().unwrap();
     assert!(message.contains("no Secret is created"), "{message}");
     let status = case.case.status(name).await;
@@ -46,7 +46,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
     case.case.wait_until_synced("db").await;
     let status = case.case.status("db").await;
     let versions = status.versions;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     for _ in 0..6 {
         case.case.patch("db", annotation(&json!("files"))).await;
@@ -84,7 +84,7 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
     case.case.create(&sealed).await;
     assert_has_no_secret(&case, "db").await;
     assert!(case.case.secret("db").await.is_none());
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     assert_eq!(values(&answer), [("a".to_owned(), "1".to_owned())]);
 }
@@ -93,8 +93,8 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
 #[tokio::test]
 async fn the_annotation_removes_no_secret_of_another_client() {
     let case = DeliverCase::new("deliver-foreign-secret").await;
-    let foreign = json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } });
-    case.case.create_secret(foreign).await;
+    let unowned = json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } });
+    case.case.create_secret(unowned).await;
     let managed = json!({ "metadata": {
         "name": "managed", "annotations": { "sealedsecrets.bitnami.com/managed": "true" },
     }, "stringData": { "a": "theirs" } });

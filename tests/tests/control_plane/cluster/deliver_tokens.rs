@@ -9,14 +9,14 @@ use tests::control_plane::create_pod;
 use tests::patience::until;
 use tests::roles;
 
-use super::deliver_case::{AUDIENCE, DeliverCase, all_of, values, waiting};
+use super::deliver_case::{AUDIENCE, DeliverCase, all_of, values, waiting_request};
 
 const CANARY: &str = "canary-Q7wZ9xK2v";
 
 async fn case(purpose: &str) -> (DeliverCase, String) {
     let case = DeliverCase::new(purpose).await;
     case.case.seal("db", &[("password", CANARY)]).await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
     (case, token)
 }
@@ -44,8 +44,8 @@ async fn assert_refused(
     }
 }
 
-/// Attack: a program requests the values of a Pod with a token that is not the Pod's, has another or a further
-/// audience, or is no longer valid.
+/// Attack: a program requests the values of a Pod with a token that is not the Pod's, is for a different or an
+/// additional audience, or is no longer valid.
 #[tokio::test]
 async fn only_a_valid_token_of_a_pod_for_the_controller_alone_gets_values() {
     let (case, valid) = case("deliver-tokens").await;
@@ -93,7 +93,7 @@ async fn only_a_valid_token_of_a_pod_for_the_controller_alone_gets_values() {
 #[tokio::test]
 async fn the_token_of_a_deleted_pod_gets_nothing() {
     let (case, _) = case("deliver-deleted").await;
-    let token = case.another_pod("short", "web").await;
+    let token = case.create_another_pod("short", "web").await;
     case.tls.wait_for(200, &token, &all_of("db")).await;
     let pods = case.case.namespace.api::<Pod>();
     pods.delete("short", &DeleteParams::default().grace_period(0))
@@ -108,10 +108,10 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
 #[tokio::test]
 async fn a_pod_gets_values_of_its_own_namespace_only() {
     let (case, token) = case("deliver-namespaces").await;
-    let foreign = case.case.plane.namespace("deliver-foreign").await;
-    roles::create_caller(&foreign, "web", &["unseal"]).await;
-    let pod = create_pod(&foreign, "web", "web").await;
-    let foreign_token = case.case.plane.token_of_pod(&pod, &[AUDIENCE]).await;
+    let other_namespace = case.case.plane.namespace("deliver-other").await;
+    roles::create_caller(&other_namespace, "web", &["unseal"]).await;
+    let pod = create_pod(&other_namespace, "web", "web").await;
+    let other_token = case.case.plane.token_of_pod(&pod, &[AUDIENCE]).await;
     let name = case.case.namespace.name();
     for (why, body) in [
         (
@@ -131,16 +131,16 @@ async fn a_pod_gets_values_of_its_own_namespace_only() {
             json!({ "objects": [{ "sealedSecret": "db" }], "csi.storage.k8s.io/pod.namespace": name }),
         ),
     ] {
-        assert_refused(&case, why, Some(&foreign_token), &body, 400).await;
+        assert_refused(&case, why, Some(&other_token), &body, 400).await;
     }
-    // Its own namespace has no such object.
-    case.tls.wait_for(404, &foreign_token, &all_of("db")).await;
+    // The Pod's own namespace has no object `db`.
+    case.tls.wait_for(404, &other_token, &all_of("db")).await;
     let own = case.tls.wait_for(200, &token, &all_of("db")).await;
     assert_eq!(values(&own), [("password".to_owned(), CANARY.to_owned())]);
 }
 
-/// Attack: a service account without the verb `unseal` on a SealedSecret requests it, alone or together with one that
-/// it may unseal, or finds out in this way which objects exist.
+/// Attack: a service account without the verb `unseal` on a SealedSecret requests its values, alone or together with
+/// those of an object that the account may unseal, or finds out in this way which objects exist.
 #[tokio::test]
 async fn every_object_needs_the_verb_unseal_by_name() {
     let (case, _) = case("deliver-verbs").await;
@@ -154,8 +154,8 @@ async fn every_object_needs_the_verb_unseal_by_name() {
     )
     .await;
     roles::create_caller_with(namespace, "api-only", &rule(&["unseal"], &["api"])).await;
-    let reader = case.another_pod("reader", "reader").await;
-    let api_only = case.another_pod("api-only", "api-only").await;
+    let reader = case.create_another_pod("reader", "reader").await;
+    let api_only = case.create_another_pod("api-only", "api-only").await;
     case.tls.wait_for(200, &api_only, &all_of("api")).await;
     let both = json!({ "objects": [
         { "sealedSecret": "api", "path": "api/" }, { "sealedSecret": "db", "path": "db/" },
@@ -188,10 +188,10 @@ async fn every_object_needs_the_verb_unseal_by_name() {
 
 /// Attack: a service account keeps a request waiting, to get new values after its permission was withdrawn.
 #[tokio::test]
-async fn a_permission_that_is_withdrawn_while_a_request_waits_counts() {
+async fn a_waiting_request_gets_nothing_after_its_permission_is_withdrawn() {
     let (case, token) = case("deliver-withdrawn").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    let body = waiting(&all_of("db"), &answer["revision"], 60);
+    let body = waiting_request(&all_of("db"), &answer["revision"], 60);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
@@ -202,7 +202,7 @@ async fn a_permission_that_is_withdrawn_while_a_request_waits_counts() {
         .delete("web", &DeleteParams::default())
         .await
         .unwrap();
-    let other = case.another_pod("other", "web").await;
+    let other = case.create_another_pod("other", "web").await;
     case.tls.wait_for(403, &other, &all_of("db")).await;
     case.seal_again("db", &[("password", "next-canary")]).await;
     let (code, failure) = request.await.unwrap();

@@ -10,7 +10,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::ACCOUNT;
 
-use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting};
+use super::deliver_case::{DeliverCase, PORT, TlsPort, all_of, timed, values, waiting_request};
 
 /// Maximum time until a change reaches a waiting request.
 const MAX_DELAY: Duration = Duration::from_secs(2);
@@ -18,7 +18,7 @@ const MAX_DELAY: Duration = Duration::from_secs(2);
 async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
     let case = DeliverCase::with_args(purpose, args).await;
     case.case.seal("db", &[("a", "1")]).await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
     (case, token, answer)
 }
@@ -27,13 +27,13 @@ async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
 async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() {
     let (case, token, answer) = case("deliver-304", &[]).await;
     for (seconds, min, max) in [(0, 0, 2), (2, 2, 10)] {
-        let body = waiting(&all_of("db"), &answer["revision"], seconds).to_string();
+        let body = waiting_request(&all_of("db"), &answer["revision"], seconds).to_string();
         let (time, (code, text)) = timed(case.tls.post(Some(&token), &body)).await;
         assert_eq!((code, text.as_str()), (304, ""));
         let limits = Duration::from_secs(min)..Duration::from_secs(max);
         assert!(limits.contains(&time), "{time:?}");
     }
-    let other = waiting(&all_of("db"), &json!("other"), 60);
+    let other = waiting_request(&all_of("db"), &json!("other"), 60);
     let (time, (code, _)) = timed(case.tls.deliver(&token, &other)).await;
     assert_eq!(code, 200);
     assert!(
@@ -41,7 +41,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         "another revision is answered at once: {time:?}"
     );
     // A change of another object does not end the wait.
-    let body = waiting(&all_of("db"), &answer["revision"], 3);
+    let body = waiting_request(&all_of("db"), &answer["revision"], 3);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
@@ -58,7 +58,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
 async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
     let (case, token, answer) = case("deliver-change", &[]).await;
     let wait = |answer: &Value| {
-        let body = waiting(&all_of("db"), &answer["revision"], 60);
+        let body = waiting_request(&all_of("db"), &answer["revision"], 60);
         let (tls, token) = (case.tls.clone(), token.clone());
         tokio::spawn(async move { tls.deliver(&token, &body).await })
     };
@@ -93,7 +93,7 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     let tls = TlsPort::of(&standby).await;
     let same = tls.wait_for(200, &token, &all_of("db")).await;
     assert_eq!(same, answer);
-    let body = waiting(&all_of("db"), &answer["revision"], 60);
+    let body = waiting_request(&all_of("db"), &answer["revision"], 60);
     let request = tokio::spawn(async move { tls.deliver(&token, &body).await });
     until("a request waits", async || {
         let metrics = standby.scrape().await;
@@ -111,17 +111,17 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     assert!(time < MAX_DELAY, "{time:?}");
 }
 
-/// Fault: the key of content versions cannot be read, and a replica delivers files without versions, or with different
-/// ones.
+/// Fault: the content-version key cannot be read, and a replica delivers files without versions, or with different
+/// versions.
 #[tokio::test]
-async fn without_the_key_of_versions_nothing_is_delivered_until_it_can_be_read() {
+async fn without_the_content_version_key_nothing_is_delivered_until_it_can_be_read() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("deliver-key").await;
     let secret = |key: &str| json!({ "metadata": { "name": "sealed-secrets-key-content-versions" }, "stringData": { "key": key } });
     let _: ApiSecret = namespace.create_object(secret("too short")).await;
     let case = DeliverCase::in_namespace(plane, namespace, &[]).await;
     case.case.seal("db", &[("a", "1")]).await;
-    let token = case.pod("web").await;
+    let token = case.create_pod("web").await;
     let failure = case.tls.wait_for(503, &token, &all_of("db")).await;
     assert!(
         failure["hint"].as_str().unwrap().contains("Retry-After"),
@@ -148,14 +148,15 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let (case, token, _) = case("deliver-thousand", &[]).await;
     let case = case.restart_quietly().await;
     let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    let tokens =
-        join_all((0..PODS).map(async |i| case.another_pod(&format!("web-{i}"), "web").await));
+    let tokens = join_all(
+        (0..PODS).map(async |i| case.create_another_pod(&format!("web-{i}"), "web").await),
+    );
     let tokens = tokens.await;
     let (memory, threads) = (
         case.case.controller.memory(),
         threads(case.case.controller.id()),
     );
-    let body = waiting(&all_of("db"), &answer["revision"], 300);
+    let body = waiting_request(&all_of("db"), &answer["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
     for (i, token) in tokens.iter().enumerate() {
         for _ in 0..REQUESTS_PER_POD {

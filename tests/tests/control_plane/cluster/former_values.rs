@@ -26,7 +26,7 @@ async fn seal(case: &Case, duration: &str) {
     case.wait_until_synced("db").await;
 }
 
-/// Seals another value of `a`.
+/// Replaces all values of the object.
 async fn set(case: &Case, items: &[(&str, &str)]) {
     let next = case.sealed_secret("db", items);
     let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });

@@ -156,21 +156,21 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
         "{hinted_operations} operations, not one for each item"
     );
 
-    case.create(&seal("plain", &ITEMS)).await;
-    case.wait_until_synced("plain").await;
+    case.create(&seal("unhinted", &ITEMS)).await;
+    case.wait_until_synced("unhinted").await;
     let first = operations(&case).await - hinted_operations;
     assert!(
         (first - 5.0).abs() < 0.5,
         "{first} operations: the first item tries all three keys, the other items only the key that unsealed the first one"
     );
     // A new version, sealed for the same key: the status still names the key.
-    let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);
+    let next = seal("unhinted", &[("a", "9"), ("b", "2"), ("c", "3")]);
     case.patch(
-        "plain",
+        "unhinted",
         json!({ "spec": { "encryptedData": next.spec.encrypted_data } }),
     )
     .await;
-    case.wait_for_values("plain", &[("a", "9"), ("b", "2"), ("c", "3")])
+    case.wait_for_values("unhinted", &[("a", "9"), ("b", "2"), ("c", "3")])
         .await;
     let second = operations(&case).await - hinted_operations - first;
     assert!((second - 3.0).abs() < 0.5, "{second}");

@@ -257,7 +257,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     assert_eq!(item(&corrected, "token"), item(&before, "token"));
 }
 
-/// Returns a whole Secret sealed as one value, as before 2019.
+/// Returns an object in the deprecated form, which seals a whole Secret as one value, as upstream did before 2019.
 fn seal_in_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
     let mut sealed = sealed_of_type(case, name, type_, &[]);
     let secret = json!({
@@ -289,25 +289,25 @@ async fn refuses_a_risky_type_in_every_form() {
     let case = Case::new("risky").await;
     wait_for_account(&case).await;
     for (i, type_) in RISKY.into_iter().enumerate() {
-        let [plain, deprecated, merged] =
-            ["plain", "old", "merged"].map(|form| format!("{form}-{i}"));
-        case.create(&sealed_of_type(&case, &plain, type_, &[("a", "1")]))
+        let [regular, deprecated, merged] =
+            ["regular", "deprecated", "merged"].map(|form| format!("{form}-{i}"));
+        case.create(&sealed_of_type(&case, &regular, type_, &[("a", "1")]))
             .await;
         case.create(&seal_in_deprecated_form(&case, &deprecated, type_))
             .await;
         create_mergeable_secret(&case, &merged, type_).await;
         case.create(&case.sealed_secret(&merged, &[("a", "1")]))
             .await;
-        // The type of a whole sealed Secret is also sealed, and must not be published.
+        // If a whole Secret is sealed as one value, its type is also secret, and must not be published.
         let message = case.wait_for_failure(&deprecated).await;
         assert!(!message.contains(type_), "{deprecated}: {message}");
-        for name in [&plain, &merged] {
+        for name in [&regular, &merged] {
             let message = case.wait_for_failure(name).await;
             let hint = format!("--allow-secret-types={type_}");
             assert!(message.contains(&hint), "{name}: {message}");
             assert!(message.contains("allowSecretTypes"), "{message}");
         }
-        assert!(case.secret(&plain).await.is_none());
+        assert!(case.secret(&regular).await.is_none());
         assert!(case.secret(&deprecated).await.is_none());
         let after = case.secret(&merged).await.unwrap();
         assert!(item(&after, "a").is_empty(), "nothing was merged");

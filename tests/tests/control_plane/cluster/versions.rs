@@ -16,7 +16,7 @@ use super::record::wait_until_recognized;
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
 const KEY_SECRET: &str = "sealed-secrets-key-content-versions";
 
-/// Waits until the status describes the present generation, and returns the versions.
+/// Waits until the status describes the current generation, and returns the versions.
 async fn versions(case: &Case, name: &str) -> Vec<SecretVersion> {
     let status = until("the generation is unsealed", async || {
         let object = case.sealed_secrets().get(name).await.unwrap();
@@ -149,8 +149,8 @@ async fn each_generation_changes_the_version_of_random_values() {
     assert_eq!(versions(&case, "app").await.len(), 2);
 }
 
-/// Attack: an author in the controller's namespace seals a Secret with the name of the version key, to know the key and
-/// test guesses offline.
+/// Attack: an author in the controller's namespace seals a Secret with the name of the content-version key, to know the
+/// key and test guesses offline.
 #[tokio::test]
 async fn a_sealed_secret_cannot_create_the_version_key() {
     let case = Case::new("versions-key").await;

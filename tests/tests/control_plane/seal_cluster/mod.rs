@@ -314,11 +314,11 @@ async fn refuses_to_show_values_to_a_user_who_may_not_read_the_secret() {
     for (args, hint) in [
         (
             &["view", "--reveal", "db.yaml"][..],
-            "\nhint: pass --key FILE to unseal them locally",
+            "\nhint: pass --key FILE to unseal the values locally",
         ),
         (
             &["edit", "db.yaml", &pin],
-            "\nhint: pass --key FILE to unseal them locally, or --blind to edit without them",
+            "\nhint: pass --key FILE to unseal the values locally, or --blind to edit without the values",
         ),
     ] {
         let output = applied.seal(&user, "touch", args);

@@ -46,7 +46,7 @@ async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_
     let message = site.run_with_exit_code(1, &retire_args);
     for name in ["db", "failed"] {
         let line = format!(
-            "SealedSecret {}/{name}, item a: needs it",
+            "SealedSecret {}/{name}, item a: needs the key",
             site.namespace.name()
         );
         assert!(message.contains(&line), "{message}");
@@ -71,7 +71,7 @@ async fn rotate_returns_when_the_new_key_is_served_and_the_old_one_retires_when_
     with_file.push("elsewhere.json");
     let message = site.run_with_exit_code(1, &with_file);
     assert!(
-        message.contains("elsewhere.json (elsewhere), item a: needs it"),
+        message.contains("elsewhere.json (elsewhere), item a: needs the key"),
         "{message}"
     );
 

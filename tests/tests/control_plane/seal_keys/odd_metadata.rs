@@ -87,7 +87,7 @@ async fn odd_cluster_objects_do_not_break_the_key_commands() {
         for odd in 0..3 {
             let name = format!("SealedSecret {namespace}/odd-{odd}");
             assert!(
-                message.contains(&format!("{name}, item a: needs it")),
+                message.contains(&format!("{name}, item a: needs the key")),
                 "{message}"
             );
             assert!(report.contains(&name), "{report}");

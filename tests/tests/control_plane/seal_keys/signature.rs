@@ -14,8 +14,8 @@ use super::site::output_text;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// Creates a directory with a key manifest, a recipient, and an SSH key of each type with its line in the file of
-/// allowed signers.
+/// Creates a directory with a key manifest, a recipient, an SSH key of each type, and an allowed signers file with a
+/// line for each key.
 fn create_directory(key_types: &[(&str, &str)]) -> Scratch {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
@@ -219,7 +219,7 @@ fn refuses_the_backups_that_ssh_keygen_refuses() {
     }
 }
 
-/// Attack: an attacker signs with a key whose line of allowed signers is restricted, expired or malformed.
+/// Attack: an attacker signs with a key whose line in the allowed signers file is restricted, expired or malformed.
 ///
 /// For each line, `seal` agrees with `ssh-keygen` or reports an error.
 #[test]

@@ -60,7 +60,7 @@ async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_rema
     };
     let verifier_args = args("verifier").await;
     let message = local.run_with_exit_code(1, &as_strs(&verifier_args[..6]));
-    let undecided = "there.json (there), item a: no key can unseal it, so it may need it";
+    let undecided = "there.json (there), item a: no key can unseal it, so it may need the key";
     assert!(message.contains(undecided), "{message}");
 
     let message = local.run_with_exit_code(1, &as_strs(&args("powerless").await));

@@ -109,7 +109,7 @@ impl TestStore for Cluster {
             .unwrap();
     }
 
-    async fn put_not_owned(&self, name: &str, item: &str, value: &str) {
+    async fn put_unowned(&self, name: &str, item: &str, value: &str) {
         let object = json!({ "metadata": { "name": name }, "stringData": { item: value } });
         let _: ApiSecret = self.namespace.create_object(object).await;
     }

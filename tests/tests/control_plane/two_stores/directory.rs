@@ -7,7 +7,7 @@ use shared::key::NewKey;
 use shared::manifest::{self, Reading, Shape, to_yaml};
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::{base64, key_secret};
-use tests::logged::Logged;
+use tests::logged::LoggedProcess;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, guarded};
@@ -18,7 +18,7 @@ const NAMESPACE: &str = "ns";
 
 pub(crate) struct Directory {
     scratch: Scratch,
-    process: Logged,
+    process: LoggedProcess,
 }
 
 impl Directory {
@@ -39,7 +39,7 @@ impl Directory {
     }
 }
 
-async fn start_controller(directory: &Path) -> Logged {
+async fn start_controller(directory: &Path) -> LoggedProcess {
     let mut command = guarded::command(binaries::controller());
     command
         .args([
@@ -49,7 +49,7 @@ async fn start_controller(directory: &Path) -> Logged {
         .arg("--key-renew-period=0")
         .arg("--directory")
         .arg(directory);
-    let mut process = Logged::spawn(&mut command).unwrap();
+    let mut process = LoggedProcess::spawn(&mut command).unwrap();
     let serving = |log: &str| log.contains("HTTP server serving").then_some(());
     process
         .wait_for_log("the controller serves HTTP", serving)
@@ -112,7 +112,7 @@ impl TestStore for Directory {
         fs::write(self.secret(name).join(item), value).unwrap();
     }
 
-    async fn put_not_owned(&self, name: &str, item: &str, value: &str) {
+    async fn put_unowned(&self, name: &str, item: &str, value: &str) {
         fs::create_dir_all(self.secret(name)).unwrap();
         fs::write(self.secret(name).join(item), value).unwrap();
     }

@@ -160,7 +160,7 @@ pub(crate) async fn reverts_an_edit_made_during_a_restart<S: TestStore>() {
 
 pub(crate) async fn keeps_secrets_that_are_not_owned<S: TestStore>() {
     let store = S::new().await;
-    store.put_not_owned("db", "x", "theirs").await;
+    store.put_unowned("db", "x", "theirs").await;
     store.seal("db", GOOD).await;
     let message = store
         .wait_until_synced("db", "False")

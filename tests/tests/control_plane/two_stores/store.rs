@@ -44,7 +44,7 @@ pub(crate) trait TestStore: Sized {
     /// Changes a value of a Secret, as another client would.
     async fn tamper(&self, name: &str, item: &str, value: &str);
     /// Creates a Secret that the controller does not own.
-    async fn put_not_owned(&self, name: &str, item: &str, value: &str);
+    async fn put_unowned(&self, name: &str, item: &str, value: &str);
     /// Returns the current values of a Secret; `None` if it does not exist.
     async fn values(&self, name: &str) -> Option<Values>;
     /// Returns the current status of a SealedSecret; `None` if there is none yet.

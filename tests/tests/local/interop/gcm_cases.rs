@@ -1,6 +1,6 @@
-//! Tests AES-GCM with cases in the style of Project Wycheproof, because its own vectors do not use the zero nonce of
-//! the format: every key length, the lengths around a block, and for each value the manipulations of tag and ciphertext
-//! that implementations are known to overlook. The second implementation encrypts the values.
+//! Tests AES-GCM with every key length, with lengths around a block, and with the manipulations of tag and ciphertext
+//! that implementations are known to overlook. The cases follow Project Wycheproof, whose own vectors do not use the
+//! zero nonce of the format. The crate `aes-gcm` encrypts the values.
 
 use rsa::RsaPublicKey;
 use shared::envelope::{self, OpenError};

@@ -42,7 +42,7 @@ fn both_implementations_read_unquoted_scalars_alike() {
 }
 
 #[test]
-fn both_implementations_convert_unquoted_scalars_to_the_same_texts() {
+fn both_implementations_convert_unquoted_scalars_to_the_same_strings() {
     let mut differences = Vec::new();
     for scalar in scalars() {
         let text = format!("kind: Secret\nstringData:\n  v: {scalar}\n");

@@ -80,7 +80,7 @@ proptest! {
 
 /// Tests strings that the two implementations wrote differently in earlier versions.
 #[test]
-fn shared_writes_texts_as_go_does() {
+fn shared_writes_strings_as_go_does() {
     let long_text = "a bb ".repeat(40);
     let leading_blank = format!(" {long_text}");
     for text in [

@@ -21,14 +21,14 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct Differences {
     #[serde(default)]
-    everywhere: Vec<Everywhere>,
+    everywhere: Vec<GlobalDifference>,
     difference: Vec<Difference>,
 }
 
 /// A difference in many outputs: upstream's output is rewritten before the comparison.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Everywhere {
+struct GlobalDifference {
     #[serde(rename = "flaw")]
     _flaw: String,
     #[serde(rename = "why")]
@@ -46,7 +46,7 @@ struct Replacement {
     ours: String,
 }
 
-/// Cases in which the programs differ in the same way.
+/// An intended difference, and the cases that show it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Difference {
@@ -58,8 +58,8 @@ pub(crate) struct Difference {
     /// The programs that differ; the command-line tools by default.
     #[serde(default, rename = "of")]
     program: Program,
-    upstream: Expected,
-    ours: Expected,
+    upstream: ExpectedBehavior,
+    ours: ExpectedBehavior,
 }
 
 /// The programs to which a difference applies.
@@ -76,7 +76,7 @@ pub(crate) enum Program {
 /// The expected behavior of one program; only the fields that are present are checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Expected {
+struct ExpectedBehavior {
     exit: Exit,
     /// A part of the text after `error: `.
     error: Option<String>,
@@ -205,7 +205,7 @@ impl Difference {
     }
 }
 
-impl Expected {
+impl ExpectedBehavior {
     fn complaints(&self, program: &str, outcome: &Outcome) -> Vec<String> {
         let mut complaints = Vec::new();
         let mut check = |is_fulfilled: bool, complaint: String| {

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_texts_without_flags() {
+    fn keeps_text_without_flags() {
         for text in ["", "a\n", "  --- x\n", "no line end"] {
             assert_eq!(summarize_page(text), text);
         }

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tests::control_plane::Namespace;
-use tests::csi::{FakeController, Provider, class, failures, volume};
+use tests::csi::{FakeController, Provider, create_class, failures, volume};
 use tests::node::NodePod;
 use tests::patience::until;
 
@@ -26,7 +26,7 @@ async fn a_pod_reads_the_file_that_a_controller_sends() {
     let controller = FakeController::start(|_| FakeController::file("password", "hunter2"));
     let name = provider_name(&namespace);
     let _provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
-    class(&namespace, "web", &name, &objects("db")).await;
+    create_class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "password").await, "hunter2");
@@ -49,8 +49,8 @@ const RESPONSES: [(&str, &str, &str); 13] = [
     ("s200", "200 OK", "Internal"),
 ];
 
-/// Fault: a controller refuses requests, is busy, or is broken. After some codes, kubelet keeps the directory of a volume, the
-/// driver takes it for one that it has mounted, and the Pod starts with an empty volume.
+/// Fault: a controller refuses requests, is busy, or is broken. After some codes, the kubelet keeps the directory of a
+/// volume, the driver considers the volume mounted, and the Pod starts with an empty volume.
 #[tokio::test]
 async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     let (plane, _node, driver) = driver().await;
@@ -60,7 +60,7 @@ async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
     let _provider = Provider::start(driver, &name, controller.port(), controller.authority()).await;
     let mut pods = Vec::new();
     for (object, ..) in RESPONSES {
-        class(&namespace, object, &name, &objects(object)).await;
+        create_class(&namespace, object, &name, &objects(object)).await;
         let spec = reader(&volume(object, &json!({})), "default");
         pods.push(NodePod::create(&namespace, spec).await);
     }
@@ -99,7 +99,7 @@ fn fail_first() -> impl Fn(&str) -> Option<String> + Send {
     }
 }
 
-/// Checks that an event contains no position in a text, which could depend on a value.
+/// Checks that an event contains no line or column, which could depend on a value.
 fn assert_has_no_position(event: &str) {
     for text in ["line ", "column ", "offset", "position"] {
         assert!(!event.contains(text), "{event}");
@@ -115,7 +115,7 @@ async fn a_pod_waits_for_a_controller_and_its_event_says_so() {
     let name = provider_name(&namespace);
     let port = tests::http::free_port();
     let mut provider = Provider::start(driver, &name, port, controller.authority()).await;
-    class(&namespace, "web", &name, &objects("db")).await;
+    create_class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     let event = until("the Pod has an event", async || {
         failures(&namespace, &pod).await.into_iter().next()
@@ -145,7 +145,7 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
     let mut provider =
         Provider::start(driver, &name, controller.port(), controller.authority()).await;
     provider.kill();
-    class(&namespace, "web", &name, &objects("db")).await;
+    create_class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     for count in 1..=4 {
         provider.start_again().await;
@@ -173,7 +173,7 @@ async fn files_stay_while_the_provider_is_killed_during_a_remount() {
     let name = provider_name(&namespace);
     let mut provider =
         Provider::start(driver, &name, controller.port(), controller.authority()).await;
-    class(&namespace, "web", &name, &objects("db")).await;
+    create_class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     pod.wait_until_ready().await;
     controller.set_answers(|_| None);
@@ -196,7 +196,7 @@ async fn files_stay_while_the_provider_is_killed_during_a_remount() {
     .await;
 }
 
-/// Changes an annotation of a Pod to another value each time, so that kubelet mounts its volumes again.
+/// Changes an annotation of a Pod to another value each time, so that the kubelet mounts its volumes again.
 async fn touch(namespace: &Namespace<'_>, pod: &NodePod, number: usize) {
     let time = std::time::SystemTime::now();
     let text = format!("{number} {time:?}");

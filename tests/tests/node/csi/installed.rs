@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::csi::{Driver, class, volume};
+use tests::csi::{Driver, create_class, volume};
 use tests::lifecycle::User;
 use tests::node::{Node, NodePod};
 use tests::operators::{self, run_successfully};
@@ -38,11 +38,11 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
     let _driver = Driver::start(&plane, &node).await;
     image::import(&node);
     let home = plane.kube_system();
-    let (mut provider, others): (Vec<Value>, Vec<Value>) = rendered()
+    let (mut provider, others): (Vec<Value>, Vec<Value>) = render_chart()
         .into_iter()
         .partition(|object| object["kind"] == "DaemonSet");
     apply(&plane, &others);
-    let controller = pod_of(&home, "app.kubernetes.io/name=sealed-secrets").await;
+    let controller = wait_for_pod(&home, "app.kubernetes.io/name=sealed-secrets").await;
     let address = controller
         .wait_until_ready()
         .await
@@ -52,14 +52,14 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
     let host = json!({ "ip": address, "hostnames": [format!("{NAME}.{HOME}.svc")] });
     provider[0]["spec"]["template"]["spec"]["hostAliases"] = json!([host]);
     apply(&plane, &provider);
-    let provider = pod_of(&home, "app.kubernetes.io/name=sealed-secrets-csi").await;
+    let provider = wait_for_pod(&home, "app.kubernetes.io/name=sealed-secrets-csi").await;
     let running = provider.wait_until_ready().await;
     assert_has_no_token(&running);
 
     let user = User::new(&plane, HOME, NAME).await;
     user.apply("db", "hunter2").await;
     roles::create_caller(&user.namespace, "web", &["unseal"]).await;
-    class(&user.namespace, "web", "sealed", "- sealedSecret: db").await;
+    create_class(&user.namespace, "web", "sealed", "- sealedSecret: db").await;
     let pod = NodePod::create(&user.namespace, reader(&volume("web", &json!({})), "web")).await;
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "a").await, "hunter2");
@@ -73,7 +73,7 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
 }
 
 /// Renders the chart for the cluster of the tests.
-fn rendered() -> Vec<Value> {
+fn render_chart() -> Vec<Value> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
     let mut helm = Command::new(operators::helm());
     helm.args(["template", "release", "--namespace", HOME])
@@ -98,7 +98,7 @@ fn apply(plane: &ControlPlane, objects: &[Value]) {
 }
 
 /// Waits until there is a Pod with this label.
-async fn pod_of(namespace: &Namespace<'_>, label: &str) -> NodePod {
+async fn wait_for_pod(namespace: &Namespace<'_>, label: &str) -> NodePod {
     let pods: Api<Pod> = namespace.api();
     let name = until("the Pod exists", async || {
         let pods = pods.list(&ListParams::default().labels(label)).await.ok()?;

@@ -11,7 +11,9 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::csi::{Driver, Provider, StatusChanges, class, class_with, failures, versions, volume};
+use tests::csi::{
+    Driver, Provider, StatusChanges, create_class, create_class_with, failures, versions, volume,
+};
 use tests::node::{Node, NodePod};
 use tests::patience::{until, until_within};
 use tests::roles::{self, Reach};
@@ -22,7 +24,7 @@ use super::{driver, provider_name, read, reader};
 /// A value that no other file or object of a test contains.
 const CANARY: &str = "canary-7f3a91c2e5d8";
 
-/// The time limit for a periodic refresh of a volume by kubelet.
+/// The time limit for a periodic refresh of a volume by the kubelet.
 const REFRESH_LIMIT: Duration = Duration::from_secs(100);
 
 /// The time limit for a Pod to become ready, shorter than the limit of other waits.
@@ -103,16 +105,17 @@ impl Site {
     }
 
     /// Creates a SecretProviderClass for the provider.
-    pub(super) async fn class(&self, name: &str, objects: &str) {
-        class(&self.namespace, name, self.provider.name(), objects).await;
+    pub(super) async fn create_class(&self, name: &str, objects: &str) {
+        create_class(&self.namespace, name, self.provider.name(), objects).await;
     }
 
     /// Creates a Pod with a volume for a class. Its service account has the permission to unseal.
-    pub(super) async fn pod(&self, class: &str) -> NodePod {
-        self.pod_with(&volume(class, &json!({})), "web").await
+    pub(super) async fn create_pod(&self, class: &str) -> NodePod {
+        self.create_pod_with(&volume(class, &json!({})), "web")
+            .await
     }
 
-    pub(super) async fn pod_with(&self, volume: &Value, account: &str) -> NodePod {
+    pub(super) async fn create_pod_with(&self, volume: &Value, account: &str) -> NodePod {
         NodePod::create(&self.namespace, reader(volume, account)).await
     }
 
@@ -120,7 +123,7 @@ impl Site {
     ///
     /// # Panics
     /// Panics with the messages of its failed mounts if it is not ready in time.
-    pub(super) async fn ready(&self, pod: &NodePod) -> Pod {
+    pub(super) async fn wait_until_ready(&self, pod: &NodePod) -> Pod {
         tokio::select! {
             ready = pod.wait_until_ready() => ready,
             () = tokio::time::sleep(READY_LIMIT) => {
@@ -140,7 +143,7 @@ impl Site {
         .await
     }
 
-    /// Changes an annotation of a Pod, so that kubelet remounts its volumes.
+    /// Changes an annotation of a Pod, so that the kubelet remounts its volumes.
     pub(super) async fn touch(&self, pod: &NodePod, text: &str) {
         let pods: Api<Pod> = self.namespace.api();
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": text } } }));
@@ -180,9 +183,9 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
           template: "postgres://{{ .db.user }}:{{ .db.password }}@pg/shop"
           from: [db]
     "#;
-    site.class("web", objects).await;
-    let pod = site.pod("web").await;
-    site.ready(&pod).await;
+    site.create_class("web", objects).await;
+    let pod = site.create_pod("web").await;
+    site.wait_until_ready(&pod).await;
     assert_eq!(read(&pod, "db/password").await, CANARY);
     assert_eq!(read(&pod, "db/user").await, "app");
     assert_eq!(
@@ -255,9 +258,9 @@ fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     let site = Site::new("csi-refresh").await;
     site.seal("db", 0, &[("password", "first")]).await;
-    site.class("web", "- sealedSecret: db").await;
-    let pod = site.pod("web").await;
-    let uid = site.ready(&pod).await.uid();
+    site.create_class("web", "- sealedSecret: db").await;
+    let pod = site.create_pod("web").await;
+    let uid = site.wait_until_ready(&pod).await.uid();
     let first = site.versions(&pod).await;
 
     site.seal("db", 0, &[("password", "second")]).await;
@@ -283,7 +286,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     })
     .await;
     eprintln!("after a change of the Pod, after {:.1?}", start.elapsed());
-    let same = site.ready(&pod).await;
+    let same = site.wait_until_ready(&pod).await;
     assert_eq!(same.uid(), uid);
     let status = tests::node::container_status(&same, "main").unwrap();
     assert_eq!(status.restart_count, 0);
@@ -305,9 +308,9 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
 async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     let site = Site::new("csi-matrix").await;
     site.seal("db", 0, &[("password", CANARY)]).await;
-    site.class("web", "- sealedSecret: db").await;
-    let granted = site.pod("web").await;
-    site.ready(&granted).await;
+    site.create_class("web", "- sealedSecret: db").await;
+    let granted = site.create_pod("web").await;
+    site.wait_until_ready(&granted).await;
     let forged = json!({
         "csi.storage.k8s.io/pod.name": granted.name(),
         "csi.storage.k8s.io/serviceAccount.name": "web",
@@ -315,7 +318,9 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
         "objects": "- {sealedSecret: db, path: forged/}",
     });
     for (case, attributes) in [("no permission", json!({})), ("forged attributes", forged)] {
-        let pod = site.pod_with(&volume("web", &attributes), "default").await;
+        let pod = site
+            .create_pod_with(&volume("web", &attributes), "default")
+            .await;
         let event = until("the Pod has an event", async || {
             failures(&site.namespace, &pod).await.into_iter().next()
         });
@@ -356,12 +361,12 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
 async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     let mut site = Site::new("csi-outage").await;
     site.seal("db", 0, &[("password", "first")]).await;
-    site.class("web", "- sealedSecret: db").await;
-    let running = site.pod("web").await;
-    site.ready(&running).await;
+    site.create_class("web", "- sealedSecret: db").await;
+    let running = site.create_pod("web").await;
+    site.wait_until_ready(&running).await;
     site.stop_controller();
     site.touch(&running, "1").await;
-    let waiting = site.pod("web").await;
+    let waiting = site.create_pod("web").await;
     until("the new Pod has an event", async || {
         let events = failures(&site.namespace, &waiting).await;
         let event = events.into_iter().next()?;
@@ -370,7 +375,7 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     .await;
     assert_eq!(read(&running, "password").await, "first");
     site.start_controller().await;
-    site.ready(&waiting).await;
+    site.wait_until_ready(&waiting).await;
     assert_eq!(read(&waiting, "password").await, "first");
     assert_eq!(read(&running, "password").await, "first");
 }
@@ -379,10 +384,10 @@ async fn without_a_controller_old_files_stay_and_new_pods_wait() {
 async fn versions_change_with_the_value_and_only_then() {
     let mut site = Site::new("csi-versions").await;
     site.seal("db", 0, &[("password", "first")]).await;
-    site.class("web", "- sealedSecret: db").await;
-    let pods = [site.pod("web").await, site.pod("web").await];
+    site.create_class("web", "- sealedSecret: db").await;
+    let pods = [site.create_pod("web").await, site.create_pod("web").await];
     for pod in &pods {
-        site.ready(pod).await;
+        site.wait_until_ready(pod).await;
     }
     let first = site.versions(&pods[0]).await;
     assert_eq!(site.versions(&pods[1]).await, first, "equal on all Pods");
@@ -390,8 +395,8 @@ async fn versions_change_with_the_value_and_only_then() {
     put_key(&site.namespace, "key-1", &KEYS[1]).await;
     site.stop_controller();
     site.start_controller().await;
-    let fresh = site.pod("web").await;
-    site.ready(&fresh).await;
+    let fresh = site.create_pod("web").await;
+    site.wait_until_ready(&fresh).await;
     assert_eq!(
         site.versions(&fresh).await,
         first,
@@ -437,9 +442,9 @@ async fn a_class_for_vault_works_after_the_documented_change() {
         "roleName": "database",
         "objects": objects,
     });
-    class_with(&site.namespace, "vault", site.provider.name(), parameters).await;
-    let pod = site.pod("vault").await;
-    site.ready(&pod).await;
+    create_class_with(&site.namespace, "vault", site.provider.name(), parameters).await;
+    let pod = site.create_pod("vault").await;
+    site.wait_until_ready(&pod).await;
     assert_eq!(read(&pod, "db-user").await, "app");
     assert_eq!(read(&pod, "db-password").await, "hunter2");
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/values/db-password"]);
@@ -452,9 +457,9 @@ async fn a_class_for_vault_works_after_the_documented_change() {
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
     site.seal("db", 0, &[("password", CANARY)]).await;
-    site.class("web", "- sealedSecret: db").await;
-    let pod = site.pod("web").await;
-    site.ready(&pod).await;
+    site.create_class("web", "- sealedSecret: db").await;
+    let pod = site.create_pod("web").await;
+    site.wait_until_ready(&pod).await;
     assert_eq!(read(&pod, "password").await, CANARY);
     let process = site.provider.process();
     let needles = [
@@ -493,7 +498,7 @@ fn own_memory(process: u32) -> usize {
     number.expect("the kernel reports the memory")
 }
 
-/// Encodes a text in base64, without the last characters, which depend on the following bytes.
+/// Encodes a string in base64, without the last characters, which depend on the following bytes.
 fn base64(text: &str) -> String {
     let encoded = go_base64(text.as_bytes());
     encoded[..text.len() / 3 * 4].to_owned()
@@ -510,13 +515,13 @@ async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached
     const PODS: usize = 8;
     let site = Site::new("csi-unchanged").await;
     site.seal("db", 0, &[("password", "hunter2")]).await;
-    site.class("web", "- sealedSecret: db").await;
+    site.create_class("web", "- sealedSecret: db").await;
     let mut pods = Vec::new();
     for _ in 0..PODS {
-        pods.push(site.pod("web").await);
+        pods.push(site.create_pod("web").await);
     }
     for pod in &pods {
-        site.ready(pod).await;
+        site.wait_until_ready(pod).await;
     }
     let mounts = || {
         site.driver
@@ -554,16 +559,16 @@ async fn operations(site: &Site) -> u64 {
     number.expect("a number")
 }
 
-/// Reloader compares ids, versions and the name of the class in the status of a Pod at each change of it,
-/// and restarts the workload if they differ.
+/// At each change of the status of a Pod, Reloader compares object IDs, versions and the name of the class, and
+/// restarts the workload if they differ.
 #[tokio::test]
 async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
     let site = Site::new("csi-reloader").await;
     site.seal("db", 0, &[("user", "app"), ("password", "first")])
         .await;
-    site.class("web", "- sealedSecret: db").await;
-    let pod = site.pod("web").await;
-    site.ready(&pod).await;
+    site.create_class("web", "- sealedSecret: db").await;
+    let pod = site.create_pod("web").await;
+    site.wait_until_ready(&pod).await;
     let first = site.versions(&pod).await;
     let seen = StatusChanges::watch(&site.namespace, pod.name());
     site.seal("db", 0, &[("user", "app"), ("password", "second")])

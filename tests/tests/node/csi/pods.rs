@@ -13,8 +13,8 @@ use crate::pods;
 async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let site = Site::with_provider("csi-pods", class::PROVIDER).await;
     site.seal("db", 0, &[("password", "first")]).await;
-    site.class("web", "- sealedSecret: db").await;
-    pods::recorded(&site.namespace, "db", 1).await;
+    site.create_class("web", "- sealedSecret: db").await;
+    pods::wait_until_recorded(&site.namespace, "db", 1).await;
     let pod = start(&site).await;
     let (code, rows) = survey(&site, &[]);
     assert_eq!(code, Some(0), "{rows}");
@@ -27,9 +27,9 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let first = site.versions(&pod).await;
 
     site.seal("db", 0, &[("password", "second")]).await;
-    pods::recorded(&site.namespace, "db", 2).await;
+    pods::wait_until_recorded(&site.namespace, "db", 2).await;
     let (code, rows) = survey(&site, &[]);
-    // Kubelet may have refreshed the volume by itself meanwhile.
+    // In the meantime, the kubelet may have refreshed the volume by itself.
     if read(&pod, "password").await == "first" {
         assert_eq!(code, Some(1), "{rows}");
         assert_eq!(
@@ -46,7 +46,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     .await;
     let (code, rows) = survey(&site, &[]);
     let printed = [
-        ("subPath", in_path(&pod).await == "second"),
+        ("subPath", value_in_sub_path(&pod).await == "second"),
         ("csi", read(&pod, "password").await == "second"),
     ];
     let expected = printed.map(|(way, is_new)| (way, if is_new { "current" } else { "stale" }));
@@ -61,7 +61,10 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
         pods::states(&rows),
         [("subPath", "current"), ("csi", "current")]
     );
-    assert_eq!((code, in_path(&pod).await.as_str()), (Some(0), "second"));
+    assert_eq!(
+        (code, value_in_sub_path(&pod).await.as_str()),
+        (Some(0), "second")
+    );
 }
 
 /// Starts a Pod that mounts the volume, and a file of it by `subPath`; waits until the driver has recorded the mount.
@@ -71,7 +74,7 @@ async fn start(site: &Site) -> NodePod {
     let file = json!({ "name": "values", "mountPath": "/password", "subPath": "password", "readOnly": true });
     mounts.expect("a list").push(file);
     let pod = NodePod::create(&site.namespace, spec).await;
-    site.ready(&pod).await;
+    site.wait_until_ready(&pod).await;
     site.versions(&pod).await;
     pod
 }
@@ -80,6 +83,6 @@ fn survey(site: &Site, args: &[&str]) -> (Option<i32>, serde_json::Value) {
     pods::survey(site.plane, &site.namespace, "db", args)
 }
 
-async fn in_path(pod: &NodePod) -> String {
+async fn value_in_sub_path(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/password"]).await
 }

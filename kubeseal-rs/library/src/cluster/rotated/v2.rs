@@ -122,8 +122,8 @@ mod tests {
         sealed
     }
 
-    /// Attack: a server in place of the controller returns values that it sealed itself, with less protection or for
-    /// another object, or v1 values in place of v2 values.
+    /// Attack: a server that impersonates the controller returns values that it sealed itself, with less protection or
+    /// for another object, or v1 values in place of v2 values.
     #[test]
     fn refuses_values_with_less_protection() {
         let sent = sealed_object("n", "value", true);

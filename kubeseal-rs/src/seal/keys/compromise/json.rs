@@ -80,7 +80,7 @@ mod tests {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         Damage {
             key_id: None,
-            named: BTreeSet::new(),
+            naming_rules: BTreeSet::new(),
             name: "key-2025".to_owned(),
             fingerprint: fingerprint.to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),

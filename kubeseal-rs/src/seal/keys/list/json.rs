@@ -33,11 +33,12 @@ struct KeyReport<'a> {
     /// The identifier of a key that is only for v2; absent for an RSA key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<String>,
-    /// The short form of this identifier, as sealed values and lines of recipients contain it.
+    /// The short form of the identifier, as in sealed values and recipient lines; absent for an RSA key.
     #[serde(skip_serializing_if = "Option::is_none")]
     short_key_id: Option<String>,
-    /// When the key was created; null if it cannot be used.
-    made: Option<Timestamp>,
+    /// When the key was created; null if the key cannot be used.
+    #[serde(rename = "made")]
+    created: Option<Timestamp>,
     /// The end of the certificate's validity; null without a certificate.
     valid_until: Option<Timestamp>,
     /// The time of the last backup; null if there is none.
@@ -95,7 +96,7 @@ impl<'a> KeyReport<'a> {
             suite: v2.map(|(suite, _)| suite.to_string()),
             key_id: v2.map(|(_, id)| id.to_string()),
             short_key_id: v2.map(|(_, id)| id.short().to_string()),
-            made: row.created,
+            created: row.created,
             valid_until: row.valid_until,
             backed_up: row.marks.backed_up,
             compromised: row.marks.is_compromised,

@@ -25,7 +25,7 @@ pub(super) struct RestoreReport<'a> {
 /// The signer of a backup.
 #[derive(Debug, Serialize)]
 struct SignerReport<'a> {
-    /// The names of the signer in the file of allowed signers.
+    /// The names of the signer in the allowed signers file.
     principals: &'a str,
     /// The fingerprint of the signer's SSH key.
     key: &'a str,

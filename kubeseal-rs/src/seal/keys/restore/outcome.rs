@@ -48,7 +48,7 @@ pub(super) struct Row<'a> {
     pub(super) fingerprint: Option<&'a Fingerprint>,
     /// The suite and the identifier of a key that is only for v2.
     pub(super) v2: Option<(Suite, KeyId)>,
-    /// The outcome.
+    /// What the restore does, or would do, with the Secret.
     pub(super) outcome: Outcome<'a>,
     /// The state of the key after the restore.
     pub(super) state: KeyState,
@@ -63,7 +63,7 @@ impl<'a> Row<'a> {
     pub(super) fn from_rsa_step(step: &'a Step<'_>) -> Self {
         let outcome = match &step.action {
             Action::Put(_) => Outcome::Restored,
-            Action::LetSeal(_) => Outcome::SealingAllowed,
+            Action::AllowSealing(_) => Outcome::SealingAllowed,
             Action::Exists(_) => Outcome::Exists,
             Action::Broken(problem) => Outcome::Broken(problem),
         };

@@ -21,7 +21,7 @@ pub(super) enum Action<'a> {
     /// Nothing: the key already exists, or this restore stores it, under this name.
     Exists(String),
     /// Remove the opening-only mark from these existing Secrets: the user selected their key with `--seal-with`.
-    LetSeal(Vec<&'a KeyRecord>),
+    AllowSealing(Vec<&'a KeyRecord>),
     /// Nothing: the Secret contains no usable key, for this reason.
     Broken(String),
 }
@@ -43,7 +43,7 @@ impl Step<'_> {
         match &self.action {
             Action::Put(secret) => secret.metadata.name.as_deref(),
             Action::Exists(name) => Some(name),
-            Action::LetSeal(records) => records.first().map(|record| record.name()),
+            Action::AllowSealing(records) => records.first().map(|record| record.name()),
             Action::Broken(_) => None,
         }
     }
@@ -67,7 +67,7 @@ pub(super) struct Plan<'a> {
 }
 
 /// A key in the store after the restore.
-struct KeyAfter {
+struct ResultingKey {
     name: String,
     facts: KeyProperties,
 }
@@ -89,7 +89,7 @@ impl<'a> Plan<'a> {
             .map(|s| KeyRecord::new(s, None))
             .collect();
         mark_copies(&mut records);
-        let mut after: Vec<KeyAfter> = existing.iter().map(KeyAfter::of).collect();
+        let mut after: Vec<ResultingKey> = existing.iter().map(ResultingKey::of).collect();
         let mut steps: Vec<Step<'a>> = Vec::new();
         for record in &records {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
@@ -99,7 +99,7 @@ impl<'a> Plan<'a> {
             };
             steps.push(step(record, existing, &mut after, key_use)?);
         }
-        let sealing = finish(&mut steps, &after);
+        let sealing = set_states(&mut steps, &after);
         if let Some(chosen) = chosen {
             check_choice(chosen, &steps, sealing.as_ref())?;
         }
@@ -119,7 +119,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl KeyAfter {
+impl ResultingKey {
     fn of(record: &KeyRecord) -> Self {
         Self {
             name: record.name().to_owned(),
@@ -132,7 +132,7 @@ impl KeyAfter {
     }
 }
 
-/// Marks all copies of a key as compromised if one copy is, in any order.
+/// Marks all copies of a key as compromised if one copy is.
 fn mark_copies(records: &mut [KeyRecord]) {
     let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
     let compromised: BTreeSet<Fingerprint> = records
@@ -156,7 +156,7 @@ fn mark_copies(records: &mut [KeyRecord]) {
 fn step<'a>(
     record: &KeyRecord,
     existing: &'a [KeyRecord],
-    after: &mut Vec<KeyAfter>,
+    after: &mut Vec<ResultingKey>,
     key_use: KeyUse,
 ) -> Result<Step<'a>> {
     let mut step = Step {
@@ -179,7 +179,7 @@ fn step<'a>(
             for same in after.iter_mut().filter(|after| after.has_key(key)) {
                 same.facts.marks.is_opening_only = false;
             }
-            step.action = Action::LetSeal(opening_only);
+            step.action = Action::AllowSealing(opening_only);
         }
         return Ok(step);
     }
@@ -190,16 +190,16 @@ fn step<'a>(
     let mut restored = RestoredSecret::new(record, key, key_use);
     restored.secret.metadata.name = Some(name);
     let stored = KeyRecord::new(restored.secret, None);
-    after.push(KeyAfter::of(&stored));
+    after.push(ResultingKey::of(&stored));
     step.action = Action::Put(Box::new(stored.secret));
     step.left_out = restored.left_out;
     Ok(step)
 }
 
-/// Returns the name for the key: its own or, if another key has that name, its own with a suffix
-/// from the fingerprint. So a backup can be restored in addition to the keys of a controller that has
-/// already started: its first key can have the same name as the first key in the backup.
-fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
+/// Returns the name for the key: its own or, if another key has that name, its own with a suffix from the fingerprint.
+/// So a backup can be restored in addition to the keys of a controller that has already started, whose first key may
+/// have the same name as the first key in the backup.
+fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[ResultingKey]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
         bail!(
@@ -235,7 +235,7 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
         let message = format!("another key has the name {name}; nothing was changed");
         bail!(
             Failure::new(message)
-                .hint("rename one of the two, or restore into another namespace or directory")
+                .hint("rename one of the two keys, or restore into another namespace or directory")
         );
     }
     Ok(suffixed)
@@ -255,17 +255,17 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
     if !record.facts.is_active {
         let message =
             format!("{name} is retired in the backup and cannot seal; nothing was changed");
-        bail!(Failure::new(message).hint("restore it without --seal-with"));
+        bail!(Failure::new(message).hint("restore the key without --seal-with"));
     }
     Ok(())
 }
 
 /// Sets the state of each step's key, and returns the key that seals.
-fn finish(steps: &mut [Step<'_>], after: &[KeyAfter]) -> Option<SealingKey> {
+fn set_states(steps: &mut [Step<'_>], after: &[ResultingKey]) -> Option<SealingKey> {
     let facts: Vec<KeyProperties> = after.iter().map(|after| after.facts.clone()).collect();
     let states = states(&facts, None);
     for step in steps.iter_mut() {
-        let is_own = |(after, _): &(&KeyAfter, &KeyState)| {
+        let is_own = |(after, _): &(&ResultingKey, &KeyState)| {
             step.fingerprint
                 .as_ref()
                 .is_some_and(|key| after.has_key(key))
@@ -295,7 +295,7 @@ fn check_choice(
         .find(|step| step.fingerprint.as_ref() == Some(chosen))
     else {
         let message = format!("the backup contains no key {chosen}; nothing was changed");
-        bail!(Failure::new(message).hint("--dry-run lists its keys"));
+        bail!(Failure::new(message).hint("list the keys of the backup with `--dry-run`"));
     };
     match (sealing, step.state) {
         (_, KeyState::Sealing) => Ok(()),
@@ -316,28 +316,29 @@ fn check_choice(
                 step.name,
                 state.name()
             );
-            bail!(Failure::new(message).hint("restore it without --seal-with"))
+            bail!(Failure::new(message).hint("restore the key without --seal-with"))
         }
     }
 }
 
-fn newer(steps: &[Step<'_>], after: &[KeyAfter], sealing: Option<&SealingKey>) -> Vec<String> {
+fn newer(steps: &[Step<'_>], after: &[ResultingKey], sealing: Option<&SealingKey>) -> Vec<String> {
     let Some(sealing) = sealing else {
         return Vec::new();
     };
-    let is_restored_opening_only = |after: &&KeyAfter| {
+    let is_restored_opening_only = |after: &&ResultingKey| {
         let is_own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
         let step = steps.iter().find(is_own);
         step.is_some_and(|step| {
             matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening
         })
     };
-    let is_newer = |after: &&KeyAfter| after.facts.order_time > sealing.created;
+    let is_newer = |after: &&ResultingKey| after.facts.order_time > sealing.created;
     let newer = after
         .iter()
         .filter(is_restored_opening_only)
         .filter(is_newer);
-    let fingerprint = |after: &KeyAfter| after.facts.fingerprint.as_ref().map(ToString::to_string);
+    let fingerprint =
+        |after: &ResultingKey| after.facts.fingerprint.as_ref().map(ToString::to_string);
     newer
         .map(|after| format!("{} {}", after.name, fingerprint(after).unwrap_or_default()))
         .collect()
@@ -396,7 +397,7 @@ mod tests {
             let outcome = match &step.action {
                 Action::Put(_) => "put",
                 Action::Exists(_) => "existing",
-                Action::LetSeal(_) => "let",
+                Action::AllowSealing(_) => "let",
                 Action::Broken(_) => "broken",
             };
             format!("{} {outcome} {}", step.name, step.state.name())

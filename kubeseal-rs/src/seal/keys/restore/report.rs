@@ -70,7 +70,7 @@ fn state_text(state: KeyState) -> &'static str {
     }
 }
 
-/// Describes which key seals after the restore, and how to choose another.
+/// Describes which key seals after the restore, and how to choose a different key.
 fn sealing(plans: &Plans<'_>) -> Vec<String> {
     let v2 = plans.v2.sealing().filter_map(|key| {
         let (suite, id) = (key.suite()?, key.key_id()?);
@@ -114,7 +114,7 @@ pub(super) fn warnings(plans: &Plans<'_>) -> Vec<String> {
     let newer = plans.rsa.newer.iter().map(|key| {
         format!(
             "{key} is newer than the sealing key; check its origin: this project's controller does not seal with it, \
-             but Bitnami's would"
+             but Bitnami's controller would"
         )
     });
     broken.chain(newer).collect()

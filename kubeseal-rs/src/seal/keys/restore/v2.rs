@@ -26,7 +26,7 @@ enum Action {
     /// Nothing: the key exists under this name.
     Exists(String),
     /// Remove the opening-only mark from these existing Secrets: the user selected their key. Contains their indices.
-    LetSeal(Vec<usize>, String),
+    AllowSealing(Vec<usize>, String),
     /// Nothing: the Secret contains no usable key, for this reason.
     Broken(String),
 }
@@ -128,7 +128,7 @@ impl<'a> Plan<'a> {
         for index in &marked {
             self.after[*index].marks.is_opening_only = false;
         }
-        Action::LetSeal(marked, name)
+        Action::AllowSealing(marked, name)
     }
 
     fn set_states(&mut self) {
@@ -152,7 +152,7 @@ impl<'a> Plan<'a> {
             let message = format!(
                 "{name} already exists and is {state}, so it cannot seal; nothing was changed"
             );
-            bail!(Failure::new(message).hint("restore it without --seal-with"));
+            bail!(Failure::new(message).hint("restore the key without --seal-with"));
         }
         let own = self.after.iter().find(|key| key.key_id() == Some(*id));
         let newer = own.and_then(|own| self.newer(own));
@@ -235,7 +235,7 @@ impl<'a> Plan<'a> {
                 Failure::new(format!("{} was created during this run", step.name))
                     .hint("run the command again")
             ),
-            Action::LetSeal(indices, _) => {
+            Action::AllowSealing(indices, _) => {
                 let change = Change {
                     annotations: vec![(OPENING_ONLY_ANNOTATION, None)],
                     ..Change::default()
@@ -260,7 +260,7 @@ impl Step {
         let (outcome, stored_as) = match &self.action {
             Action::Put(secret) => (Outcome::Restored, secret.metadata.name.as_deref()),
             Action::Exists(name) => (Outcome::Exists, Some(name.as_str())),
-            Action::LetSeal(_, name) => (Outcome::SealingAllowed, Some(name.as_str())),
+            Action::AllowSealing(_, name) => (Outcome::SealingAllowed, Some(name.as_str())),
             Action::Broken(problem) => (Outcome::Broken(problem), None),
         };
         Row {
@@ -277,11 +277,11 @@ impl Step {
 
 fn no_key(id: &AnyKeyId) -> Failure {
     let message = format!("the backup contains no key {id}; nothing was changed");
-    Failure::new(message).hint("--dry-run lists its keys")
+    Failure::new(message).hint("list the keys of the backup with `--dry-run`")
 }
 
-/// Returns the full identifiers of the chosen keys. Refuses a short one that two keys have, because the author of a
-/// backup can generate such keys.
+/// Returns the full identifiers of the chosen keys. Refuses a short identifier that two keys share, because the author
+/// of a backup can generate such keys.
 fn full_ids(chosen: &[AnyKeyId], records: &[V2KeyRecord]) -> Result<Vec<KeyId>> {
     let full_id = |id: &AnyKeyId| {
         let ids = records.iter().filter_map(V2KeyRecord::key_id);
@@ -293,7 +293,7 @@ fn full_ids(chosen: &[AnyKeyId], records: &[V2KeyRecord]) -> Result<Vec<KeyId>> 
                 Failure::new(format!(
                     "several keys of the backup have the identifier {id}"
                 ))
-                .hint("pass all 43 characters, as --dry-run lists them")
+                .hint("pass all 43 characters of the identifier, which `--dry-run` lists")
             ),
         }
     };
@@ -304,7 +304,7 @@ fn copy_record(record: &V2KeyRecord) -> V2KeyRecord {
     V2KeyRecord::new(record.secret.clone(), record.file.clone())
 }
 
-/// Parses the Secrets. All copies of a key are compromised if one is, in any order.
+/// Parses the Secrets. Marks all copies of a key as compromised if one copy is.
 fn with_marks_of_copies(secrets: Vec<Secret>) -> Vec<V2KeyRecord> {
     let records = secrets.into_iter();
     let mut records: Vec<V2KeyRecord> = records.map(|s| V2KeyRecord::new(s, None)).collect();
@@ -331,7 +331,7 @@ fn check_marks(record: &V2KeyRecord) -> Result<()> {
     if !record.is_active {
         let message =
             format!("{name} is retired in the backup and cannot seal; nothing was changed");
-        bail!(Failure::new(message).hint("restore it without --seal-with"));
+        bail!(Failure::new(message).hint("restore the key without --seal-with"));
     }
     Ok(())
 }
@@ -350,7 +350,7 @@ fn free_name(name: &str, id: &KeyId, taken: &[String]) -> Result<String> {
     let suffixed = format!("{name}-restored-{end}");
     if names::check_object(&suffixed).is_err() || taken.contains(&suffixed) {
         let message = format!("another key has the name {name}; nothing was changed");
-        bail!(Failure::new(message).hint("rename one of the two"));
+        bail!(Failure::new(message).hint("rename one of the two keys"));
     }
     Ok(suffixed)
 }

@@ -67,8 +67,8 @@ pub(super) fn outputs_no_argument(function: &str) -> bool {
     FUNCTIONS_WITHOUT_OUTPUT.contains(&function)
 }
 
-/// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
-/// that follow the function; in a pipeline, one more follows these.
+/// Returns whether a function does not output the argument at this position. `count` is the number of arguments that
+/// follow the function; in a pipeline, the piped value is an additional last argument.
 pub(super) fn drops_argument(
     function: &str,
     position: usize,
@@ -98,7 +98,7 @@ pub(super) fn drops_argument(
         "index" | "get" | "omit" | "pick" | "slice" => position > 0,
         "set" => position == 1,
         "substr" => position < 2,
-        // Only the third argument, the main password, is a secret; the result contains none of them.
+        // Only the third argument, the main password, is a secret; the result contains none of the arguments.
         "derivePassword" => position != 2,
         "dict" => position.is_multiple_of(2),
         // The last two arguments are the default and the dictionary.
@@ -148,8 +148,8 @@ fn letter_and_digit_count(text: &str) -> usize {
     text.chars().filter(|c| c.is_alphanumeric()).count()
 }
 
-/// Returns whether a value for this key, which a chart passes to a template of Bitnami's library chart `common`, names
-/// something or is an option.
+/// Returns whether the value for `key` is a name or an option, in a dictionary that a chart passes to a template of
+/// Bitnami's library chart `common`.
 pub(super) fn is_common_chart_option(template: &str, key: &str) -> bool {
     let options = [
         "chartName",

@@ -67,7 +67,7 @@ struct Template {
 struct Block {
     /// Whether `.` contains a literal.
     is_dot_literal: bool,
-    /// The number of the template around the block.
+    /// The index in `definitions` of the template around the block.
     template: Option<usize>,
 }
 
@@ -86,7 +86,7 @@ impl<'o> Literals<'o> {
         literals
     }
 
-    /// Returns an empty state for a text inside the text of `self`.
+    /// Returns an empty state for a string inside the text of `self`.
     pub(in super::super) fn inside(&'o self) -> Self {
         Self {
             outer: Some(self),

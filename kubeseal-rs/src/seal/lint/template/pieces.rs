@@ -29,7 +29,7 @@ const STATEMENTS: [&str; 23] = [
     "set",
 ];
 
-/// Words that occur in statements of Ruby, beside assignments.
+/// Words that occur in Ruby statements other than assignments.
 const RUBY: [&str; 8] = ["do", "each", "else", "elsif", "end", "for", "if", "unless"];
 
 /// A part of a template.
@@ -92,7 +92,7 @@ fn is_action_start(text: &[u8]) -> bool {
 pub(in super::super) struct Pieces<'a> {
     text: &'a str,
     at: usize,
-    /// The action that follows the text just returned, and the position after it. Returned next.
+    /// The action to return next, after the text before it, and the position after the action.
     pending: Option<(Action<'a>, usize)>,
     closes: [Search; 4],
     comment_ends: Search,
@@ -111,7 +111,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Returns the position of the delimiter that ends an expression: not one in a string.
+    /// Returns the position of the delimiter that ends an expression. A delimiter in a string does not end it.
     fn expression_end(&mut self, start: usize) -> Option<usize> {
         let text = self.text;
         let mut at = start;

@@ -65,7 +65,8 @@ impl<'t> Text<'t> {
     }
 
     /// Returns whether the text ends in a block scalar without a final line break. Parsers disagree on whether the
-    /// value ends with a line break, and adding a line after it would give the value one.
+    /// value of such a scalar ends with a line break, and adding a line after the scalar would add this line break to
+    /// the value.
     fn has_open_block_at_end(self, span: &ValueSpan) -> bool {
         match &span.kind {
             Kind::List(items) => items

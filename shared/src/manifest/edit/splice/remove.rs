@@ -61,12 +61,12 @@ impl Text<'_> {
             }
             return Ok(vec![splice(entry.start..next.start, "")]);
         }
-        Ok(vec![splice(self.whole_lines(entry.start, end), "")])
+        Ok(vec![splice(self.line_range(entry.start, end), "")])
     }
 
     /// Returns the range of the lines from `start` to `end`, with the line break after them, or before them if the text
     /// ends there.
-    fn whole_lines(self, start: usize, end: usize) -> Range<usize> {
+    fn line_range(self, start: usize, end: usize) -> Range<usize> {
         let start = line_start(self.text, start);
         if let Some(line_len) = self.text[end..].find('\n') {
             return start..end + line_len + 1;
@@ -101,7 +101,7 @@ impl Text<'_> {
         };
         Ok(vec![
             splice(offset..offset, " {}"),
-            splice(self.whole_lines(entry.start, end), ""),
+            splice(self.line_range(entry.start, end), ""),
         ])
     }
 }

@@ -1,4 +1,4 @@
-//! Replaces an existing value with another one.
+//! Replaces an existing value with a new value.
 
 use super::{Kind, Problem, Splices, Text, ValueSpan, refuse, splice};
 

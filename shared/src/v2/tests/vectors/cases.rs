@@ -1209,7 +1209,7 @@ impl Forge {
 
     fn stanza(&self, key: &DataKey, suite: Suite) -> Stanza {
         let recipient = KEYS.recipient(suite);
-        Lock::stanza(&self.header, key, &place(), &*recipient, &mut rng()).unwrap()
+        Lock::new_stanza(&self.header, key, &place(), &*recipient, &mut rng()).unwrap()
     }
 
     fn with_wrapped(&self, suite: Suite, wrap: impl FnOnce(&Binding<'_>) -> Vec<u8>) -> Stanza {
