@@ -118,7 +118,7 @@ fn serve(
     let body = read_body(&mut stream)?;
     let answer = if body.is_empty() {
         // The provider checks whether a controller can be reached.
-        Some(FakeController::response("401 Unauthorized", ""))
+        FakeController::response("401 Unauthorized", "")
     } else {
         requests.lock().unwrap().push(body.clone());
         answers.lock().unwrap()(&body)
