@@ -38,7 +38,7 @@ async fn a_sidecar_starts_the_application_with_files_and_a_change_arrives_within
     fixture.apply("first").await;
     let pod = fixture.create(fixture.sidecar()).await;
     pod.wait_until_ready().await;
-    assert_eq!(pod.run("main", &["cat", "/tmp/first"]).await, "first");
+    assert_eq!(pod.run("main", &["cat", "/dev/shm/first"]).await, "first");
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/secrets/password"]);
     assert_eq!(mode.await, "440\n");
     // The first request has been answered; the next one waits for a change.
@@ -419,7 +419,8 @@ impl Fixture {
         container("seal", &image::controller_name(), &args)
     }
 
-    /// Returns the spec of a Pod whose application fails if its file is missing at the start.
+    /// Returns the spec of a Pod whose application fails if its file is missing at the start. As in the documented
+    /// example, the application runs as a different user than the agent and can read the file because of `fsGroup`.
     fn sidecar(&self) -> Value {
         let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);
         agent["restartPolicy"] = json!("Always");
@@ -428,10 +429,12 @@ impl Fixture {
         let main = json!({
             "name": "main",
             "image": BUSYBOX,
-            "command": ["sh", "-c", "cat /secrets/password >/tmp/first || exit 1; exec sleep 600"],
+            "command": ["sh", "-c", "cat /secrets/password >/dev/shm/first || exit 1; exec sleep 600"],
             "volumeMounts": [{ "name": "secrets", "mountPath": "/secrets" }],
+            "securityContext": { "runAsUser": 12345, "runAsGroup": 12345 },
         });
-        json!({ "initContainers": [agent], "containers": [main] })
+        let security_context = json!({ "fsGroup": 2000 });
+        json!({ "initContainers": [agent], "containers": [main], "securityContext": security_context })
     }
 
     /// Returns the spec of a Pod with a sidecar, an init container, and a command that receives a variable.
