@@ -11,7 +11,7 @@ turn. */}}
   verbs: [update]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, update{{ if or .Values.oldGCBehavior .Values.authorizedEndpoints.enabled }}, delete{{ end }}]
+  verbs: [get, list, watch, create, update{{ if or .Values.oldGCBehavior (.Values.authorizedEndpoints).enabled }}, delete{{ end }}]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
