@@ -168,11 +168,11 @@ fn files_have_their_mode_and_owner() {
 /// only.
 #[test]
 fn files_get_the_group_of_a_volume_with_the_set_group_id_bit() {
+    const GROUP: u32 = 23456;
     if !rustix::process::geteuid().is_root() {
         eprintln!("only root can set another group on a directory");
         return;
     }
-    const GROUP: u32 = 23456;
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(directory.path(), None, Some(GROUP)).unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o2775)).unwrap();
