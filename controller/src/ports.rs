@@ -1,13 +1,14 @@
 //! The ports of a controller: the unauthenticated port, the metrics port, and the TLS port.
 
+mod pending;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::args::{Address, Config};
 use crate::cluster::Cluster;
@@ -16,6 +17,7 @@ use crate::http::reviews::Reviews;
 use crate::http::tls::{Identity, IdentityError};
 use crate::http::{self, Delivery, RequestLimiter, ServerState, UnauthenticatedEndpoints};
 use crate::metrics::Metrics;
+use pending::PendingPort;
 
 /// A port or the metrics cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,7 @@ pub struct Server<'a> {
 
 /// The TLS port for authenticated callers, open but not served yet.
 pub struct TlsPort {
+    address: Address,
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
@@ -165,6 +168,7 @@ impl TlsPort {
             return Ok(None);
         };
         Ok(Some(Self {
+            address: address.clone(),
             listener: listen("listen-authorized-addr", address).await?,
             identity: Identity::new(cluster.own_namespace(), now)?,
             reviews: cluster.reviews(),
@@ -172,8 +176,7 @@ impl TlsPort {
         }))
     }
 
-    /// Serves the port if RBAC allows the controller to send reviews of callers to the API server. Until the API server
-    /// has confirmed this permission, clients can connect to the port, but get no response.
+    /// Serves the port as soon as RBAC allows the controller to review callers; see [`PendingPort`].
     fn serve(
         self,
         state: ServerState,
@@ -184,16 +187,13 @@ impl TlsPort {
     ) -> impl Future<Output = ()> + Send + use<> {
         let metrics = Arc::clone(metrics);
         async move {
-            tokio::select! {
+            let health = Arc::clone(metrics.watches());
+            let pending = PendingPort::new(self.address, self.listener, health);
+            let listener = tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
-                is_allowed = can_review(&self.reviews) => if !is_allowed {
-                    return;
-                },
-            }
-            log_address(
-                "HTTPS server for authorized callers serving",
-                &self.listener,
-            );
+                listener = pending.wait(&self.reviews) => listener,
+            };
+            log_address("HTTPS server for authorized callers serving", &listener);
             let tls = Some(self.identity.acceptor());
             let delivery = Delivery {
                 stopped: stopped.clone(),
@@ -205,25 +205,7 @@ impl TlsPort {
                 capacity: http::Capacity::for_waiting_requests(),
                 ..limits
             };
-            http::serve(self.listener, tls, router, limits, stopped).await;
-        }
-    }
-}
-
-/// Returns whether RBAC allows the controller to send reviews of callers to the API server; logs an error if not.
-/// Retries until the API server responds.
-async fn can_review(reviews: &Reviews) -> bool {
-    loop {
-        match reviews.missing_permission().await {
-            Ok(None) => return true,
-            Ok(Some(resource)) => {
-                error!(
-                    "--listen-authorized-addr: not served, because RBAC does not allow this controller to create {resource}; \
-                     bind its service account to the ClusterRole system:auth-delegator"
-                );
-                return false;
-            }
-            Err(_) => tokio::time::sleep(Duration::from_secs(5)).await,
+            http::serve(listener, tls, router, limits, stopped).await;
         }
     }
 }

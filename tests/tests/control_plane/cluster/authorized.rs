@@ -1,10 +1,13 @@
 //! Tests the TLS port, which serves callers with a token.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::{ControlPlane, Namespace};
+use tests::http;
 use tests::https;
 use tests::patience::until;
 use tests::roles::{self, ACCOUNT, Reach};
@@ -34,7 +37,7 @@ impl Case {
         roles::grant_reviews(&namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
-        let port = until("the TLS port is served", async || {
+        let port = until("the TLS port is open", async || {
             controller.authorized_port()
         });
         let port = port.await;
@@ -65,7 +68,7 @@ impl Case {
             .unwrap()
     }
 
-    /// Waits for this status code, because RBAC changes take a moment to apply.
+    /// Repeats a request until the response has this status code, because RBAC changes take a moment to apply.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed_secret().to_document().to_string();
         until(&format!("{path} answers {code}"), async || {
@@ -226,6 +229,47 @@ async fn refuses_all_callers_without_the_permission_to_authenticate_them() {
         .await;
     controller.become_ready().await;
     assert_eq!(controller.authorized_port(), None);
+    let stopped = Instant::now();
+    assert_eq!(controller.stop(), Some(0));
+    let time = stopped.elapsed();
+    assert!(time < Duration::from_secs(10), "stopped after {time:?}");
+}
+
+/// Fault: one `kubectl apply` starts the controller before it binds the account to `system:auth-delegator`.
+#[tokio::test]
+async fn serves_the_tls_port_once_the_permission_is_granted() {
+    let plane = ControlPlane::shared().await;
+    let namespace = plane.namespace("late-reviews").await;
+    roles::grant(&namespace, Reach::Namespace).await;
+    put_key(&namespace, "key-0", &KEYS[0]).await;
+    let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
+    let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &ARGS[..1]);
+    controller
+        .wait_for_log("level=ERROR msg=\"--listen-authorized-addr: not served yet, because RBAC")
+        .await;
+    controller.become_ready().await;
+    let metrics_port = controller.metrics_port().unwrap();
+    let health = async || http::get(metrics_port, "/readyz/watches").await.unwrap();
+    let response = health().await;
+    let is_reported =
+        response.contains("\nthe TLS port (--listen-authorized-addr): forbidden since ");
+    assert!(is_reported, "{response}");
+    controller
+        .wait_for_log("--listen-authorized-addr: still not served")
+        .await;
+
+    roles::grant_reviews(&namespace).await;
+    until("the TLS port is open", async || {
+        controller.authorized_port()
+    })
+    .await;
+    let response = health().await;
+    assert!(!response.contains("the TLS port"), "{response}");
+    let errors = controller
+        .log()
+        .matches("--listen-authorized-addr: not served yet")
+        .count();
+    assert_eq!(errors, 1, "{}", controller.log());
 }
 
 /// Attack: a program sends the controller a token that it received for its own audience or the API server, and that is
