@@ -23,11 +23,11 @@ pub struct Answer {
 /// A file for the Pod: its path, mode and content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredFile {
-    /// The path below the target directory.
+    /// The path, relative to the target directory.
     pub path: FilePath,
     /// The mode of the file.
     pub mode: Mode,
-    /// The version of the content. Equal versions mean equal contents.
+    /// The version of the content. Equal versions of a path mean equal contents.
     pub version: String,
     /// The content of the file.
     pub value: Value,

@@ -26,19 +26,20 @@ pub struct RequestBody {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EntryBody {
-    /// The SealedSecret whose items become files.
+    /// The name of the SealedSecret whose items become files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
-    /// The items to deliver; all if absent.
+    /// The keys of the items to deliver; all items if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
-    /// The path of the file, or of the directory for the files.
+    /// The path of the file, or, with a final `/`, of the directory for the files; the target directory if absent.
+    /// Relative to the target directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The template whose result is the content of the file.
+    /// The text of the template whose result is the content of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// The SealedSecrets whose items the template uses.
+    /// The names of the SealedSecrets whose items the template uses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<String>>,
     /// The mode of the files, in octal digits; `0444` if absent.

@@ -11,10 +11,10 @@ pub struct Failure {
     /// What the user can do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hint: String,
-    /// The SealedSecret that caused the error.
+    /// The name of the SealedSecret that caused the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
-    /// The item that caused the error.
+    /// The key of the item that caused the error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The path of a delivered file, below the target directory of the receiver.
+//! The path of a delivered file, relative to the target directory of the receiver.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,14 +1,17 @@
-//! The log line in which an agent reports the content that it has written.
+//! The log line in which `agent` and `exec` report the content that they have passed to an application.
 //!
-//! A Pod's account may not change the Pod, so the log is the only place where an agent can report without further
+//! A Pod's account may not change the Pod, so the log is the only place where a program can report without further
 //! permissions. Versions are public: the status of the SealedSecret contains them too.
+//!
+//! The application of `exec` writes to the same log, and can imitate a report. An imitation is only a false statement
+//! about the container that wrote it.
 
 use crate::answer::DeliveredObject;
 
 /// The maximum length of a version; versions from the controller have 22 characters.
 const MAX_VERSION: usize = 64;
 
-/// Returns the log line about these objects. `outcome` describes what the agent did with their values.
+/// Returns the log line about these objects. `outcome` describes what the program did with their values.
 pub fn line(objects: &[DeliveredObject], outcome: &str) -> String {
     let objects = objects.iter().map(|object| {
         let DeliveredObject {
@@ -24,6 +27,12 @@ pub fn line(objects: &[DeliveredObject], outcome: &str) -> String {
 /// Returns the objects of the newest report in a log; `None` if the log has no report.
 pub fn newest(log: &str) -> Option<Vec<DeliveredObject>> {
     log.lines().rev().find_map(objects)
+}
+
+/// Returns the objects of the first report in a log; `None` if the log has no report. A program that reports once,
+/// before it starts the application, wrote the first one.
+pub fn first(log: &str) -> Option<Vec<DeliveredObject>> {
+    log.lines().find_map(objects)
 }
 
 fn objects(line: &str) -> Option<Vec<DeliveredObject>> {
@@ -69,6 +78,15 @@ mod tests {
         assert!(log.contains(&line(&[delivered("db", 1, "v1")], "wrote 1 files")));
     }
 
+    /// Attack: an application writes a line in the form of a report after the report of the program that started it.
+    #[test]
+    fn a_report_of_the_application_is_not_the_first_one() {
+        let log = "waiting for values: no permission\ndb (generation 1, version v1): starting the command\n\
+                   db (generation 2, version v2): starting the command\n";
+        assert_eq!(first(log), Some(vec![delivered("db", 1, "v1")]));
+        assert_eq!(first("waiting for values: no permission\n"), None);
+    }
+
     #[test]
     fn other_lines_are_no_report() {
         let long = format!("db (generation 1, version {}): x", "v".repeat(65));
@@ -83,7 +101,7 @@ mod tests {
             "db (generation 1, version v), web: x",
             &long,
         ] {
-            assert_eq!(newest(text), None, "{text}");
+            assert_eq!((newest(text), first(text)), (None, None), "{text}");
         }
     }
 
@@ -94,7 +112,9 @@ mod tests {
             outcome in "[ -~]{0,20}",
         ) {
             let objects: Vec<_> = objects.iter().map(|(name, generation, version)| delivered(name, *generation, version)).collect();
-            prop_assert_eq!(newest(&line(&objects, &outcome)), Some(objects));
+            let line = line(&objects, &outcome);
+            prop_assert_eq!(first(&line), newest(&line));
+            prop_assert_eq!(newest(&line), Some(objects));
         }
 
         #[test]

@@ -39,7 +39,7 @@ pub enum Entry {
 pub struct ObjectEntry {
     /// The name of the SealedSecret.
     pub sealed_secret: String,
-    /// The items; `None` for all items.
+    /// The item keys; `None` for all items.
     pub items: Option<BTreeSet<String>>,
     /// Where the files are written.
     pub destination: Destination,
@@ -181,7 +181,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// Returns an error if the name of the item is not a valid file name.
+    /// Returns an error if the item key is not a valid file name.
     pub fn file(&self, item: &str) -> Result<FilePath, PathError> {
         match self {
             Self::Root => item.parse(),
@@ -296,7 +296,7 @@ fn item_names(names: Vec<String>) -> Result<BTreeSet<String>, EntryProblem> {
     names.into_iter().map(item_name).collect()
 }
 
-/// Checks that the name is valid for an item of a Secret.
+/// Checks that the name is a valid item key.
 fn item_name(name: String) -> Result<String, EntryProblem> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_item = (1..=253).contains(&name.len()) && name.bytes().all(is_allowed);

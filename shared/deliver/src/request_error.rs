@@ -64,13 +64,13 @@ pub enum EntryProblem {
     /// The name is not the name of a SealedSecret.
     #[error("{0:?} is not the name of a SealedSecret")]
     Name(String),
-    /// The name is not the name of an item.
+    /// The name is not a valid item key.
     #[error("{0:?} is not the name of an item")]
     Item(String),
     /// The list of items is empty.
     #[error("`items` is empty")]
     NoItems,
-    /// The path is that of a single file, but the entry selects several items.
+    /// The path is that of a single file, but the entry does not name exactly one item.
     #[error(
         "the path {0:?} is that of a single file, but the entry does not name exactly one item"
     )]

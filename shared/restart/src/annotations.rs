@@ -25,9 +25,9 @@ const IGNORE: &str = "reloader.stakater.com/ignore";
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// The longest time from the first change to the restart.
 pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
-/// Maximum size of a compiled pattern, since any client that may write workloads can set patterns.
+/// Maximum size of a compiled pattern in bytes, since any client that may write workloads can set patterns.
 const MAX_PATTERN: usize = 16 << 10;
-/// Maximum length of a pattern.
+/// Maximum length of a pattern in bytes.
 const MAX_PATTERN_LENGTH: usize = 256;
 /// Maximum number of patterns in one annotation. Further names and patterns have no effect.
 pub const MAX_PATTERNS: usize = 32;
@@ -146,7 +146,8 @@ impl OptIn {
         self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }
 
-    /// Returns whether only Reloader's annotations opt in. If Reloader runs, it restarts such a workload.
+    /// Returns whether no annotation of Sealed Secrets opts in. If Reloader runs, it restarts such a workload as its
+    /// annotations require.
     pub fn is_by_reloader_alone(&self) -> bool {
         !self.has_own_annotation
     }
@@ -180,7 +181,8 @@ impl OptIn {
         &self.secrets.patterns
     }
 
-    /// Returns whether entries of an annotation have no effect, since there are too many or they are too long.
+    /// Returns whether entries of the annotation that names Secrets have no effect, since there are too many or they
+    /// are too long.
     pub fn is_truncated(&self) -> bool {
         self.secrets.is_truncated
     }

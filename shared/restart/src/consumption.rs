@@ -69,10 +69,10 @@ pub const MAX_USES: usize = 10_000;
 /// are: the sources and the containers of a volume are stored once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consumption {
-    /// The indexes of the places where each source is used, ordered.
+    /// The indexes in `receivers` for each source, ordered.
     sources: BTreeMap<Source, Vec<usize>>,
-    /// The volumes and the environments of containers.
-    places: Vec<Place>,
+    /// The receivers of each volume and of each container's environment.
+    receivers: Vec<Receivers>,
     /// The number of uses.
     count: usize,
     /// Whether there are more than [`MAX_USES`] uses, so that none is stored.
@@ -81,7 +81,7 @@ pub struct Consumption {
 
 /// The receivers of the same sources: every container that mounts one volume, or one container that reads the sources
 /// as environment variables. Each has its way of delivery.
-type Place = BTreeSet<(Box<str>, Delivery)>;
+type Receivers = BTreeSet<(Box<str>, Delivery)>;
 
 /// The fields of a Pod's spec that list containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -93,35 +93,35 @@ impl Consumption {
         let containers = || CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
         let mut consumption = Self::default();
         for container in containers() {
-            let place = BTreeSet::from([(name(container), Delivery::Env)]);
-            consumption.add(env_sources(container), place);
+            let receivers = BTreeSet::from([(name(container), Delivery::Env)]);
+            consumption.add(env_sources(container), receivers);
         }
         let mut mounts = mounts(containers());
         for volume in list(&spec["volumes"]) {
             let mounts = mounts.remove(volume["name"].as_str().unwrap_or_default());
             if let (Some(mounts), Some((delivery, sources))) = (mounts, content(volume)) {
-                let place = mounts.into_iter().map(|mount| mount.receiver(delivery));
-                consumption.add(sources, place.collect());
+                let receivers = mounts.into_iter().map(|mount| mount.receiver(delivery));
+                consumption.add(sources, receivers.collect());
             }
         }
         consumption.clear_if_too_large()
     }
 
-    fn add(&mut self, sources: impl IntoIterator<Item = Source>, place: Place) {
-        let index = self.places.len();
+    fn add(&mut self, sources: impl IntoIterator<Item = Source>, receivers: Receivers) {
+        let index = self.receivers.len();
         for source in sources {
-            let places = self.sources.entry(source).or_default();
-            if places.last() != Some(&index) {
-                places.push(index);
+            let indexes = self.sources.entry(source).or_default();
+            if indexes.last() != Some(&index) {
+                indexes.push(index);
             }
         }
-        self.places.push(place);
+        self.receivers.push(receivers);
     }
 
     /// Drops everything if there are too many uses.
     fn clear_if_too_large(self) -> Self {
-        let places = self.sources.values().flatten();
-        let count = places.map(|index| self.places[*index].len()).sum();
+        let indexes = self.sources.values().flatten();
+        let count = indexes.map(|index| self.receivers[*index].len()).sum();
         if count <= MAX_USES {
             return Self { count, ..self };
         }
@@ -144,23 +144,23 @@ impl Consumption {
     /// Returns all uses.
     pub fn uses(&self) -> impl Iterator<Item = Use<'_>> {
         let sources = self.sources.iter();
-        sources.flat_map(|(source, places)| self.uses_at(source, places))
+        sources.flat_map(|(source, indexes)| self.uses_of(source, indexes))
     }
 
     /// Returns the uses of the Secret with this name.
     pub fn of_secret(&self, name: &str) -> impl Iterator<Item = Use<'_>> {
         let found = self.sources.get_key_value(&Source::Secret(name.to_owned()));
         let found = found.into_iter();
-        found.flat_map(|(source, places)| self.uses_at(source, places))
+        found.flat_map(|(source, indexes)| self.uses_of(source, indexes))
     }
 
-    /// Returns a use for each container that receives the source at one of these places.
-    fn uses_at<'a>(
+    /// Returns a use of the source for each of the receivers with these indexes.
+    fn uses_of<'a>(
         &'a self,
         source: &'a Source,
-        places: &'a [usize],
+        indexes: &'a [usize],
     ) -> impl Iterator<Item = Use<'a>> {
-        let receivers = places.iter().flat_map(|index| &self.places[*index]);
+        let receivers = indexes.iter().flat_map(|index| &self.receivers[*index]);
         receivers.map(move |(container, delivery)| Use {
             source,
             delivery: *delivery,

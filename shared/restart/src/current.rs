@@ -9,8 +9,8 @@ use crate::pod::Pod;
 /// Returns whether a Pod, as the API server returns it, has the newest content of the Secret, or does not use it.
 ///
 /// A container that has not started yet will read the newest content. A Pod that is being deleted counts like any
-/// other: it may use an earlier value until it ends. A Pod with too many uses of Secrets counts as having an earlier
-/// value.
+/// other: it may use an earlier value until it ends. A Pod that has ended uses no value. A Pod with too many uses of
+/// Secrets, and a container whose content is unknown, count as having an earlier value.
 pub fn has_newest(pod: &Json, secret: &str, history: &History, now: Timestamp) -> bool {
     let mut pod = pod.clone();
     pod["metadata"]["deletionTimestamp"] = Json::Null;

@@ -69,7 +69,7 @@ pub struct Situation<'a> {
 /// The decision about a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// No action: every Pod started with the newest content, or was restarted for it.
+    /// No action: every Pod started with the newest content or was restarted for it, or no change is known.
     UpToDate,
     /// Check the workload again at this time or after an event.
     Wait(Timestamp, WaitReason),
@@ -125,7 +125,7 @@ pub fn relevance(
     is_included.then_some(is_consumed)
 }
 
-/// Returns whether one of the workload's patterns matches the Secret.
+/// Returns whether one of the workload's patterns matches the name of the Secret.
 pub fn is_matched(workload: &Workload, secret: &str) -> bool {
     let mut patterns = workload.opt_in.secret_patterns().iter();
     patterns.any(|pattern| !annotations::matching_names(pattern, [secret].into_iter()).is_empty())

@@ -1,9 +1,9 @@
 //! Values that a Pod receives without a Secret: in volumes of the Secrets Store CSI driver, and by programs that
 //! request them from the controller.
 //!
-//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`, and `seal agent` reports
-//! in its log what it has written. `seal exec` receives its values when its container starts. Other programs that
-//! receive values do not report which version they have.
+//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`. `seal agent` reports in
+//! its log what it has written, and `seal exec` with which values it has started its command: when its container
+//! starts, it may still wait for them. Other programs that receive values do not report which version they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,8 +97,30 @@ pub struct Receiver {
     pub program: Program,
     /// The SealedSecrets that the arguments of the program name; `None` if they are unknown.
     pub objects: Option<BTreeSet<String>>,
-    /// The content that the program reports to have of each SealedSecret; `None` without a report.
-    pub report: Option<BTreeMap<String, Content>>,
+    /// What the log of the container reports.
+    pub report: Report,
+}
+
+/// The content that a program reports in the log of its container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Report {
+    /// The log was not read, or cannot be read.
+    #[default]
+    Unreadable,
+    /// The log has no report: the program waits for values, or the log no longer contains the report.
+    Missing,
+    /// The content that the program has of each SealedSecret.
+    Content(BTreeMap<String, Content>),
+}
+
+impl Report {
+    /// Returns the reported content of each SealedSecret; `None` without a report.
+    pub fn contents(&self) -> Option<&BTreeMap<String, Content>> {
+        match self {
+            Self::Content(contents) => Some(contents),
+            Self::Unreadable | Self::Missing => None,
+        }
+    }
 }
 
 /// A program that receives values from the controller.
@@ -128,7 +150,13 @@ impl Program {
 
     /// Returns whether the program writes reports.
     pub fn reports(self) -> bool {
-        matches!(self, Self::Agent | Self::AgentOnce)
+        self != Self::Other
+    }
+
+    /// Returns whether the program reports only once, before it starts the application whose output follows in the same
+    /// log.
+    pub fn reports_once(self) -> bool {
+        self == Self::Exec
     }
 }
 

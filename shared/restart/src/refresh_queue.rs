@@ -32,7 +32,8 @@ pub struct RefreshQueue {
 }
 
 impl RefreshQueue {
-    /// Adds a Pod. A Pod that is already queued keeps its position, since one refresh updates all its volumes.
+    /// Adds a Pod, unless too many Pods of its namespace are queued. A Pod that is already queued keeps its position,
+    /// since one refresh updates all its volumes.
     pub fn add(&mut self, refresh: PodRefresh) {
         let waiting = self
             .namespaces

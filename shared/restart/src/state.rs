@@ -75,8 +75,9 @@ impl State {
         }
     }
 
-    /// Stores a SealedSecret. If its content changed, marks the workloads and Pods that consume it. All further work is
-    /// done in the turns of the namespace, once for any number of events.
+    /// Stores a SealedSecret. If its content or its annotations for Reloader changed, marks the workloads that the
+    /// change concerns, and schedules a refresh of its Pods if they need one. All further work is done in the turns of
+    /// the namespace, once for any number of events.
     pub fn apply_secret(&mut self, id: &SecretId, sealed: Sealed, now: Timestamp) {
         let is_refreshed =
             self.is_refreshing(id, &sealed) && refresh::is_needed(&sealed.history, now);
@@ -144,7 +145,7 @@ impl State {
     }
 
     /// Stores a workload, unless a newer version is stored. Returns whether the workload is stored: only workloads that
-    /// opt in are.
+    /// opt in and are not left to Reloader are.
     pub fn apply_workload(&mut self, id: &Id, workload: Workload) -> bool {
         let opt_in = &workload.opt_in;
         let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
@@ -418,7 +419,7 @@ impl State {
         self.workloads.get(id).map(|tracked| &tracked.workload)
     }
 
-    /// Returns the number of watched workloads, and how many of them wait for a restart.
+    /// Returns the number of stored workloads, which opt in, and how many of them wait for a restart.
     pub fn counts(&self) -> (usize, usize) {
         let waiting = self
             .workloads

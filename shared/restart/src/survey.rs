@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::consumption::{Delivery, Source, Use};
 use crate::decide;
-use crate::delivered::{Class, Content, Mounts, Program, Receiver};
+use crate::delivered::{Class, Content, Mounts, Program, Receiver, Report};
 use crate::history::State;
 use crate::pod::Pod;
 use crate::sealed::Sealed;
@@ -18,9 +18,9 @@ use crate::workload::{Id, Workload};
 pub struct Row {
     /// The namespace of the Pod and the SealedSecret.
     pub namespace: String,
-    /// The SealedSecret; `None` if it is unknown which SealedSecret the container uses.
+    /// The name of the SealedSecret; `None` if it is unknown which SealedSecret the container uses.
     pub secret: Option<String>,
-    /// The `SecretProviderClass` through which the container uses the SealedSecret.
+    /// The name of the `SecretProviderClass` through which the container uses the SealedSecret, if any.
     pub class: Option<String>,
     /// The workload of the Pod, if known.
     pub workload: Option<Id>,
@@ -83,7 +83,9 @@ pub enum Reason {
     Class,
     /// The CSI driver has recorded no mount.
     Driver,
-    /// The log of the agent has no report, or cannot be read.
+    /// The log of the container cannot be read.
+    Log,
+    /// The log of the container has no report about the SealedSecret.
     Report,
     /// This program does not report.
     Program,
@@ -98,7 +100,8 @@ impl Reason {
             Self::Mounted => "the files may be from before the change",
             Self::Class => "the class cannot be read",
             Self::Driver => "the driver has recorded no mount",
-            Self::Report => "the agent does not report",
+            Self::Log => "the log cannot be read",
+            Self::Report => "the log has no report",
             Self::Program => "the program does not report",
         }
     }
@@ -265,8 +268,8 @@ impl<'a> PodSurvey<'a> {
         rows.collect()
     }
 
-    /// Returns which content a container has of a SealedSecret in a volume of the driver; `None` if the SealedSecret
-    /// does not exist.
+    /// Determines whether a container that mounts a SealedSecret through the CSI driver has its newest content. Returns
+    /// `None` if the SealedSecret does not exist.
     fn observe_mount(
         &self,
         usage: Use<'_>,
@@ -310,27 +313,14 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
-    /// unknown.
+    /// unknown. The arguments decide which ones, because the application of `seal exec` can write to the log too.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
-        let reported = receiver.report.as_ref();
-        let reported = reported.map(|report| report.keys().map(String::as_str).collect());
-        let from_arguments = || {
-            Some(
-                receiver
-                    .objects
-                    .as_ref()?
-                    .iter()
-                    .map(String::as_str)
-                    .collect(),
-            )
-        };
-        let names: Option<Vec<&str>> = reported.or_else(from_arguments);
-        let Some(names) = names else {
+        let Some(names) = names(receiver) else {
             let is_started = self.pod.start_of(&receiver.container).is_some();
             let verdict = if is_started {
-                unknown(receiver.program)
+                unknown(receiver)
             } else {
                 Verdict::NotStarted
             };
@@ -343,22 +333,17 @@ impl<'a> PodSurvey<'a> {
         rows.collect()
     }
 
-    /// Returns which content a program has of a SealedSecret; `None` if the SealedSecret does not exist.
+    /// Determines whether a program has the newest content of a SealedSecret. Returns `None` if the SealedSecret does
+    /// not exist.
     fn observe_receiver(&self, receiver: &Receiver, name: &str) -> Option<Observed> {
         let sealed = self.sealed(name)?;
-        let Some(start) = self.pod.start_of(&receiver.container) else {
+        if self.pod.start_of(&receiver.container).is_none() {
             return Some((Verdict::NotStarted, None));
-        };
-        let content = receiver.report.as_ref().and_then(|report| report.get(name));
-        Some(match (content, receiver.program) {
-            (Some(content), _) => self.observe_content(sealed, name, content),
-            (None, Program::Exec) => {
-                let state = sealed.history.state_at(start);
-                let entry = sealed.history.entry_at(start);
-                let generation = entry.map(|entry| entry.generation);
-                (Verdict::of(state, Reason::Versions), generation)
-            }
-            (None, program) => (unknown(program), None),
+        }
+        let contents = receiver.report.contents();
+        Some(match contents.and_then(|contents| contents.get(name)) {
+            Some(content) => self.observe_content(sealed, name, content),
+            None => (unknown(receiver), None),
         })
     }
 
@@ -393,6 +378,8 @@ impl<'a> PodSurvey<'a> {
             Way::Program(Program::Agent) => Some(Remedy::Agent),
             Way::Program(Program::ExecOnChange) => Some(Remedy::Exec),
             Way::Program(Program::Other) => None,
+            // A program that waits gets the newest content without a restart.
+            Way::Program(Program::AgentOnce | Program::Exec) if has_no_report(verdict) => None,
             Way::Kubelet(Delivery::Env | Delivery::SubPath)
             | Way::Program(Program::AgentOnce | Program::Exec) => Some(self.restart(secret)),
         }
@@ -415,11 +402,27 @@ impl<'a> PodSurvey<'a> {
     }
 }
 
-fn unknown(program: Program) -> Verdict {
-    Verdict::Unknown(if program.reports() {
-        Reason::Report
-    } else {
-        Reason::Program
+/// Returns the SealedSecrets that a program receives, from its arguments or else from its report; `None` if both do not
+/// show them.
+fn names(receiver: &Receiver) -> Option<Vec<&str>> {
+    let from_arguments = receiver
+        .objects
+        .as_ref()
+        .map(|names| names.iter().collect());
+    let reported = || Some(receiver.report.contents()?.keys().collect());
+    let names: Vec<&String> = from_arguments.or_else(reported)?;
+    Some(names.into_iter().map(String::as_str).collect())
+}
+
+fn has_no_report(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Unknown(Reason::Log | Reason::Report))
+}
+
+fn unknown(receiver: &Receiver) -> Verdict {
+    Verdict::Unknown(match receiver.report {
+        _ if !receiver.program.reports() => Reason::Program,
+        Report::Unreadable => Reason::Log,
+        Report::Missing | Report::Content(_) => Reason::Report,
     })
 }
 
@@ -753,28 +756,30 @@ mod tests {
     fn survey_receiver(
         program: Program,
         names: Option<&[&str]>,
-        report: Option<&[(&str, &str)]>,
+        report: &Report,
         start: i64,
     ) -> Vec<Row> {
         let mut pod = pod("p", Delivery::Env, start);
         pod["spec"]["containers"][0]["envFrom"] = json!([]);
         let mut objects = objects(&pod, None);
-        let content = |(name, version): &(&str, &str)| {
-            let content = Content {
-                version: (*version).to_owned(),
-                generation: Some(7),
-            };
-            ((*name).to_owned(), content)
-        };
         let receiver = Receiver {
             container: "app".into(),
             program,
             objects: names.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            report: report.map(|report| report.iter().map(content).collect()),
+            report: report.clone(),
         };
         let id = ("ns".to_owned(), "p".to_owned());
         objects.receivers.insert(id, vec![receiver]);
         rows(&objects, false, second(30)).into_iter().collect()
+    }
+
+    /// Returns a report about one SealedSecret.
+    fn report(name: &str, version: &str) -> Report {
+        let content = Content {
+            version: version.to_owned(),
+            generation: Some(7),
+        };
+        Report::Content(BTreeMap::from([(name.to_owned(), content)]))
     }
 
     #[test]
@@ -846,32 +851,52 @@ mod tests {
                 Some(Remedy::Agent),
             ),
             (
-                "a command, before the change",
+                "a command with an earlier one",
                 Program::Exec,
                 db,
-                None,
+                Some("a"),
                 15,
                 stale,
                 Some(1),
                 Some(Remedy::Restart),
             ),
             (
-                "a command, after the change",
+                "a command with the newest",
                 Program::Exec,
                 db,
-                None,
+                Some("b"),
                 25,
                 Verdict::Current,
                 Some(2),
                 None,
             ),
             (
+                "a command without a report",
+                Program::Exec,
+                db,
+                None,
+                15,
+                no_report,
+                None,
+                None,
+            ),
+            (
                 "a command that follows",
+                Program::ExecOnChange,
+                db,
+                Some("a"),
+                15,
+                stale,
+                Some(1),
+                Some(Remedy::Exec),
+            ),
+            (
+                "a command that follows, without a report",
                 Program::ExecOnChange,
                 db,
                 None,
                 15,
-                silent,
+                no_report,
                 None,
                 Some(Remedy::Exec),
             ),
@@ -886,13 +911,8 @@ mod tests {
                 None,
             ),
         ] {
-            let report = report.map(|version| [("db", version)]);
-            let rows = survey_receiver(
-                program,
-                names,
-                report.as_ref().map(<[_; 1]>::as_slice),
-                start,
-            );
+            let log = report.map_or(Report::Missing, |version| self::report("db", version));
+            let rows = survey_receiver(program, names, &log, start);
             let found: Vec<_> = rows
                 .iter()
                 .map(|row| (row.verdict, row.generation, row.remedy))
@@ -900,6 +920,44 @@ mod tests {
             assert_eq!(found, [(want, generation, remedy)], "{why}");
             let is_named = names.is_some() || report.is_some();
             assert_eq!(rows[0].secret.is_some(), is_named, "{why}");
+        }
+    }
+
+    /// Fault: a container runs while `seal exec` waits for a permission or an item, so its application has no values.
+    #[test]
+    fn a_command_that_waits_for_values_is_not_current() {
+        for program in [Program::Exec, Program::ExecOnChange] {
+            for (log, reason) in [
+                (Report::Missing, Reason::Report),
+                (Report::Unreadable, Reason::Log),
+                // Another SealedSecret than the arguments name.
+                (report("web", "b"), Reason::Report),
+            ] {
+                for start in [15, 25] {
+                    let rows = survey_receiver(program, Some(&["db"]), &log, start);
+                    let found: Vec<_> = rows
+                        .iter()
+                        .map(|row| (row.verdict, row.generation))
+                        .collect();
+                    assert_eq!(
+                        found,
+                        [(Verdict::Unknown(reason), None)],
+                        "{program:?} {log:?}"
+                    );
+                    assert_eq!(rows[0].secret.as_deref(), Some("db"));
+                }
+            }
+        }
+    }
+
+    /// Fault: the value changed while `seal exec` waited for a permission, so the application received the new value in
+    /// a container that had started before the change.
+    #[test]
+    fn a_command_that_waited_during_a_change_is_current() {
+        for program in [Program::Exec, Program::ExecOnChange] {
+            let rows = survey_receiver(program, Some(&["db"]), &report("db", "b"), 15);
+            let found = (rows[0].verdict, rows[0].generation, rows[0].remedy);
+            assert_eq!(found, (Verdict::Current, Some(2), None), "{program:?}");
         }
     }
 
@@ -913,7 +971,7 @@ mod tests {
                 container: "app".into(),
                 program: Program::Agent,
                 objects: names,
-                report: None,
+                report: Report::Unreadable,
             };
             let id = ("ns".to_owned(), "p".to_owned());
             objects.receivers.insert(id, vec![receiver]);

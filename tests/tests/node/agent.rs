@@ -90,7 +90,11 @@ async fn exec_gives_a_command_its_variable_and_restarts_it_after_a_change() {
     pod.wait_until_ready().await;
     wait_for_log(&pod, "main", "started 5\n").await;
     fixture.apply("longer").await;
-    wait_for_log(&pod, "main", "started 5\nended\nstarted 6\n").await;
+    let output = async || without_reports(&pod.log("main").await);
+    until("the command has started again", async || {
+        (output().await == "started 5\nended\nstarted 6\n").then_some(())
+    })
+    .await;
     let zombies = pod
         .run(
             "main",
@@ -158,7 +162,103 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     assert_eq!(generations, [1, 2, 1]);
 }
 
-/// Returns way, container and state of each row.
+/// Fault: a container runs, and Kubernetes shows its Pod as ready, while `seal-deliver exec` waits for an item or a
+/// permission. `seal pods` called it current.
+#[tokio::test(flavor = "multi_thread")]
+async fn seal_pods_does_not_call_a_waiting_command_current() {
+    let fixture = Fixture::new("exec-waits").await;
+    fixture.apply("first").await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 1).await;
+    let no_item = fixture.command("item", &["--only=PW=nosuch"]);
+    let no_grant = fixture.command("permission", &["--only=PW=password"]);
+    let mut ungranted = json!({ "containers": [no_grant] });
+    ungranted["serviceAccountName"] = json!("default");
+    for (container, spec) in [
+        ("item", json!({ "containers": [no_item] })),
+        ("permission", ungranted),
+    ] {
+        let pod = fixture.create(spec).await;
+        pod.wait_until_ready().await;
+        wait_for_log(&pod, container, "waiting for values: ").await;
+    }
+    let (plane, _) = shared().await;
+    let (code, rows) = pods::survey(plane, &fixture.namespace, "db", &["--wait"]);
+    let mut found = states(&rows);
+    found.sort_unstable();
+    let want = [
+        ("exec", "item", "unknown"),
+        ("exec", "permission", "unknown"),
+    ];
+    assert_eq!(found, want, "{rows}");
+    for row in rows["pods"].as_array().unwrap() {
+        assert_eq!(row["reason"], "the log has no report");
+        assert_eq!(row["generation"], Value::Null);
+    }
+    assert_eq!(code, Some(0));
+}
+
+/// Fault: the value changes while `seal-deliver exec` waits for its permission, so the application has the new value in a
+/// container that is older than the change. `seal pods` called it stale.
+#[tokio::test(flavor = "multi_thread")]
+async fn seal_pods_reports_the_version_that_a_command_waited_for() {
+    let fixture = Fixture::new("exec-waited").await;
+    fixture.apply("first").await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 1).await;
+    let mut created = Vec::new();
+    for (name, args) in [
+        (
+            "follower",
+            &["--only=PW=password", "--on-change=restart"][..],
+        ),
+        ("once", &["--only=PW=password"]),
+    ] {
+        let container = fixture.command(name, args);
+        let spec = json!({ "containers": [container], "serviceAccountName": "default" });
+        let pod = fixture.create(spec).await;
+        wait_for_log(&pod, name, "waiting for values: ").await;
+        created.push((pod, name));
+    }
+    fixture.apply("second").await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 2).await;
+    fixture.grant_to("default").await;
+    for (pod, name) in &created {
+        wait_for_log(pod, name, "second\n").await;
+    }
+    let (plane, _) = shared().await;
+    let survey = || {
+        let (code, rows) = pods::survey(plane, &fixture.namespace, "db", &[]);
+        let rows = rows["pods"].as_array().unwrap().iter();
+        let mut rows: Vec<_> = rows
+            .map(|row| json!([row["container"], row["state"], row["generation"]]).to_string())
+            .collect();
+        rows.sort_unstable();
+        (code, rows)
+    };
+    let want = |code, generation, once| {
+        let rows = [
+            json!(["follower", "current", generation]),
+            json!(["once", once, 2]),
+        ];
+        (Some(code), rows.map(|row| row.to_string()).to_vec())
+    };
+    assert_eq!(survey(), want(0, 2, "current"));
+
+    fixture.apply("third").await;
+    pods::wait_until_recorded(&fixture.namespace, "db", 3).await;
+    let (pod, name) = &created[0];
+    wait_for_log(pod, name, "third\n").await;
+    assert_eq!(survey(), want(1, 3, "stale"));
+}
+
+/// Returns the log of a container without the reports of `seal-deliver`.
+fn without_reports(log: &str) -> String {
+    let lines = log.split_inclusive('\n');
+    lines
+        .filter(|line| deliver::report::newest(line).is_none())
+        .collect()
+}
+
+/// Returns the way, the container and the state in each row of a report of `seal pods`.
 fn states(report: &Value) -> Vec<(&str, &str, &str)> {
     let rows = report["pods"].as_array().unwrap().iter();
     rows.map(|row| {
@@ -282,7 +382,7 @@ impl Fixture {
         };
         fixture.publish_certificate_to("web").await;
         fixture.publish_certificate_to("default").await;
-        fixture.grant().await;
+        fixture.grant_to("web").await;
         fixture.node_address = fixture.start_controller().await;
         fixture
     }
@@ -304,16 +404,23 @@ impl Fixture {
         let _: RoleBinding = self.namespace.create_object(binding).await;
     }
 
-    /// Applies the output of `seal grant`.
-    async fn grant(&self) {
+    /// Applies the output of `seal grant`, whose Role is the same for each service account.
+    async fn grant_to(&self, account: &str) {
         let output = Command::new(binaries::seal())
-            .args(["grant", "db", "--to", "web", "-n", self.namespace.name()])
+            .args(["grant", "db", "--to", account, "-n", self.namespace.name()])
             .output()
             .expect("the program was built");
         let text = String::from_utf8(output.stdout).expect("text");
         for object in operators::objects(&text) {
             if object["kind"] == "Role" {
-                let _: Role = self.namespace.create_object(object).await;
+                let roles: Api<Role> = self.namespace.api();
+                let name = object["metadata"]["name"]
+                    .as_str()
+                    .expect("a name")
+                    .to_owned();
+                let apply = PatchParams::apply("user").force();
+                let applied = roles.patch(&name, &apply, &Patch::Apply(object)).await;
+                applied.expect("the API server accepts the Role");
             } else {
                 let _: RoleBinding = self.namespace.create_object(object).await;
             }
@@ -443,18 +550,7 @@ impl Fixture {
         let mut once = self.seal(&["agent", "--once", "--objects=db", "--to=/once"]);
         once["name"] = json!("once");
         once["volumeMounts"][1] = json!({ "name": "once", "mountPath": "/once" });
-        let server = self.server_flag();
-        let exec = [
-            "exec",
-            "--from=db",
-            "--only=PW=password",
-            &server,
-            "--",
-            "sh",
-            "-c",
-        ];
-        let args = [&exec[..], &["echo $PW; exec sleep 600"]].concat();
-        let variable = container("variable", SEAL_WITH_SHELL, &args);
+        let variable = self.command("variable", &["--only=PW=password"]);
         push(&mut spec["containers"], variable);
         let mount = json!({ "name": "once", "mountPath": "/once" });
         push(&mut spec["containers"][0]["volumeMounts"], mount);
@@ -465,6 +561,15 @@ impl Fixture {
             json!({ "name": "once", "emptyDir": { "medium": "Memory" } }),
         );
         spec
+    }
+
+    /// Returns a container with a command that prints the variable `PW`, which it receives from `seal-deliver exec`.
+    fn command(&self, name: &str, args: &[&str]) -> Value {
+        let server = self.server_flag();
+        let exec = ["exec", "--from=db", &server];
+        let command = ["--", "sh", "-c", "echo $PW; exec sleep 600"];
+        let args = [&exec[..], args, &command].concat();
+        container(name, SEAL_WITH_SHELL, &args)
     }
 
     /// Creates a Pod with volumes for token and files.

@@ -1,12 +1,15 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
 //! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of the
-//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or the log of an agent.
+//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent` and
+//! `seal exec` report in their log.
 
 mod json;
 mod read;
 mod receivers;
+mod reports;
 mod table;
+mod timeout;
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -33,10 +36,12 @@ const POLL: Duration = Duration::from_secs(2);
 #[command(
     after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a volume \
 has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
-mounted, and `seal agent` reports in its log which one it has written. Without a version in the status of the SealedSecret, \
-and for changes before the first version, the answer is `unknown`, as for programs that do not report.\n\n\
+mounted. `seal agent` reports in its log which one it has written, and `seal exec` with which one it has started its command. \
+Without a version in the status of the SealedSecret, for changes before the first version, and without a report, the answer \
+is `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
 Exit code 1 means that a container has an earlier value. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such \
-volumes, on SecretProviderClasses and SecretProviderClassPodStatuses; if Pods have agents, `get` on `pods/log`.\n\n\
+volumes, on SecretProviderClasses and SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on \
+`pods/log`.\n\n\
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
 pub struct Pods {
@@ -62,7 +67,7 @@ pub struct Pods {
     pub cluster: Cluster,
 }
 
-/// Runs the command. Returns findings if a container has an earlier value, or with `--wait`, may have one.
+/// Runs the command. Returns [`Outcome::Findings`] if a container has an earlier value or, with `--wait`, may have one.
 ///
 /// # Errors
 ///
@@ -81,11 +86,6 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
         report::warn(note);
     }
     let is_unrecorded = args.wait && survey.is_unrecorded;
-    if is_unrecorded {
-        report::warn(
-            "a SealedSecret has changed, and the controller has not recorded its new version: see its status",
-        );
-    }
     let rows = survey.rows.into_iter().collect::<Vec<_>>();
     match args.output {
         OutputFormat::Text => {
@@ -93,11 +93,22 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
         }
         OutputFormat::Json => print(&output::json(&json::PodsReport::new(&rows))?)?,
     };
+    if args.wait {
+        warn_about_timeout(&rows, is_unrecorded, args.timeout);
+    }
     Ok(if is_unrecorded || rows.iter().any(is_stale) {
         Outcome::Findings
     } else {
         Outcome::Done
     })
+}
+
+/// Prints what is stale or not recorded after the wait, which ends with such a result only at the time limit.
+fn warn_about_timeout(rows: &[Row], is_unrecorded: bool, limit: SignedDuration) {
+    let unrecorded = is_unrecorded.then(|| timeout::unrecorded(limit));
+    for warning in unrecorded.into_iter().chain(timeout::warning(rows, limit)) {
+        report::warn(&warning);
+    }
 }
 
 fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {

@@ -1,21 +1,20 @@
 //! Reads the objects of a survey from the cluster.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 use class::{OBJECTS, PROVIDER};
-use deliver::report;
 use jiff::Timestamp;
 use kubeseal_library::cluster::{ApiPath, ClusterError, Objects, parse};
 use restart::consumption::Source;
-use restart::delivered::{Class, Content, Receiver};
+use restart::delivered::Class;
 use restart::pod::Pod;
 use restart::sealed::Sealed;
 use restart::survey::{self, Row};
 use restart::workload::{Id, Kind, Workload};
 use serde_json::Value as Json;
 
-use super::receivers;
+use super::{receivers, reports};
 use crate::failure::Failure;
 
 const SEALED_SECRETS: &str = "cannot list SealedSecrets";
@@ -23,11 +22,6 @@ const PODS: &str = "cannot list Pods";
 const WORKLOADS: &str = "cannot list workloads";
 const CLASSES: &str = "cannot list SecretProviderClasses";
 const MOUNTS: &str = "cannot list SecretProviderClassPodStatuses";
-
-/// The number of lines at the end of a log in which the report of an agent is searched. An agent writes few lines.
-const LOG_LINES: &str = "500";
-/// The maximum size of these lines, in bytes. Any container can print long lines.
-const LOG_BYTES: &str = "1048576";
 
 /// Which SealedSecrets to show.
 pub(super) enum Scope {
@@ -95,7 +89,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<(survey::Objects, 
     if listed.pods.iter().any(has_class) {
         read_mounts(objects, namespace, &mut listed, &mut notes)?;
     }
-    read_reports(objects, &mut listed);
+    reports::read(objects, &mut listed);
     read_workloads(objects, namespace, &mut listed)?;
     let sealed = Resource {
         group: "/apis/bitnami.com/v1alpha1",
@@ -219,40 +213,6 @@ fn class_of(object: &Json) -> Class {
             .chain(entry.from.into_iter().flatten())
     });
     Class::Sealed(names.collect())
-}
-
-/// Reads the reports of agents. A log that cannot be read has no report.
-fn read_reports(objects: &Objects, listed: &mut survey::Objects) {
-    for ((namespace, pod), receivers) in &mut listed.receivers {
-        let reporting = receivers
-            .iter_mut()
-            .filter(|receiver| receiver.program.reports());
-        for receiver in reporting {
-            receiver.report = read_report(objects, namespace, pod, receiver);
-        }
-    }
-}
-
-fn read_report(
-    objects: &Objects,
-    namespace: &str,
-    pod: &str,
-    receiver: &Receiver,
-) -> Option<BTreeMap<String, Content>> {
-    let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
-    let log = pods.object(pod).ok()?.log_of(&receiver.container).ok()?;
-    let log = log.parameter("tailLines", LOG_LINES);
-    let log = log.parameter("limitBytes", LOG_BYTES);
-    let (code, log) = objects.get_raw(&log).ok()?;
-    let objects = (code == 200).then(|| report::newest(&String::from_utf8_lossy(&log)))??;
-    let content = |object: deliver::DeliveredObject| {
-        let content = Content {
-            version: object.version,
-            generation: Some(object.generation),
-        };
-        (object.name, content)
-    };
-    Some(objects.into_iter().map(content).collect())
 }
 
 fn read_workloads(

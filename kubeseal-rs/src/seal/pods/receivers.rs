@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use deliver::AUDIENCE;
-use restart::delivered::{Program, Receiver};
+use restart::delivered::{Program, Receiver, Report};
 use roles::agent::Agent;
 use serde_json::Value as Json;
 
@@ -52,7 +52,7 @@ fn receiver(container: &Json) -> Option<Receiver> {
         container: container["name"].as_str().unwrap_or_default().to_owned(),
         program,
         objects,
-        report: None,
+        report: Report::Unreadable,
     })
 }
 

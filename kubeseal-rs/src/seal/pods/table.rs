@@ -1,7 +1,7 @@
 //! The table of `seal pods`.
 
 use jiff::Timestamp;
-use restart::survey::{Row, Verdict};
+use restart::survey::{Remedy, Row, Verdict};
 
 use crate::seal::table::table;
 
@@ -47,7 +47,7 @@ fn columns(row: &Row, has_namespaces: bool, now: Timestamp) -> Vec<String> {
         state(row.verdict),
         since,
         row.remedy
-            .map_or_else(none, |remedy| remedy.text().to_owned()),
+            .map_or_else(none, |remedy| refreshed_by(remedy).to_owned()),
     ];
     if has_namespaces {
         columns.insert(0, row.namespace.clone());
@@ -55,8 +55,17 @@ fn columns(row: &Row, has_namespaces: bool, now: Timestamp) -> Vec<String> {
     columns
 }
 
+/// Returns how a container gets the newest content. Differs from the JSON output for a restart by a user, which must not
+/// be mistaken for `seal restart`.
+fn refreshed_by(remedy: Remedy) -> &'static str {
+    if remedy == Remedy::Restart {
+        return "manual restart";
+    }
+    remedy.text()
+}
+
 /// Returns the name of the SealedSecret, or of the class if it is not known.
-fn source(row: &Row) -> String {
+pub(super) fn source(row: &Row) -> String {
     match (&row.secret, &row.class) {
         (Some(name), _) => name.clone(),
         (None, Some(class)) => format!("SecretProviderClass/{class}"),
@@ -86,7 +95,7 @@ fn age(time: Timestamp, now: Timestamp) -> String {
 mod tests {
     use restart::consumption::Delivery;
     use restart::delivered::Program;
-    use restart::survey::{Reason, Remedy, Way};
+    use restart::survey::{Reason, Way};
     use restart::workload::{Id, Kind};
 
     use super::*;
@@ -126,10 +135,10 @@ mod tests {
             ..current.clone()
         };
         let want = "\
-SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE                               SINCE  REFRESHED BY
-db      Deployment/web  web-1  app        env       3           stale                               20s    restart
-db      -               web-1  app        volume    -           current                             -      -
-?       -               web-1  app        agent     -           unknown: the agent does not report  -      seal agent
+SECRET  WORKLOAD        POD    CONTAINER  CONSUMES  GENERATION  STATE                           SINCE  REFRESHED BY
+db      Deployment/web  web-1  app        env       3           stale                           20s    manual restart
+db      -               web-1  app        volume    -           current                         -      -
+?       -               web-1  app        agent     -           unknown: the log has no report  -      seal agent
 ";
         let rows = [row, current, agent];
         assert_eq!(text(&rows, false, second(120)), want);

@@ -57,8 +57,8 @@ async fn with_time_limit<T>(request: impl Future<Output = kube::Result<T>>) -> R
     response.map_err(|error| Failure::Api(Box::new(error)))
 }
 
-/// Returns one page of the Pods of a namespace whose containers have started, and the token of the next page, if there
-/// is one. `token` is the token that the request for the previous page returned.
+/// Returns one page of the Pods of a namespace, without Pods of which no container has started, and the token of the
+/// next page, if there is one. `token` is the token that the request for the previous page returned.
 pub(super) async fn list_pods(
     client: &Client,
     namespace: &str,
@@ -78,7 +78,8 @@ pub(super) async fn list_pods(
     Ok((started.collect(), token))
 }
 
-/// Restarts a workload, unless it has changed since the version that the decision is based on. Returns the new version.
+/// Restarts a workload, unless it has changed since the version that the decision is based on. Returns the restarted
+/// workload.
 pub(super) async fn restart(
     client: &Client,
     id: &Id,

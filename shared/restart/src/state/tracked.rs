@@ -87,7 +87,8 @@ impl TrackedWorkload {
         decide::relevance(&self.workload, secret, tags, is_matched)
     }
 
-    /// Returns how many Secrets the workload consumes or names.
+    /// Returns the cost of scheduling the workload: one more than the number of Secrets that it consumes, names or
+    /// matches.
     pub(super) fn count_names(&self) -> usize {
         let named = self.workload.opt_in.named_secrets().len();
         1 + self.workload.uses.secrets().count() + named + self.matched.len()

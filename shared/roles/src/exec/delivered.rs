@@ -2,10 +2,10 @@
 
 use agent::poll::Poll;
 use anyhow::{Result, bail};
-use deliver::{Answer, EntryBody, Request, RequestBody};
+use deliver::{Answer, DeliveredObject, EntryBody, Request, RequestBody};
 
 use super::supervisor::{self, OnChange};
-use super::{CommandArgs, DeliveryCommand, Values, become_command};
+use super::{CommandArgs, DeliveryCommand, Values, become_command_after};
 use crate::Variables;
 use crate::agent::{connect, stop_on_signals};
 use crate::failure::Failure;
@@ -35,8 +35,35 @@ pub(super) fn run(args: &DeliveryCommand<'_>, variables: Variables) -> Result<()
         return supervisor::run(command_args, on_change, poll, variables);
     }
     stop_on_signals()?;
-    let values = values(command_args, &poll.next_change())?;
-    become_command(command_args, &values, variables)
+    let answer = poll.next_change();
+    let values = values(command_args, &answer)?;
+    become_command_after(command_args, &values, variables, || {
+        report_passed(&answer.objects, Passed::AtStart);
+    })
+}
+
+/// How the command receives the values of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// When it starts.
+    AtStart,
+    /// In files that it has open.
+    InFiles,
+}
+
+impl Passed {
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::AtStart => "starting the command",
+            Self::InFiles => "replaced the files of the command",
+        }
+    }
+}
+
+/// Logs the versions of the values that the command receives, for `seal pods`. Must be called before the command is
+/// started or signaled, so that the output of the command follows the report.
+pub(super) fn report_passed(objects: &[DeliveredObject], passed: Passed) {
+    report::info(&deliver::report::line(objects, passed.outcome()));
 }
 
 /// Returns one entry for each object, each with a separate directory. If there is a single object, only the chosen
@@ -84,4 +111,28 @@ pub(super) fn values(command_args: &CommandArgs, answer: &Answer) -> Result<Valu
         values.insert(item.to_owned(), file.value.clone());
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault: `seal pods` reported a version that a waiting command had not received, since nothing reported.
+    #[test]
+    fn a_report_names_the_versions_that_the_command_received() {
+        let object = |name: &str, generation| DeliveredObject {
+            name: name.to_owned(),
+            generation,
+            version: format!("{name}-version"),
+        };
+        let objects = vec![object("db", 3), object("web", 1)];
+        for passed in [Passed::AtStart, Passed::InFiles] {
+            let line = deliver::report::line(&objects, passed.outcome());
+            assert_eq!(
+                deliver::report::first(&line),
+                Some(objects.clone()),
+                "{line}"
+            );
+        }
+    }
 }

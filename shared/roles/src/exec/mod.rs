@@ -61,7 +61,8 @@ pub struct CommandArgs {
 #[command(
     after_help = "Receives the values from the controller, with the Pod's token and the permission that `seal grant` prints. The \
 command replaces this process, so it receives all signals and determines the exit code. With --on-change, this program stays its \
-parent, forwards signals, and ends with its exit code. Nothing is written to disk.\n\n\
+parent, forwards signals, and ends with its exit code. Nothing is written to disk. Before each start of the command, a line \
+on stderr names the SealedSecrets and the versions of their values, for `seal pods`.\n\n\
 A variable that is already set is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --from db --only PGPASSWORD=password --on-change=restart -- app"
 )]
@@ -154,9 +155,20 @@ pub fn become_command(
     values: &Values,
     variables: Variables,
 ) -> Result<()> {
+    become_command_after(command_args, values, variables, || {})
+}
+
+/// Like [`become_command`]; calls `before_start` when the values have been passed and only the start can still fail.
+fn become_command_after(
+    command_args: &CommandArgs,
+    values: &Values,
+    variables: Variables,
+    before_start: impl FnOnce(),
+) -> Result<()> {
     let (mut command, program) = command(command_args)?;
     // These files stay open, so that the command inherits them.
     let _files = pass_values(&mut command, values, command_args, variables)?;
+    before_start();
     let error = process::replace_process(command, program);
     Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }

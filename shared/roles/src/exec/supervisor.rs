@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use agent::poll::Poll;
 use anyhow::{Context as _, Result, bail};
-use deliver::Answer;
+use deliver::{Answer, DeliveredObject};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 use text::ShowPath as _;
 
-use super::delivered::values;
+use super::delivered::{Passed, report_passed, values};
 use super::{CommandArgs, Values, command, pass_values, signal_named};
 use crate::failure::Failure;
 use crate::{Variables, report};
@@ -76,7 +76,8 @@ pub(super) fn run(
     watch_signals(sender.clone())?;
     watch_values(poll, sender);
     let first = wait_for_first_values(&events);
-    let child = RunningCommand::start(command_args, &values(command_args, &first)?, variables)?;
+    let first = Received::new(command_args, first)?;
+    let child = RunningCommand::start(command_args, &first, variables)?;
     let mut supervisor = Supervisor {
         command_args,
         variables,
@@ -123,6 +124,22 @@ fn wait_for_first_values(events: &Receiver<Event>) -> Answer {
     }
 }
 
+/// Values to choose from, and the SealedSecrets that contain them.
+#[derive(Debug, PartialEq)]
+struct Received {
+    values: Values,
+    objects: Vec<DeliveredObject>,
+}
+
+impl Received {
+    fn new(command_args: &CommandArgs, answer: Answer) -> Result<Self> {
+        Ok(Self {
+            values: values(command_args, &answer)?,
+            objects: answer.objects,
+        })
+    }
+}
+
 /// A running command, and the files through which it receives values.
 struct RunningCommand {
     id: Pid,
@@ -131,9 +148,15 @@ struct RunningCommand {
 }
 
 impl RunningCommand {
-    fn start(command_args: &CommandArgs, values: &Values, variables: Variables) -> Result<Self> {
+    /// Starts the command, and reports the versions of its values.
+    fn start(
+        command_args: &CommandArgs,
+        received: &Received,
+        variables: Variables,
+    ) -> Result<Self> {
         let (mut command, program) = command(command_args)?;
-        let files = pass_values(&mut command, values, command_args, variables)?;
+        let files = pass_values(&mut command, &received.values, command_args, variables)?;
+        report_passed(&received.objects, Passed::AtStart);
         let child = command.spawn();
         let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
         // `wait` for any process reports the end of this child, so `child` itself is not needed.
@@ -168,7 +191,7 @@ fn replace(file: &File, bytes: &[u8]) -> io::Result<()> {
 /// What to do when the command has ended.
 #[derive(Debug, PartialEq)]
 enum Next {
-    Start(Values),
+    Start(Received),
     Exit,
 }
 
@@ -194,7 +217,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Event::Signal(signal)) => self.forward(signal),
-                Some(Event::Values(answer)) => self.handle_change(&answer),
+                Some(Event::Values(answer)) => self.handle_change(*answer),
                 None => self.kill(),
             }
         }
@@ -230,8 +253,9 @@ impl Supervisor<'_> {
             }
             let planned = self.ending.take().map(|(_, next)| next);
             match next(planned, self.is_stopping) {
-                Next::Start(values) => {
-                    self.child = RunningCommand::start(self.command_args, &values, self.variables)?;
+                Next::Start(received) => {
+                    self.child =
+                        RunningCommand::start(self.command_args, &received, self.variables)?;
                 }
                 Next::Exit => return Ok(Some(exit_code(status))),
             }
@@ -247,26 +271,28 @@ impl Supervisor<'_> {
     }
 
     /// Acts on new values. If they cannot be used, the command keeps the former values.
-    fn handle_change(&mut self, answer: &Answer) {
+    fn handle_change(&mut self, answer: Answer) {
         if let Err(error) = self.apply_change(answer) {
             let why = text::error_chain(error.as_ref());
             report::warn(&format!("the command keeps its former values: {why}"));
         }
     }
 
-    fn apply_change(&mut self, answer: &Answer) -> Result<()> {
-        let values = values(self.command_args, answer)?;
+    fn apply_change(&mut self, answer: Answer) -> Result<()> {
+        let received = Received::new(self.command_args, answer)?;
         match self.on_change {
             OnChange::Signal(signal) => {
-                self.child.update(&values)?;
+                self.child.update(&received.values)?;
+                report_passed(&received.objects, Passed::InFiles);
                 self.child.signal(signal);
             }
             OnChange::Exit => self.end(Next::Exit),
             OnChange::Restart => {
                 // Checks the new values while the command still runs.
                 let (mut unused, _) = command(self.command_args)?;
-                pass_values(&mut unused, &values, self.command_args, self.variables)?;
-                self.end(Next::Start(values));
+                let values = &received.values;
+                pass_values(&mut unused, values, self.command_args, self.variables)?;
+                self.end(Next::Start(received));
             }
         }
         Ok(())
@@ -325,9 +351,15 @@ mod tests {
     /// Attack: a controller changes the values again and again, so that a command that is asked to end starts again.
     #[test]
     fn a_command_starts_again_only_after_a_change_and_before_a_termination_signal() {
-        let start = || Some(Next::Start(Values::new()));
+        let next_start = || {
+            Next::Start(Received {
+                values: Values::new(),
+                objects: Vec::new(),
+            })
+        };
+        let start = || Some(next_start());
         for (planned, is_stopping, want) in [
-            (start(), false, Next::Start(Values::new())),
+            (start(), false, next_start()),
             (start(), true, Next::Exit),
             (Some(Next::Exit), false, Next::Exit),
             (Some(Next::Exit), true, Next::Exit),

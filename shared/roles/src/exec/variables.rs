@@ -15,7 +15,7 @@ use crate::process;
 pub struct ItemChoice {
     /// The variable to set; derived from the item if `None`.
     pub variable: Option<String>,
-    /// The name of the item.
+    /// The item key.
     pub item: String,
 }
 
