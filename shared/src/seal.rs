@@ -19,7 +19,7 @@ use crate::{base64, envelope};
 pub struct Target<'a> {
     /// Replaces the Secret's name.
     pub name: Option<&'a str>,
-    /// Must equal the Secret's namespace; used as its namespace if the Secret has none.
+    /// Must equal the Secret's namespace; used as its namespace if the Secret has none. Ignored for cluster-wide scope.
     pub namespace: Option<&'a str>,
     /// Replaces the Secret's scope annotations; `Some(Strict)` removes them.
     pub scope: Option<Scope>,
@@ -105,8 +105,8 @@ fn scope_of(metadata: &ObjectMeta) -> Scope {
 
 /// Seals each value of a Secret separately, with the scope that its annotations declare.
 ///
-/// The template keeps name, namespace, `generateName`, labels and annotations. It drops the fields that only
-/// a server writes, owners, finalizers (they could make the Secret undeletable) and the annotations with a
+/// The template keeps type, `immutable`, name, namespace, `generateName`, labels and annotations. It drops the fields
+/// that only a server writes, owners, finalizers (they could make the Secret undeletable) and the annotations with a
 /// copy of the whole Secret.
 ///
 /// # Errors
@@ -137,6 +137,8 @@ pub struct V2Options<'a> {
     pub allow_classical: bool,
     /// Whether the values are bound to the template.
     pub bind_template: bool,
+    /// Whether the values must never become a Secret object.
+    pub is_never_secret: bool,
     /// Templates for items of the Secret: `spec.template.data`.
     pub template_data: Option<&'a BTreeMap<String, Option<String>>>,
     /// The current time, which determines the revision.
@@ -167,7 +169,7 @@ pub fn seal_v2(
         recipients: options.recipients,
         allow_classical: options.allow_classical,
         template: options.bind_template.then_some(template),
-        is_never_secret: false,
+        is_never_secret: options.is_never_secret,
         is_alone: false,
         revision: v2::next_revision(options.now, []),
     };

@@ -13,9 +13,10 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 
 use super::requirements::check_secret;
+use super::sealing::{Empty, Parts};
 use super::session::Session;
 use super::values::{self, Stdin};
-use super::{Outcome, sealing};
+use super::{Outcome, annotations, sealing};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -30,7 +31,8 @@ history: prefer --stdin, --prompt or --from-file over --from-literal.
 Examples:
   seal create db --from-file password=password.txt -n shop -w db.yaml
   printf 'correct horse' | seal create db --stdin password -n shop
-  seal create web --from-env-file .env -n shop --label team=web -o json")]
+  seal create web --from-env-file .env -n shop --label team=web -o json
+  seal create db --from-file password=password.txt -n shop --deliver files")]
 pub struct Create {
     /// Name of the Secret
     pub name: String,
@@ -73,6 +75,12 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     args.destination.check()?;
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.destination.path(&args.name))?;
+    let parts = Parts {
+        templates: None,
+        delivery: args.properties.delivery(),
+    };
+    // Before a prompt for a value.
+    parts.delivery.check_format(settings.format.value)?;
     let mut items = Items::default();
     read_values(args, environment, &mut items)?;
     if items.0.is_empty() {
@@ -83,7 +91,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     }
     let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
-    let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
+    let sealed = sealing::seal_with_parts(&session, &settings, secret, parts, Empty::Refused)?;
     args.destination.write_new(&[sealed])
 }
 
@@ -154,8 +162,8 @@ impl Items {
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept
-/// it.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, the API server would not accept it,
+/// or if an annotation has an effect only on a SealedSecret.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let mut secret = Secret {
         type_: properties.type_.clone(),
@@ -176,7 +184,9 @@ pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result
         );
     }
     secret.metadata.labels = labels;
-    secret.metadata.annotations = pairs(&properties.annotation, "annotation")?;
+    let annotations = pairs(&properties.annotation, "annotation")?;
+    annotations::check(annotations.iter().flat_map(BTreeMap::keys))?;
+    secret.metadata.annotations = annotations;
     Ok(secret)
 }
 

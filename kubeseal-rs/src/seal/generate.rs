@@ -10,7 +10,7 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 
 use super::create::{self, Items};
-use super::sealing::Templates;
+use super::sealing::{Empty, Parts, Templates};
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
@@ -72,6 +72,8 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let recipes = recipes(&args.items)?;
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.destination.path(&args.name))?;
+    let delivery = args.properties.delivery();
+    delivery.check_format(settings.format.value)?;
     let password = read_password(args, &recipes, environment)?;
     let (items, public) = generate(&recipes, password.as_ref(), environment)?;
     let mut secret = create::secret(&args.name, &args.properties, items)?;
@@ -85,14 +87,11 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
         .into_iter()
         .map(|(key, text)| (key, Some(text)))
         .collect();
-    let templates = Some(&templates).filter(|templates| !templates.is_empty());
-    let sealed = sealing::seal_with_templates(
-        &session,
-        &settings,
-        secret,
-        templates,
-        sealing::Empty::Refused,
-    )?;
+    let parts = Parts {
+        templates: Some(&templates).filter(|templates| !templates.is_empty()),
+        delivery,
+    };
+    let sealed = sealing::seal_with_parts(&session, &settings, secret, parts, Empty::Refused)?;
     args.destination.write_new(&[sealed])
 }
 

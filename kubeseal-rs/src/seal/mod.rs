@@ -1,5 +1,5 @@
-//! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes at its
-//! end, so a failing command leaves nothing half-written.
+//! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes last, so an error before it
+//! writes changes nothing.
 //!
 //! A new command needs changes in four files:
 //!
@@ -20,6 +20,7 @@
 //! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret in a file, and changes of its items |
 //! | [`v2_items`] | sealing new v2 values for an object in a file |
+//! | `annotations` | annotations that a new Secret must not have |
 //! | `binding` | whether new v2 values are bound to the template |
 //! | [`values`], [`names`] | reading values; valid names |
 //! | [`decryption`] | identities, passphrases and keys in backups |
@@ -29,6 +30,7 @@
 //! | `output` | reports for programs: JSON and YAML |
 //! | `table` | tables for people |
 
+mod annotations;
 mod binding;
 pub mod cert;
 pub mod completions;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use kubeseal_library::rules::SealedFormat;
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
@@ -81,46 +82,97 @@ pub enum Empty {
 ///
 /// # Errors
 ///
-/// Fails if the Secret has no values or no namespace, violates the rule, or if there is no
-/// certificate.
+/// Fails if the Secret has no values (unless `empty` allows it) or no namespace, violates the rule, or contains a
+/// private key of a controller; or if there is no certificate or recipient.
 pub fn seal_secret(
     session: &Session<'_>,
     settings: &Settings,
     secret: Secret,
     empty: Empty,
 ) -> Result<Sealed> {
-    seal_with_templates(session, settings, secret, None, empty)
+    let parts = Parts::default();
+    seal_with_parts(session, settings, secret, parts, empty)
 }
 
 /// Templates for items of a Secret.
 pub type Templates = BTreeMap<String, Option<String>>;
 
-/// Like [`seal_secret`], with templates.
+/// How the values of a new SealedSecret reach Pods; by default, in a Secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Whether an annotation of the SealedSecret requests that no Secret is created.
+    pub is_files: bool,
+    /// Whether the values are sealed so that they can never become a Secret object, which only v2 can express.
+    pub is_never_secret: bool,
+}
+
+/// The parts of a new SealedSecret that do not come from its Secret.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts<'a> {
+    /// The templates; `None` if there are none.
+    pub templates: Option<&'a Templates>,
+    /// How the values reach Pods.
+    pub delivery: Delivery,
+}
+
+/// Like [`seal_secret`], with templates, and with the annotation or flag for delivery without a Secret.
 ///
 /// # Errors
 ///
-/// Fails like [`seal_secret`].
-pub fn seal_with_templates(
+/// Fails for the reasons of [`seal_secret`], and if the format cannot express the delivery.
+pub fn seal_with_parts(
     session: &Session<'_>,
     settings: &Settings,
     mut secret: Secret,
-    templates: Option<&Templates>,
+    parts: Parts<'_>,
     empty: Empty,
 ) -> Result<Sealed> {
-    let name = secret.metadata.name.clone().unwrap_or_default();
-    if secret.data.is_empty() && empty != Empty::Allowed {
-        let failure = Failure::new(format!("the Secret {name:?} has no values"));
-        bail!(match empty {
-            Empty::NeedsFlag => failure.hint("pass --allow-empty if this is intended"),
-            _ => failure,
-        });
-    }
+    refuse_empty(&secret, empty)?;
     refuse_private_key(&secret)?;
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
-    match settings.format.value {
-        SealedFormat::V1 => seal_v1(session, settings, &secret, templates),
-        SealedFormat::V2 => seal_v2(session, settings, &secret, templates),
+    let mut sealed = match settings.format.value {
+        SealedFormat::V1 => seal_v1(session, settings, &secret, parts)?,
+        SealedFormat::V2 => seal_v2(session, settings, &secret, parts)?,
+    };
+    if parts.delivery.is_files {
+        annotate_delivery(&mut sealed.object);
+    }
+    Ok(sealed)
+}
+
+fn refuse_empty(secret: &Secret, empty: Empty) -> Result<()> {
+    if !secret.data.is_empty() || empty == Empty::Allowed {
+        return Ok(());
+    }
+    let failure = Failure::new(format!("{} has no values", describe(secret)));
+    bail!(match empty {
+        Empty::NeedsFlag => failure.hint("pass --allow-empty if this is intended"),
+        _ => failure,
+    })
+}
+
+/// Annotates the SealedSecret itself: the controller ignores the annotation on the template.
+fn annotate_delivery(object: &mut SealedSecret) {
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    annotations.insert(DELIVER_ANNOTATION.to_owned(), DELIVER_FILES.to_owned());
+}
+
+impl Delivery {
+    /// Checks that a format can express the delivery.
+    ///
+    /// # Errors
+    ///
+    /// Fails for v1 if the values must never become a Secret object.
+    pub fn check_format(self, format: SealedFormat) -> Result<(), Failure> {
+        if !self.is_never_secret || format == SealedFormat::V2 {
+            return Ok(());
+        }
+        let message = "--never-secret has no effect on values sealed as v1";
+        Err(Failure::new(message).hint(
+            "pass --sealed-format v2; or pass --deliver files instead, which sets an annotation that every author of \
+             the object can remove",
+        ))
     }
 }
 
@@ -142,14 +194,15 @@ fn seal_v1(
     session: &Session<'_>,
     settings: &Settings,
     secret: &Secret,
-    templates: Option<&Templates>,
+    parts: Parts<'_>,
 ) -> Result<Sealed> {
     settings.check_no_recipients()?;
+    parts.delivery.check_format(SealedFormat::V1)?;
     let certificate = session.certificate(settings)?;
     let rng = &mut shared::random::system();
     let mut object =
         seal::seal(secret, certificate.public_key(), rng).with_context(|| describe(secret))?;
-    object.spec.template.data = templates.cloned();
+    object.spec.template.data = parts.templates.cloned();
     if !session.args.no_hints {
         add_hints(&mut object, &certificate);
     }
@@ -161,14 +214,15 @@ fn seal_v2(
     session: &Session<'_>,
     settings: &Settings,
     secret: &Secret,
-    templates: Option<&Templates>,
+    parts: Parts<'_>,
 ) -> Result<Sealed> {
     let recipients = session.recipients(settings)?;
     let options = V2Options {
         recipients: &recipients.keys(),
         allow_classical: recipients.allow_classical,
         bind_template: recipients.bind_template,
-        template_data: templates,
+        is_never_secret: parts.delivery.is_never_secret,
+        template_data: parts.templates,
         now: session.environment.now,
     };
     let object = seal::seal_v2(secret, &options, &mut shared::random::system())
@@ -236,7 +290,7 @@ pub fn encrypted_by_sops_failure(file: &str) -> Failure {
 ///
 /// # Errors
 ///
-/// Fails if the Secret is malformed, or `sops` encrypted it.
+/// Fails if the Secret is malformed, if its name or namespace is not a string, or if `sops` encrypted it.
 pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     // Check this first, since ciphertext of `sops` in `data` is not base64.
     if matches!(&node.value, Value::Map(fields) if fields.iter().any(|(name, _)| name == "sops")) {

@@ -41,13 +41,14 @@ impl Change<'_> {
 }
 
 /// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new
-/// shared lock. The scope is that of the file. The values are bound to the template if a value in the file or in
-/// `committed`, the object in the last commit, is bound, or if the rule requires it.
+/// shared lock. The scope is that of the SealedSecret in the file. The values are bound to the template if a value in
+/// the file is bound, or if the rule requires it. They can never become a Secret if a value in the file cannot, or, if
+/// the file has no values, a value in `committed`, the object in the last commit.
 ///
 /// # Errors
 ///
 /// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its
-/// binding to the template, or if the values cannot be sealed.
+/// binding to the template or the flag against a Secret since the last commit, or if the values cannot be sealed.
 pub fn seal(
     sealed: &SealedSecret,
     committed: Option<&SealedSecret>,
@@ -67,12 +68,42 @@ pub fn seal(
         recipients: &keys,
         allow_classical: recipients.allow_classical,
         template: is_bound.then(|| TemplateDigest::of(&sealed.spec.template)),
-        is_never_secret: object.is_never_secret(),
+        is_never_secret: decide_never_secret(sealed, &object, committed)?,
         is_alone: false,
         revision: v2::next_revision(now, object.view().values().map(|item| item.revision)),
     };
     let set = new_entries(&spec, change)?;
     finish(sealed, change, set)
+}
+
+/// Returns whether new values must never become a Secret object, as those of the file, or of the last commit if the file
+/// has none.
+///
+/// # Errors
+///
+/// Fails if only the last commit has such values: a user who can change the file must not be able to put the next value
+/// into a Secret.
+fn decide_never_secret(
+    sealed: &SealedSecret,
+    object: &Object,
+    committed: Option<&SealedSecret>,
+) -> Result<bool> {
+    let before = committed.map(|before| Object::parse(&before.spec.encrypted_data));
+    let was_never_secret = matches!(before, Some(Ok(before)) if before.is_never_secret());
+    if object.is_never_secret() || !was_never_secret {
+        return Ok(object.is_never_secret());
+    }
+    if object.has_items() || !object.v1_items().is_empty() {
+        bail!(never_secret_lost(&shown(&sealed.qualified_name())));
+    }
+    Ok(true)
+}
+
+fn never_secret_lost(object_name: &str) -> Failure {
+    Failure::new(format!(
+        "the values of {object_name} can never become a Secret in the last commit, and can in the file"
+    ))
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
 fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<String, String>> {

@@ -43,7 +43,8 @@ pub(super) struct CheckContext<'a> {
 /// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct UncheckedItems {
-    /// Items without a hint that no key of `--keys` can unseal.
+    /// Items whose key is unknown: they have no hint, and no key of `--keys` can unseal them, or a template outputs
+    /// their value.
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
     pub(super) uncompared: usize,
@@ -115,21 +116,46 @@ pub(super) fn sealed_secret(
 
 /// Checks the annotation for delivery without a Secret.
 fn delivery(object: &Object) -> Option<FindingInFile> {
-    let annotations = object.sealed.metadata.annotations.as_ref()?;
-    let value = annotations.get(DELIVER_ANNOTATION)?;
-    if value != DELIVER_FILES {
-        let message = format!(
-            "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller creates a Secret; the only valid \
-             value is {DELIVER_FILES:?}"
-        );
-        return Some((finding::DELIVER_VALUE, object.line, message));
-    }
     let is_never_secret = matches!(&object.v2, Some(Ok(v2)) if v2.is_never_secret());
-    let message = format!(
+    let annotations = object.sealed.metadata.annotations.as_ref();
+    let value = annotations.and_then(|annotations| annotations.get(DELIVER_ANNOTATION));
+    let (rule, message) = match value {
+        Some(value) if value != DELIVER_FILES => (finding::DELIVER_VALUE, unknown_value(value)),
+        Some(_) if !is_never_secret => (finding::DELIVER, only_annotation()),
+        // If no Secret is created anyway, the annotation of the template is harmless, and removing it would invalidate
+        // values that are bound to the template.
+        None if !is_never_secret && is_template_delivered(object) => {
+            (finding::DELIVER_VALUE, without_effect())
+        }
+        _ => return None,
+    };
+    Some((rule, object.line, message))
+}
+
+fn is_template_delivered(object: &Object) -> bool {
+    let annotations = object.sealed.spec.template.metadata.annotations.as_ref();
+    annotations.is_some_and(|annotations| annotations.contains_key(DELIVER_ANNOTATION))
+}
+
+fn unknown_value(value: &str) -> String {
+    format!(
+        "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller creates a Secret; the only valid \
+         value is {DELIVER_FILES:?}"
+    )
+}
+
+fn only_annotation() -> String {
+    format!(
         "only the annotation {DELIVER_ANNOTATION} prevents the creation of a Secret: every author of the object can remove it, and \
          Bitnami's controller ignores it and creates the Secret"
-    );
-    (!is_never_secret).then_some((finding::DELIVER, object.line, message))
+    )
+}
+
+fn without_effect() -> String {
+    format!(
+        "the annotation {DELIVER_ANNOTATION} has no effect in spec.template.metadata.annotations, so the controller \
+         creates a Secret; add it to metadata.annotations of the SealedSecret"
+    )
 }
 
 /// Returns a finding for an object that contains a private key of a controller: anyone who can unseal the object can
@@ -223,7 +249,7 @@ fn unquoted(node: &Node) -> Vec<FindingInFile> {
     findings.collect()
 }
 
-/// Returns a finding for each item that occurs again or has an invalid name.
+/// Returns a finding for each item that occurs again or has an invalid key.
 fn item_names(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let (mut seen, mut findings) = (HashSet::new(), Vec::new());
     for (key, node) in sealed_nodes(node) {
@@ -257,7 +283,8 @@ fn is_unknown(node: &Node) -> bool {
     }
 }
 
-/// Returns the findings about the form and the key of each sealed value, except values that a template outputs.
+/// Returns the findings about the form and the key of each sealed value, except v2 values and values that a template
+/// outputs.
 fn values(
     node: &Node,
     object: &Object,
@@ -606,4 +633,84 @@ fn unknown_fields(node: &Node) -> Vec<FindingInFile> {
         &["metadata", "type", "immutable", "data"],
     );
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::manifest;
+    use shared::plain::Plain;
+    use shared::resource::SealedSecretSpec;
+    use shared::v2::{self as format, LockSpec, Place, SecretKey, Suite, Value as SealedValue};
+
+    use super::*;
+
+    /// Returns an object with these values of the annotation for delivery, on itself and on its template. The flag
+    /// against a Secret needs a v2 value.
+    fn object(own: Option<&str>, template: Option<&str>, is_never_secret: bool) -> Object {
+        let annotation = |value: Option<&str>| {
+            value.map(|value| [(DELIVER_ANNOTATION.to_owned(), value.to_owned())].into())
+        };
+        let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some("shop".to_owned());
+        sealed.metadata.annotations = annotation(own);
+        sealed.spec.template.metadata.annotations = annotation(template);
+        if is_never_secret {
+            sealed.spec.encrypted_data = v2_entries();
+        }
+        let text = manifest::to_yaml(&sealed.to_document());
+        let documents = manifest::read(text.as_bytes()).unwrap();
+        Object::read(&documents[0].root).unwrap()
+    }
+
+    fn v2_entries() -> std::collections::BTreeMap<String, String> {
+        let rng = &mut shared::random::system();
+        let key = SecretKey::from_bytes(Suite::P256, &[1; 32]).unwrap();
+        let spec = LockSpec {
+            place: &Place::for_sealing(Scope::Strict, "shop", "db").unwrap(),
+            recipients: &[&key.recipient()],
+            allow_classical: false,
+            template: None,
+            is_never_secret: true,
+            is_alone: false,
+            revision: 1,
+        };
+        let value = SealedValue::new(Plain::from("x".to_owned()), rng);
+        format::seal(&spec, &[("a".to_owned(), value)].into(), rng).unwrap()
+    }
+
+    #[test]
+    fn reports_how_an_object_requests_that_no_secret_is_created() {
+        let (note, error) = (Some(finding::DELIVER), Some(finding::DELIVER_VALUE));
+        for (own, template, is_never_secret, want) in [
+            (None, None, false, None),
+            (None, None, true, None),
+            (Some("files"), None, false, note),
+            (Some("files"), None, true, None),
+            (Some("file"), None, false, error),
+            (Some("file"), None, true, error),
+            (None, Some("files"), false, error),
+            (None, Some("file"), false, error),
+            (Some("files"), Some("files"), false, note),
+            (Some("file"), Some("files"), false, error),
+            // Removing the annotation would invalidate values that are bound to the template.
+            (None, Some("files"), true, None),
+        ] {
+            let found = delivery(&object(own, template, is_never_secret));
+            let rule = found.map(|(rule, ..)| rule);
+            assert_eq!(rule, want, "{own:?}, {template:?}, {is_never_secret}");
+        }
+    }
+
+    #[test]
+    fn names_the_right_place_of_the_annotation() {
+        let (_, _, message) = delivery(&object(None, Some("files"), false)).unwrap();
+        assert!(
+            message.contains("spec.template.metadata.annotations"),
+            "{message}"
+        );
+        assert!(
+            message.ends_with("to metadata.annotations of the SealedSecret"),
+            "{message}"
+        );
+    }
 }

@@ -1,0 +1,202 @@
+//! Tests values that can never become a Secret, and SealedSecrets whose annotation requests that no Secret is created.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
+use crate::v2::{CREATE_ARGS, create, directory, read, seal, seal_ok};
+use crate::v2_attacks::{assert_refused, is_bound, set};
+
+const NEVER_SECRET_ARGS: [&str; 3] = ["--never-secret", "-w", "db.yaml"];
+const DELIVER_LINE: &str = "sealedsecrets.bitnami.com/deliver: files\n";
+
+/// Returns whether each item of `db.yaml` has the flag that forbids a Secret, by name.
+fn flags(directory: &Path) -> Vec<(String, bool)> {
+    let output = seal(directory, &["view", "db.yaml", "-o", "json"]);
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let items = report["items"].as_array().expect("a list").iter();
+    let flag = |item: &Json| {
+        let name = item["key"].as_str().expect("a name").to_owned();
+        (name, item["v2"]["neverSecret"] == true)
+    };
+    items.map(flag).collect()
+}
+
+#[track_caller]
+fn assert_flags(directory: &Path, want: &[(&str, bool)]) {
+    let flags = flags(directory);
+    let flags: Vec<_> = flags
+        .iter()
+        .map(|(name, is)| (name.as_str(), *is))
+        .collect();
+    assert_eq!(flags, want);
+}
+
+#[test]
+fn values_never_become_a_secret_after_set_edit_and_rotate() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &NEVER_SECRET_ARGS);
+    assert_flags(directory, &[("a", true)]);
+    seal_ok(directory, &set("b"));
+    assert_flags(directory, &[("a", true), ("b", true)]);
+
+    let before = read(directory, "db.yaml");
+    seal_ok(directory, &["rotate", "db.yaml", "--key", "cluster.key"]);
+    assert_flags(directory, &[("a", true), ("b", true)]);
+    assert_ne!(read(directory, "db.yaml"), before);
+
+    let mut edit = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    edit.args(["edit", "db.yaml", "--key", "cluster.key"]);
+    edit.env("EDITOR", "sed -i -e s/horse/edited/");
+    let output = edit.current_dir(directory).output().expect("it starts");
+    assert_code(&output, 0, "edit");
+    assert_flags(directory, &[("a", true), ("b", true)]);
+
+    assert!(is_bound(directory, "a") && is_bound(directory, "b"));
+    let revealed = seal_ok(
+        directory,
+        &["view", "db.yaml", "--reveal", "--key", "cluster.key"],
+    );
+    assert_eq!(revealed.matches("correct edited").count(), 2, "{revealed}");
+    assert_code(&seal(directory, &["lint", "db.yaml"]), 0, "lint");
+}
+
+/// v1 has no flag, so a conversion would allow a Secret.
+#[test]
+fn refuses_to_convert_values_that_never_become_a_secret_to_v1() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &NEVER_SECRET_ARGS);
+    let rotate = ["rotate", "db.yaml", "--to", "v1", "--cert", "cert.pem"];
+    let rotate = [&rotate[..], &["--key", "cluster.key"]].concat();
+    assert_refused(directory, &rotate, "db.yaml", "which v1 cannot express");
+}
+
+#[test]
+fn refuses_never_secret_for_v1_before_values_are_read() {
+    let directory = directory();
+    let directory = directory.path();
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    let missing = ["create", "db", "-n", "shop", "--from-file", "a=missing"];
+    let generate = ["generate", "db", "a=hex", "-n", "shop"];
+    for args in [&missing[..], &generate] {
+        let output = seal(directory, &[args, &v1, &NEVER_SECRET_ARGS].concat());
+        assert_code(&output, 2, args[0]);
+        assert_contains(
+            &output,
+            "--never-secret has no effect on values sealed as v1",
+            args[0],
+        );
+        assert_contains(&output, "hint: pass --sealed-format v2", args[0]);
+        assert!(!directory.join("db.yaml").exists());
+    }
+}
+
+#[test]
+fn generated_values_never_become_a_secret_if_requested() {
+    let directory = directory();
+    let directory = directory.path();
+    let generate = ["generate", "db", "a=hex", "-n", "shop"];
+    seal_ok(directory, &[&generate[..], &NEVER_SECRET_ARGS].concat());
+    assert_flags(directory, &[("a", true)]);
+}
+
+/// Attack: a committer replaces the values of a file with values that may become a Secret, or removes them, so that the
+/// next value may too.
+#[test]
+fn refuses_new_values_of_a_file_that_lost_the_flag() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "own.yaml"]);
+    create(directory, &NEVER_SECRET_ARGS);
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "flag"]);
+    write_files(directory, &[("db.yaml", &read(directory, "own.yaml"))]);
+    let output = assert_refused(
+        directory,
+        &set("a"),
+        "db.yaml",
+        "can never become a Secret in the last commit",
+    );
+    assert_contains(&output, "seal diff", "the next step");
+
+    git(directory, &["checkout", "-q", "db.yaml"]);
+    seal_ok(directory, &["unset", "db.yaml", "a"]);
+    seal_ok(directory, &set("b"));
+    assert_flags(directory, &[("b", true)]);
+
+    write_files(directory, &[("db.yaml", &read(directory, "own.yaml"))]);
+    git(directory, &["commit", "-qam", "no flag"]);
+    seal_ok(directory, &set("a"));
+    assert_flags(directory, &[("a", false)]);
+}
+
+/// Fault: the annotation is put on the template, where the controller ignores it, and a Secret is created.
+#[test]
+fn deliver_annotates_the_sealed_secret_and_not_its_template() {
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    let generate = ["generate", "db", "a=hex", "-n", "shop"];
+    let deliver = ["--deliver", "files", "-w", "db.yaml"];
+    for (command, format) in [
+        (&CREATE_ARGS[..], &v1[..]),
+        (&CREATE_ARGS, &[]),
+        (&generate, &v1),
+        (&generate, &[]),
+    ] {
+        let directory = directory();
+        let directory = directory.path();
+        seal_ok(directory, &[command, format, &deliver].concat());
+        let text = read(directory, "db.yaml");
+        let (metadata, spec) = text.split_once("\nspec:\n").expect("a spec");
+        assert!(metadata.contains(DELIVER_LINE), "{text}");
+        assert!(!spec.contains("deliver"), "{text}");
+        write_files(directory, &[(".seal.yaml", "rules: []\n")]);
+        let lint = seal(directory, &["lint", "db.yaml"]);
+        assert_code(&lint, 0, "lint");
+        assert_contains(&lint, "[deliver]", "lint");
+    }
+}
+
+#[test]
+fn lint_reports_no_annotation_if_the_flag_forbids_a_secret() {
+    let directory = directory();
+    let directory = directory.path();
+    let deliver = ["--deliver", "files"];
+    create(directory, &[&deliver[..], &NEVER_SECRET_ARGS].concat());
+    assert!(read(directory, "db.yaml").contains(DELIVER_LINE));
+    let lint = seal(directory, &["lint", "db.yaml"]);
+    assert_code(&lint, 0, "lint");
+    assert_contains(&lint, "nothing found", "lint");
+    assert!(!combined_output(&lint).contains("[deliver]"));
+}
+
+/// Fault: the user annotates the Secret, believes that the annotation has an effect, and the Secret is created.
+#[test]
+fn refuses_annotations_that_have_an_effect_only_on_the_sealed_secret() {
+    let directory = directory();
+    let directory = directory.path();
+    let generate = ["generate", "db", "a=hex", "-n", "shop"];
+    for command in [&CREATE_ARGS[..], &generate] {
+        for (name, hint) in [
+            ("deliver", "pass --deliver files"),
+            (
+                "keep-previous",
+                "to metadata.annotations of the SealedSecret",
+            ),
+            ("refresh", "to metadata.annotations of the SealedSecret"),
+            ("key-hints", "omit it"),
+        ] {
+            let annotation = format!("sealedsecrets.bitnami.com/{name}=x");
+            let more = ["--annotation", &annotation, "-w", "db.yaml"];
+            let output = seal(directory, &[command, &more].concat());
+            assert_code(&output, 2, name);
+            assert_contains(&output, "has an effect only on the SealedSecret", name);
+            assert_contains(&output, hint, name);
+            assert!(!directory.join("db.yaml").exists());
+        }
+    }
+}
