@@ -16,8 +16,8 @@ use crate::seal_args::Cluster;
 #[command(
     override_usage = "seal grant <NAME>... --to <SERVICEACCOUNT> [OPTIONS]",
     after_help = "Prints a Role and a RoleBinding for each SealedSecret, with the verb `unseal` on it alone. Pods of the service \
-account in this namespace can then receive its values with `seal agent`, `seal exec --from` or the CSI driver. To \
-grant further SealedSecrets, run the command again.\n\n\
+account in this namespace can then receive its values with `seal-deliver agent`, `seal-deliver exec --from` or the CSI \
+driver. To grant further SealedSecrets, run the command again.\n\n\
 Examples:\n  seal grant db --to web -n shop\n  seal grant db,web-tls --to web -n shop > grants.yaml"
 )]
 pub struct Grant {

@@ -18,7 +18,10 @@ and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.
 
     --flux    also start Flux, which applies a Git repository to the cluster every 10 seconds, and print how to clone it
     --node    also start a node, on which Pods run. Needs root. Its images are docker.io/library/busybox:tests and
-              those in the archives, in the OCI layout: deploy/scripts/image.sh writes one.";
+              those in the archives, in the OCI layout: deploy/scripts/image.sh writes one. Pods have no DNS, and reach
+              no Service except that of the API server.
+
+The controller has no TLS port, so it delivers no values to Pods.";
 
 /// The first file of the repository, because Flux refuses to apply nothing.
 const FIRST_FILE: &str = "apiVersion: v1

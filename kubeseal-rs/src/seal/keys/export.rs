@@ -20,11 +20,13 @@ use crate::seal_args::KeyLocation;
 /// Arguments of `seal keys export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints the key that the controller prefers for v2 values as a `seal2-recipient …` line, or its certificate if the key is
-RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, it is unknown whether the controller seals only with backed-up keys (--require-backup). So
-`seal keys list` shows the newest key of a suite and its newest backed-up key as `sealing`, `seal keys retire` keeps
-both keys, and this command prints the backed-up key or, if no key is backed up, the newest key.
+Prints the key that the controller prefers for v2 values as a `seal2-recipient …` line, or its certificate if the key \
+is RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` \
+in .seal.yaml.\n\n\
+Without a cluster, pass --directory. Then it is unknown whether the controller seals only with backed-up keys \
+(--require-backup). So `seal keys list` shows the newest key of a suite and its newest backed-up key as `sealing`, \
+`seal keys retire` keeps both keys, and this command prints the backed-up key or, if no key is backed up, the newest \
+key.\n\n\
 Both forms of each identifier are printed on stderr.
 
 Examples:
@@ -43,7 +45,7 @@ pub struct KeysExport {
 ///
 /// # Errors
 ///
-/// Fails if the keys cannot be read, or there is no key.
+/// Fails if the keys cannot be read, or none may seal now.
 pub fn run(args: &KeysExport, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let keys = if args.location.directory.is_some() {
@@ -119,7 +121,7 @@ fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &Rin
     keys.into_iter().map(|key| (key.suite(), key)).collect()
 }
 
-/// Returns the keys that are valid and not marked against sealing.
+/// Returns the keys that are usable, not retired, valid at this time, and not marked against sealing.
 fn may_seal(records: &[V2KeyRecord], now: Timestamp) -> impl Iterator<Item = &RingV2Key> {
     let loaded = records.iter().filter(|record| record.is_active);
     let keys = loaded.filter_map(|record| record.key.as_deref().ok());
@@ -154,7 +156,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns the record of a key that is generated from `byte`. The key is valid from the second `byte` on.
+    /// Returns the record of a key that is generated from `byte`. The key is valid from the Unix time `byte` to
+    /// `until`.
     fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

@@ -17,12 +17,12 @@ pub(super) struct RotateReport<'a> {
     dry_run: bool,
     /// The number of items that were re-encrypted.
     rotated: usize,
-    /// The number of items that are already for the newest key, or with `--key` for the certificate. Includes those
-    /// judged by hints alone.
+    /// The number of items that are already encrypted for the target: the newest key, or, with `--key`, the certificate
+    /// or the recipients. Includes items whose key is known only from a hint.
     current: usize,
     /// The number of objects that were not re-encrypted, and of files that cannot be read.
     failed: usize,
-    /// Files with changes, failures or items judged by hints alone; the others are only counted.
+    /// Files with changes, failures or items whose key is known only from a hint; the others are only counted.
     files: Vec<RotatedFile<'a>>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct RotateReport<'a> {
 struct RotatedFile<'a> {
     /// The path of the file.
     path: Cow<'a, str>,
-    /// Objects with changes, failures or items judged by hints alone.
+    /// Objects with changes, failures or items whose key is known only from a hint.
     objects: Vec<RotatedObject<'a>>,
     /// Why the file cannot be read; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ struct RotatedObject<'a> {
     line: usize,
     /// The items that were re-encrypted; `(data)` for the deprecated `spec.data`.
     rotated: &'a [String],
-    /// The number of items that were already encrypted for the newest key; 0 after a failure.
+    /// The number of items that were already encrypted for the target; 0 after a failure.
     current: usize,
     /// The number of re-encrypted items by the fingerprint of their old key; absent if none is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -59,7 +59,7 @@ struct RotatedObject<'a> {
     /// Items that are for the newest key according to their key hint alone; absent if there are none.
     #[serde(rename = "believed", skip_serializing_if = "<[String]>::is_empty")]
     current_by_hint: &'a [String],
-    /// The template that values are newly bound to; absent without `--bind-template`.
+    /// The template that values are newly bound to; absent if there is none, as without `--bind-template`.
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<&'a TemplateSummary>,
     /// Why the object was not re-encrypted; absent without a failure.
@@ -128,6 +128,7 @@ mod tests {
     fn object(name: &str) -> ObjectReport {
         ObjectReport {
             is_v2: false,
+            has_v1: true,
             name: name.to_owned(),
             line: 1,
             items: 3,

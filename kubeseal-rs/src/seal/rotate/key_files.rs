@@ -31,7 +31,7 @@ struct KeyFileRecord {
     created: Timestamp,
 }
 
-/// The key Secrets of `--key` that have a date or a mark.
+/// The newest key Secret of `--key` that may seal, and those that are marked as compromised.
 pub(super) struct KeyFiles {
     /// The newest key that may seal.
     newest: Option<KeyFileRecord>,
@@ -57,10 +57,11 @@ impl KeyFiles {
     }
 
     fn of(records: &[KeyRecord]) -> Self {
-        let may_seal =
-            |record: &&KeyRecord| !record.facts.marks.is_sealing_forbidden() && is_in_use(record);
+        let may_seal = |record: &&KeyRecord| {
+            !record.properties.marks.is_sealing_forbidden() && is_in_use(record)
+        };
         let newest = records.iter().filter(may_seal).filter_map(file_record);
-        let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
+        let is_compromised = |record: &&KeyRecord| record.properties.marks.is_compromised;
         Self {
             newest: newest.max_by_key(|key| key.created),
             compromised: records
@@ -139,7 +140,7 @@ fn file_record(record: &KeyRecord) -> Option<KeyFileRecord> {
     Some(KeyFileRecord {
         name: record.name().to_owned(),
         fingerprint: record.fingerprint()?.clone(),
-        created: record.facts.order_time,
+        created: record.properties.order_time,
     })
 }
 

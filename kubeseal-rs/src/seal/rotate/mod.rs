@@ -66,10 +66,7 @@ Examples:
   seal rotate --to v2 --key key.pem --recipient cluster.txt prod/
   seal rotate --to v2 --bind-template --dry-run --key key.pem --recipient cluster.txt prod/
   seal rotate --to v1 --key key.pem --cert cert.pem prod/")]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a command-line flag")]
 pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
@@ -182,6 +179,12 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     };
     for line in summary::lines(reports, target, args.dry_run) {
         report::info(&line);
+    }
+    if args.to == Some(SealedFormat::V2)
+        && !args.dry_run
+        && let Some(note) = summary::history_note(reports)
+    {
+        report::info(note);
     }
     if args.dry_run && args.key.is_empty() {
         report::info(&summary::dry_run_note(reports));

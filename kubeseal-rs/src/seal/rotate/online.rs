@@ -38,7 +38,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 ///
-/// Fails if the controller does not answer.
+/// Fails if a controller cannot be found or does not answer, unless the run is interrupted.
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
@@ -391,8 +391,8 @@ struct ReceivedAnswer<'a> {
 }
 
 impl ReceivedAnswer<'_> {
-    /// Returns the new ciphertexts, after checking that no other part of the object changed, and that the rule of the
-    /// file accepts their keys.
+    /// Returns the entries of the re-encrypted object, after checking that no other part of the object changed, and
+    /// that the rule of the file accepts their keys.
     fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
         let answer = rotated::parse(self.answer?).map_err(|problem| problem.to_string())?;
         let checked = match self.to {

@@ -20,6 +20,8 @@ pub(super) struct ObjectReport {
     pub(super) line: usize,
     /// Whether the object has v2 values.
     pub(super) is_v2: bool,
+    /// Whether the object has v1 values, possibly besides v2 values.
+    pub(super) has_v1: bool,
     /// The number of values.
     pub(super) items: usize,
     /// Items that were re-encrypted.
@@ -52,6 +54,8 @@ impl ObjectReport {
             name: found.sealed.qualified_name(),
             line: found.line,
             is_v2: v2::is_v2(&spec.encrypted_data),
+            has_v1: spec.data.is_some()
+                || v2::items(&spec.encrypted_data).any(|(_, text)| !v2::is_v2_value(text)),
             items: v2::items(&spec.encrypted_data).count() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),
             from: BTreeMap::new(),
@@ -82,7 +86,7 @@ impl ObjectReport {
         (self.to, self.template) = (None, None);
     }
 
-    /// Returns the number of values that are already for the newest key.
+    /// Returns the number of values that are already for the key or recipients of the run; 0 after a failure.
     pub(super) fn current(&self) -> usize {
         match self.problem {
             Some(_) => 0,
@@ -131,8 +135,8 @@ pub(super) fn failures_text(reports: &[FileReport]) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
-/// Returns a line for each object that changed or failed, a line with the totals, and a line for each new key.
-/// `target` is the key that values are re-encrypted for.
+/// Returns a line for each file that cannot be read and for each object that changed or failed, a line with the totals,
+/// and a line for each new key. `target` describes the keys that values are re-encrypted for.
 pub(super) fn lines(reports: &[FileReport], target: &str, dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
@@ -224,6 +228,17 @@ impl Total {
     }
 }
 
+/// Returns a note about the history if a run with `--to v2` converted v1 values: a holder of the old RSA key, or a
+/// quantum computer, can decrypt earlier commits.
+pub(super) fn history_note(reports: &[FileReport]) -> Option<&'static str> {
+    let mut objects = reports.iter().flat_map(|file| &file.objects);
+    let is_converted = |object: &ObjectReport| object.has_v1 && !object.rotated.is_empty();
+    objects.any(is_converted).then_some(
+        "earlier commits still contain the values as v1; set new values (`seal set`) for everything that must stay \
+         secret",
+    )
+}
+
 /// Returns a note about values whose result a dry run through the controller cannot determine.
 pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
     let objects = reports.iter().flat_map(|file| &file.objects);
@@ -240,4 +255,43 @@ pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
         "(dry run: based on sizes and key hints alone; the actual run shows whether the controller can unseal every \
          value{counted})"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(has_v1: bool, rotated: &[&str]) -> FileReport {
+        let object = ObjectReport {
+            name: "shop/db".to_owned(),
+            line: 1,
+            is_v2: !has_v1,
+            has_v1,
+            items: 1,
+            rotated: rotated.iter().map(|item| (*item).to_owned()).collect(),
+            from: BTreeMap::new(),
+            to: None,
+            current_by_hint: Vec::new(),
+            template: None,
+            problem: None,
+        };
+        FileReport {
+            path: "db.yaml".into(),
+            objects: vec![object],
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn the_history_is_mentioned_only_after_a_conversion_from_v1() {
+        for (has_v1, rotated, want) in [
+            (true, &["a"][..], true),
+            (true, &[], false),
+            (false, &["a"], false),
+        ] {
+            let reports = [report(false, &[]), report(has_v1, rotated)];
+            let note = history_note(&reports);
+            assert_eq!(note.is_some(), want, "{has_v1} {rotated:?}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::report::{self, ShowPath as _};
 /// The maximum number of characters of a label, annotation or finalizer in the text output.
 const MAX_SHOWN: usize = 120;
 
-/// The templates that the user confirmed, by file and line of the object.
+/// The digests of the templates that the user confirmed, by file and line of the object.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmedTemplates(HashMap<(PathBuf, usize), TemplateDigest>);
 
@@ -44,7 +44,7 @@ pub(super) struct TemplateSummary {
 /// The template of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct TemplateText {
-    /// The name of the item.
+    /// The item key.
     item: String,
     /// The number of lines; null if the template removes the item.
     lines: Option<usize>,
@@ -124,7 +124,8 @@ pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
 }
 
 impl ConfirmedTemplates {
-    /// Shows each template that values would be bound to, and asks the user whether they are right.
+    /// Shows each template that values would be bound to, and asks the user whether they are right, except with `--yes`
+    /// or `--dry-run`.
     ///
     /// # Errors
     ///
