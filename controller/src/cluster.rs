@@ -72,7 +72,7 @@ pub struct Cluster {
     ring: watch::Sender<Arc<KeyRing>>,
     /// The content-version key, on every replica.
     version_key: watch::Sender<Option<Arc<VersionKey>>>,
-    /// When the leader next tries to create the content-version key; `None` if statuses have versions.
+    /// When the leader next tries to load or create the content-version key; `None` once the leader has the key.
     version_key_due: Option<Timestamp>,
     /// Like `is_complete`, for the delivery to Pods, which does not depend on the election.
     is_listed: Arc<AtomicBool>,
@@ -109,7 +109,7 @@ enum NotReady {
 }
 
 impl Cluster {
-    /// Connects and builds the controller. Sends no request yet.
+    /// Builds the controller and its clients. Sends no request yet.
     ///
     /// # Errors
     ///
@@ -182,8 +182,9 @@ impl Cluster {
     }
 
     /// Joins the leader election, watches the objects and loads the keys, all at the same time: listed objects wait in
-    /// the queue, so the leader writes as soon as it holds the Lease. The leader generates a key if one is due. Retries
-    /// without limit and logs the reason, since an API server that is down will become available again. Cancel safe.
+    /// the queue, so the leader writes as soon as it holds the Lease. The leader generates a new key if one is due.
+    /// Retries without limit and logs the reason, since an API server that is down will become available again. Cancel
+    /// safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.start_election();
         self.await_version_key();
@@ -213,8 +214,8 @@ impl Cluster {
         starter.watch_keys(&self.connection);
     }
 
-    /// Starts the election task. When the process ends, the task releases the leadership, with a time limit
-    /// so that shutdown cannot hang.
+    /// Starts the election task. When the controller shuts down, the task releases the leadership, with a time limit so
+    /// that shutdown cannot hang.
     fn start_election(&mut self) {
         let Some(mut candidate) = self.candidate.take() else {
             return;
@@ -276,7 +277,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until the leader has created the content-version key, and reads the key: a standby delivers values too.
+    /// Starts a task that waits until the leader has created the content-version key, and reads the key: a standby
+    /// delivers values too.
     fn await_version_key(&self) {
         let (client, sender) = (self.connection.requests.clone(), self.version_key.clone());
         let (namespace, prefix) = (
@@ -396,8 +398,8 @@ impl Cluster {
         self.renewals.request(&self.renewals.suites());
     }
 
-    /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
-    /// the next round, which may be now.
+    /// Processes pending watch events and, on the leader, renews keys and begins to reconcile objects that are due.
+    /// Returns the time of the next round, which may be now.
     pub async fn run_once(&mut self, now: Timestamp) -> Timestamp {
         while let Ok(change) = self.changes.try_recv() {
             self.apply(change, now);

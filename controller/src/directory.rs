@@ -59,7 +59,7 @@ pub enum StartError {
     /// A file in the directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The first key cannot be generated.
+    /// A key that is due at start cannot be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
     /// The work was interrupted; see [`Stopped`].
@@ -68,7 +68,7 @@ pub enum StartError {
 }
 
 impl DirectoryController {
-    /// Locks the directory, loads the keys and generates a key if one is due.
+    /// Locks the directory, loads the keys and generates new keys that are due.
     ///
     /// # Errors
     ///

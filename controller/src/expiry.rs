@@ -9,10 +9,10 @@ use shared::key_ring::{AnyKey, KeyRing};
 use tokio::sync::watch;
 use tracing::warn;
 
-/// Pause between two warnings about the same certificate.
+/// Pause between two warnings about the same key.
 const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Checks the key ring on every change and once an hour, and logs a warning if a served certificate has expired.
+/// Checks the key ring on every change and once an hour, and logs a warning if a served key has expired.
 /// Returns when the sender of the ring is dropped.
 pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     watch_with(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
@@ -26,7 +26,7 @@ pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     .await;
 }
 
-/// Implements [`watch()`] with a clock and a function that reports an expired certificate.
+/// Implements [`watch()`] with a clock and a function that reports an expired key.
 async fn watch_with(
     mut ring: watch::Receiver<Arc<KeyRing>>,
     now: impl Fn() -> Timestamp,

@@ -25,7 +25,7 @@ pub(crate) struct RemovedKeys {
 
 impl RemovedKeys {
     /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the
-    /// recently removed keys.
+    /// keys that were removed recently or are already kept.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,
@@ -112,7 +112,7 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
     }
 }
 
-/// Returns the phrase that names the suite of a v2 key in a message.
+/// Returns the phrase that names the suite of a v2 key in a message; empty for RSA.
 fn suite_phrase(suite: Suite) -> String {
     match suite {
         Suite::Rsa => String::new(),

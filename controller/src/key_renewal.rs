@@ -1,4 +1,4 @@
-//! Generates keys when they are due: at start if there is no key, when the newest key is due for renewal, and on
+//! Generates new keys: at start if there is no key, when the newest key is due for renewal, and on
 //! request. The keys of each suite are renewed separately, by the same policy.
 
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ impl Generator {
 /// A key cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNewKey {
-    /// Generating the key failed.
+    /// Generating an RSA key failed, or the validity of a v2 key would end too late for a timestamp.
     #[error(transparent)]
     Generate(#[from] GenerateError),
     /// Generating a v2 key failed.
@@ -124,9 +124,9 @@ impl Renewals {
         self.0.iter().map(KeyRenewal::suite).collect()
     }
 
-    /// At start, generates the key of a suite if one is due, and waits for it. Returns `None` if none is due, or if the
-    /// keys of the suite were removed: the administrator is probably about to restore them, and a key generated before
-    /// the restore would be newer and would remain the sealing key.
+    /// At start, generates a new key of a suite if one is due, and waits for it. Returns `None` if none is due, or if
+    /// the keys of the suite were removed: the administrator is probably about to restore them, and a key generated
+    /// before the restore would be newer and would remain the sealing key.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Renewals {
         }
     }
 
-    /// Starts generating the keys that are due. Returns the keys whose generation has finished. Does not wait.
+    /// Starts generating the new keys that are due. Returns the keys whose generation has finished. Does not wait.
     pub async fn poll(&mut self, ring: &KeyRing, now: Timestamp) -> Vec<GeneratedKey> {
         let mut generated = Vec::new();
         for renewal in &mut self.0 {
@@ -277,8 +277,8 @@ impl KeyRenewal {
     }
 }
 
-/// Returns whether a key is due. If the keys were removed while the controller runs, a key is due only on request: the
-/// administrator is probably about to restore them, and a key generated before the restore would be newer and would
+/// Returns whether a new key is due. If the keys were removed while the controller runs, one is due only on request:
+/// the administrator is probably about to restore them, and a key generated before the restore would be newer and would
 /// remain the sealing key.
 fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_due_by_age_by_cutoff_or_on_request() {
+    fn a_new_key_is_due_by_age_by_cutoff_or_on_request() {
         let timestamp = |second| Timestamp::from_second(second).unwrap();
         let by_age = Policy {
             period: Some(SignedDuration::from_secs(30)),

@@ -154,8 +154,8 @@ pub(crate) fn build_ring<'a>(
         .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
-/// Returns the newest keys, among the generated suites, that would seal if they were backed up, and that did not
-/// already wait for a backup in `before`.
+/// Returns, of each suite for which keys are generated, the newest key if it would seal after a backup and did not
+/// already wait for one in `before`.
 pub(crate) fn new_keys_without_backup(before: &KeyRing, after: &KeyRing) -> Vec<AnyKey> {
     let before: Vec<_> = keys_without_backup(before)
         .map(|key| key.key_id())

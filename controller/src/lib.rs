@@ -13,7 +13,8 @@
 //! | `key_changes` | reports of added and removed keys; what happens when the last key is removed |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is generated |
-//! | `expiry` | warnings while the served certificate is expired |
+//! | `expiry` | warnings while a served key is expired |
+//! | `version_key` | the content-version key, which is stored in a Secret |
 //! | [`directory`] | the controller on a directory, in rounds |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`readable`] | API objects, read so that a malformed one does not break a list or watch |

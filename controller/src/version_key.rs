@@ -27,7 +27,7 @@ pub(crate) enum NoVersionKey {
     Store(#[from] StoreError),
     #[error(
         "the item {ITEM:?} of the Secret {name:?} in the controller's namespace does not have 32 bytes; delete the Secret, and \
-         the controller recreates it at its next start"
+         the controller recreates it"
     )]
     Malformed { name: String },
 }

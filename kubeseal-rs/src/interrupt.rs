@@ -19,7 +19,7 @@ const SIGNALS: &[i32] = &[
 #[cfg(not(unix))]
 const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
-/// The number of the received signal. Static, because signals apply to the whole process.
+/// The number of the last received signal; 0 if there was none. Static, because signals apply to the whole process.
 static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Returns whether a signal was received since an `Interrupt` started to watch for signals.
@@ -54,7 +54,7 @@ impl Interrupt {
         self.0.load(Ordering::SeqCst) != 0
     }
 
-    /// Returns the name of the received signal.
+    /// Returns the name of the last received signal, such as `SIGINT`; `None` if there was none.
     pub(crate) fn name(&self) -> Option<&'static str> {
         let number = self.0.load(Ordering::SeqCst);
         i32::try_from(number).ok().and_then(signal_name)

@@ -13,7 +13,7 @@ use shared::scope::Scope;
 use crate::command::{Command, Input, Request, SealOptions};
 use crate::pages;
 
-/// The command line definition of `kubeseal`.
+/// The command-line definition of `kubeseal`.
 pub const PROGRAM: Program = Program {
     name: "kubeseal",
     about: "Encrypts Kubernetes Secrets so that they can be kept in Git.",
@@ -419,7 +419,7 @@ fn access(flags: &Flags) -> Access {
     }
 }
 
-/// Returns the command line definition with value hints for shell completion.
+/// Returns the command-line definition with value hints for shell completion.
 fn definition_with_hints() -> clap::Command {
     const FILES: &[&str] = &[
         "cert",

@@ -1,4 +1,4 @@
-//! Generates shell completions and manual pages from the definitions of the command line.
+//! Generates shell completions and manual pages from command-line definitions.
 
 use std::io::Write as _;
 

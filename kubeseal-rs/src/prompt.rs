@@ -20,7 +20,8 @@ use kubeseal_library::platform::QuietTerminal;
 use crate::failure::Failure;
 use crate::report;
 
-/// Asks a question that the user answers with `y` or anything else. Returns `None` if there is no terminal to ask on.
+/// Asks a yes/no question. Only `y` and `yes`, ignoring case, mean yes. Returns `None` if stdin or stderr is not a
+/// terminal.
 ///
 /// # Errors
 ///
@@ -42,7 +43,7 @@ pub(crate) struct Prompt(QuietTerminal);
 /// The reason why a question was not answered.
 #[derive(Debug)]
 pub(crate) enum PromptError {
-    /// There is no terminal, or it was closed.
+    /// There is no terminal, or reading from it failed.
     NoTerminal,
     /// The answer cannot be used. The message never quotes it.
     Unusable(String),

@@ -27,21 +27,22 @@ use crate::seal::Outcome;
 
 /// The exit code for a command line that cannot be parsed.
 const USAGE: u8 = 2;
-/// Exit codes of `seal`: 1 if a check has findings, 2 if it failed. Like grep and diff, so that
-/// scripts can distinguish the two.
+/// Exit codes of `seal`: 1 if a check has findings, 2 if the run failed. Like grep and diff, so that scripts can
+/// distinguish the two.
 const FINDINGS: u8 = 1;
 const FAILED: u8 = 2;
 
 /// Whether [`fail_at_end`] has reported an error.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
 
-/// Prints an error and continues. [`finish_seal`] then returns the exit code of a failure.
+/// Prints an error of a run that continues. [`finish_seal`] returns the exit code of a failure after such an error.
 pub fn fail_at_end(message: &str) {
     IS_INCOMPLETE.store(true, Ordering::Relaxed);
     write_stderr(&format!("error: {message}\n"));
 }
 
-/// Prints a message from the library.
+/// Prints a message from the library. A message about a file that was not read also makes the run fail; see
+/// [`fail_at_end`].
 #[expect(
     clippy::needless_pass_by_value,
     reason = "a callback, which receives each message"

@@ -14,7 +14,7 @@ use crate::scope::Scope;
 use crate::v2::{self, Checked, Edit, OpenError, OpenedLocks, Policy, Refusal, Target};
 use crate::{base64, envelope};
 
-/// How far in the future a revision may lie.
+/// The maximum time by which a revision may be ahead of the current time.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Why an object cannot be converted. On an error, no value is converted.
@@ -26,10 +26,10 @@ pub enum ConvertError {
     /// The object cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The scope needs a name or namespace that the object lacks.
+    /// The scope needs a name or namespace, which the object lacks or the API server would reject.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// The certificate cannot encrypt.
+    /// The RSA key cannot encrypt.
     #[error(transparent)]
     Seal(#[from] envelope::SealError),
     /// v1 cannot express that values must never become a Secret object.
@@ -39,8 +39,8 @@ pub enum ConvertError {
     NeverSecret,
 }
 
-/// Returns a policy for users who may read the values: it requires no format or suite, but refuses revisions in the far
-/// future.
+/// Returns a policy for users who may read the values: it requires no format or suite, but refuses revisions more than
+/// 24 hours after `now`, and more than [`v2::DEFAULT_MAX_LOCKS`] locks.
 pub fn policy(now: Timestamp) -> Policy {
     let highest = now.saturating_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
     Policy {
@@ -50,11 +50,12 @@ pub fn policy(now: Timestamp) -> Policy {
 }
 
 /// Seals all v2 values again as v1, for one RSA key. v1 values stay as they are. Gives up the protection that v1 lacks:
-/// the binding to the template, and other recipients.
+/// the binding to the item key and the template, and other recipients.
 ///
 /// # Errors
 ///
-/// Returns [`ConvertError`] if a value cannot be opened, or must never become a Secret object.
+/// Returns [`ConvertError`] if the object is refused, if a value cannot be opened or sealed, or if the values must
+/// never become a Secret object.
 pub fn to_v1(
     sealed: &SealedSecret,
     ring: &KeyRing,

@@ -203,7 +203,7 @@ pub(crate) fn announced_len(sealed: &[u8]) -> Option<usize> {
     Some(usize::from(u16::from_be_bytes(*length)))
 }
 
-/// Returns the length of the plain value; `None` if the value is too short to be an envelope.
+/// Returns the length of the plaintext in bytes; `None` if the value is too short to be an envelope.
 pub fn plain_len(sealed: &[u8]) -> Option<usize> {
     let (_, encrypted) = split(sealed)?;
     encrypted.len().checked_sub(AES_256_GCM.tag_len())

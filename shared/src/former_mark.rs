@@ -29,8 +29,8 @@ pub struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// Returns the proof of these marks, with the newest key that only this controller should know; `None` without such
-    /// a key.
+    /// Returns the proof of these marks and former values, created with the newest key that only this controller should
+    /// know; `None` if the ring has no such key. A value is `None` if its item does not exist.
     pub fn prove<'v>(
         &self,
         marks: &str,
@@ -45,7 +45,8 @@ impl Prover<'_> {
         )))
     }
 
-    /// Returns whether a controller with these keys created the proof for these marks and values.
+    /// Returns whether a controller with a key of the ring that only this controller should know created the proof for
+    /// these marks and values.
     pub fn is_proven<'v>(
         &self,
         proof: &str,

@@ -18,7 +18,8 @@ pub fn read(annotations: Option<&BTreeMap<String, String>>) -> Hints {
     text.map_or_else(Hints::new, |text| parse(text))
 }
 
-/// Parses the hints of one annotation value: a JSON object from item key to fingerprint.
+/// Parses the hints of one annotation value: a JSON object from item key to fingerprint. Ignores malformed entries, and
+/// returns no hints for malformed JSON.
 pub fn parse(text: &str) -> Hints {
     let entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_str(text).unwrap_or_default();

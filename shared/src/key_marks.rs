@@ -83,7 +83,7 @@ pub enum KeyState {
     Compromised,
     /// The controller does not load the key.
     Retired,
-    /// The key cannot be used.
+    /// The Secret contains no usable key.
     Broken,
 }
 
@@ -110,7 +110,7 @@ pub struct KeyProperties {
     pub is_active: bool,
     /// The marks of the key.
     pub marks: Marks,
-    /// The time by which keys are ordered.
+    /// The time by which keys are ordered; [`Timestamp::MIN`] if the Secret contains no usable key.
     pub order_time: Timestamp,
 }
 
@@ -131,8 +131,9 @@ impl KeyProperties {
     }
 }
 
-/// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is unknown, the
-/// newest key that may seal is used instead. A key that is newer than this key and not backed up waits for its backup.
+/// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is unknown or may
+/// not seal, the newest key that may seal counts as the sealing key. A key that is newer than the sealing key and not
+/// backed up waits for its backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let can_seal = |key: &&KeyProperties| {
         key.is_active && key.fingerprint.is_some() && !key.marks.is_sealing_forbidden()

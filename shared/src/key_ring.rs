@@ -1,4 +1,5 @@
-//! Ordered keys: in each suite, the newest key that may seal is the sealing key. Every key can unseal.
+//! Ordered keys: in each suite, the sealing key is the newest key that may seal and is valid, or the newest that may
+//! seal if none is valid. Every key can unseal.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -143,7 +144,7 @@ impl SealingRecipients {
 /// The reason why no key may seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSealingKey {
-    /// The ring is empty, or no key has a certificate.
+    /// The ring has no RSA key with a certificate.
     #[error("no key with a certificate exists")]
     NoKey,
     /// The ring has no key of this suite, which is only for v2.
@@ -157,24 +158,24 @@ pub enum NoSealingKey {
         "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
     NotBackedUp,
-    /// All keys were restored from a backup, and no key was chosen to seal.
+    /// All keys of the suite were restored from a backup, and no key was chosen to seal.
     #[error(
         "every key was restored as opening-only; restart the controller to generate a sealing key, or choose a restored key \
          with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     OpeningOnly,
-    /// All keys are marked as compromised.
+    /// All keys of the suite are marked as compromised.
     #[error(
         "every key of this kind is marked as compromised and cannot seal; request new keys with `seal keys rotate`"
     )]
     Compromised,
-    /// Some keys are marked as compromised, and all others were restored from a backup.
+    /// Some keys of the suite are marked as compromised, and all others were restored from a backup.
     #[error(
         "no key may seal: some are marked as compromised, the others are opening-only; request a new key with \
          `seal keys rotate`, or choose a restored key with `seal keys restore BACKUP --seal-with FINGERPRINT`"
     )]
     CompromisedOrOpeningOnly,
-    /// All stored keys were removed. The controller still unseals with their copies in memory.
+    /// All stored keys of the suite were removed. The controller still unseals with their copies in memory.
     #[error(
         "every key was removed, and the controller unseals with the removed keys only until another key appears or it \
          restarts; restore the key Secrets from the backup, since a restart without them generates a new key"
@@ -287,7 +288,7 @@ impl KeyRing {
         [Suite::Rsa].into_iter().chain(preferred)
     }
 
-    /// Sets whether a key seals only after it is marked as backed up.
+    /// Sets whether a key may seal only after it is marked as backed up.
     #[must_use]
     pub fn with_required_backup(mut self, is_required: bool) -> Self {
         self.requires_backup = is_required;

@@ -22,13 +22,13 @@ pub const PRIVATE_KEY_ITEM: &str = "tls.key";
 /// Item with the certificate.
 pub const CERTIFICATE_ITEM: &str = "tls.crt";
 
-/// The time by which keys are ordered. The newest key seals.
+/// The time by which keys are ordered, to find the newest key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OrderPriority {
     /// The start of the certificate's validity.
     #[default]
     CertNotBefore,
-    /// The Secret's creation time, or `NotBefore` if the Secret has none.
+    /// The Secret's creation time, or the start of the certificate's validity if the Secret has none.
     SecretCreationTimestamp,
 }
 
@@ -71,8 +71,9 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
         .collect()
 }
 
-/// Returns whether a Secret contains a private key of a controller, active or not. An RSA key without its label cannot
-/// be distinguished from other TLS keys, unless it has the name that controllers use without a label.
+/// Returns whether a Secret contains a private key of a controller, active or not, according to its labels, its name,
+/// or a v2 key in its items. An RSA key without its label cannot be distinguished from other TLS keys, unless it has
+/// the name that controllers use without a label.
 pub fn has_private_key(secret: &Secret) -> bool {
     let metadata = &secret.metadata;
     let labels = metadata.labels.iter().flat_map(BTreeMap::keys);
@@ -81,8 +82,8 @@ pub fn has_private_key(secret: &Secret) -> bool {
     has_key_label(labels) || is_unlabeled || has_v2_key(secret)
 }
 
-/// Returns whether a label marks a private key of a controller, whatever the value of the label is. The value only
-/// shows whether the key is active.
+/// Returns whether one of these label names marks a private key of a controller. The value of the label is ignored,
+/// since it only shows whether the key is active.
 pub fn has_key_label<'a>(labels: impl IntoIterator<Item = &'a String>) -> bool {
     let mut labels = labels.into_iter();
     labels.any(|label| KEY_LABELS.contains(&label.as_str()))

@@ -21,7 +21,7 @@ pub enum Known {
     Map,
     /// A list whose entries have these known fields.
     List(&'static Known),
-    /// A value that is skipped.
+    /// A value whose content is skipped: it is read as null.
     Skipped,
 }
 
@@ -34,7 +34,8 @@ pub struct Pruned {
     pub is_too_large: bool,
 }
 
-/// Parses a value whose maps and lists have at most `max_entries` entries together. A larger value is dropped.
+/// Parses a value whose maps and lists have at most `max_entries` entries together. A value with more entries is
+/// replaced with null.
 ///
 /// # Errors
 ///

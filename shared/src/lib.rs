@@ -1,6 +1,6 @@
 //! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
-//! Three rules apply to this crate. It contains only pure functions; callers do the I/O. It reads no clock, file,
+//! Three principles apply to this crate. It contains only pure functions; callers do the I/O. It reads no clock, file,
 //! network or environment: time and randomness are arguments. There are two exceptions: key generation and OAEP draw
 //! their randomness inside aws-lc-rs ([`key`], [`envelope`]), and [`unseal`] and [`needs`] open v2 items with
 //! randomness from the operating system, on which no result depends. A plaintext value stays in a [`plain::Plain`],

@@ -26,8 +26,8 @@ pub enum Need {
     Key(Fingerprint),
     /// This key, which is only for v2, unseals the item.
     V2Key(ShortKeyId),
-    /// The item is v2, and no key of the ring unseals the object. The item may need any of these keys, or none if it
-    /// was changed.
+    /// The item is v2, and the object could not be opened. The item names these keys: it may need any of them, or none
+    /// if it was changed.
     OneOf(BTreeSet<UsedKey>),
     /// The item is v2, and its object has a malformed entry. The item may need any key once the entry is corrected or
     /// removed.
@@ -140,11 +140,11 @@ fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
 /// A scope, namespace and name for which a value may have been sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScopedName {
-    /// Scope.
+    /// The scope that the value may have been sealed with.
     pub scope: Scope,
-    /// Namespace; irrelevant for cluster-wide scope.
+    /// The namespace; irrelevant for cluster-wide scope.
     pub namespace: String,
-    /// Name; relevant only for strict scope.
+    /// The name; relevant only for strict scope.
     pub name: String,
 }
 
@@ -161,7 +161,7 @@ pub enum Reason {
     NotSealed(NotSealed),
     /// The item was sealed for a key with this many bits, and the ring has no key of that size.
     NoKeyOfSize(usize),
-    /// No key of the ring unseals the item under any of the scoped names.
+    /// No key of the ring unseals the item under any of the scoped names, or a key outside this process is unavailable.
     Unknown,
     /// This key, which is only for v2, unseals the item.
     OpensV2(ShortKeyId),

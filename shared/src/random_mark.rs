@@ -25,7 +25,8 @@ use crate::secret::Secret;
 /// Maximum number of digests in a mark. If an object has more random items, several items share a digest, so that the
 /// annotation stays small.
 const MAX_DIGESTS: usize = 256;
-/// The length of a digest in bytes. A forger has one attempt for each write of the Secret.
+/// The length in bytes of a digest, and of the nonce before encoding. A forger has one attempt for each write of the
+/// Secret.
 const LEN: usize = 16;
 /// Separates the digests from the nonce. It does not occur in base64.
 const SEPARATOR: char = '.';
@@ -48,8 +49,8 @@ pub fn nonce(mark: &str) -> Option<&str> {
     mark.split_once(SEPARATOR).map(|(_, nonce)| nonce)
 }
 
-/// Creates the mark of these items of a version, rendered with this nonce. Uses the newest key that only this
-/// controller should know; returns `None` without such a key.
+/// Creates the mark of these items, which were rendered from a version of the SealedSecret. `nonce` identifies the
+/// rendering. Uses the newest key that only this controller should know; returns `None` without such a key.
 pub fn create(
     version: Identity,
     items: &BTreeSet<String>,
@@ -67,7 +68,7 @@ pub fn create(
 }
 
 /// Returns the items whose values have not changed since they were marked. Returns `None` if no controller with these
-/// keys created the mark for this version.
+/// keys created the mark for this version and these items.
 pub fn unchanged_items(
     mark: &str,
     version: Identity,
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(create(version(1), &all, &original, NONCE, &marked), None);
     }
 
-    /// An update must not generate values again.
+    /// An update of the controller must not generate random values again.
     #[test]
     fn marks_of_earlier_releases_stay_valid() {
         let (all, original) = (items(&["a"]), values(&[("a", "1")]));

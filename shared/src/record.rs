@@ -86,7 +86,7 @@ impl Identity {
 pub struct Origin<'a> {
     /// The version of the SealedSecret.
     pub identity: Identity,
-    /// The configured rules.
+    /// The configured rules for unsealing.
     pub rules: Rules,
     /// A string that identifies the other limits that the object was checked against.
     pub limits: &'a str,
@@ -142,7 +142,7 @@ pub fn create(
     Some(record)
 }
 
-/// Returns whether a controller with these keys created the record for this object.
+/// Returns whether a controller with these keys created the record for this origin, whichever Secret it describes.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let has = |index, tag: hmac::Tag| has_proof(record, index, &tag);
     trusted_key(record, ring).is_some_and(|key| {
@@ -154,8 +154,9 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
     })
 }
 
-/// Returns whether the record shows that all content of the Secret with this `uid` comes from its SealedSecret, in any
-/// version of the Secret: when the controller last wrote it, no annotation of the Secret allowed merging.
+/// Returns whether the record proves that the controller last wrote the Secret with this `uid` without merging: no
+/// annotation of the Secret allowed it. Unlike the other proofs about the Secret, this one does not depend on the
+/// version of the Secret.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
     record.secret_uid == uid && expected.is_some_and(|tag| has_proof(record, ORIGIN_PROOF, &tag))
@@ -777,7 +778,7 @@ mod tests {
         }
     }
 
-    /// Earlier releases created records with the plain `resourceVersion` of the Secret.
+    /// Earlier releases created records with the `resourceVersion` of the Secret itself, not with its digest.
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);

@@ -29,7 +29,7 @@ pub enum Renewal {
     Never,
 }
 
-/// Why a key is due.
+/// Why a new key is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// There is no key.
@@ -51,8 +51,9 @@ pub fn newest_key_time(ring: &KeyRing, suite: Suite, now: Timestamp) -> Option<T
     newest.or_else(|| times().max())
 }
 
-/// Returns the creation time of a key. Only the start of its validity shows whether a key is from the future: this
-/// controller set it by its own clock, while order times can come from the API server's clock.
+/// Returns the creation time of a key: its order time, or the start of its validity if either is in the future. Only
+/// the start of its validity shows whether a key is from the future: this controller set it by its own clock, while
+/// order times can come from the API server's clock.
 fn creation_time(key: &AnyKey, now: Timestamp) -> Timestamp {
     let not_before = key.sealing_half().map(|half| half.not_before);
     match not_before {
@@ -68,7 +69,7 @@ fn is_future(time: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Decides whether a new key is due. `newest` is the result of [`newest_key_time`]. If the policy has a period, a new
-/// key is due immediately when `newest` is in the future.
+/// key is due immediately when `newest` is more than five minutes in the future.
 ///
 /// A cutoff in the future takes effect only at its instant: before that, each new key would be older than the cutoff
 /// too, and would be replaced immediately.

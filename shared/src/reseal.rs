@@ -26,14 +26,14 @@ use crate::{base64, hints, sealed_text};
 
 pub use to_v2::{convert_to_v2, reseal_as_v2};
 
-/// A re-encrypted SealedSecret: only the sealing key is needed to unseal it.
+/// A re-encrypted SealedSecret: only sealing keys are needed to unseal it, one for v1 items and one for v2 items.
 #[derive(Debug)]
 pub struct Resealed {
     /// The SealedSecret, without status and without fields that only a server sets. The metadata is unchanged, except
     /// for the key hints of re-encrypted items. The template is also unchanged, except for the deprecated form, in
     /// which the sealed Secret becomes the template.
     pub sealed: SealedSecret,
-    /// Number of re-encrypted items. Items that were already sealed for the sealing key are unchanged.
+    /// Number of re-encrypted items. Items that were already sealed for their sealing key are unchanged.
     pub changed: usize,
 }
 
@@ -241,7 +241,7 @@ fn adopt_metadata(secret: &mut Secret, sealed: &SealedSecret) {
     }
 }
 
-/// The re-encrypted values of one object that were not yet sealed for the key.
+/// The values of one object that were not yet sealed for the new key, re-encrypted for it.
 #[derive(Debug, Default)]
 pub struct ResealedValues {
     /// New sealed values in base64, by item key.

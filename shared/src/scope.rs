@@ -1,7 +1,5 @@
-//! The scope of a sealed value: where the value may be unsealed.
-//!
-//! The scope determines the OAEP label, and only the label binds a value to a namespace and a name: the format binds
-//! neither the item key nor the template.
+//! The scope of a sealed value: where the value may be unsealed. In v1, the scope determines the OAEP label, and only
+//! the label binds a value to a namespace and a name: v1 binds neither the item key nor the template.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,7 +70,7 @@ impl Scope {
 
     /// Returns the label for sealing a new value: `namespace/name`, `namespace`, or nothing.
     ///
-    /// The label contains only names that the API server accepts. Otherwise, a namespace-wide value for a namespace
+    /// The label contains only names that [`names`] accepts. Otherwise, a namespace-wide value for a namespace
     /// with a slash would have the label of a strict value: `shop/db` is the object `db` in `shop`.
     ///
     /// # Errors

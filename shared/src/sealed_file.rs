@@ -16,7 +16,7 @@ const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 pub struct Found {
     /// The SealedSecret.
     pub sealed: SealedSecret,
-    /// Line of the file on which the SealedSecret begins.
+    /// The line of the file on which the SealedSecret begins.
     pub line: usize,
     document: usize,
     path: Vec<Step>,
@@ -27,7 +27,7 @@ pub struct Found {
 pub struct Changes<'a> {
     /// New sealed values in base64, by item key.
     pub texts: BTreeMap<String, String>,
-    /// Items to remove.
+    /// The keys of the items to remove.
     pub removed: Vec<String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,

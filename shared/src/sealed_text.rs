@@ -19,7 +19,8 @@ const OVERHEAD: usize = 2 + 16;
 #[error("not a sealed value: {}", self.finding())]
 pub struct NotSealed {
     actual: Actual,
-    /// Length in bytes of the decoded value, or of the string if it is not base64.
+    /// Length in bytes of the decoded value, or of the string if it was not decoded; 0 for a value that is not a
+    /// string.
     len: usize,
 }
 

@@ -51,7 +51,7 @@ impl<'a> Application<'a> {
         application
     }
 
-    /// Returns the manifest, as it is in Git.
+    /// Returns the manifest that [`Self::apply`] applies.
     pub fn manifest(&self) -> &Value {
         &self.manifest
     }
@@ -179,7 +179,7 @@ pub fn reader_pod_spec() -> Value {
     json!({ "containers": [container], "volumes": [volume] })
 }
 
-/// Returns the password in the environment of a Pod of [`reader_pod_spec`], with a line feed.
+/// Returns the password in the environment of a Pod with [`reader_pod_spec`], with a line feed.
 pub async fn value_in_environment(pod: &NodePod) -> String {
     pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }

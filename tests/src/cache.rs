@@ -52,7 +52,7 @@ impl Key {
         self.0.update(input);
     }
 
-    /// Returns the key as part of a file name.
+    /// Returns 64 bits of the hash as hexadecimal digits, for a file name.
     pub(crate) fn text(self) -> String {
         let hash = self.0.finalize();
         format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().unwrap()))

@@ -76,17 +76,17 @@ impl ClusterController {
         self.process.log()
     }
 
-    /// Returns the port on 127.0.0.1 where the controller listens.
+    /// Returns the unauthenticated port on 127.0.0.1; `None` until the controller has logged it.
     pub fn port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING)
     }
 
-    /// Returns the port on 127.0.0.1 for authorized callers.
+    /// Returns the TLS port on 127.0.0.1; `None` until the controller has logged it.
     pub fn authorized_port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING_AUTHORIZED)
     }
 
-    /// Returns the port on 127.0.0.1 that serves metrics.
+    /// Returns the metrics port on 127.0.0.1; `None` until the controller has logged it.
     pub fn metrics_port(&self) -> Option<u16> {
         port_after(&self.log(), SERVING_METRICS)
     }

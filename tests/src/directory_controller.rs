@@ -24,7 +24,7 @@ pub struct DirectoryController {
 }
 
 impl DirectoryController {
-    /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
+    /// Starts the controller on a free port of 127.0.0.1 and waits until it is ready.
     ///
     /// # Panics
     /// Panics with its log if it exits first, and if it is not ready within [`patience::LIMIT`].

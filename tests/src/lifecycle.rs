@@ -101,7 +101,7 @@ impl<'a> User<'a> {
         sealed
     }
 
-    /// Waits until the Secret has that value.
+    /// Waits until the item `a` of the Secret has this value. The failure message contains `log`.
     pub async fn wait_for_value(&self, name: &str, value: &str, log: &str) -> ApiSecret {
         until(
             &format!("{name} has the value {value}\n{log}"),

@@ -65,7 +65,7 @@ fn value(text: &str) -> Value {
     Value::new(plain, &mut shared::random::system())
 }
 
-/// Changes the bytes of an entry.
+/// Changes the decoded bytes of an entry of `encryptedData`, after its prefix.
 pub fn change_bytes(sealed: &mut SealedSecret, entry: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let text = sealed.spec.encrypted_data.get_mut(entry).unwrap();
     let (prefix, encoded) = text.split_at(text.rfind('.').unwrap() + 1);

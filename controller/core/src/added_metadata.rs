@@ -18,7 +18,7 @@ pub struct AddedMetadata {
     annotations: BTreeMap<String, String>,
 }
 
-/// The reason why labels or annotations of a flag cannot be added to Secrets.
+/// The reason why labels or annotations from a flag cannot be added to Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
     /// The string is not a `KEY=VALUE` pair.
@@ -48,7 +48,7 @@ pub enum AddedMetadataError {
 }
 
 impl AddedMetadata {
-    /// Parses labels: `KEY=VALUE` pairs, separated by commas.
+    /// Sets the labels to `KEY=VALUE` pairs, separated by commas.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl AddedMetadata {
         }
     }
 
-    /// Parses annotations: `KEY=VALUE` pairs, separated by commas.
+    /// Sets the annotations to `KEY=VALUE` pairs, separated by commas.
     ///
     /// # Errors
     ///

@@ -31,9 +31,9 @@ pub struct AuthorLimits {
     types: TypeRules,
     scopes: ScopeRules,
     formats: FormatRules,
-    /// The maximum age of the key that an item was sealed for.
+    /// The maximum age of the key that an item was sealed for; `None` for any age.
     max_key_age: Option<SignedDuration>,
-    /// Patterns of the namespaces in which no templates are rendered.
+    /// Patterns of the namespaces in which templates with actions are refused.
     forbidden_templates: Vec<String>,
     forbidden_metadata: Vec<ForbiddenMetadata>,
 }
@@ -65,7 +65,7 @@ impl ForbiddenMetadata {
     }
 }
 
-/// Identifies the Secrets that the controller would load as keys.
+/// The names of Secrets that the controller would load as keys even without a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ReservedNames {
     namespace: String,
@@ -84,7 +84,7 @@ impl ReservedNames {
 /// A SealedSecret requires something that the author limits forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// The Secret would become a sealing key chosen by its author.
+    /// The controller would load the Secret as a key, and the author would know that key.
     #[error(
         "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?} or \
          {name}-content-versions, in namespace {namespace}: the controller would load it as a key; restore keys with `seal keys restore`"
@@ -108,7 +108,7 @@ pub enum Violation {
          administrator of the controller"
     )]
     Type(String),
-    /// The administrator forbids the key of a label or annotation.
+    /// The administrator forbids a label or annotation of the Secret; this is its key.
     #[error(
         "this controller does not create Secrets with the label or annotation {0:?} (--forbid-secret-metadata), since \
          another program may act on it; remove it from the template, or ask the administrator of the controller"
@@ -241,8 +241,8 @@ impl AuthorLimits {
         self.v2_policy(sealed.namespace_or_empty(), now)
     }
 
-    /// Returns the policy for an object that is to be converted to v2: the policy of its namespace or, if the result is
-    /// usable in any namespace, a policy that satisfies the rules of all namespaces.
+    /// Returns the policy for the conversion of an object to v2: the policy of its namespace or, if the object is
+    /// cluster-wide or has no namespace, a policy that satisfies the rules of all namespaces.
     pub fn conversion_policy(&self, sealed: &SealedSecret, now: Timestamp) -> v2::Policy {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let namespace = sealed.namespace_or_empty();
@@ -291,7 +291,7 @@ impl AuthorLimits {
         self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
     }
 
-    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden
+    /// Checks the type of a Secret, and that the controller would not load the Secret as a key. Forbidden
     /// labels and annotations are checked only by [`Self::allow`].
     ///
     /// # Errors

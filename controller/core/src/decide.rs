@@ -28,7 +28,7 @@ pub enum Desired {
     Nothing,
     /// No Secret: the SealedSecret was unsealed, and its values are only delivered to Pods.
     Delivered,
-    /// Unknown: the SealedSecret cannot be read or unsealed.
+    /// Unknown: the SealedSecret cannot be read, cannot be unsealed, or is refused.
     Unknown(Refusal),
 }
 
@@ -99,7 +99,8 @@ impl Content {
     reason = "independent flags, each with a name wherever it is set or read"
 )]
 pub struct Circumstances<'a> {
-    /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
+    /// Whether the SealedSecret is unchanged since the last success. If so, another client caused any difference
+    /// between the Secret and the desired Secret.
     pub settled: bool,
     /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
     /// last success. If so, everything that the SealedSecret specifies is written, and only what can be restored is
@@ -111,7 +112,7 @@ pub struct Circumstances<'a> {
     /// [`crate::ownership::merges`].
     pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
-    /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
+    /// If it depended on this, any user who can edit the SealedSecret could confirm a guess of a value.
     pub hides_equality: bool,
     /// The existing Secret without the former values that are no longer needed; `None` if all are needed. Updates are
     /// based on this Secret, so that a merge does not keep those values.
@@ -300,7 +301,8 @@ pub fn public_obstacle(
 
 /// Makes the Secret differ from the existing one if both are equal. A write of an equal Secret is a no-op in
 /// the API server: it leaves `resourceVersion` and the revision counts of other programs unchanged.
-/// Kubernetes treats `immutable: false` like an absent field, so this function toggles between the two.
+/// Kubernetes treats `immutable: false` like an absent field, so this function toggles between the two. An immutable
+/// Secret stays equal.
 fn make_distinct(mut next: Secret, existing: &Secret) -> Secret {
     if is_equivalent(&next, existing) {
         next.immutable = match existing.immutable {

@@ -8,8 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::decide::{Plan, Refusal};
 use crate::object_id::ObjectId;
 
-/// Annotation of a SealedSecret. With the value `false`, edits of its Secret are not corrected.
-pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
+pub use shared::resource::CORRECT_DRIFT_ANNOTATION as ANNOTATION;
 
 /// Returns whether the annotations disable drift correction.
 pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {

@@ -17,7 +17,7 @@ pub struct Shares {
     used: HashMap<String, u64>,
 }
 
-/// Maximum number of tenants. Above it, the tenants that the clock has passed are forgotten.
+/// The number of remembered tenants above which those that the clock has passed are forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {

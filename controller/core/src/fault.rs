@@ -5,8 +5,8 @@
 pub enum Fault {
     /// The SealedSecret or its Secret could not be read.
     Fetch,
-    /// The object, an item or a template is invalid, is refused by the author limits, or needs more work than one
-    /// attempt may take.
+    /// The object cannot be unsealed or rendered, is refused by the author limits, or needs more work than one attempt
+    /// may take.
     Unseal,
     /// The Secret was not written: the store failed, or the controller refused the write.
     Update,

@@ -10,6 +10,7 @@
 //! | [`reason`] | a refusal → its reason, metric, and what can resolve it |
 //! | [`ownership`] | a Secret and its SealedSecret → whether the controller may change the Secret |
 //! | [`author_limits`] | a SealedSecret → whether the limits allow its Secret |
+//! | [`delivery`] | a SealedSecret → whether its values are only delivered to Pods |
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
 //! | [`versions`] | the recorded and the current content version → the versions to record |

@@ -102,8 +102,9 @@ pub fn drop_consent(metadata: &mut ObjectMeta) {
     }
 }
 
-/// Removes the labels and annotations of other clients: all except those of the template, the controller and
-/// Kubernetes. If the template is unknown, those of the template are removed too; the next version sets them again.
+/// Removes the labels and annotations of other clients: all except those of the template, and the annotations of the
+/// controller and of Kubernetes. The additions of the administrator are removed too; the caller adds them again. So are
+/// the template's if the template is unknown; the next version sets them again.
 pub fn drop_metadata_of_others(metadata: &mut ObjectMeta, template: Option<&ObjectMeta>) {
     let unknown = ObjectMeta::default();
     let template = template.unwrap_or(&unknown);
@@ -196,7 +197,7 @@ pub fn successor(
     next
 }
 
-/// Returns the uid of the SealedSecret that is to own the Secret.
+/// Returns the uid of the SealedSecret that will own the Secret; `None` if the Secret gets no owner reference.
 fn owner_uid(desired: &Secret) -> Option<&str> {
     let owner = controller(&desired.metadata)?;
     Some(owner.uid.as_str())

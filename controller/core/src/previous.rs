@@ -40,7 +40,7 @@ const MAX_KEY_LEN: usize = 253;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     items: BTreeSet<String>,
-    /// Items that are too long for [`SUFFIX`], so that their former values cannot be kept.
+    /// Items whose keys are too long for [`SUFFIX`], so that their former values cannot be kept.
     too_long: BTreeSet<String>,
     duration: SignedDuration,
     /// Whether former values are kept for the full retention period, even if every Pod already has the current values.
@@ -91,7 +91,8 @@ pub enum Obstacle {
 }
 
 impl Request {
-    /// Returns why former values are not kept; `None` if they are kept. The answer does not depend on values.
+    /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The answer
+    /// does not depend on values.
     pub fn obstacle(&self, sealed: &SealedSecret) -> Option<Obstacle> {
         if is_legacy(sealed) {
             return Some(Obstacle::SealedAsAWhole);
@@ -143,7 +144,7 @@ impl Request {
         self.keeps_full_period
     }
 
-    /// Returns the items whose former values are kept.
+    /// Returns the items whose former values are requested and can be kept.
     pub fn items(&self) -> &BTreeSet<String> {
         &self.items
     }
@@ -197,7 +198,7 @@ pub struct FormerValues {
 pub struct Retention<'a> {
     /// The request of the SealedSecret; `None` if its Secret may have no former values.
     pub request: Option<&'a Request>,
-    /// Whether the request is unknown, because the SealedSecret cannot be read. The default period applies then.
+    /// Whether the request is unknown, because the SealedSecret cannot be read. If so, the default period applies.
     pub is_unknown: bool,
     /// Whether no program needs the former values anymore.
     pub drops_former: bool,
@@ -221,14 +222,15 @@ impl FormerValues {
         self.marks.former.is_empty()
     }
 
-    /// Returns when the most recent former value was stored, just before the Secret was written.
+    /// Returns when the most recent former value was stored, just before the Secret was written; the Unix epoch if
+    /// there is none.
     pub fn since(&self) -> Timestamp {
         let times = self.marks.former.values().copied();
         times.max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Returns when the first retention period ends. Without a request, for example if the SealedSecret is invalid, the
-    /// default period applies.
+    /// Returns when the first retention period ends; the Unix epoch if there are no former values. Without a request,
+    /// for example if the SealedSecret is invalid, the default period applies.
     pub fn until(&self, request: Option<&Request>, now: Timestamp) -> Timestamp {
         let ends = self.marks.former.values();
         let ends = ends.map(|since| end(*since, request, now));
@@ -265,8 +267,9 @@ impl FormerValues {
         }
     }
 
-    /// Returns the Secret without the former values whose retention is over; `None` if nothing changes. If the Secret
-    /// may have no former values, it loses its marks too. Nothing can be removed from an immutable Secret.
+    /// Returns the Secret without the former values that are no longer needed or requested; `None` if nothing changes.
+    /// If the Secret may have no former values, it loses its marks too. Nothing can be removed from an immutable
+    /// Secret.
     pub fn removed_from(
         &self,
         secret: &Secret,

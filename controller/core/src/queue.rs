@@ -37,7 +37,7 @@ pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
 pub enum Urgency {
     /// The object comes from a list, or is retried. There can be thousands of such objects.
     Backlog,
-    /// A user has just changed the object and may be waiting.
+    /// A client has just changed the object or its Secret, and a user may be waiting.
     Fresh,
 }
 
@@ -73,7 +73,8 @@ impl Queue {
         self.entries.insert(id, (at, urgency));
     }
 
-    /// Records the current time. If the clock was set back, the objects keep the rest of their waits.
+    /// Records the current time. If the clock was set back, the objects keep the rest of their waits, up to
+    /// an hour.
     pub fn observe(&mut self, now: Timestamp) {
         let step = self.latest_time.record(now);
         if let Some(step) = step {

@@ -16,9 +16,9 @@ pub enum Reason {
     Unsealed,
     /// The SealedSecret cannot be unsealed, or no valid and allowed Secret results from it. Upstream's reason.
     ErrUnsealFailed,
-    /// The Secret cannot be written. Upstream's reason.
+    /// The Secret cannot be written, or the existing Secret cannot be read. Upstream's reason.
     ErrUpdateFailed,
-    /// The object is refused as a whole, with one of the reasons of v2.
+    /// A reason of v2: the object is refused as a whole, or its values are only delivered to Pods.
     Refused(v2::Reason),
     /// The object needs more work than one attempt may take.
     BudgetUsedUp,

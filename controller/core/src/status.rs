@@ -24,9 +24,9 @@ const READY: &str = "Ready";
 /// The condition that reports to Flux and kstatus that a user must act. Present only while its status is `True`.
 const STALLED: &str = "Stalled";
 
-/// The line at the end of a failure if the Secret has the values of the last good version.
+/// The line at the end of a failure message if the Secret has the values of the last good version.
 const KEEPS_GOOD_VALUES: &str = "the values of the last good version stay in place";
-/// The line at the end of a failure if the Secret may have other values.
+/// The line at the end of a failure message if the Secret may have other values.
 const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values of the Secret";
 
 /// The message of an object for which the controller intentionally creates no Secret.
@@ -188,7 +188,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the versions of the content for the status. A failure keeps the previous versions.
+    /// Returns the versions of the content for the status. A failure, and a success whose version is unknown, keep the
+    /// previous versions.
     fn versions(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -357,7 +358,7 @@ fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> 
     previous == *status
 }
 
-/// Returns the RSA key that unsealed each item, for the items whose status names a key.
+/// Returns the RSA key that unsealed each item, for the items whose status names an RSA key.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));

@@ -22,8 +22,9 @@ pub const ANNOTATIONS: [&str; 2] = [ACCOUNT, ACCOUNT_UID];
 const AUTHORITY: &str = "ca.crt";
 const ADDED_ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];
 
-/// Copies Kubernetes' additions from the existing Secret. If the `ServiceAccount` changes, removes the uid of the
-/// previous one instead: Kubernetes deletes a Secret whose uid does not belong to the named account.
+/// Copies Kubernetes' additions from the existing Secret, if both Secrets have [`TYPE`]. If the `ServiceAccount`
+/// changes, removes the uid of the previous one instead: Kubernetes deletes a Secret whose uid does not belong to the
+/// named account.
 pub fn keep_additions(next: &mut Secret, existing: &Secret) {
     if secret_type(next) != TYPE || secret_type(existing) != TYPE {
         return;

@@ -53,9 +53,8 @@ fn is_same(recorded: &SecretVersion, current: &CurrentVersion) -> bool {
     (&recorded.version, &recorded.key_id) == (&current.version, &current.key_id)
 }
 
-/// Returns the time since which the Secret has the content of this generation, if only the identification of the
-/// content is new: the content-version key was replaced, or an earlier release unsealed the generation without
-/// recording a version.
+/// Returns the recorded time of the content of this generation, if only the identification of the content is new: the
+/// content-version key was replaced, or an earlier release unsealed the generation without recording a version.
 fn time_of_same_content(
     previous: &SealedSecretStatus,
     current: &CurrentVersion,

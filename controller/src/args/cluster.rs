@@ -46,8 +46,8 @@ impl Checks<'_> {
         }
     }
 
-    /// Returns the additional namespaces. Reports names that no namespace can have, since the names become part of
-    /// request paths.
+    /// Returns the additional namespaces. Reports the first name that no namespace can have, since the names become
+    /// part of request paths.
     fn additional_namespaces(&mut self) -> Vec<String> {
         let names = self.flags.text("additional-namespaces").split(',');
         let names: Vec<String> = names

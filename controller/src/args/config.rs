@@ -76,7 +76,7 @@ pub struct ClusterConfig {
     pub deletes_secrets: bool,
     /// The level of the events about SealedSecrets.
     pub event_level: EventLevel,
-    /// Whether the controller watches Secrets.
+    /// Whether the controller watches Secrets, to revert changes by other clients.
     pub watches_secrets: bool,
     /// The `ConfigMap` in the controller's namespace in which the certificate is published, if configured.
     pub certificate_config_map: Option<String>,

@@ -49,8 +49,8 @@ impl Checks<'_> {
         }
     }
 
-    /// Returns the additional recipients. Reports recipients that are not post-quantum although the sealing suite is,
-    /// and vice versa.
+    /// Returns the additional recipients. Reports invalid recipients, and those that are not post-quantum although the
+    /// sealing suite is, or vice versa.
     fn recipients(&mut self, suite: Suite) -> Vec<PublicRecipient> {
         const NAME: &str = "additional-recipients";
         let mut recipients = Vec::new();

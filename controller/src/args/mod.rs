@@ -204,7 +204,8 @@ impl<'a> Checks<'a> {
         Address { host, ..metrics }
     }
 
-    /// Returns the value of a flag. A negative value counts as 0, as in upstream.
+    /// Returns the value of an integer flag, limited to the range of `u32`. A negative value counts as 0, as in
+    /// upstream.
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }

@@ -30,7 +30,7 @@ const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// The API server records the text before the slash as the manager of the fields that this controller writes
 /// (`managedFields`), since no request sets a field manager.
 const USER_AGENT: &str = concat!("sealed-secrets-controller/", env!("CARGO_PKG_VERSION"));
-/// Timeout for TCP and TLS connections.
+/// Timeout for establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clients of the API server, and the controller's namespace.
@@ -85,8 +85,8 @@ impl Connection {
             .map_err(|error| ConnectError::Client(Box::new(error)))
     }
 
-    /// Builds the clients. The first two share their connections, so that the renewals of the Lease keep a connection
-    /// open: otherwise the first write after an idle time would wait for a TLS handshake.
+    /// Builds the clients. `requests` and `unrestricted` share their connections, so that the renewals of the Lease
+    /// keep a connection open: otherwise the first write after an idle time would wait for a TLS handshake.
     fn with_config(
         config: &Config,
         bounds: Arc<Bounds>,

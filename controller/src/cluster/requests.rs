@@ -1,5 +1,6 @@
-//! Limits requests to the API server: the number in flight, and an optional rate. Repeats rejected requests after the
-//! pause that the server requests. Refuses writes by a replica that is not the leader.
+//! Limits requests to the API server: the number in flight, and an optional rate. Repeats requests that were answered
+//! with 429, except those about events, after the pause that the server requests. Refuses writes by a replica that is
+//! not the leader.
 //!
 //! A pause concerns only the rejected request, as in client-go. The API server may reject requests because of a single
 //! namespace or webhook (the admission plug-in `EventRateLimit`, for example), and this must not delay other requests.
@@ -203,7 +204,8 @@ fn try_clone(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Returns the wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
+/// Returns the wait before the retry, from the `Retry-After` header, which an API server sets in seconds. The default
+/// is [`DEFAULT_PAUSE`], and the maximum [`MAX_PAUSE`].
 fn retry_after(headers: &HeaderMap) -> Duration {
     let header = headers.get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());

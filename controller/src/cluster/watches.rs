@@ -43,7 +43,7 @@ pub(super) enum Change {
     Denied(usize),
 }
 
-/// The progress of the initial lists in each watched namespace, by the index of the namespace.
+/// The progress of the lists in each watched namespace, by the index of the namespace.
 #[derive(Debug)]
 pub(super) struct Watches {
     /// `None` means all namespaces.
@@ -283,7 +283,7 @@ impl Target {
         }
     }
 
-    /// Returns the name of the watch in reports of failing watches.
+    /// Returns the name of the watch in reports of failing watches: the text up to its first comma.
     fn name(&self) -> String {
         self.text.split(',').next().unwrap_or_default().to_owned()
     }
@@ -520,7 +520,7 @@ fn saturating_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Logs a problem: at WARN the first time, at DEBUG while it continues.
+/// Logs a failure: at WARN the first time, and at DEBUG while the same error repeats.
 fn log_failure(target: &str, error: &WatchError, reported: &mut Option<String>) {
     let text = describe_error(error);
     if reported.as_ref() == Some(&text) {

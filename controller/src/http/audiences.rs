@@ -44,7 +44,8 @@ pub(super) fn has_another_audience(token: &str, expected: &str) -> bool {
     }
 }
 
-/// Returns when an accepted token expires; `None` if it is not a JSON Web Token, or does not expire.
+/// Returns when an accepted token expires; `None` if it is not a JSON Web Token, does not expire, or has an invalid
+/// time.
 pub(super) fn expiry(token: &str) -> Option<Timestamp> {
     let Expiry { exp } = claims(token)?;
     Timestamp::from_second(exp.as_i64()?).ok()

@@ -139,8 +139,8 @@ impl Context {
     }
 }
 
-/// Returns the bearer token of a request. Returns `None` unless the request has exactly one `Authorization` header: if
-/// there are several, a proxy in front of the controller might have checked a different one.
+/// Returns the bearer token of a request. Returns `None` unless the request has exactly one `Authorization` header,
+/// with such a token: if there are several, a proxy in front of the controller might have checked a different one.
 pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (first, None) = (values.next()?, values.next()) else {

@@ -160,7 +160,7 @@ struct Reservation {
 }
 
 impl Reservation {
-    /// Reserves memory for more bytes.
+    /// Reserves memory for more bytes. Refuses the request if no memory becomes free within [`MAX_WAIT`].
     async fn reserve(&mut self, bytes: usize) -> Result<(), Refusal> {
         let before = self.bytes.div_ceil(KIBIBYTE);
         self.bytes += bytes;

@@ -43,10 +43,11 @@ impl Capacity {
 /// never finished ones. Connections that only wait for their client therefore cannot exclude new clients, regardless of
 /// the number of their addresses.
 ///
-/// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. A
-/// single address therefore leaves three quarters to other addresses, and ten addresses together leave a share for an
-/// eleventh. A new connection from an address that has used up its share displaces the oldest unfinished connection of
-/// that address, so that a health check from the address of an attacker is served too.
+/// The share of an address is the number of slots without a finished connection, and at most [`Capacity::per_address`],
+/// by default a quarter of all slots. A single address therefore leaves three quarters to other addresses, and ten
+/// addresses together leave a share for an eleventh. A new connection from an address that has used up its share
+/// displaces the oldest unfinished connection of that address, so that a health check from the address of an attacker
+/// is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -201,7 +202,7 @@ impl ClientConnections {
 }
 
 impl Slot {
-    /// Ends the connection.
+    /// Ends the connection, even while a response is being sent.
     pub(super) fn close(&self) {
         self.closed.notify_one();
     }

@@ -57,8 +57,8 @@ impl DrainableBody {
         self.state().is_complete
     }
 
-    /// Reads and discards the rest of the body. Returns whether the body is complete, which fails if the rest is too
-    /// long, too slow or broken.
+    /// Reads and discards the rest of the body. Returns whether the body is complete: false if the rest is too long,
+    /// too slow or broken.
     pub(super) async fn drain(self) -> bool {
         if self.is_complete() {
             return true;

@@ -26,7 +26,7 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 const SLOTS: usize = 32;
 /// Number of slots that are reserved for tenants without a slot.
 const RESERVED: usize = 8;
-/// Maximum number of requests in progress for one caller.
+/// Maximum number of requests of one caller that are in progress or wait for a slot.
 const MAX_PER_CALLER: usize = 4;
 /// The budget of one request: enough for 1000 items, each tried with six keys of 4096 bits.
 const REQUEST_BUDGET: Budget = Budget::seconds(10);
@@ -136,8 +136,9 @@ impl RequestLimiter {
         self.bodies.read(address, body).await
     }
 
-    /// Runs work with private keys, or refuses the work if no slot becomes free within [`MAX_WAIT`]. The work ends when
-    /// its budget or its time is used up, and when the caller disconnects.
+    /// Runs work with private keys. Refuses the work if the caller already has [`MAX_PER_CALLER`] requests, or if no
+    /// slot becomes free within [`MAX_WAIT`]. The work ends when its budget or its time is used up, and when the caller
+    /// disconnects.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         caller: &Caller,

@@ -1,7 +1,7 @@
-//! The endpoints `/v1/verify` and `/v1/rotate`.
+//! The endpoints `/v1/verify` and `/v1/rotate`, and the work of those on the TLS port.
 //!
-//! Callers of these endpoints may send any ciphertext from a public repository, under any name and with any template.
-//! The endpoints therefore render no template, use the scope of the object itself, and return no reason if an object
+//! Callers of verify and rotate may send any ciphertext from a public repository, under any name and with any template.
+//! These endpoints therefore render no template, use the scope of the object itself, and return no reason if an object
 //! cannot be unsealed.
 
 use axum::Extension;
@@ -34,7 +34,8 @@ const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// The handler of a parsed request. Refuses objects that do not meet the requirements, and charges its work to the meter.
+/// The handler of a parsed request. Refuses objects that do not meet the requirements, and charges its work to the
+/// meter.
 pub(super) type Work =
     fn(Request, &KeyRing, &AcceptanceRules, &mut dyn Meter) -> Result<Response, Refusal>;
 

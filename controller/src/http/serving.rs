@@ -138,7 +138,7 @@ async fn read_completely(
     response
 }
 
-/// Returns when a body is incomplete after the time limit while other connections need the slot.
+/// Returns once the body is incomplete after [`CROWDED_TIMEOUT`] while the port or its client's share is crowded.
 async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     tokio::time::sleep(CROWDED_TIMEOUT).await;
     while body.is_complete() || !slot.is_crowded() {

@@ -28,7 +28,7 @@ use crate::watch_health::{Cause, WatchHealth};
 /// Default maximum number of objects with their own series. A series takes about 200 bytes of each scrape, and some
 /// kilobytes of Prometheus' memory.
 const MAX_NAMED_OBJECTS: usize = 1000;
-/// The granularity in bytes to which memory metrics are rounded up: far more than a single rendering uses.
+/// The granularity in bytes to which memory metrics are rounded up: the most memory that a template may use, 64 MiB.
 const MEMORY_STEP: f64 = 67_108_864.0;
 
 /// Label value for a risky type that is sealed in the deprecated form.
@@ -281,8 +281,8 @@ impl Metrics {
         &self.watches
     }
 
-    /// Records the response to a request. Only served paths are counted, since callers could otherwise create any
-    /// number of series.
+    /// Records the response to a request. Only the paths in `PATHS` are counted, since callers could otherwise create
+    /// any number of series.
     pub fn observe_request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
         if PATHS.iter().all(|(route, _)| *route != path) {
             return;
@@ -415,7 +415,7 @@ impl Metrics {
     }
 }
 
-/// The states of keys that can seal, by label.
+/// The values of the metric label `state`, each with the validity that it stands for.
 const VALIDITIES: [(&str, Validity); 3] = [
     ("valid", Validity::Valid),
     ("expired", Validity::Expired),
@@ -429,7 +429,7 @@ fn count_keys(ring: &KeyRing, suite: Suite, validity: Validity, now: Timestamp) 
     validities.filter(|v| *v == validity).count()
 }
 
-/// Returns the seconds since the newest key of a suite was created; -1 if there is none.
+/// Returns the seconds since the newest key of a suite was created, ignoring keys from the future; -1 if there is none.
 fn newest_key_age(ring: &KeyRing, suite: Suite, now: Timestamp) -> i64 {
     let newest = newest_key_time(ring, suite, now);
     newest.map_or(-1, |created| now.duration_since(created).as_secs().max(0))

@@ -203,7 +203,8 @@ fn process_metrics_do_not_reveal_the_work_of_a_template() {
     assert!((value - 60.0).abs() < f64::EPSILON, "{value}");
 }
 
-/// Attack: an author controls the terminal of a reader of the metrics with a label, or adds a series with a label.
+/// Attack: an author puts escape sequences or line breaks in the instance label of an object, to control the terminal
+/// of a person who reads the metrics, or to add a series.
 #[test]
 fn labels_of_objects_neither_control_a_terminal_nor_add_a_line() {
     let metrics = Metrics::new(false).unwrap();

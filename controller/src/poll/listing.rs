@@ -25,21 +25,23 @@ pub enum Depth {
 pub struct Listing {
     /// Device and inode number of the directory itself.
     pub directory: (u64, u64),
-    /// Manifests by path below the root.
+    /// Manifests by path relative to the root.
     pub files: BTreeMap<PathBuf, Stamp>,
-    /// Errors by path below the root.
+    /// Errors by path relative to the root.
     pub problems: BTreeMap<PathBuf, String>,
 }
 
 impl Listing {
-    /// Returns whether the file may exist although the listing does not contain it.
+    /// Returns whether the file may exist although the listing does not contain it: the file itself or a directory
+    /// above it has a problem.
     pub fn may_contain(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|ancestor| self.problems.contains_key(ancestor))
     }
 }
 
-/// Lists `*.yaml`, `*.yml` and `*.json` in the directory `top` of the root.
+/// Lists `*.yaml`, `*.yml` and `*.json` in the directory `top` of the root and, with [`Depth::Deep`], in its
+/// subdirectories.
 ///
 /// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. Follows links to manifests
 /// and directories as [`Directory::open_beneath`] does. Links that are not followed and manifests that are not regular

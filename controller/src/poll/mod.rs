@@ -23,7 +23,7 @@ pub const QUIET_PERIOD: SignedDuration = SignedDuration::from_millis(200);
 /// change is read and compared again until its timestamp is older.
 const GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
 
-/// The state of a file.
+/// The last valid content of a file, and the problem of its current content.
 #[derive(Debug)]
 pub struct PolledFile<T> {
     stamp: Option<Stamp>,
@@ -64,12 +64,12 @@ impl<T> Default for PolledFiles<T> {
 pub struct PollResult {
     /// Whether anything changed since the last poll.
     pub changed: bool,
-    /// Whether every file was complete.
+    /// Whether no file was skipped because another program may still be writing it.
     pub settled: bool,
 }
 
 impl<T> PolledFiles<T> {
-    /// Returns the files by path below the root.
+    /// Returns the files by path relative to the root.
     pub fn files(&self) -> &BTreeMap<PathBuf, PolledFile<T>> {
         &self.files
     }
@@ -109,11 +109,11 @@ impl<T> PolledFiles<T> {
     }
 }
 
-/// Another program is writing the file, so it is read in a later poll.
+/// Another program is writing or replacing the file, so it is read in a later poll.
 struct BeingWritten;
 
 impl<T> PolledFile<T> {
-    /// Reads the file if needed. Returns whether anything changed.
+    /// Reads the file, and parses its content if it changed. Returns whether the content or the problem changed.
     fn refresh(
         &mut self,
         root: &Directory,

@@ -43,7 +43,7 @@ const RESERVED_RENDERINGS: usize = 1;
 pub struct Rendering {
     /// The budget that limits the rendering.
     pub budget: Budget,
-    /// Whether the budget allows more than a second.
+    /// Whether the rendering may take seconds, because of slow functions.
     pub is_slow: bool,
 }
 

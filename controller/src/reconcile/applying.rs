@@ -90,7 +90,7 @@ impl PlanResult {
 
 impl<S: Store> Tools<S> {
     /// Decides and applies the plan. If a Secret exists unexpectedly, decides again with the existing Secret. Returns
-    /// `None` like [`Self::refetch`].
+    /// `None` if the object changed in the meantime.
     pub(super) async fn apply_desired(
         &self,
         id: &ObjectId,
@@ -347,7 +347,7 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns whether the existing Secret has the metadata that the administrator adds. True if the Secret does not
-    /// exist.
+    /// exist, is not owned, or has unknown metadata.
     fn has_added_metadata(&self, observed: &Observed) -> bool {
         match &observed.existing {
             Existing::Owned(Content::Secret(secret)) => {
@@ -437,7 +437,7 @@ fn changes_only_former_values(observed: &Observed, plan: &Plan, purged: Option<&
 }
 
 /// Returns the size of the Secret's values, if the size of the sealed values determines it; `None` if templates produce
-/// values, or if some values belong to another client.
+/// values, if some values belong to another client, or if there is no valid SealedSecret.
 fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;

@@ -63,7 +63,7 @@ pub(super) struct Tools<S> {
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     pub(super) result: AttemptResult,
-    /// When to check again whether the Secret still needs its former values.
+    /// When to check again whether the Secret still needs its former values; `None` if it has none to remove.
     pub(super) next_check: Option<Timestamp>,
 }
 
@@ -204,8 +204,8 @@ impl<S: Store> Tools<S> {
         result
     }
 
-    /// Returns the class of an object if it needs a permit: its templates have slow functions, and its Secret is not
-    /// known to be up to date.
+    /// Returns the class of an object if it needs a permit: its templates have slow functions, its Secret is not
+    /// known to be up to date, and the store is public.
     async fn slow_class(
         &self,
         id: &ObjectId,
@@ -413,7 +413,7 @@ fn is_terminating(observed: &Observed) -> bool {
         && is_absent
 }
 
-/// Returns the instance label, which distinguishes releases of a chart; empty if there is none.
+/// Returns the value of the instance label, which distinguishes releases of a chart; empty if there is none.
 pub(super) fn sealed_instance(sealed: &SealedSecret) -> &str {
     instance_label(sealed.metadata.labels.as_ref())
 }

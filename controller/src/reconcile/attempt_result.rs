@@ -68,8 +68,8 @@ impl AttemptResult {
         Self::NotBefore(until, report)
     }
 
-    /// Returns the event to report. A success is reported if something changed. A failure is reported each time, and
-    /// repetitions are counted.
+    /// Returns the event to report. A success is reported if something changed or the object was failing. A failure is
+    /// reported each time, and repetitions are counted.
     pub(super) fn event(&self, was_failing: bool) -> Option<EventRecord> {
         match self {
             Self::UpToDate { changed } if *changed || was_failing => Some(EventRecord {
@@ -90,7 +90,7 @@ impl AttemptResult {
     }
 }
 
-/// Returns the message. If unsealing failed, it begins with upstream's prefix.
+/// Returns the message of a report, with upstream's prefix if unsealing failed.
 fn warning_text(report: &Report) -> String {
     match report.reason {
         Reason::ErrUnsealFailed => format!("Failed to unseal: {}", report.message),

@@ -49,8 +49,9 @@ impl<S: Store> Tools<S> {
         previous::keep(desired, existing, &request, new, &prover);
     }
 
-    /// Returns whether no Pod uses the former values of the observed Secret anymore. The status can only delay the
-    /// removal, since other clients may write it.
+    /// Returns whether no Pod uses the former values of the observed Secret anymore; false if this is unknown, if there
+    /// are none, or if they are kept for the full retention period. The status can only delay the removal, since other
+    /// clients may write it.
     pub(super) async fn may_drop_former_values(
         &self,
         id: &ObjectId,
@@ -166,7 +167,7 @@ pub(super) fn find(
     FormerValues::of(secret, &prover(id, observed, ring)).filter(|former| !former.is_empty())
 }
 
-/// Returns the existing Secret without unneeded former values; `None` if all are needed.
+/// Returns the existing Secret without unneeded former values; `None` if nothing has to be removed.
 pub(super) fn without_former_values(
     id: &ObjectId,
     observed: &Observed,
@@ -213,7 +214,8 @@ fn own_items(observed: &Observed) -> BTreeSet<&str> {
     items.map(String::as_str).collect()
 }
 
-/// Returns why requested former values are not kept; `None` if none are requested, or if they are kept.
+/// Returns why some or all requested former values are not kept; `None` if none are requested, or if there is no public
+/// reason.
 pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;
@@ -221,8 +223,8 @@ pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
     Request::of(sealed).ok()??.obstacle(sealed)
 }
 
-/// Returns the request of the SealedSecret; `None` if its Secret may have no former values. Invalid annotations count as
-/// no request; the object is refused.
+/// Returns the request of the SealedSecret; `None` if its Secret may have no former values. Invalid annotations count
+/// as no request; the object is refused.
 ///
 /// No former values are kept if the names or sizes of values are not public, since the status shows which former values
 /// the Secret has, and if the SealedSecret is merged into the Secret, which never removes items.

@@ -132,8 +132,8 @@ impl<S: Store> Reconciler<S> {
     }
 
     /// Starts attempts of objects that are due while fewer than `slots` are in progress. Each namespace gets an equal
-    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if nothing
-    /// can start before an attempt ends.
+    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if no
+    /// object waits for its time, or nothing can start before an attempt ends.
     pub fn begin_attempts(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.mark_due(now);
         let mut in_use = self.slots_in_use();

@@ -59,7 +59,8 @@ impl<S: Store> Tools<S> {
         observed.settled && kept.len() < items.len()
     }
 
-    /// Returns whether the Secret has values of this version although no key verifies their mark.
+    /// Returns whether the existing values may stay without a mark that a key verifies: no other client has written the
+    /// Secret since they were rendered, or this is unknown.
     fn may_lack_mark(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
         observed.claimed
             || observed.trusts_mark

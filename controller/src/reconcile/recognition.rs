@@ -18,8 +18,8 @@ use super::former_values;
 use crate::store::{Observed, RecognizedSecret, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the instance label of the object, if its Secret is known to be up to date without a request or
-    /// decryption.
+    /// Returns the value of the instance label of the object, if its Secret is known to be up to date without a request
+    /// or decryption.
     pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let cached = self
             .store

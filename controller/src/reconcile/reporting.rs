@@ -112,7 +112,7 @@ impl<S: Store> Tools<S> {
     }
 
     /// Replaces a failure that depends on the values with [`Refusal::Values`], so that all such failures are reported,
-    /// retried and counted in the same way. Returns `None` like [`Self::refetch`].
+    /// retried and counted in the same way. Returns `None` if the object changed in the meantime.
     pub(super) async fn hide_values(
         &self,
         id: &ObjectId,
@@ -265,7 +265,7 @@ fn kept_values(observed: &Observed) -> KeptValues {
     }
 }
 
-/// Returns the instance label of a SealedSecret; empty if the SealedSecret is unusable.
+/// Returns the value of the instance label of a SealedSecret; empty if it has none, or if the SealedSecret is unusable.
 fn source_instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

@@ -71,7 +71,7 @@ impl Schedule {
         self.next_check
     }
 
-    /// Keeps a pause: the attempt occupies no slot from now on.
+    /// Keeps a pause, during which the attempt occupies no slot.
     pub(super) fn keep_pause(&mut self, pause: Pause) {
         self.pause = Some(pause);
     }
@@ -153,8 +153,8 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Returns the time of a version that this attempt wrote: the time of its publication, which is later than the write
-    /// and the same for all values, although rendering and writing take a time that depends on the values.
+    /// Returns the time of a version that this attempt wrote: the time of its publication, which is later than the
+    /// write and the same for all values, although rendering and writing take a time that depends on the values.
     pub(super) fn version_time(clock: fn() -> Timestamp, schedule: &mut Schedule) -> Timestamp {
         let now = clock();
         let remaining = schedule

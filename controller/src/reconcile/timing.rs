@@ -48,7 +48,7 @@ const WORK_BUDGET: Budget = Budget::seconds(30);
 
 /// The time from the start of the write to the publication of the outcome.
 const PUBLICATION_TIME: Duration = Duration::from_millis(500);
-/// On an overloaded machine, late outcomes are published at a multiple of this step.
+/// On an overloaded machine, late outcomes are published at a multiple of this step or, if longer, of the class's step.
 const LATE_STEP: Duration = Duration::from_secs(10);
 
 /// A class of templates, whose outcomes are published after the same time.

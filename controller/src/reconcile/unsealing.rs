@@ -36,7 +36,7 @@ use crate::store::{Observed, Source, Store};
 const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
-    /// Returns the desired Secret, and the origin of its values.
+    /// Returns the desired state of the Secret, and the origin of its values.
     pub(super) async fn desired(
         &self,
         id: &ObjectId,
@@ -141,7 +141,8 @@ impl<S: Store> Tools<S> {
         self.store.is_public() && delivery::is_only_delivered(sealed)
     }
 
-    /// Renders the templates. The duration depends on the values, and is hidden from clients that observe the outcome.
+    /// Renders the templates, and checks the result against the author limits. The duration depends on the values, and
+    /// is hidden from clients that observe the outcome.
     async fn render(
         &self,
         id: &ObjectId,
@@ -231,8 +232,9 @@ fn budget_used_up_error() -> UnsealError {
     UnsealError::BudgetUsedUp { opened }
 }
 
-/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` for objects without
-/// templates: their outcome never depends on the time, so items that cannot be unsealed are reported first.
+/// Returns a refusal that does not depend on the values; `None` if there is none. Always `None` for the deprecated
+/// form, whose template is sealed, and for objects without templates: their outcome never depends on the time, so items
+/// that cannot be unsealed are reported first.
 fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {

@@ -108,7 +108,7 @@ pub struct CachedState {
     pub identity: Identity,
     /// Whether the annotations of the SealedSecret disable drift correction.
     pub opts_out: bool,
-    /// The label `app.kubernetes.io/instance` of the SealedSecret.
+    /// The value of the label `app.kubernetes.io/instance` of the SealedSecret; empty without the label.
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
@@ -271,7 +271,7 @@ pub struct RecognizedSecret<'a> {
 
 /// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.
 pub trait Store: Send + Sync + 'static {
-    /// Returns the cached state of a settled object, if it may suffice to detect that nothing needs to be done.
+    /// Returns the cached state of a synced object, if it may suffice to detect that nothing needs to be done.
     fn cached_state(&self, _id: &ObjectId) -> Option<CachedState> {
         None
     }

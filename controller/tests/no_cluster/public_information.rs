@@ -28,7 +28,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, record_log, sealed};
 
-/// A controller that reconciles one object on a test API server, and all public results: the status,
+/// A controller that reconciles one object on a simulated API server, and all public results: the status,
 /// events, log lines and metrics.
 pub(crate) struct Scenario {
     pub(crate) server: Arc<ApiServer>,
@@ -84,7 +84,7 @@ impl Scenario {
         scenario
     }
 
-    /// Uses these keys from now on.
+    /// Uses these keys for later reconciliations.
     pub(crate) fn use_ring(&mut self, ring: Arc<KeyRing>) {
         self.reconciler.use_ring(ring, Timestamp::UNIX_EPOCH);
     }

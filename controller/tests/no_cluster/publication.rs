@@ -26,6 +26,7 @@ use crate::support::{Case, KEYS, sealed};
 /// The time of a write per byte of the Secret, far above that of a real API server: the largest Secret takes 0.36 s.
 const NANOSECONDS_PER_BYTE: u64 = 300;
 
+/// A controller that reconciles one object on a simulated API server.
 struct Controller {
     server: Arc<ApiServer>,
     reconciler: Reconciler<ClusterStore>,

@@ -36,7 +36,7 @@ pub struct ApiServer {
     /// Every written event and revision, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
-    /// Returns the causes if the values of a Secret are rejected.
+    /// Returns the causes if the values of a Secret are rejected, `None` if they are accepted.
     check: Option<fn(&Value) -> Option<Value>>,
     /// Whether the CRD lacks `status.record`.
     drops_record: bool,
@@ -254,7 +254,7 @@ impl ApiServer {
         self.actions.lock().unwrap().push_back(Box::new(action));
     }
 
-    /// Replaces the spec, annotations and `uid` of the object, and reports the change through the watch.
+    /// Replaces the object, except its status if the `uid` is the same, and reports the change through the watch.
     pub fn put_sealed(&self, sealed: &SealedSecret, uid: &str, generation: i64) {
         let mut object = sealed.to_document();
         object["metadata"]["uid"] = json!(uid);
@@ -266,7 +266,7 @@ impl ApiServer {
         self.report_object();
     }
 
-    /// Writes the Secret, as another client, and reports the change through the watch.
+    /// Sets an item of the Secret, as another client, and reports the change through the watch.
     pub fn edit(&self, item: &str, value: &str) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["name"] = json!("n");

@@ -248,7 +248,7 @@ impl Case {
         original
     }
 
-    /// Reads a value as an application does, by its path below `secrets`.
+    /// Reads a value as an application does, by its path relative to `secrets`.
     pub fn value(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.dir.join("secrets").join(path)).ok()
     }

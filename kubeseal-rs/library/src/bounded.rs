@@ -77,7 +77,7 @@ pub struct TooLarge {
     pub kind: Kind,
 }
 
-/// Reads to the end of the source. `expected` is the likely size in bytes.
+/// Reads to the end of the source. `expected` is the likely size in bytes; if it is above the limit, nothing is read.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
 /// hundred bytes of memory when parsed.
 const MAX_JSON_VALUES: usize = 1_000_000;
 
-/// Returns whether a response has too many values to be parsed as JSON.
+/// Returns whether a response may have too many values to be parsed as JSON. Commas and brackets in strings count too.
 pub fn has_too_many_values(bytes: &[u8]) -> bool {
     memchr::memchr3_iter(b',', b'[', b'{', bytes).count() > MAX_JSON_VALUES
 }

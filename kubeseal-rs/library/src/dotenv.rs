@@ -18,8 +18,8 @@ pub struct Variable {
     pub value: Plain,
     /// The line where the variable begins, counted from one.
     pub line: usize,
-    /// Whether the value contains a dollar sign outside single quotes, which some libraries would
-    /// expand.
+    /// Whether the value contains a dollar sign, neither escaped nor in single quotes, which some libraries would
+    /// expand. `false` for a file that `kubectl` reads.
     pub has_dollar: bool,
     /// Whether a comment follows the equals sign, without a value.
     pub is_comment: bool,

@@ -18,7 +18,7 @@ pub struct Environment {
     pub stdout_is_terminal: bool,
     /// Whether stderr is a terminal.
     pub stderr_is_terminal: bool,
-    /// The line that shows a long wait; `None` if waits are not shown.
+    /// Shows a wait in a line on the terminal; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
     /// Returns whether the user has interrupted the run.
     pub is_interrupted: fn() -> bool,

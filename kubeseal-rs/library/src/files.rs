@@ -392,8 +392,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 /// Updates a file: `change` maps the old content to the new. Where the system supports it, a lock excludes other runs
-/// of this program. If another program changes the file meanwhile, the new content is kept and passed to `change`
-/// again. Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
+/// of this program. If another program changes the file meanwhile, that program's content is kept and passed to
+/// `change`. Like [`replace`], refuses a link out of a work tree. Never waits for a pipe.
 ///
 /// # Errors
 ///

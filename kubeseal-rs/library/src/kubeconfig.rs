@@ -56,7 +56,7 @@ pub enum KubeconfigError {
 ///
 /// # Errors
 ///
-/// Fails if the file of `--kubeconfig` or the context does not exist, or if a file is malformed.
+/// Fails if the file of `--kubeconfig` or the context does not exist, or if a file cannot be read or is malformed.
 pub fn namespace(
     choice: &Choice,
     environment: &Environment,
@@ -87,11 +87,11 @@ fn namespace_in(
     Ok(Some(namespace.unwrap_or("default").to_owned()))
 }
 
-/// Returns the namespace from the text of one kubeconfig.
+/// Returns the namespace of the current context from the text of one kubeconfig; `None` if it has no current context.
 ///
 /// # Errors
 ///
-/// Fails like [`namespace`].
+/// Fails if the text is malformed, or the current context does not exist.
 pub fn namespace_of_text(text: &[u8]) -> Result<Option<String>, KubeconfigError> {
     namespace_in(&roots(text, Path::new("-"))?, None)
 }
@@ -158,8 +158,8 @@ fn nonempty_text<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
     node.text(field).filter(|text| !text.is_empty())
 }
 
-/// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
-/// `default`.
+/// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else `default`. `None`
+/// outside a Pod.
 fn pod_namespace(environment: &Environment) -> Option<String> {
     let directory = environment.service_account_directory();
     environment.nonempty_variable("KUBERNETES_SERVICE_HOST")?;

@@ -27,7 +27,7 @@
 //! | [`cluster`] | the controller, through the API server |
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
-//! | [`git`], [`programs`] | the work tree around a file; finding external programs |
+//! | [`git`], [`programs`] | work trees, branches and history in Git; finding external programs |
 //! | [`repeated`] | repeated keys beside v2 values |
 //! | [`walk`], [`loose`] | manifests below directories, as Git sees them; sealed values outside a SealedSecret |
 //! | [`finding`] | the rules of `seal lint` |

@@ -26,7 +26,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// Returns the message, in one line.
+    /// Returns the message, in one line; for [`Self::Unread`], without the location.
     pub fn message(&self) -> String {
         match self {
             Self::Warning(message) => message.clone(),

@@ -98,7 +98,7 @@ pub fn candidates(
     Ok(sort_candidates(search.candidates))
 }
 
-/// Sorts candidates by path and removes duplicates.
+/// Sorts candidates by path and removes duplicates, of which a named one is kept.
 pub fn sort_candidates(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
     candidates.dedup_by(|later, first| later.path == first.path);
@@ -131,11 +131,11 @@ struct Walk<'a> {
     rules: Option<Vec<Gitignore>>,
     /// Whether a rule of the current repository excluded any file.
     has_ignored: bool,
-    /// Repositories below the directory that were entered, by path below the directory.
+    /// Repositories below the directory that were entered, by path relative to it.
     repositories: BTreeSet<PathBuf>,
-    /// The manifests, by path below the directory.
+    /// The manifests, by path relative to the directory.
     manifests: BTreeSet<PathBuf>,
-    /// Links to directories, and links with the names of manifests, by path below the directory.
+    /// Links to directories, and links with the names of manifests, by path relative to the directory.
     links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
@@ -327,8 +327,8 @@ fn tracked_below(directory: &Path) -> Result<TrackedPaths, GitError> {
 }
 
 /// Returns the rules that apply to a directory in addition to the rules of its own `.gitignore`: the rules of the user,
-/// and those of the parent directories from the root of the work tree down. Directories above the work tree have no
-/// effect, nor do parents outside a work tree.
+/// those of `.git/info/exclude`, and those of the parent directories from the root of the work tree down. Directories
+/// above the work tree have no effect, nor do parents outside a work tree.
 fn rules_above(
     directory: &Path,
     root: Option<&Path>,
@@ -392,8 +392,8 @@ fn no_effect_notice(file: &Path, why: &str) -> Notice {
     Notice::Warning(format!("ignore file {} has no effect: {why}", file.shown()))
 }
 
-/// Returns whether a file with this name is read as a manifest. `Kustomization` is one of the file
-/// names of kustomize.
+/// Returns whether a file with this name is read as a manifest: by its extension in any case, or as `Kustomization`,
+/// one of the file names of kustomize.
 pub fn is_manifest_name(path: &Path) -> bool {
     if path.file_name().is_some_and(|name| name == "Kustomization") {
         return true;
@@ -432,8 +432,8 @@ impl Kind {
 /// The kinds of lists that may contain objects.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, which may omit their kind, as the API server
-/// does.
+/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, which may omit their kind, as in responses of
+/// the API server.
 fn set_item_kinds(node: &mut Node) {
     let item_type = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
@@ -500,7 +500,7 @@ impl ManifestFile {
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be read, or is not valid YAML or JSON.
+    /// Fails if the file cannot be read, is not valid YAML or JSON, or repeats a key beside v2 values.
     pub fn read(path: &Path) -> Result<Self, WalkError> {
         Self::parse(path, files::read(path)?)
     }

@@ -47,7 +47,7 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
     format!("{target} {published_text}\n{advice}")
 }
 
-/// Returns the keys in the hints that `seal` wrote, and in the status that the controller wrote.
+/// Returns the fingerprints in the key hints of the SealedSecret, and in the status that the controller wrote.
 fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
     let hinted_keys = hints::read(sealed.metadata.annotations.as_ref());
     let items = sealed.status.iter().flat_map(|status| &status.items);

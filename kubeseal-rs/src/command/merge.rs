@@ -47,15 +47,15 @@ pub enum MergeError {
          hint: seal them with --scope {existing}, or seal the whole Secret again"
     )]
     Scope {
-        /// The scope of the file.
+        /// The scope of the SealedSecret in the file.
         existing: Scope,
-        /// The scope of the flag or of the input's annotations.
+        /// The scope of `--scope`, or else of the annotations of the input.
         requested: Scope,
     },
 }
 
-/// Seals the input for the name, namespace and scope of the file. Returns the new content of the
-/// file, in the file's format unless another one is requested.
+/// Seals the input for the SealedSecret in the file, and adds the items to it. Returns the new content of the file, in
+/// `format` or else in the format of the existing content.
 pub(super) fn merge(
     file: &Path,
     existing: &[u8],
@@ -90,7 +90,8 @@ pub(super) fn merge(
     Ok(secrets::write(&documents, format))
 }
 
-/// Warns if the object has v2 values. Fails if a controller would refuse a v1 item beside them.
+/// Warns if the object has v2 values. Fails if they are malformed, or if a controller would refuse a v1 item beside
+/// them.
 fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
     let entries = &target.spec.encrypted_data;
     if !v2::is_v2(entries) {
@@ -138,9 +139,9 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
     ))
 }
 
-/// Returns the scope of the file or, if the file has no items yet, the requested scope. A flag or
-/// annotation that contradicts existing items is an error: the new items would get a label that the
-/// controller never unseals.
+/// Returns the scope of the SealedSecret in the file or, if it has no items yet, the scope that the flag or an
+/// annotation requests, if any. A request that contradicts existing items is an error: the label of the new items would
+/// not fit the scope of the SealedSecret, so the controller could never unseal them.
 fn agreed_scope(
     target: &SealedSecret,
     secret: &Secret,

@@ -1,7 +1,7 @@
 //! Runs the commands of `kubeseal`.
 //!
-//! Each command is a function from the bytes read to the bytes to write. This module reads the
-//! input before and writes the result after it, so a failing command leaves nothing half-written.
+//! Each command is a function from the input bytes to the output bytes. This module reads the input first and writes
+//! the result last, so a command that fails writes no part of a result.
 
 mod explain;
 mod merge;
@@ -38,15 +38,16 @@ pub use secrets::ManifestError;
 pub struct Request {
     /// The command to run.
     pub command: Command,
-    /// Where to read the input.
+    /// Stdin, or the file of `--secret-file`.
     pub input: Input,
-    /// The file for the result; `None` is stdout.
+    /// The file of `--sealed-secret-file`. If `None`, the result is printed or, with `--re-encrypt`, replaces the input
+    /// file if there is one.
     pub output: Option<PathBuf>,
     /// The value of `--format`, checked when output is written.
     pub format: String,
     /// Whether `--format` is set explicitly.
     pub has_format: bool,
-    /// Warnings to print first.
+    /// Warnings about the arguments, to print before the command runs.
     pub warnings: Vec<String>,
 }
 
@@ -63,17 +64,17 @@ pub enum Command {
     MergeInto {
         /// The file to merge into.
         file: PathBuf,
-        /// How to seal.
+        /// The flags for sealing.
         options: SealOptions,
     },
     /// Seal one value.
     Raw {
-        /// How to seal.
+        /// The flags for sealing.
         options: SealOptions,
         /// The values of `--from-file`; stdin if empty.
         from_files: Vec<OsString>,
     },
-    /// Print the certificate without checking it.
+    /// Print the certificate without checking its validity.
     FetchCertificate(CertificateQuery),
     /// Decrypt with backup keys.
     Recover {
@@ -82,14 +83,14 @@ pub enum Command {
     },
     /// Ask the controller whether it can decrypt.
     Validate {
-        /// How to reach the controller.
+        /// The flags that select the cluster and the controller.
         access: Access,
         /// The value of `--namespace`, for objects without a namespace.
         namespace: Option<String>,
     },
     /// Ask the controller to re-encrypt.
     ReEncrypt {
-        /// How to reach the controller.
+        /// The flags that select the cluster and the controller.
         access: Access,
         /// The value of `--namespace`, for objects without a namespace.
         namespace: Option<String>,
@@ -143,7 +144,7 @@ pub enum CommandError {
     /// The kubeconfig cannot be used.
     #[error(transparent)]
     Kubeconfig(#[from] KubeconfigError),
-    /// The input does not contain the expected objects.
+    /// The input is malformed, or an object in it is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// A Secret cannot be sealed.
@@ -193,12 +194,12 @@ pub enum CommandError {
         /// Why merging failed.
         source: merge::MergeError,
     },
-    /// A backup key cannot be used.
+    /// A key file cannot be used.
     #[error("cannot use the recovery key file {}", file.shown())]
     RecoveryKey {
         /// The file of `--recovery-private-key`.
         file: PathBuf,
-        /// Why the key cannot be used.
+        /// Why the file provides no usable key.
         source: recover::KeyFileError,
     },
     /// A key file is a directory.
@@ -251,7 +252,7 @@ pub enum CommandError {
 ///
 /// # Errors
 ///
-/// Returns the first error. No output has been written then, unless writing it failed.
+/// Fails at the first problem. The result is then not written, unless writing it is what failed.
 pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandError> {
     for warning in &request.warnings {
         report::warn(warning);

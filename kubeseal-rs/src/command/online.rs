@@ -21,8 +21,8 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     Ok(objects)
 }
 
-/// Fills in missing namespaces. An object without a namespace gets the namespace in which `kubectl apply` would create
-/// it.
+/// Adds the missing namespaces, except to cluster-wide objects: `namespace`, or else that of the kubeconfig, in which
+/// `kubectl apply` would create the object.
 pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,
@@ -51,7 +51,7 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
-/// Removes the namespaces that [`fill_namespaces`] added.
+/// Removes the namespaces that the objects or their templates lacked before [`fill_namespaces`].
 pub(super) fn remove_added_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;
@@ -102,7 +102,7 @@ pub(super) fn rotate(
     objects.iter().map(rotate_one).collect()
 }
 
-/// Parses a re-encrypted object without status and server-set fields. Old controllers also omit the kind and write
+/// Parses a re-encrypted object, without its status, timestamps and generation. Old controllers omit the kind and write
 /// invalid times.
 fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
     let failure = "cannot re-encrypt secret";

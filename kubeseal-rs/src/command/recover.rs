@@ -101,9 +101,8 @@ impl RecoveryKeys {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be read. Fails if some files contain keys and another is not a key
-    /// file: the user has probably passed a wrong file. A file with an empty list of keys only causes
-    /// a warning.
+    /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another is not a key
+    /// file: the user has probably passed a wrong file. A file with an empty list of keys only causes a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
         Self::read_files(key_files, Joined::Warn)
     }
@@ -261,8 +260,8 @@ fn has_private_block(bytes: &[u8]) -> bool {
     lines.any(|line| line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----"))
 }
 
-/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key Secret regardless
-/// of its kind, as upstream does.
+/// Removes `kind` and `apiVersion`, ignoring case, from an object with an item `tls.key`, so that it is read as a key
+/// Secret regardless of its kind, as upstream does.
 fn without_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{CommandError, Format, SealOptions, default_namespace};
 use crate::report;
 
-/// The reason why the input does not contain objects of the expected kind.
+/// The reason why the input cannot be read as manifests.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The input cannot be parsed.
@@ -130,7 +130,7 @@ pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, C
 /// A function that reads the objects of one kind from a document.
 type ReadDocument<T> = fn(&Document) -> Result<(Vec<T>, Vec<Coercion>), DocumentError>;
 
-/// Reads all objects of one kind.
+/// Reads all objects of one kind. Warns about unquoted values whose text YAML changes.
 pub(super) fn read_objects<T>(
     input: &[u8],
     read_document: ReadDocument<T>,

@@ -147,7 +147,8 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Enters bytes until the input ends. Returns the line, and the number of bytes that were not read.
+    /// Enters bytes until the input ends. Returns how the input ends, the line, and the number of bytes that were not
+    /// read.
     fn enter(bytes: &[u8]) -> (Option<End>, Result<String, LineError>, usize) {
         let mut line = Line::default();
         let mut rest = bytes.iter();

@@ -17,13 +17,14 @@ use super::v2_items::Change;
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, shown};
 
-/// Returns whether to bind the new values of an object to its template: if a value in the file or in the last commit is
-/// bound, or if the rule requires it.
+/// Returns whether to bind the new values of an object to its template: if a value in the file is bound, or if the rule
+/// requires it.
 ///
 /// # Errors
 ///
-/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last
-/// commit has, or if the object would have both a v1 item and a bound value.
+/// Fails if the template was changed after a value was bound to it, if the last commit has bound values and the file
+/// has none (except if the file has no items and its template is unchanged), or if the object would have both a v1 item
+/// and a bound value.
 pub(super) fn decide(
     sealed: &SealedSecret,
     object: &Object,
@@ -139,7 +140,8 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if HEAD cannot be read.
+/// Returns the object as it is in HEAD; `None` if HEAD does not contain it, if the file is not in a repository, or,
+/// with a warning, if HEAD cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(

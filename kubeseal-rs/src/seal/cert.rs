@@ -55,7 +55,7 @@ pub struct CertSource {
         conflicts_with_all = ["directory", "kubeconfig", "context", "controller_name", "controller_namespace"]
     )]
     pub cert: Option<OsString>,
-    /// The cluster and controller, if no certificate is given.
+    /// The controller, or its directory, if no certificate is given.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -73,7 +73,7 @@ pub struct CertFetch {
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub fingerprint: Option<Fingerprint>,
-    /// The certificate to use.
+    /// The certificate to fetch.
     #[command(flatten)]
     pub source: CertSource,
 }
@@ -85,7 +85,7 @@ pub struct CertShow {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
-    /// The certificate to use.
+    /// The certificate to show.
     #[command(flatten)]
     pub source: CertSource,
 }
@@ -100,7 +100,7 @@ pub struct CertVerify {
     /// Certificate to compare with
     #[arg(long, value_name = "FILE|URL")]
     pub against: Option<OsString>,
-    /// The certificate to use.
+    /// The certificate to verify.
     #[command(flatten)]
     pub source: CertSource,
 }
@@ -109,8 +109,8 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read or fetched, is invalid, or does not have the fingerprint of the arguments;
-/// and if the output file cannot be written, or the user does not want to replace it.
+/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if it does not have the fingerprint of
+/// `--fingerprint`, if the output file cannot be written, or if the user does not want to replace it.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -140,7 +140,8 @@ fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing.
+/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing; the pin
+/// is to be saved after the user has accepted the certificate.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,

@@ -132,7 +132,7 @@ fn lines(settings: &Settings) -> Vec<Line> {
     lines
 }
 
-/// Returns the settings of v2; empty if neither the rule nor the run uses v2.
+/// Returns the settings of v2; empty if the format is the default.
 fn v2_lines(settings: &Settings) -> Vec<Line> {
     let Setting { value, by } = &settings.format;
     if *by == Origin::Default {

@@ -25,7 +25,7 @@ use crate::prompt::{Prompt, PromptError};
 use crate::report::ShowPath as _;
 use crate::seal_args::DecryptionArgs;
 
-/// Reads the identities, and the passphrase if a file contains it. Never prompts.
+/// Reads the files of `--identity` and `--passphrase-file`. Never prompts.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     .hint("pass an identity file of `age-keygen`")
 }
 
-/// Returns the first line of the file, without its line break.
+/// Returns the first line of the file, or of stdin for `-`, without its line break.
 fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretString> {
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
@@ -163,21 +163,21 @@ pub struct Backup {
 ///
 /// # Errors
 ///
-/// Fails if the backup cannot be decrypted or contains no key.
+/// Fails if the file cannot be read or decrypted, is too large, or is not a backup of at least one key.
 pub fn read_backup(path: &Path, decryption: &mut ArchiveDecryption) -> Result<Backup> {
     parse_backup(path, files::read_as(path, Kind::Keys)?, decryption)
 }
 
 /// The size limit for a backup, in bytes: thousands of keys.
 const MAX_BACKUP: usize = 32 * 1024 * 1024;
-/// The maximum number of keys in a backup: one a month for eighty years. Each takes some time to parse.
+/// The maximum number of key Secrets in a backup: one a month for eighty years. Each takes some time to parse.
 const MAX_KEYS: usize = 1_000;
 
 /// Like [`read_backup`], for bytes that were read from this path.
 ///
 /// # Errors
 ///
-/// Fails like [`read_backup`].
+/// Fails as [`read_backup`] does, except that nothing is read.
 pub fn parse_backup(
     path: &Path,
     bytes: Zeroizing<Vec<u8>>,

@@ -55,7 +55,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// Fails if the file exists, or cannot be written.
+    /// Fails if the file exists and is not a device, or if it cannot be written.
     pub fn write_new(&self, sealed: &[Sealed]) -> Result<Outcome> {
         let documents: Vec<_> = sealed
             .iter()

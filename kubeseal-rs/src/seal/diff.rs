@@ -53,7 +53,7 @@ pub struct Diff {
 /// A change of an item, or of the object itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The name of the item, or `None` for a change of the object.
+    /// The item key, or `(data)` for the deprecated `spec.data`; `None` for a change of the object or its file.
     pub item: Option<String>,
     /// The kind of change.
     pub kind: ChangeKind,
@@ -76,7 +76,7 @@ pub enum ChangeKind {
     Rescoped(String, String),
     /// The keys that open a v2 value changed: old and new keys.
     Recipients(String, String),
-    /// The wrapped data keys of v2 values changed, but neither the values nor the identifiers of the keys.
+    /// The wrapped data keys of v2 values changed, and no change of items or recipients explains it.
     Locks,
     /// The template changed.
     Template,
@@ -86,8 +86,8 @@ pub enum ChangeKind {
     Unreadable(String),
 }
 
-/// The changes of an object: its file, its namespace and name, and each change. The name is empty for a change of the
-/// file itself.
+/// The file of an object, relative to the current directory; the namespace and name of the object; and its changes.
+/// Namespace and name are empty if the file cannot be read.
 type ObjectChanges = (String, String, Vec<Change>);
 
 /// Runs the command.

@@ -59,7 +59,7 @@ pub struct Exec {
     /// --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// How to decrypt backups.
+    /// The identities and passphrase that decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
     /// The cluster or directory with the keys.
@@ -188,8 +188,8 @@ fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
     Ok(Keys { ring, in_use })
 }
 
-/// Returns the values to choose from, with templates rendered. Fails if several files have a chosen item. Of other
-/// items with the same name, the last value is kept.
+/// Returns the values to choose from, with templates rendered. Fails if several SealedSecrets have a chosen item. Of
+/// other items with the same key, the last value is kept.
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
@@ -231,7 +231,8 @@ fn values(
     Ok(values)
 }
 
-/// Warns about items that a controller can no longer unseal. A v2 item may be sealed for a key in use too.
+/// Warns about items that are sealed only for retired keys, so that the controller can no longer unseal them. A v2 item
+/// may be sealed for several keys.
 fn warn_of_retired(
     path: &Path,
     sealed: &SealedSecret,

@@ -27,7 +27,7 @@ use crate::seal_args::Sealing;
 #[derive(Debug, Default, Args)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
+    reason = "each is a command-line switch"
 )]
 pub struct Files {
     /// Files with Secrets, or directories to search; without any, stdin is sealed to stdout
@@ -260,8 +260,8 @@ fn execute(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Returns a hint to stage the changes. Until then Git would commit the plain file that is in its
-/// index.
+/// Returns a hint to stage the changes; empty if the plain file stays. Until they are staged, Git would commit the
+/// plain file that is in its index.
 fn stage_hint(plan: &Plan, to: &Path) -> String {
     let mut changed = vec![path_text(to.as_os_str())];
     if plan.remove {
@@ -288,8 +288,9 @@ fn check_sealable(file: &ManifestFile) -> Result<()> {
     sealing::refuse_repeated_keys(&file.bytes, &path)
 }
 
-/// Returns the text with every Secret sealed. Other documents are kept byte for byte if input and output are YAML, and
-/// formatted again otherwise. Comments of the Secrets are removed, since they may reveal values.
+/// Returns the text with every Secret sealed. Other documents are kept byte for byte if input and output are YAML and
+/// the input can be split, and formatted again otherwise. Comments of the Secrets are removed, since they may reveal
+/// values.
 fn seal_file(
     session: &Session<'_>,
     settings: &Settings,
@@ -330,7 +331,7 @@ fn seal_file(
 /// The hint for Secrets among other objects.
 const SEPARATE_FILE_HINT: &str = "move the Secrets to a separate file";
 
-/// One or more documents in a file.
+/// A document in a file, and how to write it.
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),
@@ -373,8 +374,8 @@ fn reformat(root: &Node, format: Format) -> Result<Vec<u8>> {
     Ok(write(&[json], format).to_vec())
 }
 
-/// Splits YAML into its non-empty documents, without separators. A line that begins with `---` ends
-/// a document even inside a block scalar.
+/// Splits YAML into its non-empty documents, without separators. A `---` line ends a document even inside a block
+/// scalar. Returns `None` if the documents cannot be separated at such lines alone.
 fn split(bytes: &[u8]) -> Option<Vec<String>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let mut texts = vec![String::new()];

@@ -12,7 +12,7 @@ use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
 const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
-    // A part of `--require-v2`.
+    // The part of `--require-v2` that the pattern for flags matches.
     ("binding", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),
     ("lint/v2", "--require-v", "the controller"),

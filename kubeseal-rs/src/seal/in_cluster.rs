@@ -14,11 +14,12 @@ use super::target::TargetError;
 
 use crate::failure::Failure;
 
-/// Values by item name; `None` for an unknown value.
+/// Values by item key; `None` for an unknown value.
 pub type Values = BTreeMap<String, Option<Plain>>;
 
 /// Returns the values that the Secret in the cluster has for the items of an object in this file. The Secret may come
-/// from another version of the file. If a template produces a key of the Secret, the item's value is unknown.
+/// from another version of the file. The value of an item is unknown if the Secret lacks its key, or if a template
+/// produces this key.
 ///
 /// # Errors
 ///

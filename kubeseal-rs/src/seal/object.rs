@@ -31,20 +31,20 @@ pub struct Object {
 /// A sealed item of an object, and its position in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The name of the item.
+    /// The item key.
     pub key: String,
     /// The line where the item begins.
     pub line: usize,
     /// The form of the sealed value.
     pub form: Form,
-    /// The certificate that the hint names.
+    /// The fingerprint that the key hint names.
     pub hint: Option<Fingerprint>,
 }
 
 /// The properties of a sealed value that are visible without decrypting it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
-    /// A sealed value for a key with this many bits.
+    /// A v1 value for an RSA key with this many bits.
     Bits(usize),
     /// A well-formed v2 value.
     V2(Box<v2::ItemView>),
@@ -94,7 +94,7 @@ impl Object {
         }
     }
 
-    /// Returns the sealed values in base64, by item name.
+    /// Returns the entries of `spec.encryptedData`: sealed values by item key, and the locks of v2.
     pub fn texts(&self) -> &BTreeMap<String, String> {
         &self.sealed.spec.encrypted_data
     }

@@ -29,7 +29,7 @@ pub struct Recipients {
     pub keys: Vec<RecipientKey>,
     /// Whether classical recipients are allowed in addition to post-quantum recipients.
     pub allow_classical: bool,
-    /// Whether new objects are bound to their template.
+    /// Whether the values of new objects are bound to the template.
     pub bind_template: bool,
     /// The identifiers of the keys that the user names with `--recipient`.
     pub confirmed: Vec<AnyKeyId>,
@@ -91,7 +91,8 @@ impl Session<'_> {
         })
     }
 
-    /// Returns the keys of `--recipient`. An identifier names a key only if the rule lists it.
+    /// Returns the keys of `--recipient`, without those named by identifier, which only confirms a recipient of the
+    /// rule. `is_alone` is whether the rule lists no recipients; an identifier is then refused.
     fn named_by_user(&self, settings: &Settings, is_alone: bool) -> Result<Vec<RecipientKey>> {
         let mut keys = Vec::new();
         for named in &settings.named_recipients {
@@ -332,7 +333,7 @@ fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<AnyKeyId> {
     ids.chain(named).collect()
 }
 
-/// Returns each key once, in the order of the rule.
+/// Returns each key once, in the same order.
 fn distinct(keys: Vec<RecipientKey>) -> Vec<RecipientKey> {
     let mut distinct: Vec<RecipientKey> = Vec::new();
     for key in keys {
@@ -343,7 +344,7 @@ fn distinct(keys: Vec<RecipientKey>) -> Vec<RecipientKey> {
     distinct
 }
 
-/// Names of keys, by their short identifier.
+/// Comments of keys, by the short identifier of the key.
 pub type KeyComments = BTreeMap<ShortKeyId, String>;
 
 /// The keys of a rule that can be read without a network.
@@ -352,7 +353,7 @@ pub struct KnownRecipients {
     /// The keys that the rule names as lines or in files of its tree.
     pub keys: Vec<RecipientKey>,
     /// The number of recipients whose keys are unknown: recipients that the rule names by URL or as the controller, and
-    /// files that cannot be read.
+    /// files that cannot be read. `usize::MAX` without a rule.
     pub unknown: usize,
     /// The fingerprints of the certificates in files that the rule names, valid or not.
     pub fingerprints: BTreeMap<ShortKeyId, Fingerprint>,
@@ -435,7 +436,7 @@ fn read_file(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
     bytes.map_err(|error| shared::error_chain(&error))
 }
 
-/// Returns the names that rules give to keys: the comment of a line, or the file of a certificate.
+/// Returns the comments of the recipient lines in the rule and in its files. A certificate has no comment.
 pub fn key_comments(settings: &Settings) -> KeyComments {
     let recipients = known_recipients(settings, Timestamp::UNIX_EPOCH);
     let keys = recipients.keys.iter();

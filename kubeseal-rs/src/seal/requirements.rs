@@ -107,8 +107,8 @@ fn template<'a>(spec: &'a SealedSecretSpec, item: &str) -> Option<&'a Option<Str
     spec.template.data.as_ref()?.get(item)
 }
 
-/// Returns the length of all values that become part of the Secret unchanged, as far as the length is visible without a
-/// key.
+/// Returns the total length of the values that become part of the Secret unchanged, in bytes, as far as it is visible
+/// without a key. The actual length of v2 values may be greater.
 fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> usize {
     let object = v2::Object::parse(&spec.encrypted_data).ok();
     let views = object.as_ref().map(v2::Object::view).unwrap_or_default();
@@ -127,7 +127,7 @@ fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool
 /// The maximum difference between the visible and the actual length of a v2 value.
 const MAX_PADDING: usize = 31;
 
-/// Returns the length of the plaintext of a sealed value; 0 if the value is malformed.
+/// Returns the length of the plaintext of a v1 value, in bytes; 0 if the value is malformed.
 fn plain_len(text: &str) -> usize {
     let sealed = sealed_text::decode(text).ok();
     let len = sealed.and_then(|sealed| envelope::plain_len(&sealed));

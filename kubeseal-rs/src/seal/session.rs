@@ -78,7 +78,7 @@ impl<'a> Session<'a> {
     }
 
     /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
-    /// names, unless `keys` contains its private key.
+    /// names, unless the user pins it or `keys` contains its private key.
     pub fn for_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,

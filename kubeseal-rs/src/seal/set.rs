@@ -22,7 +22,7 @@ use crate::seal_args::Sealing;
 /// Arguments of `seal set`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Name, namespace and scope are those of the file. Comments, order and layout are kept.
+Name, namespace and scope are those of the SealedSecret in the file. Comments, order and layout are kept.
 
 Examples:
   seal set db.sealed.yaml password < password.txt

@@ -89,7 +89,7 @@ pub struct Settings {
 pub enum NamedRecipient {
     /// The full or short identifier of a key, which confirms a recipient of the rule.
     Id(AnyKeyId),
-    /// A key, or the place to read it from.
+    /// A key, or where to read it from.
     Source(RecipientSource),
 }
 

@@ -35,7 +35,7 @@ pub enum TargetError {
     Several {
         /// The path of the file.
         file: PathBuf,
-        /// The names of its SealedSecrets.
+        /// The namespaces and names of the SealedSecrets in the file.
         candidates: Vec<String>,
     },
     /// The file contains no SealedSecret of that name.
@@ -43,9 +43,9 @@ pub enum TargetError {
     NoSuchName {
         /// The path of the file.
         file: PathBuf,
-        /// The name of `--name`.
+        /// The argument of `--name`.
         name: String,
-        /// The names of its SealedSecrets.
+        /// The namespaces and names of the SealedSecrets in the file.
         candidates: Vec<String>,
     },
     /// The SealedSecret has the deprecated form, without items.
@@ -54,7 +54,7 @@ pub enum TargetError {
          hint: convert it to items with `kubeseal --re-encrypt`", .0
     )]
     Deprecated(String),
-    /// The scope of a flag contradicts the file.
+    /// The requested scope contradicts the SealedSecret in the file.
     #[error(
         "the items of {object} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
          --scope"
@@ -62,36 +62,36 @@ pub enum TargetError {
     Scope {
         /// The namespace and name of the object.
         object: String,
-        /// The scope in the file.
+        /// The scope of the SealedSecret in the file.
         found: Scope,
-        /// The scope of the flag.
+        /// The requested scope.
         requested: Scope,
     },
-    /// The file has v2 values, and a flag requests v1.
+    /// The SealedSecret has v2 values, and a flag requests v1.
     #[error(
         "{0} has values that are sealed as v2, and one object has one format\n\
          hint: omit --sealed-format, or convert the file with `seal rotate --to v1`"
     )]
     Format(String),
-    /// The namespace of a flag contradicts the file.
+    /// The requested namespace contradicts the SealedSecret in the file.
     #[error("{object} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
     Namespace {
         /// The namespace and name of the object.
         object: String,
-        /// The namespace in the file.
+        /// The namespace of the SealedSecret, or else that of the kubeconfig.
         found: String,
-        /// The namespace of the flag.
+        /// The requested namespace.
         requested: String,
     },
     /// The object has no namespace, but its scope requires one.
     #[error("{0} has no namespace, but its scope requires one\nhint: pass --namespace")]
     NoNamespace(String),
-    /// Another program changed the same item during the run.
+    /// During the run, another program changed the same item, the format of the values or the template.
     #[error("another program changed {item} in {}\nhint: run the command again", file.shown())]
     Conflict {
         /// The path of the file.
         file: PathBuf,
-        /// The name of the item.
+        /// The item key, or a description of what else was changed.
         item: String,
     },
     /// Another program repeatedly changed the object.
@@ -137,7 +137,7 @@ const MAX_ATTEMPTS: usize = 100;
 pub enum OnConflict {
     /// The new values replace the changed values.
     Overwrite,
-    /// The change is refused, because it was made to outdated values.
+    /// The change is refused, because it is based on outdated values.
     Refuse,
 }
 
@@ -157,7 +157,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be read, or the SealedSecret is ambiguous.
+    /// Fails if the file cannot be read, if it contains no such SealedSecret or several, or if the SealedSecret has the
+    /// deprecated `spec.data`.
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
         let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
         let objects = sealed_file::find(&file.documents);
@@ -193,7 +194,7 @@ impl Target {
         Ok(())
     }
 
-    /// Returns the names of the items.
+    /// Returns the item keys.
     pub fn items(&self) -> impl Iterator<Item = &String> {
         v2::items(&self.found.sealed.spec.encrypted_data).map(|(name, _)| name)
     }
@@ -209,7 +210,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if a flag contradicts the file, a rule is violated, the object lacks a name or namespace, or no
+    /// Fails if a flag contradicts the SealedSecret, a rule is violated, the object lacks a name or namespace, or no
     /// certificate or recipient is available.
     pub fn seal(
         &mut self,
@@ -231,11 +232,11 @@ impl Target {
         Ok(new)
     }
 
-    /// Returns the format of new values: v2 if the file has v2 values or the settings require v2, else v1.
+    /// Returns the format of new values: v2 if the SealedSecret has v2 values or the settings require v2, else v1.
     ///
     /// # Errors
     ///
-    /// Fails if a flag requests v1 for a file with v2 values.
+    /// Fails if a flag requests v1 for a SealedSecret with v2 values.
     pub fn format(&self, settings: &Settings) -> Result<SealedFormat, TargetError> {
         let Setting { value, by } = settings.format;
         if !v2::is_v2(&self.found.sealed.spec.encrypted_data) {
@@ -362,9 +363,9 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if
-    /// v2 values would be bound to a different template from the one that was read, if they would become v1, or if
-    /// another program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
+    /// Fails for the reasons of [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with
+    /// [`TargetError::Conflict`] if v2 values would be bound to a different template from the one that was read, if
+    /// they would become v1, or if another program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
     pub fn change(
         &mut self,
         session: &Session<'_>,
@@ -385,8 +386,8 @@ impl Target {
         })
     }
 
-    /// Calls `attempt` with the current object until it returns a result. It returns `None` if the object in the file
-    /// has changed.
+    /// Calls `attempt` with the current object until it returns a result. `attempt` returns `None` if the object in the
+    /// file has changed.
     ///
     /// # Errors
     ///
@@ -547,8 +548,8 @@ impl NewValues {
     }
 }
 
-/// Fills in a missing namespace. An object without a namespace gets the namespace in which `kubectl apply` would create
-/// it.
+/// Fills in a missing namespace, except for a cluster-wide object: that of the settings, or else that of the
+/// kubeconfig, in which `kubectl apply` would create the object.
 ///
 /// # Errors
 ///

@@ -64,7 +64,7 @@ const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST_FAILED: &str = "cannot list SealedSecrets";
 const CHANGE_FAILED: &str = "cannot change the status";
 
-/// A status with data of this project.
+/// A SealedSecret whose status has conditions or fields that only this project's controller writes.
 #[derive(Debug, PartialEq)]
 struct Leftover {
     namespace: String,
@@ -185,7 +185,8 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     (!is_expired).then_some(holder)
 }
 
-/// Returns the number of SealedSecrets, and those with data of this project.
+/// Returns the number of SealedSecrets, and those whose status has conditions or fields that only this project's
+/// controller writes.
 fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftover>)> {
     let path = match namespace {
         Some(namespace) => ApiPath::namespaced(API, namespace, "sealedsecrets")?,
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_only_the_data_of_this_project() {
+    fn removes_only_the_conditions_and_fields_of_this_project() {
         let synced = json!({ "type": "Synced", "status": "True" });
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({

@@ -97,7 +97,7 @@ impl<'a> Stdin<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be read.
+    /// Fails if the file cannot be read; for `-`, as [`Self::read`] does.
     pub fn read_file(&mut self, path: &Path) -> Result<Plain> {
         if path == Path::new("-") {
             return self.read("stdin");
@@ -136,8 +136,8 @@ impl<'a> Stdin<'a> {
     }
 }
 
-/// Reads the files in a directory. Symbolic links are skipped, as by `kubectl`: their author would
-/// choose which of the user's files is sealed.
+/// Reads the files in a directory. Files whose names cannot be item keys are skipped, and so are symbolic links, as by
+/// `kubectl`: their author would choose which of the user's files is sealed.
 fn from_directory(directory: &Path) -> Result<Vec<(String, Plain)>> {
     let cannot_read = || format!("cannot read {}", directory.shown());
     let mut items = Vec::new();

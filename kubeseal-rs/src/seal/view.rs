@@ -63,11 +63,11 @@ struct ObjectView {
     path: PathBuf,
     file: String,
     object: Object,
-    /// The age of each item, in days. Set for all files together.
+    /// The age of each item, in days; `None` for an item that is not committed. Empty until [`set_ages`].
     ages: Vec<Option<i64>>,
-    /// Values by item name, if requested.
+    /// Values by item key; `None` without `--reveal`.
     values: Option<Values>,
-    /// The names of keys in rules or in files of the tree.
+    /// The comments of the recipients in the rule, by key.
     comments: KeyComments,
 }
 
@@ -279,8 +279,8 @@ fn age_text(days: i64) -> String {
     }
 }
 
-/// Formats a value: text unchanged if it has no control characters for the terminal, anything else
-/// in base64.
+/// Formats a value: text unchanged if it has no control characters except line breaks and tabs, anything else in
+/// base64.
 fn value_text(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| {
         !text

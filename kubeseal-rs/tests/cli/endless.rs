@@ -118,7 +118,7 @@ fn refuses_endless_files_and_endless_stdin() {
     }
 }
 
-/// A response of 400 MiB.
+/// Returns a body of 400 MiB.
 fn endless_body() -> Body {
     Box::new(|to: &mut TcpStream| -> io::Result<()> {
         let mebibyte = vec![b'A'; 1 << 20];
@@ -126,7 +126,7 @@ fn endless_body() -> Body {
     })
 }
 
-/// A response of 31 MiB, which is JSON with very many small values.
+/// Returns a body of 31 MiB: JSON with very many small values.
 fn body_of_many_values() -> Body {
     text_body(format!("[{}0]", "0,".repeat(31 << 19)))
 }
@@ -204,7 +204,7 @@ fn refuses_recipients_and_objects_that_fill_the_memory() {
     }
 }
 
-/// Returns the responses of a cluster with a v2 key, one of which is replaced.
+/// Returns the responses of a cluster with a v2 key. `body` replaces the response at the path `replaced`.
 fn responses(
     replaced: &str,
     certificate: &str,

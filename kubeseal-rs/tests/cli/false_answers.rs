@@ -44,7 +44,7 @@ const NON_LISTS: [&str; 12] = [
     r#"{"kind":"SealedSecretList","metadata":{}}"#,
 ];
 
-/// A cluster with two keys and one SealedSecret of this project's controller.
+/// A cluster with two key Secrets, and one SealedSecret that this project's controller has processed.
 struct Cluster {
     certificate: &'static str,
     /// Responses that replace those of an honest cluster: method, path with query, status code and body.

@@ -84,7 +84,8 @@ fn commit(directory: &Path) {
     );
 }
 
-/// Checks that each command finds the files of [`write_repository`], which are at these paths of `tree`.
+/// Checks that each command finds the files of [`write_repository`], whose paths begin with `files`. A rollback check
+/// must only count them.
 fn assert_found(fixture: &Path, files: &str, why: &str) {
     for (command, output) in run_searches(fixture, "tree") {
         // A rollback check does not name objects without problems.

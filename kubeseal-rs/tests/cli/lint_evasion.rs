@@ -318,7 +318,8 @@ fn git(directory: &Path, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
 
-/// Creates these links, `app/` with a kustomization that reads `source`, and `b/real.env` with a value.
+/// Creates a repository with these links, with a kustomization in `app/` that reads `source`, and with a value in
+/// `b/real.env`.
 #[cfg(unix)]
 fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");

@@ -25,7 +25,7 @@ fn repository(text: &str) -> tempfile::TempDir {
     directory
 }
 
-/// Checks that lint and the hook report these values, and do not show them.
+/// Checks that lint and the hook report the keys of these values, and do not show the values.
 fn assert_reported(text: &str, keys: &str) {
     let directory = repository(text);
     for args in [&[][..], &["--staged"], &["db.yaml"]] {

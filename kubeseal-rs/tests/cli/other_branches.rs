@@ -86,15 +86,15 @@ impl Fixture {
     }
 
     /// Runs `seal keys retire`, and checks that it reports a location instead of retiring the key.
-    fn assert_reported(&self, why: &str, name: &str, place: &str) {
+    fn assert_reported(&self, why: &str, name: &str, location: &str) {
         let output = self.seal(name, &["keys", "retire", "key-2024", "--all-branches"]);
         let text = combined_output(&output);
         assert_eq!(output.status.code(), Some(1), "{why}: {text}");
-        assert!(text.contains(place), "{why}: {text}");
+        assert!(text.contains(location), "{why}: {text}");
     }
 }
 
-/// Returns the forms of a sealed value outside a SealedSecret, by file name.
+/// Returns forms of a sealed value outside a SealedSecret: a description, the file name and the content.
 fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     let Fixture {
         manifest, value, ..

@@ -205,7 +205,7 @@ impl ChangingController {
         }
     }
 
-    /// Runs `seal cert fetch` while this certificate is served.
+    /// Runs `seal cert fetch` while the certificate with this index is served.
     fn output(&self, served: usize, args: &[&str]) -> Output {
         self.served.store(served, SeqCst);
         let mut seal = Command::new(env!("CARGO_BIN_EXE_seal"));

@@ -91,7 +91,7 @@ impl Fixture {
         fs::read_to_string(self.path(STOLEN_FILE)).expect("the file exists")
     }
 
-    /// Returns all files below the repository, with their content.
+    /// Returns all files in the repository, with their content.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
         let mut directories = vec![self.path(".")];

@@ -14,7 +14,7 @@ pub(crate) const NEW_CERT: &str = include_str!("../seal/key-fixtures/key-2025.pe
 /// A certificate of another owner, with a key of another length.
 pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
 
-/// Writes files by their path below the directory.
+/// Writes files, whose paths are relative to the directory.
 pub(crate) fn write_files(directory: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = directory.join(path);

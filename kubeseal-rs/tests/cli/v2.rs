@@ -1,4 +1,4 @@
-//! Tests `seal` with v2 values: whole trees, recipients of untrusted rules, and keys on a directory.
+//! Tests `seal` with v2 values: whole trees, recipients of untrusted rules, and keys in a directory.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -387,7 +387,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     );
 }
 
-/// Returns the manifest of a v2 key that is valid from this day of January 2026.
+/// Returns the manifest of a v2 key that is generated from `byte` and valid from this day of January 2026.
 pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
     manifest::to_yaml(&v2_secret(Suite::XWing, name, byte, day).to_document())
 }
@@ -405,7 +405,7 @@ pub(crate) fn write_two_keys(directory: &Path) {
     );
 }
 
-/// Returns the Secret of a v2 key that is valid from this day of January 2026.
+/// Returns the Secret of a v2 key that is generated from `byte` and valid from this day of January 2026.
 pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
     let stored = StoredKey {
         key: SecretKey::from_bytes(suite, &[byte; 32]).expect("a key"),

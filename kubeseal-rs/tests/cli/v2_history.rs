@@ -40,8 +40,8 @@ fn keys(directory: &Path, command: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Attack: a committer adds the lock line of a key after the values and removes the line again, so that the report of
-/// the compromised key lists no commit.
+/// Attack: a committer adds a recipient to a lock after the values were committed, and removes the recipient again, so
+/// that the report of the compromised key lists no commit.
 #[test]
 fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
     let directory = directory_with_two_keys();

@@ -42,7 +42,7 @@ fn lint_reports_unbound_values() {
     let output = seal(directory, &["lint", "db.yaml"]);
     assert_contains(
         &output,
-        "as the others are, so controllers with --require-v2 refuse the object: b;",
+        "not bound to the template, so controllers with --require-v2 refuse the object: b;",
         "lint",
     );
     let keys = [
@@ -58,7 +58,7 @@ fn lint_reports_unbound_values() {
     assert_eq!(findings(directory), [""; 0]);
 }
 
-/// Returns the rules of the findings.
+/// Returns the names of the lint rules of the findings in `db.yaml`, sorted.
 fn findings(directory: &Path) -> Vec<String> {
     let output = seal(directory, &["lint", "db.yaml", "--format", "json"]);
     let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");

@@ -90,7 +90,7 @@ fn set_create_and_generate_refuse_a_compromised_key() {
     assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Fault: a user cleans the cache directory. Earlier versions stored the marks there; this version does not.
+/// Fault: a user cleans the cache directory, in which earlier versions stored the marks.
 #[test]
 fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     let directory = directory();

@@ -89,7 +89,7 @@ pub enum ClientError {
          hint: enable `certificateConfigMap` in the controller's chart; or pass --ca-file"
     )]
     ConfigMap {
-        /// Namespace and name.
+        /// Namespace and name of the `ConfigMap`, with a slash between them.
         name: String,
         /// What failed.
         why: String,
@@ -181,7 +181,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Creates a client like [`Self::new`], for [`Self::deliver_with`] only.
+    /// Creates a client without a token file, for [`Self::deliver_with`] and [`Self::reach`]. Otherwise like
+    /// [`Self::new`].
     ///
     /// # Errors
     ///

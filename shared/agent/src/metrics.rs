@@ -69,7 +69,7 @@ impl Requests {
     pub fn write(&self, text: &mut String, prefix: &str) {
         let name = format!("{prefix}_requests_total");
         let help = "Requests to the controller by outcome: values, unchanged, refused, busy, failed, unreachable, malformed; \
-                    local if none was sent.";
+                    local if no request was sent.";
         write_head(text, &name, Kind::Counter, help);
         for ((_, label), value) in OUTCOMES.iter().zip(&self.by_outcome) {
             write_series(text, &name, ("outcome", label), value);

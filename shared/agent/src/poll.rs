@@ -17,8 +17,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// How long a request waits for a change, in seconds. The time is random within this range, so that agents that start
 /// at the same time do not send their requests at the same time.
 const WAIT: std::ops::RangeInclusive<u16> = 45..=60;
-/// The shortest time between two requests, unless the first one fails. The values of a hostile controller could change
-/// with each request, and the caller may start a command for each change.
+/// The shortest time between the starts of a successful request and of the next request. The values of a hostile
+/// controller could change with each request, and the caller may start a command for each change.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// How often the same failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(5);

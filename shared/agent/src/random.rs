@@ -3,7 +3,7 @@
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-/// Returns a random number; 0 if the system has none yet.
+/// Returns a random number; 0 if the random generator of the system is not ready yet.
 pub(crate) fn number() -> u32 {
     let mut bytes = [0; 4];
     // A signal never interrupts a read of so few bytes.

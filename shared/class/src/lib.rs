@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`objects`] | the parameter `objects`: what to deliver |
 //! | [`encoding`] | values that are stored as text |
-//! | [`yaml`] | YAML without types, aliases and tags |
+//! | [`yaml`] | YAML without types, anchors, aliases and tags |
 
 pub mod encoding;
 pub mod objects;

@@ -1,4 +1,5 @@
-//! YAML without types, aliases and tags: every scalar is a string, exactly as written.
+//! YAML without types, anchors, aliases and tags: every scalar is a string, exactly as written, except null (an
+//! unquoted `null`, `~` or nothing).
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};

@@ -95,7 +95,7 @@ pub(super) fn decide(view: &View, identity: &str, now: Moment) -> Step {
     }
 }
 
-/// Returns the spec of the Lease, acquired or renewed by the replica with that identity.
+/// Returns the spec of the Lease, acquired or renewed by the replica with this identity.
 pub(super) fn acquire(previous: Option<&LeaseSpec>, times: Times, identity: &str) -> LeaseSpec {
     let own = previous.filter(|spec| spec.holder_identity.as_deref() == Some(identity));
     let transitions = previous

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 /// Why a watch fails, as shown in a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The controller lacks the permission.
+    /// The API server does not accept the controller's credentials, or the controller lacks the permission.
     Forbidden,
     /// The API server does not serve the resource, usually because the CRD is missing.
     Missing,
@@ -100,7 +100,8 @@ impl WatchHealth {
             .count()
     }
 
-    /// Returns one line per failure, at most twenty; empty if all watches work.
+    /// Returns one line for each of the first twenty failures, and the number of further failures; empty if all watches
+    /// work.
     pub fn report(&self) -> String {
         let failing = self.failing();
         let mut text = String::new();

@@ -33,7 +33,8 @@ const MAX_HEAD: usize = 16 << 10;
 /// Pause after an accept error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A server on a thread of its own, so that it responds while the worker is busy. It stops when this value is dropped.
+/// A server on a thread of its own, so that it responds while the rest of the program is busy. It stops when this value
+/// is dropped.
 #[derive(Debug)]
 pub struct Server {
     _stop: oneshot::Sender<()>,

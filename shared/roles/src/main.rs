@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the definition of the command line. The examples of the help name this program, and not `seal`.
+/// Returns the command-line definition. The examples in the help name this program instead of `seal`.
 fn program() -> clap::Command {
     Args::command().mut_subcommands(|command| {
         let help = command.get_after_help().map(ToString::to_string);

@@ -22,7 +22,8 @@ pub enum CertificateError {
     /// CERTIFICATE` does not count.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
-    /// The text contains a private key and no certificate. The message begins like upstream's.
+    /// The text contains no certificate, but a private key, the string `tls.key` or an age identity. The message begins
+    /// like upstream's.
     #[error(
         "data does not contain any valid RSA or ECDSA certificates: it contains a private key, which must be kept \
          secret; pass the certificate instead"
@@ -46,7 +47,7 @@ pub enum CertificateError {
     Key(#[from] PublicKeyError),
 }
 
-/// Whether an instant is before, within or after the validity of a certificate.
+/// Whether an instant is before, within or after the validity of a certificate or of a v2 key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// Within the validity.

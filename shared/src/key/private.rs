@@ -21,7 +21,7 @@ const RECORD_KEY_INFO: &[&[u8]] = &[b"sealed-secrets: key of records in statuses
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a private-key operation, including failed operations.
+/// Counts a private-key operation, whether it succeeds or fails.
 pub(crate) fn count_private_key_operation() {
     OPERATIONS.fetch_add(1, Ordering::Relaxed);
 }
@@ -66,7 +66,8 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// Returns the error of the first private-key block, or an error if there is no such block.
+    /// If no key is usable, returns the error of the first private-key block, or [`PrivateKeyError::Missing`] if there
+    /// is no such block.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;
         Ok(keys.swap_remove(0))

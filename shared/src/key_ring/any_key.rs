@@ -68,7 +68,7 @@ impl AnyKey {
         }
     }
 
-    /// Returns the public key, and the period in which it seals; `None` for an RSA key without a certificate, which
+    /// Returns the public key, and the period in which it may seal; `None` for an RSA key without a certificate, which
     /// never seals.
     pub fn sealing_half(&self) -> Option<SealingHalf<'_>> {
         Some(match self {
@@ -99,16 +99,16 @@ impl AnyKey {
 pub struct SealingHalf<'a> {
     /// The public key.
     pub recipient: &'a dyn Recipient,
-    /// The certificate of an RSA key.
+    /// The certificate of an RSA key; `None` for a v2 key.
     pub certificate: Option<&'a Certificate>,
-    /// The time from which the key seals.
+    /// The time from which the key may seal.
     pub not_before: Timestamp,
-    /// The time until which the key seals.
+    /// The time until which the key may seal.
     pub not_after: Timestamp,
 }
 
 impl SealingHalf<'_> {
-    /// Returns whether the key may seal at this time.
+    /// Returns whether this time is before, within or after the period in which the key may seal.
     pub fn validity(&self, now: Timestamp) -> Validity {
         Validity::at(now, self.not_before, self.not_after)
     }

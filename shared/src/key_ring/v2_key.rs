@@ -96,7 +96,7 @@ impl RingV2Key {
         (self.stored.not_before..=self.stored.not_after).contains(&now)
     }
 
-    /// Returns the time from which and the time until which the key seals.
+    /// Returns the time from which and the time until which the key may seal.
     pub fn validity(&self) -> (Timestamp, Timestamp) {
         (self.stored.not_before, self.stored.not_after)
     }

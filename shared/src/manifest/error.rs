@@ -86,7 +86,7 @@ impl fmt::Display for ReadError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {path} must be {wanted}, not {found}")]
 pub struct ShapeError {
-    /// Line of the value.
+    /// The line of the value, counted from one.
     pub line: usize,
     /// Field names from the root, joined by dots.
     pub path: String,

@@ -30,7 +30,7 @@ pub enum Shape {
 /// An unquoted scalar that was converted to a string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
-    /// Line of the scalar.
+    /// The line of the scalar, counted from one.
     pub line: usize,
     /// Field names from the root, joined by dots.
     pub path: String,

@@ -11,7 +11,7 @@ use super::yaml_in;
 
 const MERGE_KEY: &str = "<<";
 
-/// The limit for keys that merges copy, as for aliases.
+/// Maximum number of keys that merges (`<<`) may copy; the same as the limit for aliases in [`yaml_in`].
 const MAX_MERGED: usize = 50_000;
 
 /// A key that is repeated in its mapping.

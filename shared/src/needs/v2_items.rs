@@ -38,8 +38,8 @@ pub(super) fn needs_within(
     }
 }
 
-/// Returns the keys that v2 items name, for an object that could not be opened. A malformed entry can hide further
-/// keys.
+/// Returns the keys that v2 items name, for an object that could not be opened. If an entry is malformed, returns
+/// [`Need::AnyKey`] for every item, because the entry can hide further keys.
 fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         let items = v2_names(sealed);
@@ -54,7 +54,8 @@ fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Nee
         .collect()
 }
 
-/// Returns the key of the ring that each v2 item names; `None` if an item names no key, or an entry is malformed.
+/// Returns the key of the ring that each v2 item names; `None` if an item names no key of the ring, or an entry is
+/// malformed.
 pub(super) fn needs_by_name(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -67,7 +68,7 @@ pub(super) fn needs_by_name(
     openers.map(need).collect()
 }
 
-/// Returns the key that unseals each v2 item, or the reason why the object is refused.
+/// Returns the key that unseals each v2 item, or the reason why the object cannot be opened.
 pub(super) fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -94,7 +95,7 @@ pub(super) fn examine(
     }
 }
 
-/// Returns the scoped name that all v2 items were sealed for, if it is among these.
+/// Returns the scoped name that all v2 items were sealed for, if it is among `scoped_names`.
 fn other_scoped_name(sealed: &SealedSecret, scoped_names: &[ScopedName]) -> Option<ScopedName> {
     let object = Object::parse(&sealed.spec.encrypted_data).ok()?;
     let is_for = |scoped_name: &&ScopedName| {

@@ -194,7 +194,7 @@ pub struct PreviousValues {
     pub until: Option<Time>,
 }
 
-/// Formats `namespace/name`, or the name alone, for messages.
+/// Formats `namespace/name`, or the name alone if the namespace is empty, for messages.
 pub fn qualified_name(namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         name.to_owned()
@@ -214,7 +214,7 @@ impl SealedSecret {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Returns `namespace/name`, or the name alone, for messages.
+    /// Returns `namespace/name`, or the name alone if the object has no namespace, for messages.
     pub fn qualified_name(&self) -> String {
         qualified_name(self.namespace_or_empty(), self.name_or_empty())
     }

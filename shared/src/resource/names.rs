@@ -18,6 +18,8 @@ pub const KEEP_PREVIOUS_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-p
 pub const KEEP_PREVIOUS_UNTIL_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-until";
 /// On a Secret that keeps former values: the version of each value, and until when the former values are kept.
 pub const PREVIOUS_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/previous-values";
+/// On a SealedSecret: with the value `false`, edits of its Secret by other clients are not corrected.
+pub const CORRECT_DRIFT_ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
 /// On a key Secret: [`KEY_ACTIVE`] for a key that is loaded.
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.

@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn an_error_about_a_hundred_thousand_items_is_short() {
         let ring = ring();
-        // Each text has a length of its own, so no two items share a finding.
+        // The texts have 300 different lengths, so the error has 300 different findings.
         let texts = (0..100_000_usize).map(|i| "*".repeat(1 + i % 300));
         let (result, operations) = open_counting(&object(texts), &ring, &Hints::new(), u64::MAX);
         let Err(UnsealError::Items(errors)) = result else {

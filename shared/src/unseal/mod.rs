@@ -71,7 +71,7 @@ impl Admission {
 
 /// The results of earlier attempts on an object.
 pub struct EarlierResults<'a> {
-    /// The keys to try first on v1 items.
+    /// The keys to try on v1 items before all others, except those that the object's key hints name.
     pub hints: &'a Hints,
     /// The v2 locks that interrupted attempts have tried. If this attempt is interrupted too, it adds the locks that it
     /// has tried.
@@ -211,8 +211,8 @@ impl UnsealedItems {
     }
 }
 
-/// Checks that every item can be unsealed. Renders no template, so the result depends only on the sealed
-/// values, the name, the namespace and the scope, which are all authenticated.
+/// Checks that every item can be unsealed. Renders no template, so the result depends only on the sealed values, the
+/// name, the namespace, the scope and, if values are bound to it, the template, which are all authenticated.
 ///
 /// # Errors
 ///
@@ -245,7 +245,7 @@ pub fn check_within(
     open_once(sealed, ring, admission, effort).map(drop)
 }
 
-/// Returns the value of every item, including the deprecated form. Ignores templates.
+/// Returns the value of every item, including the items in the deprecated form. Ignores templates.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ impl TemplateError {
     }
 }
 
-/// All templates that are refused because of their text, sorted by key, displayed one per line.
+/// The templates that are refused because of their text, sorted by key, displayed one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TemplateErrors(pub Vec<TemplateError>);
 

@@ -29,7 +29,7 @@ impl UsedKey {
         }
     }
 
-    /// Returns the fingerprint of an RSA key.
+    /// Returns the fingerprint of an RSA key; `None` for a v2 key.
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         match self {
             Self::Rsa(fingerprint) => Some(fingerprint),
@@ -38,7 +38,7 @@ impl UsedKey {
     }
 }
 
-/// The string is not the name of a key.
+/// The string is neither a fingerprint nor the short identifier of a v2 key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a fingerprint `SHA256:…` or the identifier of a v2 key")]
 pub struct MalformedUsedKey;

@@ -24,11 +24,11 @@ pub(super) fn open_items(
     }
     let keys = ring.openers();
     let items = v2::open(checked, &keys, locks, meter, &mut random::system())?;
-    let mut names: BTreeMap<KeyId, UsedKey> = BTreeMap::new();
+    let mut used_keys: BTreeMap<KeyId, UsedKey> = BTreeMap::new();
     for (item, value) in items {
-        let name = names.entry(value.key);
-        let name = name.or_insert_with_key(|key| UsedKey::of(key.short(), ring));
-        opened.keys.insert(item.clone(), name.clone());
+        let used_key = used_keys.entry(value.key);
+        let used_key = used_key.or_insert_with_key(|key| UsedKey::of(key.short(), ring));
+        opened.keys.insert(item.clone(), used_key.clone());
         opened.values.insert(item, ItemValue::V2(value.value));
     }
     Ok(opened)

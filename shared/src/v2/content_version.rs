@@ -94,7 +94,7 @@ impl fmt::Debug for ValueDigest {
     }
 }
 
-/// The values from which a file was generated, by the names of their SealedSecret and item.
+/// The digests of the values from which a file was generated, by the name of the SealedSecret and the item key.
 pub type VersionInputs<'a> = BTreeMap<(&'a str, &'a str), ValueDigest>;
 
 /// The version of the content of a file. A value that is set again gets a new version, even if the value is equal. The

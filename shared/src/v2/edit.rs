@@ -1,4 +1,4 @@
-//! Changes of sealed objects by users who hold a key that opens them.
+//! Changes to sealed objects, and the functions that add and remove recipients.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ pub enum EditError {
          the object allow no v1 items; seal the item again as v2 first"
     )]
     V1Item {
-        /// The v1 item.
+        /// The key of the v1 item.
         item: String,
     },
     /// Only some items are bound, and the caller did not decide whether to bind the others.

@@ -9,7 +9,7 @@ use super::id::ShortKeyId;
 pub enum Reason {
     /// An entry does not have the form of v2.
     Malformed,
-    /// Every recipient uses an unknown suite.
+    /// Every recipient of an item uses an unknown suite.
     UnsupportedSuite,
     /// The policy refuses the format of the object.
     FormatRefused,
@@ -161,13 +161,13 @@ pub enum Refusal {
         /// The defect of the entry.
         problem: Problem,
     },
-    /// Every recipient uses a suite that this version does not know.
+    /// Every recipient of an item uses a suite that this program does not know.
     #[error(
         "the item {item:?} is sealed only with suites that this version does not support; \
          update this program, or seal the item for another suite"
     )]
     UnsupportedSuite {
-        /// An item without a recipient of a known suite.
+        /// The key of an item without a recipient of a known suite.
         item: String,
     },
     /// The policy refuses the format of the object.
@@ -179,7 +179,7 @@ pub enum Refusal {
          seal the item again without this recipient"
     )]
     SuiteRefused {
-        /// An item with a classical recipient.
+        /// The key of an item with a classical recipient.
         item: String,
         /// Whether the lock or the policy requires post-quantum suites.
         required_by: RequiredBy,
@@ -196,7 +196,7 @@ pub enum Refusal {
          move it back, or seal it for this object"
     )]
     ScopeMismatch {
-        /// An item that was sealed for another place.
+        /// The key of an item that was sealed for another place.
         item: String,
     },
     /// The template differs from the template that the values are bound to.
@@ -205,7 +205,7 @@ pub enum Refusal {
          revert the change, or seal the values again"
     )]
     TemplateChanged {
-        /// An item that is bound to another template.
+        /// The key of an item that is bound to another template.
         item: String,
     },
     /// The revision is too far in the future.
@@ -214,7 +214,7 @@ pub enum Refusal {
          check the clock of the computer that sealed it, or seal the item again"
     )]
     RevisionInFuture {
-        /// The item with the highest revision.
+        /// The key of the item with the highest revision.
         item: String,
         /// The revision, in milliseconds since 1970.
         revision: u64,
@@ -225,7 +225,7 @@ pub enum Refusal {
          deliver it as a file, or seal it again for a Secret"
     )]
     NeverSecret {
-        /// An item that must not become part of a Secret.
+        /// The key of an item that must not become part of a Secret.
         item: String,
     },
     /// No available key can open a lock.
@@ -235,7 +235,7 @@ pub enum Refusal {
         list(.keys)
     )]
     UnknownKey {
-        /// An item without an available key.
+        /// The key of an item that no available key can open.
         item: String,
         /// At most [`MAX_NAMED_KEYS`] keys that could open the item.
         keys: Vec<ShortKeyId>,
@@ -291,7 +291,8 @@ impl Refusal {
     }
 }
 
-/// Returns the names of entries for a message, quoted and escaped, because an editor can choose them.
+/// Returns the names of entries for a message, quoted and escaped, because anyone who can edit the object can choose
+/// them.
 fn quoted(names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
     names.join(", ")

@@ -21,8 +21,8 @@ use crate::meter::Meter;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Flag {
     /// The new lock has the property if any old lock has it. The template binding is inherited only if all or none of
-    /// the old locks have it; otherwise, values that were sealed unbound would be bound to a template that an editor
-    /// chose.
+    /// the old locks have it; otherwise, values that were sealed unbound would be bound to a template that anyone who
+    /// can edit the object could choose.
     #[default]
     Inherit,
     /// The new lock has the property.
@@ -35,7 +35,7 @@ pub enum Flag {
 /// The parameters of a fold. Place and scope of the object stay the same.
 #[derive(Clone, Copy)]
 pub struct FoldSpec<'a> {
-    /// The public keys that can open the new lock. They come from rules or pins, never from the object.
+    /// The public keys that can open the new lock. They come from a key ring, rules or pins, never from the object.
     pub recipients: &'a [&'a dyn Recipient],
     /// Whether classical recipients are allowed although a lock forbids them, or together with post-quantum recipients.
     pub allow_classical: bool,
@@ -64,8 +64,8 @@ impl Flag {
 }
 
 /// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks,
-/// including locks that no item refers to. Returns no change if the object already has one shared lock with these
-/// properties, whatever its revision.
+/// including locks that no item refers to. Unless [`FoldSpec::is_forced`] is set, returns no change if the object
+/// already has one shared lock with these properties, whatever its revision.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub struct V1Values<'a> {
     /// The place of the object, from [`Place::for_sealing`]: the checks of v2 do not require a valid place if all items
     /// are v1.
     pub place: &'a Place,
-    /// The values, by item.
+    /// The values, by item key.
     pub values: BTreeMap<String, Value>,
 }
 

@@ -16,9 +16,9 @@ use crate::secret::Secret;
 pub const PRIVATE_KEY_ITEM: &str = "v2.key";
 /// Item with the public key.
 pub const RECIPIENT_ITEM: &str = "v2.pub";
-/// Item with the time from which the key seals.
+/// Item with the time from which the key may seal.
 pub const NOT_BEFORE_ITEM: &str = "not-before";
-/// Item with the time until which the key seals. Afterwards, the key can still open values.
+/// Item with the time until which the key may seal. Afterwards, the key can still open values.
 pub const NOT_AFTER_ITEM: &str = "not-after";
 
 /// A v2 key with its validity for sealing.
@@ -26,9 +26,9 @@ pub const NOT_AFTER_ITEM: &str = "not-after";
 pub struct StoredKey {
     /// The private key.
     pub key: SecretKey,
-    /// The time from which the key seals.
+    /// The time from which the key may seal.
     pub not_before: Timestamp,
-    /// The time until which the key seals.
+    /// The time until which the key may seal.
     pub not_after: Timestamp,
 }
 

@@ -105,8 +105,8 @@ impl Lock {
     }
 
     /// Unwraps the data key. On failure, returns a random substitute and `false`, after the same steps. A constant
-    /// substitute would let an editor create boxes that open under it, and observe in the timing whether a key unwraps
-    /// a stanza.
+    /// substitute would let an attacker create boxes that open under it, and observe in the timing whether a key
+    /// unwraps a stanza.
     pub(super) fn unwrap(
         &self,
         stanza: &Stanza,

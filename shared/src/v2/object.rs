@@ -59,7 +59,7 @@ pub struct ItemView {
     pub is_post_quantum_only: bool,
     /// The scope that the item was sealed for.
     pub scope: Scope,
-    /// The maximum length of the value. Lengths are visible in steps of 32 bytes.
+    /// The maximum length of the value in bytes. Lengths are visible in steps of 32 bytes.
     pub max_len: usize,
     /// The keys of all recipients, each with its suite, or `None` for an unknown suite.
     pub recipients: Vec<(ShortKeyId, Option<Suite>)>,
@@ -150,8 +150,8 @@ impl Object {
             .collect()
     }
 
-    /// Returns the key that is expected to open each item; `None` if there is none. A stanza does not prove that its
-    /// key opens the item.
+    /// Returns which of these keys is expected to open each item; `None` if none of them is. A stanza does not prove
+    /// that its key opens the item.
     pub fn openers(&self, keys: &OpeningKeys<'_>) -> BTreeMap<&str, Option<KeyId>> {
         let openers = self.locks.iter().map(|lock| lock.opener(keys));
         let openers: Vec<_> = openers.map(|o| o.map(|(_, key)| key.key_id())).collect();

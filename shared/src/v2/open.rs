@@ -101,18 +101,19 @@ fn unlock_each(
 ) -> Result<Vec<UnlockResult>, OpenError> {
     let openers = find_openers(checked, keys)?;
     let locks = checked.object.locks.iter().zip(&openers);
-    let names = locks.map(|(lock, (stanza, _))| lock.cache_key(stanza, &checked.place));
-    let names: Vec<_> = names.collect();
-    opened.retain(&names);
+    let cache_keys = locks.map(|(lock, (stanza, _))| lock.cache_key(stanza, &checked.place));
+    let cache_keys: Vec<_> = cache_keys.collect();
+    opened.retain(&cache_keys);
     let mut unlocked = Vec::with_capacity(openers.len());
-    for ((lock, (stanza, key)), name) in checked.object.locks.iter().zip(openers).zip(names) {
-        let outcome = if let Some(outcome) = opened.get(&name) {
+    let locks = checked.object.locks.iter().zip(openers);
+    for ((lock, (stanza, key)), cache_key) in locks.zip(cache_keys) {
+        let outcome = if let Some(outcome) = opened.get(&cache_key) {
             outcome.clone()
         } else {
             meter.spend(key.cost())?;
             unwrap(checked, lock, stanza, key, rng)?
         };
-        opened.insert(name, outcome.clone());
+        opened.insert(cache_key, outcome.clone());
         unlocked.push(verify_again(checked, lock, key, outcome));
     }
     Ok(unlocked)

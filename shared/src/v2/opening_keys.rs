@@ -56,17 +56,17 @@ impl OpenedLocks {
         self.0.is_empty()
     }
 
-    pub(super) fn get(&self, name: &[u8; 32]) -> Option<&Outcome> {
-        self.0.get(name)
+    pub(super) fn get(&self, cache_key: &[u8; 32]) -> Option<&Outcome> {
+        self.0.get(cache_key)
     }
 
-    pub(super) fn insert(&mut self, name: [u8; 32], outcome: Outcome) {
-        self.0.insert(name, outcome);
+    pub(super) fn insert(&mut self, cache_key: [u8; 32], outcome: Outcome) {
+        self.0.insert(cache_key, outcome);
     }
 
-    /// Removes all outcomes except those with these names, which belong to the current object.
-    pub(super) fn retain(&mut self, names: &[[u8; 32]]) {
-        self.0.retain(|name, _| names.contains(name));
+    /// Removes all outcomes except those with these cache keys, which belong to the current object.
+    pub(super) fn retain(&mut self, cache_keys: &[[u8; 32]]) {
+        self.0.retain(|cache_key, _| cache_keys.contains(cache_key));
     }
 
     pub(super) fn clear(&mut self) {

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The public keys of a controller that may seal now. The controller prefers the first.
+/// The public keys that may seal now, of one controller.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RecipientList {
-    /// The keys, in order of preference.
+    /// The keys, in the controller's order of preference: it seals with the first.
     pub recipients: Vec<ListedRecipient>,
 }
 
@@ -25,8 +25,8 @@ pub struct ListedRecipient {
     /// The certificate of the public key in PEM, if the suite is `rsa`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// The time from which the key seals.
+    /// The time from which the key may seal.
     pub not_before: Timestamp,
-    /// The time until which the key seals.
+    /// The time until which the key may seal.
     pub not_after: Timestamp,
 }

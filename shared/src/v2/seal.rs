@@ -26,8 +26,8 @@ pub const MAX_REVISION_AHEAD: u64 = 60 * 60 * 1000;
 pub struct LockSpec<'a> {
     /// The place of the object.
     pub place: &'a Place,
-    /// The public keys that can open the lock. They come from rules or pins, never from the file that contains the
-    /// object.
+    /// The public keys that can open the lock. They come from a key ring, rules or pins, never from the file that
+    /// contains the object.
     pub recipients: &'a [&'a dyn Recipient],
     /// Whether classical recipients are allowed together with post-quantum recipients.
     pub allow_classical: bool,
@@ -58,7 +58,7 @@ pub enum SealError {
     /// Two keys have the same short identifier, so a lock can contain only one of them.
     #[error("two of the keys have the identifier {0}; remove one of them")]
     SameIdentifier(ShortKeyId),
-    /// The item cannot be in a Secret.
+    /// The item key is not valid in a Secret.
     #[error(transparent)]
     Name(#[from] NameError),
     /// aws-lc failed. The failure does not depend on the value.
@@ -66,9 +66,9 @@ pub enum SealError {
     Library,
 }
 
-/// Returns the revision of a new lock: the time in milliseconds since 1970, or one more than the highest revision in
-/// the file if that is higher. Ignores revisions that are an hour or more in the future, so that one such item does not
-/// force all later revisions into the future.
+/// Returns the revision of a new lock: the time in milliseconds since 1970, or one more than the highest of the
+/// `present` revisions if that is higher. Ignores revisions that are an hour or more in the future, so that one such
+/// item does not force all later revisions into the future.
 pub fn next_revision(now: Timestamp, present: impl IntoIterator<Item = u64>) -> u64 {
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     let limit = now.saturating_add(MAX_REVISION_AHEAD);

@@ -4,7 +4,7 @@ use super::error::Problem;
 use super::id::ShortKeyId;
 use super::suite::{Suite, SuiteCode};
 
-/// A data key, wrapped for one recipient. This version need not know the suite.
+/// A data key, wrapped for one recipient. The suite may be unknown to this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stanza {
     pub(super) suite: SuiteCode,
@@ -48,7 +48,7 @@ impl Stanza {
         Ok((stanza, rest))
     }
 
-    /// Returns the suite, or `None` if this version does not know it.
+    /// Returns the suite, or `None` if this program does not know it.
     pub(super) fn suite(&self) -> Option<Suite> {
         self.suite.suite()
     }

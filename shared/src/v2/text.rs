@@ -54,7 +54,7 @@ pub(super) fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Decodes canonical base64url: without padding, line breaks, or bits that are lost.
+/// Decodes canonical base64url: without padding, line breaks, or unused bits that are not zero.
 pub(super) fn from_base64url(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }

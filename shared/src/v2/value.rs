@@ -9,7 +9,8 @@ use super::id::KeyId;
 use crate::plain::Plain;
 
 /// The random identifier of a value. It is generated when a value is set, and kept when the unchanged value is sealed
-/// again. It is sealed with the value and must not be published: equal identifiers mean equal values.
+/// again. It is sealed with the value (in v1, it is derived from the session key), and must not be published: equal
+/// identifiers usually mean equal values.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct ValueId([u8; 16]);
 
@@ -39,7 +40,7 @@ impl fmt::Debug for ValueId {
 /// A value with its identifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// The identifier.
+    /// The identifier of the value.
     pub id: ValueId,
     /// The value in plaintext.
     pub plain: Plain,
@@ -58,6 +59,6 @@ impl Value {
 pub struct OpenedValue {
     /// The value with its identifier.
     pub value: Value,
-    /// The key that opened its lock.
+    /// The full identifier of the key that opened the item's lock.
     pub key: KeyId,
 }

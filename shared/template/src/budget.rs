@@ -7,11 +7,11 @@ use crate::lex::{self, Token};
 /// files of one mebibyte in total, the most that Kubernetes accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Work done: roughly one step per action, per argument and per 64 processed bytes.
+    /// Number of steps: roughly one per action, per argument and per 64 processed bytes.
     pub steps: u64,
     /// Bytes of the results. Kubernetes rejects Secrets of more than a mebibyte.
     pub output: usize,
-    /// Bytes of one intermediate value; lists and maps count 32 bytes per item.
+    /// Bytes of one intermediate value; lists count 32 bytes for each item, maps 64 bytes for each entry.
     pub value: usize,
     /// Bytes of all values created, including those already dropped.
     pub memory: usize,
@@ -45,19 +45,19 @@ impl Default for Budget {
 /// Cost of slow operations on one core, in microseconds: medians of an optimized build on a server of 2023.
 /// All use one unit, so that a caller can add them up and compare them with private-key operations.
 pub mod cost {
-    /// Generating an RSA key of 4096 bits.
+    /// Cost of generating an RSA key of 4096 bits.
     pub const RSA_4096: u64 = 1_500_000;
-    /// Generating an RSA key of 2048 bits.
+    /// Cost of generating an RSA key of 2048 bits.
     pub const RSA_2048: u64 = 150_000;
-    /// Generating an ECDSA or Ed25519 key.
+    /// Cost of generating an ECDSA or Ed25519 key.
     pub const CURVE_KEY: u64 = 200;
-    /// One bcrypt hash at cost 10.
+    /// Cost of one bcrypt hash with the cost parameter 10.
     pub const BCRYPT: u64 = 60_000;
-    /// One scrypt hash with the parameters of `derivePassword`.
+    /// Cost of one scrypt hash with the parameters of `derivePassword`.
     pub const SCRYPT: u64 = 150_000;
     /// Number of template steps that take one microsecond.
     pub const STEPS_PER_MICROSECOND: u64 = 10;
-    /// Parsing a template, in addition to its tokens and bytes.
+    /// Cost of parsing a template, in addition to that of its tokens and bytes.
     pub(crate) const TEMPLATE: u64 = 5;
     /// Number of tokens that are parsed in one microsecond.
     pub(crate) const TOKENS_PER_MICROSECOND: u64 = 2;

@@ -106,7 +106,7 @@ fn rsa_key(env: &mut Environment<'_>, size: rsa::KeySize, cost: u64) -> Result<P
     PrivateKey::parse_der(Form::Pkcs8, der.as_ref())
 }
 
-/// Parses a key in PEM, or generates an RSA key if there is none.
+/// Parses a key in PEM, or generates an RSA key of 2048 bits if there is none.
 fn key_or_new(env: &mut Environment<'_>, pem: Option<&[u8]>) -> Result<PrivateKey, Fault> {
     match pem {
         Some(pem) => PrivateKey::parse_pem(pem),

@@ -72,7 +72,7 @@ pub enum ErrorKind {
 /// The limits of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// Work done: roughly one step per action, per argument and per 64 processed bytes.
+    /// Number of steps: roughly one per action, per argument and per 64 processed bytes.
     Steps,
     /// Bytes of the results.
     Output,

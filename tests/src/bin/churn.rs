@@ -1,5 +1,5 @@
-//! Creates, changes and deletes SealedSecrets for a time, and samples the controller's memory. Exits with 1 if the
-//! memory grows.
+//! Creates, changes and deletes SealedSecrets for a time, and samples the controller's memory. Fails if the
+//! memory grows by more than a tenth.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -47,7 +47,7 @@ const SAMPLES: usize = 21;
 /// Default number of runs; odd, so that the median is one of the runs.
 const RUNS: usize = 3;
 
-/// The pause before each of these objects. During it, the events and the status of the last object are written.
+/// The pause after each of the [`SAMPLES`] objects, during which its events and its status are written.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// How much earlier the outage of this controller begins. Its recovery is timed first, because the recovery of

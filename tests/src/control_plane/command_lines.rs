@@ -5,7 +5,7 @@ use std::process::Command;
 use super::programs::Programs;
 use super::settings::Settings;
 
-/// The file in which the API server records every write and its author.
+/// The file in which the API server records each request of a service account.
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
 /// The file with the configuration of admission plug-ins.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{ControlPlane, Namespace};
 
-/// Creates a Pod of this account. No node runs it.
+/// Creates a Pod with this service account. No node runs it.
 pub async fn create_pod(namespace: &Namespace<'_>, name: &str, account: &str) -> Pod {
     let container = json!({ "name": "c", "image": "none" });
     let spec = json!({ "serviceAccountName": account, "containers": [container] });
@@ -54,7 +54,8 @@ impl ControlPlane {
     /// Returns the token with changed claims, signed like those of the API server.
     ///
     /// # Panics
-    /// Panics in a cluster from `TEST_KUBECONFIG`, whose key is not accessible, or if the token is not a JSON Web Token.
+    /// Panics in a cluster from `TEST_KUBECONFIG`, whose key is not accessible, or if the token is not a JSON Web
+    /// Token.
     pub fn with_claims(&self, token: &str, change: impl FnOnce(&mut Value)) -> String {
         let own = self.own.as_ref().expect("this process started the plane");
         let pem = fs::read_to_string(own.account_key()).expect("the plane has the key");

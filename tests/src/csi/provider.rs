@@ -1,4 +1,5 @@
-//! Runs `seal-deliver node` as a process of this machine. Its socket is in the directory that the node shares with the machine.
+//! Runs `seal-deliver node` as a process of this machine. Its socket is in the directory that the node shares with the
+//! machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ impl Provider {
         fs::write(file, authority).expect("a writable directory");
     }
 
-    /// Starts the process if it is not running.
+    /// Starts the process again after [`Self::kill`] or [`Self::stop`].
     ///
     /// # Panics
     /// Panics with its log if it exits.

@@ -148,7 +148,7 @@ impl Node {
         GuardedProcess::spawn(&mut command).expect("/bin/sh can be started")
     }
 
-    /// Returns whether something is mounted below a path in the node's files.
+    /// Returns whether a line of the node's mount table contains this part of a path.
     ///
     /// # Panics
     /// Panics if the node does not run.

@@ -46,7 +46,8 @@ pub(super) fn postgresql() -> PathBuf {
     })
 }
 
-/// Returns the directory of the cache into which a script unpacks these packages; runs the script if it is missing.
+/// Returns the directory of the cache into which a script unpacks these packages; runs the script if the directory
+/// is missing.
 fn cached(
     name: &str,
     script: &str,

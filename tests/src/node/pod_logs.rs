@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::control_plane::Namespace;
 
-/// How often to look for new Pods.
+/// The pause between two lists of the Pods.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 type Lines = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
@@ -41,7 +41,7 @@ impl PodLogs {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Returns the lines of all Pods that begin with this text, each with the name of the Pod in front.
+    /// Returns the lines that begin with this text, of all Pods, each with the name of its Pod in front.
     pub fn lines(&self, start: &str) -> Vec<String> {
         let by_pod = self.by_pod();
         let lines = by_pod.iter().flat_map(|(pod, lines)| {

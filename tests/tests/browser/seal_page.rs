@@ -67,7 +67,7 @@ fn the_log_of_requests_shows_a_request() {
     assert_eq!(browser.requests(), [url(&page), target]);
 }
 
-/// Returns the URL of a file. A relative path is below `tests/browser`.
+/// Returns the URL of a file. A relative path is relative to `tests/browser`.
 fn url(path: &Path) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
     format!("file://{}", directory.join(path).display())

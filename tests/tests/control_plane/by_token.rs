@@ -54,7 +54,7 @@ impl Fixture {
         put_key(&namespace, "key-0", &KEYS[0]).await;
         put_key(&namespace, "key-1", &KEYS[1]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
-        let port = until("the TLS port is served", async || {
+        let port = until("the TLS port is open", async || {
             controller.authorized_port()
         });
         let port = port.await;

@@ -44,7 +44,7 @@ impl<'a> Fixture<'a> {
         Fixture::with_labels(ControlPlane::shared().await, json!({})).await
     }
 
-    /// Creates the Service with these labels.
+    /// Creates the fixture, whose Service has these labels.
     async fn with_labels(plane: &'a ControlPlane, labels: Value) -> Self {
         let namespace = plane.namespace("trust").await;
         roles::grant(&namespace, Reach::Namespace).await;

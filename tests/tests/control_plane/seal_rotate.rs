@@ -1,5 +1,5 @@
-//! Tests `seal rotate` on a tree for two old keys: a second run completes one that was killed, and batches of files are
-//! sent to a controller.
+//! Tests `seal rotate` on a tree whose values are sealed for two old keys: a second run completes one that was killed,
+//! and batches of files are sent to a controller.
 
 #![allow(
     clippy::unwrap_used,
@@ -219,7 +219,7 @@ async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
     .await;
     let message = String::from_utf8_lossy(&first.stderr);
     assert!(
-        message.contains("003.yaml:2: ns/moved: failed: the controller cannot unseal it"),
+        message.contains("003.yaml:2: ns/moved: failed: the controller cannot unseal the object"),
         "{message}"
     );
     assert_eq!(fs::read_to_string(&files[3]).unwrap(), bad);

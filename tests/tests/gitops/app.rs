@@ -17,7 +17,7 @@ use crate::site::Site;
 /// The interval at which Flux fetches the repository on its own, longer than any test.
 const INTERVAL: &str = "1h";
 
-/// A test site, and a repository that Flux applies.
+/// A [`Site`], and a repository that Flux applies.
 pub(crate) struct App {
     pub(crate) site: Site,
     repository: Repository,

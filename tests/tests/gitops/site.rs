@@ -10,6 +10,7 @@ use tests::patience;
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
+/// A controller behind a Service, in a namespace of its own.
 pub(crate) struct Site {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) namespace: Namespace<'static>,

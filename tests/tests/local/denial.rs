@@ -32,7 +32,7 @@ const CPU_SECONDS: &str = "100";
 /// A shell script that runs its arguments within the limits, and writes no core dump after a kill.
 const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
-/// The limit for reading all excessive files in a development build on a busy machine. A release takes seconds.
+/// The limit for reading all excessive files in a development build on a busy machine. A release build takes seconds.
 const PARSING_LIMIT: Duration = Duration::from_mins(5);
 
 /// Returns files that require excessive resources, by their kind.

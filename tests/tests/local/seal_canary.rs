@@ -505,7 +505,7 @@ fn type_answers(terminal: OwnedFd, dialog: &[(&str, String)]) -> String {
     let mut screen = String::new();
     let (mut dialog, mut searched_length) = (dialog.iter().peekable(), 0);
     let mut buffer = [0; 1024];
-    // The other end closes with an error, as usual for terminals.
+    // When the other end is closed, reading from a pseudoterminal fails with `EIO`.
     while let Ok(count @ 1..) = terminal.read(&mut buffer) {
         screen.push_str(&String::from_utf8_lossy(&buffer[..count]));
         while let Some((prompt, answer)) = dialog.peek()

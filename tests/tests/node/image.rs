@@ -116,7 +116,7 @@ async fn create_as_root(namespace: &Namespace<'_>) -> Result<(), kube::Error> {
     pods.create(&dry_run, &pod).await.map(drop)
 }
 
-/// Waits until the Deployment has a Pod.
+/// Waits until the Deployment has a Pod, and returns it.
 async fn only_pod(namespace: &Namespace<'_>) -> NodePod {
     let pods: Api<Pod> = namespace.api();
     let of_controller = ListParams::default().labels(&format!("name={NAME}"));

@@ -306,7 +306,7 @@ fn refuses_invalid_suite_rules() {
     assert_eq!(" ,".parse(), Ok(SuiteRules::default()));
 }
 
-/// Otherwise, an upgrade would decrypt every object once.
+/// If the text differed, an upgrade would decrypt every object once.
 #[test]
 fn limits_without_format_rules_have_the_text_of_earlier_releases() {
     let text = AuthorLimits::default().as_text();

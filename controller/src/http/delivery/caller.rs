@@ -46,7 +46,7 @@ impl TryFrom<UserInfo> for Caller {
     }
 }
 
-/// Returns the only value of an extra attribute.
+/// Returns the only value of an extra attribute; `None` if the attribute is missing, empty or has several values.
 fn extra(user: &UserInfo, key: &str) -> Option<String> {
     match user.extra.as_ref()?.get(key)?.as_slice() {
         [value] if !value.is_empty() => Some(value.clone()),

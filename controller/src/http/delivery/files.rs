@@ -19,7 +19,7 @@ use crate::reconcile::versioning::{self, Provenance};
 /// The unsealed objects of a request, by name.
 pub(super) type Objects = BTreeMap<String, Arc<OpenedObject>>;
 
-/// Everything that determines the files of a response.
+/// The inputs that, with the entries of the request, determine the files of a response.
 pub(super) struct Files<'a> {
     pub(super) namespace: &'a str,
     pub(super) objects: &'a Objects,
@@ -136,8 +136,8 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Checks that the objects have the items that the template inserts. In place of a missing item, the file would
-    /// contain `<no value>`.
+    /// Checks that the objects are in `from` and have the items that the template inserts. In place of a missing item,
+    /// the file would contain `<no value>`.
     fn check_fields(
         &self,
         entry: &TemplateEntry,

@@ -53,7 +53,8 @@ use revision::Revision;
 
 /// Time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for everything except the wait for a change. The CSI provider must respond within 15 seconds.
+/// Time limit for each step except reading the body and waiting for a change. The CSI provider must respond within 15
+/// seconds.
 const DEADLINE: Duration = Duration::from_secs(12);
 /// Maximum number of attempts if an object changes while it is read, and the pause between attempts.
 const MAX_ATTEMPTS: usize = 5;
@@ -72,7 +73,7 @@ pub struct Delivery {
     pub version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     /// Whether all SealedSecrets and keys were listed.
     pub is_complete: Arc<AtomicBool>,
-    /// The author limits for SealedSecrets.
+    /// The policy, of which the author limits and the acceptance of `spec.data` apply.
     pub policy: Policy,
     /// Whether the server is stopping. Waiting requests then end.
     pub stopped: watch::Receiver<bool>,
@@ -299,7 +300,7 @@ impl Call<'_> {
     }
 }
 
-/// Returns the identity of a SealedSecret.
+/// Returns the identity of a SealedSecret; an error if the SealedSecret does not exist or is malformed.
 fn identity(
     store: &ClusterStore,
     namespace: &str,

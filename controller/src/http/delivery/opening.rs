@@ -36,14 +36,14 @@ const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 pub(super) struct OpenedObject {
     /// The values of the Secret that the SealedSecret describes.
     pub(super) values: BTreeMap<String, Plain>,
-    /// The digest of each sealed value, by the identifier of the item.
+    /// The digest of the value of each sealed item, by item key.
     pub(super) digests: BTreeMap<String, ValueDigest>,
     /// The object without its sealed values, for its names, templates and generation.
     pub(super) sealed: SealedSecret,
 }
 
 impl OpenedObject {
-    /// Returns the size in bytes.
+    /// Returns the size of the values and templates in bytes.
     pub(super) fn size(&self) -> usize {
         let values: usize = self.values.values().map(|value| value.expose().len()).sum();
         let templates = self
@@ -203,7 +203,7 @@ fn hint(why: &Refusal) -> &'static str {
     }
 }
 
-/// Returns the first item that caused the refusal.
+/// Returns the first item that caused the refusal; `None` if the refusal names no item.
 fn causing_item(why: &Refusal) -> Option<String> {
     let Refusal::Unseal(why) = why else {
         return None;

@@ -50,7 +50,7 @@ pub(super) enum DeliveryRefusal {
         /// The path of the template's file.
         path: String,
     },
-    /// A flag of the controller refuses templates.
+    /// The flag `--forbid-templates` refuses templates in the namespace.
     TemplatesForbidden {
         /// The namespace of the Pod.
         namespace: String,
@@ -59,7 +59,7 @@ pub(super) enum DeliveryRefusal {
     Layout(LayoutError),
     /// The response would be too large.
     TooLarge,
-    /// A rate limit is reached; the caller may retry after this many seconds.
+    /// A limit on the rate or number of requests is reached; the caller may retry after this many seconds.
     TooOften(i64),
     /// The controller is busy, or the work took too long.
     Busy,

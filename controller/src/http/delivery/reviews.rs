@@ -167,7 +167,7 @@ impl TokenLocks {
     }
 }
 
-/// Returns when an accepted token expires.
+/// Returns when an accepted token expires; `None` if it contains no time.
 fn expiry_instant(token: &str, now: Timestamp, instant: Instant) -> Option<Instant> {
     let remaining = expiry(token)?.duration_since(now);
     let remaining = Duration::try_from(remaining).unwrap_or_default();

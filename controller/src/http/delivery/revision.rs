@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{Context, SHA256};
 use deliver::Entry;
 use shared::record::Identity;
 
-/// A SHA-256 digest of everything that determines the files of a response: the selection, the SealedSecrets with their
-/// `uid`, and the settings of the controller. All of these inputs are public.
+/// A SHA-256 digest of everything that determines the files of a response: the namespace, the selection, the
+/// SealedSecrets with their `uid`, and the settings of the controller. All of these inputs are public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Revision([u8; 32]);
 

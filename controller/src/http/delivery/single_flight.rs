@@ -12,7 +12,7 @@ use super::refused::DeliveryRefusal;
 
 /// How long a result is kept. Then it is dropped, which wipes its values.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a failure is kept: shorter, because a missing key can arrive at any time.
+/// How long a failure is kept, unless it is transient: shorter, because a missing key can arrive at any time.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(5);
 /// Maximum number of cached results.
 const MAX_RESULTS: usize = 4_096;

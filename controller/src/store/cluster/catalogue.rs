@@ -56,7 +56,7 @@ pub(super) struct Entry {
     pub(super) opts_out: bool,
     /// Whether the annotations request that no Secret is created.
     pub(super) is_only_delivered: bool,
-    /// The label `app.kubernetes.io/instance`.
+    /// The value of the label `app.kubernetes.io/instance`; empty without the label.
     pub(super) instance: Box<str>,
     /// Whether the status had conditions.
     has_conditions: bool,
@@ -182,7 +182,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the status has no conditions. The Secret then probably never existed.
+    /// Returns whether the status has no conditions. If so, the Secret probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
         !self.has_conditions
     }
@@ -283,8 +283,8 @@ enum SecretState {
     Absent,
     Present {
         version: SecretVersion,
-        /// Whether its owner or its annotations may allow the SealedSecret to change it. Only then may its values be
-        /// read.
+        /// Whether its owner or its annotations may allow the SealedSecret to change it. If so, its values
+        /// may be read without reading its metadata first.
         is_readable: bool,
     },
 }
@@ -320,7 +320,7 @@ impl SecretVersion {
     }
 }
 
-/// Facts about a Secret that this process has verified, regardless of its annotations and of the status of its
+/// Properties of a Secret that this process has verified, regardless of its annotations and of the status of its
 /// SealedSecret.
 #[derive(Debug, Clone, Default)]
 pub(super) struct VerifiedSecret {

@@ -26,7 +26,7 @@ pub(crate) struct Listener {
 }
 
 impl Changes {
-    /// Listens to changes of these objects from now on.
+    /// Listens to later changes of these objects.
     pub(crate) fn listen(&self, ids: Vec<ObjectId>) -> Listener {
         let changed = Arc::new(Notify::new());
         let mut state = self.state();

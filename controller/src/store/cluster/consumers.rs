@@ -96,7 +96,8 @@ async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kub
     client.request(request).await
 }
 
-/// Returns the parameter with the token of the next page. The API server encodes tokens as URL-safe base64.
+/// Returns the parameter with the token of the next page; empty without a token. Drops unsafe characters: the API
+/// server encodes tokens as URL-safe base64.
 fn form_urlencoded(token: &str) -> String {
     let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let safe: String = token.chars().filter(is_safe).collect();

@@ -1,5 +1,5 @@
-//! Emits events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Emitting an equal event
-//! again increments its count instead of creating another event.
+//! Emits events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Emitting the last event
+//! of an object again increments its count instead of creating another event.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

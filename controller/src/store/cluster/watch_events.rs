@@ -53,7 +53,7 @@ impl ClusterStore {
         self.catalogue().ids(None).cloned().collect()
     }
 
-    /// Forgets an object if it was deleted. Called for objects that another replica reconciles from now on.
+    /// Forgets an object if it was deleted. Called for objects that another replica now reconciles.
     pub fn forget_if_deleted(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);

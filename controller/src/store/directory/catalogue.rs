@@ -19,7 +19,7 @@ const DELETION_DELAY: SignedDuration = SignedDuration::from_secs(2);
 pub(super) struct Entry {
     /// The parsed SealedSecret, or the reason why it is malformed.
     pub(super) source: Source,
-    /// The path of the file below DIR.
+    /// The path of the file, relative to DIR.
     pub(super) file: PathBuf,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Catalogue {
     last_parsed: BTreeMap<PathBuf, BTreeSet<ObjectId>>,
     /// Objects that may have values or a status file to remove after the object is deleted.
     tracked: BTreeSet<ObjectId>,
-    /// The time since which an object has been missing in every scan.
+    /// When each missing object was first missing; it has been missing in every scan since.
     missing: BTreeMap<ObjectId, Timestamp>,
 }
 
@@ -83,7 +83,7 @@ impl Catalogue {
     }
 
     /// Returns the tracked objects that have been missing in every scan for at least [`DELETION_DELAY`]. A scan that is
-    /// not clean resets the time.
+    /// not clean restarts this delay.
     fn confirm_deletions(
         &mut self,
         current: &BTreeMap<ObjectId, Entry>,
@@ -106,7 +106,7 @@ impl Catalogue {
         deleted
     }
 
-    /// Records a failed scan, which resets the time of missing objects.
+    /// Records a failed scan: [`DELETION_DELAY`] starts again for all missing objects.
     pub(super) fn record_failed_scan(&mut self) {
         self.missing.clear();
     }
@@ -175,7 +175,7 @@ impl Catalogue {
     }
 }
 
-/// Returns all problems of a file in one string; `None` if there are none.
+/// Returns the problem of a file, or else the problems of its documents in one string; `None` if there are none.
 pub(super) fn problems(file: &PolledFile<ManifestFile>) -> Option<String> {
     let document_problems = file
         .value

@@ -133,14 +133,14 @@ impl DirectoryStates {
 
     /// Returns the objects to reconcile because their directory changed. `current` returns the current state of an
     /// object's directory; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
-    /// deleted, they are always restored, as in a cluster. `names_values` returns whether the status identifies the
-    /// current values: such an object is reconciled even if edits are kept, so that its status does not describe edited
-    /// values.
+    /// deleted, they are always restored, as in a cluster. `is_failing` returns whether the current version of an
+    /// object was not unsealed: the status of such an object describes the values that stay in place, so the object is
+    /// reconciled even if edits are kept.
     pub(super) fn take_edited(
         &mut self,
         current: impl Fn(&ObjectId) -> Option<DirectoryState>,
         keeps_edits: impl Fn(&ObjectId) -> bool,
-        names_values: impl Fn(&ObjectId) -> bool,
+        is_failing: impl Fn(&ObjectId) -> bool,
     ) -> Vec<ObjectId> {
         let mut edited = Vec::new();
         for (id, recorded) in &mut self.recorded {
@@ -149,7 +149,7 @@ impl DirectoryStates {
                 Some(state)
                     if !state.is_empty()
                         && keeps_edits(id)
-                        && !(recorded.has_unsealed_values && names_values(id)) =>
+                        && !(recorded.has_unsealed_values && is_failing(id)) =>
                 {
                     let has_unsealed_values = false;
                     *recorded = RecordedState {

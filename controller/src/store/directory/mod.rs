@@ -85,7 +85,8 @@ struct State {
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
-    /// Objects with old files to remove, and the time of the first scan afterwards.
+    /// Objects with old files to remove, and the time of the first scan after their last write; `None` before that
+    /// scan.
     leftovers: BTreeMap<ObjectId, Option<Timestamp>>,
 }
 
@@ -533,8 +534,8 @@ impl State {
     }
 }
 
-/// Returns the generation of a SealedSecret, if the manifest has one. If the manifest became unreadable, returns the
-/// generation in the status file.
+/// Returns the generation of a SealedSecret, if the manifest has one. If the manifest is invalid or
+/// was removed, returns the generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,

@@ -13,7 +13,7 @@ use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
 
 use crate::store::Source;
 
-/// Annotation with the path of the manifest below DIR. If a manifest cannot be parsed after a restart, these
+/// Annotation with the path of the manifest, relative to DIR. If a manifest cannot be parsed after a restart, these
 /// annotations show which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
@@ -32,8 +32,8 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` is the digest of
-    /// the last unsealed version, and `random_mark` is a copy of the mark of its random values.
+    /// Creates the status file of an object. `file` is the path of its manifest, relative to DIR; `digest` is the
+    /// digest of the last unsealed version, and `random_mark` is a copy of the mark of its random values.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
@@ -78,7 +78,7 @@ impl StatusFile {
         manifest::to_yaml(&serde_json::to_value(self).unwrap_or_default())
     }
 
-    /// Returns the path of the object's manifest below DIR.
+    /// Returns the path of the object's manifest, relative to DIR; `None` if it is unknown.
     pub(super) fn file(&self) -> Option<PathBuf> {
         self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }

@@ -219,7 +219,8 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written, or a link cannot be removed. In this case, either all old or all new values
+    /// Fails if an item has the name of another program's file, if a file cannot be written, or if a link cannot be
+    /// removed. In this case, either all old or all new values
     /// are in place.
     pub(super) fn write(
         self,

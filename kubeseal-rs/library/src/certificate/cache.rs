@@ -204,8 +204,8 @@ impl Cache {
     }
 }
 
-/// Replaces characters of a name from the cluster that could lead to another directory, and keeps at most 100
-/// characters. No valid name contains `_`.
+/// Replaces all characters of an untrusted name but ASCII letters, digits, `-` and single dots with `_`, so that the
+/// name cannot lead to another directory. Keeps at most 100 characters. No valid name contains `_`.
 fn sanitize_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text

@@ -193,9 +193,9 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Decides whether to use the certificate, and whether it is to be cached. If no fingerprint is required, the named
-/// controller's response is accepted even if it is not a certificate: `--fetch-cert` prints it, and
-/// sealing reports why it cannot be used.
+/// Decides whether to use the certificate, and whether to cache it. If no fingerprint is required, the named
+/// controller's response is accepted even if it is not a certificate: `--fetch-cert` prints it, and sealing reports why
+/// it cannot be used.
 fn accept(
     cluster_certificate: ClusterCertificate,
     query: &CertificateQuery,

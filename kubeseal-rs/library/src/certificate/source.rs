@@ -139,8 +139,8 @@ pub struct RuleContext<'a> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and also for a file outside the tree, a pipe, a device or a huge file, for `file://`, and for
-/// `http://` unless the certificate is pinned or the server is this machine.
+/// Fails like [`read`], and also for a file outside the tree, a pipe, a device or a file above the size limit, for
+/// `file://`, and for `http://` unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let Some((scheme, source)) = url(source) else {
         return read_in_tree(source, rule);
@@ -331,7 +331,7 @@ fn read_content(
     Ok(files::text(Zeroizing::new(bytes.map_err(to_error)?)).to_vec())
 }
 
-/// Returns the first line of a text body; empty for an HTML page.
+/// Returns the first line of a text body, truncated to 300 characters; empty for an HTML page.
 fn first_line(body: &mut ureq::Body) -> String {
     let text = body.with_config().limit(64 * 1024).read_to_string();
     let text = text.unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::cluster::Service;
 pub enum Discovery {
     /// At the address that the user or a rule named, or at the controller's default address. Trusted without a pin.
     Named,
-    /// In a place where accounts other than the controller's can write: at a Service discovered by its labels, or in a
+    /// Where accounts other than the controller's can write: at a Service discovered by its labels, or in a
     /// `ConfigMap`.
     Found,
 }

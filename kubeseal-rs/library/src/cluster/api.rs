@@ -80,15 +80,19 @@ impl Api {
         method: &Method,
         path: &ApiPath,
         body: Vec<u8>,
-        kind: &'static str,
-        content_kind: Kind,
+        content_type: &'static str,
+        response_kind: Kind,
     ) -> Result<Response, ClusterError> {
-        self.runtime
-            .block_on(self.try_once(method, path, Some((body, kind)), content_kind))
+        self.runtime.block_on(self.try_once(
+            method,
+            path,
+            Some((body, content_type)),
+            response_kind,
+        ))
     }
 
-    /// Sends a request, and sends it again while the server asks to wait, the time limit allows and the user does not
-    /// interrupt the run. Use it only for requests that are safe to repeat.
+    /// Sends a request, and sends it again while [`Retry`] requires this, the limits of [`Attempts`] allow it and the
+    /// user does not interrupt the run. Use it only for requests that are safe to repeat.
     fn send_with_retries(
         &self,
         method: &Method,
@@ -122,13 +126,13 @@ impl Api {
         method: &Method,
         path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
-        content_kind: Kind,
+        response_kind: Kind,
     ) -> Result<Response, ClusterError> {
         let unreachable = |why: String| ClusterError::Unreachable {
             server: self.address.server.clone(),
             why,
         };
-        let response = self.send(method, path, body, content_kind);
+        let response = self.send(method, path, body, response_kind);
         match self.timeout.response {
             None => response.await.map_err(unreachable),
             Some(timeout) => match tokio::time::timeout(timeout, response).await {
@@ -149,9 +153,9 @@ impl Api {
         method: &Method,
         path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
-        content_kind: Kind,
+        response_kind: Kind,
     ) -> Result<Response, String> {
-        let (body, kind) = body.unwrap_or((Vec::new(), "application/json"));
+        let (body, content_type) = body.unwrap_or((Vec::new(), "application/json"));
         let mut request = Request::builder();
         if let Some(login) = &self.login
             && let Some(header) = login.header(Timestamp::now())?
@@ -162,16 +166,21 @@ impl Api {
             .method(method)
             .uri(path.as_str())
             .header(header::ACCEPT, "application/x-pem-file, */*")
-            .header(header::CONTENT_TYPE, kind)
+            .header(header::CONTENT_TYPE, content_type)
             .body(Body::from(body))
             .map_err(|error| error.to_string())?;
         let response = self.client.send(request).await;
         let (head, body) = response.map_err(|error| error_text(&error))?.into_parts();
-        let limit = usize::try_from(content_kind.limit()).unwrap_or(usize::MAX);
+        let limit = usize::try_from(response_kind.limit()).unwrap_or(usize::MAX);
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                format!("the response: {}", TooLarge { kind: content_kind })
+                format!(
+                    "the response: {}",
+                    TooLarge {
+                        kind: response_kind
+                    }
+                )
             } else {
                 error.to_string()
             }
@@ -192,7 +201,7 @@ fn date(headers: &HeaderMap) -> Option<Timestamp> {
     Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
-/// Connects through a proxy as kube does.
+/// Creates the client: with a proxy, as kube does; otherwise, with the connections of this crate.
 fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
@@ -201,7 +210,7 @@ fn client(config: Config) -> kube::Result<Client> {
 }
 
 impl Response {
-    /// Returns the body if the request succeeded.
+    /// Returns the body of a successful response; otherwise, an error that begins with `failure`.
     pub(super) fn success(self, failure: &'static str) -> Result<Vec<u8>, ClusterError> {
         if self.code.is_success() {
             return Ok(self.body);

@@ -24,7 +24,7 @@ use crate::web;
 /// The key that unseals each item; `None` if no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<UsedKey>>;
 
-/// The reason why the port cannot be reached, or refuses a request.
+/// The reason why the TLS port cannot be reached, or refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a
@@ -133,7 +133,7 @@ impl Authorized {
         parse_keys(code, &text)
     }
 
-    /// Returns whether the controller can decrypt this SealedSecret.
+    /// Returns whether the controller can decrypt every item of this SealedSecret.
     ///
     /// # Errors
     ///
@@ -220,7 +220,7 @@ impl Authorized {
     }
 }
 
-/// Returns the certificates in PEM data; `None` if there is no certificate or a certificate is malformed. Each replica
+/// Returns the certificates in PEM data; `None` if there is no certificate or the PEM data is malformed. Each replica
 /// of a controller has its own CA certificate.
 fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let items = parse_pem(pem).filter_map(|item| match item {

@@ -26,7 +26,7 @@ pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 pub(super) enum Retry {
     /// The server asks to wait this long.
     Busy(Duration),
-    /// The connection behind a proxy ended before the response.
+    /// The API server reports that its connection to the controller ended before the response.
     Broken,
 }
 

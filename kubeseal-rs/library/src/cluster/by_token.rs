@@ -38,7 +38,7 @@ pub struct TokenAccess {
     /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the service account of the
     /// kubeconfig.
     pub account: Option<String>,
-    /// Whether a repository file, which is untrusted, names the controller.
+    /// Whether only a rule, whose author is untrusted, names the controller.
     pub is_by_rule: bool,
 }
 

@@ -15,8 +15,8 @@ const SELECTORS: [&str; 3] = [
 /// The maximum number of candidates that are listed. No ordinary cluster has more.
 const MAX_CANDIDATES: usize = 10;
 
-/// Returns the Services with a controller's labels, sorted by namespace and name, at most ten. Empty if RBAC does not
-/// allow the caller to list Services.
+/// Returns the Services with a controller's labels, sorted by namespace and name, at most ten. Empty if the requests
+/// fail, for example because RBAC does not allow the caller to list Services.
 pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut services: Vec<Service> = SELECTORS
         .iter()

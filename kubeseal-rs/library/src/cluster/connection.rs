@@ -157,8 +157,8 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Reads the file of `--kubeconfig`, or the existing files of [`kubeconfig::default_files`]. If several files contain
-/// an entry, the first one applies.
+/// Reads the file of `--kubeconfig`, or those files of [`kubeconfig::default_files`] that exist and are not empty. If
+/// several files contain an entry, the first one applies.
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {
@@ -202,7 +202,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
 ///
 /// # Errors
 ///
-/// Returns a [`ClusterError`] like [`Clusters::connect`](super::Clusters::connect).
+/// Returns a [`ClusterError`] if the text or the flags cannot be used.
 pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterError> {
     let parsed = Kubeconfig::from_yaml(text);
     let mut merged = parsed.map_err(|error| kubeconfig_error("-".as_ref(), error))?;
@@ -283,8 +283,8 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
         })
 }
 
-/// Returns the trusted CA certificates, or `None` for those of the operating system. Inline data
-/// takes precedence over a file.
+/// Returns the trusted CA certificates, in DER, or `None` for those of the operating system. Inline data takes
+/// precedence over a file.
 fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> {
     let data = nonempty(cluster.certificate_authority_data.as_ref());
     let (pem, origin) = match (data, nonempty(cluster.certificate_authority.as_ref())) {

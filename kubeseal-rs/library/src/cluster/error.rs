@@ -127,7 +127,7 @@ pub enum ClusterError {
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
-        /// The action that failed.
+        /// The beginning of the message, such as `cannot list the SealedSecrets`.
         failure: &'static str,
     },
     /// The API server cannot be reached, or does not respond in time.
@@ -146,7 +146,7 @@ pub enum ClusterError {
     /// The controller, or a proxy in between, responded with an error.
     #[error("{failure}: {problem}")]
     Refused {
-        /// The request that failed.
+        /// The beginning of the message, such as `cannot fetch certificate`.
         failure: &'static str,
         /// Why it failed.
         problem: Box<Problem>,
@@ -154,7 +154,7 @@ pub enum ClusterError {
     /// The API server refused to read or write an object.
     #[error("{failure}: {}", refusal_text(*code, text))]
     Object {
-        /// The request that failed.
+        /// The beginning of the message, such as `cannot fetch certificate`.
         failure: &'static str,
         /// The status code.
         code: StatusCode,
@@ -168,7 +168,7 @@ pub enum ClusterError {
          its place"
     )]
     Unexpected {
-        /// The request.
+        /// The beginning of the message, such as `cannot fetch certificate`.
         failure: &'static str,
         /// The expected content.
         expected: &'static str,
@@ -181,7 +181,7 @@ pub enum ClusterError {
         "{failure}: cannot parse the response\nhint: check that the Service is the controller's"
     )]
     MalformedResponse {
-        /// The request that failed.
+        /// The beginning of the message, such as `cannot fetch certificate`.
         failure: &'static str,
     },
 }
@@ -272,7 +272,7 @@ pub struct Problem {
     port: String,
 }
 
-/// Causes with different next steps.
+/// The causes of a problem that differ in the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The API server did not authenticate the caller.

@@ -24,7 +24,7 @@ use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
 use crate::shown::ShowPath as _;
 
-/// The time before its expiry at which a token is replaced.
+/// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// The maximum number of bytes read from a failing plug-in's stderr, of which one line is shown.
 const MAX_STDERR: u64 = 64 * 1024;
@@ -67,7 +67,8 @@ struct Credential {
 
 impl Login {
     /// Reads the token file, or runs the plug-in, unless the user's entry contains credentials other than a client
-    /// certificate. Stores a client certificate of the plug-in in the user's entry.
+    /// certificate. Returns `None` if there is neither, or if the entry contains such credentials. Stores a client
+    /// certificate of the plug-in in the user's entry.
     ///
     /// # Errors
     ///

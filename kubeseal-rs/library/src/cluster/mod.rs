@@ -48,7 +48,7 @@ const ROTATE_FAILED: &str = "cannot re-encrypt secret";
 /// The controller to use, and how to reach it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The kubeconfig file of `--kubeconfig`.
+    /// The kubeconfig file of `--kubeconfig`; `None` for the default files.
     pub kubeconfig: Option<PathBuf>,
     /// Flags that override the kubeconfig.
     pub overrides: Overrides,
@@ -136,7 +136,7 @@ pub struct Controller {
 
 /// The ports of a Service that the client uses.
 struct Ports {
-    /// The name of the Service's first port.
+    /// The name of the Service's first port; empty if the port has no name.
     first: String,
     authorized: Option<u16>,
 }
@@ -228,8 +228,8 @@ impl Cluster {
         })
     }
 
-    /// Returns the certificate that a Service serves, or `None` if it serves none. Used for
-    /// Services that the user did not name.
+    /// Returns the certificate that a Service serves, or `None` if the request fails. Used for Services that the user
+    /// did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
         let path = proxy_path(service, &port, "v1/cert.pem").ok()?;
@@ -237,8 +237,7 @@ impl Cluster {
         response.code.is_success().then_some(response.body)
     }
 
-    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or RBAC does not allow
-    /// the caller to read it.
+    /// Returns an item of a `ConfigMap`, or `None` if it does not exist or cannot be read, for example because of RBAC.
     pub fn config_map_item(&self, namespace: &str, name: &str, item: &str) -> Option<String> {
         let path = ApiPath::namespaced("/api/v1", namespace, "configmaps")
             .and_then(|all| all.object(name));
@@ -327,7 +326,7 @@ impl Controller {
         published.unwrap_or_default()
     }
 
-    /// Returns whether the controller can decrypt this SealedSecret.
+    /// Returns whether the controller can decrypt every item of this SealedSecret.
     ///
     /// # Errors
     ///

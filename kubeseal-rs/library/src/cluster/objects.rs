@@ -108,8 +108,8 @@ impl Objects {
         change: &Json,
     ) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
-        let kind = "application/merge-patch+json";
-        let response = self.send(&Method::PATCH, path, Some((body, kind)))?;
+        let content_type = "application/merge-patch+json";
+        let response = self.send(&Method::PATCH, path, Some((body, content_type)))?;
         let changed = object(failure, &Zeroizing::new(response.success(failure)?))?;
         if contains(&changed, change) {
             return Ok(());
@@ -156,10 +156,10 @@ impl Objects {
         &self,
         path: &ApiPath,
     ) -> Result<(u16, Vec<u8>, Option<Timestamp>), ClusterError> {
-        let (body, kind) = (Vec::new(), "application/json");
-        let response = self
-            .api
-            .send_once(&Method::GET, path, body, kind, Kind::Response)?;
+        let (body, content_type) = (Vec::new(), "application/json");
+        let response =
+            self.api
+                .send_once(&Method::GET, path, body, content_type, Kind::Response)?;
         Ok((response.code.as_u16(), response.body, response.date))
     }
 
@@ -169,8 +169,9 @@ impl Objects {
         path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Response, ClusterError> {
-        let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
-        self.api.send_once(method, path, bytes, kind, Kind::List)
+        let (bytes, content_type) = body.unwrap_or((Vec::new(), "application/json"));
+        self.api
+            .send_once(method, path, bytes, content_type, Kind::List)
     }
 }
 

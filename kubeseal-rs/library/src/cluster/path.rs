@@ -5,7 +5,7 @@
 
 use super::ClusterError;
 
-/// A path of the API server that no name in it can change.
+/// A path of the API server, each of whose names is checked to be a single segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiPath(String);
 
@@ -72,7 +72,8 @@ impl ApiPath {
         Self(format!("{}/{name}", self.0))
     }
 
-    /// Appends a parameter of the query. The value must be escaped, and must not depend on untrusted input.
+    /// Appends a parameter of the query. The value is inserted as it is, so it must be escaped and must not contain
+    /// unchecked input.
     #[must_use]
     pub fn parameter(&self, name: &'static str, value: &str) -> Self {
         let separator = if self.0.contains('?') { '&' } else { '?' };

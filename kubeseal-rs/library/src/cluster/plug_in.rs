@@ -1,8 +1,7 @@
 //! Finds the credential plug-in that a kubeconfig names.
 //!
-//! `kube` leaves the search to the operating system, which also searches relative directories of
-//! `PATH`. So the plug-in is looked up here, with the same rule as every other program, and passed
-//! on as an absolute path.
+//! `kube` leaves the search to the operating system, which also searches relative directories of `PATH`. So the plug-in
+//! is looked up here, like every other program, and passed on as an absolute path.
 
 use std::path::Path;
 

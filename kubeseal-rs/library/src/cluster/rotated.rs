@@ -16,8 +16,8 @@ mod v2;
 /// The lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
 const MODULI: RangeInclusive<usize> = 256..=2048;
 
-/// The reason why a response is not the object with new ciphertexts. The message never quotes the response,
-/// which could contain a plain value.
+/// The reason why a response is not the object that was sent, with new ciphertexts. The message never quotes the
+/// response, which could contain a plain value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
     /// The response is not a SealedSecret.
@@ -32,7 +32,7 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Object,
-    /// The keys of the items differ.
+    /// The item keys differ.
     #[error(
         "the controller's response does not contain the same items as the request; the response was discarded\n\
          hint: check that the Service is the controller's"
@@ -44,12 +44,12 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Item {
-        /// The key of the item in the request.
+        /// The item key, as in the request.
         item: String,
         /// Why the response for the item is invalid: a predicate, such as "is empty".
         problem: &'static str,
     },
-    /// Something besides the ciphertexts differs.
+    /// Something besides the ciphertexts differs. Contains what, such as `the metadata`.
     #[error(
         "the controller's response changes {0}; the response was discarded\n\
          hint: check that the Service is the controller's"
@@ -66,8 +66,9 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
-/// Checks that a response has the same items, that each item is unchanged or encrypted for a key of the same length,
-/// and that nothing else is new except key hints. Only the controller can check whether the items can be unsealed.
+/// Checks that a response has the same items, that each v1 item is unchanged or encrypted for a key as long as `key`,
+/// that each v2 item keeps its protection, and that nothing else is new except key hints. Only the controller can check
+/// whether the items can be unsealed.
 ///
 /// # Errors
 ///
@@ -84,7 +85,7 @@ pub fn check(
     check_object(sent, response)
 }
 
-/// Checks a response in which every item is v2.
+/// Checks the response to a conversion, in which every item has to be v2, with at least the protection that it had.
 ///
 /// # Errors
 ///
@@ -215,8 +216,8 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
     Ok(())
 }
 
-/// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints
-/// of items.
+/// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints for items
+/// of the response.
 fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     let items = &response.spec.encrypted_data;
     let annotations = response.metadata.annotations.as_mut();

@@ -23,7 +23,7 @@ type Files = BTreeMap<BString, ObjectId>;
 /// The differences between two states of a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// The paths of the files, from the root.
+    /// The paths of the files that differ, from the root.
     pub files: BTreeSet<PathBuf>,
     /// Directories that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
@@ -133,7 +133,7 @@ impl Repository {
         is_inside(path) && !path.ancestors().any(is_link)
     }
 
-    /// Returns whether HEAD or one of its ancestors contains the file.
+    /// Returns whether HEAD or one of its ancestors contains the file; `false` for a file outside the repository.
     ///
     /// # Errors
     ///
@@ -268,7 +268,8 @@ fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     is_safe
 }
 
-/// Returns whether a path stays below the root. A tree object can contain any name, such as `..`.
+/// Returns whether a path stays below the root and outside of Git directories. A tree object can contain any name, such
+/// as `..`.
 fn is_inside(path: &Path) -> bool {
     let is_normal = |part| match part {
         Component::Normal(name) => !name.eq_ignore_ascii_case(".git"),

@@ -96,7 +96,7 @@ impl Repository {
         Ok(self.tree(commit)?.files)
     }
 
-    /// Returns the files in a commit, sorted by path, and the submodules.
+    /// Returns the files in a commit, sorted by path, its symbolic links and its submodules.
     ///
     /// # Errors
     ///
@@ -134,8 +134,8 @@ impl Repository {
         Ok(blobs.collect())
     }
 
-    /// Returns every version of every file that is reachable from HEAD or any reference, with the commit
-    /// that introduced it, newest first. `is_wanted` selects files by path.
+    /// Returns every version of every file and symbolic link that is reachable from HEAD or any reference, with the
+    /// commit that introduced it, newest first. `is_wanted` selects files by path.
     ///
     /// # Errors
     ///

@@ -133,7 +133,7 @@ impl DirectoryCheck {
 fn check_entry(entry: &DirEntry, kind: DirectoryKind) -> Result<Option<DirectoryKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);
-    // Skip the system call for object files: there are many, and the directory entry tells their type.
+    // Skip the system call for object files: there are many, and the directory entry contains their type.
     if limit.is_none() && entry.file_type().is_ok_and(|kind| kind.is_file()) {
         return Ok(None);
     }

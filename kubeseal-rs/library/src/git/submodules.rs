@@ -22,7 +22,8 @@ pub struct Submodule {
 }
 
 impl Repository {
-    /// Returns the submodules that differ between two commits, or all submodules of a commit and the work tree.
+    /// Returns the submodules that differ between two commits or, if `to` is `None`, all submodules of a commit and of
+    /// the index. If `from` is `None`, the older state has no submodules.
     ///
     /// # Errors
     ///

@@ -13,8 +13,8 @@ use shared::random;
 use shared::v2::{AgeIdentity, AgeRecipient};
 
 const TAG: &str = "mlkem768x25519";
-/// The label of post-quantum recipients. Either all recipients of a file have it or none: one recipient without it would
-/// make the file decryptable with a quantum computer.
+/// What the age specification calls the label of post-quantum recipients. Either all recipients of a file have it or
+/// none: one recipient without it would make the file decryptable with a quantum computer.
 const LABEL: &str = "postquantum";
 /// Lengths in bytes of the encapsulation and of the wrapped file key.
 const LENS: (usize, usize) = (1120, 32);

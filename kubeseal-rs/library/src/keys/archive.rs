@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
 //! (age-encryption.org/v1), which the `age` program can decrypt too.
 //!
-//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. So would the crate of any other format
-//! that existing tools can decrypt.
+//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. The crate of any other format that
+//! existing tools can decrypt would contain its own ciphers too.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -21,9 +21,8 @@ use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 
-/// The scrypt work factor for a new passphrase (a power of two), equal to the default of `age`:
-/// about a second and 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a
-/// fast one.
+/// The scrypt work factor for a new archive, as an exponent of two, equal to the default of `age`: about a second and
+/// 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a fast one.
 const WORK: u8 = 18;
 /// The largest accepted work factor: four times the work of [`WORK`], and 1 GiB of memory.
 const MAX_WORK: u8 = 20;
@@ -161,11 +160,11 @@ pub enum ArchiveError {
     Damaged,
 }
 
-/// The size limit for a file of identities: hundreds of them, each of which is tried with each
-/// stanza.
+/// The size limit for a file of identities, in bytes: enough for hundreds, each of which is tried with each stanza.
 const MAX_IDENTITIES: usize = 64 * 1024;
 
-/// Parses a file with one identity per line, post-quantum or not. Returns `None` for any other file.
+/// Parses a file with one identity per line, post-quantum or not; empty lines and lines that begin with `#` are
+/// skipped. Returns `None` for any other file, and above the size limit.
 pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     let file = Some(file).filter(|file| file.len() <= MAX_IDENTITIES)?;
     let text = std::str::from_utf8(file).ok()?;
@@ -208,9 +207,9 @@ pub fn manifests<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Zeroizing<Vec
 ///
 /// # Errors
 ///
-/// Fails if there is no recipient, or there are too many.
-pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, ArchiveError> {
-    let encryptor = match lock {
+/// Fails if there is no recipient, if there are too many, or if only some of them are post-quantum.
+pub fn encrypt(plain: &[u8], encryption: &ArchiveEncryption) -> Result<Vec<u8>, ArchiveError> {
+    let encryptor = match encryption {
         ArchiveEncryption::Passphrase(passphrase) => {
             let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
             recipient.set_work_factor(WORK);
@@ -236,7 +235,7 @@ pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, Archiv
         Ok(archive)
     };
     let archive = write().map_err(|error| ArchiveError::Encrypt(error.to_string()))?;
-    match (lock, age_header::len(&archive)) {
+    match (encryption, age_header::len(&archive)) {
         (ArchiveEncryption::Recipients(recipients), Err(_)) => {
             Err(ArchiveError::Recipients(recipients.len()))
         }
@@ -252,22 +251,22 @@ pub fn encrypt(plain: &[u8], lock: &ArchiveEncryption) -> Result<Vec<u8>, Archiv
 /// Returns an [`ArchiveError`] if the archive cannot be decrypted.
 pub fn decrypt(
     archive: &[u8],
-    unlock: &ArchiveDecryption,
+    decryption: &ArchiveDecryption,
 ) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
     let decryptor = decryptor(&file)?;
     let is_passphrase = decryptor.is_scrypt();
     let reader = if is_passphrase {
-        let passphrase = unlock.passphrase.clone();
+        let passphrase = decryption.passphrase.clone();
         let passphrase = passphrase.ok_or(ArchiveError::NeedsPassphrase)?;
         let mut identity = age::scrypt::Identity::new(passphrase);
         identity.set_max_work_factor(MAX_WORK);
         decryptor.decrypt(std::iter::once(&identity as &dyn Identity))
     } else {
-        if unlock.identities.is_empty() {
+        if decryption.identities.is_empty() {
             return Err(ArchiveError::NeedsIdentity);
         }
-        decryptor.decrypt(unlock.identities.iter().map(|identity| &**identity))
+        decryptor.decrypt(decryption.identities.iter().map(|identity| &**identity))
     };
     let mut reader = reader.map_err(|error| match error {
         DecryptError::ExcessiveWork { required, .. } => ArchiveError::Work(required),
@@ -282,7 +281,8 @@ pub fn decrypt(
     }
 }
 
-/// Returns whether the archive is encrypted with a passphrase rather than for recipients.
+/// Returns whether the archive is encrypted with a passphrase rather than for recipients; `false` if its header cannot
+/// be parsed.
 pub fn needs_passphrase(archive: &[u8]) -> bool {
     let Ok(file) = without_armor(archive) else {
         return false;
@@ -323,9 +323,9 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
     })
 }
 
-/// Writes an archive in one step, reads the file back, and returns the bytes written. If `unlock` allows,
-/// the archive is decrypted and compared with `plain` before it is written. A file that cannot be read back as it was
-/// written is removed, if possible.
+/// Writes an archive in one step, reads the file back, and returns the bytes written. If `decryption` contains a
+/// passphrase or an identity for it, the archive is decrypted and compared with `plain` before it is written. A file
+/// that cannot be read back as it was written is removed, if possible.
 ///
 /// # Errors
 ///
@@ -334,15 +334,15 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
 pub fn write(
     path: &Path,
     plain: &[u8],
-    lock: &ArchiveEncryption,
-    unlock: &ArchiveDecryption,
+    encryption: &ArchiveEncryption,
+    decryption: &ArchiveDecryption,
     may_replace: bool,
 ) -> Result<Vec<u8>, ArchiveError> {
     if path.exists() && !may_replace {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
-    let archive = encrypt(plain, lock)?;
-    if can_decrypt(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
+    let archive = encrypt(plain, encryption)?;
+    if can_decrypt(encryption, decryption) && **decrypt(&archive, decryption)? != *plain {
         return Err(ArchiveError::NotDecryptable);
     }
     files::replace(path, &archive)?;
@@ -355,10 +355,10 @@ pub fn write(
     }
 }
 
-fn can_decrypt(lock: &ArchiveEncryption, unlock: &ArchiveDecryption) -> bool {
-    match lock {
-        ArchiveEncryption::Passphrase(_) => unlock.passphrase.is_some(),
-        ArchiveEncryption::Recipients(_) => !unlock.identities.is_empty(),
+fn can_decrypt(encryption: &ArchiveEncryption, decryption: &ArchiveDecryption) -> bool {
+    match encryption {
+        ArchiveEncryption::Passphrase(_) => decryption.passphrase.is_some(),
+        ArchiveEncryption::Recipients(_) => !decryption.identities.is_empty(),
     }
 }
 
@@ -398,7 +398,7 @@ mod tests {
             *b"keys"
         );
         let error_text =
-            |unlock: &ArchiveDecryption| decrypt(&archive, unlock).unwrap_err().to_string();
+            |decryption: &ArchiveDecryption| decrypt(&archive, decryption).unwrap_err().to_string();
         assert!(error_text(&identity(&other_identity)).contains("none of the identities"));
         assert!(error_text(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &ArchiveEncryption::Recipients(Vec::new())).is_err());
@@ -408,11 +408,11 @@ mod tests {
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
         let correct = passphrase("correct horse");
-        let lock = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
-        let archive = encrypt(b"keys", &lock).unwrap();
+        let encryption = ArchiveEncryption::Passphrase(correct.passphrase.clone().unwrap());
+        let archive = encrypt(b"keys", &encryption).unwrap();
         assert_eq!(**decrypt(&archive, &correct).unwrap(), *b"keys");
-        let error_text = |archive: &[u8], unlock: &ArchiveDecryption| {
-            decrypt(archive, unlock).unwrap_err().to_string()
+        let error_text = |archive: &[u8], decryption: &ArchiveDecryption| {
+            decrypt(archive, decryption).unwrap_err().to_string()
         };
         assert_eq!(
             error_text(&archive, &passphrase("wrong")),
@@ -448,13 +448,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.age");
         let recipient = age::x25519::Identity::generate();
-        let lock = ArchiveEncryption::Recipients(vec![recipient.to_public().into()]);
-        write(&path, b"one", &lock, &identity(&recipient), false).unwrap();
-        let result = write(&path, b"two", &lock, &identity(&recipient), false);
+        let encryption = ArchiveEncryption::Recipients(vec![recipient.to_public().into()]);
+        write(&path, b"one", &encryption, &identity(&recipient), false).unwrap();
+        let result = write(&path, b"two", &encryption, &identity(&recipient), false);
         assert!(matches!(result, Err(ArchiveError::Exists(_))));
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"one");
-        write(&path, b"two", &lock, &identity(&recipient), true).unwrap();
+        write(&path, b"two", &encryption, &identity(&recipient), true).unwrap();
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
@@ -587,16 +587,16 @@ mod tests {
     #[test]
     fn refuses_to_write_an_archive_that_it_would_not_read() {
         let recipient = age::x25519::Identity::generate();
-        let lock_for = |count| {
+        let encryption_for = |count| {
             let recipients = (0..count).map(|_| recipient.to_public().into());
             ArchiveEncryption::Recipients(recipients.collect())
         };
-        let archive = encrypt(b"keys", &lock_for(MAX_RECIPIENTS)).unwrap();
+        let archive = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS)).unwrap();
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
         );
-        let error = encrypt(b"keys", &lock_for(MAX_RECIPIENTS + 1)).unwrap_err();
+        let error = encrypt(b"keys", &encryption_for(MAX_RECIPIENTS + 1)).unwrap_err();
         assert!(error.to_string().contains("at most 255"), "{error}");
     }
 
@@ -614,25 +614,25 @@ mod tests {
     #[test]
     fn post_quantum_recipients_share_an_archive_only_with_each_other() {
         let other = age::x25519::Identity::generate();
-        let lock =
+        let encryption =
             ArchiveEncryption::Recipients(vec![hybrid_recipient(), other.to_public().into()]);
-        let error = encrypt(b"keys", &lock).unwrap_err();
+        let error = encrypt(b"keys", &encryption).unwrap_err();
         assert!(matches!(error, ArchiveError::MixedRecipients), "{error}");
-        let lock_for =
+        let encryption_for =
             |count| ArchiveEncryption::Recipients((0..count).map(|_| hybrid_recipient()).collect());
-        let archive = encrypt(b"keys", &lock_for(40)).unwrap();
+        let archive = encrypt(b"keys", &encryption_for(40)).unwrap();
         let file = format!("# comment\n{HYBRID_IDENTITY}\n");
-        let unlock = ArchiveDecryption {
+        let decryption = ArchiveDecryption {
             identities: identities(file.as_bytes()).unwrap(),
             passphrase: None,
         };
-        assert_eq!(**decrypt(&archive, &unlock).unwrap(), *b"keys");
+        assert_eq!(**decrypt(&archive, &decryption).unwrap(), *b"keys");
         assert!(matches!(
             decrypt(&archive, &identity(&other)),
             Err(ArchiveError::OtherRecipients)
         ));
         assert!(matches!(
-            encrypt(b"keys", &lock_for(43)),
+            encrypt(b"keys", &encryption_for(43)),
             Err(ArchiveError::Recipients(43))
         ));
     }

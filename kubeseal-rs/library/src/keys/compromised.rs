@@ -40,10 +40,10 @@ pub struct CompromisedV2Key {
     file: PathBuf,
 }
 
-/// A key cannot be recorded.
+/// A key cannot be recorded as compromised.
 #[derive(Debug, thiserror::Error)]
 pub enum RememberError {
-    /// There is no directory for the record.
+    /// The environment names no directory for the record.
     #[error(
         "there is no state directory\nhint: set HOME, or set XDG_STATE_HOME to an absolute path"
     )]
@@ -76,7 +76,7 @@ pub enum CheckError {
     },
 }
 
-/// Records a v2 key as compromised.
+/// Records a v2 key as compromised since the time `since`.
 ///
 /// # Errors
 ///
@@ -92,7 +92,8 @@ pub fn remember_v2(
     Ok(remember_as(&directory, &key.to_string(), since)?)
 }
 
-/// Checks that a v2 key is not recorded as compromised. Callers check each key before they seal for it.
+/// Checks that a v2 key is not recorded as compromised; without a state directory, none is. Callers check each key
+/// before they seal for it.
 ///
 /// # Errors
 ///
@@ -108,7 +109,7 @@ pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError
     }
 }
 
-/// Records an RSA key as compromised.
+/// Records an RSA key as compromised since the time `since`.
 ///
 /// # Errors
 ///
@@ -132,7 +133,8 @@ fn remember_as(directory: &Path, key: &str, since: &str) -> Result<(), FileError
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
 
-/// Checks that an RSA key is not recorded as compromised. Callers check each key before they seal for it.
+/// Checks that an RSA key is not recorded as compromised, in the state directory or the cache directory. Callers check
+/// each key before they seal for it.
 ///
 /// # Errors
 ///
@@ -163,7 +165,7 @@ fn recorded(directory: &Path, key: &str) -> Result<Option<PathBuf>, CheckError> 
     }
 }
 
-/// Returns the path of a key's file. Slashes in base64 and colons are replaced in its name.
+/// Returns the path of a key's file. Underscores replace slashes, which base64 contains, and colons.
 fn file(directory: &Path, key: &str) -> PathBuf {
     let name = key.replace(['/', ':'], "_");
     directory

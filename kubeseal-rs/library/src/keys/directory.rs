@@ -15,8 +15,9 @@ use crate::files;
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Returns the key Secrets in the files of a directory, sorted by path. Other objects are skipped.
-/// Ignore files have no effect, since the controller reads the files that they exclude.
+/// Returns the Secrets with `data` in the manifests below a directory, sorted by path. A Secret without a name gets
+/// that of its file. Other objects are skipped. Ignore files have no effect, since the controller reads the files that
+/// they exclude.
 ///
 /// # Errors
 ///
@@ -109,7 +110,7 @@ fn change_object(object: &mut Json, name: &str, default_name: &str, change: &Cha
     true
 }
 
-/// Returns the path for a new key of that name.
+/// Returns the path of the file for a new key of this name.
 ///
 /// # Errors
 ///
@@ -148,7 +149,7 @@ fn is_file_name(name: &str) -> bool {
 ///
 /// # Errors
 ///
-/// Fails if the file exists or cannot be written.
+/// Fails if no file can have the name of the key, or if the file exists or cannot be written.
 pub fn write(directory: &Path, secret: &Secret) -> Result<()> {
     let path = path_for_new_key(
         directory,

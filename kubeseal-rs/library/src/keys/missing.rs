@@ -7,7 +7,8 @@ use crate::files;
 use crate::git::{self, GitError, Repository};
 use crate::shown::ShowPath as _;
 
-/// Returns the branches and commits that a repository lacks.
+/// Returns an entry if the repository is a shallow clone, and one for each remote of which not all branches are
+/// fetched.
 ///
 /// # Errors
 ///
@@ -35,7 +36,7 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
     Ok(reasons.into_iter().map(unread).collect())
 }
 
-/// Returns a submodule of a branch whose recorded commit is not in this clone.
+/// Returns the entry for a submodule whose commit, as recorded in the branch, is not in this clone.
 pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
     Unread {
         location: format!("{branch}:{}", path.shown()),

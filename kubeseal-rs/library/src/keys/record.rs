@@ -20,9 +20,9 @@ pub struct KeyRecord {
     pub secret: Secret,
     /// The key, or why the Secret contains no usable key.
     pub key: Result<Arc<RingKey>, String>,
-    /// Marks and dates of the key.
-    pub facts: KeyProperties,
-    /// The file that contains the Secret; `None` in a cluster.
+    /// The fingerprint, the order time and the marks of the key, and whether it is active.
+    pub properties: KeyProperties,
+    /// The file that contains the Secret; `None` in a cluster or an archive.
     pub file: Option<PathBuf>,
     /// Whether the Secret can be read. If not, it may contain any key.
     pub is_readable: bool,
@@ -35,13 +35,13 @@ impl KeyRecord {
         let key = key.map(Arc::new).map_err(|error| error_chain(&error));
         let parsed = key.as_ref().ok();
         let parsed = parsed.map(|key| (key.fingerprint(), key.order_time()));
-        let mut facts = KeyProperties::new(&secret.metadata, parsed);
+        let mut properties = KeyProperties::new(&secret.metadata, parsed);
         // The controller uses this key regardless of its label.
-        facts.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
+        properties.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
             secret,
             key,
-            facts,
+            properties,
             file,
             is_readable: true,
         }
@@ -52,7 +52,7 @@ impl KeyRecord {
         let mut secret = Secret::default();
         secret.metadata.name = Some(name.to_owned());
         Self {
-            facts: KeyProperties::new(&secret.metadata, None),
+            properties: KeyProperties::new(&secret.metadata, None),
             secret,
             key: Err(format!("it cannot be read: {why}")),
             file: None,
@@ -67,7 +67,7 @@ impl KeyRecord {
 
     /// Returns the fingerprint of the key, if the key can be parsed.
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
-        self.facts.fingerprint.as_ref()
+        self.properties.fingerprint.as_ref()
     }
 
     /// Returns the end of the certificate's validity; `None` if the Secret contains no usable key.
@@ -79,8 +79,11 @@ impl KeyRecord {
 
 /// Returns the state of each key; see [`key_marks::states`].
 pub fn states(records: &[KeyRecord], served: Option<&Fingerprint>) -> Vec<KeyState> {
-    let facts: Vec<KeyProperties> = records.iter().map(|record| record.facts.clone()).collect();
-    key_marks::states(&facts, served)
+    let properties: Vec<KeyProperties> = records
+        .iter()
+        .map(|record| record.properties.clone())
+        .collect();
+    key_marks::states(&properties, served)
 }
 
 /// Returns every usable key, including retired keys. The ring is only for trial decryption, not for sealing.

@@ -37,7 +37,7 @@ pub struct RestoredSecret {
     /// The Secret, without a namespace.
     pub secret: Secret,
     /// The properties of the Secret in the backup that are not restored, for display. Entries contain names from the
-    /// backup.
+    /// backup, which are untrusted.
     pub left_out: Vec<String>,
 }
 
@@ -117,7 +117,7 @@ fn annotations(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> BTreeM
         .as_ref()
         .unwrap_or(&empty);
     let mut annotations = BTreeMap::new();
-    if let Some(time) = record.facts.marks.backed_up {
+    if let Some(time) = record.properties.marks.backed_up {
         annotations.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, time));
     }
     if let Some(since) = before.get(COMPROMISED_ANNOTATION) {
@@ -131,7 +131,8 @@ fn annotations(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> BTreeM
     annotations
 }
 
-/// Returns further properties of the Secret that would have an effect after the restore.
+/// Returns which of these properties a Secret in a backup has and its restored Secret does not: owner references,
+/// finalizers, immutability, and a different type.
 fn other_properties(backup: &Secret, restored: &Secret) -> impl Iterator<Item = String> {
     let metadata = &backup.metadata;
     let is_nonempty = |list: Option<usize>| list.is_some_and(|len| len > 0);

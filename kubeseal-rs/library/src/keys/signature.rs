@@ -17,7 +17,7 @@ use super::signers::Signers;
 /// commit is not valid for a backup.
 pub const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// The size limit for a file with a key or a signature.
+/// The size limit for a file with a key or a signature, in bytes.
 const MAX_LEN: usize = 64 * 1024;
 
 /// The reason why signing failed, or why a signature does not show who created the archive.
@@ -55,7 +55,7 @@ pub enum SignatureError {
          hint: do not restore it; use another copy of the archive and its signature"
     )]
     OtherArchive,
-    /// The signer is not in the allowed signers file.
+    /// The allowed signers file does not permit the key of the signer, or only for other namespaces or times.
     #[error(
         "the signature was created with {0}, which the allowed signers file does not permit for backups\n\
          hint: if you trust the signer, add the signer's key to that file"
@@ -66,7 +66,7 @@ pub enum SignatureError {
 /// The signer of an archive, whose signature is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedSigner {
-    /// The signer's names in the allowed signers file.
+    /// The principals in the signer's line of the allowed signers file, separated by commas.
     pub principals: String,
     /// The key's fingerprint, as `ssh-keygen -l` shows it.
     pub key: String,
@@ -83,7 +83,7 @@ pub fn default_path(archive: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// Fails if the file is not a private key, has a passphrase, or is of an unsupported type.
+/// Fails if the file is not an OpenSSH private key, has a passphrase, or is of an unsupported type.
 pub fn signing_key(file: &[u8]) -> Result<PrivateKey, SignatureError> {
     let file = Some(file).filter(|file| file.len() <= MAX_LEN);
     let key = file.and_then(|file| PrivateKey::from_openssh(file).ok());

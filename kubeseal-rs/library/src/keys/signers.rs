@@ -9,15 +9,15 @@ use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
-/// The size limit for the file.
+/// The size limit for the file, in bytes.
 const MAX_LEN: usize = 1024 * 1024;
 
-/// One line of the file.
+/// A line of the file: the key of a signer, and its restrictions.
 #[derive(Debug, Clone)]
 struct Signer {
     principals: String,
     key: KeyData,
-    /// Patterns of namespaces; `None` allows every namespace.
+    /// Patterns of namespaces, separated by commas; `None` allows every namespace.
     namespaces: Option<String>,
     after: Option<Timestamp>,
     before: Option<Timestamp>,
@@ -77,8 +77,8 @@ impl Signers {
         Ok(Self(signers))
     }
 
-    /// Returns the principals of this key; `None` if it may not sign in the namespace at the time `now`. A line for a
-    /// certificate authority allows certificates only, not the key itself.
+    /// Returns the principals of the first line that allows this key; `None` if the key may not sign in the namespace
+    /// at the time `now`. A line for a certificate authority allows certificates only, not the key itself.
     pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let may_sign = |signer: &&Signer| {
             signer.key == *key
@@ -150,7 +150,7 @@ impl Signer {
     }
 }
 
-/// Splits a line outside quotes. Like `ssh-keygen`, supports no escapes inside quotes.
+/// Splits text at separators outside quotes, without empty parts. Like `ssh-keygen`, supports no escapes inside quotes.
 fn split(text: &str, is_separator: impl Fn(char) -> bool) -> Result<Vec<&str>, &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
@@ -203,16 +203,16 @@ fn parse_time(text: &str) -> Result<Timestamp, &'static str> {
     time.map_err(|_| INVALID)
 }
 
-/// Returns whether a pattern of the list matches and none that begins with `!` does.
-fn matches(list: &str, namespace: &str) -> bool {
+/// Returns whether a pattern of the comma-separated list matches the text and none that begins with `!` does.
+fn matches(list: &str, text: &str) -> bool {
     let mut is_match = false;
     for pattern in list.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if matches_pattern(pattern.as_bytes(), namespace.as_bytes()) => {
+            Some(pattern) if matches_pattern(pattern.as_bytes(), text.as_bytes()) => {
                 return false;
             }
             Some(_) => {}
-            None => is_match |= matches_pattern(pattern.as_bytes(), namespace.as_bytes()),
+            None => is_match |= matches_pattern(pattern.as_bytes(), text.as_bytes()),
         }
     }
     is_match

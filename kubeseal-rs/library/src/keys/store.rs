@@ -26,7 +26,7 @@ use shared::names;
 const GROUP: &str = "/apis/bitnami.com/v1alpha1";
 const ALL_SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/sealedsecrets";
 
-/// The location of the keys.
+/// A cluster or a directory that contains key Secrets.
 #[allow(clippy::large_enum_variant, reason = "a run has only one store")]
 pub enum KeyStore {
     /// Secrets in the controller's namespace.
@@ -128,8 +128,9 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or a
-    /// directory of key manifests only. An empty directory counts as a controller's directory, with the keys in `keys`.
+    /// Opens the keys in a directory: a controller's directory with a subdirectory `keys` or `sealed`, or a directory
+    /// of key manifests only. An empty directory counts as a controller's directory, with the keys in `keys`, unless it
+    /// is itself named `keys`.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl KeyStore {
         }
     }
 
-    /// Returns every key Secret of v2, oldest first and then by name.
+    /// Returns every key Secret of v2, oldest first and then by name. Secrets without a usable key come first.
     ///
     /// # Errors
     ///
@@ -199,7 +200,7 @@ impl KeyStore {
         };
         records.retain(|record| !v2::is_v2(&record.secret));
         records.sort_by(|a, b| {
-            let order = |r: &KeyRecord| (r.facts.order_time, r.name().to_owned());
+            let order = |r: &KeyRecord| (r.properties.order_time, r.name().to_owned());
             order(a).cmp(&order(b))
         });
         Ok(records)
@@ -214,7 +215,7 @@ impl KeyStore {
         self.change_secret(&record.secret, record.file.as_deref(), change)
     }
 
-    /// Like [`Self::change`], for a Secret in a file, or in the cluster.
+    /// Like [`Self::change`], for a Secret with any kind of key. `file` is the path of its manifest in a directory.
     ///
     /// # Errors
     ///
@@ -322,7 +323,7 @@ impl KeyStore {
 /// The key in a Secret to store.
 #[derive(Debug, Clone, Copy)]
 pub enum NewKey<'a> {
-    /// An RSA key, if the Secret contains a usable one.
+    /// An RSA key, by its fingerprint; `None` if the Secret contains no usable key.
     Rsa(Option<&'a Fingerprint>),
     /// A key that is only for v2.
     V2(KeyId),

@@ -56,7 +56,7 @@ pub enum Origin {
         repository: PathBuf,
         /// The name of the branch.
         branch: String,
-        /// The path of the file, from the root of the repository.
+        /// The path of the file, relative to the root of the repository.
         path: String,
         /// The name of the object.
         name: String,
@@ -147,7 +147,7 @@ pub struct Contents {
     pub sealed: Vec<SealedSecret>,
     /// Why the file may contain further SealedSecrets that cannot be read.
     pub unread: Vec<String>,
-    /// Whether the file is no manifest.
+    /// Whether the file cannot be parsed as manifests.
     pub is_malformed: bool,
     /// Whether other parsers may read objects in the malformed file.
     pub may_hide_objects: bool,
@@ -167,7 +167,7 @@ pub struct Survey {
 pub enum Depth {
     /// All values. The result is certain.
     All,
-    /// With many objects, only values whose object does not name the keys that it needs.
+    /// With more than 200 objects, only values whose object does not name the keys that it needs; otherwise all values.
     Unnamed,
 }
 
@@ -179,7 +179,7 @@ const MAX_TO_DECRYPT: usize = 200;
 pub struct Dependent {
     /// Where the SealedSecret was found.
     pub origin: Origin,
-    /// The name of the item.
+    /// The item key.
     pub item: String,
     /// Whether the item needs this key: the key decrypts the item or, with [`Depth::Unnamed`], the object names the
     /// key. If false, no local key decrypts the item, which may need this key.
@@ -262,8 +262,8 @@ impl Survey {
         dependents
     }
 
-    /// Returns the numbers of objects and of files with items for this key, without undecided items. `holders` must be
-    /// the same as for [`Self::run`].
+    /// Returns the numbers of objects and of files with items for this key, including v2 items, without undecided
+    /// items. `holders` must be the same as for [`Self::run`].
     pub fn counts(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
         let (need, id) = (Need::Key(key.fingerprint().clone()), key.key_id().short());
         let objects = self.objects.iter().zip(holders);
@@ -284,7 +284,8 @@ impl Survey {
     }
 }
 
-/// Returns the numbers of objects and of files.
+/// Returns the number of SealedSecrets in the cluster and in a controller's directory, and the number of files with the
+/// others. The same file in two branches counts twice.
 pub fn count<'a>(origins: impl Iterator<Item = &'a Origin>) -> (usize, usize) {
     let (mut objects, mut files) = (0, BTreeSet::new());
     for origin in origins {
@@ -316,7 +317,7 @@ fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
 ///
 /// # Errors
 ///
-/// Fails if a named file cannot be read or is not a manifest, or if its rules cannot be read.
+/// Fails if a named file cannot be read or is not a manifest, or if a directory or the rules for a file cannot be read.
 pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
     let mut inventory = Inventory::default();
     if paths.is_empty() {
@@ -412,8 +413,8 @@ fn unread_part(notice: &Notice) -> Option<Unread> {
     }
 }
 
-/// Returns the name of a file for messages. A file below the current directory always gets the same name, so that it is
-/// counted once.
+/// Returns the name of a file for messages. A file below the current directory is always named by its path relative to
+/// that directory, so that it is counted once.
 fn location(path: &Path) -> String {
     let below = || {
         let here = std::env::current_dir().ok()?;
@@ -480,7 +481,7 @@ impl Contents {
         contents
     }
 
-    /// Parses the bytes of a file.
+    /// Parses a file as manifests, and records the reason for each part that cannot be read.
     pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         // The content is unknown until the template is rendered.
         let is_template = memchr::memmem::find(&bytes, b"{{").is_some();

@@ -20,15 +20,15 @@ pub struct V2KeyRecord {
     pub secret: Secret,
     /// The key, or why the Secret contains no usable key.
     pub key: Result<Arc<RingV2Key>, String>,
-    /// Whether the key is backed up, compromised or opening-only.
+    /// Whether the key is backed up, compromised or opening-only; no marks if the key cannot be parsed.
     pub marks: Marks,
     /// Whether the controller loads the key.
     pub is_active: bool,
-    /// The file that contains the Secret; `None` in a cluster.
+    /// The file that contains the Secret; `None` in a cluster or an archive.
     pub file: Option<PathBuf>,
 }
 
-/// Returns whether a Secret is meant to contain a v2 key.
+/// Returns whether a Secret has the item for a v2 key, well formed or not.
 pub fn is_v2(secret: &Secret) -> bool {
     secret.data.contains_key(key_secret::PRIVATE_KEY_ITEM)
 }
@@ -69,7 +69,7 @@ impl V2KeyRecord {
         Some(self.key.as_ref().ok()?.suite())
     }
 
-    /// Returns the time from which the key seals, if the key can be parsed.
+    /// Returns the time from which the key may seal, if the key can be parsed.
     pub fn not_before(&self) -> Option<Timestamp> {
         Some(self.key.as_ref().ok()?.validity().0)
     }
@@ -157,8 +157,8 @@ pub fn add_to_ring<'a>(
 }
 
 /// Returns the items that are sealed for a key, even if they have other recipients or a controller refuses the object.
-/// No key is needed. In an object with a malformed entry, each short item counts if the name of a lock entry contains
-/// the key, because the item may belong to that lock.
+/// No key is needed. In an object with a malformed entry, each item without its own lock counts if the name of a lock
+/// entry ends with the key, because the item may belong to that lock.
 pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
     let mut entries = sealed.spec.encrypted_data.clone();
     let object = loop {
@@ -181,7 +181,7 @@ pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the v2 items of an object that do not carry their own lock, if the name of a lock entry contains the key.
+/// Returns the v2 items of an object that do not carry their own lock, if the name of a lock entry ends with the key.
 fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
     let entries = &sealed.spec.encrypted_data;
     let end = format!("/{key}");

@@ -114,9 +114,9 @@ pub fn restrict_to_user(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Returns whether a file belongs to this user, to root, or to the owner of the directory that this user
-/// works in. The owner of a link decides where it points, and the owner of its target
-/// decides the content, so each of them is checked.
+/// Returns whether a file belongs to this user, to root, or to the owner of `directory` (if it does not exist, of its
+/// nearest existing parent). `false` for a missing file. The owner of a link decides where it points, and the owner of
+/// its target decides the content, so each of them is checked.
 pub fn is_trusted(file: &Path, directory: &Path) -> bool {
     // The directory may not exist yet.
     let mut existing = directory

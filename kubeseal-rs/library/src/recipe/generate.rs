@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Curve, GeneratedItems, Password, Recipe};
 
-/// The cost of bcrypt: checking a password takes a server tens of milliseconds.
+/// The cost of bcrypt, as an exponent of two: a server needs tens of milliseconds to check a password.
 const BCRYPT_COST: u32 = 10;
 
 /// The source of randomness, and the time.
@@ -30,7 +30,7 @@ pub enum GenerateError {
     /// Generating a key or certificate failed, for example because of an invalid host name.
     #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
-    /// The password cannot be hashed.
+    /// The password is empty, is longer than 71 bytes or contains a zero byte, so it cannot be hashed.
     #[error(
         "cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes\nhint: choose another password"
     )]
@@ -44,8 +44,8 @@ pub enum GenerateError {
 }
 
 impl Recipe {
-    /// Generates the items of a recipe. Recipes that accept a password use `password` or, if it is `None`, a random
-    /// password.
+    /// Generates the items of a recipe. `item` is the item key, or its beginning, as in `ITEM.pub`. Recipes that accept
+    /// a password use `password` or, if it is `None`, a random password.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ fn algorithm(curve: Curve) -> &'static SignatureAlgorithm {
     }
 }
 
-/// Returns the private key as PKCS#8 PEM, and the public key.
+/// Returns the private key in PKCS#8 PEM, and the public key in PEM as the public item `ITEM.pub`.
 fn key_pair_items(item: &str, key: &KeyPair) -> GeneratedItems {
     GeneratedItems {
         secret: vec![(item.to_owned(), Plain::from(key.serialize_pem()))],
@@ -140,7 +140,7 @@ fn key_pair_items(item: &str, key: &KeyPair) -> GeneratedItems {
     }
 }
 
-/// Generates an ECDSA P-256 key and a server certificate, `ITEM.key` and `ITEM.crt`.
+/// Generates an ECDSA P-256 key and its self-signed certificate, `ITEM.key` and `ITEM.crt`.
 fn tls<R: CryptoRng>(
     item: &str,
     hosts: &[String],
@@ -178,8 +178,8 @@ fn password_or_random(password: Option<&Plain>, rng: &mut impl CryptoRng) -> Pla
         .unwrap_or_else(|| Password::default().generate(rng))
 }
 
-/// Returns the line `USER:$2y$…`, and the password as a separate item, since the hash cannot be
-/// used to log in.
+/// Returns the line `USER:$2y$…`, and the password as the item `ITEM.password`, since the hash cannot be used to log
+/// in.
 fn htpasswd(
     item: &str,
     user: &str,

@@ -17,11 +17,11 @@ pub use password::Password;
 /// A kind of value to generate, with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {
-    /// A password of random characters, by rules.
+    /// A password of random characters, with these options.
     Password(Password),
-    /// A number of random bytes, in hexadecimal.
+    /// This number of random bytes, in hexadecimal.
     Hex(usize),
-    /// A number of random bytes, in base64.
+    /// This number of random bytes, in base64.
     Base64(usize),
     /// A UUID of version 4 (RFC 9562).
     Uuid,
@@ -31,9 +31,9 @@ pub enum Recipe {
     Ed25519,
     /// An ECDSA key pair.
     Ecdsa(Curve),
-    /// A key and its self-signed certificate.
+    /// An ECDSA P-256 key and its self-signed certificate.
     Tls {
-        /// DNS names and IP addresses.
+        /// The DNS names and IP addresses of the certificate; the first is also its common name.
         hosts: Vec<String>,
         /// Validity in days.
         days: u32,
@@ -64,9 +64,9 @@ pub enum Curve {
 /// The items that a recipe generated.
 #[derive(Debug, Default)]
 pub struct GeneratedItems {
-    /// Values to seal, by item name.
+    /// The values to seal, each with its item key.
     pub secret: Vec<(String, Plain)>,
-    /// Public values, by item name.
+    /// The public values, such as a certificate, each with its item key.
     pub public: Vec<(String, String)>,
 }
 

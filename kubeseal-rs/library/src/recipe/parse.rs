@@ -17,7 +17,7 @@ pub enum RecipeError {
     /// The kind does not exist.
     #[error("unknown recipe\nhint: the valid recipes are {SYNTAX}")]
     Kind,
-    /// The kind does not have this option.
+    /// A recipe of this kind does not have the option.
     #[error(
         "the recipe {0} has an unknown option, not shown since it may be a secret\nhint: the valid recipes are {SYNTAX}"
     )]
@@ -25,7 +25,7 @@ pub enum RecipeError {
     /// A number is malformed or out of range.
     #[error("{name} must be a number from {from} to {to}")]
     Number {
-        /// What the number specifies, such as the length.
+        /// What the number specifies, such as `the length`.
         name: &'static str,
         /// The smallest allowed number.
         from: usize,
@@ -35,10 +35,10 @@ pub enum RecipeError {
     /// The size of the RSA key is not supported.
     #[error("an RSA key must have 2048, 3072 or 4096 bits")]
     Bits,
-    /// An option is missing or malformed.
+    /// An option of `ecdsa`, `tls`, `htpasswd` or `docker` is missing or malformed. Contains the message.
     #[error("{0}")]
     Part(&'static str),
-    /// The rules allow no password.
+    /// No password meets the options of the recipe.
     #[error(transparent)]
     Password(#[from] PasswordError),
 }
@@ -153,8 +153,8 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
     }
 }
 
-/// Returns whether this is a valid user name. Both formats put a colon between user and password, so a user name must
-/// not contain a colon.
+/// Returns whether a user name contains neither a colon, which separates user and password in both formats, nor a
+/// control character.
 fn is_user_name(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }

@@ -1,17 +1,17 @@
-//! Generates passwords that meet rules.
+//! Generates passwords from their length, character classes and excluded characters.
 
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{CryptoRng, RngExt as _};
 use shared::plain::Plain;
 
-/// The character classes. Quotes, backslash, dollar sign, backtick and blank are left out of the symbols:
-/// they have a meaning in quoted text of YAML or a shell.
+/// The character classes. The symbols exclude quotes, backslash, dollar sign, backtick, blank, brackets, `&`, `;`, `<`,
+/// `>` and `|`, which have a meaning in YAML or a shell, many of them also in quotes.
 const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DIGITS: &[u8] = b"0123456789";
 const SYMBOLS: &[u8] = b"!#%*+,-./:=?@^_~";
 
-/// Rules for a password.
+/// The options of a password to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Password {
     /// The number of characters.
@@ -24,7 +24,7 @@ pub struct Password {
 }
 
 impl Default for Password {
-    /// Returns the rules for 32 letters and digits, which give 190 bits of entropy.
+    /// Returns the options for 32 letters and digits, which give 190 bits of entropy.
     fn default() -> Self {
         Self {
             length: 32,
@@ -38,14 +38,14 @@ impl Default for Password {
 struct Class {
     name: &'static str,
     minimum: usize,
-    /// The characters that are not excluded.
+    /// The characters of the class that are not excluded.
     letters: Vec<u8>,
 }
 
-/// The reason why no password meets the rules.
+/// The reason why no password meets the options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// The length is outside the allowed range.
+    /// The length is not between 8 and 4096.
     #[error("a password must have 8 to 4096 characters")]
     Length,
     /// The classes require more characters than the length.
@@ -69,7 +69,7 @@ impl Password {
     /// The names of the classes, as in a recipe.
     pub const CLASSES: [&'static str; 4] = ["lower", "upper", "digits", "symbols"];
 
-    /// Checks whether a password can meet the rules.
+    /// Checks whether a password can meet the options.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Password {
             .collect()
     }
 
-    /// Generates a password: the minimum number of characters of each class and further characters of any
-    /// of these classes, in random order. The result is unspecified for rules that [`Self::check`] refuses.
+    /// Generates a password: the minimum number of characters of each class and further characters of any of these
+    /// classes, in random order. The result is unspecified for options that [`Self::check`] refuses.
     pub fn generate(&self, rng: &mut impl CryptoRng) -> Plain {
         let classes = self.classes();
         let alphabet: Vec<u8> = classes

@@ -12,7 +12,7 @@ use super::RecipientKey;
 use crate::bounded;
 use crate::certificate::{self, Origin, UseError};
 
-/// A file, URL or controller provides no recipient.
+/// A file, a URL or a controller provides no usable recipient.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipientsError {
     /// The certificate cannot be used.
@@ -42,7 +42,7 @@ pub enum RecipientsError {
     /// The content is not UTF-8.
     #[error("it is neither a certificate nor text")]
     NotText,
-    /// The controller's list has no key that this version knows.
+    /// The controller's list has no key of a suite that this program knows.
     #[error(
         "the controller lists no key that this version can seal for\nhint: update this program"
     )]
@@ -67,8 +67,8 @@ pub enum RecipientsError {
 }
 
 /// Returns the recipients in the content of a file: one certificate in PEM, lines of keys, or the list of a controller
-/// (`/v2/recipients`), of which the preferred key is used. Empty lines and lines that begin with `#` are skipped.
-/// Returns warnings too.
+/// (`/v2/recipients`), of which the preferred key is used. Empty lines and lines that begin with `#` are skipped. The
+/// second value contains warnings about the certificate.
 ///
 /// # Errors
 ///
@@ -274,7 +274,7 @@ mod tests {
                 },
             ),
             (
-                "neither",
+                "either",
                 ListedRecipient {
                     recipient: None,
                     ..list_entry(&a)

@@ -8,7 +8,7 @@ use shared::v2::{KeyTextError, PublicRecipient, Recipient as _};
 
 use crate::redacted::redacted_source;
 
-/// The name of the key that the controller prefers.
+/// The name, in rules and flags, of the key that the controller prefers.
 const CLUSTER: &str = "cluster";
 
 /// The source of a recipient's public key.

@@ -7,10 +7,10 @@ use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 use crate::{git, platform};
 
-/// The name of the file.
+/// The name of a file with rules.
 pub const FILE_NAME: &str = ".seal.yaml";
 
-/// A likely misspelling of the file name. Rules in such a file would have no effect.
+/// A likely misspelling of the file name. It is reported, because rules in such a file would have no effect.
 const MISSPELLED_NAME: &str = ".seal.yml";
 
 /// The size limit for the file, in bytes. Rules for thousands of paths fit.
@@ -40,7 +40,8 @@ pub enum RulesFileError {
         /// The error in the rules.
         source: RulesError,
     },
-    /// The file belongs to another user, who could choose the certificate.
+    /// The file, or the file that it links to, belongs neither to the user or root nor to the owner of the sealed
+    /// file's directory. Its author would choose the certificate.
     #[error(
         "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's directory; \
          its author would choose the certificate\nhint: if you trust the file, pass it with \
@@ -96,9 +97,9 @@ impl RulesFile {
     ///
     /// # Errors
     ///
-    /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
-    /// created a work tree around the directory, and [`RulesFileError::Misspelled`] if the nearest file is named
-    /// `.seal.yml`.
+    /// Returns [`RulesFileError::NotOwned`] if the file belongs neither to the user or root nor to the owner of
+    /// `directory`: another user may have created a work tree around the directory. Returns
+    /// [`RulesFileError::Misspelled`] if the nearest file is named `.seal.yml`.
     pub fn find(directory: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let current = std::env::current_dir().and_then(|current| current.canonicalize());
         let current = || {
@@ -128,13 +129,13 @@ impl RulesFile {
         }
     }
 
-    /// Returns the directory that paths are relative to.
+    /// Returns the directory that the paths of the rules are relative to.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Returns the Git work tree around the directory, or the directory itself. The author of the tree also
-    /// wrote the rules.
+    /// Returns the root of the Git work tree around [`Self::directory`]; outside a work tree, that directory itself.
+    /// The authors of the tree are also those of the rules.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
@@ -145,7 +146,7 @@ impl RulesFile {
     }
 
     /// Returns the first rule that matches a file, by its absolute path; `None` if no rule does, or the file is outside
-    /// the directory.
+    /// [`Self::directory`].
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.directory).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();

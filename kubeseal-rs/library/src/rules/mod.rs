@@ -49,12 +49,12 @@ pub struct Rules(pub Vec<Rule>);
 pub struct Rule {
     /// The position among the rules, counted from one.
     pub number: usize,
-    /// The line where the rule begins.
+    /// The line where the rule begins, counted from one.
     pub line: usize,
     /// The pattern as written.
     pub path: String,
     matcher: GlobMatcher,
-    /// The source of the certificate.
+    /// The source of the certificate; `None` if the rule names none.
     pub certificate: Option<Source>,
     /// The accepted certificates; any if empty, unless [`Self::key_ids`] names keys.
     pub fingerprints: Vec<Fingerprint>,
@@ -64,15 +64,15 @@ pub struct Rule {
     pub retired: Vec<Fingerprint>,
     /// Keys that must no longer be used, by their identifier in v2.
     pub retired_ids: Vec<AnyKeyId>,
-    /// The only allowed namespace.
+    /// The only allowed namespace; `None` allows any.
     pub namespace: Option<String>,
     /// The scope of new objects, and the only allowed one if `allowed_scopes` is empty.
     pub scope: Option<Scope>,
     /// The allowed scopes. If empty, only [`Self::scope`] is allowed or, without it, any scope.
     pub allowed_scopes: Vec<Scope>,
-    /// The minimum number of bits of the certificate's key.
+    /// The minimum number of bits of the certificate's key; `None` allows any that can seal.
     pub key_size: Option<usize>,
-    /// The format of new values.
+    /// The format of new values; `None` is v1.
     pub format: Option<SealedFormat>,
     /// The keys that v2 values are sealed for; if empty, the key of the certificate.
     pub recipients: Vec<RecipientSource>,
@@ -87,7 +87,7 @@ pub struct Rule {
 /// The source of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// A file or a URL.
+    /// The path of a file, or a URL. In a rule, the path is relative to the directory of `.seal.yaml`.
     At(OsString),
     /// The controller of a cluster.
     Controller {
@@ -103,13 +103,13 @@ pub enum Source {
 /// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// The namespace is not the allowed one.
+    /// The namespace of the object is not the one that the rule requires.
     #[error(
         "{rule} requires the namespace {required:?}, but the object is in {found:?}\n\
          hint: pass --namespace {required}, or change the rule"
     )]
     Namespace {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
         /// The namespace of the rule.
         required: String,
@@ -122,9 +122,9 @@ pub enum Violation {
          hint: seal with an allowed --scope, or add {found} to allowedScopes of the rule"
     )]
     Scope {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
-        /// The scopes that the rule allows.
+        /// The allowed scopes, joined by `or`.
         allowed: String,
         /// The scope of the object.
         found: Scope,
@@ -135,9 +135,9 @@ pub enum Violation {
          hint: pass the certificate with the required fingerprint with --cert; change the rule only if you trust this one"
     )]
     Fingerprint {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
-        /// The fingerprints that the rule accepts.
+        /// The accepted fingerprints and key identifiers, joined by `or`.
         required: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
@@ -147,7 +147,7 @@ pub enum Violation {
         "{rule} lists the key {found} as retired\nhint: fetch the current certificate with `seal cert fetch -o FILE --replace`"
     )]
     Retired {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
@@ -158,9 +158,9 @@ pub enum Violation {
          hint: add the identifier to fingerprint of the rule only if you trust this key"
     )]
     KeyId {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
-        /// The keys that the rule accepts.
+        /// The accepted fingerprints and key identifiers, joined by `or`.
         required: String,
         /// The identifier of the key.
         found: KeyId,
@@ -170,7 +170,7 @@ pub enum Violation {
         "{rule} lists the key {found} as retired\nhint: replace the recipient, or remove it from retired"
     )]
     RetiredKey {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
         /// The identifier of the key.
         found: KeyId,
@@ -181,7 +181,7 @@ pub enum Violation {
          hint: pass the certificate of a larger key with --cert, or lower keySize in the rule"
     )]
     KeySize {
-        /// The rule, for messages.
+        /// The description of the rule, from [`Rule::describe`].
         rule: String,
         /// The minimum that the rule sets.
         required: usize,
@@ -198,8 +198,8 @@ impl Rules {
     }
 }
 
-/// Returns whether a key is among the identifiers.
-fn names(ids: &[AnyKeyId], key: &KeyId) -> bool {
+/// Returns whether one of the identifiers, short or full, is that of the key.
+fn contains_key(ids: &[AnyKeyId], key: &KeyId) -> bool {
     ids.iter().any(|id| id.is_of(key))
 }
 
@@ -260,7 +260,7 @@ impl Rule {
         self.check_certificate_unpinned(certificate)?;
         let found = certificate.fingerprint().clone();
         let id = certificate.public_key().key_id();
-        let is_accepted = self.fingerprints.contains(&found) || names(&self.key_ids, &id);
+        let is_accepted = self.fingerprints.contains(&found) || contains_key(&self.key_ids, &id);
         let pins = self.pin_texts();
         if pins.is_empty() || is_accepted {
             return Ok(());
@@ -272,12 +272,12 @@ impl Rule {
         })
     }
 
-    /// Like [`Self::check_certificate`], without checking that the fingerprint is accepted: the caller accepts the
-    /// certificate by other means.
+    /// Like [`Self::check_certificate`], without checking that the fingerprint or the identifier is accepted: the
+    /// caller accepts the certificate by other means.
     fn check_certificate_unpinned(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let key = certificate.public_key();
-        if self.retired.contains(&found) || names(&self.retired_ids, &key.key_id()) {
+        if self.retired.contains(&found) || contains_key(&self.retired_ids, &key.key_id()) {
             return Err(Violation::Retired { rule, found });
         }
         let found = key.modulus_len() * 8;

@@ -50,7 +50,7 @@ pub enum RuleProblem {
     Unknown {
         /// The field as written.
         found: String,
-        /// The fields that exist.
+        /// The names of the valid fields, separated by commas.
         valid: String,
     },
     /// The field is repeated.
@@ -63,7 +63,7 @@ pub enum RuleProblem {
         field: &'static str,
         /// The expected type, with its article.
         expected: &'static str,
-        /// The actual type, with its article.
+        /// The actual type, with its article; `empty` for an empty string.
         found: &'static str,
     },
     /// The rule has no path.
@@ -96,15 +96,15 @@ pub enum RuleProblem {
         /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
     },
-    /// A list of allowed values is empty, most likely by mistake.
+    /// The list in this field is empty, most likely by mistake: an empty list would have the same effect as no field.
     #[error("{0} is empty\nhint: add a value, or remove the field to allow any value")]
     Empty(&'static str),
-    /// The rule has two sources of a certificate.
+    /// The rule has both `certificate` and `context`.
     #[error(
         "the rule has both a certificate (a file or URL) and a context\nhint: remove one of them"
     )]
     TwoSources,
-    /// The rule names both a certificate and a controller, so the controller would not be used.
+    /// The rule has both `certificate` and `controller`, so the controller would not be used.
     #[error("the rule has both a certificate and a controller\nhint: remove one of them")]
     ControllerUnused,
     /// No Service can have the name or the namespace of the controller.
@@ -115,7 +115,7 @@ pub enum RuleProblem {
         /// Why the name is invalid.
         source: NameError,
     },
-    /// The reason for ignoring a rule contains no letters.
+    /// The reason for ignoring a rule of `seal lint` contains neither letters nor digits.
     #[error("the reason is empty\nhint: state why the rule is ignored")]
     NoReason,
     /// The file has too many rules.
@@ -145,7 +145,7 @@ pub enum RuleProblem {
         "recipients: a value can be sealed for at most {MAX_RECIPIENTS} keys\nhint: remove recipients"
     )]
     TooManyRecipients,
-    /// A field has no effect in v1.
+    /// This field has an effect only with `format: v2`.
     #[error(
         "{0} has no effect on values sealed as v1\nhint: add `format: v2` to the rule, or remove the field"
     )]
@@ -164,8 +164,8 @@ type ParseResult<T> = Result<T, RulesError>;
 ///
 /// # Errors
 ///
-/// Returns the first error, with its line. Unknown fields are errors, so that a misspelled rule is
-/// not silently ignored.
+/// Returns the first error, with its line. Unknown fields are errors, so that a misspelled field is not silently
+/// ignored.
 pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let documents = manifest::read(bytes)?;
     let root = match documents.as_slice() {
@@ -437,7 +437,7 @@ impl<'a> Fields<'a> {
         Ok(Self(entries))
     }
 
-    /// Returns a field that exists and is not null.
+    /// Returns the value of a field; `None` if the field is missing or null.
     fn get(&self, name: &str) -> Option<&'a Node> {
         let entry = self.0.iter().find(|(field, _)| field == name);
         entry
@@ -457,8 +457,7 @@ impl<'a> Fields<'a> {
         value.transpose()
     }
 
-    /// Like [`Self::list_of`], for a field that lists allowed values: an empty list is an error, because it would allow
-    /// every value.
+    /// Like [`Self::list_of`], but an empty list or null is an error: it would have the same effect as no field.
     fn nonempty_list_of<T>(
         &self,
         name: &'static str,
@@ -471,7 +470,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns the items of a list; a single value counts as a list of one.
+    /// Returns the items of a list. A single value counts as a list of one, and a missing or null field as an empty
+    /// list.
     fn list_of<T>(
         &self,
         name: &'static str,

@@ -2,7 +2,7 @@
 
 use shared::v2::Recipient as _;
 
-use super::{Rule, Violation, names};
+use super::{Rule, Violation, contains_key};
 use crate::recipients::RecipientKey;
 
 impl Rule {
@@ -13,11 +13,11 @@ impl Rule {
     /// Fails if the rule does not accept the key, or if the key is retired or too small.
     pub fn check_recipient(&self, key: &RecipientKey, is_in_rule: bool) -> Result<(), Violation> {
         let found = key.key_id();
-        if names(&self.retired_ids, &found) {
+        if contains_key(&self.retired_ids, &found) {
             let rule = self.describe();
             return Err(Violation::RetiredKey { rule, found });
         }
-        let is_accepted = names(&self.key_ids, &found);
+        let is_accepted = contains_key(&self.key_ids, &found);
         match key {
             RecipientKey::Certificate(certificate) if is_accepted => {
                 self.check_certificate_unpinned(certificate)

@@ -51,7 +51,8 @@ impl<'a> Search<'a> {
         self.walk_in(directory, None)
     }
 
-    /// Like [`Self::walk`]. `tree` limits where links may lead; `None` for the work tree of the directory.
+    /// Like [`Self::walk`]. `tree` limits where links may lead; `None` for the work tree of the directory or, without
+    /// Git, the directory itself.
     fn walk_in(&mut self, directory: &Path, tree: Option<PathBuf>) -> Result<(), WalkError> {
         let mut walk = Walk::new(directory, Some(Vec::new()), self.notices)?;
         let resolved = walk.resolved.clone();

@@ -24,7 +24,7 @@ struct ChangedObject<'a> {
 /// A change of one item, or of the object itself.
 #[derive(Debug, Serialize)]
 struct ChangeReport<'a> {
-    /// The item; null for a change of the object itself, `(data)` for the deprecated `spec.data`.
+    /// The item key; null for a change of the object or its file, `(data)` for the deprecated `spec.data`.
     item: Option<&'a str>,
     /// `added`, `removed`, `changed`, `rekeyed`, `format changed`, `rescoped`, `recipients changed`, `locks changed`,
     /// `template changed`, `metadata changed` or `unreadable`.

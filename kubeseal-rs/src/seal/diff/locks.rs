@@ -7,7 +7,7 @@ use shared::v2::{self, ItemView};
 use super::{Change, ChangeKind};
 use crate::seal::object::Object;
 
-/// Returns the changes of locks. `are_items_unchanged` is whether no item changed.
+/// Returns the changes of locks. `are_items_unchanged` is whether neither the items nor the scope changed.
 pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> Vec<Change> {
     let (old_items, new_items) = (views(old), views(new));
     let mut by_item = BTreeMap::new();

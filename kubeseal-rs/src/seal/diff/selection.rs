@@ -43,7 +43,8 @@ pub(super) fn path_from(current_dir: &Path, file: &Path) -> String {
     path_text(path.as_os_str()).into_owned()
 }
 
-/// Returns the states and paths to compare, for each repository that contains a path.
+/// Returns the states and paths to compare, for each repository that contains a path, or without paths for the
+/// repository of the current directory.
 pub(super) fn select(args: &Diff, current_dir: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
@@ -100,12 +101,12 @@ pub(super) fn select(args: &Diff, current_dir: &Path) -> Result<Vec<Selection>> 
     selections.collect()
 }
 
-/// Returns the first argument if it is a revision: of the repository around the current directory, or of the first
-/// path. Without paths after `--`, the name of an existing file is not read as a revision.
+/// Returns the first argument if it is a revision of the repository around the current directory or, outside a
+/// repository, of the repository around the first path.
 ///
 /// # Errors
 ///
-/// Fails if the argument is both a revision and an existing file.
+/// Fails if the argument is both a revision and an existing file, and no path follows `--`.
 fn revision<'a>(args: &'a Diff, current_dir: &Path) -> Result<Option<&'a str>> {
     // A revision is valid UTF-8; a path may not be.
     let Some(first) = args.args.first().and_then(|first| first.to_str()) else {
@@ -290,7 +291,7 @@ fn check_unambiguous(repository: &Repository, name: &str) -> Result<(), Failure>
     Err(Failure::new(message).hint(hint))
 }
 
-/// Returns both commits of `A..B`, or the commit of a single revision.
+/// Returns both commits of `A..B`, or the commit of a single revision; `None` if a commit does not exist.
 fn commits_of(repository: &Repository, revision: &str) -> Option<(ObjectId, Option<ObjectId>)> {
     let commit = |name: &str| repository.commit(if name.is_empty() { "HEAD" } else { name });
     match revision.split_once("..") {

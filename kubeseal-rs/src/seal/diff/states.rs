@@ -15,7 +15,7 @@ use super::{Change, ChangeKind, compare};
 use crate::report::{self, path_text};
 use crate::seal::object::Object;
 
-/// The changes of an object: its absolute path, and its namespace and name.
+/// The absolute path of the file of an object; the namespace and name of the object; and its changes.
 pub(super) type Changed = (PathBuf, String, Vec<Change>);
 
 /// The content of a file in one state, `None` if there is no file, or the reason why it cannot be read.
@@ -240,8 +240,8 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
 }
 
 /// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file counts
-/// as empty if it cannot contain a SealedSecret, or if its name is that of another kind of file, such as a page that
-/// mentions SealedSecrets.
+/// as empty if it does not mention SealedSecrets, or its name is not that of a manifest, and no well-formed
+/// SealedSecret is found in it: for example, a page that mentions SealedSecrets.
 fn objects(
     file: &Path,
     bytes: Option<Zeroizing<Vec<u8>>>,

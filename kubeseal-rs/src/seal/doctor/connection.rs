@@ -22,18 +22,18 @@ pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: tr
 /// The results of the steps that the check of a file uses.
 #[derive(Default)]
 pub(super) struct Connection {
-    /// The API server; `None` if it does not answer.
+    /// The API server; `None` for a directory, or if a step up to the Service failed.
     pub(super) objects: Option<Objects>,
-    /// The controller; `None` if it does not answer.
+    /// The controller; `None` for a directory, or if it was not found or its health check failed.
     pub(super) controller: Option<Controller>,
     /// The controller's TLS port; `None` if the arguments do not name it.
     pub(super) authorized: Option<Authorized>,
-    /// The key Secrets; empty if the user may not read them.
+    /// The key Secrets; empty if they could not be read.
     pub(super) stored: StoredKeys,
 }
 
 impl Connection {
-    /// Returns the namespaces of the cluster; empty if it does not answer or the user may not list them. Each call
+    /// Returns up to 500 namespaces of the cluster; none if it does not answer or the user may not list them. Each call
     /// sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()

@@ -11,7 +11,7 @@ use super::connection::STOPPED_ANSWERING;
 use super::findings::Finding;
 
 /// Checks that the controller is running and has finished its initial sync. Returns `None` instead of the controller if
-/// it does not answer.
+/// it cannot be found or its health check fails.
 pub(super) fn check(
     objects: &Objects,
     access: &Access,

@@ -52,7 +52,7 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
     }
 }
 
-/// Returns a finding if the controller with the key Secrets `stored` does not use the key that unseals an item.
+/// Returns a finding if `stored` contains key Secrets, but no active one with the key that unseals an item.
 pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> {
     let own = secrets_with(key, stored);
     if stored.is_empty() || own.iter().any(|secret| secret.is_active) {
@@ -92,7 +92,7 @@ fn secrets_with<'a>(key: &UsedKey, stored: &'a StoredKeys) -> Vec<KeySecretUse<'
         .map(|record| KeySecretUse {
             name: record.name(),
             label: KEY_LABEL,
-            is_active: record.facts.is_active,
+            is_active: record.properties.is_active,
         });
     let has_v2 = |record: &&V2KeyRecord| {
         let id = record.key_id();

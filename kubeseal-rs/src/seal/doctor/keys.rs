@@ -37,7 +37,7 @@ impl StoredKeys {
 
     /// Returns the keys that the controller uses: those that are not retired.
     pub(super) fn in_use(&self) -> KeyRing {
-        let rsa = self.rsa.iter().filter(|record| record.facts.is_active);
+        let rsa = self.rsa.iter().filter(|record| record.properties.is_active);
         let rsa = rsa.filter_map(|record| record.key.as_ref().ok().cloned());
         let v2 = self.v2.iter().filter(|record| record.is_active);
         v2::add_to_ring(KeyRing::new(rsa), v2)
@@ -159,7 +159,7 @@ fn sealing_key_finding(
 
 fn keys_without_backup<'a>(records: &'a [KeyRecord], states: &[KeyState]) -> Vec<&'a str> {
     let keys = records.iter().zip(states);
-    keys.filter(|(r, state)| **state != KeyState::Broken && r.facts.marks.backed_up.is_none())
+    keys.filter(|(r, state)| **state != KeyState::Broken && r.properties.marks.backed_up.is_none())
         .map(|(record, _)| record.name())
         .collect()
 }

@@ -83,7 +83,7 @@ pub struct Doctor {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
-    /// How to decrypt backups.
+    /// The identities and passphrase that decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
     /// How to reach the controller's TLS port.
@@ -137,8 +137,8 @@ fn print_findings(args: &Doctor, findings: &Findings) -> Result<Outcome> {
 }
 
 /// Fills in the controller that the rule of `.seal.yaml` for the file names, unless flags name a controller. Returns
-/// the arguments, and whether the rule names a different controller from the one that the user named. Adds a finding if
-/// the rule names the controller or the certificate, or if `.seal.yaml` is invalid.
+/// the arguments, and whether the rule names a controller that the user did not name. Adds a finding if the rule names
+/// the controller or the certificate, or if `.seal.yaml` is invalid.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;

@@ -119,7 +119,7 @@ fn prefer_keys_in_use(
     );
 }
 
-/// Returns the key that unseals an item.
+/// Returns the key that unseals an item; `None` if no key does.
 fn key_of(reason: &Reason) -> Option<UsedKey> {
     match reason {
         Reason::Opens(key) => Some(UsedKey::Rsa(key.clone())),
@@ -128,7 +128,8 @@ fn key_of(reason: &Reason) -> Option<UsedKey> {
     }
 }
 
-/// Adds a finding for each item. Returns `None` if the problem concerns the object as a whole.
+/// Adds a finding for each item. If the problem concerns the object as a whole, adds a single finding and returns
+/// `None`.
 fn add_item_findings(
     sealed: &SealedSecret,
     answer: &Answer,
@@ -196,7 +197,8 @@ fn opening_reason(key: &UsedKey) -> Reason {
 enum Answer {
     /// The object can be unsealed.
     Unsealable,
-    /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
+    /// The object cannot be unsealed. The TLS port also reports the key that unseals each item, if any; the list is
+    /// otherwise empty.
     CannotUnseal(KeysOfItems),
     /// It is unknown whether the object can be unsealed.
     Unknown,

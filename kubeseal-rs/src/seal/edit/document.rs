@@ -1,5 +1,5 @@
-//! The document to edit: values by item name, formatted as YAML and parsed again. It has the
-//! familiar form of a Secret: `stringData` for text, `data` in base64 for other bytes.
+//! The document to edit: values by item key, formatted as YAML and parsed again. It has the familiar form of a Secret:
+//! `stringData` for text, `data` in base64 for other bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,7 +146,7 @@ pub(super) struct Difference {
     pub(super) removed: Vec<String>,
 }
 
-/// Compares values. An unknown value after editing is unchanged.
+/// Compares values. An item whose value was not shown, and which has none after editing, is unchanged.
 pub(super) fn difference(before: &Values, after: &Values) -> Difference {
     let mut difference = Difference::default();
     for (key, value) in after {
@@ -163,7 +163,8 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
     }
     let removed = before.keys().filter(|key| !after.contains_key(*key));
     difference.removed = removed.cloned().collect();
-    // The user emptied this value intentionally, because it was shown.
+    // A value that the editor showed and that is now empty was emptied intentionally; a value that was never shown is
+    // unchanged.
     for (key, value) in before {
         if value.is_some() && after.get(key) == Some(&None) {
             difference.set.insert(key.clone(), Plain::default());

@@ -91,7 +91,7 @@ impl Editor {
 /// The shortest time in which a user can open, read and close a file.
 const MIN_EDIT_TIME: Duration = Duration::from_millis(500);
 
-/// Returns the flag that makes a window editor wait until its window is closed.
+/// Returns the flag that makes a window editor wait until its window is closed; `None` for other editors.
 fn wait_flag(program: &Path) -> Option<&'static str> {
     const EDITORS: [(&str, &str); 5] = [
         (

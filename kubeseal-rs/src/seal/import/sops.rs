@@ -35,7 +35,7 @@ use crate::seal::session::Session;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::SecretProperties;
 
-/// The item name for a file that was encrypted as a whole, which `sops` itself uses.
+/// The item key for a file that was encrypted as a whole, which `sops` itself uses.
 const WHOLE_FILE: &str = "data";
 
 pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcome> {
@@ -166,8 +166,8 @@ enum Store {
 }
 
 impl Store {
-    /// Determines the format by the file's extension, as `sops` does, or else by its content. A
-    /// file that was encrypted as a whole keeps its name, so its extension is ignored.
+    /// Determines the format by the file's extension, as `sops` does, or else by its content. A file that was encrypted
+    /// as a whole keeps its name, so its extension is ignored unless it is `json`.
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
         let is_json = manifest::begins_like_json(bytes);
@@ -374,15 +374,15 @@ fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) ->
     }
 }
 
-/// Returns the length of an encrypted string: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+/// Returns the length of the plaintext of an encrypted string, in bytes: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
 fn ciphertext_len(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("ENC[AES256_GCM,data:")?;
     let data = inner.strip_suffix(",type:str]")?.split(',').next()?;
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// Checks, for formats that cannot be compared, that no value contains a replacement character, which most likely
-/// replaces a lost byte.
+/// Checks, for formats that cannot be compared, that no value at the top level contains a replacement character, which
+/// most likely replaces a lost byte.
 fn check_text(documents: &[Document], file: &str) -> Result<(), Failure> {
     for document in documents {
         let Value::Map(fields) = &document.root.value else {

@@ -53,7 +53,7 @@ pub struct KeysBackup {
     /// Replace an existing archive and its signature
     #[arg(long)]
     pub force: bool,
-    /// How to decrypt the new archive, to check it.
+    /// The identities and passphrase that decrypt the new archive, to check it.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
     /// The cluster or directory with the keys.
@@ -147,7 +147,8 @@ struct Signing {
 }
 
 impl Signing {
-    /// Reads the signing key before anything is written.
+    /// Reads the key of `--sign`, before anything is written. Fails if the signature exists already, unless `--force`
+    /// is set.
     fn of(args: &KeysBackup) -> Result<Self> {
         let path = signature::default_path(&args.archive);
         let Some(key_file) = &args.sign else {

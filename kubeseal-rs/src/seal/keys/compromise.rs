@@ -65,7 +65,7 @@ pub struct KeysCompromise {
     pub location: KeyLocation,
 }
 
-/// The exposed values, which have to be replaced.
+/// A compromised key, and the values that it exposes.
 struct Damage {
     name: String,
     /// The fingerprint, or the identifier of a key that is only for v2.
@@ -77,7 +77,7 @@ struct Damage {
     present: Vec<Dependent>,
     /// Commits that introduced items sealed for the key, with the items of each commit.
     commits: Commits,
-    /// Files and objects that cannot be read, and may contain items sealed for the key.
+    /// Content that is missing or cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
     /// Rules that name the key.
     naming_rules: BTreeSet<NamingRule>,
@@ -90,7 +90,8 @@ type Commits = Vec<(Commit, BTreeSet<String>)>;
 ///
 /// # Errors
 ///
-/// Fails if the keys, a file in the arguments or a repository cannot be read; then nothing is marked.
+/// Fails if the keys, a file in the arguments or a repository cannot be read; then nothing is marked. Fails if a Secret
+/// cannot be marked. After the report, fails if a part of the history is missing.
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = open_store(&args.location, &clusters)?;
@@ -188,7 +189,8 @@ fn all_unread(
     Ok((is_missing, unread))
 }
 
-/// Marks every Secret with this key, because a Secret without the mark would remain usable for sealing.
+/// Marks every Secret with this key as compromised, because a Secret without the mark would remain usable for sealing.
+/// Then records the key on this machine.
 fn mark(
     environment: &Environment,
     store: &KeyStore,
@@ -202,7 +204,8 @@ fn mark(
         store.change(record, &mark).with_context(|| {
             let name = record.name();
             Failure::new(format!(
-                "{marked_count} Secrets of this key are marked and {name} is not"
+                "cannot mark the key Secret {name} as compromised (other Secrets of this key already marked: \
+                 {marked_count})"
             ))
             .hint("run the command again")
         })?;
@@ -304,7 +307,7 @@ struct RsaKey<'a> {
 }
 
 impl RsaKey<'_> {
-    /// Returns the names of the items that this key decrypts.
+    /// Returns the item keys of the v1 items that this key decrypts, and of the v2 items that name it as a recipient.
     fn items(&self, sealed: &SealedSecret, ring: &KeyRing) -> BTreeSet<String> {
         let is_for_key = |need: &Need| *need == Need::Key(self.fingerprint.clone());
         let needs = needs(&sealed.v1_part(), ring).into_iter();
@@ -316,7 +319,7 @@ impl RsaKey<'_> {
         v1_items.chain(v2_items).collect()
     }
 
-    /// Returns the items that this key decrypts now.
+    /// Returns the items sealed for this key that exist now.
     fn present(&self, survey: &Survey, holders: &[Holder]) -> Vec<Dependent> {
         let items = survey.dependents(self.fingerprint, 0).into_iter();
         let mut items: BTreeSet<Dependent> = items.filter(|item| item.is_sure).collect();
@@ -392,7 +395,7 @@ fn short_id(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-/// The facts that determine the next steps.
+/// What determines the next steps after a key was marked as compromised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
     /// Whether every Secret of the key is retired. The controller then does not load the key.
@@ -407,8 +410,8 @@ pub(super) struct Situation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,
-    /// The source of the times by which the key counts as the sealing key; `None` if the controller confirms that it
-    /// seals.
+    /// The file or Secret with the times by which the key counts as the sealing key; `None` if the controller confirms
+    /// that it seals.
     time_source: Option<String>,
 }
 
@@ -430,7 +433,8 @@ impl Successor {
         }
     }
 
-    /// Returns the step for a successor that only claims to be newer; `None` if the controller confirms that it seals.
+    /// Returns the step that checks a successor which counts as newer only by its own times; `None` if the controller
+    /// confirms that it seals.
     fn check(&self, location_flags: &str) -> Option<String> {
         let Self { name, time_source } = self;
         let source = time_source.as_ref()?;
@@ -445,13 +449,13 @@ impl Situation {
     fn of(records: &[KeyRecord], key: &Fingerprint, served: &Served) -> Self {
         let is_key = |record: &KeyRecord| record.fingerprint() == Some(key);
         let own = || records.iter().filter(|record| is_key(record));
-        let is_retired = own().all(|record| !record.facts.is_active);
+        let is_retired = own().all(|record| !record.properties.is_active);
         let states = record::states(records, None);
         let mut others = records.iter().zip(states).filter(|(r, _)| !is_key(r));
         let sealing = others.find(|(_, state)| *state == KeyState::Sealing);
         let is_newer = |record: &KeyRecord| {
-            let time = record.facts.order_time;
-            own().all(|own| own.facts.order_time < time)
+            let time = record.properties.order_time;
+            own().all(|own| own.properties.order_time < time)
         };
         let sealing = sealing.map(|(record, _)| record);
         let successor = sealing.filter(|record| is_retired || is_newer(record));
@@ -516,7 +520,7 @@ fn next_steps(
     steps.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the step that gets the public key that seals from now on.
+/// Returns the step that gets the public key to seal with.
 fn new_public_key(args: &KeysCompromise, situation: &Situation) -> String {
     let location = &args.location;
     if situation.is_v2 {
@@ -676,7 +680,7 @@ fn code_span(text: &str) -> String {
     }
 }
 
-/// Formats a Markdown table, with the first line as its header.
+/// Formats a Markdown table, with the first line as its header. Returns `if_empty` if there are no other lines.
 fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     let [head, lines @ ..] = lines else {
         return if_empty.to_owned();
@@ -734,7 +738,7 @@ mod tests {
         }
     }
 
-    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
+    /// Returns the items that a version of an object introduces, for a key that opens every v1 item and those v2 items
     /// that name it.
     fn introduced(
         seen_values: &mut SeenValues,
@@ -785,8 +789,8 @@ mod tests {
         }
     }
 
-    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key
-    /// states that the values were never sealed for it.
+    /// Attack: a committer adds a recipient to a lock in a later commit than the values, so that the report on the
+    /// compromised key of this recipient omits the values.
     #[test]
     fn a_key_added_to_an_earlier_value_counts_as_introduced() {
         let both = sealed_v2(&[1, 2]);

@@ -9,7 +9,7 @@ pub(super) struct ItemReport<'a> {
     /// Where the SealedSecret was found: the cluster, a file or a branch.
     #[serde(rename = "where")]
     place: String,
-    /// The name of the item.
+    /// The item key.
     item: &'a str,
 }
 
@@ -25,7 +25,7 @@ impl<'a> ItemReport<'a> {
 /// A file or object that cannot be read.
 #[derive(Debug, Serialize)]
 pub(super) struct UnreadReport<'a> {
-    /// The file or object.
+    /// The location of the file or object, for messages.
     #[serde(rename = "where")]
     place: &'a str,
     /// Why the file or object cannot be read.

@@ -107,7 +107,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// The displayed data of a key.
+/// A row of the output: a key.
 struct Row {
     name: String,
     state: KeyState,
@@ -117,7 +117,7 @@ struct Row {
     id: Option<Id>,
     file: Option<PathBuf>,
     problem: Option<String>,
-    /// The numbers of objects and files that need the key.
+    /// The numbers of objects and files that need the key; `None` for `seal keys list`.
     counts: Option<(usize, usize)>,
 }
 
@@ -140,9 +140,9 @@ fn rows(records: &[KeyRecord], states: &[KeyState], searched: Searched<'_>) -> V
     let row = |(record, state): (&KeyRecord, &KeyState)| Row {
         name: record.name().to_owned(),
         state: *state,
-        created: record.fingerprint().map(|_| record.facts.order_time),
+        created: record.fingerprint().map(|_| record.properties.order_time),
         valid_until: record.valid_until(),
-        marks: record.facts.marks,
+        marks: record.properties.marks,
         id: record.fingerprint().cloned().map(Id::Fingerprint),
         file: record.file.clone(),
         problem: record.key.as_ref().err().cloned(),
@@ -184,7 +184,7 @@ fn v2_counts(sources: &Inventory, key: Option<KeyId>) -> (usize, usize) {
     survey::count(needing.map(|holder| &holder.origin))
 }
 
-/// The searched objects and files, and the keys that they need.
+/// The searched objects and files, and the keys that they need; `None` for `seal keys list`.
 type Searched<'a> = Option<(&'a Inventory, &'a Survey)>;
 
 fn print_rows(

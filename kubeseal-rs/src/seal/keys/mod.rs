@@ -97,7 +97,7 @@ pub struct Search {
     /// Try the keys in this backup too: an age archive, manifests, PEM, or lines of v2 keys; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
-    /// How to decrypt backups.
+    /// The identities and passphrase that decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
     /// How to reach the controller's TLS port.
@@ -138,7 +138,8 @@ fn run_subcommand(args: &Keys, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Returns how to reach the cluster: from flags, or else from the variables of `kubeseal`.
+/// Returns how to reach the cluster and its controller: from flags, else from the variables of `kubeseal`, else by
+/// default.
 pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
     let setting = |arg: &Option<String>, variable: &str| {
         arg.clone()
@@ -247,7 +248,7 @@ fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecor
     format!("seal rotate --to v2 PATH --recipient {RECIPIENT_FILE}{keys}")
 }
 
-/// Returns the command that re-encrypts values of a key, without arguments.
+/// Returns the command, without its paths, that re-encrypts values which are sealed for a key.
 pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     match key {
         UsedKey::Rsa(_) => "seal rotate",
@@ -255,7 +256,8 @@ pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     }
 }
 
-/// Returns the command that fetches the certificate from the URL or, without a URL, from the location of the keys.
+/// Returns the command that fetches the certificate from the location of the keys; for a directory, from the URL if
+/// there is one.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {

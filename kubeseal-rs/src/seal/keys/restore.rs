@@ -73,7 +73,7 @@ pub struct KeysRestore {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
-    /// How to decrypt backups.
+    /// The identities and passphrase that decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
     /// The cluster or directory to restore keys to.
@@ -90,7 +90,7 @@ pub enum ChosenKey {
     V2(AnyKeyId),
 }
 
-/// The text names no key.
+/// The string is neither a fingerprint nor the identifier of a v2 key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected a fingerprint, which begins with `SHA256:`, or the identifier of a v2 key, 22 or 43 characters of base64url"
@@ -128,9 +128,9 @@ impl Plans<'_> {
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup cannot be decrypted or contains no key, if `--verify` is set and no
-/// allowed signer signed it, or if another object has the name or the file of a key. If storing fails halfway,
-/// the error names the key; the command can be run again.
+/// Fails before any change if the backup cannot be decrypted or contains no key, if `--verify` is set and no allowed
+/// signer signed it, if a key of `--seal-with` cannot seal, or if another object has the name or the file of a key. If
+/// storing fails halfway, the error names the key; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
@@ -184,7 +184,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     print_result(args, &plans, &store, signed.as_ref())
 }
 
-/// Returns the RSA key and the v2 keys that may seal. Only one RSA key seals at a time.
+/// Returns the RSA key and the v2 keys of `--seal-with`. Refuses two RSA keys, because only one seals at a time.
 fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<AnyKeyId>)> {
     let (mut rsa, mut v2) = (None, Vec::new());
     for key in keys {

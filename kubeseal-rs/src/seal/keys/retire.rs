@@ -60,8 +60,8 @@ pub struct KeysRetire {
 ///
 /// # Errors
 ///
-/// Fails if the key seals, or if a named file cannot be read. Other files that cannot be read are
-/// listed.
+/// Fails if the key seals or is already retired, if there is nothing to search, or if a named file cannot be read.
+/// Other files that cannot be read are listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = open_store(&args.location, &clusters)?;
@@ -121,7 +121,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         ));
         return Ok(Outcome::Done);
     }
-    let label = if record.facts.marks.is_compromised {
+    let label = if record.properties.marks.is_compromised {
         KEY_COMPROMISED
     } else {
         KEY_RETIRED
@@ -190,8 +190,8 @@ struct Uses {
 }
 
 impl Uses {
-    /// Prints the uses of the key and the next steps; with `--allow-undecided`, only certain uses. Returns whether
-    /// there are uses. `rotate` is the command that re-encrypts files.
+    /// Prints the uses of the key and the next steps; with `--allow-undecided`, only the uses that are certain. Returns
+    /// whether there are uses. `rotate` is the command that re-encrypts files.
     fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);

@@ -55,7 +55,7 @@ pub struct KeysRotate {
 
 /// The time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// If a new key is not served after this time, the key is assumed to wait for its backup.
+/// If a new key without a backup is not served after this time, the controller is assumed to wait for its backup.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keys of a store.
@@ -87,7 +87,8 @@ impl Keys {
         rsa.chain(self.v2.iter().filter_map(OwnKey::from_v2))
     }
 
-    /// Returns the newest key of a suite, on whose Secret the controller looks for a request.
+    /// Returns the newest key of a suite, without the keys in `except`. The controller looks for a request on the
+    /// Secret of the newest key.
     fn newest(&self, suite: Suite, except: &BTreeSet<String>) -> Option<OwnKey<'_>> {
         let keys = self.own().filter(|key| key.suite == suite);
         let keys = keys.filter(|key| !except.contains(&key.id));
@@ -106,14 +107,14 @@ impl Keys {
 
 impl<'a> OwnKey<'a> {
     fn from_rsa(record: &'a KeyRecord) -> Option<Self> {
-        let is_own = record.facts.is_active && !record.facts.marks.is_opening_only;
+        let is_own = record.properties.is_active && !record.properties.marks.is_opening_only;
         let id = record.fingerprint().filter(|_| is_own)?.to_string();
         Some(Self {
             suite: Suite::Rsa,
             name: record.name(),
             id,
-            order_time: Some(record.facts.order_time),
-            is_backed_up: record.facts.marks.backed_up.is_some(),
+            order_time: Some(record.properties.order_time),
+            is_backed_up: record.properties.marks.backed_up.is_some(),
             secret: &record.secret,
             file: record.file.as_deref(),
         })
@@ -160,10 +161,10 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     }
     failure?;
     report::info(if can_fetch_certificate(args) {
-        "the new keys seal from now on; older keys can still unseal. Next:"
+        "the controller now seals with the new keys; older keys can still unseal. Next:"
     } else {
-        "the new keys exist and seal from now on (with --require-backup, once they are backed up); older keys can still \
-         unseal. Next:"
+        "the new keys exist, and the controller seals with them (with --require-backup, once they are backed up); older \
+         keys can still unseal. Next:"
     });
     for line in next_steps(args, &requested, &Keys::read(&store)?) {
         info(&line);
@@ -178,7 +179,7 @@ fn preferred_suite(args: &KeysRotate, clusters: &Clusters<'_>) -> Option<Suite> 
     ids.first()?.0
 }
 
-/// Returns the suites to request a key of. A controller ignores requests for suites that it does not keep.
+/// Returns the suites for which to request a key. A controller ignores requests for suites that it does not keep.
 fn requested_suites(
     keys: &Keys,
     only: Option<Suite>,
@@ -265,7 +266,7 @@ fn request_key(store: &KeyStore, keys: &Keys, suite: Suite) -> Result<()> {
     store.change_secret(newest.secret, newest.file, &change)
 }
 
-/// Waits until a new key of a suite is served. Returns its name and identifier.
+/// Waits until a new key of a suite is served. Returns a line with its name and identifier.
 fn wait(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
@@ -391,8 +392,8 @@ fn served_certificate(args: &KeysRotate, clusters: &Clusters<'_>) -> Vec<String>
     served.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the suites and identifiers of the keys for v2 that the controller lists, the preferred key first; `None` if
-/// the controller cannot be asked.
+/// Returns the suites and identifiers of the keys for v2 that the controller lists, the preferred key first; `None` for
+/// a directory, or if the controller cannot be asked.
 fn listed_recipients(
     args: &KeysRotate,
     clusters: &Clusters<'_>,

@@ -21,7 +21,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Asks the controller. Asks about v2 keys only if the store contains some.
+    /// Asks the controller, except with `--directory`. Asks about v2 keys only if the store contains some.
     pub(super) fn find(
         location: &KeyLocation,
         clusters: &Clusters<'_>,

@@ -30,7 +30,7 @@ pub(super) struct NamedKey {
     pub(super) id: KeyId,
 }
 
-/// Finds the v2 key with that name or identifier; `None` if an RSA key or no key has it.
+/// Finds the v2 key with that name or identifier; `None` if no v2 key has it.
 ///
 /// # Errors
 ///
@@ -76,7 +76,7 @@ impl NamedKey {
     }
 
     /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has a
-    /// different `--sealing-suite` now. The newest key of this suite then does not seal.
+    /// different `--sealing-suite` now. The newest key of the former suite then does not seal.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl NamedKey {
     fn other_keys(&self, rsa: &[KeyRecord]) -> KeyRing {
         let others = self.records.iter().filter(|record| record.is_active);
         let others = others.filter(|record| record.key_id() != Some(self.id));
-        let rsa = rsa.iter().filter(|record| record.facts.is_active);
+        let rsa = rsa.iter().filter(|record| record.properties.is_active);
         let rsa = rsa.filter_map(|record| record.key.as_ref().ok().cloned());
         v2::add_to_ring(KeyRing::new(rsa), others)
     }
@@ -166,7 +166,7 @@ impl NamedKey {
         v2::add_to_ring(KeyRing::default(), [self.record()])
     }
 
-    /// Labels the Secret as retired.
+    /// Labels the Secret as retired; as compromised if the key has that mark.
     ///
     /// # Errors
     ///
@@ -211,7 +211,8 @@ impl NamedKey {
             marked.with_context(|| {
                 let name = record.name();
                 Failure::new(format!(
-                    "{count} Secrets of this key are marked and {name} is not"
+                    "cannot mark the key Secret {name} as compromised (other Secrets of this key already marked: \
+                     {count})"
                 ))
                 .hint("run the command again")
             })?;
@@ -226,7 +227,7 @@ impl NamedKey {
         Ok(())
     }
 
-    /// Returns the facts that determine the next steps after the key was marked as compromised.
+    /// Returns what determines the next steps after the key was marked as compromised.
     pub(super) fn situation(&self, served: &Served, rsa: &[KeyRecord]) -> Situation {
         let mut own = self.records.iter().filter(|record| self.is_own(record));
         Situation {

@@ -39,7 +39,7 @@ struct ClassInFile {
 
 struct SealedInFile {
     namespace: String,
-    /// The names of the items; `None` if they are not known.
+    /// The keys of the items of the Secret; `None` if they are not known.
     items: Option<BTreeSet<String>>,
 }
 
@@ -212,7 +212,8 @@ impl<'a> ClassNode<'a> {
         self.spec.field("parameters")
     }
 
-    /// Returns the items that the class selects, with the line of the parameter; `None` if the parameter is a template.
+    /// Returns the items that the class selects, with the line of the parameter; `None` if the parameter is a template
+    /// that cannot be parsed before rendering.
     fn selection(&self) -> Result<Option<(usize, Selection)>, FindingInFile> {
         let malformed = |line, problem: &str| {
             let message = format!("the class {}: {problem}", self.metadata("name"));
@@ -252,8 +253,8 @@ fn literal_namespace(namespace: &str) -> String {
     }
 }
 
-/// Returns the items of the Secret that a SealedSecret describes; `None` for the deprecated form, and if names depend on a
-/// template.
+/// Returns the items of the Secret that a SealedSecret describes; `None` for the deprecated `spec.data`, and if a name
+/// depends on a template.
 fn item_names(object: &Object) -> Option<BTreeSet<String>> {
     let sealed = object.items.iter().map(|item| &item.key);
     let names: BTreeSet<String> = sealed.chain(object.templates()).cloned().collect();
@@ -261,7 +262,7 @@ fn item_names(object: &Object) -> Option<BTreeSet<String>> {
     (is_known && !names.iter().any(|name| is_templated(name))).then_some(names)
 }
 
-/// Returns each SealedSecret that entries name, and the items, if they name some. Names of templates are left out.
+/// Returns each SealedSecret that entries name, and the items, if they name some. Omits names that contain a template.
 fn named_items(entries: &[EntryBody]) -> BTreeMap<&str, Option<BTreeSet<&String>>> {
     let mut named: BTreeMap<&str, Option<BTreeSet<&String>>> = BTreeMap::new();
     for entry in entries {

@@ -205,8 +205,8 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Returns the content of a file, as staged or of the work tree. A file that cannot be read is reported, and the others
-/// are checked.
+/// Returns the content of a file, as staged or of the work tree. Returns `None` for a file of the work tree that cannot
+/// be read, after reporting it.
 fn bytes_of(
     candidate: &Candidate,
     staged: Option<&Repository>,
@@ -368,7 +368,7 @@ struct Linter<'a> {
     unchecked: UncheckedItems,
     generated: GeneratedFiles,
     class_check: ClassCheck,
-    /// Certificates by source and rule; `None` for one that cannot be read.
+    /// Certificates by source and rule; `None` for a certificate that cannot be used.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
     /// Problems with recipients that were reported: the line of the rule, and the message.
     problems: BTreeSet<(usize, String)>,
@@ -393,7 +393,7 @@ impl Linter<'_> {
         Ok(())
     }
 
-    /// Reports rules that cannot be used, even if no object needs them now.
+    /// Reports rules that apply to these files and cannot be used, even if no object needs them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
         let mut checked_directories = BTreeSet::new();
         for candidate in candidates {
@@ -662,8 +662,8 @@ pub fn read_template(text: &str) -> Vec<Document> {
     unrendered::documents(text, &Literals::of(text), &[]).documents
 }
 
-/// Returns one finding for each object: the finding with the longest message, which names the most values. A template
-/// is searched twice, as it is and with placeholders.
+/// Returns one finding for each object, line and lint rule: the finding with the longest message, which names the most
+/// values. A template is searched twice, as it is and with placeholders.
 fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object::FindingInFile> {
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
     for (rule, line, message) in findings {
@@ -677,7 +677,7 @@ fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object:
     findings.map(|((line, rule, _), message)| (rule, line, message))
 }
 
-/// Returns the findings about a SealedSecret, and counts the items that cannot be judged.
+/// Returns the findings about a SealedSecret, and counts the items that cannot be checked.
 type Check = fn(&Node, CheckContext<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
@@ -748,7 +748,7 @@ fn certificate_name(source: &Source) -> String {
     }
 }
 
-/// Returns the file and line to report for a missing certificate: where the user can fix it.
+/// Returns the file and line to report for a problem with a certificate or recipient: where the user can fix it.
 fn certificate_location(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {

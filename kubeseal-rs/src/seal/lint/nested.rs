@@ -121,7 +121,7 @@ impl Search {
         }
     }
 
-    /// Searches a value. An object may be a Secret without `kind`.
+    /// Searches a value. `is_object` is whether the value may be a whole object, such as a Secret without `kind`.
     fn search_node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {

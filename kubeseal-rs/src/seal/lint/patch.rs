@@ -92,7 +92,7 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
     }))
 }
 
-/// Returns the key of the value that an operation sets.
+/// Returns the item key of the plain value that an operation sets; the field if it does not set an item.
 fn value_of_operation(
     node: &Node,
     is_secret_patch: bool,

@@ -18,7 +18,7 @@ use super::{patch, sops};
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
-/// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
+/// Reports a Secret with plaintext values. Placeholders do not count, nor do ciphertexts of sops beside its metadata.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,
@@ -142,8 +142,9 @@ pub(super) fn texts<'a>(node: &'a Node, name: &str) -> Vec<&'a str> {
     texts.collect()
 }
 
-/// Returns the keys of a field whose values are plaintext. A field that is not a mapping may be a value itself, and is
-/// returned by its name. A template may also output the name of a field, so such a field counts as `stringData`.
+/// Returns the keys of the plaintext values in a field, ignoring letter case in the name of the field. A field that is
+/// not a mapping may be a value itself, and is returned by its name. A template may also output the name of a field, so
+/// such a field counts as `stringData`.
 fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
     let fields = match &secret.value {
@@ -349,7 +350,7 @@ pub(super) fn is_plain_file(bytes: &[u8]) -> bool {
 }
 
 /// Returns the variables of a file as kustomize reads them. A line without `=` is skipped: kustomize takes its value
-/// from the environment.
+/// from the environment. An invalid name may be a value, so it is replaced.
 fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let lines = text.lines().map(str::trim_start);
     let lines = lines.filter(|line| !line.starts_with('#'));
@@ -452,8 +453,8 @@ pub(super) fn join_first_keys(keys: &[&str]) -> String {
     PlainKeys::of(keys.iter().copied()).text()
 }
 
-/// The first keys of plaintext values, and the number of all. Other keys are not kept, because a file may contain very
-/// many keys and be named very often.
+/// The first keys of plaintext values, and the total number of keys. Other keys are not kept, because a file may
+/// contain very many keys and be named very often.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PlainKeys {
     first: Vec<String>,

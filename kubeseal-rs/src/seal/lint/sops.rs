@@ -47,7 +47,8 @@ pub(super) fn has_metadata(text: &str) -> bool {
         .any(|(key, value)| key.trim() == "sops_mac" && is_ciphertext(value))
 }
 
-/// Returns whether every value in a file is a sops ciphertext. Supports the sops formats YAML, JSON, dotenv and INI.
+/// Returns whether a file has the sops MAC, and every nonempty value is a sops ciphertext. Supports the sops formats
+/// YAML, JSON, dotenv and INI.
 pub(super) fn is_encrypted(text: &str) -> bool {
     if !text.contains("sops") {
         return false;
@@ -109,7 +110,8 @@ fn is_encrypted_node(node: &Node) -> bool {
     }
 }
 
-/// Returns whether every value in a dotenv or INI file is a sops ciphertext. In INI, the metadata is in a section.
+/// Returns whether a dotenv or INI file has the sops MAC, and every nonempty value is a sops ciphertext. In INI, the
+/// metadata is in a section.
 fn are_encrypted_lines(text: &str) -> bool {
     let (mut is_in_metadata, mut has_mac) = (false, false);
     for line in text.lines().map(str::trim) {

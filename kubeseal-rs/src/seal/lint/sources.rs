@@ -1,4 +1,4 @@
-//! Finds the kustomizations of the index that generate Secrets from staged files. Such a file is often staged
+//! Finds the kustomizations of the index that generate or patch Secrets from staged files. Such a file is often staged
 //! alone, and is not a manifest.
 
 use std::collections::BTreeSet;
@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 use super::template::Literals;
 use super::{plain, unrendered};
 
-/// The file names of kustomize, in lower case.
+/// The names of kustomization files, in lower case.
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
-/// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
-/// generator in a file of another name counts if it is in the directory of the staged file or of a link to it, or in a
-/// directory above.
+/// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` or patches of Secrets read one of
+/// the staged files. A generator in a file of another name counts if it is in the directory of the staged file or of a
+/// link to it, or in a directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = related_paths(&links, staged);
@@ -68,13 +68,13 @@ fn related_paths(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBu
     near
 }
 
-/// Returns whether kustomize reads a file with this name.
+/// Returns whether the file has the name of a kustomization file, ignoring case.
 pub(super) fn is_kustomization(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
     NAMES.iter().any(|other| name == *other)
 }
 
-/// Returns the files that the generators of a manifest read.
+/// Returns the files that the generators and patches of Secrets in a manifest read.
 fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let text = walk::without_nulls(bytes).to_ascii_lowercase();
     let contains = |word: &[u8]| memchr::memmem::find(&text, word).is_some();

@@ -11,7 +11,7 @@ use shared::v2::{
 
 use super::object::{CheckContext, FindingInFile};
 use super::plain::join_first_keys;
-use super::v2_keys::{RecipientStatus, judge};
+use super::v2_keys::{RecipientStatus, compare};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
 /// Returns the findings about v2 values, and about v1 values where the rule requires v2.
@@ -141,7 +141,7 @@ type Problem = Option<(finding::Rule, String)>;
 
 fn check_retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let mut recipients = view.recipients.iter();
-    let (id, _) = recipients.find(|key| judge(key, context) == RecipientStatus::Retired)?;
+    let (id, _) = recipients.find(|key| compare(key, context) == RecipientStatus::Retired)?;
     let message = format!(
         "{} is sealed for the retired key {id}; re-encrypt it with `seal rotate --to v2`",
         item.key
@@ -154,7 +154,7 @@ fn check_retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Pro
 fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let rule = context.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
-    let key = recipients.find(|key| judge(key, context) == RecipientStatus::NotAccepted)?;
+    let key = recipients.find(|key| compare(key, context) == RecipientStatus::NotAccepted)?;
     let message = format!(
         "{} is sealed for {}, but {} accepts only {}",
         item.key,

@@ -25,9 +25,9 @@ pub(super) enum RecipientStatus {
     Fine,
 }
 
-/// Judges a recipient. Fingerprints are compared with those of readable certificates, because the identifier of an RSA
-/// key does not show its fingerprint.
-pub(super) fn judge((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
+/// Compares a recipient with the rule. Fingerprints are compared with those of readable certificates, because the
+/// identifier of an RSA key does not show its fingerprint.
+pub(super) fn compare((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
     let Some(rule) = &context.settings.rule else {
         return RecipientStatus::Unknown;
     };
@@ -46,12 +46,13 @@ pub(super) fn judge((id, suite): &Recipient, context: CheckContext<'_>) -> Recip
     } else if context.recipients.has(*id) {
         RecipientStatus::Fine
     } else {
-        judge_unlisted((*id, fingerprint), is_unnamed_rsa, rule, context)
+        compare_unlisted((*id, fingerprint), is_unnamed_rsa, rule, context)
     }
 }
 
-/// Judges a recipient that the rule does not list, as far as its certificate can be read.
-fn judge_unlisted(
+/// Compares a recipient that the rule is not known to list with the pins of the rule, as far as its certificate can be
+/// read.
+fn compare_unlisted(
     (id, fingerprint): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,
     rule: &Rule,
@@ -86,7 +87,7 @@ fn fingerprint(id: ShortKeyId, context: CheckContext<'_>) -> Option<Fingerprint>
 pub(super) fn uncompared(object: &Object, context: CheckContext<'_>) -> usize {
     let is_unknown = |view: &ItemView| {
         let mut recipients = view.recipients.iter();
-        recipients.any(|key| judge(key, context) == RecipientStatus::Unknown)
+        recipients.any(|key| compare(key, context) == RecipientStatus::Unknown)
     };
     let items = object.items.iter();
     let uncompared = items.filter(|item| matches!(&item.form, Form::V2(view) if is_unknown(view)));

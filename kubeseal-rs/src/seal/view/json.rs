@@ -34,7 +34,7 @@ pub(super) struct ObjectReport<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ItemReport<'a> {
-    /// The name of the item.
+    /// The item key.
     key: &'a str,
     /// The line where the item begins.
     line: usize,

@@ -16,7 +16,8 @@ use crate::seal::session::Session;
 /// A recipient as stored in a sealed value.
 type Key = (ShortKeyId, Option<Suite>);
 
-/// Returns the names of the keys of an object, if it has any v2 value and the rules can be read.
+/// Returns the comments of the recipients in the rule; empty if the object has no v2 value, or if the rules cannot be
+/// read.
 pub(super) fn comments(object: &Object, session: &Session<'_>, path: &Path) -> KeyComments {
     let settings = object.v2.as_ref().and_then(|_| session.settings(path).ok());
     settings
@@ -24,7 +25,7 @@ pub(super) fn comments(object: &Object, session: &Session<'_>, path: &Path) -> K
         .unwrap_or_default()
 }
 
-/// Describes an item.
+/// Describes the properties of a v2 item that are visible without a key.
 pub(super) fn text(view: &ItemView) -> String {
     let flags = [
         (view.is_inline, "inline"),
@@ -138,7 +139,7 @@ struct RecipientReport<'a> {
     suite: Option<String>,
     /// The short identifier of the key.
     key_id: String,
-    /// The name of the key in `.seal.yaml`; absent if it is unknown.
+    /// The comment of the key in the `recipients` of the rule; absent if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     comment: Option<&'a str>,
 }

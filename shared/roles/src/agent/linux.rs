@@ -26,7 +26,7 @@ use crate::port::listen;
 use crate::report;
 use crate::{CheckTemplate, Variables};
 
-/// Only kubelet reads the file, and kubelet runs as root.
+/// The mode of the file of `--env-file`. Only kubelet reads the file, and kubelet runs as root.
 const ENV_FILE_MODE: u32 = 0o400;
 /// The directory with the service account of a Pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -36,7 +36,8 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// # Errors
 ///
 /// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be
-/// written. Other failures are logged, and the agent retries.
+/// written. With `--ready`, fails if the directory has no complete set of files. Other failures are logged, and the
+/// agent retries.
 pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> Result<()> {
     if args.ready {
         return check_ready(&args.to);

@@ -12,7 +12,7 @@ use deliver::{EntryBody, Mode};
 pub struct ObjectChoice {
     /// The name of the SealedSecret.
     pub name: String,
-    /// The item; all if `None`.
+    /// The item key; `None` for all items.
     pub item: Option<String>,
 }
 

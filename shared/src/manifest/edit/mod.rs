@@ -92,7 +92,7 @@ pub enum EditError {
     /// One of the edits is not possible.
     #[error("line {line}: {path} cannot be edited: {problem}")]
     Refused {
-        /// Line of the value.
+        /// Line of the value, or of the last value on its path that was found, counted from one.
         line: usize,
         /// Keys from the root, joined by dots; `the file` if its layout is not supported.
         path: String,
@@ -156,7 +156,7 @@ pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     Ok(encoding.encode(&source.marked_text))
 }
 
-/// A document, and the same document without the byte order marks after its line breaks.
+/// The text of a file, and the same text without the byte order marks after its line breaks.
 struct Source {
     marked_text: String,
     text_without_marks: String,

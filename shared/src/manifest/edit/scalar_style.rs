@@ -21,7 +21,8 @@ impl ScalarStyle {
         }
     }
 
-    /// Formats a string on one line, in this style if possible, otherwise in double quotes.
+    /// Formats a string on one line, in this style if possible. Otherwise quotes it: a plain string that contains `"`
+    /// with single quotes if it is printable, all others with double quotes.
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),

@@ -35,7 +35,7 @@ pub(super) enum Kind {
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The parsed key; `None` for a merge key (`<<`).
+    /// The parsed key; `None` for a merge key (`<<`), an alias, and a key that cannot be parsed.
     pub(super) key: Option<String>,
     /// Start of the key, or of the `?` before it.
     pub(super) start: usize,
@@ -88,7 +88,7 @@ pub(super) fn skip_properties(text: &str, start: usize) -> usize {
     }
 }
 
-/// Returns the offset after the closing quote.
+/// Returns the offset after the closing quote, or the length of the text if there is none.
 pub(super) fn quoted_end(text: &str, start: usize) -> usize {
     let bytes = text.as_bytes();
     let quote = bytes.get(start).copied();

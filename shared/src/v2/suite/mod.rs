@@ -16,7 +16,7 @@ use super::data_key::DataKey;
 use super::encoder::{Encoder, Purpose};
 use super::id::KeyId;
 
-/// The number of a suite in sealed values, including suites that this version does not know.
+/// The number of a suite in sealed values, including suites that this program does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SuiteCode(pub(crate) u16);
 
@@ -28,7 +28,7 @@ impl SuiteCode {
         self.0 & Self::CLASSICAL == 0
     }
 
-    /// Returns the suite, or `None` if this version does not know it.
+    /// Returns the suite, or `None` if this program does not know it.
     pub(super) fn suite(self) -> Option<Suite> {
         Suite::ALL.into_iter().find(|suite| suite.code() == self)
     }
@@ -46,7 +46,7 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Every suite that this version knows.
+    /// Every suite that this program knows.
     pub const ALL: [Self; 3] = [Self::XWing, Self::P256, Self::Rsa];
 
     pub(crate) const fn code(self) -> SuiteCode {

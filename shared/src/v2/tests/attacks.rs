@@ -98,8 +98,8 @@ fn fields(suite: Suite) -> Fields {
     }
 }
 
-/// Attack: an author creates a header with the same identifier and another commitment, so that two recipients read
-/// different values. The commitment covers the data key and the place.
+/// Attack: an author creates a header whose commitment also fits another data key, other fields or another place, so
+/// that two recipients read different values. The commitment covers the data key, the fields and the place.
 #[test]
 fn the_commitment_depends_on_key_fields_and_place() {
     let (one, other) = (

@@ -1,4 +1,4 @@
-//! The 29 cases of an earlier reader and writer in Go.
+//! The 29 cases in `tests/vectors/v2-reference.json`, which an earlier implementation in Go wrote.
 
 use super::*;
 

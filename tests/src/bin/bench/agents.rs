@@ -79,7 +79,7 @@ impl<'a> Site<'a> {
         // Log lines of libraries would slow down a thousand requests.
         let controller =
             ClusterController::start_quietly(&kubeconfig, namespace.name(), &args).await;
-        let port = until("the TLS port is served", async || {
+        let port = until("the TLS port is open", async || {
             controller.authorized_port()
         });
         let port = port.await;

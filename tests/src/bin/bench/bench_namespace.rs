@@ -222,7 +222,8 @@ impl<'a> BenchNamespace<'a> {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// Waits until this many Secrets exist, not counting keys; returns the time since `since`.
+    /// Waits until this many Secrets exist, not counting keys and the content-version key; returns the time since
+    /// `since`.
     pub async fn wait_for_secrets(&self, count: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         let first_page = ListParams::default().limit(1);
@@ -333,7 +334,7 @@ pub async fn for_each_concurrent<T>(items: impl Iterator<Item = T>, work: impl A
         .await;
 }
 
-/// Returns the value of a metric of this project's controller that has no labels.
+/// Returns the value of a metric without labels of this project's controller.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let response = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");

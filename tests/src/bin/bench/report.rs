@@ -30,7 +30,7 @@ pub fn print_row(cells: &[String]) {
     println!("| {} |", cells.join(" | "));
 }
 
-/// Formats a time with three significant digits.
+/// Formats a time in µs, ms or s, with one or two decimal places.
 pub fn time(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {

@@ -23,7 +23,7 @@ pub(super) const RELEASE: &str = "sealed-secrets";
 pub(super) const ACCOUNT: &str = "sealed-secrets-restart";
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
-/// Values of the annotations as the component writes them.
+/// Values in the format in which `seal restart` writes them into the annotations.
 const DIGEST: &str = "00112233445566778899aabbccddeeff";
 const VERSION: &str = "AAAAAAAAAAAAAAAAAAAA-_";
 
@@ -334,7 +334,7 @@ async fn change_pod(
     result.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// Returns parameters with the field manager of the component.
+/// Returns parameters with the field manager of `seal restart`.
 fn own_params() -> PatchParams {
     PatchParams {
         field_manager: Some("seal-restart".into()),
@@ -364,7 +364,7 @@ pub(super) async fn install(plane: &ControlPlane) -> Namespace<'_> {
     home
 }
 
-/// Creates a Deployment that opts in, and its Pod, which has run for a minute.
+/// Creates a Deployment that opts in, and a Pod of it whose status reports that it has been running for a minute.
 async fn create_workload(namespace: &Namespace<'_>) {
     let (labels, spec) = (json!({ "app": "web" }), reader_pod_spec());
     let template =
@@ -383,7 +383,7 @@ pub(super) fn opt_in() -> Value {
     json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": "1s" })
 }
 
-/// Returns the specification of a Pod that consumes the Secret `database` by variables and by a volume.
+/// Returns the specification of a Pod that consumes the Secret `database` as environment variables and as a volume.
 pub(super) fn reader_pod_spec() -> Value {
     let container = json!({
         "name": "main",
@@ -395,7 +395,7 @@ pub(super) fn reader_pod_spec() -> Value {
     json!({ "automountServiceAccountToken": false, "containers": [container], "volumes": [volume] })
 }
 
-/// Creates a Pod of [`reader_pod_spec`], which has run for a minute.
+/// Creates a Pod with [`reader_pod_spec`], and reports in its status that it has been running for a minute.
 pub(super) async fn create_running_pod(namespace: &Namespace<'_>, name: &str, labels: &Value) {
     let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": reader_pod_spec() });
     let _: Pod = namespace.create_object(pod).await;

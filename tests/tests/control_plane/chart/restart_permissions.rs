@@ -45,7 +45,7 @@ async fn the_restarter_needs_each_of_its_permissions() {
     }
 }
 
-/// Returns each resource and verb that the chart grants the component.
+/// Returns each resource and verb that the chart grants `seal restart`.
 fn granted() -> BTreeSet<(String, String)> {
     let chart = RenderedChart::new("{restart: {enabled: true}}");
     let roles = chart.objects().iter().filter(|object| {
@@ -63,7 +63,8 @@ fn granted() -> BTreeSet<(String, String)> {
         .collect()
 }
 
-/// Lets the component work without a permission until its log shows that the API server denied a request.
+/// Runs `seal restart` with an account that lacks this permission, and changes a value repeatedly, until the log shows
+/// that the API server denied the request.
 async fn assert_is_denied(plane: &ControlPlane, home: &Namespace<'_>, resource: &str, verb: &str) {
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
     let mut database = VersionedSecret::create(home, "database", annotations, "0").await;
@@ -136,7 +137,7 @@ fn status(kind: &str) -> Value {
     }
 }
 
-/// Removes a verb from the rules for a resource, in all roles of the component.
+/// Removes a verb from the rules for a resource, in all roles of `seal restart`.
 async fn revoke(plane: &ControlPlane, home: &Namespace<'_>, resource: &str, verb: &str) {
     let roles: Api<Role> = home.api();
     for mut role in roles.list(&ListParams::default()).await.unwrap() {

@@ -70,8 +70,8 @@ async fn a_forbidden_type_is_refused_for_new_and_existing_secrets() {
     case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: an author seals with a wider scope than the namespace may use, so that the value can be unsealed in more
-/// places.
+/// Attack: an author seals with a wider scope than the namespace may use, so that the value can be unsealed under more
+/// names or namespaces.
 #[tokio::test]
 async fn refuses_a_forbidden_scope_even_for_objects_unsealed_before() {
     let case = Case::new("scopes").await;

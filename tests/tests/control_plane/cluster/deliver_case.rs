@@ -25,7 +25,7 @@ pub struct TlsPort {
 
 impl TlsPort {
     pub async fn of(controller: &ClusterController) -> Self {
-        let port = until("the TLS port is served", async || {
+        let port = until("the TLS port is open", async || {
             controller.authorized_port()
         });
         let port = port.await;

@@ -270,7 +270,7 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
             .0
             .starts_with(b"-----BEGIN RSA PRIVATE KEY-----\n")
     );
-    // The new key seals from now on.
+    // The controller serves the certificate of the new key.
     let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
     until("the new certificate is served", async || {
         let answer = case.controller.get("/v1/cert.pem").await;
@@ -349,7 +349,7 @@ async fn a_renewal_killed_repeatedly_creates_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    // This key is from 2023, so a renewal is due at each start.
+    // This key is from 2023, so a new key is due at each start.
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {

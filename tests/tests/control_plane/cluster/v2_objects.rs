@@ -26,7 +26,7 @@ fn sealed_object(case: &Case, name: &str, items: &[(&str, &str)]) -> SealedSecre
     sealed
 }
 
-/// Replaces the entries of an object.
+/// Replaces the spec of an object, and so its entries.
 async fn replace(case: &Case, name: &str, sealed: &SealedSecret) {
     let objects = case.sealed_secrets();
     let mut present = objects.get(name).await.unwrap();

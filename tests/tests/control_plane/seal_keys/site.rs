@@ -20,6 +20,7 @@ use tests::{binaries, http};
 
 pub const SERVICE: &str = "sealed-secrets-controller";
 
+/// A controller in a namespace of its own, with a working directory for `seal`.
 pub struct Site<'a> {
     pub plane: &'a ControlPlane,
     pub namespace: Namespace<'a>,
@@ -28,7 +29,7 @@ pub struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Starts a site with these keys, of which the first is `key-0`.
+    /// Stores these keys as the Secrets `key-0`, `key-1` and so on, and starts a controller behind a Service.
     pub async fn start(
         plane: &'a ControlPlane,
         namespace: Namespace<'a>,
@@ -174,14 +175,14 @@ impl<'a> Site<'a> {
     }
 
     /// Writes a token of an account to a file. Returns the arguments with which `seal` uses the token on the
-    /// controller's TLS port, which must be served.
+    /// controller's TLS port, which must be open.
     pub async fn token_args(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];
         let token = self
             .plane
             .token_for(self.namespace.name(), account, &audience);
         fs::write(self.path(account), token.await).unwrap();
-        let port = until("the TLS port is served", async || {
+        let port = until("the TLS port is open", async || {
             self.controller.authorized_port()
         });
         let url = format!("https://localhost:{}", port.await);

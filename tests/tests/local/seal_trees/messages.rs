@@ -132,7 +132,7 @@ fn reports_files_that_are_not_identities() {
     );
 }
 
-/// Tests the file as `age` wrote it, with Windows line endings, and without armor.
+/// Tests an encrypted identity file as `age` wrote it, with Windows line endings, and without armor.
 #[test]
 fn restore_exec_and_doctor_recognize_an_encrypted_identity_file() {
     let armored = include_str!("passphrase.age");

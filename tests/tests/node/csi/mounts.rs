@@ -30,7 +30,7 @@ const REFRESH_LIMIT: Duration = Duration::from_secs(100);
 /// The time limit for a Pod to become ready, shorter than the limit of other waits.
 const READY_LIMIT: Duration = Duration::from_secs(50);
 
-/// A controller and a provider for one namespace.
+/// A controller and a provider of the CSI driver, for one namespace.
 pub(super) struct Site {
     pub(super) plane: &'static ControlPlane,
     pub(super) node: &'static Node,

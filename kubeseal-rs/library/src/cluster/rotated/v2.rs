@@ -7,7 +7,8 @@ use shared::v2::{self, Checked, ItemView, Object, Policy, Target};
 
 use super::RotationError;
 
-/// Checks that each v2 item that was sent is still a v2 item with the same protection, and no other item is v2.
+/// Checks that each v2 item that was sent is still a v2 item with at least the same protection, and no other item is
+/// v2.
 pub(super) fn check(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     if !v2::is_v2(&sent.spec.encrypted_data) {
         let is_v2 = v2::is_v2(&response.spec.encrypted_data);

@@ -21,7 +21,7 @@ pub(super) struct DamageReport<'a> {
     present: Vec<ItemReport<'a>>,
     /// Commits that introduced items sealed for the key, the newest of each repository first.
     commits: Vec<CommitReport<'a>>,
-    /// Files and objects that cannot be read, and may contain items sealed for the key.
+    /// Content that is missing or cannot be read, and may contain items sealed for the key.
     unread: Vec<UnreadReport<'a>>,
 }
 

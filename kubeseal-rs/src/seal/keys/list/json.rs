@@ -27,19 +27,20 @@ struct KeyReport<'a> {
     state: &'static str,
     /// The fingerprint; null if the key cannot be used, or is only for v2.
     fingerprint: Option<String>,
-    /// `xw` or `p256`; absent for an RSA key.
+    /// `xw` or `p256`; absent for an RSA key or an unusable key.
     #[serde(skip_serializing_if = "Option::is_none")]
     suite: Option<String>,
-    /// The identifier of a key that is only for v2; absent for an RSA key.
+    /// The identifier of a key that is only for v2; absent for an RSA key or an unusable key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<String>,
-    /// The short form of the identifier, as in sealed values and recipient lines; absent for an RSA key.
+    /// The short form of the identifier, as in sealed values and recipient lines; absent for an RSA key or an unusable
+    /// key.
     #[serde(skip_serializing_if = "Option::is_none")]
     short_key_id: Option<String>,
     /// When the key was created; null if the key cannot be used.
     #[serde(rename = "made")]
     created: Option<Timestamp>,
-    /// The end of the certificate's validity; null without a certificate.
+    /// The end of the validity of the key or its certificate; null if the key cannot be used.
     valid_until: Option<Timestamp>,
     /// The time of the last backup; null if there is none.
     backed_up: Option<Timestamp>,
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn the_report_has_the_documented_form() {
         let mut usable = record();
-        usable.facts.marks.backed_up = Some("2025-06-01T12:00:00Z".parse().unwrap());
+        usable.properties.marks.backed_up = Some("2025-06-01T12:00:00Z".parse().unwrap());
         let broken = KeyRecord::unreadable("lost", "no permission");
         let row = |record, state, counts| Row {
             counts: Some(counts),

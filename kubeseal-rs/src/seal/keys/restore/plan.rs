@@ -62,14 +62,14 @@ pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.
     pub(super) sealing: Option<SealingKey>,
-    /// Restored opening-only keys that are newer than the sealing key; empty if no key seals.
+    /// Restored opening-only keys that are newer than the sealing key, as `NAME FINGERPRINT`; empty if no key seals.
     pub(super) newer: Vec<String>,
 }
 
 /// A key in the store after the restore.
 struct ResultingKey {
     name: String,
-    facts: KeyProperties,
+    properties: KeyProperties,
 }
 
 impl<'a> Plan<'a> {
@@ -77,7 +77,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a name is not valid or cannot be made unique, or if the chosen key cannot seal.
+    /// Fails if a name is not valid or cannot be made unique, or if the chosen key is not in the backup or cannot seal.
     pub(super) fn new(
         secrets: Vec<Secret>,
         existing: &'a [KeyRecord],
@@ -123,18 +123,18 @@ impl ResultingKey {
     fn of(record: &KeyRecord) -> Self {
         Self {
             name: record.name().to_owned(),
-            facts: record.facts.clone(),
+            properties: record.properties.clone(),
         }
     }
 
     fn has_key(&self, key: &Fingerprint) -> bool {
-        self.facts.fingerprint.as_ref() == Some(key)
+        self.properties.fingerprint.as_ref() == Some(key)
     }
 }
 
 /// Marks all copies of a key as compromised if one copy is.
 fn mark_copies(records: &mut [KeyRecord]) {
-    let is_compromised = |record: &&KeyRecord| record.facts.marks.is_compromised;
+    let is_compromised = |record: &&KeyRecord| record.properties.marks.is_compromised;
     let compromised: BTreeSet<Fingerprint> = records
         .iter()
         .filter(is_compromised)
@@ -144,9 +144,9 @@ fn mark_copies(records: &mut [KeyRecord]) {
         if record
             .fingerprint()
             .is_some_and(|key| compromised.contains(key))
-            && !record.facts.marks.is_compromised
+            && !record.properties.marks.is_compromised
         {
-            record.facts.marks.is_compromised = true;
+            record.properties.marks.is_compromised = true;
             let annotations = record.secret.metadata.annotations.get_or_insert_default();
             annotations.insert(COMPROMISED_ANNOTATION.to_owned(), String::new());
         }
@@ -172,12 +172,12 @@ fn step<'a>(
     if let Some(same) = after.iter().find(|after| after.has_key(key)) {
         let name = same.name.clone();
         let is_opening_only =
-            |r: &&KeyRecord| r.fingerprint() == Some(key) && r.facts.marks.is_opening_only;
+            |r: &&KeyRecord| r.fingerprint() == Some(key) && r.properties.marks.is_opening_only;
         let opening_only: Vec<&KeyRecord> = existing.iter().filter(is_opening_only).collect();
         step.action = Action::Exists(name);
         if key_use == KeyUse::Sealing && !opening_only.is_empty() {
             for same in after.iter_mut().filter(|after| after.has_key(key)) {
-                same.facts.marks.is_opening_only = false;
+                same.properties.marks.is_opening_only = false;
             }
             step.action = Action::AllowSealing(opening_only);
         }
@@ -241,10 +241,10 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[ResultingKey]) -> Re
     Ok(suffixed)
 }
 
-/// Refuses a key that must not seal because of its marks.
+/// Refuses a key that must not seal, because the backup marks it as compromised or retired.
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
-    if record.facts.marks.is_compromised {
+    if record.properties.marks.is_compromised {
         let message =
             format!("{name} is marked as compromised and can never seal; nothing was changed");
         bail!(
@@ -252,7 +252,7 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
                 .hint("omit --seal-with: the key is then restored as opening-only")
         );
     }
-    if !record.facts.is_active {
+    if !record.properties.is_active {
         let message =
             format!("{name} is retired in the backup and cannot seal; nothing was changed");
         bail!(Failure::new(message).hint("restore the key without --seal-with"));
@@ -262,8 +262,9 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
 
 /// Sets the state of each step's key, and returns the key that seals.
 fn set_states(steps: &mut [Step<'_>], after: &[ResultingKey]) -> Option<SealingKey> {
-    let facts: Vec<KeyProperties> = after.iter().map(|after| after.facts.clone()).collect();
-    let states = states(&facts, None);
+    let properties: Vec<KeyProperties> =
+        after.iter().map(|after| after.properties.clone()).collect();
+    let states = states(&properties, None);
     for step in steps.iter_mut() {
         let is_own = |(after, _): &(&ResultingKey, &KeyState)| {
             step.fingerprint
@@ -280,8 +281,8 @@ fn set_states(steps: &mut [Step<'_>], after: &[ResultingKey]) -> Option<SealingK
         .find(|(_, state)| **state == KeyState::Sealing)?;
     Some(SealingKey {
         name: sealing.name.clone(),
-        fingerprint: sealing.facts.fingerprint.clone()?,
-        created: sealing.facts.order_time,
+        fingerprint: sealing.properties.fingerprint.clone()?,
+        created: sealing.properties.order_time,
     })
 }
 
@@ -326,19 +327,24 @@ fn newer(steps: &[Step<'_>], after: &[ResultingKey], sealing: Option<&SealingKey
         return Vec::new();
     };
     let is_restored_opening_only = |after: &&ResultingKey| {
-        let is_own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
+        let is_own = |step: &&Step<'_>| step.fingerprint == after.properties.fingerprint;
         let step = steps.iter().find(is_own);
         step.is_some_and(|step| {
             matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening
         })
     };
-    let is_newer = |after: &&ResultingKey| after.facts.order_time > sealing.created;
+    let is_newer = |after: &&ResultingKey| after.properties.order_time > sealing.created;
     let newer = after
         .iter()
         .filter(is_restored_opening_only)
         .filter(is_newer);
-    let fingerprint =
-        |after: &ResultingKey| after.facts.fingerprint.as_ref().map(ToString::to_string);
+    let fingerprint = |after: &ResultingKey| {
+        after
+            .properties
+            .fingerprint
+            .as_ref()
+            .map(ToString::to_string)
+    };
     newer
         .map(|after| format!("{} {}", after.name, fingerprint(after).unwrap_or_default()))
         .collect()
@@ -353,7 +359,7 @@ mod tests {
     use super::*;
     use kubeseal_library::keys::directory;
 
-    /// Returns the key of 2024 or 2025 with this name and label. The key of 2025 is newer.
+    /// Returns the key of 2024 or 2025, with this name and this value of [`KEY_LABEL`]. The key of 2025 is newer.
     fn key(year: &str, name: &str, label: &str) -> Secret {
         let directory =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");

@@ -70,7 +70,7 @@ fn state_text(state: KeyState) -> &'static str {
     }
 }
 
-/// Describes which key seals after the restore, and how to choose a different key.
+/// Describes which keys seal after the restore and, if keys were restored without a sealing key, how to choose one.
 fn sealing(plans: &Plans<'_>) -> Vec<String> {
     let v2 = plans.v2.sealing().filter_map(|key| {
         let (suite, id) = (key.suite()?, key.key_id()?);

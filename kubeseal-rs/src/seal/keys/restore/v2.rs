@@ -25,7 +25,8 @@ enum Action {
     Put(Box<Secret>),
     /// Nothing: the key exists under this name.
     Exists(String),
-    /// Remove the opening-only mark from these existing Secrets: the user selected their key. Contains their indices.
+    /// Remove the opening-only mark from these existing Secrets: the user selected their key. Contains the indices of
+    /// the Secrets among the existing ones, and the name of the first Secret with this key.
     AllowSealing(Vec<usize>, String),
     /// Nothing: the Secret contains no usable key, for this reason.
     Broken(String),
@@ -46,7 +47,7 @@ pub(super) struct Plan<'a> {
     existing: &'a [V2KeyRecord],
     /// The keys after the restore.
     after: Vec<V2KeyRecord>,
-    /// The names of all keys after the restore, including RSA keys.
+    /// The names of all existing keys, including RSA keys, and of the v2 keys to restore.
     names: Vec<String>,
     now: Timestamp,
 }
@@ -57,7 +58,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a name is not valid or cannot be made unique, or if a chosen key cannot seal.
+    /// Fails if a name is not valid or cannot be made unique, or if a chosen key is not in the backup or cannot seal.
     pub(super) fn new(
         secrets: Vec<Secret>,
         existing_rsa: &[KeyRecord],
@@ -317,7 +318,7 @@ fn with_marks_of_copies(secrets: Vec<Secret>) -> Vec<V2KeyRecord> {
     records
 }
 
-/// Refuses a key that must not seal because of its marks.
+/// Refuses a key that must not seal, because the backup marks it as compromised or retired.
 fn check_marks(record: &V2KeyRecord) -> Result<()> {
     let name = record.name();
     if record.marks.is_compromised {
@@ -392,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the Secret of a key that is generated from `byte`. The key seals from the second `byte` on.
+    /// Returns the Secret of a key that is generated from `byte`. The key is valid from the Unix time `byte` on.
     fn key(byte: u8, name: &str, label: &str, mark: Option<&str>) -> Secret {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),
@@ -412,7 +413,7 @@ mod tests {
         record.key_id().unwrap()
     }
 
-    /// Returns the outcome and the state of each key of the backup.
+    /// Returns the stored name, the outcome and the state of each key of the backup.
     fn plan(backup: Vec<Secret>, existing: Vec<Secret>, chosen: &[u8]) -> Result<Vec<String>> {
         let existing = existing.into_iter();
         let existing: Vec<_> = existing.map(|s| V2KeyRecord::new(s, None)).collect();

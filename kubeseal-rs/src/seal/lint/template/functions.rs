@@ -117,7 +117,8 @@ fn without_must(function: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns whether an argument is a separator or a pattern if it is short.
+/// Returns whether an argument is a separator or a replacement of at most [`MAX_SEPARATOR`] letters and digits, or the
+/// string that `replace` searches for.
 pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool {
     let function = &*without_must(function);
     let is_separator_position = match function {

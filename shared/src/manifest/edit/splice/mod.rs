@@ -35,7 +35,7 @@ fn refuse<T>(offset: usize, problem: Problem) -> Result<T, Refusal> {
     Err(Refusal { offset, problem })
 }
 
-/// A document, and whether it is JSON.
+/// The text of a file, and whether it is a JSON stream.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,

@@ -45,7 +45,8 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Returns the first token of a string, which begins with `first`, and its length in bytes.
+/// Returns the first token of a string, which begins with `first`, and its length in bytes; `None` for text that is
+/// dropped.
 fn token<'a>(
     rest: &'a str,
     first: char,
