@@ -42,7 +42,7 @@ pub struct DirectoryController {
     _lock: OwnedFd,
 }
 
-/// The reason why the controller cannot start.
+/// Why the controller cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The directory itself cannot be opened.

@@ -1,6 +1,6 @@
 //! Maintains the key ring from the key Secrets in `DIR/keys`.
 //!
-//! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
+//! The files contain manifests of key Secrets: one Secret, a `List` (also without `kind`, as client-go marshals it),
 //! or several documents. A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name
 //! equals the key prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and
 //! skipped. If a file becomes unreadable, its keys stay in use until the file is removed.

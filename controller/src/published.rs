@@ -146,7 +146,7 @@ impl Publisher {
     }
 }
 
-/// The reason why the certificate cannot be published.
+/// Why the certificate cannot be published.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
     #[error("{}", api_response(.0))]

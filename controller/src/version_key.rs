@@ -20,7 +20,7 @@ use crate::store::{StoreError, api_error, require_readable};
 /// The item of the Secret with the 32 random bytes of the key.
 const ITEM: &str = "key";
 
-/// The reason why there is no content-version key.
+/// Why there is no content-version key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoVersionKey {
     #[error(transparent)]

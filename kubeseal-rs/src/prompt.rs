@@ -40,7 +40,7 @@ pub(crate) fn confirm(question: &str, environment: &Environment) -> io::Result<O
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);
 
-/// The reason why a question was not answered.
+/// Why a question was not answered.
 #[derive(Debug)]
 pub(crate) enum PromptError {
     /// There is no terminal, or reading from it failed.

@@ -334,7 +334,7 @@ mod tests {
                 vec![Sealing, Compromised],
             ),
             (
-                "not even if served",
+                "a compromised key never seals, even if the controller serves it",
                 vec![key(0), compromised(1)],
                 Some(1),
                 vec![Sealing, Compromised],
@@ -346,7 +346,7 @@ mod tests {
                 vec![Sealing, Opening],
             ),
             (
-                "not even if served and the only key",
+                "an opening-only key never seals, even if it is served and the only key",
                 vec![opening_only(1)],
                 Some(1),
                 vec![Opening],

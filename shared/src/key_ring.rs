@@ -112,7 +112,7 @@ impl RingKey {
     }
 }
 
-/// An immutable set of keys, newest first. A change of the keys results in a new ring.
+/// An immutable set of keys, newest first. A change to the keys results in a new ring.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
@@ -141,7 +141,7 @@ impl SealingRecipients {
     }
 }
 
-/// The reason why no key may seal.
+/// Why no key may seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSealingKey {
     /// The ring has no RSA key with a certificate.
@@ -188,7 +188,7 @@ pub enum NoSealingKey {
 #[error("no key could decrypt secret")]
 pub struct NoKey;
 
-/// The reason why a value was not unsealed.
+/// Why a value was not unsealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealFailure {
     /// No key of the ring can decrypt the value.

@@ -32,7 +32,7 @@ pub enum OrderPriority {
     SecretCreationTimestamp,
 }
 
-/// The reason why a Secret contains no usable key. The controller skips such a Secret.
+/// Why a Secret contains no usable key. The controller skips such a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySecretError {
     /// An item is missing.

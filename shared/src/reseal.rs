@@ -37,7 +37,7 @@ pub struct Resealed {
     pub changed: usize,
 }
 
-/// The reason why a SealedSecret could not be re-encrypted. In this case, nothing was re-encrypted.
+/// Why a SealedSecret could not be re-encrypted. In this case, nothing was re-encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
     /// The SealedSecret cannot be unsealed.

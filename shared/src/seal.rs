@@ -25,7 +25,7 @@ pub struct Target<'a> {
     pub scope: Option<Scope>,
 }
 
-/// The reason why a Secret cannot be sealed.
+/// Why a Secret cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The Secret has no name.
@@ -128,7 +128,7 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// The options for sealing a Secret in the format v2.
+/// The options for sealing a Secret as v2.
 #[derive(Clone, Copy)]
 pub struct V2Options<'a> {
     /// The public keys that can open the values.
@@ -145,7 +145,7 @@ pub struct V2Options<'a> {
     pub now: Timestamp,
 }
 
-/// Like [`seal`], in the format v2: all values under one lock.
+/// Like [`seal`], but as v2: all values under one lock.
 ///
 /// # Errors
 ///

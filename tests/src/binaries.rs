@@ -41,9 +41,9 @@ fn program_path(name: &str) -> PathBuf {
     program
 }
 
-/// Builds in the workspace, together with the smallest of its tests: Cargo then chooses the same features of
-/// dependencies as `cargo test --workspace`, including those of dev-dependencies, and does not compile tokio
-/// and its dependents a second time.
+/// Builds the programs under test and returns the profile directory. Also builds one small test target: with it, Cargo
+/// resolves the same features as `cargo test --workspace`, including those of dev-dependencies, and does not compile
+/// tokio and its dependents a second time.
 fn build() -> PathBuf {
     let profile = profile_directory();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

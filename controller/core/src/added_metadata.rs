@@ -18,7 +18,7 @@ pub struct AddedMetadata {
     annotations: BTreeMap<String, String>,
 }
 
-/// The reason why labels or annotations from a flag cannot be added to Secrets.
+/// Why labels or annotations from a flag cannot be added to Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
     /// The string is not a `KEY=VALUE` pair.

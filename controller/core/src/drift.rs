@@ -35,7 +35,7 @@ pub enum Interference {
 
 impl Interference {
     /// Returns the interference that the plan undoes, or `None`. If the SealedSecret is not `settled`, the plan follows
-    /// a change of the SealedSecret and undoes nothing.
+    /// a change to the SealedSecret and undoes nothing.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {
             Plan::Replace(_) if settled => Some(Self::Edit),
@@ -122,7 +122,8 @@ impl Drift {
     }
 }
 
-/// Returns whether a correction counts. A time in the future comes from a clock that was wrong.
+/// Returns whether a correction counts toward [`MAX_CORRECTIONS`]. A time further than [`WINDOW`] in the future does
+/// not: it comes from a wrong clock.
 fn is_recent(time: Timestamp, now: Timestamp) -> bool {
     now.duration_since(time).abs() < WINDOW
 }

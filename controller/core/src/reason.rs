@@ -75,7 +75,7 @@ impl fmt::Display for Reason {
 pub enum Remedy {
     /// Another key.
     Key,
-    /// A change of the SealedSecret.
+    /// A change to the SealedSecret.
     Change,
     /// Another attempt.
     Retry,

@@ -24,7 +24,7 @@ pub use lease::{Election, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
-/// The reason why the controller does not start.
+/// Why the controller does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum EarlyExit {
     /// Print the text to stdout and exit with 0.

@@ -45,7 +45,7 @@ pub(super) struct Connection {
     pub(super) own_namespace: String,
 }
 
-/// The reason why the connection to the cluster cannot be configured.
+/// Why the connection to the cluster cannot be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The process does not run in a cluster.

@@ -257,7 +257,7 @@ fn describe_scope(namespace: Option<&str>) -> String {
 pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
-    /// Changes when the API server answers again after a failure.
+    /// Changes when the API server responds again after a failure.
     recoveries: watch::Receiver<u64>,
     /// The period over which the restarts of the watches are spread when the API server responds again.
     spread: Duration,

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::key_ring::NoSealingKey;
 
-/// The reason why a request is refused. The response contains nothing that the caller sent.
+/// Why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// The caller, or all callers together, sent too many requests. Contains the seconds until the caller may retry.

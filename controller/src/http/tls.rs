@@ -28,7 +28,7 @@ pub struct Identity {
     acceptor: TlsAcceptor,
 }
 
-/// The reason why the certificate cannot be created.
+/// Why the certificate cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The validity would be out of range, so the clock must be wrong.

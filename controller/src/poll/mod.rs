@@ -30,7 +30,7 @@ pub struct PolledFile<T> {
     digest: Option<[u8; 32]>,
     /// The content of the last successful parse.
     pub value: Option<T>,
-    /// The reason why the current content is invalid.
+    /// Why the current content is invalid.
     pub problem: Option<String>,
 }
 

@@ -19,7 +19,7 @@ pub(super) enum AttemptResult {
     Gone { removed: bool },
     /// Failed; only another key can help.
     WaitsForKeys(Report),
-    /// Failed; only a change of the SealedSecret can help.
+    /// Failed; only a change to the SealedSecret can help.
     WaitsForChange(Report),
     /// Failed; the attempt is repeated later.
     Retry(Report),

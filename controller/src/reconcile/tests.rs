@@ -218,7 +218,7 @@ async fn no_namespace_takes_all_slots_and_another_namespace_starts_immediately()
     assert_eq!(store.attempts.lock().unwrap().len(), 101);
 }
 
-/// Attack: tenants arrive one after the other with objects that hold their slots for a long time, so that together they
+/// Attack: tenants arrive one after another with objects that hold their slots for a long time, so that together they
 /// hold every slot.
 #[tokio::test(start_paused = true)]
 async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_a_new_tenant() {

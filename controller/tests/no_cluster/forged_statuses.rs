@@ -341,7 +341,7 @@ async fn migrating_from_upstreams_controller_writes_no_secret() {
     assert!(!run.server.status()["record"].is_null());
 }
 
-/// After a change of the administrator's rules, a record still shows that the version was unsealed, so random values
+/// After a change to the administrator's rules, a record still shows that the version was unsealed, so random values
 /// are kept.
 #[tokio::test(start_paused = true)]
 async fn random_values_stay_after_changed_rules_and_a_failure() {

@@ -69,7 +69,7 @@ impl Run {
         self.apply_same_generation(sealed).await;
     }
 
-    /// Applies the object with the same generation, as after a change of annotations.
+    /// Applies the object with the same generation, as after a change to annotations.
     async fn apply_same_generation(&mut self, sealed: &SealedSecret) {
         self.server.put_sealed(sealed, "u", self.generation);
         self.server.report_to(&self.store);
@@ -232,7 +232,7 @@ fn sealed_as_a_whole(item: &str) -> SealedSecret {
     object
 }
 
-/// Returns a controller after a change of `pw`, whose former value is kept.
+/// Returns a controller after a change to `pw`, whose former value is kept.
 async fn run_after_change(sealed: impl Fn(&str) -> SealedSecret) -> Run {
     let mut run = Run::new();
     run.apply(&sealed("1")).await;

@@ -44,7 +44,7 @@ macro_rules! rules {
 }
 
 rules! {
-    PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
+    PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that is tracked by Git or not ignored.";
     SEALED_KEY "sealed-key" Error "A SealedSecret contains a private key of a controller.";
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators (or, in a template, one of its lines) cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";

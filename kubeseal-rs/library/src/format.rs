@@ -15,7 +15,7 @@ pub enum Format {
     Yaml,
 }
 
-/// Formats documents one after the other, with terminal control characters escaped. The
+/// Formats documents one after another, with terminal control characters escaped. The
 /// result may contain plain values.
 pub fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());

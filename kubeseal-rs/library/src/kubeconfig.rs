@@ -23,7 +23,7 @@ pub struct Choice {
     pub context: Option<String>,
 }
 
-/// The reason why a kubeconfig cannot be used.
+/// Why a kubeconfig cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
     /// A file cannot be read.

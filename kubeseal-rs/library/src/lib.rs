@@ -29,7 +29,7 @@
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | work trees, branches and history in Git; finding external programs |
 //! | [`repeated`] | repeated keys beside v2 values |
-//! | [`walk`], [`loose`] | manifests below directories, as Git sees them; sealed values outside a SealedSecret |
+//! | [`walk`], [`loose`] | manifests below directories, tracked by Git or not ignored; sealed values outside a SealedSecret |
 //! | [`finding`] | the rules of `seal lint` |
 //! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
 //! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |

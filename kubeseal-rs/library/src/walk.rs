@@ -1,4 +1,5 @@
-//! Finds manifests: files that the user names and, below directories, files that Git sees.
+//! Finds manifests: files that the user names and, below directories, files that are tracked by
+//! Git or not ignored.
 
 mod search;
 
@@ -68,14 +69,13 @@ pub struct Candidate {
     pub named: bool,
 }
 
-/// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees,
-/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Other repositories
-/// below a directory, such as submodules, have their own index and rules. Without paths, searches the current
-/// directory.
+/// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git tracks
+/// or that no ignore rule of the work tree or the user matches. Sorted by path. Other repositories below a directory,
+/// such as submodules, have their own index and rules. Without paths, searches the current directory.
 ///
-/// A symbolic link that Git sees is followed to files of the same work tree or, without Git, of the directory. Each
-/// file is returned once, under its own name if that is below a directory. Directories that cannot be read and links
-/// that lead out of the tree are reported as notices, and the search continues.
+/// A symbolic link that is tracked by Git or not ignored is followed to files of the same work tree or, without Git, of
+/// the directory. Each file is returned once, under its own name if that is below a directory. Directories that cannot
+/// be read and links that lead out of the tree are reported as notices, and the search continues.
 ///
 /// # Errors
 ///
@@ -535,7 +535,7 @@ impl ManifestFile {
         Ok(Self::of(path, bytes, documents))
     }
 
-    /// Creates a file from parsed documents, and sets the kind of the items of typed lists.
+    /// Returns the file with these parsed documents; sets the kind of the items of typed lists.
     pub fn of(path: &Path, bytes: Zeroizing<Vec<u8>>, mut documents: Vec<Document>) -> Self {
         for document in &mut documents {
             set_item_kinds(&mut document.root);

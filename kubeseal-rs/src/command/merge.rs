@@ -17,7 +17,7 @@ use super::secrets::{self, ManifestError, ObjectNumbers};
 use super::{CommandError, Format, SealOptions};
 use crate::report::{self, ShowPath as _};
 
-/// The reason why new items cannot be added to a file.
+/// Why new items cannot be added to a file.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
     /// The file cannot be parsed.

@@ -123,7 +123,7 @@ pub enum Input {
     File(PathBuf),
 }
 
-/// The reason why a command failed.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The file of `--secret-file` cannot be read.

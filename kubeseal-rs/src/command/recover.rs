@@ -27,7 +27,7 @@ use super::secrets;
 use crate::report;
 use crate::report::ShowPath as _;
 
-/// The reason why a file provides no usable key.
+/// Why a file provides no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// The file is an archive of `seal keys backup`.
@@ -286,7 +286,7 @@ fn is_certificate(bytes: &[u8]) -> bool {
     text.starts_with(b"-----BEGIN CERTIFICATE-----")
 }
 
-/// The reason why an object in a backup is skipped. The keys of the other objects are still used.
+/// Why an object in a backup is skipped. The keys of the other objects are still used.
 #[derive(Debug, thiserror::Error)]
 enum UnusableKey {
     #[error(transparent)]

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::{CommandError, Format, SealOptions, default_namespace};
 use crate::report;
 
-/// The reason why the input cannot be read as manifests.
+/// Why the input cannot be read as manifests.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The input cannot be parsed.
@@ -178,7 +178,7 @@ impl ObjectNumbers {
     }
 }
 
-/// Formats documents, one after the other. The result may contain plain values.
+/// Formats documents, one after another. The result may contain plain values.
 pub(super) fn write(documents: &[Json], format: Format) -> Zeroizing<Vec<u8>> {
     let mut text = Zeroizing::new(Vec::new());
     for document in documents {

@@ -83,7 +83,7 @@ fn format_lost(object_name: &str) -> Failure {
     Failure::new(format!(
         "the values of {object_name} are v2 in the last commit, and v1 in the file"
     ))
-    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if this is intended")
 }
 
 fn has_bound_values(object: &Object) -> bool {
@@ -106,15 +106,15 @@ fn template_changed(object_name: &str) -> Failure {
          changed template"
     ))
     .hint(
-        "revert the change of the template, which `seal diff` shows; if it is wanted, seal all values again into a new file",
+        "revert the change to the template, which `seal diff` shows; if this is intended, seal all values again into a new file",
     )
 }
 
 fn binding_lost(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the values of {object_name} are bound to the template in the last commit, and no longer in the file"
+        "in the last commit, the values of {object_name} are bound to the template; in the file, they no longer are"
     ))
-    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if this is intended")
 }
 
 fn v1_with_bound(object_name: &str, item: &str) -> Failure {

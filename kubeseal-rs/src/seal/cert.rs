@@ -105,7 +105,7 @@ pub struct CertVerify {
     pub source: CertSource,
 }
 
-/// Runs the command.
+/// Fetches, shows or verifies a certificate.
 ///
 /// # Errors
 ///

@@ -15,7 +15,7 @@ pub struct Completions {
     pub shell: String,
 }
 
-/// Runs the command.
+/// Prints the completion script for a shell.
 ///
 /// # Errors
 ///

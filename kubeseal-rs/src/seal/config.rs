@@ -47,7 +47,7 @@ pub struct Explain {
     pub sealing: Sealing,
 }
 
-/// Runs the command.
+/// Shows which rule applies to a file, and the resulting settings with the source of each.
 ///
 /// # Errors
 ///

@@ -65,7 +65,7 @@ pub struct Create {
     pub sealing: Sealing,
 }
 
-/// Runs the command.
+/// Creates a SealedSecret from values, without a Secret file.
 ///
 /// # Errors
 ///

@@ -50,10 +50,10 @@ pub struct Diff {
     pub output: Option<Format>,
 }
 
-/// A change of an item, or of the object itself.
+/// A change to an item, or to the object itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The item key, or `(data)` for the deprecated `spec.data`; `None` for a change of the object or its file.
+    /// The item key, or `(data)` for the deprecated `spec.data`; `None` for a change to the object or its file.
     pub item: Option<String>,
     /// The kind of change.
     pub kind: ChangeKind,
@@ -90,7 +90,7 @@ pub enum ChangeKind {
 /// Namespace and name are empty if the file cannot be read.
 type ObjectChanges = (String, String, Vec<Change>);
 
-/// Runs the command.
+/// Shows which sealed items changed between two states of a Git tree.
 ///
 /// # Errors
 ///

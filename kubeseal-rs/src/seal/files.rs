@@ -68,7 +68,7 @@ struct Plan {
     remove: bool,
 }
 
-/// Runs the command. All files are sealed before the first one is written.
+/// Seals Secret manifests. All files are sealed before the first one is written.
 ///
 /// # Errors
 ///

@@ -61,7 +61,7 @@ pub struct Generate {
     pub sealing: Sealing,
 }
 
-/// Runs the command.
+/// Creates a SealedSecret with random values that are never shown.
 ///
 /// # Errors
 ///

@@ -66,7 +66,7 @@ const EARLIER: [&str; 4] = [
 ':(icase)*.yaml' ':(icase)*.yml' ':(icase)*.json' | xargs -0 -r seal lint --staged --\n",
 ];
 
-/// Runs the command.
+/// Installs a Git pre-commit hook; with `--print`, only prints it.
 ///
 /// # Errors
 ///

@@ -11,7 +11,7 @@ use crate::{pages, seal_args};
 #[command(after_help = "Examples:\n  seal man > seal.1")]
 pub struct Man {}
 
-/// Runs the command.
+/// Prints the manual page of `seal` and its subcommands.
 ///
 /// # Errors
 ///

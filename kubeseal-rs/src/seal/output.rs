@@ -14,7 +14,7 @@ pub(super) fn json(report: &impl Serialize) -> Result<Vec<u8>> {
     Ok((json_shown(&text) + "\n").into_bytes())
 }
 
-/// Formats reports like manifests: as indented JSON one after the other, or as YAML documents.
+/// Formats reports like manifests: as indented JSON one after another, or as YAML documents.
 pub(super) fn documents(reports: &[impl Serialize], format: Format) -> Result<Zeroizing<Vec<u8>>> {
     let documents = reports.iter().map(serde_json::to_value);
     Ok(format::write(

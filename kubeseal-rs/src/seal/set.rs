@@ -51,7 +51,7 @@ pub struct Set {
     pub sealing: Sealing,
 }
 
-/// Runs the command.
+/// Sets the value of one item of a SealedSecret.
 ///
 /// # Errors
 ///

@@ -21,7 +21,7 @@ use super::settings::{Origin, Setting, Settings};
 use super::{binding, post_quantum, requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
-/// The reason why the file or the requested change is not valid.
+/// Why the file or the requested change is not valid.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The file contains no SealedSecret.

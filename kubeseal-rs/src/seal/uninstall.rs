@@ -75,7 +75,7 @@ struct Leftover {
     patch: Json,
 }
 
-/// Runs the command. Without `--yes`, changes nothing.
+/// Removes the status fields that Bitnami's controller would never update. Without `--yes`, changes nothing.
 ///
 /// # Errors
 ///

@@ -31,7 +31,7 @@ pub struct Unset {
     pub name: Option<String>,
 }
 
-/// Runs the command. Removes all of the items, or none.
+/// Removes items from a SealedSecret: all of them, or none.
 ///
 /// # Errors
 ///

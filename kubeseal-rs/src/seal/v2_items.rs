@@ -103,7 +103,7 @@ fn never_secret_lost(object_name: &str) -> Failure {
     Failure::new(format!(
         "the values of {object_name} can never become a Secret in the last commit, and can in the file"
     ))
-    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if this is intended")
 }
 
 fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<String, String>> {

@@ -71,7 +71,7 @@ struct ObjectView {
     comments: KeyComments,
 }
 
-/// Runs the command.
+/// Shows the contents of sealed files; with `--reveal`, also the values.
 ///
 /// # Errors
 ///

@@ -19,6 +19,6 @@ pub enum ReportFormat {
     Text,
     /// Machine-readable JSON.
     Json,
-    /// Markdown, such as for a ticket.
+    /// Markdown, for example for an issue.
     Markdown,
 }

@@ -138,7 +138,7 @@ fn lint_reports_plain_and_sealed_keys() {
     for (case, key) in keys() {
         write_files(directory, &[("key.yaml", &key)]);
         let output = seal(directory, &["lint", "key.yaml"]);
-        assert_contains(&output, "is a private key of the controller", case);
+        assert_contains(&output, "contains a private key of the controller", case);
 
         let output = kubeseal(directory, &key);
         assert_contains(

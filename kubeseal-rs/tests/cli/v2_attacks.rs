@@ -103,7 +103,7 @@ fn binds_new_values_despite_unbound_items() {
     git(directory, &["add", "db.yaml"]);
     git(directory, &["commit", "-qm", "bound"]);
     write_files(directory, &[("db.yaml", &own)]);
-    let output = assert_refused(directory, &set("a"), "db.yaml", "no longer in the file");
+    let output = assert_refused(directory, &set("a"), "db.yaml", "they no longer are");
     assert_contains(&output, "seal diff", "the next step");
 
     // Only the rule requires bound values.
@@ -149,7 +149,7 @@ fn new_values_are_not_bound_to_a_changed_template() {
     git(directory, &["commit", "-qm", "bound"]);
     write_files(directory, &[("db.yaml", &changed)]);
     seal_ok(directory, &["unset", "db.yaml", "a"]);
-    assert_refused(directory, &set("a"), "db.yaml", "no longer in the file");
+    assert_refused(directory, &set("a"), "db.yaml", "they no longer are");
     write_files(directory, &[("db.yaml", &bound)]);
     seal_ok(directory, &["unset", "db.yaml", "a"]);
     seal_ok(directory, &set("a"));

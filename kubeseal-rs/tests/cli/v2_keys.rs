@@ -276,7 +276,7 @@ fn lint_reports_a_plain_v2_key() {
     assert_code(&output, 1, "a key");
     assert_contains(
         &output,
-        "the Secret key is a private key of the controller",
+        "the Secret key contains a private key of the controller",
         "a key",
     );
 }

@@ -1,10 +1,11 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
-//! Two modules protect a command line that handles values: [`memory`] has files that are not on a disk, and
-//! [`programs`] finds programs that no repository contains.
+//! Two modules are for command-line tools that handle values: [`memory`] creates files in memory instead of on disk,
+//! and [`programs`] finds external programs in absolute directories of `PATH` only, so that no program of an untrusted
+//! repository is run.
 //!
-//! A third protection of memory, wiping freed memory, needs an allocator, which only a program can choose:
-//! `zeroizing_alloc::ZeroAlloc` in each `main`. `NOTES.md` describes the limits of all three.
+//! Freed memory is wiped by an allocator, which only a binary can choose: `zeroizing_alloc::ZeroAlloc` in each `main`.
+//! `NOTES.md` describes the limits.
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -87,7 +87,7 @@ pub struct Candidate {
     logged_problem: Option<String>,
 }
 
-/// The reason why the Lease cannot be used.
+/// Why the Lease cannot be used.
 enum Failure {
     Api(kube::Error),
     NoResponse,

@@ -152,7 +152,7 @@ impl OptIn {
         !self.has_own_annotation
     }
 
-    /// Returns whether a change of this source restarts the workload. `is_consumed` is whether the workload consumes
+    /// Returns whether a change to this source restarts the workload. `is_consumed` is whether the workload consumes
     /// the source; `is_matched` returns whether one of the patterns matches the name.
     pub fn includes(
         &self,
@@ -307,7 +307,7 @@ mod tests {
         is_ignored: true,
     };
 
-    /// Returns whether a change of the Secret `db` restarts a workload with these annotations.
+    /// Returns whether a change to the Secret `db` restarts a workload with these annotations.
     fn restarts(workload: &Json, template: &Json, tags: SecretTags, is_consumed: bool) -> bool {
         let opt_in = OptIn::read(workload, template);
         let mut patterns = opt_in.secret_patterns().iter();

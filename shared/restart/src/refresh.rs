@@ -1,4 +1,4 @@
-//! Chooses the Pods whose volumes kubelet should update immediately. A change of a Pod's annotations causes kubelet to
+//! Chooses the Pods whose volumes kubelet should update immediately. A change to a Pod's annotations causes kubelet to
 //! synchronize the Pod and its mounted Secrets.
 
 use std::cmp::Reverse;

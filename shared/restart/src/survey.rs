@@ -385,7 +385,7 @@ impl<'a> PodSurvey<'a> {
         }
     }
 
-    /// Returns whether the Pod is restarted automatically after a change of the SealedSecret, or by a user.
+    /// Returns whether the Pod is restarted automatically after a change to the SealedSecret, or by a user.
     fn restart(&self, secret: Option<&str>) -> Remedy {
         let is_automatic = secret
             .zip(self.workload)

@@ -88,9 +88,9 @@ pub enum Progress {
     InProgress,
     /// Every Pod has the current template and is available, or the rollout gave up.
     Done,
-    /// The workload is paused, so a change of its template has no effect until it is resumed.
+    /// The workload is paused, so a change to its template has no effect until it is resumed.
     Paused,
-    /// A change of the template replaces no Pod: the update strategy is `OnDelete`.
+    /// A change to the template replaces no Pod: the update strategy is `OnDelete`.
     Manual,
 }
 

@@ -15,7 +15,7 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
-/// The reason why the input contains no certificate that can seal values.
+/// Why the input contains no certificate that can seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// The text contains no `CERTIFICATE` block, and nothing that explains why. A block with the label `TRUSTED

@@ -65,7 +65,7 @@ pub struct NewKey {
     pub private_pem: Plain,
 }
 
-/// The reason why a key could not be generated.
+/// Why a key could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// aws-lc could not generate a key.

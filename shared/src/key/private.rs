@@ -38,7 +38,7 @@ pub struct PrivateKey {
     record_key: hmac::Key,
 }
 
-/// The reason why the input contains no usable private key.
+/// Why the input contains no usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PrivateKeyError {
     /// No block is a private key.

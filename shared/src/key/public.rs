@@ -17,7 +17,7 @@ pub struct PublicKey {
     v2_id: KeyId,
 }
 
-/// The reason why a key cannot seal values.
+/// Why a key cannot seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
     /// The key is not an RSA key.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// The reason why the input cannot be parsed as a series of documents.
+/// Why the input cannot be parsed as a series of documents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ReadError {
     /// Number of the document and line of the input, both counted from one; `None` if the bytes are not text.

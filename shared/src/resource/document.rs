@@ -96,8 +96,8 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
-/// Checks `spec.encryptedData` and each of its values. The controller and upstream read a field that is not a mapping
-/// as no items, so an object that loses all its values would look valid.
+/// Checks `spec.encryptedData` and each of its values. Without this check, a field that is not a mapping would count as
+/// empty, as in the controller and upstream, and an object that lost all its values would look valid.
 fn check_items(
     node: &Node,
     reading: &mut Reading,

@@ -50,7 +50,7 @@ pub const OPENING_ONLY_ANNOTATION: &str = "sealedsecrets.bitnami.com/opening-onl
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate sealed each item. See [`crate::hints`].
 pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
-/// On a workload, with the value `auto`: `seal restart` restarts it after a change of a Secret that it consumes.
+/// On a workload, with the value `auto`: `seal restart` restarts it after a change to a Secret that it consumes.
 pub const RESTART_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart";
 /// On a workload: how long its Secrets must be unchanged before `seal restart` restarts it.
 pub const RESTART_WINDOW_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart-window";

@@ -11,7 +11,7 @@ use crate::meter::Meter;
 use crate::random;
 use crate::v2::{self, Checked, KeyId, OpenError, OpenedLocks};
 
-/// Opens every v2 item of an object that has passed the public checks.
+/// Opens every v2 item of an object that has passed the checks that need no private key.
 pub(super) fn open_items(
     checked: &Checked,
     ring: &KeyRing,

@@ -31,7 +31,7 @@ pub struct Policy {
 pub enum Target {
     /// A Secret object. Values that must never become a Secret object are refused.
     Secret,
-    /// Anything else: files, a change of the sealed object, recovery.
+    /// Anything else: files, a change to the sealed object, recovery.
     Other,
 }
 

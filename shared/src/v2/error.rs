@@ -96,7 +96,7 @@ pub enum Problem {
     NoHeader,
 }
 
-/// The reason why the format of an object is refused.
+/// Why the format of an object is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormatProblem {
     /// The policy requires v2, and an item is v1.

@@ -32,7 +32,7 @@ pub struct StoredKey {
     pub not_after: Timestamp,
 }
 
-/// The reason why a Secret contains no usable v2 key.
+/// Why a Secret contains no usable v2 key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySecretError {
     /// An item is missing.

@@ -17,7 +17,7 @@ use crate::plain::Plain;
 const RECIPIENT_WORD: &str = "seal2-recipient";
 const KEY_WORD: &str = "seal2-key";
 
-/// The reason why a string is not a usable key.
+/// Why a string is not a usable key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
     /// The line does not have the form of a recipient.

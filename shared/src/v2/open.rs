@@ -17,7 +17,7 @@ use super::suite::{Opener, Unavailable};
 use super::value::{OpenedValue, Value};
 use crate::meter::{self, Interrupted, Meter};
 
-/// The reason why the items of an object cannot be opened. On an error, no value is returned.
+/// Why the items of an object cannot be opened. On an error, no value is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The object is refused.

@@ -41,7 +41,7 @@ pub struct LockSpec<'a> {
     pub revision: u64,
 }
 
-/// The reason why values cannot be sealed.
+/// Why values cannot be sealed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// There is no recipient, or there are too many.

@@ -1,6 +1,6 @@
 //! Errors. Their messages are fixed sentences and never contain a value or template text.
 
-/// The reason why a template cannot be parsed.
+/// Why a template cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}: {reason}")]
 pub struct ParseError {
@@ -14,7 +14,7 @@ pub struct ParseError {
     pub reason: &'static str,
 }
 
-/// The reason why a template cannot be rendered with these values, or why the meter ended the work.
+/// Why a template cannot be rendered with these values, or why the meter ended the work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}{}: {reason}", in_function(*.function))]
 pub struct RenderError {

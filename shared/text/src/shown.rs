@@ -53,8 +53,8 @@ pub fn path_text(path: &OsStr) -> Cow<'_, str> {
 
 /// Formats paths for messages. [`Path::display`] would print line breaks in a name.
 pub trait ShowPath {
-    /// Escapes the [`path_text`] of a path like [`shown`]. A relative path that begins like a workflow
-    /// command gets the prefix `./`, which does not change the file that it names.
+    /// Returns the [`path_text`] of the path, escaped as [`shown`] does. A relative path that begins like a workflow
+    /// command of GitHub Actions gets the prefix `./`, which does not change the file that it names.
     fn shown(&self) -> String;
 }
 

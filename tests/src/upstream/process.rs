@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// The reason why a call to upstream has no result.
+/// Why a call to upstream has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.

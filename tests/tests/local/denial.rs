@@ -55,7 +55,7 @@ fn excessive_files() -> BTreeMap<&'static str, String> {
             object("repeated", &repeated_text()),
         ),
         (
-            "a million objects of JSON one after the other",
+            "a million objects of JSON one after another",
             "{}".repeat(1_000_000),
         ),
         ("one field of JSON that grows forever", growing_field()),
@@ -152,7 +152,7 @@ fn limited_command(program: &Path) -> Command {
 /// Files in which `seal lint` finds no problem, since the command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
-    "a million objects of JSON one after the other",
+    "a million objects of JSON one after another",
     "one field of JSON that grows forever",
     "a million objects in a list",
     "a template that never ends",
@@ -372,7 +372,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     );
     let more_bodies = [
         ("five million numbers", numbers),
-        ("five million texts one after the other", texts),
+        ("five million texts one after another", texts),
         ("numbers of many digits under many aliases", digits),
     ];
     let bodies = excessive_files().into_iter().chain(more_bodies);

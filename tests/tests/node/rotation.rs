@@ -31,7 +31,7 @@ use tokio::time::sleep;
 use crate::shared;
 
 const CLIENT_IMAGE: &str = "docker.io/library/database-client:tests";
-/// The number of client Pods, which a rollout replaces one after the other.
+/// The number of client Pods, which a rollout replaces one after another.
 const CLIENTS: usize = 2;
 /// The number of rotations.
 const ROTATIONS: usize = 3;

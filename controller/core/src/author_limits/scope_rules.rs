@@ -11,7 +11,7 @@ use super::{Violation, matches_pattern};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 
-/// The reason why a string is not a valid scope rule.
+/// Why a string is not a valid scope rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid scope rule {0:?}; use a form like 'team-*=strict,prod=strict+namespace-wide'")]
 pub struct ScopeRulesError(String);

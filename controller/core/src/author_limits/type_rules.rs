@@ -24,7 +24,7 @@ pub struct TypeRules {
     allowed: BTreeSet<String>,
 }
 
-/// The reason why a list of types is invalid.
+/// Why a list of types is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TypeRulesError {
     /// The type is allowed by default, so allowing it has no effect. The administrator may have intended a list of all

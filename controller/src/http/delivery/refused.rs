@@ -9,7 +9,7 @@ use crate::http::refusal::Refusal;
 /// Seconds after which a caller may retry, unless a limit determines another time.
 const RETRY_AFTER: i64 = 5;
 
-/// The reason why a request is refused. No message depends on a value.
+/// Why a request is refused. No message depends on a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryRefusal {
     /// The request is malformed or too large.
@@ -71,7 +71,7 @@ pub(super) enum DeliveryRefusal {
     Changed,
 }
 
-/// The reason why an object cannot be delivered.
+/// Why an object cannot be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ObjectError {
     /// The name of the object.

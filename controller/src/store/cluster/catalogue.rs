@@ -225,8 +225,8 @@ impl Entry {
         }
     }
 
-    /// Returns whether both versions are equal in everything that determines the Secret. A change of the spec changes
-    /// the generation; a change of the scope changes the annotations.
+    /// Returns whether both versions are equal in everything that determines the Secret. A change to the spec changes
+    /// the generation; a change to the scope changes the annotations.
     fn has_same_content(&self, other: &Self) -> bool {
         self.uid == other.uid
             && self.generation == other.generation
@@ -423,8 +423,8 @@ impl Catalogue {
         self.cached_bytes += entry.cached_bytes();
     }
 
-    /// Records that this generation of the object was unsealed, regardless of its status, and the known state of its
-    /// Secret.
+    /// Records that this generation of the object was unsealed, whatever the object's status says, and adds what is
+    /// known about its Secret.
     pub(super) fn record_unsealed(
         &mut self,
         id: &ObjectId,

@@ -44,7 +44,7 @@ impl Changes {
         }
     }
 
-    /// Wakes the requests that wait for a change of the object.
+    /// Wakes the requests that wait for a change to the object.
     pub(super) fn report(&self, id: &ObjectId) {
         let state = self.state();
         let listeners = state.listeners.get(id).into_iter();

@@ -62,8 +62,8 @@ impl ClusterStore {
         Err(StoreError::Contended)
     }
 
-    /// Handles the response 404 to the write of a status: if the object exists, the CRD has no `status` subresource.
-    /// Logs a warning once.
+    /// Handles a 404 response to a status update: if the object exists, the CRD has no `status` subresource. Logs a
+    /// warning once.
     async fn detect_missing_subresource(
         &self,
         id: &ObjectId,

@@ -68,7 +68,7 @@ pub struct ObtainedCertificate {
     pub remarks: Vec<String>,
 }
 
-/// The reason why a certificate cannot be obtained or parsed, or is not trusted.
+/// Why a certificate cannot be obtained or parsed, or is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
     /// The source of `--cert` provides no certificate.

@@ -12,7 +12,7 @@ use crate::redacted::{redacted, redacted_source};
 use crate::shown::ShowPath as _;
 use crate::web;
 
-/// The reason why a certificate cannot be read from its source.
+/// Why a certificate cannot be read from its source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read.

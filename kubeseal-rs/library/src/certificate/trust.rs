@@ -78,7 +78,7 @@ pub(super) fn accepted_by(
         .min_by_key(|by| *by == SettingSource::Rule)
 }
 
-/// The reason why a certificate must not be used.
+/// Why a certificate must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
     /// The certificate has none of the accepted fingerprints.

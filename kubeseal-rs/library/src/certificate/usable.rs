@@ -12,7 +12,7 @@ pub enum Origin {
     Controller,
 }
 
-/// The reason why a certificate cannot be used for sealing.
+/// Why a certificate cannot be used for sealing.
 #[derive(Debug, thiserror::Error)]
 pub enum UseError {
     /// The certificate cannot be parsed.

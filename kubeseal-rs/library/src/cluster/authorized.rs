@@ -24,7 +24,7 @@ use crate::web;
 /// The key that unseals each item; `None` if no key of the controller does.
 pub type KeysOfItems = BTreeMap<String, Option<UsedKey>>;
 
-/// The reason why the TLS port cannot be reached, or refuses a request.
+/// Why the TLS port cannot be reached, or refuses a request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a

@@ -14,7 +14,7 @@ use super::busy::{BROKEN_ATTEMPTS, Retry, is_broken};
 use super::by_token::NoToken;
 use crate::shown::ShowPath as _;
 
-/// The reason why the controller or the API server cannot be reached, or rejects a request.
+/// Why the controller or the API server cannot be reached, or rejects a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The kubeconfig files cannot be read or merged.

@@ -16,7 +16,7 @@ mod v2;
 /// The lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
 const MODULI: RangeInclusive<usize> = 256..=2048;
 
-/// The reason why a response is not the object that was sent, with new ciphertexts. The message never quotes the
+/// Why a response is not the object that was sent, with new ciphertexts. The message never quotes the
 /// response, which could contain a plain value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {

@@ -1,4 +1,4 @@
-//! Locks a file, so that runs of this program change the file one after the other, where the system supports it.
+//! Locks a file, so that runs of this program change the file one after another, where the system supports it.
 //!
 //! The lock is on the file itself, so no lock file appears in the user's repository. The lock only
 //! avoids repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.

@@ -75,7 +75,7 @@ pub enum GitError {
     Irregular {
         /// The path of the file.
         file: PathBuf,
-        /// The reason why it is not read.
+        /// Why it is not read.
         why: String,
     },
     /// The tree objects contain more entries than the limit.

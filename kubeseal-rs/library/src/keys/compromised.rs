@@ -53,7 +53,7 @@ pub enum RememberError {
     File(#[from] FileError),
 }
 
-/// The reason why a key must not be used for sealing: it is marked as compromised, or its record cannot be read.
+/// Why a key must not be used for sealing: it is marked as compromised, or its record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The key is marked as compromised.

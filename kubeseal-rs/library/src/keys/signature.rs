@@ -20,7 +20,7 @@ pub const NAMESPACE: &str = "sealed-secrets-backup";
 /// The size limit for a file with a key or a signature, in bytes.
 const MAX_LEN: usize = 64 * 1024;
 
-/// The reason why signing failed, or why a signature does not show who created the archive.
+/// Why signing failed, or why a signature does not show who created the archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// The file is not an OpenSSH private key.
@@ -235,7 +235,7 @@ mod tests {
             let mut signature = sign_archive(b"archive").into_bytes();
             let index = index % signature.len();
             signature[index] ^= 1 << bit;
-            // A change of the armor's line breaks alone leaves the same signature.
+            // A change to the armor's line breaks alone leaves the same signature.
             if let Ok(signer) = verify_archive(b"archive", &signature) {
                 proptest::prop_assert_eq!(signer.principals, "jane@example.com");
                 let (expected, actual) = (SshSig::from_pem(self::sign_archive(b"archive")), SshSig::from_pem(&signature));

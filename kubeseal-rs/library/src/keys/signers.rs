@@ -28,7 +28,7 @@ struct Signer {
 #[derive(Debug, Clone)]
 pub struct Signers(Vec<Signer>);
 
-/// The reason why an allowed signers file cannot be used.
+/// Why an allowed signers file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.

@@ -45,7 +45,7 @@ pub enum KeyStore {
     },
 }
 
-/// A change of metadata. `None` removes an entry.
+/// A change to metadata. `None` removes an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// Changes of annotations.

@@ -11,7 +11,7 @@ pub const SYNTAX: &str = "\
 password[:LENGTH][,upper=N,lower=N,digits=N,symbols=N,without=CHARS], hex[:BYTES], base64[:BYTES], uuid, \
 rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:USER, docker:SERVER,USER";
 
-/// The reason why an argument is not a recipe.
+/// Why an argument is not a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The kind does not exist.

@@ -42,7 +42,7 @@ struct Class {
     letters: Vec<u8>,
 }
 
-/// The reason why no password meets the options.
+/// Why no password meets the options.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// The length is not between 8 and 4096.

@@ -22,7 +22,7 @@ pub enum RecipientSource {
     Cluster,
 }
 
-/// The reason why a string names no recipient.
+/// Why a string names no recipient.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipientSourceError {
     /// A line with an unusable key.

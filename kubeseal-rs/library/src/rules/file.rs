@@ -26,7 +26,7 @@ pub struct RulesFile {
     rules: Rules,
 }
 
-/// The reason why the rules cannot be read.
+/// Why the rules cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesFileError {
     /// The file cannot be read.

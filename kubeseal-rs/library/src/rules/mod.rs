@@ -119,7 +119,7 @@ pub enum Violation {
     /// The scope is not allowed.
     #[error(
         "{rule} allows only the scope {allowed}, but the object has the scope {found}\n\
-         hint: seal with an allowed --scope, or add {found} to allowedScopes of the rule"
+         hint: seal with an allowed --scope, or add {found} to `allowedScopes` of the rule"
     )]
     Scope {
         /// The description of the rule, from [`Rule::describe`].
@@ -155,7 +155,7 @@ pub enum Violation {
     /// The rule does not accept the key of a recipient.
     #[error(
         "{rule} requires one of the keys {required}, but this key is {found}\n\
-         hint: add the identifier to fingerprint of the rule only if you trust this key"
+         hint: add the identifier to `fingerprint` of the rule only if you trust this key"
     )]
     KeyId {
         /// The description of the rule, from [`Rule::describe`].
@@ -167,7 +167,7 @@ pub enum Violation {
     },
     /// The key of a recipient is retired.
     #[error(
-        "{rule} lists the key {found} as retired\nhint: replace the recipient, or remove it from retired"
+        "{rule} lists the key {found} as retired\nhint: replace the recipient, or remove the key from `retired` of the rule"
     )]
     RetiredKey {
         /// The description of the rule, from [`Rule::describe`].
@@ -178,7 +178,7 @@ pub enum Violation {
     /// The certificate's key is too small.
     #[error(
         "{rule} requires a key of at least {required} bits, but this key has {found}\n\
-         hint: pass the certificate of a larger key with --cert, or lower keySize in the rule"
+         hint: pass the certificate of a larger key with --cert, or lower `keySize` in the rule"
     )]
     KeySize {
         /// The description of the rule, from [`Rule::describe`].

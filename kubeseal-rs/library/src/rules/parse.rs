@@ -12,7 +12,7 @@ use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
 use crate::recipients::{RecipientSource, RecipientSourceError};
 
-/// The reason why a file does not contain valid rules.
+/// Why a file does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {
     /// The file is not valid YAML.
@@ -85,7 +85,7 @@ pub enum RuleProblem {
     },
     /// `scope` is not among `allowedScopes`.
     #[error(
-        "scope is {0}, which is not in allowedScopes\nhint: add {0} to allowedScopes, or change scope"
+        "`scope` is {0}, which is not in `allowedScopes`\nhint: add {0} to `allowedScopes`, or change `scope`"
     )]
     ScopeNotAllowed(Scope),
     /// The fingerprint is malformed.
@@ -679,7 +679,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  scope: cluster-wide\n  allowedScopes: strict\n",
-                "line 2: scope is cluster-wide, which",
+                "line 2: `scope` is cluster-wide, which",
             ),
             (
                 "rules:\n- path: a\n  fingerprint: abc\n",

@@ -21,10 +21,10 @@ struct ChangedObject<'a> {
     changes: Vec<ChangeReport<'a>>,
 }
 
-/// A change of one item, or of the object itself.
+/// A change to one item, or to the object itself.
 #[derive(Debug, Serialize)]
 struct ChangeReport<'a> {
-    /// The item key; null for a change of the object or its file, `(data)` for the deprecated `spec.data`.
+    /// The item key; null for a change to the object or its file, `(data)` for the deprecated `spec.data`.
     item: Option<&'a str>,
     /// `added`, `removed`, `changed`, `rekeyed`, `format changed`, `rescoped`, `recipients changed`, `locks changed`,
     /// `template changed`, `metadata changed` or `unreadable`.

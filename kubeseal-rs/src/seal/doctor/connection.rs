@@ -87,8 +87,13 @@ fn check_directory(
     };
     findings.add("directory", finding)?;
     connection.stored = stored.ok()?;
-    let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
-    keys::check_states(&connection.stored, None, (remedy, location_flags), findings)
+    let remedy = keys::restore_step(location_flags);
+    keys::check_states(
+        &connection.stored,
+        None,
+        (&remedy, location_flags),
+        findings,
+    )
 }
 
 /// Checks the cluster and, if its Service is found, the controller, its certificate and the keys. Returns `None` if a

@@ -21,10 +21,6 @@ pub(super) struct StoredKeys {
 
 impl StoredKeys {
     /// Reads all key Secrets.
-    ///
-    /// # Errors
-    ///
-    /// Fails if they cannot be read.
     pub(super) fn read(store: &KeyStore) -> Result<Self> {
         let (rsa, v2) = (store.read()?, store.read_v2()?);
         Ok(Self { rsa, v2 })
@@ -58,12 +54,17 @@ pub(super) fn check(
         findings.add(NAME, Finding::skipped(why));
         return StoredKeys::default();
     };
-    let remedy = format!(
-        "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
-         starts"
-    );
+    let remedy = restore_step(location_flags);
     let _ = check_states(&stored, served, (&remedy, location_flags), findings);
     stored
+}
+
+/// Returns the step that gets a key. `location_flags` contains the flags that select the same keys in another command.
+pub(super) fn restore_step(location_flags: &str) -> String {
+    format!(
+        "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
+         starts"
+    )
 }
 
 /// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how

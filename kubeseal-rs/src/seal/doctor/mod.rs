@@ -12,9 +12,10 @@
 //! | `templates` | whether the templates of a SealedSecret render |
 //! | `findings` | nothing; it prints the findings of the other modules |
 //!
-//! `doctor` sends the controller only the unmodified file: answers about modified copies would show every client
-//! which name and namespace a value was sealed for. It tries other names and namespaces locally, with keys that the
-//! user has. The controller reports which items it can unseal only to callers that may verify the object.
+//! `doctor` sends the controller only the unmodified file: the responses to copies with other names would reveal the
+//! name and namespace that a value was sealed for, even to a user without keys. It tries other names and namespaces
+//! locally, with keys that the user has. The controller reports which items it can unseal only to callers that may
+//! verify the object.
 
 mod connection;
 mod controller;
@@ -94,7 +95,7 @@ pub struct Doctor {
     pub location: KeyLocation,
 }
 
-/// Runs the command. Returns findings if a step failed.
+/// Checks each step from the kubeconfig to the items of a file. Returns [`Outcome::Findings`] if a step failed.
 ///
 /// # Errors
 ///

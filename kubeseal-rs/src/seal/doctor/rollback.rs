@@ -60,7 +60,7 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
         );
         return Finding::bad(
             text,
-            "convert them before you change to Bitnami's controller",
+            "convert them before you switch to Bitnami's controller",
         );
     }
     if delivered > 0 {
@@ -74,12 +74,12 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
     }
     if unread > 0 {
         let text = format!(
-            "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the {total} \
-             others"
+            "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the other \
+             {total}"
         );
         return Finding::bad(
             text,
-            "correct them before you change to Bitnami's controller",
+            "correct them before you switch to Bitnami's controller",
         );
     }
     Finding::good(format!("Bitnami's controller can read all {total} objects"))

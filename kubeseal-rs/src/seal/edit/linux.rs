@@ -27,7 +27,7 @@ use crate::seal::v2_items::Change;
 const KEY_HINT: &str =
     "pass --key FILE to unseal the values locally, or --blind to edit without the values";
 
-/// Runs the command.
+/// Lets the user edit the values of a SealedSecret in an editor, and seals the changed values.
 ///
 /// # Errors
 ///

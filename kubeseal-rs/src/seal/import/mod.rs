@@ -129,7 +129,7 @@ pub struct ImportList {
     pub sealing: Sealing,
 }
 
-/// Runs the command.
+/// Seals existing secrets from a dotenv file, from sops, or from Secrets.
 ///
 /// # Errors
 ///

@@ -61,8 +61,8 @@ pub struct KeysBackup {
     pub location: KeyLocation,
 }
 
-/// Runs the command. Keys in the archive are already marked as backed up, so that a restored key
-/// counts as backed up.
+/// Writes every readable key Secret to the archive, and marks the keys as backed up. Keys in the archive already have
+/// this mark, so that a restored key counts as backed up.
 ///
 /// # Errors
 ///

@@ -85,8 +85,8 @@ struct Damage {
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Runs the command. The key is marked only after everything was read, and before the report is
-/// printed, so that a failure to print does not leave the key in use.
+/// Marks a key as compromised, and reports the values that were sealed for it. The key is marked only after
+/// everything was read, and before the report is printed, so that a failure to print does not leave the key in use.
 ///
 /// # Errors
 ///

@@ -41,7 +41,7 @@ pub struct KeysExport {
     pub location: KeyLocation,
 }
 
-/// Runs the command.
+/// Prints the public keys that may seal v2 values now.
 ///
 /// # Errors
 ///

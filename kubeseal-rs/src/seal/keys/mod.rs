@@ -105,7 +105,7 @@ pub struct Search {
     pub tls_port: TlsPort,
 }
 
-/// Runs the command.
+/// Runs a subcommand of `seal keys`. Escapes its errors into one line, except errors about the cluster.
 ///
 /// # Errors
 ///

@@ -123,8 +123,8 @@ impl Plans<'_> {
     }
 }
 
-/// Runs the command. Existing Secrets are never changed, except that the opening-only mark is
-/// removed from the keys of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
+/// Restores keys from a backup. Existing Secrets are never changed, except that the opening-only mark is removed
+/// from the keys of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
 ///
 /// # Errors
 ///

@@ -56,7 +56,7 @@ pub struct KeysRetire {
     pub location: KeyLocation,
 }
 
-/// Runs the command. If items, files or rules need the key, lists them and does not retire the key.
+/// Retires a key. If items, files or rules need the key, lists them and does not retire the key.
 ///
 /// # Errors
 ///

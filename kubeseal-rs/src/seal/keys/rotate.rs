@@ -135,7 +135,7 @@ impl<'a> OwnKey<'a> {
     }
 }
 
-/// Runs the command.
+/// Requests new keys from the controller with annotations, and waits for them.
 ///
 /// # Errors
 ///

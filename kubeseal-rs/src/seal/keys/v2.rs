@@ -26,7 +26,6 @@ use crate::report;
 pub(super) struct NamedKey {
     records: Vec<V2KeyRecord>,
     index: usize,
-    /// The identifier of the key.
     pub(super) id: KeyId,
 }
 

@@ -44,7 +44,7 @@ struct SealedInFile {
 }
 
 impl ClassCheck {
-    /// Adds a SealedSecret.
+    /// Records the namespace and item names of a SealedSecret. Ignores an object that cannot be read.
     pub(super) fn add_sealed(&mut self, node: &Node) {
         let Ok(object) = Object::read_leniently(node) else {
             return;
@@ -395,7 +395,7 @@ spec:
                 &["class-object"],
             ),
             (
-                "no such object of a template",
+                "a template that uses a missing object",
                 objects("- {path: a, template: x, from: [db, web]}"),
                 &["class-object"],
             ),

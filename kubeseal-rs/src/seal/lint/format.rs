@@ -208,7 +208,7 @@ mod tests {
             {{
               "id": "plain-secret",
               "shortDescription": {{
-                "text": "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees."
+                "text": "A Secret, or a `secretGenerator`, with plain values is in a file that is tracked by Git or not ignored."
               }},
               "defaultConfiguration": {{
                 "level": "error"

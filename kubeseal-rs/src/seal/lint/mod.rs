@@ -119,7 +119,7 @@ pub enum LintFormat {
     Github,
 }
 
-/// The reason why the arguments or the rules are invalid.
+/// Why the arguments or the rules are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.
@@ -130,7 +130,7 @@ pub enum LintError {
     Rules,
 }
 
-/// Runs the command.
+/// Reports mistakes in a tree, without a cluster and without a key.
 ///
 /// # Errors
 ///

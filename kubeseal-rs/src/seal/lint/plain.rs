@@ -32,8 +32,8 @@ pub(super) fn secret(
     let name = name_of(node);
     let message = if is_key(node) {
         format!(
-            "the Secret {name} is a private key of the controller: it can unseal every value that is sealed for it; \
-             generate a new key and re-encrypt these values"
+            "the Secret {name} contains a private key of the controller, which can unseal every value sealed for it; if \
+             it was committed, run `seal keys compromise`, renew the key, and change these values"
         )
     } else {
         format!(

@@ -67,7 +67,8 @@ pub struct Pods {
     pub cluster: Cluster,
 }
 
-/// Runs the command. Returns [`Outcome::Findings`] if a container has an earlier value or, with `--wait`, may have one.
+/// Shows which containers have which version of a Secret. Returns [`Outcome::Findings`] if a container has an
+/// earlier value or, with `--wait`, may have one.
 ///
 /// # Errors
 ///

@@ -52,7 +52,8 @@ fn containers(rows: &[&Row]) -> usize {
     names.collect::<BTreeSet<_>>().len()
 }
 
-/// Returns a line for each workload, or Pod without a workload, and each SealedSecret.
+/// Returns a line for each combination of workload (or Pod without a workload), SealedSecret and refresh; at most
+/// [`MAX_LINES`], then the number of omitted lines.
 fn groups(stale: &[&Row]) -> Vec<String> {
     let mut groups = BTreeMap::<_, Vec<&Row>>::new();
     for row in stale {

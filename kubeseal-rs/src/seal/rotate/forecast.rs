@@ -24,7 +24,7 @@ pub(super) struct Forecast {
     pub(super) problem: Option<String>,
 }
 
-/// The keys to rotate from, and the certificate to rotate to.
+/// The keys that can unseal the old values, and the certificate to re-encrypt them for.
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {
     pub(super) ring: &'a KeyRing,

@@ -101,7 +101,7 @@ pub struct Rotate {
     pub tls_port: TlsPort,
 }
 
-/// Runs the command.
+/// Re-encrypts items for the newest key, in files and directory trees.
 ///
 /// # Errors
 ///

@@ -63,7 +63,7 @@ pub struct Settings {
     pub pod: Pod,
 }
 
-/// The reason why the component cannot run.
+/// Why the component cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The process does not run in a Pod.

@@ -50,7 +50,7 @@ impl Actions {
         })
     }
 
-    /// Takes the actions for a change of these files.
+    /// Takes the actions for a change to these files.
     pub(super) fn run(&self, changed: &BTreeSet<String>) {
         let file_commands = self
             .file_commands

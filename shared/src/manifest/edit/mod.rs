@@ -71,7 +71,7 @@ impl Step {
     }
 }
 
-/// A change of one value.
+/// A change to one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Replaces the scalar with this string. Adds a missing key, and the mappings around it.
@@ -80,7 +80,7 @@ pub enum Change {
     Remove,
 }
 
-/// The reason why a file cannot be edited. Nothing was changed.
+/// Why a file cannot be edited. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The file cannot be read.
@@ -96,7 +96,7 @@ pub enum EditError {
         line: usize,
         /// Keys from the root, joined by dots; `the file` if its layout is not supported.
         path: String,
-        /// The reason why the value cannot be edited.
+        /// Why the value cannot be edited.
         problem: Problem,
     },
     /// The guard refused the edit.
@@ -113,7 +113,7 @@ pub enum EditError {
     },
 }
 
-/// The reason why a value cannot be edited.
+/// Why a value cannot be edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The value is an alias, `*name`.

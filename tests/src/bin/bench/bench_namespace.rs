@@ -1,4 +1,4 @@
-//! A namespace in which both controllers do the same work, one after the other.
+//! A namespace in which both controllers do the same work, one after another.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

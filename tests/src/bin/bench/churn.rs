@@ -102,7 +102,7 @@ fn with_name(object: &SealedSecret, name: &str) -> SealedSecret {
     object
 }
 
-/// Creates objects one after the other, and returns the time until each has its Secret; then sets `is_over`.
+/// Creates objects one after another, and returns the time until each has its Secret; then sets `is_over`.
 async fn time_new_objects(
     bench: &BenchNamespace<'_>,
     load: &Load,

@@ -99,7 +99,7 @@ struct QuietTenant {
 }
 
 impl QuietTenant {
-    /// Creates objects one after the other; returns the time until each has its Secret.
+    /// Creates objects one after another; returns the time until each has its Secret.
     async fn time_objects(&self, stem: &str, seconds: usize) -> Vec<Duration> {
         let end = Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap());
         let mut times = Vec::new();

@@ -285,7 +285,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
         (read(&pod, "password").await == "third").then_some(())
     })
     .await;
-    eprintln!("after a change of the Pod, after {:.1?}", start.elapsed());
+    eprintln!("after a change to the Pod, after {:.1?}", start.elapsed());
     let same = site.wait_until_ready(&pod).await;
     assert_eq!(same.uid(), uid);
     let status = tests::node::container_status(&same, "main").unwrap();
@@ -580,7 +580,7 @@ async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
         (site.versions(&pod).await != first).then_some(())
     })
     .await;
-    // Mounts of the unchanged value, and a change of another field of the object.
+    // Mounts of the unchanged value, and a change to another field of the object.
     let mounts = || {
         site.driver
             .log()
