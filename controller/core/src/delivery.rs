@@ -6,6 +6,27 @@ use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use shared::resource::SealedSecret;
 use shared::v2::Object;
 
+/// The annotation for delivery has a value that the controller does not know. A misspelled value must not create the
+/// Secret that the author wanted to avoid.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error(
+    "the annotation {DELIVER_ANNOTATION} has an unknown value; set it to \"{DELIVER_FILES}\" to create no Secret, or remove it"
+)]
+pub struct UnknownDelivery;
+
+/// Checks the value of the annotation for delivery, if the object has one.
+///
+/// # Errors
+///
+/// Returns [`UnknownDelivery`] if the value is not [`DELIVER_FILES`].
+pub fn check_annotation(sealed: &SealedSecret) -> Result<(), UnknownDelivery> {
+    let annotations = sealed.metadata.annotations.as_ref();
+    match annotations.and_then(|annotations| annotations.get(DELIVER_ANNOTATION)) {
+        Some(value) if value != DELIVER_FILES => Err(UnknownDelivery),
+        _ => Ok(()),
+    }
+}
+
 /// Returns whether the controller creates no Secret for the object: the annotation of the object requests it, or the
 /// object has a v2 value with the flag that forbids a Secret.
 ///
@@ -35,16 +56,18 @@ mod tests {
 
     #[test]
     fn only_the_exact_annotation_counts() {
-        for (value, want) in [
-            (Some("files"), true),
-            (Some("Files"), false),
-            (Some(""), false),
-            (None, false),
+        for (value, want, is_known) in [
+            (Some("files"), true, true),
+            (Some("Files"), false, false),
+            (Some("file"), false, false),
+            (Some(""), false, false),
+            (None, false, true),
         ] {
             let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
             let annotation = value.map(|value| (DELIVER_ANNOTATION.to_owned(), value.to_owned()));
             sealed.metadata.annotations = Some(annotation.into_iter().collect());
             assert_eq!(is_only_delivered(&sealed), want, "{value:?}");
+            assert_eq!(check_annotation(&sealed).is_ok(), is_known, "{value:?}");
         }
     }
 }

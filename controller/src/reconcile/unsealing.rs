@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::decide::{self, Desired, Refusal};
-use controller_core::delivery;
+use controller_core::delivery::{self, UnknownDelivery};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
@@ -49,6 +49,9 @@ impl<S: Store> Tools<S> {
             Source::Gone => Ok((Desired::Nothing, Provenance::default())),
             Source::Malformed(reason) => unknown(Refusal::Malformed(reason.clone())),
             Source::Sealed(owner) => {
+                if let Err(error) = self.check_delivery(owner) {
+                    return unknown(Refusal::Malformed(error.to_string()));
+                }
                 let is_only_delivered = self.is_only_delivered(owner);
                 let obstacle = public_obstacle(id, owner, observed);
                 if let Some(refusal) = obstacle.filter(|_| !is_only_delivered) {
@@ -134,6 +137,14 @@ impl<S: Store> Tools<S> {
             policy: self.policy.author_limits.policy_of(sealed, now),
             target,
         }
+    }
+
+    /// Refuses an unknown value of the annotation for delivery. A directory has no Pods, so the annotation has no effect.
+    fn check_delivery(&self, sealed: &SealedSecret) -> Result<(), UnknownDelivery> {
+        if !self.store.is_public() {
+            return Ok(());
+        }
+        delivery::check_annotation(sealed)
     }
 
     /// Returns whether the values are only delivered to Pods. A directory has no Pods.

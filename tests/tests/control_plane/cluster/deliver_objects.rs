@@ -137,6 +137,20 @@ async fn the_annotation_keeps_the_values_of_another_client_in_a_merged_secret() 
     case.case.wait_for_values("db", &merged).await;
 }
 
+/// Fault: the value of the annotation is misspelled, and the Secret that the author wanted to avoid is created.
+#[tokio::test]
+async fn a_misspelled_annotation_creates_no_secret() {
+    let case = DeliverCase::new("deliver-misspelled").await;
+    let mut sealed = case.case.sealed_secret("db", &ITEMS);
+    let annotation = (DELIVER_ANNOTATION.to_owned(), "file".to_owned());
+    let annotations = &mut sealed.metadata.annotations;
+    annotations.get_or_insert_default().extend([annotation]);
+    case.case.create(&sealed).await;
+    let message = case.case.wait_for_failure("db").await;
+    assert!(message.contains("has an unknown value"), "{message}");
+    assert!(case.case.secret("db").await.is_none());
+}
+
 #[tokio::test]
 async fn an_object_that_cannot_be_unsealed_keeps_its_secret() {
     let case = DeliverCase::new("deliver-damaged").await;
