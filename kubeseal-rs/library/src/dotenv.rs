@@ -142,7 +142,7 @@ fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text.replace("\r\n", "\n")))
 }
 
-/// Like [`text`], but a carriage return alone also ends a line, as in the dotenv libraries.
+/// Like [`text()`], but a carriage return alone also ends a line, as in the dotenv libraries.
 fn text_with_line_feeds(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     Ok(Zeroizing::new(text(bytes)?.replace('\r', "\n")))
 }
