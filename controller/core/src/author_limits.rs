@@ -286,9 +286,25 @@ impl AuthorLimits {
     ) -> Result<(), Violation> {
         self.allow_secret(&unsealed.secret)?;
         self.allow_metadata(&unsealed.secret)?;
+        self.allow_ciphertext(sealed, &unsealed.sealed_by, ring, now)
+    }
+
+    /// Checks only the scope of an object and the ages of the keys for which its items were sealed, for values that
+    /// need not form a valid Secret.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first [`Violation`].
+    pub fn allow_ciphertext(
+        &self,
+        sealed: &SealedSecret,
+        sealed_by: &BTreeMap<String, UsedKey>,
+        ring: &KeyRing,
+        now: Timestamp,
+    ) -> Result<(), Violation> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
-        self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
+        self.allow_key_ages(sealed, sealed_by, ring, now)
     }
 
     /// Checks the type of a Secret, and that the controller would not load the Secret as a key. Forbidden

@@ -132,7 +132,7 @@ impl Context {
             }
             let allowed = self.reviews.is_allowed(user, verb, sealed).await;
             if !allowed.map_err(|_| Refusal::NoReview)? {
-                return Err(Refusal::Forbidden);
+                return Err(Refusal::Forbidden(verb.reach(sealed)));
             }
         }
         Ok(())
@@ -179,7 +179,7 @@ fn log(user: &UserInfo, object: &str, response: &Result<Response, Refusal>) {
     let outcome = match response {
         Ok(response) if response.status().is_success() => "unsealed",
         Ok(_) | Err(Refusal::CannotUnseal) => "cannot be unsealed",
-        Err(Refusal::Forbidden) => "not allowed",
+        Err(Refusal::Forbidden(_)) => "not allowed",
         Err(_) => "failed",
     };
     info!(

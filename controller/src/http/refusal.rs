@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::key_ring::NoSealingKey;
+use shared::scope::Scope;
 
 /// Why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +32,9 @@ pub(super) enum Refusal {
     MayNotSeal(NoSealingKey),
     /// The caller sent no token issued for this controller.
     Unauthenticated,
-    /// RBAC does not allow the caller the verb on an object of the request.
-    Forbidden,
+    /// RBAC does not allow the caller the verb on an object of the request, or on all objects that its values may
+    /// belong to. Contains the reach of the missing permission.
+    Forbidden(Scope),
     /// The API server did not respond to the review of the token or of the permission.
     NoReview,
     /// An internal error.
@@ -96,9 +98,8 @@ impl IntoResponse for Refusal {
                 let text = "authentication failed: a token with the audience sealed-secrets.bitnami.com is required\n";
                 (StatusCode::UNAUTHORIZED, scheme, text).into_response()
             }
-            Self::Forbidden => {
-                let text = "forbidden: RBAC does not grant the token's user the verb of this endpoint (verify, rotate or unseal) on the SealedSecret\n";
-                (StatusCode::FORBIDDEN, text).into_response()
+            Self::Forbidden(reach) => {
+                (StatusCode::FORBIDDEN, missing_permission(reach)).into_response()
             }
             Self::NoReview => {
                 let text =
@@ -106,6 +107,23 @@ impl IntoResponse for Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
             }
             Self::Failed => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+}
+
+/// Returns which permission the caller lacks.
+fn missing_permission(reach: Scope) -> &'static str {
+    match reach {
+        Scope::Strict => {
+            "forbidden: RBAC does not grant the token's user the verb of this endpoint (verify, rotate or unseal) on the SealedSecret\n"
+        }
+        Scope::NamespaceWide => {
+            "forbidden: the SealedSecret is namespace-wide, and RBAC does not grant the token's user the verb unseal on all \
+             SealedSecrets of the namespace (a rule without resourceNames)\n"
+        }
+        Scope::ClusterWide => {
+            "forbidden: the SealedSecret is cluster-wide, and RBAC does not grant the token's user the verb unseal on all \
+             SealedSecrets of all namespaces (a ClusterRoleBinding to a rule without resourceNames)\n"
         }
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 use shared::resource::SealedSecret;
+use shared::scope::Scope;
 use tokio::sync::Semaphore;
 
 use super::audiences::has_another_audience;
@@ -41,6 +42,27 @@ impl Verb {
             Self::Rotate => "rotate",
             Self::Unseal => "unseal",
         }
+    }
+
+    /// Returns for which objects a caller needs this verb. Callers of unseal choose the name of the object that they
+    /// send, and values with a wider scope are unsealed under any name, or in any namespace. A permission for one
+    /// object must not reveal the values of others, so it must cover all objects that the values may belong to. The
+    /// scope is the one that unsealing enforces, for v1 and v2.
+    pub(super) fn reach(self, sealed: &SealedSecret) -> Scope {
+        match self {
+            Self::Unseal => Scope::from_annotations(sealed.metadata.annotations.as_ref()),
+            Self::Verify | Self::Rotate => Scope::Strict,
+        }
+    }
+}
+
+/// Returns the namespace and the name to review for a permission of this reach. For the API server, an empty name
+/// stands for all objects, and an empty namespace for all namespaces.
+fn reviewed_names(sealed: &SealedSecret, reach: Scope) -> (&str, &str) {
+    match reach {
+        Scope::Strict => (sealed.namespace_or_empty(), sealed.name_or_empty()),
+        Scope::NamespaceWide => (sealed.namespace_or_empty(), ""),
+        Scope::ClusterWide => ("", ""),
     }
 }
 
@@ -118,14 +140,15 @@ impl Reviews {
             .filter(|user| is_accepted && !is_anonymous(user)))
     }
 
-    /// Returns whether RBAC allows the user this verb on the object.
+    /// Returns whether RBAC allows the user this verb on the object, and on all other objects that
+    /// [`Verb::reach`] requires.
     pub(super) async fn is_allowed(
         &self,
         user: &UserInfo,
         verb: Verb,
         sealed: &SealedSecret,
     ) -> Result<bool, kube::Error> {
-        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+        let (namespace, name) = reviewed_names(sealed, verb.reach(sealed));
         self.is_name_allowed(user, verb, namespace, name).await
     }
 
@@ -176,5 +199,34 @@ fn is_anonymous(user: &UserInfo) -> bool {
 impl std::fmt::Debug for Reviews {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reviews").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use shared::resource::SealedSecretSpec;
+
+    use super::*;
+
+    /// Attack: a caller with a permission for one object sends the values of another one under its name.
+    #[test]
+    fn unsealing_needs_a_permission_for_all_objects_that_the_values_may_belong_to() {
+        for (scope, want) in [
+            (Scope::Strict, ("prod", "db")),
+            (Scope::NamespaceWide, ("prod", "")),
+            (Scope::ClusterWide, ("", "")),
+        ] {
+            let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
+            sealed.metadata.namespace = Some("prod".into());
+            let mut annotations = BTreeMap::new();
+            scope.annotate(&mut annotations);
+            sealed.metadata.annotations = Some(annotations);
+            let names = |verb: Verb| reviewed_names(&sealed, verb.reach(&sealed));
+            assert_eq!(names(Verb::Unseal), want, "{scope}");
+            assert_eq!(names(Verb::Verify), ("prod", "db"), "{scope}");
+            assert_eq!(names(Verb::Rotate), ("prod", "db"), "{scope}");
+        }
     }
 }

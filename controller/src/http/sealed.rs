@@ -226,21 +226,31 @@ impl Request {
         accepted: &AcceptanceRules,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
+        let now = Timestamp::now();
         let mut randomness = Randomness {
-            now: Timestamp::now(),
+            now,
             rng: &mut shared::random::system(),
         };
         let sealed = self.single_object()?;
         let rules = (admission(sealed, accepted), false);
-        match unseal_within(sealed, ring, rules, &mut randomness, meter) {
-            Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
-            Err(UnsealError::BudgetUsedUp { .. }) => Err(Refusal::TooMuchWork),
-            Err(error) => {
-                let exact = error.exact_message();
-                Ok((StatusCode::CONFLICT, format!("{}\n", visible(&exact))).into_response())
-            }
-        }
+        let unsealed = match unseal_within(sealed, ring, rules, &mut randomness, meter) {
+            Ok(unsealed) => unsealed,
+            Err(UnsealError::BudgetUsedUp { .. }) => return Err(Refusal::TooMuchWork),
+            Err(error) => return Ok(conflict(&error.exact_message())),
+        };
+        let limits = &accepted.limits;
+        Ok(
+            match limits.allow_ciphertext(sealed, &unsealed.sealed_by, ring, now) {
+                Ok(()) => as_json(&unsealed.secret.to_document()),
+                Err(violation) => conflict(&violation.to_string()),
+            },
+        )
     }
+}
+
+/// Returns the response with the exact reason why an object is not unsealed.
+fn conflict(reason: &str) -> Response {
+    (StatusCode::CONFLICT, format!("{}\n", visible(reason))).into_response()
 }
 
 /// Returns the requirements for an object: the requirements of the controller for the formats in its namespace. The
@@ -300,7 +310,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use controller_core::author_limits::FormatRules;
+    use axum::body::to_bytes;
+    use controller_core::author_limits::{FormatRules, TypeRules};
+    use jiff::SignedDuration;
     use shared::key_ring::RingV2Key;
     use shared::meter::Unmetered;
     use shared::plain::Plain;
@@ -332,10 +344,7 @@ mod tests {
         sealed
     }
 
-    /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of
-    /// the caller, although the administrator requires bound values.
-    #[test]
-    fn every_endpoint_applies_the_administrators_rules_of_the_namespace() {
+    fn ring(order_time: Timestamp) -> (KeyRing, impl Recipient) {
         let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
         let recipient = key.recipient();
         let stored = StoredKey {
@@ -343,8 +352,51 @@ mod tests {
             not_before: Timestamp::MIN,
             not_after: Timestamp::MAX,
         };
-        let key = RingV2Key::new("k".into(), Timestamp::MIN, stored);
-        let ring = KeyRing::default().with_v2_keys([Arc::new(key)]);
+        let key = RingV2Key::new("k".into(), order_time, stored);
+        (KeyRing::default().with_v2_keys([Arc::new(key)]), recipient)
+    }
+
+    /// Attack: a caller has the controller unseal a value whose scope the administrator forbids, or that was sealed for
+    /// a key that the administrator considers too old.
+    #[tokio::test]
+    async fn unsealing_applies_the_allowed_scopes_and_the_maximum_key_age() {
+        let hour = SignedDuration::from_hours(1);
+        let two_hours_ago = Timestamp::now() - 2 * hour;
+        for (scopes, max_age, problem) in [
+            ("", None, None),
+            ("prod=strict", Some(3 * hour), None),
+            ("prod=namespace-wide", None, Some("--allowed-scopes")),
+            ("", Some(hour), Some("--max-sealing-key-age")),
+        ] {
+            let scopes = scopes.parse().unwrap();
+            let limits = AuthorLimits::new(TypeRules::default(), scopes, max_age);
+            let accepted = AcceptanceRules {
+                legacy: true,
+                limits: Arc::new(limits),
+            };
+            let (ring, recipient) = ring(two_hours_ago);
+            let request = Request {
+                objects: vec![object(&recipient, false)],
+                is_list: false,
+            };
+            let response = request.unseal(&ring, &accepted, &mut Unmetered).unwrap();
+            let is_refused = response.status() == StatusCode::CONFLICT;
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let text = String::from_utf8_lossy(&body);
+            assert_eq!(is_refused, problem.is_some(), "{text}");
+            assert!(
+                problem.is_none_or(|problem| text.contains(problem)),
+                "{text}"
+            );
+            assert_eq!(text.contains("MQ=="), problem.is_none(), "{text}");
+        }
+    }
+
+    /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of
+    /// the caller, although the administrator requires bound values.
+    #[test]
+    fn every_endpoint_applies_the_administrators_rules_of_the_namespace() {
+        let (ring, recipient) = ring(Timestamp::MIN);
         let rules = FormatRules::new("", "prod", "".parse().unwrap(), v2::DEFAULT_MAX_LOCKS);
         let required = Arc::new(AuthorLimits::default().requiring_formats(rules));
         let works: [Work; 3] = [Request::verify, Request::verify_items, Request::unseal];

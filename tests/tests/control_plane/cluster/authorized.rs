@@ -162,6 +162,38 @@ async fn returns_401_403_or_the_result_by_permission() {
     );
 }
 
+/// Attack: an account that may unseal only the object `db` sends the public values of objects with a wider scope under
+/// this name.
+#[tokio::test]
+async fn a_permission_for_one_object_unseals_no_values_of_a_wider_scope() {
+    let case = Case::new().await;
+    let rule = json!([{
+        "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "resourceNames": ["db"], "verbs": ["unseal"]
+    }]);
+    roles::create_caller_with(&case.namespace, "one", &rule).await;
+    roles::create_caller(&case.namespace, "all", &["unseal"]).await;
+    let one = case.token("one", &[AUDIENCE]).await;
+    let all = case.token("all", &[AUDIENCE]).await;
+    for token in [&one, &all] {
+        case.wait_for_code(200, "/v1/unseal", token).await;
+    }
+    for (scope, token, want) in [
+        (Scope::NamespaceWide, &one, Err("of the namespace")),
+        (Scope::NamespaceWide, &all, Ok("aHVudGVyMg==")),
+        (Scope::ClusterWide, &one, Err("of all namespaces")),
+        (Scope::ClusterWide, &all, Err("of all namespaces")),
+    ] {
+        let items = [("a", "hunter2")];
+        let mut copy = sealed_for(&KEYS[0], case.namespace.name(), "other", &items, scope);
+        copy.metadata.name = Some("db".into());
+        let body = copy.to_document().to_string();
+        let (code, answer) = case.post("/v1/unseal", Some(token), &body).await;
+        let (want_code, text) = want.map_or_else(|text| (403, text), |text| (200, text));
+        assert_eq!(code, want_code, "{scope} {answer}");
+        assert!(answer.contains(text), "{scope} {answer}");
+    }
+}
+
 /// Returns the key of each item in a response.
 fn item_keys(answer: &str) -> Value {
     serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
