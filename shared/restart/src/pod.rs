@@ -43,25 +43,26 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended or is being deleted, since it
-    /// needs no new value.
+    /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended, and for one that is being
+    /// deleted once none of its containers runs: until then, they may use an earlier value.
     pub fn read(object: &Json) -> Option<Self> {
-        Self::with_starts(object, starts(&object["status"]))
+        let has_ended = is_deleted(object) && !has_running_container(&object["status"]);
+        (!has_ended).then(|| Self::with_starts(object, starts(&object["status"])))?
     }
 
-    /// Like [`Self::read`], but also returns `None` for a Pod none of whose containers has started: such a Pod has no
-    /// content of a Secret yet. There can be any number of such Pods, since a Pod without a node needs no resources, so
-    /// nothing else of them is read.
+    /// Like [`Self::read`], but also returns `None` for a Pod that is being deleted, since it needs no new value, and
+    /// for a Pod none of whose containers has started: such a Pod has no content of a Secret yet. There can be any
+    /// number of such Pods, since a Pod without a node needs no resources, so nothing else of them is read.
     pub fn read_started(object: &Json) -> Option<Self> {
         let starts = starts(&object["status"]);
-        let has_started = !starts.is_empty();
-        has_started.then(|| Self::with_starts(object, starts))?
+        let is_read = !starts.is_empty() && !is_deleted(object);
+        is_read.then(|| Self::with_starts(object, starts))?
     }
 
     fn with_starts(object: &Json, starts: BTreeMap<String, Timestamp>) -> Option<Self> {
         let (metadata, status) = (&object["metadata"], &object["status"]);
         let has_ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
-        if has_ended || !metadata["deletionTimestamp"].is_null() {
+        if has_ended {
             return None;
         }
         let text = |value: &Json| value.as_str().map(str::to_owned);
@@ -147,6 +148,23 @@ fn refreshed_for(annotation: &Json) -> Vec<Box<str>> {
     let versions = annotation.as_str().unwrap_or_default().split(',');
     let versions = versions.filter(|version| (1..=MAX_VERSION_LENGTH).contains(&version.len()));
     versions.take(MAX_REFRESHED).map(Box::from).collect()
+}
+
+/// Returns whether a Pod is being deleted. Its containers can run until its grace period ends.
+fn is_deleted(object: &Json) -> bool {
+    !object["metadata"]["deletionTimestamp"].is_null()
+}
+
+fn has_running_container(status: &Json) -> bool {
+    let fields = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
+    let mut containers = fields
+        .iter()
+        .flat_map(|field| status[*field].as_array().into_iter().flatten());
+    containers.any(|container| !container["state"]["running"].is_null())
 }
 
 /// Returns when each container started. A regular container that ended will start again unless the Pod has ended. An
@@ -309,8 +327,22 @@ pub(crate) mod tests {
                 "{value}"
             );
         }
+    }
+
+    /// Fault: a container that still uses an earlier value in its grace period was missing in `seal pods`, so a
+    /// pipeline revoked the value too early.
+    #[test]
+    fn a_pod_that_is_being_deleted_counts_while_a_container_runs_but_is_not_restarted() {
         let mut deleted = pod("p", Delivery::Env, 15);
         deleted["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:15Z");
+        assert_eq!(state(&deleted, 30), Some(State::Stale(second(20))));
+        assert!(Pod::read_started(&deleted).is_none());
+        let running = deleted["status"]["containerStatuses"].take();
+        assert!(Pod::read(&deleted).is_none());
+        deleted["status"]["initContainerStatuses"] = running;
+        assert!(Pod::read(&deleted).is_some(), "a sidecar runs");
+        let ended = json!({ "terminated": { "startedAt": "1970-01-01T00:00:15Z" } });
+        deleted["status"]["initContainerStatuses"][0]["state"] = ended;
         assert!(Pod::read(&deleted).is_none());
     }
 

@@ -85,7 +85,9 @@ async fn without_a_log_the_version_of_a_command_is_unknown() {
     let objects: Api<SealedSecret> = namespace.api();
     let version =
         json!({ "version": "v", "keyId": "k", "generation": 1, "time": "2026-01-01T00:00:00Z" });
-    let status = json!({ "status": { "observedGeneration": 1, "versions": [version] } });
+    let status = json!({ "status": {
+        "observedGeneration": 1, "lastUnsealedGeneration": 1, "versions": [version],
+    } });
     let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
     objects.patch_status("db", &params, &patch).await.unwrap();
     let token = json!({ "serviceAccountToken": { "audience": AUDIENCE, "path": "token" } });
@@ -133,7 +135,8 @@ async fn wait_waits_for_the_controller_too() {
     let objects: Api<SealedSecret> = namespace.api();
     let args = ["db", "--wait", "--timeout", "1s"];
     for (observed, want) in [(1, Some(0)), (0, Some(1))] {
-        let status = json!({ "status": { "observedGeneration": observed } });
+        let status =
+            json!({ "status": { "observedGeneration": observed, "lastUnsealedGeneration": 1 } });
         let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
         objects.patch_status("db", &params, &patch).await.unwrap();
         let output = pods(plane, &namespace, &args);
@@ -152,6 +155,29 @@ async fn wait_waits_for_the_controller_too() {
     }
 }
 
+/// Attack: a SealedSecret gets a value that no key unseals. Every container was called current, and a pipeline revoked
+/// the former password, which all of them still used.
+#[tokio::test]
+async fn a_newest_version_that_could_not_be_unsealed_is_a_finding() {
+    let plane = ControlPlane::shared().await;
+    let namespace = namespace(plane, "pods-failed").await;
+    let synced = json!({ "type": "Synced", "status": "False", "reason": "ErrUnsealFailed" });
+    let status = json!({ "status": { "observedGeneration": 1, "conditions": [synced] } });
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
+    let objects: Api<SealedSecret> = namespace.api();
+    objects.patch_status("db", &params, &patch).await.unwrap();
+    let want = format!(
+        "warning: the newest version of {}/db could not be unsealed\nhint: see `kubectl describe ",
+        namespace.name()
+    );
+    for args in [&["db"][..], &["db", "--wait", "--timeout", "1s"]] {
+        let output = pods(plane, &namespace, args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&want), "{stderr}");
+    }
+}
+
 /// Fault: a pipeline waits for a workload that nothing restarts, and its log does not say so.
 #[tokio::test]
 async fn wait_says_on_stderr_what_is_stale_after_the_time_limit() {
@@ -162,7 +188,9 @@ async fn wait_says_on_stderr_what_is_stale_after_the_time_limit() {
         version("b", 2, "2026-01-03T00:00:00Z"),
         version("a", 1, "2026-01-01T00:00:00Z"),
     ];
-    let status = json!({ "status": { "observedGeneration": 1, "versions": versions } });
+    let status = json!({ "status": {
+        "observedGeneration": 1, "lastUnsealedGeneration": 1, "versions": versions,
+    } });
     let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
     let objects: Api<SealedSecret> = namespace.api();
     objects.patch_status("db", &params, &patch).await.unwrap();

@@ -4,6 +4,7 @@
 //! SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent` and
 //! `seal exec` report in their log.
 
+mod failed;
 mod json;
 mod read;
 mod receivers;
@@ -39,9 +40,9 @@ has the newest value two minutes after a change at the latest. The Secrets Store
 mounted. `seal agent` reports in its log which one it has written, and `seal exec` with which one it has started its command. \
 Without a version in the status of the SealedSecret, for changes before the first version, and without a report, the answer \
 is `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
-Exit code 1 means that a container has an earlier value. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such \
-volumes, on SecretProviderClasses and SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on \
-`pods/log`.\n\n\
+Exit code 1 means that a container has an earlier value, or that the newest version of a SealedSecret could not be unsealed. \
+Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
+SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
 pub struct Pods {
@@ -53,7 +54,7 @@ pub struct Pods {
     /// Show all namespaces
     #[arg(long, short = 'A', conflicts_with = "name")]
     pub all_namespaces: bool,
-    /// Wait until no container has an earlier value
+    /// Wait until the newest versions are unsealed and no container has an earlier value
     #[arg(long)]
     pub wait: bool,
     /// How long to wait
@@ -68,7 +69,7 @@ pub struct Pods {
 }
 
 /// Shows which containers have which version of a Secret. Returns [`Outcome::Findings`] if a container has an
-/// earlier value or, with `--wait`, may have one.
+/// earlier value or, with `--wait`, may have one, or if the newest version of a SealedSecret could not be unsealed.
 ///
 /// # Errors
 ///
@@ -97,11 +98,17 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     if args.wait {
         warn_about_timeout(&rows, is_unrecorded, args.timeout);
     }
-    Ok(if is_unrecorded || rows.iter().any(is_stale) {
-        Outcome::Findings
-    } else {
-        Outcome::Done
-    })
+    if let Some(warning) = failed::warning(&survey.failed) {
+        report::warn(&warning);
+    }
+    let has_failed = !survey.failed.is_empty();
+    Ok(
+        if is_unrecorded || has_failed || rows.iter().any(is_stale) {
+            Outcome::Findings
+        } else {
+            Outcome::Done
+        },
+    )
 }
 
 /// Prints what is stale or not recorded after the wait, which ends with such a result only at the time limit.
@@ -134,8 +141,8 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the survey. With `--wait`, repeats it until no row is stale and the controller has recorded every change, or
-/// until the time limit is reached.
+/// Returns the survey. With `--wait`, repeats it until no row is stale and the controller has unsealed and recorded
+/// every change, or until the time limit is reached.
 fn survey(
     args: &Pods,
     objects: &Objects,
@@ -153,7 +160,8 @@ fn survey(
             .unwrap_or(environment.now);
         let survey = read::survey(objects, scope, now)?;
         let stale = survey.rows.iter().filter(|row| is_stale(row)).count();
-        if !args.wait || waited >= limit || stale == 0 && !survey.is_unrecorded {
+        let is_complete = stale == 0 && !survey.is_unrecorded && survey.failed.is_empty();
+        if !args.wait || waited >= limit || is_complete {
             return Ok(survey);
         }
         if (environment.is_interrupted)() {

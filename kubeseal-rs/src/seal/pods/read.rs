@@ -10,6 +10,7 @@ use restart::consumption::Source;
 use restart::delivered::Class;
 use restart::pod::Pod;
 use restart::sealed::Sealed;
+use restart::state::SecretId;
 use restart::survey::{self, Row};
 use restart::workload::{Id, Kind, Workload};
 use serde_json::Value as Json;
@@ -53,13 +54,20 @@ pub(super) struct Survey {
     pub(super) rows: BTreeSet<Row>,
     /// Whether a SealedSecret has changed since the controller recorded its version.
     pub(super) is_unrecorded: bool,
+    /// The SealedSecrets whose newest version could not be unsealed: Pods that have the newest content of the Secret do
+    /// not have that of the SealedSecret.
+    pub(super) failed: BTreeSet<SecretId>,
     /// Warnings about objects that could not be read.
     pub(super) notes: Vec<String>,
 }
 
 /// Returns the rows of all SealedSecrets in the scope.
 pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<Survey> {
-    let (listed, notes) = read(objects, scope.namespace())?;
+    let Listed {
+        objects: listed,
+        failed,
+        notes,
+    } = read(objects, scope.namespace())?;
     let is_all = matches!(scope, Scope::All | Scope::Namespace(_));
     let rows = survey::rows(&listed, is_all, now);
     if let Scope::Object { namespace, name } = scope
@@ -70,20 +78,29 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
         let message = format!("no SealedSecret {name:?} in namespace {namespace:?}");
         bail!(Failure::new(message).hint("pass its namespace with --namespace"));
     }
-    let is_shown = |(_, secret): &(String, String)| match scope {
+    let is_shown = |(_, secret): &SecretId| match scope {
         Scope::Object { name, .. } => secret == name,
         Scope::All | Scope::Namespace(_) => true,
     };
     Ok(Survey {
         rows: rows.into_iter().filter(|row| scope.contains(row)).collect(),
         is_unrecorded: listed.unrecorded.iter().any(is_shown),
+        failed: failed.into_iter().filter(is_shown).collect(),
         notes,
     })
 }
 
+/// The objects of a namespace or of the cluster; the other fields are those of [`Survey`].
+struct Listed {
+    objects: survey::Objects,
+    failed: BTreeSet<SecretId>,
+    notes: Vec<String>,
+}
+
 /// Reads the SealedSecrets last, so that no Pod has a newer version than the SealedSecret that was read.
-fn read(objects: &Objects, namespace: Option<&str>) -> Result<(survey::Objects, Vec<String>)> {
+fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
     let mut listed = survey::Objects::default();
+    let mut failed = BTreeSet::new();
     let mut notes = Vec::new();
     read_pods(objects, namespace, &mut listed)?;
     if listed.pods.iter().any(has_class) {
@@ -98,22 +115,53 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<(survey::Objects, 
     };
     for_each(objects, SEALED_SECRETS, &sealed, namespace, |object| {
         let id = id(object);
-        if !is_recorded(object) {
-            listed.unrecorded.insert(id.clone());
+        match Newest::of(object) {
+            Newest::Recorded => {}
+            Newest::NotRecorded => listed.unrecorded.extend([id.clone()]),
+            Newest::Failed => failed.extend([id.clone()]),
         }
         listed.secrets.insert(id, Sealed::read(object));
     })?;
-    Ok((listed, notes))
+    Ok(Listed {
+        objects: listed,
+        failed,
+        notes,
+    })
 }
 
-/// Returns whether the controller has recorded the version of the newest content. A SealedSecret without a status has no
-/// controller that records versions.
-fn is_recorded(object: &Json) -> bool {
-    let (newest, observed) = (
-        &object["metadata"]["generation"],
-        &object["status"]["observedGeneration"],
-    );
-    newest.is_null() || observed.is_null() || newest == observed
+/// What the controller has done with the newest generation of a SealedSecret.
+#[derive(Debug, PartialEq, Eq)]
+enum Newest {
+    /// It was unsealed and its version recorded, or no controller records versions.
+    Recorded,
+    /// The controller has not observed it yet.
+    NotRecorded,
+    /// It could not be unsealed.
+    Failed,
+}
+
+impl Newest {
+    /// A SealedSecret without a status has no controller that records versions. Other controllers and earlier releases
+    /// write no `lastUnsealedGeneration`.
+    fn of(object: &Json) -> Self {
+        let (newest, status) = (&object["metadata"]["generation"], &object["status"]);
+        let observed = &status["observedGeneration"];
+        if newest.is_null() || observed.is_null() {
+            return Self::Recorded;
+        }
+        if newest != observed {
+            return Self::NotRecorded;
+        }
+        if *newest == status["lastUnsealedGeneration"] || is_synced(status) {
+            return Self::Recorded;
+        }
+        Self::Failed
+    }
+}
+
+fn is_synced(status: &Json) -> bool {
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Synced" && condition["status"] == "True")
 }
 
 fn has_class(pod: &Pod) -> bool {
@@ -331,13 +379,38 @@ mod tests {
     #[test]
     fn a_version_is_recorded_once_the_controller_has_observed_the_generation() {
         for (newest, observed, want) in [
-            (json!(2), json!(2), true),
-            (json!(2), json!(1), false),
-            (json!(2), json!(null), true),
-            (json!(null), json!(null), true),
+            (json!(2), json!(2), Newest::Recorded),
+            (json!(2), json!(1), Newest::NotRecorded),
+            (json!(2), json!(-1), Newest::NotRecorded),
+            (json!(2), json!(null), Newest::Recorded),
+            (json!(null), json!(null), Newest::Recorded),
         ] {
-            let object = json!({ "metadata": { "generation": newest }, "status": { "observedGeneration": observed } });
-            assert_eq!(is_recorded(&object), want, "{object}");
+            let status = json!({ "observedGeneration": observed, "lastUnsealedGeneration": 2 });
+            let object = json!({ "metadata": { "generation": newest }, "status": status });
+            assert_eq!(Newest::of(&object), want, "{object}");
+        }
+    }
+
+    /// Attack: a SealedSecret gets a value that no key unseals, so that a pipeline revokes the former password although
+    /// Pods still use it.
+    #[test]
+    fn a_newest_version_that_failed_is_not_recorded() {
+        for (unsealed, synced, want) in [
+            (json!(2), json!("True"), Newest::Recorded),
+            (json!(2), json!("False"), Newest::Recorded),
+            (json!(null), json!("True"), Newest::Recorded),
+            (json!(1), json!("False"), Newest::Failed),
+            (json!(null), json!("False"), Newest::Failed),
+            (json!(1), json!("Unknown"), Newest::Failed),
+        ] {
+            let conditions = json!([
+                { "type": "Ready", "status": "True" },
+                { "type": "Synced", "status": synced },
+            ]);
+            let object = json!({ "metadata": { "generation": 2 }, "status": {
+                "observedGeneration": 2, "lastUnsealedGeneration": unsealed, "conditions": conditions,
+            } });
+            assert_eq!(Newest::of(&object), want, "{object}");
         }
     }
 }
