@@ -368,7 +368,8 @@ fn new_version_name() -> String {
 ///
 /// # Errors
 ///
-/// Fails if the path has no file name, or the file cannot be written. The old content then stays.
+/// Fails if the path has no file name, or the file cannot be written. The old content then stays, and the temporary file
+/// is removed.
 pub fn replace_file(
     path: &Path,
     bytes: &[u8],
@@ -385,8 +386,14 @@ pub fn replace_file(
     let next = format!("..{name}_next");
     // A killed process may have left the temporary file behind.
     directory.remove(&next)?;
-    directory.write_new(&next, bytes, mode, owner)?;
-    directory.rename(&next, name)?;
+    let replaced = directory
+        .write_new(&next, bytes, mode, owner)
+        .and_then(|()| directory.rename(&next, name));
+    if replaced.is_err() {
+        // The temporary file can contain values. Only the first error is returned.
+        let _ = directory.remove(&next);
+    }
+    replaced?;
     directory.sync()
 }
 

@@ -421,3 +421,22 @@ fn a_single_file_is_replaced_with_its_mode() {
         );
     }
 }
+
+/// Fault: the path of the file is a directory, or its owner cannot be changed, after the values were written to a
+/// temporary file.
+#[test]
+fn a_file_that_cannot_be_replaced_leaves_no_temporary_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("env");
+    fs::create_dir(&path).unwrap();
+    let error = replace_file(&path, b"a='1'\n", 0o400, None).unwrap_err();
+    assert!(error.to_string().starts_with("cannot replace"), "{error}");
+    assert_eq!(names(&directory), ["env"]);
+
+    if !rustix::process::geteuid().is_root() {
+        let owner = Some(Owner { user: 0, group: 0 });
+        let error = replace_file(&path, b"a='1'\n", 0o400, owner).unwrap_err();
+        assert!(matches!(error, TargetError::Owner { .. }), "{error}");
+        assert_eq!(names(&directory), ["env"]);
+    }
+}
