@@ -113,6 +113,22 @@ fn find_in(
 }
 
 impl Found {
+    /// Returns the number of the document that contains the object.
+    pub fn document(&self) -> usize {
+        self.document
+    }
+
+    /// Returns the path from the root of the object's document to a value of the object.
+    pub fn path_of(&self, path: &[Step]) -> Vec<Step> {
+        [self.path.as_slice(), path].concat()
+    }
+
+    /// Returns the edit that sets or removes the key hints; `None` if the object has exactly these hints.
+    pub fn set_hints(&self, hints: &Hints) -> Option<Edit> {
+        let old = hints::read(self.sealed.metadata.annotations.as_ref());
+        self.hint_edit(&old, hints)
+    }
+
     /// Returns the edits that make these changes and update the key hints.
     pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
         let item = |key: &String| {
@@ -156,7 +172,7 @@ impl Found {
     fn edit(&self, path: &[Step], change: Change) -> Edit {
         Edit {
             document: self.document,
-            path: [self.path.as_slice(), path].concat(),
+            path: self.path_of(path),
             change,
         }
     }

@@ -30,6 +30,7 @@
 //! | [`git`], [`programs`] | work trees, branches and history in Git; finding external programs |
 //! | [`repeated`] | repeated keys beside v2 values |
 //! | [`walk`], [`loose`] | manifests below directories, tracked by Git or not ignored; sealed values outside a SealedSecret |
+//! | [`merge`] | merging three versions of a file, for Git |
 //! | [`finding`] | the rules of `seal lint` |
 //! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
 //! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |
@@ -51,6 +52,7 @@ pub mod git;
 pub mod keys;
 pub mod kubeconfig;
 pub mod loose;
+pub mod merge;
 pub mod notice;
 pub mod parallel;
 pub mod platform;

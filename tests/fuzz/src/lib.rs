@@ -16,6 +16,7 @@ use kubeseal_library::keys::archive::{self, ArchiveDecryption};
 use kubeseal_library::keys::restored::{KeyUse, RestoredSecret};
 use kubeseal_library::keys::signature;
 use kubeseal_library::keys::signers::Signers;
+use kubeseal_library::merge::{self, Labels, Versions};
 use kubeseal_library::recipe::Recipe;
 use kubeseal_library::{dotenv, kubeconfig, proxies, rules};
 use kubeseal_rs::seal::{decryption, lint};
@@ -37,7 +38,7 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the directories in `corpus/`.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
@@ -53,6 +54,7 @@ pub const TARGETS: [Target; 24] = [
     ("kubeconfig", kubeconfig_text),
     ("lint", linted_template),
     ("manifest", manifest_text),
+    ("merge", merged_versions),
     ("recipe", recipe_text),
     ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
@@ -352,6 +354,22 @@ pub fn edited_manifest(bytes: &[u8]) {
     if let Ok(edited) = edit::apply(bytes, std::slice::from_ref(&set)) {
         assert_eq!(edit::apply(&edited, &[set]).as_ref(), Ok(&edited));
         let _ = edit::apply(&edited, &[edit(Change::Remove)]);
+    }
+}
+
+/// Fuzzes the merge of three versions, which a byte that is not UTF-8 separates. If only one version differs from the
+/// base, the merge is that version, or a conflict.
+pub fn merged_versions(bytes: &[u8]) {
+    let mut versions = bytes.splitn(3, |byte| *byte == 0xff);
+    let mut version = || versions.next().unwrap_or_default();
+    let (base, ours, theirs) = (version(), version(), version());
+    let merge = |base, ours, theirs| {
+        let versions = Versions { base, ours, theirs };
+        merge::merge(&versions, &Labels::default())
+    };
+    let _ = merge(base, ours, theirs);
+    for merged in [merge(base, base, theirs), merge(base, theirs, base)] {
+        assert!(merged.bytes == theirs || !merged.conflicts.is_empty());
     }
 }
 

@@ -26,6 +26,7 @@
 
 mod guard;
 mod json_spans;
+mod layout;
 mod scalar_style;
 mod splice;
 mod value_span;
@@ -36,8 +37,9 @@ mod tests;
 
 use super::error::ReadError;
 use super::{MAX_VALUES, Node, is_filled, is_json, roots, text};
+pub use layout::{Layout, MappingLayout, Part};
 use splice::{Refusal, Splice, Text};
-use value_span::ValueSpan;
+use value_span::{Entry, Kind, ValueSpan};
 
 /// One edit of one document.
 #[derive(Debug, Clone, PartialEq, Eq)]

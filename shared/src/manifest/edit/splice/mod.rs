@@ -62,6 +62,23 @@ pub(super) fn has_scalar(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> boo
     }
 }
 
+/// Returns the value at a path; `None` if it is missing or null.
+pub(super) fn value_at<'a>(
+    text: &str,
+    root: &'a ValueSpan,
+    path: &[Step],
+) -> Option<&'a ValueSpan> {
+    let mut current = root;
+    for step in path {
+        current = match (&current.kind, step) {
+            (Kind::List(items), Step::Item(index)) => items.get(*index)?,
+            (Kind::Map { entries, .. }, _) => &entries[position(entries, step)?].value,
+            _ => return None,
+        };
+    }
+    (!current.is_null(text)).then_some(current)
+}
+
 /// Sets the value at a path. Adds the mappings of the path that do not exist.
 pub(super) fn set(text: Text<'_>, root: &ValueSpan, path: &[Step], value: &str) -> Splices {
     match follow(text, root, path)? {
