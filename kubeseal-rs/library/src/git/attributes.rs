@@ -5,9 +5,14 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use super::directory::SMALL_LIMIT;
 use super::{GitError, Repository};
+use crate::files;
 
 const ATTRIBUTE: &str = "working-tree-encoding=";
+
+/// The name of the files in which a repository sets attributes.
+pub const ATTRIBUTES_FILE: &str = ".gitattributes";
 
 /// The files that Git may convert to another encoding at checkout, according to the `.gitattributes` files of the
 /// index.
@@ -20,7 +25,7 @@ impl Repository {
     ///
     /// Fails if the repository is malformed.
     pub fn converted_files(&self) -> Result<ConvertedFiles, GitError> {
-        let is_attributes = |path: &Path| path.ends_with(".gitattributes");
+        let is_attributes = |path: &Path| path.ends_with(ATTRIBUTES_FILE);
         let files = self.indexed_files(is_attributes)?;
         let texts: Vec<_> = files
             .iter()
@@ -34,6 +39,31 @@ impl Repository {
             Some((directory.to_owned(), matcher(directory, patterns)?))
         });
         Ok(ConvertedFiles(patterns.collect()))
+    }
+}
+
+impl Repository {
+    /// Returns whether a `.gitattributes` file, of the index or in the root of the work tree, sets an attribute such as
+    /// `merge=seal` for any file.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn sets_attribute(&self, attribute: &str) -> Result<bool, GitError> {
+        let is_attributes = |path: &Path| path.ends_with(ATTRIBUTES_FILE);
+        let mut files: Vec<_> = self
+            .indexed_files(is_attributes)?
+            .into_iter()
+            .map(|(_, bytes)| bytes)
+            .collect();
+        files.extend(files::read_regular(&self.root.join(ATTRIBUTES_FILE), SMALL_LIMIT).ok());
+        let sets = |line: &str| {
+            let line = line.trim();
+            !line.starts_with('#') && line.split_whitespace().skip(1).any(|set| set == attribute)
+        };
+        Ok(files
+            .iter()
+            .any(|bytes| String::from_utf8_lossy(bytes).lines().any(sets)))
     }
 }
 

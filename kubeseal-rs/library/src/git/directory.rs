@@ -14,7 +14,7 @@ use crate::files;
 const MIB: u64 = 1 << 20;
 
 /// The size limit for a file with settings, a path or a reference.
-const SMALL_LIMIT: u64 = MIB;
+pub(super) const SMALL_LIMIT: u64 = MIB;
 
 /// The size limit for an index or a list of references.
 const LARGE_LIMIT: u64 = 64 * MIB;

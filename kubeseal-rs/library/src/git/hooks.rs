@@ -39,15 +39,19 @@ impl Repository {
     /// Returns the hooks directory if it is below the root, or in a repository that names this work
     /// tree.
     fn require_own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
-        let common = self.git.common_dir().canonicalize().ok();
-        let is_own = common.is_some_and(|common| {
-            common.starts_with(&self.root) || self.has_this_work_tree(&common) == Some(true)
-        });
-        if is_own {
+        if self.is_own() {
             Ok(hooks)
         } else {
             Err(GitError::HooksOutside(hooks))
         }
+    }
+
+    /// Returns whether the repository is below the root, or names this work tree.
+    pub(super) fn is_own(&self) -> bool {
+        let common = self.git.common_dir().canonicalize().ok();
+        common.is_some_and(|common| {
+            common.starts_with(&self.root) || self.has_this_work_tree(&common) == Some(true)
+        })
     }
 
     /// Returns whether a repository outside of this work tree names this work tree, as a linked work tree or as the

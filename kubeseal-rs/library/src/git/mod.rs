@@ -17,6 +17,7 @@ mod directory;
 mod hooks;
 mod index;
 mod links;
+mod settings;
 mod submodules;
 #[cfg(test)]
 #[cfg(unix)]
@@ -33,12 +34,13 @@ use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
 pub use ages::{SealedValue, commit_times};
-pub use attributes::ConvertedFiles;
+pub use attributes::{ATTRIBUTES_FILE, ConvertedFiles};
 pub use changes::Differences;
 pub use clones::missing_submodules;
 pub use commits::{Branch, CommitTree, Version};
 pub use index::Contents;
 pub use links::{Route, StagedLinks};
+pub use settings::Section;
 pub use submodules::Submodule;
 
 /// A Git repository cannot be read.
@@ -101,6 +103,21 @@ pub enum GitError {
         .0.shown()
     )]
     HooksOutside(PathBuf),
+    /// The `.git` of the work tree points to a repository that does not name this work tree.
+    #[error(
+        "the configuration of this repository is outside it, in {}, and nothing there names this work tree\n\
+         hint: run `git worktree repair` if you moved the work tree",
+        .0.shown()
+    )]
+    ConfigOutside(PathBuf),
+    /// The configuration cannot be changed.
+    #[error("cannot change {}: {why}", file.shown())]
+    Config {
+        /// The path of the configuration.
+        file: PathBuf,
+        /// Why it cannot be changed.
+        why: String,
+    },
     /// The repository's own configuration sets the hooks directory.
     #[error(
         "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default directory or \

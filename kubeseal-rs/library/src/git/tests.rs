@@ -821,3 +821,79 @@ fn installs_no_hook_in_another_repository() {
     std::os::unix::fs::symlink(&git_dir, trap.path().join(".git")).unwrap();
     assert_refused(trap.path());
 }
+
+const SECTION: Section = Section {
+    name: "merge",
+    subsection: "seal",
+};
+
+/// Values of a shell command: Git must read exactly these characters.
+const COMMAND: &str = "'/opt/a \"b\" ; # c\\d/seal' merge-file --path=%P";
+
+#[test]
+fn changes_single_settings_and_keeps_the_others() {
+    let fixture = TestRepository::new();
+    let config = fixture.root().join(".git/config");
+    let before = fs::read_to_string(&config).unwrap()
+        + "# a comment\n[merge \"other\"]\n\tdriver = x ; why\n";
+    fs::write(&config, &before).unwrap();
+    let set = |value: &str| {
+        fixture
+            .open()
+            .set_section(SECTION, &[("name", "n"), ("driver", value)])
+    };
+    assert!(set("first").unwrap());
+    assert!(set(COMMAND).unwrap());
+    assert!(!set(COMMAND).unwrap());
+    assert_eq!(
+        fixture.git(&["config", "merge.seal.driver"]),
+        format!("{COMMAND}\n")
+    );
+    assert_eq!(
+        fixture.open().setting(SECTION, "driver").as_deref(),
+        Some(COMMAND)
+    );
+    assert_eq!(fixture.git(&["config", "merge.other.driver"]), "x\n");
+    assert!(fixture.open().remove_section(SECTION).unwrap());
+    assert!(!fixture.open().remove_section(SECTION).unwrap());
+    assert_eq!(fs::read_to_string(&config).unwrap(), before);
+    assert!(!fixture.root().join(".git/config.lock").exists());
+}
+
+/// Attack: the author of an archive makes `.git` point to another repository of the user, so that a driver is installed
+/// there.
+#[test]
+fn changes_no_configuration_of_another_repository() {
+    let victim = TestRepository::new();
+    victim.write("a.yaml", "one: AAAA\n");
+    victim.commit("one");
+    let trap = tempfile::tempdir().unwrap();
+    let git_dir = victim.root().join(".git").display().to_string();
+    fs::write(trap.path().join(".git"), format!("gitdir: {git_dir}\n")).unwrap();
+    let repository = Repository::discover(trap.path()).unwrap();
+    let error = repository
+        .set_section(SECTION, &[("driver", "x")])
+        .unwrap_err();
+    assert!(matches!(error, GitError::ConfigOutside(_)), "{error}");
+    assert_eq!(victim.open().setting(SECTION, "driver"), None);
+}
+
+#[test]
+fn finds_attributes_of_the_index_and_of_the_work_tree() {
+    let fixture = TestRepository::new();
+    let sets = || fixture.open().sets_attribute("merge=seal").unwrap();
+    assert!(!sets());
+    fixture.write(
+        "sub/.gitattributes",
+        "# a.yaml merge=seal\na.yaml merge=seal2\n",
+    );
+    fixture.commit("one");
+    assert!(!sets());
+    fixture.write("sub/.gitattributes", "a.yaml text merge=seal\n");
+    fixture.commit("two");
+    assert!(sets());
+    fixture.write("sub/.gitattributes", "");
+    fixture.write(".gitattributes", "*.yaml merge=seal\n");
+    fixture.git(&["add", "sub"]);
+    assert!(sets());
+}
