@@ -24,6 +24,7 @@
 //! | `binding` | whether new v2 values are bound to the template |
 //! | [`values`], [`names`] | reading values; valid names |
 //! | [`decryption`] | identities, passphrases and keys in backups |
+//! | [`revealer`] | values, decrypted with keys or from the cluster |
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
@@ -44,6 +45,7 @@ pub mod edit;
 pub mod exec;
 pub mod files;
 pub mod generate;
+pub mod get;
 pub mod grant;
 #[cfg(test)]
 mod hints;
@@ -53,6 +55,7 @@ pub mod in_cluster;
 pub mod keys;
 pub mod lint;
 pub mod man;
+pub mod merge_file;
 pub mod object;
 mod output;
 pub mod pods;
@@ -60,6 +63,7 @@ mod post_quantum;
 pub mod recipients;
 pub mod requirements;
 pub mod restart;
+pub mod revealer;
 pub mod rotate;
 pub mod sealing;
 pub mod session;
@@ -68,6 +72,7 @@ pub mod settings;
 mod size;
 mod table;
 pub mod target;
+pub mod textconv;
 pub mod uninstall;
 pub mod unset;
 pub mod v2_items;
@@ -113,6 +118,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Rotate(args) => rotate::run(args, environment),
         Command::Import(args) => import::run(args, environment),
         Command::View(args) => view::run(args, environment),
+        Command::Get(args) => get::run(args, environment),
         Command::Diff(args) => diff::run(args, environment),
         Command::Lint(args) => lint::run(args, environment),
         Command::Config(args) => config::run(args, environment),
@@ -127,6 +133,8 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),
         Command::Hook(args) => hook::run(args),
+        Command::MergeFile(args) => merge_file::run(args),
+        Command::Textconv(args) => textconv::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
     }

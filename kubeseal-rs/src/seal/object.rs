@@ -153,7 +153,8 @@ fn form(node: &Node) -> Form {
     }
 }
 
-fn form_of(text: &str) -> Form {
+/// Returns the form of a v1 value, or why the string is not one.
+pub fn form_of(text: &str) -> Form {
     match sealed_text::decode(text) {
         Ok(bytes) => Form::Bits(envelope::modulus_len(&bytes).unwrap_or_default() * 8),
         Err(why) => Form::NotSealed(why),

@@ -3,26 +3,25 @@
 mod json;
 mod v2;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::git::{self, SealedValue};
 use kubeseal_library::walk::{self, Candidate, Kind, SkippedFiles};
-use shared::key_ring::KeyRing;
+use shared::base64;
 use shared::plain::Plain;
-use shared::{base64, unseal};
 use zeroize::Zeroizing;
 
-use super::in_cluster::{self, Values};
+use super::in_cluster::Values;
 use super::object::{Form, Item, Object};
 use super::recipients::KeyComments;
+use super::revealer::Revealer;
 use super::session::Session;
 use super::{Outcome, output, print};
-use crate::command::read_keys;
 use crate::failure::Failure;
 use crate::report;
 use crate::report::{ShowPath as _, path_text, shown};
@@ -55,9 +54,6 @@ pub struct View {
     pub cluster: Cluster,
 }
 
-/// The hint for a cluster that does not provide values.
-const KEY_HINT: &str = "pass --key FILE to unseal the values locally";
-
 /// An object and its file.
 struct ObjectView {
     path: PathBuf,
@@ -82,7 +78,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         ..Sealing::default()
     };
     let session = Session::new(&sealing, environment);
-    let revealer = args.reveal.then(|| Revealer::new(args, &session));
+    let revealer = args.reveal.then(|| Revealer::new(&args.key, &session));
     let revealer = revealer.transpose()?;
     let mut views = Vec::new();
     let mut unread = 0;
@@ -136,7 +132,7 @@ fn read_file(
     };
     let view_object = |node| {
         let object = Object::read(node).with_context(|| path.shown())?;
-        let values = revealer.map(|revealer| revealer.values(&object, path));
+        let values = revealer.map(|revealer| revealer.values(&object.sealed, path));
         Ok(ObjectView {
             path: path.clone(),
             file: path_text(path.as_os_str()).into_owned(),
@@ -168,42 +164,6 @@ fn set_ages(views: &mut [ObjectView], now: Timestamp) {
 
 fn days(committed: Timestamp, now: Timestamp) -> i64 {
     (now.as_second() - committed.as_second()) / (24 * 60 * 60)
-}
-
-/// The source of values.
-enum Revealer<'a> {
-    Keys(KeyRing),
-    Cluster(&'a Session<'a>),
-}
-
-impl<'a> Revealer<'a> {
-    fn new(args: &View, session: &'a Session<'a>) -> Result<Self> {
-        if args.key.is_empty() {
-            return Ok(Self::Cluster(session));
-        }
-        Ok(Self::Keys(read_keys(&args.key)?))
-    }
-
-    /// Returns the values of the items. Templates are not rendered.
-    fn values(&self, object: &Object, file: &Path) -> Result<Values> {
-        let ring = match self {
-            Self::Keys(ring) => ring,
-            Self::Cluster(session) => {
-                return in_cluster::values(session, file, &object.sealed, KEY_HINT);
-            }
-        };
-        let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
-            let object_name = object.sealed.qualified_name();
-            anyhow!(
-                "{object_name} cannot be unsealed with these keys: {}",
-                why.diagnosis()
-            )
-        })?;
-        Ok(unsealed
-            .into_iter()
-            .map(|(key, value)| (key, Some(value)))
-            .collect())
-    }
 }
 
 fn text(view: &ObjectView) -> Zeroizing<String> {

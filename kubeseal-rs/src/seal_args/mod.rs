@@ -30,16 +30,19 @@ use crate::seal::edit::Edit;
 use crate::seal::exec::Exec;
 use crate::seal::files::Files;
 use crate::seal::generate::Generate;
+use crate::seal::get::Get;
 use crate::seal::grant::Grant;
 use crate::seal::hook::Hook;
 use crate::seal::import::Import;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
+use crate::seal::merge_file::MergeFile;
 use crate::seal::pods::Pods;
 use crate::seal::restart::Restart;
 use crate::seal::rotate::Rotate;
 use crate::seal::set::Set;
+use crate::seal::textconv::Textconv;
 use crate::seal::uninstall::Uninstall;
 use crate::seal::unset::Unset;
 use crate::seal::view::View;
@@ -85,6 +88,8 @@ pub enum Command {
     Import(Import),
     /// Show the contents of sealed files, without values
     View(View),
+    /// Print the value of one item
+    Get(Get),
     /// Show which sealed items changed since a commit
     Diff(Diff),
     /// Check files and directories, without a cluster
@@ -111,8 +116,14 @@ pub enum Command {
     Restart(Restart),
     /// Clean up statuses before going back to Bitnami's controller
     Uninstall(Uninstall),
-    /// Install a Git pre-commit hook
+    /// Install a Git pre-commit hook, a merge driver and a text conversion
     Hook(Hook),
+    /// Merge three versions of a file; Git runs this command
+    #[command(hide = true)]
+    MergeFile(MergeFile),
+    /// Show a file with descriptions in place of sealed values; Git runs this command
+    #[command(hide = true)]
+    Textconv(Textconv),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page

@@ -33,6 +33,7 @@ mod lint_misplaced;
 mod lint_templates;
 mod lint_v2_keys;
 mod malformed_items;
+mod merge;
 mod never_secret;
 mod not_dumpable;
 mod odd_environments;

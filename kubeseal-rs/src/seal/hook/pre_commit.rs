@@ -1,43 +1,15 @@
-//! `seal hook install`: installs a Git pre-commit hook.
+//! The pre-commit hook.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, Subcommand};
-use kubeseal_library::git::{GitError, Repository};
-use kubeseal_library::{files, platform, programs};
+use kubeseal_library::git::Repository;
+use kubeseal_library::{files, platform};
 
-use super::{Outcome, print};
+use super::super::Outcome;
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
-
-/// Arguments of `seal hook`.
-#[derive(Debug, Args)]
-pub struct Hook {
-    /// The subcommand.
-    #[command(subcommand)]
-    pub verb: HookVerb,
-}
-
-/// Subcommands of `seal hook`.
-#[derive(Debug, Subcommand)]
-pub enum HookVerb {
-    /// Install a pre-commit hook that runs `seal lint` on staged files
-    Install(HookInstall),
-}
-
-/// Arguments of `seal hook install`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Git runs no pre-commit hook for `git cherry-pick`, `git rebase`, `git am` and a merge without conflicts, nor with \
---no-verify: run `seal lint` in CI, too.\n\n\
-Examples:\n  seal hook install\n  seal hook install --print")]
-pub struct HookInstall {
-    /// Print the hook instead of installing it, to add it to an existing hook
-    #[arg(long)]
-    pub print: bool,
-}
 
 /// The first lines of every installed hook.
 const HEAD: &str = "#!/bin/sh\n\
@@ -66,36 +38,14 @@ const EARLIER: [&str; 4] = [
 ':(icase)*.yaml' ':(icase)*.yml' ':(icase)*.json' | xargs -0 -r seal lint --staged --\n",
 ];
 
-/// Installs a Git pre-commit hook; with `--print`, only prints it.
+/// Installs the hook.
 ///
 /// # Errors
 ///
-/// Fails outside a work tree, if another hook exists, or if the hook or `seal` itself is where the author of the
-/// repository could control it.
-pub fn run(args: &Hook) -> Result<Outcome> {
-    let HookVerb::Install(HookInstall { print: print_only }) = &args.verb;
-    let program = this_program()?;
-    let hook = hook(&program)?;
-    if *print_only {
-        return print(hook.as_bytes());
-    }
-    let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
-        GitError::NoRepository(_) => Failure::new(
-            "the current directory is not in a Git work tree",
-        )
-        .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
-        error => Failure::from(anyhow::Error::from(error)),
-    })?;
-    let tree = repository.root().canonicalize()?;
-    if program.canonicalize()?.starts_with(tree) {
-        let message = format!(
-            "this `seal` is inside the work tree ({}), where any commit can replace it",
-            program.shown()
-        );
-        bail!(Failure::new(message).hint("install it outside the work tree"));
-    }
+/// Fails if another hook exists, or if the hooks directory is where the author of the repository could control it.
+pub(super) fn install(repository: &Repository, hook: &str) -> Result<Outcome> {
     let directory = repository.hooks_directory()?;
-    let path = directory.join("pre-commit");
+    let path = directory.join(NAME);
     if let Some(link) = [&directory, &path]
         .into_iter()
         .find(|path| path.is_symlink())
@@ -108,17 +58,59 @@ pub fn run(args: &Hook) -> Result<Outcome> {
                 .hint("add the output of `seal hook install --print` to the target of this link")
         );
     }
-    install(&path, &hook)
+    write(&path, hook)
 }
 
-fn install(path: &Path, hook: &str) -> Result<Outcome> {
+/// Removes the hook if `seal` wrote it.
+///
+/// # Errors
+///
+/// Fails if the hooks directory is not known, or if the hook cannot be removed.
+pub(super) fn uninstall(repository: &Repository) -> Result<()> {
+    let path = repository.hooks_directory()?.join(NAME);
+    let relative = files::relative_to_current_directory(&path);
+    match files::read_regular(&path, MAX_COMPARED) {
+        Ok(hook) if !path.is_symlink() && is_written_by_seal(&hook) => {
+            std::fs::remove_file(&path)
+                .with_context(|| format!("cannot remove {}", path.shown()))?;
+            report::info(&format!("{} removed", relative.shown()));
+        }
+        _ if path.exists() => report::info(&format!(
+            "{} is not from `seal hook install`, and stays",
+            relative.shown()
+        )),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Describes the hook of a repository.
+pub(super) fn status(repository: &Repository, hook: &str) -> &'static str {
+    let Ok(directory) = repository.hooks_directory() else {
+        return "unknown, because the repository sets another directory";
+    };
+    let path = directory.join(NAME);
+    match files::read_regular(&path, MAX_COMPARED) {
+        Ok(existing) if *existing == hook.as_bytes() => "installed",
+        Ok(existing) if is_written_by_seal(&existing) => {
+            "installed by another version or path of seal"
+        }
+        _ if path.exists() => "another hook",
+        _ => "not installed",
+    }
+}
+
+/// The name of the hook.
+const NAME: &str = "pre-commit";
+
+fn write(path: &Path, hook: &str) -> Result<Outcome> {
     let relative = files::relative_to_current_directory(path);
     match files::read_regular(path, MAX_COMPARED) {
         Ok(existing) if *existing == hook.as_bytes() => {
             report::info(&format!("{} is already installed", relative.shown()));
             return Ok(Outcome::Done);
         }
-        Ok(existing) if is_from_earlier_version(&existing) => {}
+        Ok(existing) if is_written_by_seal(&existing) => {}
         Err(_) if !path.exists() => {}
         _ => bail!(
             Failure::new(format!(
@@ -138,38 +130,14 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the hook, a shell script that runs `program`.
-fn hook(program: &Path) -> Result<String> {
-    let unquotable = || {
-        let path = program.shown();
-        let message =
-            format!("the path of this program cannot be quoted for a shell script: {path}");
-        Failure::new(message).hint("install it under another path")
-    };
-    let name = program.to_str().with_context(unquotable)?;
-    // Git for Windows runs hooks with a shell that accepts these slashes.
-    let name = if cfg!(windows) {
-        name.replace('\\', "/")
-    } else {
-        name.to_owned()
-    };
-    let quoted = shlex::try_quote(&name).ok().with_context(unquotable)?;
-    Ok(format!("{HEAD}{}{quoted}{}", LINE.0, LINE.1))
+/// Returns the hook, a shell script that runs `program`, whose path is quoted.
+pub(super) fn hook(program: &str) -> String {
+    format!("{HEAD}{}{program}{}", LINE.0, LINE.1)
 }
 
-/// Returns the path of this program: the path in `PATH` if it leads to the same file, since that path survives an
-/// update, or else the program's own path.
-fn this_program() -> Result<PathBuf> {
-    let executable = std::env::current_exe().context("cannot find the path of this program")?;
-    let installed = programs::find("seal").filter(|path| {
-        let canonical = |path: &Path| path.canonicalize().ok();
-        canonical(path).is_some_and(|path| Some(path) == canonical(&executable))
-    });
-    Ok(installed.unwrap_or(executable))
-}
-
-/// Returns whether `seal` wrote the hook, in an earlier version or under another path, and the user has not changed it.
-fn is_from_earlier_version(hook: &[u8]) -> bool {
+/// Returns whether `seal` wrote the hook, perhaps in an earlier version or under another path, and the user has not
+/// changed it.
+fn is_written_by_seal(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
     let mut heads = [HEAD, EARLIER_HEAD].into_iter();
     let Some(line) = heads.find_map(|head| text.strip_prefix(head)) else {
@@ -191,24 +159,24 @@ mod tests {
         for line in EARLIER {
             for head in [HEAD, EARLIER_HEAD] {
                 assert!(
-                    is_from_earlier_version(format!("{head}{line}").as_bytes()),
+                    is_written_by_seal(format!("{head}{line}").as_bytes()),
                     "{line}"
                 );
             }
         }
-        let installed = hook(Path::new("/opt/a directory/seal")).unwrap();
+        let installed = hook("'/opt/a directory/seal'");
         assert!(
             installed.ends_with("\nexec '/opt/a directory/seal' lint --staged\n"),
             "{installed}"
         );
-        assert!(is_from_earlier_version(installed.as_bytes()));
+        assert!(is_written_by_seal(installed.as_bytes()));
         for other in [
             "#!/bin/sh\nexec /opt/seal lint --staged\n".to_owned(),
             format!("{HEAD}make test && exec /opt/seal lint --staged\n"),
             format!("{HEAD}exec /opt/seal lint --staged\nmake test\n"),
             format!("{HEAD}exec env A=1 /opt/seal lint --staged\n"),
         ] {
-            assert!(!is_from_earlier_version(other.as_bytes()), "{other}");
+            assert!(!is_written_by_seal(other.as_bytes()), "{other}");
         }
     }
 }

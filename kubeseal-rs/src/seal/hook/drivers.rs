@@ -1,0 +1,366 @@
+//! The merge driver and the text conversion: settings of the clone, and lines of `.gitattributes`.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use kubeseal_library::files;
+use kubeseal_library::git::{ATTRIBUTES_FILE, Repository, Section};
+
+use super::super::Outcome;
+use crate::failure::Failure;
+use crate::report::{self, ShowPath as _, shown};
+
+/// A program that Git runs for the files that an attribute names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Driver {
+    Merge,
+    Diff,
+}
+
+/// The files that get the attributes unless the user chooses others.
+const PATTERNS: [&str; 2] = ["*.yaml", "*.yml"];
+
+/// The size limit for an existing `.gitattributes` file, in bytes.
+const MAX_ATTRIBUTES: u64 = 1 << 20;
+
+impl Driver {
+    pub(super) const ALL: [Self; 2] = [Self::Merge, Self::Diff];
+
+    pub(super) fn description(self) -> &'static str {
+        match self {
+            Self::Merge => "merge driver",
+            Self::Diff => "text conversion",
+        }
+    }
+
+    fn section(self) -> Section {
+        Section {
+            name: match self {
+                Self::Merge => "merge",
+                Self::Diff => "diff",
+            },
+            subsection: "seal",
+        }
+    }
+
+    fn attribute(self) -> String {
+        let Section { name, subsection } = self.section();
+        format!("{name}={subsection}")
+    }
+
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Merge => "--merge",
+            Self::Diff => "--diff",
+        }
+    }
+
+    /// The key that contains the command.
+    fn command_key(self) -> &'static str {
+        match self {
+            Self::Merge => "driver",
+            Self::Diff => "textconv",
+        }
+    }
+
+    /// Returns the command, which Git passes to a shell. Git quotes what it puts in place of `%P`, `%X` and `%Y`; a
+    /// file whose name begins with `-` must not be an option.
+    fn command(self, program: &str) -> String {
+        match self {
+            Self::Merge => format!(
+                "{} merge-file --path=%P --marker-size=%L --ours-label=%X --theirs-label=%Y -- %O %A %B",
+                program.replace('%', "%%")
+            ),
+            Self::Diff => format!("{program} textconv --"),
+        }
+    }
+
+    fn settings(self, program: &str) -> Vec<(&'static str, String)> {
+        let command = (self.command_key(), self.command(program));
+        match self {
+            Self::Merge => vec![("name", "SealedSecrets, item by item".to_owned()), command],
+            Self::Diff => vec![command],
+        }
+    }
+}
+
+/// The state of a driver in a clone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Installed,
+    /// No file has the attribute.
+    WithoutAttribute(Driver),
+    NotInstalled,
+    /// Files have the attribute, but this clone has no driver.
+    Missing(Driver),
+    /// Files have the attribute, and the clone has another command.
+    OtherCommand(Driver, String),
+}
+
+impl Status {
+    pub(super) fn is_finding(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::OtherCommand(..))
+    }
+
+    fn of(driver: Driver, is_named: bool, command: Option<String>, wanted: &str) -> Self {
+        match (is_named, command) {
+            (true, Some(command)) if command == wanted => Self::Installed,
+            (true, Some(command)) => Self::OtherCommand(driver, command),
+            (true, None) => Self::Missing(driver),
+            (false, Some(_)) => Self::WithoutAttribute(driver),
+            (false, None) => Self::NotInstalled,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let install = |driver: &Driver| format!("run `seal hook install {}`", driver.flag());
+        match self {
+            Self::Installed => write!(f, "installed"),
+            Self::WithoutAttribute(driver) => {
+                let attribute = driver.attribute();
+                write!(f, "installed, but no {ATTRIBUTES_FILE} sets {attribute}")
+            }
+            Self::NotInstalled => write!(f, "not installed"),
+            Self::Missing(driver) => write!(
+                f,
+                "missing in this clone, although {ATTRIBUTES_FILE} names it; {}",
+                install(driver)
+            ),
+            Self::OtherCommand(driver, command) => write!(
+                f,
+                "another command: {}; to replace it, {}",
+                shown(command),
+                install(driver)
+            ),
+        }
+    }
+}
+
+/// Returns the state of a driver. `program` is the quoted path of this program.
+pub(super) fn status(repository: &Repository, driver: Driver, program: &str) -> Result<Status> {
+    let is_named = repository.sets_attribute(&driver.attribute())?;
+    let command = repository.setting(driver.section(), driver.command_key());
+    Ok(Status::of(
+        driver,
+        is_named,
+        command,
+        &driver.command(program),
+    ))
+}
+
+/// Installs drivers: first the settings of this clone, which have no effect without the attributes.
+///
+/// # Errors
+///
+/// Fails if `.gitattributes` or the configuration cannot be changed.
+pub(super) fn install(
+    repository: &Repository,
+    drivers: &[Driver],
+    program: &str,
+    patterns: &[String],
+) -> Result<Outcome> {
+    let lines = attribute_lines(drivers, patterns)?;
+    for driver in drivers {
+        let settings = driver.settings(program);
+        let settings: Vec<_> = settings
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect();
+        let is_changed = repository.set_section(driver.section(), &settings)?;
+        report::info(&format!(
+            "{} {} in the configuration of this clone",
+            driver.description(),
+            if is_changed {
+                "installed"
+            } else {
+                "is already installed"
+            }
+        ));
+    }
+    write_attributes(&repository.root().join(ATTRIBUTES_FILE), &lines)?;
+    Ok(Outcome::Done)
+}
+
+/// Removes the settings of drivers from this clone.
+///
+/// # Errors
+///
+/// Fails if the configuration cannot be changed.
+pub(super) fn uninstall(repository: &Repository, drivers: &[Driver]) -> Result<Outcome> {
+    for driver in drivers {
+        if repository.remove_section(driver.section())? {
+            report::info(&format!(
+                "{} removed from the configuration of this clone",
+                driver.description()
+            ));
+        }
+        let attribute = driver.attribute();
+        if repository.sets_attribute(&attribute)? {
+            report::info(&format!(
+                "{ATTRIBUTES_FILE} still sets {attribute}, for other clones"
+            ));
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Returns the settings and attributes as text, for manual installation.
+///
+/// # Errors
+///
+/// Fails if a pattern is not valid.
+pub(super) fn settings_text(
+    drivers: &[Driver],
+    program: &str,
+    patterns: &[String],
+) -> Result<String> {
+    let mut text = String::new();
+    for driver in drivers {
+        let Section { name, subsection } = driver.section();
+        for (key, value) in driver.settings(program) {
+            let value = shlex::try_quote(&value)?.into_owned();
+            text.push_str(&format!("git config {name}.{subsection}.{key} {value}\n"));
+        }
+    }
+    text.push_str(&format!("# {ATTRIBUTES_FILE}:\n"));
+    for line in attribute_lines(drivers, patterns)? {
+        text.push_str(&format!("{line}\n"));
+    }
+    Ok(text)
+}
+
+/// Returns the lines of `.gitattributes`.
+fn attribute_lines(drivers: &[Driver], patterns: &[String]) -> Result<Vec<String>> {
+    let defaults = PATTERNS.map(str::to_owned);
+    let patterns = if patterns.is_empty() {
+        &defaults[..]
+    } else {
+        patterns
+    };
+    if let Some(pattern) = patterns.iter().find(|pattern| !is_valid(pattern)) {
+        bail!(
+            Failure::new(format!(
+                "{pattern:?} is not a pattern for a line of {ATTRIBUTES_FILE}"
+            ))
+            .hint("use a pattern without white space and quotes, such as 'secrets/*.yaml'")
+        );
+    }
+    let lines = patterns.iter().flat_map(|pattern| {
+        let line = move |driver: &Driver| format!("{pattern} {}", driver.attribute());
+        drivers.iter().map(line)
+    });
+    Ok(lines.collect())
+}
+
+fn is_valid(pattern: &str) -> bool {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    !pattern.is_empty() && pattern.chars().all(is_plain) && !pattern.starts_with(['#', '!', '['])
+}
+
+/// Adds lines that are missing to the beginning of the file, since later lines take precedence: attributes that the
+/// repository already sets stay in effect.
+fn write_attributes(path: &Path, lines: &[String]) -> Result<()> {
+    let relative = files::relative_to_current_directory(path);
+    if path.is_symlink() {
+        let message = format!(
+            "{} is a symbolic link, which Git does not read",
+            relative.shown()
+        );
+        bail!(Failure::new(message).hint("replace it by a file"));
+    }
+    if files::is_absent(path)? {
+        files::create(path, with_lines(b"", lines).as_slice())?;
+        report::info(&format!("{} written; commit it", relative.shown()));
+        return Ok(());
+    }
+    let existing = files::read_regular(path, MAX_ATTRIBUTES)?;
+    let missing: Vec<String> = lines
+        .iter()
+        .filter(|line| !has_line(&existing, line))
+        .cloned()
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    files::replace_if_unchanged(path, &existing, &with_lines(&existing, &missing))?;
+    report::info(&format!("{} changed; commit it", relative.shown()));
+    Ok(())
+}
+
+fn has_line(text: &[u8], line: &str) -> bool {
+    let words =
+        |text: &str| -> Vec<String> { text.split_whitespace().map(str::to_owned).collect() };
+    let text = String::from_utf8_lossy(text);
+    text.lines().any(|existing| words(existing) == words(line))
+}
+
+fn with_lines(existing: &[u8], lines: &[String]) -> Vec<u8> {
+    let line_break = if existing.windows(2).any(|pair| pair == b"\r\n") {
+        "\r\n"
+    } else {
+        "\n"
+    };
+    let text: String = lines
+        .iter()
+        .flat_map(|line| [line.as_str(), line_break])
+        .collect();
+    [text.as_bytes(), existing].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_depends_on_attributes_and_settings() {
+        let wanted = Driver::Merge.command("/opt/seal");
+        let status = |is_named, command: Option<&str>| {
+            Status::of(Driver::Merge, is_named, command.map(str::to_owned), &wanted)
+        };
+        assert_eq!(status(true, Some(&wanted)), Status::Installed);
+        assert_eq!(status(true, None), Status::Missing(Driver::Merge));
+        assert_eq!(status(false, None), Status::NotInstalled);
+        assert_eq!(
+            status(false, Some("x")),
+            Status::WithoutAttribute(Driver::Merge)
+        );
+        let other = status(true, Some("x\u{1b}"));
+        assert!(other.is_finding());
+        assert!(
+            other.to_string().starts_with("another command: x\\u{1b};"),
+            "{other}"
+        );
+    }
+
+    #[test]
+    fn attributes_are_added_before_those_of_the_repository() {
+        let lines = attribute_lines(&Driver::ALL, &["*.yaml".to_owned()]).unwrap();
+        assert_eq!(lines, ["*.yaml merge=seal", "*.yaml diff=seal"]);
+        assert_eq!(
+            with_lines(b"a.yaml merge=union\r\n", &lines[..1]),
+            b"*.yaml merge=seal\r\na.yaml merge=union\r\n"
+        );
+        assert!(has_line(b"x\n *.yaml\tmerge=seal\r\n", &lines[0]));
+        assert!(!has_line(b"*.yaml merge=seal2\n", &lines[0]));
+        for pattern in ["", "a b", "\"a\"", "#a", "!a", "[attr]a", "a\nb"] {
+            assert!(
+                attribute_lines(&Driver::ALL, &[pattern.to_owned()]).is_err(),
+                "{pattern:?}"
+            );
+        }
+    }
+
+    /// Attack: the path of the program contains a placeholder of Git, which would be replaced by text of the
+    /// repository.
+    #[test]
+    fn placeholders_in_the_path_of_the_program_are_not_replaced() {
+        let command = Driver::Merge.command("'/opt/%P/seal'");
+        assert!(
+            command.starts_with("'/opt/%%P/seal' merge-file --path=%P "),
+            "{command}"
+        );
+    }
+}

@@ -1,0 +1,681 @@
+//! Tests the merge driver, the text conversion and `seal get` with the real `git`: what merges without a conflict opens
+//! with the key.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::support::{
+    assert_code, assert_contains, combined_output, command, copy_program, git, stderr, write_files,
+};
+use crate::v2;
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+
+/// A repository with the drivers, a certificate and its key.
+struct Clone(tempfile::TempDir);
+
+impl Clone {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        for name in ["cert.pem", "key.pem"] {
+            let from = Path::new(FIXTURES).join(name);
+            fs::copy(from, directory.path().join(name)).expect("the test owns the file");
+        }
+        let clone = Self(directory);
+        clone.install();
+        clone
+    }
+
+    /// A repository whose rules require v2.
+    fn with_v2() -> Self {
+        let clone = Self(v2::directory());
+        clone.install();
+        clone
+    }
+
+    fn install(&self) {
+        self.git(&["init", "-q", "-b", "main"]);
+        self.git(&["config", "user.name", "a"]);
+        self.git(&["config", "user.email", "a@b"]);
+        self.seal(&["hook", "install", "--merge", "--diff"]);
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    #[track_caller]
+    fn git(&self, args: &[&str]) {
+        git(self.path(), args);
+    }
+
+    fn try_git(&self, args: &[&str]) -> Output {
+        let mut git = command("git", self.path(), "/nowhere");
+        let git = git.args(args).current_dir(self.path());
+        git.output().expect("the command starts")
+    }
+
+    #[track_caller]
+    fn seal(&self, args: &[&str]) -> String {
+        v2::seal_ok(self.path(), args)
+    }
+
+    /// Sets an item to a value.
+    #[track_caller]
+    fn set(&self, item: &str, value: &str) {
+        write_files(self.path(), &[("value", value)]);
+        let mut args = vec![
+            "set",
+            "db.yaml",
+            item,
+            "--from-file",
+            "value",
+            "--name",
+            "db",
+        ];
+        if self.path().join("cert.pem").exists() && !self.path().join("cluster.txt").exists() {
+            args.extend(["--cert", "cert.pem"]);
+        }
+        self.seal(&args);
+    }
+
+    fn read(&self) -> String {
+        v2::read(self.path(), "db.yaml")
+    }
+
+    fn write(&self, text: &str) {
+        write_files(self.path(), &[("db.yaml", text)]);
+    }
+
+    /// Creates `shop/db` with the items `a`, `b` and `c`, whose values are their names.
+    fn create(&self, more: &[&str]) {
+        write_files(self.path(), &[("a", "a"), ("b", "b"), ("c", "c")]);
+        let args = "create db -n shop -w db.yaml --from-file a=a --from-file b=b --from-file c=c";
+        let args: Vec<&str> = args.split(' ').chain(more.iter().copied()).collect();
+        self.seal(&args);
+        for name in ["a", "b", "c"] {
+            fs::remove_file(self.path().join(name)).expect("the test owns the file");
+        }
+    }
+
+    fn commit(&self, subject: &str) {
+        self.git(&["add", "db.yaml", ".gitattributes"]);
+        self.git(&["commit", "-qm", subject]);
+    }
+
+    /// Commits a change on the branch `theirs`, and another on `main`, which is checked out.
+    fn branch(&self, ours: impl Fn(&Self), theirs: impl Fn(&Self)) {
+        self.commit("base");
+        self.git(&["checkout", "-qb", "theirs"]);
+        theirs(self);
+        self.commit("theirs");
+        self.git(&["checkout", "-q", "main"]);
+        ours(self);
+        self.commit("ours");
+    }
+
+    /// Returns the value of an item, decrypted with the keys.
+    #[track_caller]
+    fn get(&self, item: &str) -> String {
+        let keys = ["key.pem", "cluster.key"];
+        let keys = keys.iter().filter(|key| self.path().join(key).exists());
+        let mut args = vec!["get", "db.yaml", item, "--name", "db"];
+        args.extend(keys.flat_map(|key| ["--key", *key]));
+        let output = v2::seal(self.path(), &args);
+        assert_code(&output, 0, item);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    #[track_caller]
+    fn assert_values(&self, values: &[(&str, &str)]) {
+        for (item, value) in values {
+            assert_eq!(self.get(item), *value, "{item} in\n{}", self.read());
+        }
+    }
+}
+
+const V1: [&str; 2] = ["--cert", "cert.pem"];
+
+#[test]
+fn merges_items_that_two_branches_add() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.branch(|clone| clone.set("d", "D"), |clone| clone.set("e", "E"));
+    clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+    clone.assert_values(&[("a", "a"), ("b", "b"), ("c", "c"), ("d", "D"), ("e", "E")]);
+    let hints = clone.seal(&["view", "db.yaml"]);
+    assert_eq!(hints.matches("sealed for SHA256:").count(), 5, "{hints}");
+}
+
+#[test]
+fn merges_changes_of_different_items_and_keeps_comments() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.write(
+        &clone
+            .read()
+            .replace("    b: ", "    # rotated monthly\n    b: "),
+    );
+    clone.branch(
+        |clone| {
+            clone.set("a", "A");
+            clone.write(&clone.read().replace("rotated monthly", "rotated weekly"));
+        },
+        |clone| {
+            clone.set("b", "B");
+            clone.seal(&["unset", "db.yaml", "c"]);
+        },
+    );
+    clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+    clone.assert_values(&[("a", "A"), ("b", "B")]);
+    let text = clone.read();
+    assert!(text.contains("    # rotated weekly\n    b: "), "{text}");
+    assert!(!text.contains("    c: "), "{text}");
+}
+
+#[test]
+fn a_conflict_names_the_item_and_marks_only_its_lines() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.branch(
+        |clone| {
+            clone.set("b", "ours");
+            clone.set("a", "A");
+        },
+        |clone| {
+            clone.set("b", "theirs");
+            clone.set("c", "C");
+        },
+    );
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    assert_contains(
+        &output,
+        "db.yaml: conflict: the item b of shop/db is changed in ",
+        "merge",
+    );
+    let text = clone.read();
+    let marked: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("<<<<<<<"))
+        .take_while(|line| !line.starts_with(">>>>>>>"))
+        .collect();
+    let [_, ours, "=======", theirs] = marked[..] else {
+        unreachable!("{text}")
+    };
+    assert!(
+        ours.starts_with("    b: ") && theirs.starts_with("    b: "),
+        "{text}"
+    );
+    for (chosen, dropped, value) in [(ours, theirs, "ours"), (theirs, ours, "theirs")] {
+        let is_kept = |line: &&str| {
+            let is_marker = ["<<<<<<<", "=======", ">>>>>>>"]
+                .iter()
+                .any(|mark| line.starts_with(mark));
+            !is_marker && *line != dropped
+        };
+        let lines: Vec<&str> = text.lines().filter(is_kept).collect();
+        assert!(lines.contains(&chosen));
+        clone.write(&(lines.join("\n") + "\n"));
+        clone.assert_values(&[("a", "A"), ("b", value), ("c", "C")]);
+    }
+}
+
+#[test]
+fn merges_in_rebase_cherry_pick_and_stash() {
+    for args in [&["rebase", "-q", "theirs"][..], &["cherry-pick", "theirs"]] {
+        let clone = Clone::new();
+        clone.create(&V1);
+        clone.branch(|clone| clone.set("d", "D"), |clone| clone.set("e", "E"));
+        clone.git(args);
+        clone.assert_values(&[("a", "a"), ("d", "D"), ("e", "E")]);
+    }
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.branch(|clone| clone.set("a", "A"), |clone| clone.set("b", "B"));
+    clone.git(&["checkout", "-q", "theirs"]);
+    clone.set("c", "C");
+    clone.git(&["stash", "-q"]);
+    clone.git(&["checkout", "-q", "main"]);
+    clone.git(&["stash", "pop", "-q"]);
+    clone.assert_values(&[("a", "A"), ("b", "b"), ("c", "C")]);
+}
+
+#[test]
+fn merges_files_of_two_documents_and_of_windows() {
+    for line_break in ["\n", "\r\n"] {
+        let clone = Clone::new();
+        clone.create(&V1);
+        let other = "---\nkind: ConfigMap\ndata:\n  x: 1\n  y: 2\n  z: 3\n";
+        clone.write(&format!("{}{other}", clone.read()).replace('\n', line_break));
+        let replace =
+            |clone: &Clone, from: &str, to: &str| clone.write(&clone.read().replace(from, to));
+        clone.branch(
+            |clone| {
+                clone.set("d", "D");
+                replace(clone, "x: 1", "x: 9");
+            },
+            |clone| {
+                clone.set("e", "E");
+                replace(clone, "z: 3", "z: 9");
+            },
+        );
+        clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+        clone.assert_values(&[("a", "a"), ("d", "D"), ("e", "E")]);
+        let text = clone.read();
+        assert!(text.contains("x: 9") && text.contains("z: 9"), "{text}");
+        assert_eq!(text.matches("\r\n").count() > 0, line_break == "\r\n");
+        assert_eq!(
+            text.replace("\r\n", "").contains('\n'),
+            line_break == "\n",
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn files_without_sealed_values_merge_as_without_the_driver() {
+    let clone = Clone::new();
+    clone.write("a: 1\nb: 2\nc: 3\nd: {{ template }}\n");
+    let replace = |from: &'static str, to: &'static str| {
+        move |clone: &Clone| clone.write(&clone.read().replace(from, to))
+    };
+    clone.branch(replace("a: 1", "a: 9"), replace("d: {{", "d: {{-"));
+    clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+    assert_eq!(clone.read(), "a: 9\nb: 2\nc: 3\nd: {{- template }}\n");
+}
+
+#[test]
+fn merges_v2_items_of_two_branches() {
+    let clone = Clone::with_v2();
+    clone.create(&[]);
+    assert!(clone.read().contains("seal2."), "{}", clone.read());
+    clone.branch(
+        |clone| {
+            clone.set("d", "D");
+            clone.set("a", "A");
+        },
+        |clone| {
+            clone.set("e", "E");
+            clone.seal(&["unset", "db.yaml", "b"]);
+        },
+    );
+    clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+    clone.assert_values(&[("a", "A"), ("c", "c"), ("d", "D"), ("e", "E")]);
+    // One branch seals all values again, and the other adds one with its own lock.
+    let rotate = |clone: &Clone| {
+        clone.seal(&["rotate", "db.yaml", "--to", "v2", "--key", "cluster.key"]);
+    };
+    clone.git(&["branch", "-qD", "theirs"]);
+    clone.set("x", "X");
+    clone.branch(rotate, |clone| clone.set("f", "F"));
+    clone.git(&["merge", "-q", "--no-edit", "theirs"]);
+    clone.assert_values(&[("a", "A"), ("c", "c"), ("x", "X"), ("f", "F")]);
+}
+
+/// Fault: one branch seals all v2 values again, and the other adds a recipient to the former values. A merge by lines
+/// would lose the recipient, or leave a value without its lock.
+#[test]
+fn v2_values_that_cannot_be_combined_without_a_key_are_a_conflict() {
+    let clone = Clone::with_v2();
+    clone.create(&[]);
+    let lock = |text: &str| {
+        let line = text.lines().find(|line| line.contains("/lock/"));
+        line.expect("a shared lock").to_owned()
+    };
+    let base = clone.read();
+    let header = lock(&base);
+    // A stanza of an unknown key is a well-formed recipient.
+    let stanza = base
+        .lines()
+        .find(|line| line.contains("/lock/") && line.contains("seal2.l."))
+        .expect("a stanza")
+        .to_owned();
+    assert_ne!(header, stanza);
+    clone.branch(
+        |clone| {
+            clone.set("a", "A");
+            clone.seal(&["rotate", "db.yaml", "--to", "v2", "--key", "cluster.key"]);
+        },
+        |clone| clone.write(&clone.read().replace(&format!("{stanza}\n"), "")),
+    );
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    assert_contains(
+        &output,
+        "changed the recipients of the former values",
+        "merge",
+    );
+    assert!(clone.read().contains("<<<<<<< "), "{}", clone.read());
+}
+
+/// Fault: one branch moves the object to another namespace, and the other adds an item for the former one.
+#[test]
+fn a_merge_never_moves_an_item_to_another_place() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.branch(
+        |clone| clone.write(&clone.read().replace("namespace: shop", "namespace: web")),
+        |clone| clone.set("a", "A"),
+    );
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    assert_contains(&output, "sealed for the former place", "merge");
+}
+
+/// Attack: a committer names a file and a branch such that the driver's command line runs a program or gets an option,
+/// writes another file, or controls the terminal.
+#[test]
+fn a_hostile_repository_runs_nothing_in_a_merge() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let names = [
+        "--help.yaml",
+        "$(touch pwned);`touch pwned`'\".yaml",
+        "a\u{1b}[2J.yaml",
+    ];
+    let text = clone.read();
+    let copy = |clone: &Clone, from: &str, to: &str| {
+        for name in names {
+            write_files(clone.path(), &[(name, &text.replace(from, to))]);
+        }
+        clone.git(&["add", "."]);
+    };
+    write_files(
+        clone.path(),
+        &[(
+            ".gitattributes",
+            "* merge=seal diff=seal conflict-marker-size=100000000\n",
+        )],
+    );
+    copy(&clone, "", "");
+    clone.branch(
+        |clone| copy(clone, "    a: A", "    a: B"),
+        |clone| copy(clone, "    a: A", "    a: C"),
+    );
+    let branch = "theirs;touch${IFS}pwned";
+    clone.git(&["branch", "-qm", "theirs", branch]);
+    let output = clone.try_git(&["merge", "--no-edit", branch]);
+    assert_code(&output, 1, "merge");
+    assert!(!clone.path().join("pwned").exists());
+    let printed = combined_output(&output);
+    assert!(
+        !printed
+            .lines()
+            .any(|line| line.contains("conflict: ") && line.contains('\u{1b}')),
+        "{printed}"
+    );
+    let merged = v2::read(clone.path(), names[1]);
+    assert!(
+        merged.contains("    a: B") && merged.contains("    a: C"),
+        "{merged}"
+    );
+    assert!(merged.len() < text.len() + 2_000, "{}", merged.len());
+    let shown = clone.try_git(&["log", "-p", "-1", "theirs;touch${IFS}pwned"]);
+    assert_code(&shown, 0, "log");
+    assert!(!clone.path().join("pwned").exists());
+}
+
+/// Attack: a committer commits a version that is too large, binary or malformed, so that the driver crashes or reports
+/// a merge without a conflict.
+#[test]
+fn an_unreadable_version_is_never_a_silent_merge() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let base = clone.read();
+    let write = |name: &str, text: &str| write_files(clone.path(), &[(name, text)]);
+    let merge = |base: &str, ours: &str, theirs: &str| {
+        for (name, text) in [("o", base), ("a", ours), ("b", theirs)] {
+            write(name, text);
+        }
+        v2::seal(
+            clone.path(),
+            &["merge-file", "o", "a", "b", "--path=db.yaml"],
+        )
+    };
+    let huge = "a".repeat(17 << 20);
+    let output = merge(&base, &base, &huge);
+    assert_code(&output, 2, "huge");
+    assert_eq!(v2::read(clone.path(), "a"), base);
+    assert_code(&merge(&base, "a\0b", "c"), 1, "binary");
+    assert_eq!(v2::read(clone.path(), "a"), "a\0b");
+    // Malformed YAML is merged by lines.
+    let broken = base.replace("  template:", "  template: [");
+    assert_code(
+        &merge(&base, &broken, &base.replace("name: db", "name: dc")),
+        0,
+        "malformed",
+    );
+    let mut pipe = Command::new("mkfifo");
+    let status = pipe.arg(clone.path().join("pipe")).status();
+    assert!(status.expect("the command starts").success());
+    let output = v2::seal(clone.path(), &["merge-file", "o", "pipe", "b"]);
+    assert_code(&output, 2, "pipe");
+}
+
+#[test]
+fn differences_show_items_and_keys_instead_of_ciphertexts() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.write(&format!(
+        "{}---\nkind: ConfigMap\ndata: {{x: 1}}\n",
+        clone.read()
+    ));
+    clone.commit("base");
+    clone.set("a", "A");
+    clone.write(&clone.read().replace("x: 1", "x: 2"));
+    let output = clone.try_git(&["diff"]);
+    assert_code(&output, 0, "diff");
+    let text = combined_output(&output);
+    let fingerprint = "sealed for SHA256:WtQrwMYugrp4AksXg0fb8oUR1AzUyaAUQYpNhx4Uv8A, ";
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with(['+', '-']))
+        .collect();
+    let [_, _, removed, added, "-data: {x: 1}", "+data: {x: 2}"] = lines[..] else {
+        unreachable!("{text}")
+    };
+    for (line, start) in [(removed, "-    a: "), (added, "+    a: ")] {
+        let start = format!("{start}[v1 value of shop/db (strict), 2048 bits, {fingerprint}");
+        assert!(line.starts_with(&start) && line.len() < 220, "{text}");
+    }
+    assert_ne!(removed[1..], added[1..]);
+    assert_contains(
+        &clone.try_git(&["log", "-p"]),
+        "+    b: [v1 value of shop/db (strict)",
+        "log",
+    );
+}
+
+#[test]
+fn differences_show_the_recipients_of_v2_values() {
+    let clone = Clone::with_v2();
+    clone.create(&[]);
+    clone.set("d", "D");
+    let text = clone.seal(&["textconv", "db.yaml"]);
+    assert_eq!(
+        text.matches("[v2 value of shop/db (strict), for xw ")
+            .count(),
+        4,
+        "{text}"
+    );
+    assert!(
+        text.contains("[lock of shop/db (strict), ") && !text.contains("seal2."),
+        "{text}"
+    );
+}
+
+/// Attack: a committer writes terminal escapes, or a huge file, so that `git diff` controls the terminal or fills the
+/// memory.
+#[test]
+fn differences_have_no_control_characters_and_a_bounded_size() {
+    let clone = Clone::new();
+    clone.write("a: \"\u{1b}[2J\"\t# \u{202e}\r\nb: \rc\n");
+    let text = clone.seal(&["textconv", "db.yaml"]);
+    assert_eq!(text, "a: \"\\u{1b}[2J\"\t# \\u{202e}\r\nb: \\rc\n");
+    let file = fs::File::create(clone.path().join("db.yaml")).expect("the test owns the file");
+    file.set_len(40 << 20).expect("the test owns the file");
+    let text = clone.seal(&["textconv", "db.yaml"]);
+    assert!(
+        text.starts_with("41943040 bytes, too many") && text.len() < 200,
+        "{text}"
+    );
+}
+
+#[test]
+fn the_status_reports_drivers_that_this_clone_lacks() {
+    let clone = Clone::new();
+    let status = |code| {
+        let output = v2::seal(clone.path(), &["hook", "status"]);
+        assert_code(&output, code, "status");
+        combined_output(&output)
+    };
+    let text =
+        "pre-commit hook: not installed\nmerge driver: installed\ntext conversion: installed\n";
+    assert_eq!(status(0), text);
+    // Git itself reads what was written, and nothing else has changed.
+    let driver = clone.try_git(&["config", "merge.seal.driver"]);
+    assert_contains(&driver, " merge-file --path=%P ", "driver");
+    assert_contains(&clone.try_git(&["config", "user.email"]), "a@b", "email");
+    clone.seal(&["hook", "uninstall", "--merge"]);
+    assert!(status(1).contains("merge driver: missing in this clone"));
+    clone.seal(&["hook", "install"]);
+    let text = clone.seal(&["hook", "uninstall"]);
+    assert!(text.contains("pre-commit removed"), "{text}");
+    assert!(text.contains("text conversion removed"), "{text}");
+    fs::remove_file(clone.path().join(".gitattributes")).expect("the test owns the file");
+    let text = "pre-commit hook: not installed\nmerge driver: not installed\ntext conversion: not installed\n";
+    assert_eq!(status(0), text);
+    let settings = clone.try_git(&["config", "--get-regexp", "seal"]);
+    assert_eq!(combined_output(&settings), "");
+}
+
+/// Attack: the author of an archive makes the configuration a link to another file of the user, the attributes a link
+/// out of the tree, or leaves a lock.
+#[test]
+fn drivers_are_not_installed_through_links() {
+    let clone = Clone::new();
+    clone.seal(&["hook", "uninstall"]);
+    let victim = tempfile::tempdir().expect("a directory");
+    let target = victim.path().join("config");
+    let config = clone.path().join(".git/config");
+    let install = || v2::seal(clone.path(), &["hook", "install", "--merge"]);
+    fs::copy(&config, &target).expect("the test owns the file");
+    let before = fs::read_to_string(&target).expect("the test owns the file");
+    fs::remove_file(&config).expect("the test owns the file");
+    std::os::unix::fs::symlink(&target, &config).expect("the test owns the file");
+    assert_code(&install(), 2, "a link to a configuration");
+    fs::remove_file(&config).expect("the test owns the file");
+    fs::copy(&target, &config).expect("the test owns the file");
+    let attributes = clone.path().join(".gitattributes");
+    fs::remove_file(&attributes).expect("the test owns the file");
+    std::os::unix::fs::symlink(&target, &attributes).expect("the test owns the file");
+    assert_code(&install(), 2, "a link to attributes");
+    assert_eq!(
+        fs::read_to_string(&target).expect("the file exists"),
+        before
+    );
+    fs::remove_file(&attributes).expect("the test owns the file");
+    let lock = clone.path().join(".git/config.lock");
+    fs::write(&lock, "").expect("the test owns the file");
+    assert_contains(&install(), "config.lock", "locked");
+    fs::remove_file(&lock).expect("the test owns the file");
+    assert_code(&install(), 0, "without links");
+    assert!(!lock.exists());
+}
+
+/// Attack: a user registers a `seal` in the work tree, and a committer replaces that program with the next checkout.
+#[test]
+fn a_seal_in_the_work_tree_is_no_driver() {
+    let clone = Clone::new();
+    clone.seal(&["hook", "uninstall"]);
+    let copy = clone.path().join("seal");
+    copy_program(env!("CARGO_BIN_EXE_seal"), &copy);
+    let mut seal = command(&copy.display().to_string(), clone.path(), "/nowhere");
+    let seal = seal
+        .args(["hook", "install", "--merge"])
+        .current_dir(clone.path());
+    let output = seal.output().expect("the command starts");
+    assert_code(&output, 2, "in the tree");
+    assert_contains(&output, "inside the work tree", "in the tree");
+}
+
+/// Attack: another user of the machine reads the file of a value, or a value is printed to a terminal.
+#[test]
+fn get_writes_one_value_only_where_the_user_asks() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    clone.set("line", "two\nlines\n\0");
+    assert_eq!(clone.get("line"), "two\nlines\n\0");
+    clone.seal(&["get", "db.yaml", "a", "--key", "key.pem", "-o", "out"]);
+    assert_eq!(v2::read(clone.path(), "out"), "a");
+    let mode = fs::metadata(clone.path().join("out"))
+        .expect("the file exists")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let get = |args: &[&str]| v2::seal(clone.path(), &[&["get", "db.yaml"][..], args].concat());
+    let missing = get(&["nothing", "--key", "key.pem"]);
+    assert_code(&missing, 2, "missing");
+    assert!(
+        stderr(&missing).contains("its items are: a, b, c, line"),
+        "{}",
+        stderr(&missing)
+    );
+    assert_code(
+        &get(&["a", "--key", "key.pem", "-o", "key.pem"]),
+        2,
+        "output over the key",
+    );
+    let refused = get_on_terminal(clone.path(), &[]);
+    assert_code(&refused.0, 2, "a terminal");
+    assert_contains(&refused.0, "stdout is a terminal", "a terminal");
+    let (output, screen) = get_on_terminal(clone.path(), &["--force"]);
+    assert_code(&output, 0, "--force");
+    assert!(screen.contains("two"), "{screen:?}");
+}
+
+/// Runs `seal get` with a terminal as stdout. Returns its result, and what the terminal received.
+fn get_on_terminal(directory: &Path, flags: &[&str]) -> (Output, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).expect("the terminal was opened");
+    unlockpt(&terminal).expect("the terminal was opened");
+    let name = ptsname(&terminal, Vec::new()).expect("a name");
+    let name = name.into_string().expect("ASCII");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(name)
+        .expect("the terminal");
+    let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+    seal.args(["get", "db.yaml", "line", "--key", "key.pem"])
+        .args(flags);
+    let seal = seal
+        .current_dir(directory)
+        .stdout(file)
+        .stderr(Stdio::piped());
+    let output = seal
+        .spawn()
+        .expect("the command starts")
+        .wait_with_output()
+        .expect("the command runs");
+    let mut screen = [0; 1024];
+    let count = if output.status.success() {
+        fs::File::from(terminal)
+            .read(&mut screen)
+            .expect("the terminal is readable")
+    } else {
+        0
+    };
+    (
+        output,
+        String::from_utf8_lossy(&screen[..count]).into_owned(),
+    )
+}
