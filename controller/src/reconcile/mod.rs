@@ -12,7 +12,7 @@ mod random_values;
 mod recognition;
 mod reporting;
 mod schedule;
-mod timing;
+pub(crate) mod timing;
 mod unsealing;
 pub(crate) mod versioning;
 

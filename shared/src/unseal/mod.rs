@@ -34,7 +34,8 @@ pub(crate) use opened_items::{ItemValue, OpenedItems};
 pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
 pub(crate) use items::MAX_NAMED;
 pub use render::{
-    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
+    RenderError, RenderErrors, TemplateError, TemplateErrors, check_templates,
+    failures_without_values, slow_work,
 };
 pub use used_key::{MalformedUsedKey, UsedKey};
 

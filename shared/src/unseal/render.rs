@@ -144,6 +144,22 @@ pub fn slow_work(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, In
     Ok(work)
 }
 
+/// Checks the templates of an object that must have the same result in each rendering, and returns the cost of their
+/// slow functions like [`slow_work`]. The result depends only on public data.
+///
+/// # Errors
+///
+/// Returns [`UnsealError::Template`] for templates that are malformed or random, and [`UnsealError::Render`] if the meter
+/// ends the parsing.
+pub fn check_templates(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, UnsealError> {
+    let Some(texts) = &sealed.spec.template.data else {
+        return Ok(0);
+    };
+    let templates = parse_all(texts, true, meter)?;
+    let work = templates.iter().map(Template::slow_work);
+    Ok(work.fold(0, u64::saturating_add))
+}
+
 /// The values of a Secret, with the results of templates.
 #[derive(Debug)]
 pub(super) struct RenderedValues {

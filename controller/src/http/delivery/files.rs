@@ -14,6 +14,7 @@ use template::{Budget, Context, Data, ParseBudget, Template};
 
 use super::opening::OpenedObject;
 use super::refused::{DeliveryRefusal, ObjectError};
+use crate::reconcile::timing::Class;
 use crate::reconcile::versioning::{self, Provenance};
 
 /// The unsealed objects of a request, by name.
@@ -238,16 +239,17 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
     }
 }
 
-/// Returns whether a template of the request uses slow functions, or cannot be parsed.
-pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
+/// Returns the class of the templates of a request. A template that cannot be parsed is refused later.
+pub(super) fn class(entries: &[Entry], meter: &mut dyn Meter) -> Result<Class, DeliveryRefusal> {
     let mut budget = ParseBudget::new(meter);
-    entries.iter().any(|entry| match entry {
-        Entry::Object(_) => false,
+    let works = entries.iter().map(|entry| match entry {
+        Entry::Object(_) => 0,
         Entry::Template(entry) => {
-            let template = parse(entry, &mut budget);
-            template.map_or(true, |template| template.slow_work() > 0)
+            parse(entry, &mut budget).map_or(0, |template| template.slow_work())
         }
-    })
+    });
+    let work = works.fold(0, u64::saturating_add);
+    Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
 }
 
 fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {

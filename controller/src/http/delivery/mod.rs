@@ -15,6 +15,7 @@ mod refused;
 mod reviews;
 mod revision;
 mod single_flight;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 //! Tests the responses of `/v1/deliver`: files, versions and refusals.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use shared::v2;
 use tests::patience::until;
 use tests::sealing::{KEYS, key_ring, put_key};
 
-use super::deliver_case::{DeliverCase, all_of, values, version};
+use super::deliver_case::{DeliverCase, all_of, timed, values, version};
 
 const ITEMS: [(&str, &str); 2] = [("password", "p/w"), ("user", "app")];
 
@@ -165,14 +167,14 @@ async fn refusals_name_object_and_item_and_show_no_value() {
             "failing template",
             template("{{ fail .db.password }}"),
             422,
-            Value::Null,
+            json!("db"),
             Value::Null,
         ),
         (
             "failing in another place",
             template("\n{{ index .db.password 99 }}"),
             422,
-            Value::Null,
+            json!("db"),
             Value::Null,
         ),
         (
@@ -207,16 +209,43 @@ async fn refusals_name_object_and_item_and_show_no_value() {
             "{why}: {text}"
         );
     }
-    let failing = |text: &str| json!({ "objects": [template(text)] });
-    let (_, first) = case
-        .tls
-        .deliver(&token, &failing("{{ fail .db.password }}"))
-        .await;
-    let (_, second) = case
-        .tls
-        .deliver(&token, &failing("\n{{ index .db.password 99 }}"))
-        .await;
-    assert_eq!(first, second, "one message for all failures");
+}
+
+/// Attack: the author of templates learns more than one bit of a value with one edit: which template fails, where,
+/// whether the files become too large, or how long that takes.
+#[tokio::test]
+async fn all_outcomes_that_depend_on_values_have_one_response_and_one_duration() {
+    let case = DeliverCase::new("deliver-values").await;
+    let outcome = "{{ if eq .a \"fail\" }}{{ fail .a }}{{ else if eq .a \"large\" }}{{ repeat 900000 .a }}{{ end }}";
+    let values = ["fail", "large", "other"];
+    for value in values {
+        let items = [("a", value), ("b", "1")];
+        case.case.seal_with(value, &items, &[("t", outcome)]).await;
+    }
+    let token = case.create_pod("web").await;
+    case.tls.wait_for(404, &token, &all_of("missing")).await;
+    for request_template in [
+        "{{ .OBJECT.b }}",
+        "{{ fail .OBJECT.b }}",
+        "{{ repeat 900000 .OBJECT.t }}",
+    ] {
+        let mut failures = BTreeSet::new();
+        for value in values {
+            let text = request_template.replace("OBJECT", value);
+            let body = json!({ "objects": [
+                { "sealedSecret": value },
+                { "path": "f", "template": text, "from": [value] },
+            ] });
+            let (took, (code, answer)) = timed(case.tls.deliver(&token, &body)).await;
+            // Each of the two stages takes half a second.
+            assert!(took >= Duration::from_secs(1), "{value} {text}: {took:?}");
+            if code != 200 {
+                assert_eq!(code, 422, "{value} {text}: {answer}");
+                failures.insert(answer.to_string().replace(value, "OBJECT"));
+            }
+        }
+        assert!(failures.len() <= 1, "{failures:#?}");
+    }
 }
 
 #[tokio::test]
