@@ -41,11 +41,11 @@ use watches::{Change, Watches};
 
 /// Pause between two checks whether a renewal is due.
 const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
-/// Maximum pause between two attempts to start.
+/// Maximum pause between two attempts to start or to take over.
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Pause between two attempts to read the content-version key.
 const VERSION_KEY_PAUSE: Duration = Duration::from_secs(2);
-/// Pause between two attempts of the leader to create the content-version key.
+/// Pause between two attempts of the leader to load or create the content-version key.
 const VERSION_KEY_RETRY: SignedDuration = SignedDuration::from_secs(10);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
 /// to 1.5 MiB.
@@ -74,17 +74,18 @@ pub struct Cluster {
     version_key: watch::Sender<Option<Arc<VersionKey>>>,
     /// When the leader next tries to load or create the content-version key; `None` once the leader has the key.
     version_key_due: Option<Timestamp>,
-    /// Like `is_complete`, for the delivery to Pods, which does not depend on the election.
+    /// The value of `is_complete`, shared with the delivery to Pods, which does not depend on the election.
     is_listed: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
-    /// Whether this replica has its keys and has listed every object. It is then ready, unless the election is stuck.
+    /// Whether this replica has had keys and has listed the objects of every namespace, except namespaces that cannot
+    /// be listed. If so, it is ready unless the election is stuck.
     is_complete: bool,
     candidate: Option<Candidate>,
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
-    /// Changes each time the API server responds after a failure.
+    /// Changes each time the API server responds to the leader election after a failure.
     recoveries: watch::Receiver<u64>,
-    /// Whether the start is complete: the first key was generated, or none was due.
+    /// Whether this replica, as the leader, has generated the keys that were due at its start.
     has_started: bool,
     /// Whether this replica was a standby in the last round.
     was_standby: bool,
@@ -99,7 +100,7 @@ struct ElectionTask {
     task: JoinHandle<()>,
 }
 
-/// The keys cannot be loaded or generated yet.
+/// The keys cannot be loaded, generated or stored yet.
 #[derive(Debug, thiserror::Error)]
 enum NotReady {
     #[error(transparent)]
@@ -300,7 +301,7 @@ impl Cluster {
         });
     }
 
-    /// Generates a key for each suite that has no key, or whose newest key is due for renewal.
+    /// Generates and stores a key of each suite for which one is due.
     async fn create_first_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
         for suite in self.renewals.suites() {
             if let Some(key) = self.renewals.start(suite, self.keys.ring(), now).await? {
@@ -311,8 +312,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated. After
-    /// a failure, does nothing until the next attempt is due.
+    /// Before the first round as leader, loads the keys, since a standby's list of keys may be slightly outdated, and
+    /// generates keys that are due. After a failure, does nothing until the next attempt is due.
     async fn take_over(&mut self, now: Timestamp) {
         if is_waiting(self.not_before, now) {
             return;
@@ -431,7 +432,8 @@ impl Cluster {
         }
     }
 
-    /// Waits for a change that requires a round, and applies it if it is a watch event. Cancel safe.
+    /// Waits until an attempt ends or gives up its slot, the role of this replica changes, or a watch event arrives.
+    /// Processes the result of the attempt, or the event. Cancel safe.
     pub async fn wait_for_change(&mut self, now: impl Fn() -> Timestamp) {
         let attempt_ended = async {
             if self.reconciler.finish_next(&now).await.is_none() {
@@ -483,7 +485,7 @@ impl Cluster {
     }
 
     fn update_readiness(&mut self) {
-        // A standby can be ready before the leader has generated the first key.
+        // `has_started` stays false on a standby, which only loads keys.
         let has_keys = self.has_started || !self.keys.ring().is_empty();
         self.is_complete |= has_keys && self.watches.are_complete();
         self.is_listed.store(self.is_complete, Ordering::Release);
@@ -516,7 +518,7 @@ impl Cluster {
     }
 }
 
-/// Returns the urgency of an event. Objects in a list existed before the list was requested, so they are not urgent.
+/// Returns the urgency of an event. Objects in a list need not have changed, so they are not urgent.
 fn urgency<K>(event: &Event<K>) -> Urgency {
     match event {
         Event::Init | Event::InitApply(_) | Event::InitDone => Urgency::Backlog,

@@ -295,7 +295,8 @@ impl ClusterKeys {
         is_changed
     }
 
-    /// Records an event about a new key that is not backed up: once for each key, and once after each restart.
+    /// Records an event about each new key that must be backed up before it seals: once for each key, and once after
+    /// each restart.
     fn report_keys_without_backup(&mut self, ring: &KeyRing) {
         for key in new_keys_without_backup(&self.ring, ring) {
             let event = EventRecord {

@@ -1,4 +1,5 @@
-//! The controller on a directory. Each round loads keys, renews them, scans the files and reconciles objects.
+//! The controller on a directory. It loads keys, renews them and scans the files at intervals, and reconciles objects
+//! in each round.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,8 @@ impl DirectoryController {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError`] if the directory is locked or cannot be used, or if no key can be generated.
+    /// Returns [`StartError`] if the directory is locked or cannot be used, or if a key that is due cannot be
+    /// generated.
     pub async fn start(
         config: &Config,
         directory: &Path,

@@ -87,7 +87,7 @@ fn differences(before: &KeyRing, after: &KeyRing) -> Vec<Change> {
     added.cloned().map(Change::Added).chain(removed).collect()
 }
 
-/// Logs which keys were added and removed, and a new key that is not backed up.
+/// Logs which keys were added, removed and replaced, and new keys that must be backed up before they seal.
 pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
     for change in differences(before, after) {
         match change {
@@ -101,8 +101,9 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
             ),
             Change::LastRemoved(key) => error!(
                 secretname = key.name(),
-                "the last private key{} was removed: nothing can be sealed, and the removed keys can unseal only until another key is \
-                 stored or the controller restarts; restore the key Secrets from the backup",
+                "the last private key{} was removed: values can no longer be sealed for it, and the removed keys can \
+                 unseal only until another key is stored or the controller restarts; restore the key Secrets from the \
+                 backup",
                 suite_phrase(key.suite())
             ),
         }
@@ -147,8 +148,9 @@ fn event(change: Change) -> Option<(String, EventRecord)> {
         }
         Change::LastRemoved(key) => {
             let message = format!(
-                "the last key{} was removed: nothing can be sealed, and the removed keys (including {}) can unseal only until \
-                 another key is stored or the controller restarts; restore them from the backup",
+                "the last key{} was removed: values can no longer be sealed for it, and the removed keys (including \
+                 {}) can unseal only until another key is stored or the controller restarts; restore them from the \
+                 backup",
                 suite_phrase(key.suite()),
                 key.id_text()
             );

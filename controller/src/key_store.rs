@@ -202,7 +202,7 @@ impl KeyStore {
             reported: BTreeSet::new(),
             accepted: AcceptedRequests::default(),
         };
-        // Files that exist at start are assumed to be complete, so this scan skips the quiet time.
+        // Files that exist at start are assumed to be complete, so this scan skips the [`QUIET_PERIOD`].
         store.scan(now.saturating_add(QUIET_PERIOD).unwrap_or(now))?;
         Ok(store)
     }
@@ -253,7 +253,7 @@ impl KeyStore {
         directory.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
         log_new_key(new);
-        // The new file is complete, so this poll skips the quiet time.
+        // The new file is complete, so this poll skips the [`QUIET_PERIOD`].
         let (stamp, _) = directory.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);

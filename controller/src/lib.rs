@@ -1,8 +1,8 @@
 //! The controller: turns SealedSecrets into Secrets.
 //!
-//! For each object the controller first reads all inputs, then decides in a pure function, and then applies the plan
-//! without further decisions. The current time is an argument of every decision about objects and keys. The decisions
-//! are in the crate `controller_core`.
+//! For each object the controller first reads all inputs, then decides in a pure function, and then applies the plan.
+//! The current time is an argument of every decision about objects and keys. The decisions are in the crate
+//! `controller_core`.
 //!
 //! | module | owns |
 //! |---|---|

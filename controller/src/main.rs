@@ -41,8 +41,8 @@ enum Failure {
     System(#[from] std::io::Error),
 }
 
-/// Exits with 0 for help, version or a signal, with 1 if a value is invalid or the controller cannot start, and with 2
-/// if the command line cannot be parsed.
+/// Exits with 0 for help, version or a signal, with 1 if a value is invalid, the controller cannot start or the output
+/// cannot be written, and with 2 if the command line cannot be parsed.
 fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     let variable = |name: &str| std::env::var(name).ok();

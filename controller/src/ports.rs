@@ -22,7 +22,7 @@ use pending::PendingPort;
 /// A port or the metrics cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    /// The address is in use, or the process may not listen on it.
+    /// The process cannot listen on the address, for example because it is in use.
     #[error("--{flag}: cannot listen on {address}")]
     Listen {
         /// The flag that sets the address.

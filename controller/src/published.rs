@@ -190,7 +190,8 @@ fn update(
     }
 }
 
-/// Adds a CA certificate to those of other replicas, and drops the oldest certificates above the limit.
+/// Adds a CA certificate to those of other replicas if it is missing, and drops the oldest certificates above the
+/// limit.
 fn with_authority(others: &str, own: &str) -> String {
     if others.contains(own) {
         return others.to_owned();

@@ -1,5 +1,6 @@
-//! Tests that large annotations, `managedFields`, conditions and unknown fields of SealedSecrets are not kept in
-//! memory. The test measures the memory of its process, so the process runs no other test.
+//! Tests that large annotations, `managedFields` and unknown fields, and thousands of items, templates and conditions
+//! of SealedSecrets are not kept in memory. The test measures the memory of its process, so the process runs no other
+//! test.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"

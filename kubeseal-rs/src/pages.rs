@@ -26,7 +26,8 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
 }
 
-/// Escapes colons in value names. `clap_complete` does not escape them, and zsh executes the text after a colon.
+/// Escapes the colon in the value name of fingerprints. `clap_complete` does not escape it, and zsh executes the text
+/// after a colon.
 fn with_escaped_value_names(command: Command) -> Command {
     let escape = |arg: clap::Arg| match arg.get_value_names() {
         Some([name]) if name.as_str() == FINGERPRINT => arg.value_name("SHA256\\:…"),
@@ -37,7 +38,7 @@ fn with_escaped_value_names(command: Command) -> Command {
         .mut_subcommands(with_escaped_value_names)
 }
 
-/// The only value name with a colon.
+/// The value name of fingerprints.
 const FINGERPRINT: &str = "SHA256:…";
 
 /// Changes a script for zsh so that the first word is a command or a file. `clap_complete` treats the first word as the

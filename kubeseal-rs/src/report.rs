@@ -41,7 +41,7 @@ pub fn fail_at_end(message: &str) {
     write_stderr(&format!("error: {message}\n"));
 }
 
-/// Prints a message from the library. A message about a file that was not read also makes the run fail; see
+/// Prints a message from the library. A message about a directory that cannot be read also makes the run fail; see
 /// [`fail_at_end`].
 #[expect(
     clippy::needless_pass_by_value,

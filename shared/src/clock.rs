@@ -10,7 +10,7 @@ const MIN_STEP: SignedDuration = SignedDuration::from_secs(1);
 pub struct LatestTime(Option<Timestamp>);
 
 impl LatestTime {
-    /// Records the current time. If the clock was set back since the last call, returns by how much: times that were
+    /// Records the current time. If the clock was set back by a second or more, returns by how much: times that were
     /// planned before are too late by this duration.
     pub fn record(&mut self, now: Timestamp) -> Option<SignedDuration> {
         let step = self.0.map(|latest| latest.duration_since(now));

@@ -39,8 +39,8 @@ pub enum ConvertError {
     NeverSecret,
 }
 
-/// Returns a policy for users who may read the values: it requires no format or suite, but refuses revisions more than
-/// 24 hours after `now`, and more than [`v2::DEFAULT_MAX_LOCKS`] locks.
+/// Returns a policy for users who may read the values. It refuses only revisions more than 24 hours after `now`, and
+/// more than [`v2::DEFAULT_MAX_LOCKS`] locks.
 pub fn policy(now: Timestamp) -> Policy {
     let highest = now.saturating_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
     Policy {

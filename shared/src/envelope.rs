@@ -5,8 +5,7 @@
 //! ```
 //!
 //! RSA-OAEP uses SHA-256 for the label hash and MGF1 (RFC 8017 §7.1), and the scope's [`Label`]. AES-GCM uses
-//! an all-zero nonce and no associated data, which is secure only because each value has its own session key,
-//! used once.
+//! an all-zero nonce and no associated data, which is secure only because no session key encrypts two different values.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -56,7 +55,7 @@ pub fn seal(
     seal_with(key, label, plain, session.as_ref())
 }
 
-/// Seals a value with a session key, which must never be used for another value: the nonce is always the same.
+/// Seals a value with a session key, which must never encrypt a different value: the nonce is always the same.
 fn seal_with(
     key: &PublicKey,
     label: &Label,
@@ -83,9 +82,8 @@ fn seal_with(
 
 /// Decrypts one value with one key.
 ///
-/// For a well-formed value, every failure takes the same time: if OAEP yields no session key, the value is
-/// decrypted with a substitute key. So timing does not reveal whether the RSA block contained a valid session
-/// key.
+/// For a well-formed value, every failure takes the same steps: if OAEP yields no session key, the value is decrypted
+/// with a substitute key. So timing does not reveal whether the RSA block contained a valid session key.
 ///
 /// # Errors
 ///
@@ -172,7 +170,7 @@ pub(crate) fn value_id(session: &[u8]) -> ValueId {
 pub enum Finding {
     /// The key decrypts the value.
     Opens,
-    /// The value was sealed for this key and label, but the part after the session key was changed.
+    /// The value was sealed for this key and label, but the part after the RSA block was changed or truncated.
     Damaged,
     /// The value was sealed for another key or label, its beginning was changed, or it is too short.
     Closed,

@@ -1,8 +1,8 @@
 //! The proof of the annotation with which the controller marks former values in a Secret.
 //!
-//! Only a controller can create the proof, because the HMAC key belongs to a key of the ring. The proof covers the
-//! SealedSecret, the marks and the former values, so it is not valid for marks that a client changed or copied, or for
-//! former values that a client changed.
+//! Only a controller can create the proof, because the HMAC key is derived from a private key of the ring. The proof
+//! covers the namespace, name and `uid` of the SealedSecret, the marks and the former values, so it is not valid for
+//! marks that a client changed or copied, or for former values that a client changed.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;

@@ -1,6 +1,6 @@
 //! Marks on a key Secret: when the key was backed up, and whether it is compromised or opening-only.
 //!
-//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So a mark has no effect if it was
+//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So this mark has no effect if it was
 //! copied with a manifest, or remained when the key was replaced.
 
 use std::fmt::Display;
@@ -132,8 +132,8 @@ impl KeyProperties {
 }
 
 /// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is unknown or may
-/// not seal, the newest key that may seal counts as the sealing key. A key that is newer than the sealing key and not
-/// backed up waits for its backup.
+/// not seal, the newest key that may seal counts as the sealing key. A key that may seal, is newer than the sealing key
+/// and is not backed up waits for its backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let can_seal = |key: &&KeyProperties| {
         key.is_active && key.fingerprint.is_some() && !key.marks.is_sealing_forbidden()

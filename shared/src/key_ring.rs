@@ -51,7 +51,7 @@ impl RingKey {
         self
     }
 
-    /// Creates a key without a certificate, from a backup: it unseals and never seals.
+    /// Creates a key without a certificate: it unseals and never seals. `name` names the file that contains it.
     pub fn opening_only(name: String, private: PrivateKey) -> Self {
         Self {
             name,
@@ -62,7 +62,7 @@ impl RingKey {
         }
     }
 
-    /// Returns the name of the Secret that stores the key.
+    /// Returns the name of the Secret that stores the key, or of the file that contains it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -152,13 +152,12 @@ pub enum NoSealingKey {
         "no key of the suite {0} exists; a controller with --sealing-suite={0} generates one when it starts"
     )]
     NoKeyOfSuite(Suite),
-    /// At least one key could seal if it were backed up: the policy requires a backup, and no key that may seal has a
-    /// backup.
+    /// At least one key could seal if it were backed up, which the policy requires, and no other key may seal.
     #[error(
         "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
     NotBackedUp,
-    /// All keys of the suite were restored from a backup, and no key was chosen to seal.
+    /// All keys of the suite are marked as opening-only.
     #[error(
         "every key was restored as opening-only; restart the controller to generate a sealing key, or choose a restored key \
          with `seal keys restore BACKUP --seal-with FINGERPRINT`"
@@ -169,7 +168,7 @@ pub enum NoSealingKey {
         "every key of this kind is marked as compromised and cannot seal; request new keys with `seal keys rotate`"
     )]
     Compromised,
-    /// Some keys of the suite are marked as compromised, and all others were restored from a backup.
+    /// Some keys of the suite are marked as compromised, and all others as opening-only.
     #[error(
         "no key may seal: some are marked as compromised, the others are opening-only; request a new key with \
          `seal keys rotate`, or choose a restored key with `seal keys restore BACKUP --seal-with FINGERPRINT`"
@@ -338,7 +337,7 @@ impl KeyRing {
     }
 
     /// Returns the sealing key of v1: among the RSA keys that may seal, the newest whose certificate is valid now, or
-    /// the newest of all if no certificate is valid. So a key that was generated while the clock was ahead does not
+    /// simply the newest if no certificate is valid. So a key that was generated while the clock was ahead does not
     /// seal before its validity begins. Compromised and opening-only keys never seal.
     ///
     /// # Errors
@@ -374,13 +373,13 @@ impl KeyRing {
         Ok(AnyKey::V2(Arc::clone(key)))
     }
 
-    /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in
-    /// any case.
+    /// Returns whether an RSA key may seal: the RSA keys are not removed, and its marks and the policy allow it. Does
+    /// not check that the key has a certificate.
     pub fn can_seal(&self, key: &RingKey) -> bool {
         self.sealing_obstacle(Suite::Rsa, key.marks).is_none()
     }
 
-    /// Returns why a key may not seal, or `None` if its marks and the policy allow it.
+    /// Returns why a key may not seal; `None` if its suite is not removed, and its marks and the policy allow it.
     pub fn why_it_cannot_seal(&self, key: &AnyKey) -> Option<NoSealingKey> {
         self.sealing_obstacle(key.suite(), key.marks())
     }
@@ -418,8 +417,8 @@ impl KeyRing {
         self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
-    /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and the same
-    /// keys are stored.
+    /// Returns whether both rings contain the same keys in the same order, with the same names, order times and marks,
+    /// and the same suites are removed.
     pub fn has_same_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, KeyId, Marks)> {
             let content = |k: AnyKey| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
@@ -534,7 +533,7 @@ fn combine_reasons(
     let mut result = error_if_empty;
     for reason in reasons {
         result = match (result, reason) {
-            // Prefer a reason that the administrator can fix.
+            // A backup of one key is sufficient, whatever the reasons of the other keys.
             (NoSealingKey::NotBackedUp, _) => result,
             (
                 NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,

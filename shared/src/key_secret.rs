@@ -95,7 +95,7 @@ fn has_v2_key(secret: &Secret) -> bool {
     key.is_some_and(|key| v2::SecretKey::parse(key).is_ok())
 }
 
-/// Returns whether the key is active, which means that its label has the value `active`.
+/// Returns whether the Secret stores an active RSA key: [`KEY_LABEL`] has the value [`KEY_ACTIVE`].
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata
         .labels

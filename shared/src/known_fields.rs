@@ -9,8 +9,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The known fields of a value. A value of a different type is kept without its content, so that typed parsing reports
-/// it.
+/// The known fields of a value. An object or a list in place of another type is kept without its content, so that typed
+/// parsing reports it.
 #[derive(Debug)]
 pub enum Known {
     /// A value without fields or entries: text, number, boolean or null.

@@ -1,10 +1,10 @@
 //! The sealing core: what a SealedSecret is, how it is sealed, and how it is unsealed.
 //!
 //! Three principles apply to this crate. It contains only pure functions; callers do the I/O. It reads no clock, file,
-//! network or environment: time and randomness are arguments. There are two exceptions: key generation and OAEP draw
-//! their randomness inside aws-lc-rs ([`key`], [`envelope`]), and [`unseal`] and [`needs`] open v2 items with
-//! randomness from the operating system, on which no result depends. A plaintext value stays in a [`plain::Plain`],
-//! which wipes itself, shows nothing in `Debug`, and never appears in an error text.
+//! network or environment: time and randomness are arguments. There are three exceptions: key generation and OAEP draw
+//! their randomness inside aws-lc-rs ([`key`], [`envelope`]), [`unseal`] and [`needs`] open v2 items with randomness
+//! from the operating system, on which no result depends, and [`key`] counts private-key operations. A plaintext value
+//! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error text.
 //!
 //! Sealing a value needs only the certificate; unsealing it needs the private key:
 //!
@@ -60,7 +60,7 @@
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the sealing key |
 //! | [`convert`] | SealedSecret with v2 values → SealedSecret with v1 values |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
-//! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
+//! | [`v2`] | the second format: post-quantum suites, locks that open several items, items bound to their names |
 //! | [`sealed_text`] | string → the envelope in the string, or the actual format of the string |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
 //! | [`meter`] | the cost of sealing and unsealing, reported to a meter before the work begins |

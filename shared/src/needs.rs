@@ -40,7 +40,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Returns whether no key of the ring unseals the item, but a key outside the ring might.
+    /// Returns whether it is not known which key the item needs, because no key of the ring unsealed it.
     pub fn is_undecided(&self) -> bool {
         matches!(self, Self::OneOf(_) | Self::Undecided(_) | Self::AnyKey)
     }
@@ -100,7 +100,7 @@ pub fn needs_within(
 /// Returns the key that each item needs, by item key, without trying any key: v2 items name their keys; for v1 items,
 /// the status of this generation is used, or else the annotation. This is not evidence, since clients that may write
 /// the status or the object can forge it. Returns `None` unless, for every item that is a sealed value, the named key
-/// is in the ring and has the announced size.
+/// is in the ring and, for v1, has the announced size.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status

@@ -3,8 +3,8 @@
 //!
 //! The mark is stored with the Secret, in an annotation, so that one request writes both. The mark shows for which
 //! version of a SealedSecret the values were rendered, and which of them another client has changed since. Only a
-//! controller can create a mark, because the key of the digests belongs to a key of the ring; a mark that a client
-//! changed or copied proves nothing.
+//! controller can create a mark, because the key of the digests is derived from a private key of the ring; a mark that
+//! a client changed or copied proves nothing.
 //!
 //! A mark also has a nonce, which is random for each rendering. Content versions identify the rendering by the nonce
 //! and not by the values: whether two renderings have the same values can depend on a sealed value.
@@ -44,7 +44,7 @@ pub fn new_nonce(random: &mut impl CryptoRng) -> String {
     base64::encode(&bytes)
 }
 
-/// Returns the nonce of the rendering; `None` if an earlier release created the mark.
+/// Returns the nonce of the rendering; `None` if the mark has none, like the marks of earlier releases.
 pub fn nonce(mark: &str) -> Option<&str> {
     mark.split_once(SEPARATOR).map(|(_, nonce)| nonce)
 }

@@ -18,7 +18,7 @@ const MAX_LEVELS: usize = 48;
 /// The time fields of metadata; all other times are in `managedFields`.
 const TIME_FIELDS: [&str; 2] = ["creationTimestamp", "deletionTimestamp"];
 const MANAGED_FIELDS: &str = "managedFields";
-/// The earliest time that a Go program can read.
+/// Go's zero time. Replaces times in negative years.
 const EARLIEST_TIME: &str = "0001-01-01T00:00:00Z";
 
 /// An object, or a list of objects, of the API server, with readable metadata. Omits `managedFields`, which can be the
@@ -60,16 +60,17 @@ pub fn adapt_metadata(metadata: &mut Json) {
     }
 }
 
-/// Replaces a time that [`Timestamp`] or Go cannot represent with the nearest time that both can represent. Leaves
-/// other values unchanged, including text that is not a time.
+/// Replaces a time that [`Timestamp`] or Go cannot represent: in a negative year with Go's zero time, after
+/// [`Timestamp::MAX`] with that time, and with a longer fraction than nanoseconds by truncating it. Leaves other values
+/// unchanged, including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
     if let Some(text) = time.as_str().and_then(nearest_valid_time) {
         *time = text.into();
     }
 }
 
-/// Returns the nearest time that both [`Timestamp`] and Go can represent, or `None` if the string needs no replacement
-/// or is not a time.
+/// Returns the replacement for a time, as [`adapt_time`] describes; `None` if the string needs no replacement or is not
+/// a time.
 ///
 /// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from
 /// them, and takes any number of digits for a fraction of a second.

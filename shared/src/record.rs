@@ -1,10 +1,10 @@
 //! Records in statuses: a keyed digest that proves that a Secret was created from a SealedSecret.
 //!
 //! A reader of statuses must not learn anything about values from a record. A keyed digest of the values is
-//! not enough for that: anyone can seal a guess and have the controller compute its digest. So each digest
-//! covers the [`Identity`] of the object, with its ciphertext and generation, which an author cannot repeat
-//! for another value. The `resourceVersion` of the Secret does not change if nothing changes, so it is
-//! published as a digest too. See "Guesses" in `controller/NOTES.md`.
+//! not enough for that: anyone can seal a guess and have the controller compute its digest. So the digest of
+//! the values covers the [`Identity`] of the object, with its ciphertext and generation, which an author
+//! cannot repeat for another value. The `resourceVersion` of the Secret does not change if nothing changes,
+//! so it is published as a digest too. See "Guesses" in `controller/NOTES.md`.
 //!
 //! A writer of statuses must not make the controller accept a Secret that differs from its SealedSecret. So
 //! the proof covers everything that the Secret depends on: namespace, name, `uid`, scope, ciphertext, the
@@ -90,8 +90,8 @@ pub struct Origin<'a> {
     pub rules: Rules,
     /// A string that identifies the other limits that the object was checked against.
     pub limits: &'a str,
-    /// Whether the controller tolerates edits by other clients. A record that was created with this setting is not
-    /// genuine without it.
+    /// Whether the controller tolerates edits by other clients. A record is genuine only under the setting that it was
+    /// created with.
     pub tolerates_drift: bool,
 }
 
@@ -197,9 +197,9 @@ pub fn is_for_secret(
     record.secret_uid == uid && expected.is_some_and(|tag| is_tag(&tag, &record.secret_version))
 }
 
-/// Returns whether a genuine record of the object shows that the Secret still has the recorded content, although its
-/// version differs. Labels and annotations that other clients added are ignored, except annotations that allow the
-/// controller to change the Secret.
+/// Returns whether the record of the object shows that the Secret still has the recorded content, whatever its version.
+/// Labels and annotations that other clients added are ignored, except annotations that allow the controller to change
+/// the Secret.
 pub fn is_for_content(
     record: &SecretRecord,
     identity: Identity,
@@ -295,7 +295,7 @@ fn content_tag(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Ta
     digest.finish()
 }
 
-/// Returns whether the record has this proof at this index. Records of earlier releases have only the first three.
+/// Returns whether the record has this proof at this index. Records of earlier releases have fewer proofs.
 fn has_proof(record: &SecretRecord, index: usize, expected: &hmac::Tag) -> bool {
     let (proofs, expected) = (decode(&record.proof), expected.as_ref());
     let received = proofs.chunks(expected.len()).nth(index);

@@ -29,9 +29,9 @@ pub use to_v2::{convert_to_v2, reseal_as_v2};
 /// A re-encrypted SealedSecret: only sealing keys are needed to unseal it, one for v1 items and one for v2 items.
 #[derive(Debug)]
 pub struct Resealed {
-    /// The SealedSecret, without status and without fields that only a server sets. The metadata is unchanged, except
-    /// for the key hints of re-encrypted items. The template is also unchanged, except for the deprecated form, in
-    /// which the sealed Secret becomes the template.
+    /// The SealedSecret, without status, and without metadata other than names, labels, annotations and finalizers.
+    /// These are unchanged, except for the key hints of re-encrypted items. The template is also unchanged, except for
+    /// the deprecated form, in which the sealed Secret becomes the template.
     pub sealed: SealedSecret,
     /// Number of re-encrypted items. Items that were already sealed for their sealing key are unchanged.
     pub changed: usize,
@@ -176,7 +176,7 @@ impl Resealed {
 ///
 /// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the object. The
 /// number of its items is known only after it is unsealed; more than `max_items` are refused. The meter is called
-/// before each operation. Stops at the first item that cannot be unsealed.
+/// before each operation. Uses no private key after the first item that cannot be unsealed.
 fn reseal_v1(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -214,7 +214,8 @@ fn reseal_v1(
     Ok(resealed)
 }
 
-/// Returns the metadata without the fields that only a server sets, which would make a later write fail.
+/// Returns the names, labels, annotations and finalizers. Other fields, such as `resourceVersion`, can make a later
+/// write fail.
 fn metadata_without_server_fields(metadata: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: metadata.name.clone(),
@@ -248,8 +249,8 @@ pub struct ResealedValues {
     pub items: BTreeMap<String, String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// The key that unsealed the last value. Try this key first on the next object, which was probably sealed at about
-    /// the same time.
+    /// The key that unsealed the last value, or the caller's `first` if there was no value. Try this key first on the
+    /// next object, which was probably sealed at about the same time.
     pub last: Option<Fingerprint>,
     /// The number of re-encrypted values, by the key that they were sealed for before.
     pub from: BTreeMap<Fingerprint, usize>,

@@ -89,8 +89,8 @@ impl Scope {
     /// Returns the label for unsealing a value of this scope: `namespace/name`, `namespace`, or nothing. An empty
     /// namespace results in `/name`, as in upstream.
     ///
-    /// For a namespace with a slash, which the API server never has, the label unseals nothing; otherwise it would
-    /// equal the label of a strict value.
+    /// For namespace-wide scope and a namespace with a slash, which the API server never has, the label unseals
+    /// nothing; otherwise it would equal the label of a strict value.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),

@@ -111,8 +111,7 @@ fn scope_of(metadata: &ObjectMeta) -> Scope {
 ///
 /// # Errors
 ///
-/// Returns [`SealError`] if the namespace is missing, the API server would reject a name, or the certificate
-/// cannot encrypt.
+/// Returns [`SealError`] if the namespace is missing, a name is not valid, or the certificate cannot encrypt.
 pub fn seal(
     secret: &Secret,
     key: &PublicKey,
@@ -149,8 +148,8 @@ pub struct V2Options<'a> {
 ///
 /// # Errors
 ///
-/// Returns [`SealError`] if the namespace is missing, the API server would reject a name, or the recipients are not
-/// acceptable.
+/// Returns [`SealError`] if the namespace is missing, a name is not valid, or the values cannot be sealed for the
+/// recipients.
 pub fn seal_v2(
     secret: &Secret,
     options: &V2Options<'_>,

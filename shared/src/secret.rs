@@ -14,7 +14,7 @@ use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadat
 /// A Secret in memory: the input of sealing and the result of unsealing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Secret {
-    /// Metadata from the input.
+    /// Metadata of the Secret.
     pub metadata: ObjectMeta,
     /// `type`; `None` means `Opaque`.
     pub type_: Option<String>,
@@ -31,7 +31,8 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// Returns an error for a different kind, a value of the wrong type, or `data` that is not base64.
+    /// Returns an error for a different kind, invalid metadata, a value of the wrong type, or `data` that is not
+    /// base64.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {

@@ -13,8 +13,8 @@ use crate::patience::until;
 /// The annotation of the Pod template that `seal restart` writes.
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 
-/// A Deployment `web` with one Pod, whose container `main` has a variable, a volume and a single file from the item
-/// `password` of the Secret `database`.
+/// A Deployment `web` with one Pod, whose container `main` gets the Secret `database` as a volume, and its item
+/// `password` as a variable and as a single file.
 pub struct Application<'a> {
     namespace: &'a Namespace<'a>,
     manifest: Value,
@@ -81,7 +81,7 @@ impl<'a> Application<'a> {
         metadata.generation.expect("the API server sets it")
     }
 
-    /// Returns the number of Pod templates that the Deployment has had.
+    /// Returns the number of ReplicaSets of the Deployment, one for each Pod template.
     ///
     /// # Panics
     /// Panics if an administrator cannot list `ReplicaSets`.

@@ -27,7 +27,8 @@ pub fn seal_deliver() -> PathBuf {
     program_path("seal-deliver")
 }
 
-/// Builds all programs on the first call in a process; Cargo itself serializes parallel processes.
+/// Builds all programs on the first call in a process, unless `SEALED_SECRETS_PROGRAMS` is set. Cargo itself serializes
+/// parallel processes.
 fn program_path(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let program = DIRECTORY

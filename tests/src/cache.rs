@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 /// Returns the directory for the files that are kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
-/// `sealed-secrets-tests` in the user's cache directory. It may be deleted at any time between runs.
+/// `sealed-secrets-tests` in the user's cache directory, or in the temporary directory if there is no home. Creates the
+/// directory. It may be deleted at any time between runs.
 pub(crate) fn directory() -> PathBuf {
     let directory = env::var_os("SEALED_SECRETS_TEST_CACHE")
         .map_or_else(|| user_cache().join("sealed-secrets-tests"), PathBuf::from);
@@ -29,8 +30,8 @@ fn user_cache() -> PathBuf {
         .unwrap_or_else(env::temp_dir)
 }
 
-/// Locks the file `path` until the value is dropped; calls `on_wait` if another process holds the lock. The
-/// operating system releases the lock when the process ends for any reason.
+/// Creates and locks the file `path` until the returned value is dropped; first calls `on_wait` if the file is locked.
+/// The operating system releases the lock when the process ends for any reason.
 pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     let file = File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if file.try_lock().is_err() {

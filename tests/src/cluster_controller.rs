@@ -1,5 +1,4 @@
-//! The controller as a process that works on a cluster, with a service account that has the permissions of Bitnami's
-//! controller.
+//! The controller as a process that works on a cluster.
 
 use std::path::Path;
 use std::process::Command;

@@ -95,7 +95,7 @@ impl DeployedController {
     }
 }
 
-/// Returns the environment variables that a kubelet would set; each `DeployedController` has its own Pod.
+/// Returns the container's environment variables as a kubelet would set them, for a new Pod name and uid.
 fn variables(container: &Container, home: &str, name: &str) -> Vec<(String, String)> {
     let pod = format!("{name}-{:08x}", shared::random::number::<u32>());
     let uid = format!("{:032x}", shared::random::number::<u128>());

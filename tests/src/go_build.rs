@@ -41,7 +41,8 @@ pub fn build_stamped(
     )
 }
 
-/// Like [`build`], but builds the tests of a package, which may be a dependency of the module.
+/// Like [`build`], but builds the tests of a package with the build tag `tag`. The package may be a dependency of the
+/// module.
 ///
 /// # Panics
 /// Panics like [`build`].
@@ -116,7 +117,7 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
     ]
 }
 
-/// Hashes all inputs that determine the program: sources, arguments, and the version and settings of Go.
+/// Hashes the inputs of the build: sources, arguments, and Go's version, platform and flags.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
@@ -169,8 +170,8 @@ fn panic_without_go(error: &io::Error) -> ! {
     )
 }
 
-/// Builds in a separate directory and renames the result, so that an interrupted build leaves no partial program. Such
-/// a build leaves files only in that directory, which the next build of the same sources clears.
+/// Builds in a separate directory and renames the result, so that an interrupted build leaves no partial program. An
+/// interrupted build leaves temporary files only in that directory, which the next build of the same sources clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");

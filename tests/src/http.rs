@@ -6,12 +6,12 @@ use std::net::TcpListener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Returns a port that is currently free, for programs that do not report their port. It is below the range
-/// from which Linux takes ports for connections and for port 0, so only a program that chooses its port could take it
+/// Returns a port that is currently free, for programs that do not report their port. It is below the range from which
+/// Linux, by default, takes ports for connections and for port 0, so only a program that chooses its port could take it
 /// first, for example another caller of this function, which is unlikely.
 ///
 /// # Panics
-/// Panics if no port is free.
+/// Panics if none of a hundred random ports is free.
 pub fn free_port() -> u16 {
     let mut tries = (0..100).map(|_| 10_000 + shared::random::number::<u16>() % 20_000);
     let is_free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();

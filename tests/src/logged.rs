@@ -61,7 +61,8 @@ impl LoggedProcess {
         self.status_bytes("VmRSS:")
     }
 
-    /// Returns the current memory of the process in bytes without the pages of files, such as its program.
+    /// Returns the current anonymous memory of the process in bytes: without pages of files, such as its program, and
+    /// shared memory.
     pub fn own_memory(&self) -> usize {
         self.status_bytes("RssAnon:")
     }

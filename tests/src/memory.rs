@@ -24,7 +24,7 @@ pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Ve
     present.map(|(name, _)| *name).collect()
 }
 
-/// Returns start and end of each region that the process can write to.
+/// Returns start and end of each region that the process can read and write.
 fn writable_regions(process: u32) -> Vec<(u64, u64)> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process runs");
     let region = |line: &str| {

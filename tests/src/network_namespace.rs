@@ -27,7 +27,7 @@ impl NetworkNamespace {
     /// Connects to an address in the namespace.
     ///
     /// # Errors
-    /// Returns an error if nothing listens at the address.
+    /// Returns an error if this process may not enter the namespace, or nothing listens at the address.
     pub(crate) fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         self.enter(|| TcpStream::connect_timeout(&address, CONNECT_LIMIT))
     }
@@ -35,13 +35,13 @@ impl NetworkNamespace {
     /// Listens at an address in the namespace.
     ///
     /// # Errors
-    /// Returns an error if the namespace does not have the address.
+    /// Returns an error if this process may not enter the namespace, or the namespace does not have the address.
     pub(crate) fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         self.enter(|| TcpListener::bind(address))
     }
 
-    /// Creates a socket on a thread that enters the namespace and then ends. A socket stays in the namespace in which it
-    /// was created.
+    /// Creates a socket on a thread that enters the namespace and then ends. A socket stays in the namespace in which
+    /// it was created.
     fn enter<T: Send>(&self, create: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let enter_and_create = || {
             move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;

@@ -46,7 +46,7 @@ impl ObservedProgram {
     /// Waits for the first line of the program's stdout.
     ///
     /// # Panics
-    /// Panics with the program's stderr if it prints none.
+    /// Panics with the program's stderr if it prints none, and if called twice.
     pub fn first_line(&mut self) -> String {
         let mut line = String::new();
         BufReader::new(self.process.stdout().unwrap())
@@ -79,7 +79,7 @@ impl ObservedProgram {
         self.directory.path().join("temporary")
     }
 
-    /// Returns the process IDs, command lines and environments of the program's processes, one per line.
+    /// Returns the process IDs, command lines and environments of the program's processes, one process per line.
     ///
     /// # Panics
     /// Panics with instructions if the program `ps` is missing.

@@ -1,5 +1,5 @@
-//! The programs of cluster operators: the real Helm, Kustomize and kubectl, built from their Go modules, and
-//! Prometheus as installed on the system.
+//! The programs of cluster operators: the real Helm, Kustomize and kubectl, built from their Go modules, and Prometheus
+//! and `ssh-keygen` as installed on the system.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -39,7 +39,7 @@ pub fn prometheus_program(name: &str) -> Command {
     Command::new(name)
 }
 
-/// Returns a command for OpenSSH's `ssh-keygen`. It uses no key of the user who runs the tests.
+/// Returns a command for OpenSSH's `ssh-keygen`. It cannot reach the user's `ssh-agent`.
 ///
 /// # Panics
 /// Panics with instructions if the program is not installed.

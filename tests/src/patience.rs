@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Limit for every wait, far longer than needed: only a failing test waits this long.
+/// Default limit for a wait, far longer than needed: only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

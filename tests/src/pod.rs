@@ -34,11 +34,11 @@ pub enum Root {
     Image(PathBuf),
 }
 
-/// Runs a program until it exits, with the files and variables of a service account and with additional
-/// variables.
+/// Runs a program until it exits, with the files and variables of a service account, with additional variables, and
+/// with `input` as stdin.
 ///
 /// # Panics
-/// Panics if the program cannot be started.
+/// Panics if `unshare` cannot be started.
 pub async fn run(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
@@ -61,7 +61,7 @@ pub async fn run(
     command.output().expect("unshare is installed")
 }
 
-/// Creates the directory that is mounted into a Pod.
+/// Creates a directory with the files of a service account, which the scripts copy into a Pod.
 async fn service_account(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,

@@ -1,4 +1,4 @@
-//! A Prometheus that scrapes one controller every second.
+//! A Prometheus that scrapes programs of this machine every second.
 
 use std::fs;
 use std::net::TcpListener;
@@ -21,8 +21,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules in this file
-    /// once a second.
+    /// Starts a Prometheus that scrapes this port of this machine once a second, and evaluates the rules in this file,
+    /// if any, once a second.
     ///
     /// # Panics
     /// Panics if Prometheus is not installed.

@@ -15,7 +15,7 @@ use crate::logged::LoggedProcess;
 use crate::patience::until;
 use crate::{binaries, guarded, http};
 
-/// A process of `seal restart` that watches one namespace.
+/// A process of `seal restart`.
 pub struct Restarter(LoggedProcess);
 
 impl Restarter {
@@ -59,7 +59,7 @@ impl Restarter {
             .await;
     }
 
-    /// Waits until this process is the leader and has read every object.
+    /// Waits until this process is the leader, and `/readyz` returns 200.
     pub async fn wait_until_synced(&mut self) {
         self.wait_until_leader().await;
         until("the lists are complete", async || {
@@ -140,7 +140,7 @@ impl<'a> VersionedSecret<'a> {
         versioned
     }
 
-    /// Changes the value, and records its version as the controller does.
+    /// Changes the value, and records a new version in the status, in place of the controller.
     pub async fn set(&mut self, password: &str) {
         let secrets: Api<Secret> = self.namespace.api();
         let patch = Patch::Merge(json!({ "stringData": { "password": password } }));

@@ -88,7 +88,8 @@ impl Scrape {
         serde_json::from_slice(&output.stdout).expect("the program prints JSON")
     }
 
-    /// Returns the value of the series that has these labels, and possibly others.
+    /// Returns the value of the first counter or gauge with this name and these labels, and possibly others; `None` if
+    /// there is none.
     pub fn value(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &&Series| {
             labels.iter().all(|(name, value)| {

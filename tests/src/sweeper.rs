@@ -33,7 +33,7 @@ impl Sweeper {
         (Self { process, pipe }, line)
     }
 
-    /// Returns the stdout for a process that uses the resource, which stays until the process is gone. Output
+    /// Returns the stdout for a process that uses the resource. The resource stays until the process is gone. Output
     /// written there is lost.
     pub(crate) fn lease(&self) -> Stdio {
         self.pipe

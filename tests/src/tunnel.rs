@@ -18,7 +18,7 @@ pub(crate) fn forward(left: impl Into<OwnedFd>, right: impl Into<OwnedFd>) -> io
     Ok(())
 }
 
-/// Copies bytes until one side ends, and then closes the input of the other side.
+/// Copies bytes until `from` ends or copying fails, and then shuts down writing to `to`.
 fn copy(mut from: File, mut to: File) {
     let _ = io::copy(&mut from, &mut to);
     let _ = rustix::net::shutdown(to.as_fd(), rustix::net::Shutdown::Write);

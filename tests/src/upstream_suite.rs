@@ -103,7 +103,7 @@ pub struct Verdict {
     pub spec: String,
     /// Ginkgo's state, for example `passed`.
     pub state: String,
-    /// The failure message.
+    /// The failure message; empty if the spec did not fail.
     pub message: String,
 }
 

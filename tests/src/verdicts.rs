@@ -13,11 +13,11 @@ use crate::go_build;
 /// The verdicts of Argo CD and of kstatus on one object.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 pub struct Verdict {
-    /// Argo CD's verdict: `Progressing`, `Healthy` or `Degraded`; empty for kinds that it does not judge.
+    /// Argo CD's verdict, such as `Progressing`, `Healthy` or `Degraded`; empty for kinds that it does not judge.
     pub argo: String,
     /// The message that Argo CD shows with its verdict.
     pub message: String,
-    /// The verdict of kstatus, which Flux waits for: `InProgress`, `Current` or `Failed`.
+    /// The verdict of kstatus, which Flux uses, such as `InProgress`, `Current` or `Failed`.
     pub kstatus: String,
 }
 

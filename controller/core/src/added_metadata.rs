@@ -8,7 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::names;
 use shared::resource::SealedSecret;
 
-/// Domains whose labels and annotations control this controller or Kubernetes itself.
+/// Domains whose labels and annotations, also in subdomains, control this controller or Kubernetes itself; see
+/// [`is_reserved`] for the exception.
 const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
 
 /// The labels and annotations to add to Secrets. They override those of the template.
@@ -52,7 +53,7 @@ impl AddedMetadata {
     ///
     /// # Errors
     ///
-    /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
+    /// Returns [`AddedMetadataError`] if a pair is invalid, or if a key is reserved or occurs twice.
     pub fn with_labels(self, text: &str) -> Result<Self, AddedMetadataError> {
         let labels = parse_pairs(text)?;
         let invalid = labels.values().find(|value| !names::is_label_value(value));
@@ -66,7 +67,7 @@ impl AddedMetadata {
     ///
     /// # Errors
     ///
-    /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
+    /// Returns [`AddedMetadataError`] if a pair is invalid, or if a key is reserved or occurs twice.
     pub fn with_annotations(self, text: &str) -> Result<Self, AddedMetadataError> {
         let annotations = parse_pairs(text)?;
         Ok(Self {

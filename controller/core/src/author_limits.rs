@@ -185,8 +185,8 @@ impl AuthorLimits {
     }
 
     /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can read the
-    /// values that other users seal for it. The key label is refused whatever its value is, since the label has no
-    /// other use.
+    /// values that other users seal for it. The two key labels are refused whatever their values are, since they have
+    /// no other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabeled: &str) -> Self {
         self.key_secrets = Some(ReservedNames {
@@ -196,9 +196,8 @@ impl AuthorLimits {
         self
     }
 
-    /// Returns a string that is equal for equal limits and differs otherwise. The string contains every field (the
-    /// destructuring makes the compiler check this), since a record that was created under other limits must not be
-    /// accepted.
+    /// Returns a string that is equal for equal limits and differs otherwise, since a record that was created under
+    /// other limits must not be accepted.
     pub fn as_text(&self) -> String {
         let Self {
             key_secrets,
@@ -269,10 +268,11 @@ impl AuthorLimits {
         Ok(())
     }
 
-    /// Checks that the limits allow the type, labels and annotations of an unsealed Secret, its scope, and the ages of
-    /// the keys for which its items were sealed. Templates are checked by [`Self::allow_templates`]. The type is read
-    /// from the Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key
-    /// counts from the time by which the key ring orders keys.
+    /// Checks that the limits allow an unsealed Secret (as [`Self::allow_secret`] does), its labels and annotations,
+    /// the scope of its SealedSecret, and the ages of the keys for which the items were sealed. Templates are checked
+    /// by [`Self::allow_templates`], and formats by the policy of [`Self::policy_of`]. The type is read from the
+    /// Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key counts from
+    /// the time by which the key ring orders keys.
     ///
     /// # Errors
     ///

@@ -103,8 +103,7 @@ pub struct Circumstances<'a> {
     /// between the Secret and the desired Secret.
     pub settled: bool,
     /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
-    /// last success. If so, everything that the SealedSecret specifies is written, and only what can be restored is
-    /// removed.
+    /// last success. If so, labels and annotations of other clients are kept, as in the settled case.
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
@@ -119,7 +118,7 @@ pub struct Circumstances<'a> {
     pub purged: Option<&'a Secret>,
 }
 
-/// The change to apply. A plan is complete: applying it involves no further decision.
+/// The change to apply.
 #[derive(Debug, PartialEq)]
 pub enum Plan {
     /// Create the Secret.
@@ -153,7 +152,7 @@ pub enum Refusal {
     #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
     /// The values are larger than an API server accepts, by their public size. Occurs only for objects without
-    /// templates, since the size of values that a template produces is not public.
+    /// templates and without the deprecated field `spec.data`: the size of other values is not public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
@@ -278,9 +277,9 @@ fn plan_update(
 /// Returns the refusal that applies regardless of the values; `None` if there is none. `without_values` is the desired
 /// Secret without its values.
 ///
-/// The controller checks this before it renders templates. Such a refusal is repeated until another client changes the
-/// Secret. If each repetition rendered the templates, an author could write a template that begins to fail at a time
-/// that depends on a value, and infer the value from the time when the status changes.
+/// The controller checks this before it renders templates. Such a refusal is repeated until the Secret or the
+/// SealedSecret changes. If each repetition rendered the templates, an author could write a template that begins to
+/// fail at a time that depends on a value, and infer the value from the time when the status changes.
 pub fn public_obstacle(
     id: &ObjectId,
     without_values: Secret,
@@ -314,8 +313,9 @@ fn make_distinct(mut next: Secret, existing: &Secret) -> Secret {
     next
 }
 
-/// Returns the refusal of an update that an API server would reject; `None` if it would accept the update. Values of a
-/// new version (`is_new`) count as different, since they must not be compared.
+/// Returns the refusal of an update that an API server would reject because it changes the type of the Secret, or makes
+/// an immutable Secret mutable or changes its values; `None` for other updates. Values of a new version (`is_new`)
+/// count as different, since they must not be compared.
 fn update_refusal(
     id: &ObjectId,
     next: &Secret,

@@ -16,8 +16,8 @@ pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     value.is_some_and(|value| value == "false")
 }
 
-/// Maximum number of corrections within [`WINDOW`]. At this limit, the controller assumes a conflict with another
-/// client and pauses.
+/// The number of corrections of one Secret within [`WINDOW`] at which the controller assumes a conflict with another
+/// client and pauses. Edits and deletions count separately.
 const MAX_CORRECTIONS: usize = 5;
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
 /// The pause between two recreations of a deleted Secret once the limit is reached. Shorter than [`WINDOW`], since Pods
@@ -34,8 +34,8 @@ pub enum Interference {
 }
 
 impl Interference {
-    /// Returns the interference that the plan undoes, or `None`. If the SealedSecret is not `settled`, the plan follows
-    /// a change to the SealedSecret and undoes nothing.
+    /// Returns the interference that the plan undoes, or `None`. If the SealedSecret is not `settled`, the plan may
+    /// follow a change to the SealedSecret, so it counts as undoing nothing.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {
             Plan::Replace(_) if settled => Some(Self::Edit),
@@ -85,7 +85,7 @@ impl From<&Fight> for Refusal {
 }
 
 impl Drift {
-    /// Returns whether a correction may be applied now.
+    /// Checks whether a correction may be applied now.
     ///
     /// # Errors
     ///

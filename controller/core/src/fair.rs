@@ -5,8 +5,9 @@
 //! tenant has no debt. A backlog therefore delays only its own tenant, and the delay of every other tenant depends on
 //! the number of tenants, not on the length of their backlogs.
 //!
-//! A tenant is something that clients cannot choose freely: a namespace, or the address of a caller. A client that owns
-//! several tenants gets one share for each, so its effect on other clients grows only linearly with their number.
+//! A tenant is something that clients cannot choose freely: a namespace, or the address or the authenticated name of a
+//! caller. A client that owns several tenants gets one share for each, so its effect on other clients grows only
+//! linearly with their number.
 
 use std::collections::HashMap;
 
@@ -17,7 +18,7 @@ pub struct Shares {
     used: HashMap<String, u64>,
 }
 
-/// The number of remembered tenants above which those that the clock has passed are forgotten.
+/// The number of remembered tenants above which those that the clock has reached are forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {
@@ -41,7 +42,7 @@ impl Shares {
         }
     }
 
-    /// Forgets the tenants that the clock has passed: they are treated like new tenants in any case.
+    /// Forgets the tenants that the clock has reached: they are treated like new tenants in any case.
     fn forget(&mut self) {
         let clock = self.clock;
         self.used.retain(|_, used| *used > clock);

@@ -5,7 +5,7 @@
 pub enum Fault {
     /// The SealedSecret or its Secret could not be read.
     Fetch,
-    /// The object cannot be unsealed or rendered, is refused by the author limits, or needs more work than one attempt
+    /// The SealedSecret is malformed or refused, cannot be unsealed or rendered, or needs more work than one attempt
     /// may take.
     Unseal,
     /// The Secret was not written: the store failed, or the controller refused the write.

@@ -1,4 +1,4 @@
-//! Decisions of the controller, as pure functions.
+//! Decisions of the controller.
 //!
 //! The crate performs no I/O, reads no clock and generates no randomness, and depends on neither `kube` nor `tokio`.
 //! The crate `controller` fetches the data, calls these functions and applies the results.

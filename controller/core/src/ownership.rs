@@ -1,5 +1,4 @@
-//! The ownership of Secrets by SealedSecrets, and the update of an existing Secret: upstream's rules, as pure
-//! functions.
+//! The ownership of Secrets by SealedSecrets, and the update of an existing Secret, based on upstream's rules.
 
 use std::collections::BTreeMap;
 
@@ -63,7 +62,8 @@ pub fn is_owned(
         || skips_owner && controller(existing).is_none()
 }
 
-/// Returns whether [`is_owned`] can be true of the Secret for some template of the SealedSecret with the given `uid`.
+/// Returns whether the SealedSecret with the given `uid` controls the Secret, or an annotation of the Secret allows a
+/// SealedSecret to change it. If not, [`is_owned`] is false for every template.
 pub fn may_be_owned(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     let mut annotations = CONSENT_ANNOTATIONS.iter();
     is_controlled_by(existing, uid) || annotations.any(|name| has_annotation(existing, name))
@@ -85,9 +85,9 @@ pub fn is_merged_into(existing: &ObjectMeta) -> bool {
 }
 
 /// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
-/// merging, from an earlier owner or from the template. If all content of the Secret comes from the SealedSecret
-/// (`is_exclusive`), the annotation has no effect if another client adds it, since it would permanently stop
-/// corrections: it is then an edit like any other, which [`successor`] reverts.
+/// merging. If all content of the Secret comes from the SealedSecret (`is_exclusive`), the annotation counts only if
+/// the template has it too: if another client could add it, this would permanently stop corrections. Such an addition
+/// is an edit like any other, which [`successor`] reverts.
 pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
     let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
     is_merged_into(existing) && is_allowed
@@ -102,9 +102,9 @@ pub fn drop_consent(metadata: &mut ObjectMeta) {
     }
 }
 
-/// Removes the labels and annotations of other clients: all except those of the template, and the annotations of the
-/// controller and of Kubernetes. The additions of the administrator are removed too; the caller adds them again. So are
-/// the template's if the template is unknown; the next version sets them again.
+/// Removes all labels and annotations except those of the template (if it is known), and except the annotations for
+/// consent, former values, random values and service account tokens. The additions of the administrator are removed
+/// too; the caller adds them again.
 pub fn drop_metadata_of_others(metadata: &mut ObjectMeta, template: Option<&ObjectMeta>) {
     let unknown = ObjectMeta::default();
     let template = template.unwrap_or(&unknown);
@@ -147,9 +147,9 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// not change.
 ///
 /// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
-/// added to the existing entries. With `keeps_metadata`, labels and annotations that other clients added are kept,
-/// except the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see
-/// [`token_secrets`]) are always kept.
+/// added to the existing entries. With `keeps_metadata`, labels and annotations are added to the existing ones too. If
+/// all content comes from the SealedSecret (`is_exclusive`), a consent to a merge that is not in the template is
+/// removed. The additions of Kubernetes itself are kept as described in [`token_secrets::keep_additions`].
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.
@@ -215,8 +215,8 @@ fn put(into: &mut Metadata, desired: Metadata, keeps_existing: bool) {
     }
 }
 
-/// Returns whether both Secrets are equal in the fields that the controller writes. As for an API server, absent and
-/// empty fields are equal, and so are an unset type and `Opaque`.
+/// Returns whether both Secrets are equal in the fields that the controller writes. As for an API server, absent fields
+/// equal empty fields and `false`, and an unset type equals `Opaque`.
 pub fn is_equivalent(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
     let texts = |texts: &Metadata| texts.clone().unwrap_or_default();

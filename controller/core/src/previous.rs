@@ -106,7 +106,7 @@ impl Request {
         Some(Obstacle::NameTooLong(item.clone()))
     }
 
-    /// Parses the annotations of a SealedSecret. Returns `None` if the SealedSecret requests no former values.
+    /// Parses the annotations of a SealedSecret. Returns `None` without [`KEEP_PREVIOUS_ANNOTATION`].
     ///
     /// # Errors
     ///
@@ -150,8 +150,7 @@ impl Request {
     }
 }
 
-/// Returns the distinct items of a list. Stops at the first item above the maximum, since the list can be a mebibyte
-/// long.
+/// Returns the distinct items of a list. Stops at the first item above the maximum, since the list can be long.
 fn parse_items(text: &str) -> Result<BTreeSet<String>, InvalidRequest> {
     let mut items = BTreeSet::new();
     let names = text.split(',').map(str::trim);
@@ -171,14 +170,14 @@ fn parse_duration(text: &str) -> Result<SignedDuration, InvalidRequest> {
     is_allowed.then_some(duration).ok_or_else(invalid)
 }
 
-/// The annotation with which the controller records the versions of the values of a Secret, and names the former values
-/// that it added. Other clients can write the annotation too, so only marks with a valid proof count.
+/// The annotation with which the controller records the versions of the values of requested items, and names the former
+/// values that it added. Other clients can write the annotation too, so only marks with a valid proof count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Marks {
     /// The identifier of the key that computed the versions.
     key_id: String,
-    /// The version of each value.
+    /// The version of the value of each requested item.
     versions: BTreeMap<String, String>,
     /// The items with a former value, each with the time when the former value was stored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -196,7 +195,7 @@ pub struct FormerValues {
 /// The inputs that determine which former values stay in a Secret.
 #[derive(Debug)]
 pub struct Retention<'a> {
-    /// The request of the SealedSecret; `None` if its Secret may have no former values.
+    /// The request of the SealedSecret; `None` if it is unknown, or if the Secret may have no former values.
     pub request: Option<&'a Request>,
     /// Whether the request is unknown, because the SealedSecret cannot be read. If so, the default period applies.
     pub is_unknown: bool,
@@ -229,8 +228,9 @@ impl FormerValues {
         times.max().unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
-    /// Returns when the first retention period ends; the Unix epoch if there are no former values. Without a request,
-    /// for example if the SealedSecret is invalid, the default period applies.
+    /// Returns when the first retention period ends; the Unix epoch if there are no former values, or if the clock was
+    /// ahead by more than the period when one was stored. Without a request, for example if the SealedSecret is
+    /// invalid, the default period applies.
     pub fn until(&self, request: Option<&Request>, now: Timestamp) -> Timestamp {
         let ends = self.marks.former.values();
         let ends = ends.map(|since| end(*since, request, now));
@@ -330,7 +330,7 @@ pub struct NewValues<'a> {
     pub versions: BTreeMap<String, String>,
     /// The identifier of the key that computed the versions.
     pub key_id: &'a str,
-    /// Whether values without a mark count as changed.
+    /// Whether values without a version of the key `key_id` count as changed.
     pub is_changed: bool,
     /// Whether no program needs the former values anymore.
     pub drops_former: bool,
@@ -340,12 +340,11 @@ pub struct NewValues<'a> {
     pub now: Timestamp,
 }
 
-/// Adds the former values to the desired Secret, and records the versions of its values.
+/// Adds the former values to the desired Secret, and records the versions of the values of the requested items.
 ///
-/// Values are compared only by their versions, so a value that is set again counts as changed. After a second change,
-/// the former value of the second change replaces that of the first. Former values that do not fit into the Secret are
-/// not kept, and neither are those of a Secret that becomes immutable, since they could not be removed. Only public
-/// sizes decide whether former values fit.
+/// Values are compared only by their versions. After a second change, the former value of the second change replaces
+/// that of the first. If the former values do not fit into the Secret together, none is kept; neither are those of a
+/// Secret that becomes immutable, since they could not be removed. Only public sizes decide whether former values fit.
 pub fn keep(
     desired: &mut Secret,
     existing: Option<&Secret>,

@@ -26,7 +26,8 @@ impl Protected<'_> {
     /// Returns the metadata of the Secret with the additions of the administrator, and without a consent to a merge
     /// that another client added. Returns `None` if the Secret already has this metadata.
     ///
-    /// If the labels and annotations of other clients leave no room for the write, they are removed too.
+    /// If the labels and annotations of other clients leave no room for the write, they are removed too, unless the
+    /// SealedSecret is merged into the Secret.
     pub fn restored(&self, existing: &Secret) -> Option<ObjectMeta> {
         let mut restored = existing.metadata.clone();
         if self.forbids_merges() {

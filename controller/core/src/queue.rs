@@ -8,7 +8,7 @@ use shared::clock::LatestTime;
 use crate::fair::Shares;
 use crate::object_id::ObjectId;
 
-/// The wait after the first failure. Each further failure doubles the wait.
+/// The longest wait after the first failure. Each further failure doubles it, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
 /// The maximum wait. Retries never end.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
@@ -41,8 +41,8 @@ pub enum Urgency {
     Fresh,
 }
 
-/// The objects to reconcile, with their times. Namespaces take turns, so that a namespace's backlog delays only its
-/// own objects; within a namespace, the object that has waited longest goes first.
+/// The objects to reconcile, with their times. Namespaces take turns, so that a namespace's backlog delays only its own
+/// objects; among the objects of a namespace with the same urgency, the object that has been due longest goes first.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<ObjectId, (Timestamp, Urgency)>,
@@ -57,7 +57,7 @@ pub struct Queue {
 /// Objects of one urgency.
 #[derive(Debug, Default)]
 struct Lane {
-    /// Objects that are not due yet.
+    /// Objects that are not marked as due yet.
     later: BTreeSet<(Timestamp, ObjectId)>,
     /// Objects that are due, by namespace.
     due: BTreeMap<String, BTreeSet<(Timestamp, ObjectId)>>,
@@ -73,8 +73,8 @@ impl Queue {
         self.entries.insert(id, (at, urgency));
     }
 
-    /// Records the current time. If the clock was set back, the objects keep the rest of their waits, up to
-    /// an hour.
+    /// Records the current time. If the clock was set back, the objects that are not due keep the rest of their waits.
+    /// Every wait is limited to an hour.
     pub fn observe(&mut self, now: Timestamp) {
         let step = self.latest_time.record(now);
         if let Some(step) = step {
@@ -118,8 +118,8 @@ impl Queue {
         Some((id, urgency))
     }
 
-    /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces of each
-    /// urgency.
+    /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces with due
+    /// objects of each urgency.
     pub fn count_active_namespaces(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
         let due = [&self.fresh, &self.backlog].map(|lane| lane.due.keys().take(limit));
         let namespaces = due.into_iter().flatten().chain(running.keys());

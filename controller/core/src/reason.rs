@@ -34,11 +34,11 @@ pub enum Reason {
     UnusableKey,
     /// The newest key does not seal until it is marked as backed up.
     WaitsForBackup,
-    /// A key was replaced by another key under the same name.
+    /// The key in a Secret was replaced by another key.
     KeyReplaced,
     /// A key was removed.
     KeyRemoved,
-    /// The last key was removed.
+    /// The last key of a suite was removed.
     LastKeyRemoved,
 }
 
@@ -133,7 +133,7 @@ pub fn classify(refusal: &Refusal) -> Class {
             },
         },
         Refusal::Missing(_) | Refusal::TooLarge(_) => update(Remedy::Change),
-        // Resolved when another client deletes or changes the Secret. The controller might not observe this, since
+        // A change to the Secret, or its deletion, can also resolve this. The controller might not observe it, since
         // watching Secrets is optional.
         Refusal::TypeChange { .. } | Refusal::Immutable(_) => update(Remedy::Retry),
         Refusal::Unreadable(_) => class(Reason::ErrUpdateFailed, Fault::Fetch, Remedy::Retry),

@@ -36,8 +36,7 @@ const SECRET_STAYS: &str = "no Secret is created: the values are only delivered 
                             name is kept, since it has another owner or also has other values; if that Secret has \
                             values of this SealedSecret, remove them from the Secret";
 
-/// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
-/// MiB) must fit together with its status.
+/// Maximum number of items in a status, so that a large object fits into etcd together with its status.
 const MAX_ITEMS: usize = 500;
 /// Length in bytes at which a message is truncated. A message is repeated in up to three conditions.
 const MAX_MESSAGE: usize = 32 << 10;
@@ -76,7 +75,7 @@ pub enum Outcome<'a> {
         /// Whether a Secret of the same name exists, and is kept because the SealedSecret does not control it alone.
         secret_stays: bool,
     },
-    /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
+    /// The SealedSecret cannot be read or unsealed, or the controller refuses to write its Secret.
     Refused {
         /// Why the SealedSecret was refused.
         refusal: &'a Refusal,
@@ -301,9 +300,9 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 ///
 /// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
 /// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with its reason or
-/// message, and with each generation, since users read it as the time of the last sync. The message of `Synced` is
-/// [`Outcome::message`]; the other messages are [`Outcome::diagnosis`], and end with a line about the values that the
-/// Secret keeps.
+/// message, and with each generation, since users read it as the time of the last sync. For a failure, the message of
+/// `Synced` is [`Outcome::message`]; the other messages are [`Outcome::diagnosis`], followed by a line about the values
+/// that the Secret keeps, if any.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,
@@ -349,8 +348,8 @@ pub fn next(
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
 
-/// Returns whether both statuses are equal, apart from a field that earlier releases did not write: an upgrade must not
-/// rewrite every status.
+/// Returns whether both statuses are equal, or differ only since an earlier release did not write
+/// `lastUnsealedGeneration`: an upgrade must not rewrite every status.
 fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
     let mut previous = previous.clone();
     let last_unsealed = &mut previous.last_unsealed_generation;
@@ -365,7 +364,7 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     items.iter().filter_map(key).collect()
 }
 
-/// Returns a condition for which [`is_synced`] returns true.
+/// Returns a condition `Synced` that is true.
 pub fn synced() -> Condition {
     Condition {
         type_: SYNCED.into(),
@@ -382,7 +381,7 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
     synced_condition(status).is_some_and(|condition| condition.status == "True")
 }
 
-/// Returns the time of the last sync, or of the last failure.
+/// Returns `lastUpdateTime` of the condition `Synced`.
 pub(crate) fn sync_time(status: &SealedSecretStatus) -> Option<Time> {
     synced_condition(status)?.last_update_time.clone()
 }

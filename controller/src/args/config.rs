@@ -30,7 +30,7 @@ pub struct Config {
     pub listen_metrics: Address,
     /// The address of the TLS port for authenticated callers, if enabled.
     pub listen_authorized: Option<Address>,
-    /// Whether the unauthenticated port serves only certificates, without verify and rotate.
+    /// Whether the unauthenticated port serves neither verify nor rotate.
     pub plain_certificate_only: bool,
     /// Whether object names are omitted from the metrics.
     pub omits_names: bool,

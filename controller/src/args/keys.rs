@@ -10,8 +10,8 @@ use shared::v2::{PublicRecipient, Recipient as _, Suite, UnknownSuite};
 
 use super::{Checks, KeyConfig};
 
-/// The namespace of new keys if `POD_NAMESPACE` is not set. `kubeseal` searches for a controller in this namespace by
-/// default, so it finds keys that were copied into a cluster.
+/// The namespace of new keys in a directory if `POD_NAMESPACE` is not set or empty: the default namespace in which
+/// `kubeseal` searches for the controller.
 const KEY_NAMESPACE: &str = "kube-system";
 
 impl Checks<'_> {

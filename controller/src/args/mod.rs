@@ -1,5 +1,5 @@
 //! Parses command-line arguments and environment variables into a [`Config`]. Validates everything before any file or
-//! port is opened, and reports all invalid values together.
+//! port is opened.
 
 mod address;
 mod cluster;
@@ -204,8 +204,7 @@ impl<'a> Checks<'a> {
         Address { host, ..metrics }
     }
 
-    /// Returns the value of an integer flag, limited to the range of `u32`. A negative value counts as 0, as in
-    /// upstream.
+    /// Returns the value of an integer flag, limited to the range of `u32`. A negative value counts as 0.
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }

@@ -1,4 +1,4 @@
-//! Defines the command-line flags: upstream's, with its order and defaults, and additional flags.
+//! Defines the command-line flags: upstream's, and additional flags.
 
 use flags::{Flag, Kind, Program};
 
@@ -366,7 +366,7 @@ const FLAGS: &[Flag] = &[
         "plain-certificate-only",
         Kind::Switch,
         "false",
-        "Serve verify and rotate only to authenticated callers; the unauthenticated port serves only certificates.",
+        "Serve verify and rotate only to authenticated callers; the unauthenticated port then serves neither.",
     ),
     Flag::new(
         "unsealed-events",

@@ -27,7 +27,8 @@ pub(super) struct Periods {
     pub(super) forbidden: Duration,
 }
 
-/// Receives the outcome of the last request for a watch: allowed, or the message of the response that forbade it.
+/// Receives the outcome of each request for a watch that was allowed, or that was forbidden while the previous watch
+/// continues. An error contains the message of the response.
 pub(super) type Report = dyn Fn(Result<(), String>) + Send + Sync;
 
 type WatchResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -57,8 +58,8 @@ async fn respond(
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    // Any response except 403 to a watch ends the previous watch, since the next watch may continue from a later
-    // version.
+    // Everything except a 403 response to a watch ends the previous watch, since the next watch may continue from a
+    // later version.
     let previous_body = take(&previous);
     let response = inner.send(request).await?;
     if !is_watch {

@@ -6,9 +6,8 @@ use tracing::warn;
 /// The number of open files that are reserved besides the watches: for ports, callers and requests.
 const OTHER_FILES: u64 = 256;
 
-/// Raises the limit on open files to the allowed maximum, as the Go runtime does: each watch has its own connection,
-/// and a thousand namespaces need two thousand watches. Logs a warning if
-/// the resulting limit is too low.
+/// Raises the limit on open files to the allowed maximum, as the Go runtime does: each watch has its own connection.
+/// Logs a warning if the resulting limit is too low for this number of watches.
 pub(super) fn raise(watches: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised_limit = Rlimit {

@@ -187,8 +187,8 @@ where
     Err("the request was not sent".into())
 }
 
-/// Returns whether the request creates or updates an event. An event that the API server rejects is dropped, since the
-/// status has the same content: retries would only add to the load that the API server limits.
+/// Returns whether the request is about events. An event that the API server rejects with 429 is dropped: retries would
+/// only add to the load that the API server limits.
 fn is_event(request: &Request<Body>) -> bool {
     let path = request.uri().path().split_once("/namespaces/");
     path.is_some_and(|(_, path)| path.split('/').nth(1) == Some("events"))

@@ -7,9 +7,8 @@ use tokio::time::Instant;
 
 /// The first pause, doubled after each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// The maximum pause, as a multiple of the number of watched namespaces and within these bounds. A recovered API server
-/// or a granted permission must be detected soon, and a hundred requests per second are not a significant load for an
-/// API server.
+/// The part of the maximum pause for each watched namespace. The maximum pause is within the two bounds below, and
+/// short, so that a recovered API server or a granted permission is detected soon.
 const MAX_PAUSE_PER_NAMESPACE: Duration = Duration::from_millis(10);
 const SHORTEST_MAX_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_MAX_PAUSE: Duration = Duration::from_secs(5);

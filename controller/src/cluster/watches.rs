@@ -37,7 +37,7 @@ pub(super) enum Change {
     Key(KeyFormat, Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
-    /// Secrets in the namespace are not watched, temporarily or permanently.
+    /// Secrets in the namespace cannot be listed: permission is missing.
     SecretsUnwatched(usize),
     /// SealedSecrets in the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
     Denied(usize),
@@ -60,11 +60,13 @@ pub(super) struct Watches {
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
-/// Maximum number of concurrent lists, so that a thousand namespaces are not listed at the same time.
+/// Maximum number of watches whose first list is in progress, so that a thousand namespaces are not listed at the same
+/// time.
 const MAX_LISTS: usize = 32;
-/// Average time between the restarts of two watches when the API server is reachable again after an outage.
+/// When the API server is reachable again after an outage, the restarts of the watches are spread over this time
+/// multiplied by the number of namespaces.
 const RESTART_INTERVAL: Duration = Duration::from_millis(4);
-/// A watch without an event or error for this long after a failure counts as working again: a broken connection fails
+/// A watch without an event or error for this long after a failure counts as working again: an attempt to connect fails
 /// earlier, and an established watch sends no events while nothing changes.
 const RECOVERED_AFTER: Duration = Duration::from_secs(15);
 /// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces, the
@@ -252,14 +254,14 @@ fn describe_scope(namespace: Option<&str>) -> String {
     )
 }
 
-/// Starts the watches of the cluster, which share the event queue and the limit on concurrent lists.
+/// Starts the watches of the cluster, which share the event queue and the limit on concurrent first lists.
 #[derive(Clone)]
 pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
-    /// Changes when the API server responds again after a failure.
+    /// Changes each time the API server responds to the leader election after a failure.
     recoveries: watch::Receiver<u64>,
-    /// The period over which the restarts of the watches are spread when the API server responds again.
+    /// The period over which the restarts of the watches are spread after such a response.
     spread: Duration,
     /// The number of watched namespaces.
     namespaces: usize,
@@ -270,8 +272,8 @@ pub(super) struct Starter {
 struct Target {
     /// A phrase that completes the log message "Cannot watch".
     text: String,
-    /// Whether upstream's roles do not allow this watch. If so, a denial is reported as a failure only if the watch was
-    /// allowed before.
+    /// Whether upstream's roles do not allow this watch. If so, a failure before the first complete list is logged, but
+    /// the watch does not count as failing.
     is_optional: bool,
 }
 
@@ -387,9 +389,9 @@ impl Starter {
     }
 
     /// Runs a watch until the controller stops. A watch that failed continues where it stopped, or from a new list,
-    /// after a pause from [`WatchRetry`], or at a random time within `spread` after the API server responds to another
-    /// watch or to the leader election. `denied` returns the change to send when a list is forbidden; `listed` is
-    /// called once after the first complete list.
+    /// after a pause from [`WatchRetry`], or at a random time within `spread` after the API server responds to the
+    /// leader election again. `denied` returns the change to send when a list is forbidden; `listed` is called once
+    /// after the first complete list.
     fn run<K: Debug + Send + 'static>(
         &self,
         target: Target,
@@ -462,8 +464,8 @@ impl Starter {
     }
 }
 
-/// Awaits `next` after a pause. If the API server becomes reachable, the pause ends early, at a random point
-/// within `spread`.
+/// Awaits `next` after a pause. If the API server responds to the leader election again, the pause ends after a random
+/// part of `spread` instead, if this is earlier.
 async fn await_after<T>(
     pause: Duration,
     spread: Duration,

@@ -33,8 +33,8 @@ impl Default for Audiences {
     }
 }
 
-/// Returns whether an accepted token names an audience besides `expected`. Returns false for a token that is not a JSON
-/// Web Token.
+/// Returns whether an accepted token names an audience besides `expected`. Returns false if the claims cannot be read,
+/// as for a token that is not a JSON Web Token.
 pub(super) fn has_another_audience(token: &str, expected: &str) -> bool {
     let is_other = |audience: &String| audience != expected;
     match claims::<Claims>(token).map(|claims| claims.aud) {

@@ -1,7 +1,8 @@
 //! Reads the rest of a request's body after the response is decided.
 //!
 //! If a connection closes while its client still sends, the client may lose the response, and a proxy that considers
-//! the connection idle may lose the next request. The rest of a body is therefore read before the response is sent.
+//! the connection idle may lose the next request. The rest of a body is therefore read, within limits, before the
+//! response is sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

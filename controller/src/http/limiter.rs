@@ -1,5 +1,4 @@
-//! Limits the private-key work for HTTP callers and shares the work fairly between them, so that it does not delay
-//! Secrets.
+//! Limits the private-key work for HTTP callers and shares it fairly between them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,8 +20,8 @@ use crate::pool::{Budget, Pool};
 
 /// How long a request waits for a slot before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Maximum number of requests in progress. Each request has a thread, and the threads share the processors in time
-/// slices of milliseconds.
+/// Maximum number of requests in progress. The work of each request has a thread, and the threads share the processors
+/// in time slices of milliseconds.
 const SLOTS: usize = 32;
 /// Number of slots that are reserved for tenants without a slot.
 const RESERVED: usize = 8;
@@ -30,7 +29,7 @@ const RESERVED: usize = 8;
 const MAX_PER_CALLER: usize = 4;
 /// The budget of one request: enough for 1000 items, each tried with six keys of 4096 bits.
 const REQUEST_BUDGET: Budget = Budget::seconds(10);
-/// Maximum time from acquiring a slot to the response, including the turns of other requests.
+/// Maximum time for which work or a wait occupies a slot, including the turns of other requests.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The caller of a request.
@@ -90,8 +89,8 @@ pub(super) struct AcceptanceRules {
 
 impl RequestLimiter {
     /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Private-key work for
-    /// all callers together uses at most half of the processors, regardless of the names that callers send, so that a
-    /// flood of requests does not delay Secrets, and each tenant gets a fair share of that half.
+    /// all callers of this limiter together uses at most half of the processors (at least one), regardless of the names
+    /// that callers send, and each tenant gets a fair share.
     pub fn new((rate, burst): (u32, u32), body_timeout: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
@@ -227,7 +226,7 @@ impl Drop for CountedRequest {
     }
 }
 
-/// The state of the caller's rate limit, which every response reports.
+/// The state of the caller's rate limit, for the headers of the response.
 pub(super) struct Ticket(LimitState);
 
 impl Ticket {

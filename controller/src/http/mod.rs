@@ -1,6 +1,4 @@
-//! The HTTP endpoints: those of upstream, with its bodies and content types (`/healthz`, `/readyz`, `/v1/cert.pem`,
-//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); `/v2/recipients`; the endpoints of the TLS port; and the metrics, on a
-//! separate port.
+//! The HTTP endpoints of the unauthenticated port, the TLS port and the metrics port.
 
 mod audiences;
 mod authorized;
@@ -51,7 +49,7 @@ pub use serving::{ConnectionLimits, serve};
 pub struct ServerState {
     /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
-    /// Whether keys and objects have been loaded; false while the leader election is stuck.
+    /// Whether the controller is ready: keys and objects have been loaded, and the leader election is not stuck.
     pub ready: Arc<AtomicBool>,
 }
 
@@ -68,7 +66,7 @@ struct Context {
     limiter: Arc<RequestLimiter>,
 }
 
-/// The IP address of the connection's peer, as an extension of each request.
+/// The IP address of the client, for IPv6 only its /64 network, as an extension of each request.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
@@ -246,7 +244,7 @@ pub async fn bind(address: &Address) -> io::Result<TcpListener> {
         Some(host) => TcpListener::bind((host.as_str(), port)).await,
         None => match TcpListener::bind(("::", port)).await {
             Ok(listener) => Ok(listener),
-            // The machine has no IPv6.
+            // Usually, the machine has no IPv6.
             Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
         },
     }

@@ -8,13 +8,14 @@ use shared::scope::Scope;
 /// Why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The caller, or all callers together, sent too many requests. Contains the seconds until the caller may retry.
+    /// The caller sent too many requests, or no slot or memory became free. Contains the seconds until the caller may
+    /// retry.
     TooOften(i64),
     /// The body is too long.
     TooLong,
     /// The body arrived too slowly.
     TooSlow,
-    /// The body ended early.
+    /// The body cannot be read, for example because it ended early.
     Broken,
     /// The body contains too many items.
     TooManyItems,
@@ -26,16 +27,16 @@ pub(super) enum Refusal {
     Malformed,
     /// The object cannot be unsealed. The response has no body, as in upstream.
     CannotUnseal,
-    /// There is no certificate for sealing.
+    /// There is no certificate for sealing, or sealing with it failed.
     NoCertificate,
     /// There are keys, but none of them may seal.
     MayNotSeal(NoSealingKey),
-    /// The caller sent no token issued for this controller.
+    /// The caller sent no token, or a token that is refused: invalid, or not issued for this controller only.
     Unauthenticated,
     /// RBAC does not allow the caller the verb on an object of the request, or on all objects that its values may
     /// belong to. Contains the reach of the missing permission.
     Forbidden(Scope),
-    /// The API server did not respond to the review of the token or of the permission.
+    /// The API server could not review the token or the permission.
     NoReview,
     /// An internal error.
     Failed,

@@ -16,7 +16,7 @@ use super::audiences::has_another_audience;
 /// The audience of accepted tokens. The controller does not accept tokens for the API server, and the API server does
 /// not accept tokens for the controller.
 pub use deliver::AUDIENCE;
-/// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
+/// Maximum number of concurrent reviews, which limits the load on the API server from callers without a valid token.
 const MAX_CONCURRENT: usize = 8;
 /// Like [`MAX_CONCURRENT`], for Pods that ask for values: after a change, a thousand of them are reviewed again.
 const MAX_CONCURRENT_OF_PODS: usize = 16;
@@ -115,8 +115,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token. Returns `None` if the token is invalid, or was also issued for another audience: a
-    /// recipient with that audience could use the token to call the controller.
+    /// Returns the user of a token. Returns `None` if the token is invalid, belongs to the anonymous user, or was also
+    /// issued for another audience: a recipient with that audience could use the token to call the controller.
     pub(super) async fn review_token(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {

@@ -253,8 +253,8 @@ fn conflict(reason: &str) -> Response {
     (StatusCode::CONFLICT, format!("{}\n", visible(reason))).into_response()
 }
 
-/// Returns the requirements for an object: the requirements of the controller for the formats in its namespace. The
-/// values need not form a valid Secret, since callers may use them for other purposes.
+/// Returns the requirements for an object: whether the deprecated form is accepted, and the rules for formats in its
+/// namespace. The values need not form a valid Secret, since callers may use them for other purposes.
 fn admission(sealed: &SealedSecret, accepted: &AcceptanceRules) -> Admission {
     Admission {
         policy: accepted.limits.policy_of(sealed, Timestamp::now()),

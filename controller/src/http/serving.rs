@@ -56,12 +56,13 @@ impl ConnectionLimits {
     }
 }
 
-/// Maximum size of a request head. This limits all connections together to 32 MB; hyper's default would allow 800 MB.
-/// Node.js has the same limit, so the heads that proxies and meshes send are smaller, despite their chains of names and
-/// certificates.
+/// Maximum size of a request head. This limits the 2000 connections of the unauthenticated port together to 32 MB;
+/// hyper's default would allow 800 MB. Node.js has the same limit, so the heads that proxies and meshes send are
+/// smaller, despite their chains of names and certificates.
 const MAX_HEAD: usize = 16 << 10;
-/// Timeout for the first request's head, and for every head on connections that are opened while the port is crowded: a
-/// client connects to send a request immediately. While the port is crowded, the timeout applies to the body too.
+/// Timeout for the first request's head, and for every head on connections that are opened while the port or the
+/// client's share is crowded ([`Slot::is_crowded`]): a client connects to send a request immediately. While either is
+/// crowded, the timeout applies to the body too.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which a slow request is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -116,9 +117,9 @@ async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|is_stopping| *is_stopping).await;
 }
 
-/// Reads the complete request before the response is sent, or announces that the connection closes. While the port is
-/// crowded, each connection closes after its response, so that clients with repeated requests do not occupy their slots
-/// indefinitely, and requests that arrive slowly are refused.
+/// Reads the complete request before the response is sent, or announces that the connection closes. While the port or
+/// the client's share is crowded, each connection closes after its response, so that clients with repeated requests do
+/// not occupy their slots indefinitely, and requests that arrive slowly are refused.
 async fn read_completely(
     Extension(slot): Extension<Arc<Slot>>,
     request: Request,
@@ -146,7 +147,7 @@ async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     }
 }
 
-/// Serves a connection until it ends, is displaced or closed, or does not send the head of a request in time.
+/// Serves a connection until it ends, is displaced or closed, or does not send the head of its first request in time.
 async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals, first: Duration) {
     let Signals {
         displaced,

@@ -102,8 +102,7 @@ impl State {
 }
 
 impl Metrics {
-    /// Creates all metrics with value zero. `omits_names` omits the series of objects, and counts errors for all
-    /// namespaces together.
+    /// Creates the metrics. `omits_names` omits the series of objects, and counts errors for all namespaces together.
     ///
     /// # Errors
     ///
@@ -422,7 +421,7 @@ const VALIDITIES: [(&str, Validity); 3] = [
     ("not_yet_valid", Validity::NotYet),
 ];
 
-/// Returns the number of stored keys of a suite that are valid, expired or not yet valid.
+/// Returns the number of stored keys of a suite with this validity.
 fn count_keys(ring: &KeyRing, suite: Suite, validity: Validity, now: Timestamp) -> usize {
     let keys = ring.stored_keys().filter(|key| key.suite() == suite);
     let validities = keys.filter_map(|key| Some(key.sealing_half()?.validity(now)));

@@ -40,7 +40,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Creates all series with value zero.
+    /// Creates and registers all series.
     ///
     /// # Errors
     ///

@@ -45,7 +45,7 @@ impl Listing {
 ///
 /// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. Follows links to manifests
 /// and directories as [`Directory::open_beneath`] does. Links that are not followed and manifests that are not regular
-/// files are reported as problems. A file with several names or links is listed once.
+/// files are reported as problems. A link to a file or directory that is already listed is omitted.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Decides on the change of the Secret of an object, and applies the change.
+//! Decides how to change the Secret of an object, and applies the change.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ pub(super) struct PlanResult {
 /// How an edit of a Secret by another client was corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Correction {
-    /// The Secret has its earlier values again.
+    /// The Secret matches the SealedSecret again.
     Restored,
     /// Random values were generated again, since only the Secret contained them.
     Regenerated,
@@ -70,7 +70,7 @@ struct Decision {
     fight: Option<drift::Fight>,
     /// The interference that the plan undoes.
     interference: Option<Interference>,
-    /// Whether the desired Secret is written or removed.
+    /// Whether the desired Secret is written, or the existing Secret removed.
     changed: bool,
     /// Whether the plan corrects an edit by another client.
     is_correction: bool,
@@ -89,8 +89,8 @@ impl PlanResult {
 }
 
 impl<S: Store> Tools<S> {
-    /// Decides and applies the plan. If a Secret exists unexpectedly, decides again with the existing Secret. Returns
-    /// `None` if the object changed in the meantime.
+    /// Decides and applies the plan. If a Secret that was assumed to be absent exists, decides again with the existing
+    /// Secret. Returns `None` if the object changed in the meantime.
     pub(super) async fn apply_desired(
         &self,
         id: &ObjectId,
@@ -197,7 +197,7 @@ impl<S: Store> Tools<S> {
         })))
     }
 
-    /// Decides on the change of the Secret, within the limits on authors and on corrections.
+    /// Decides how to change the Secret, within the limits on authors and on corrections.
     fn decide(
         &self,
         id: &ObjectId,
@@ -266,7 +266,7 @@ impl<S: Store> Tools<S> {
             restored,
         ) {
             (Plan::Remove, _) if stays => Plan::Leave,
-            // Edits are tolerated, except those of protected metadata.
+            // Even if edits are tolerated, protected metadata is restored and unneeded former values are removed.
             (Plan::Leave, Some(secret)) => Plan::Replace(Box::new(secret.clone())),
             (plan, _) => plan,
         };
@@ -329,7 +329,8 @@ impl<S: Store> Tools<S> {
         Some(Box::new(restored))
     }
 
-    /// Returns the protected metadata of the owned Secret; `None` if the Secret already has this metadata.
+    /// Returns the protected metadata of the owned Secret; `None` if the Secret already has this metadata, or if there
+    /// is no owned Secret.
     pub(super) fn restored_metadata(&self, observed: &Observed) -> Option<ObjectMeta> {
         let template = match &observed.source {
             Source::Sealed(sealed) if !no_secret::is_legacy(sealed) => {
@@ -415,8 +416,8 @@ fn is_controlled(observed: &Observed) -> bool {
     })
 }
 
-/// Returns whether all content of the Secret is known to come from the SealedSecret after the plan was applied: the
-/// controller creates it, or no other client has consented to a merge.
+/// Returns whether all content of the Secret is known to come from the SealedSecret after the plan was applied: this
+/// was known before, the controller creates the Secret, or the existing Secret does not consent to a merge.
 fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
     match (plan, observed.existing.secret()) {
         (Plan::Create(_), _) => true,

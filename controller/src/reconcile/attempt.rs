@@ -54,7 +54,7 @@ pub(super) struct Tools<S> {
     first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Arc<Pauses>,
     permits: Permits,
-    /// Slots for writing Secrets, for attempts that gave up their own slot.
+    /// Slots for writing Secrets of objects with templates, since their attempts usually gave up their own slots.
     pub(super) writes: Slots,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -204,8 +204,8 @@ impl<S: Store> Tools<S> {
         result
     }
 
-    /// Returns the class of an object if it needs a permit: its templates have slow functions, its Secret is not
-    /// known to be up to date, and the store is public.
+    /// Returns the class of an object if it needs a permit: its templates are in a slow class, its Secret is not known
+    /// to be up to date, and the store is public.
     async fn slow_class(
         &self,
         id: &ObjectId,
@@ -405,8 +405,8 @@ fn mark_as_not_owned(observed: &mut Observed) {
     }
 }
 
-/// Returns whether the SealedSecret is being deleted and its Secret was deleted already. The Secret is not created
-/// again: while a finalizer keeps the SealedSecret, an author could have its templates rendered any number of times.
+/// Returns whether the SealedSecret is being deleted and its Secret does not exist. The Secret is not created: while a
+/// finalizer keeps the SealedSecret, an author could have its templates rendered any number of times.
 fn is_terminating(observed: &Observed) -> bool {
     let is_absent = matches!(observed.existing, Existing::Absent);
     matches!(&observed.source, Source::Sealed(sealed) if sealed.metadata.deletion_timestamp.is_some())

@@ -1,4 +1,4 @@
-//! Keeps former values in Secrets, until no Pod uses them.
+//! Keeps former values in Secrets for their retention period, or until no Pod uses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,8 +75,8 @@ impl<S: Store> Tools<S> {
         is_current.await == Some(true)
     }
 
-    /// Removes former values from a Secret that the SealedSecret does not manage anymore: its owner was removed, the
-    /// SealedSecret cannot be read, or the SealedSecret was deleted.
+    /// Removes unneeded former values from a Secret that the SealedSecret does not manage anymore: its owner was
+    /// removed, the SealedSecret cannot be read, or the SealedSecret was deleted.
     pub(super) async fn purge_unmanaged(
         &self,
         id: &ObjectId,
@@ -223,8 +223,8 @@ pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
     Request::of(sealed).ok()??.obstacle(sealed)
 }
 
-/// Returns the request of the SealedSecret; `None` if its Secret may have no former values. Invalid annotations count
-/// as no request; the object is refused.
+/// Returns the request of the SealedSecret; `None` if there is none, or if its Secret may have no former values.
+/// Invalid annotations count as no request; the object is refused.
 ///
 /// No former values are kept if the names or sizes of values are not public, since the status shows which former values
 /// the Secret has, and if the SealedSecret is merged into the Secret, which never removes items.

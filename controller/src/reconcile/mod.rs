@@ -84,7 +84,7 @@ pub struct Reconciler<S> {
 #[derive(Debug, Default)]
 struct FailingObject {
     failures: u32,
-    /// A digest of the last message, which can be 32 KiB long.
+    /// A digest of the last logged message.
     message_digest: u64,
     waits_for_keys: bool,
 }
@@ -120,8 +120,8 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Replaces the key ring. Objects that could not be unsealed are retried; objects that are up to date are not,
-    /// regardless of the key that they needed.
+    /// Replaces the key ring. Objects that wait for keys are retried; objects that are up to date are not, regardless
+    /// of the key that they needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;

@@ -8,7 +8,7 @@ use shared::v2::OpenedLocks;
 use controller_core::object_id::ObjectId;
 
 /// Maximum number of stored items and locks of all objects together, which take about twenty megabytes. If an object
-/// does not fit, its next attempt continues from the status of the object.
+/// does not fit, its next attempt knows only the keys that its status names.
 const MAX_ITEMS: usize = 100_000;
 
 /// The progress of each object whose attempt ended early. Contains no values.

@@ -110,8 +110,8 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    /// Returns whether the status needs no new content version: its newest version was computed with the key that has
-    /// this identifier.
+    /// Returns whether the status needs no new content version: versions are not recorded, or `key_id`, the identifier
+    /// of the key of its newest version, is that of the current key.
     fn has_current_version(&self, key_id: Option<&str>) -> bool {
         self.versioning()
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))

@@ -231,7 +231,7 @@ impl<S: Store> Tools<S> {
         self.store.emit_event(id, event).await;
     }
 
-    /// Returns the status to record, or `None` if it is unchanged.
+    /// Returns the status to record; `None` if it is unchanged, or if statuses are not written.
     fn next_status(
         &self,
         observed: &Observed,
@@ -250,7 +250,7 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns the values that the Secret keeps if it is not written.
+/// Returns which values the Secret keeps if it is not written.
 fn kept_values(observed: &Observed) -> KeptValues {
     match &observed.existing {
         Existing::Owned(content) if !content.values().is_empty() => {

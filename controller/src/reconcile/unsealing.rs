@@ -139,7 +139,8 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Refuses an unknown value of the annotation for delivery. A directory has no Pods, so the annotation has no effect.
+    /// Refuses an unknown value of the annotation for delivery. A directory has no Pods, so the annotation has no
+    /// effect there.
     fn check_delivery(&self, sealed: &SealedSecret) -> Result<(), UnknownDelivery> {
         if !self.store.is_public() {
             return Ok(());
@@ -147,7 +148,7 @@ impl<S: Store> Tools<S> {
         delivery::check_annotation(sealed)
     }
 
-    /// Returns whether the values are only delivered to Pods. A directory has no Pods.
+    /// Returns whether the values are only delivered to Pods; false for a directory, which has no Pods.
     pub(super) fn is_only_delivered(&self, sealed: &SealedSecret) -> bool {
         self.store.is_public() && delivery::is_only_delivered(sealed)
     }

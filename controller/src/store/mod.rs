@@ -167,7 +167,7 @@ pub enum StoreError {
         /// The operation that failed.
         operation: &'static str,
     },
-    /// The API server rejects the content of the Secret.
+    /// The API server rejects the content of the Secret, or would reject its size.
     #[error("{operation}: {}", public.as_deref().unwrap_or("the API server does not accept its values"))]
     Rejected {
         /// The operation that failed.
@@ -175,7 +175,8 @@ pub enum StoreError {
         /// The problem; `None` if its text would depend on the values.
         public: Option<String>,
     },
-    /// The same request failed before with this error, so it was not sent again.
+    /// An earlier attempt on this version failed with this error, which is reported again instead of a new result that
+    /// depends on values.
     #[error("{text}")]
     AsBefore {
         /// The earlier error.
@@ -329,7 +330,7 @@ pub trait Store: Send + Sync + 'static {
     /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}
 
-    /// Emits an event about the object. Ignores failures, since the status has the same content.
+    /// Emits an event about the object. Ignores failures.
     fn emit_event(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

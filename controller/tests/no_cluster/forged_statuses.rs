@@ -126,7 +126,7 @@ fn set_conditions(status: &mut Value, value: &str) {
     }
 }
 
-/// Forgeries of every field that a client with permission for `sealedsecrets/status` can write.
+/// Forgeries by a client with permission for `sealedsecrets/status`.
 const FORGERIES: [(&str, Forge); 12] = [
     ("nothing", |_, _| ()),
     ("the next generation", |status, next| {
@@ -319,8 +319,8 @@ async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_
     }
 }
 
-/// A status that upstream's controller wrote has the same content without a record. The first reconciliation writes no
-/// Secret, replaces no random value, and keeps labels of other clients.
+/// Upstream's controller writes no record and no items to a status. The first reconciliation after it writes no Secret,
+/// replaces no random value, and keeps labels of other clients.
 #[tokio::test(start_paused = true)]
 async fn migrating_from_upstreams_controller_writes_no_secret() {
     let mut run = Run::new(|_| ());

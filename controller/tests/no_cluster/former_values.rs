@@ -308,9 +308,9 @@ async fn the_status_names_no_item_of_a_secret_that_was_sealed_as_a_whole() {
         }
     }
     let names_a_former_item = |(_, previous): &(&str, Value)| !previous.is_null();
-    // Both versions of the object that is not sealed as a whole have the item.
     assert!(!names_a_former_item(&guesses[0]), "{guesses:?}");
     assert!(!names_a_former_item(&guesses[2]), "{guesses:?}");
+    // Both versions of the object that is not sealed as a whole have the item, so its status may name the item.
     assert_eq!(guesses[1].1, guesses[3].1);
 }
 

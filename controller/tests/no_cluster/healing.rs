@@ -165,7 +165,7 @@ impl HealingCase {
         healing
     }
 
-    /// Runs `action` while no controller runs.
+    /// Stops the controller, runs `action`, and starts a new controller.
     async fn restart_after(self, action: impl FnOnce()) -> Self {
         let Self {
             case,

@@ -1,4 +1,4 @@
-//! Tests edits of a Secret that other clients hide from the controller.
+//! Tests edits of a Secret by other clients.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"

@@ -130,7 +130,7 @@ impl Scenario {
     }
 }
 
-/// Records every log line at every level, with all fields.
+/// Records every log line of the controller at every level, with all fields.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 

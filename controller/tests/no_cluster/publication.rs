@@ -223,7 +223,7 @@ async fn random_failures_of_retries_do_not_reveal_a_value() {
     assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// The watch reports the controller's own write while the attempt pauses, before the response to the write arrives.
+/// The watch reports the controller's own write before the response to the write arrives.
 #[tokio::test(start_paused = true)]
 async fn a_watch_event_of_an_own_write_causes_no_second_write() {
     let mut controller = Controller::with_server(ApiServer::default());
@@ -240,7 +240,6 @@ async fn a_watch_event_of_an_own_write_causes_no_second_write() {
     assert_eq!(*controller.server.writes.lock().unwrap(), 3);
 }
 
-/// A pause must not delay the next version.
 #[tokio::test(start_paused = true)]
 async fn a_version_applied_during_a_pause_is_written_after_the_pause() {
     let mut controller = Controller::with_server(ApiServer::default());

@@ -416,7 +416,7 @@ async fn fetch_certificate(address: std::net::SocketAddr) -> Option<()> {
     (&start == b"HTTP/1.1 200").then_some(())
 }
 
-/// Number of connections above the limit of one address.
+/// More connections than one address may open.
 const ABOVE_LIMIT: usize = 510;
 
 /// Attack: a client opens many connections and sends nothing, so that probes fail.

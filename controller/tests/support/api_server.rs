@@ -27,13 +27,13 @@ type Action = Box<dyn FnOnce(&ApiServer) + Send>;
 pub struct ApiServer {
     objects: Mutex<[Value; 2]>,
     version: Mutex<u64>,
-    /// Changes by other clients that happen before the response to the next write of the Secret.
+    /// Changes by other clients, each of which happens before the response to one of the next writes of the Secret.
     actions: Mutex<VecDeque<Action>>,
     /// The number of reads of the Secret with its values.
     pub value_reads: Mutex<u32>,
     /// The number of completed writes of the Secret.
     pub writes: Mutex<u32>,
-    /// Every written event and revision, in order.
+    /// The writes of the Secret and the status that created a revision, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
     /// Returns the causes if the values of a Secret are rejected, `None` if they are accepted.
@@ -45,7 +45,7 @@ pub struct ApiServer {
     nanoseconds_per_byte: u64,
     /// The times at which statuses and events were written.
     published: Mutex<Vec<Instant>>,
-    /// Objects that the watch reports while their Secret is written.
+    /// The objects that the store returned when the watch reported a written Secret.
     observed: Mutex<Vec<ObjectId>>,
     /// Whether the CRD has no `status` subresource.
     pub lacks_subresource: AtomicBool,
@@ -93,7 +93,7 @@ impl ApiServer {
         }
     }
 
-    /// Simulates a restart of the controller while both objects exist.
+    /// Like [`Self::restart`], but also reports the Secret to the new store if it exists.
     pub fn restart_with_secret(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = self.restart();
         let secret = self.get(SECRET);
@@ -114,7 +114,7 @@ impl ApiServer {
         }
     }
 
-    /// Changes the metadata of the Secret, as another client.
+    /// Changes the metadata of the Secret, as another client, and reports the change through the watch.
     pub fn edit_metadata(&self, edit: impl FnOnce(&mut Value)) {
         let mut secret = self.get(SECRET);
         edit(&mut secret["metadata"]);
@@ -139,13 +139,13 @@ impl ApiServer {
         std::mem::take(&mut *self.published.lock().unwrap())
     }
 
-    /// Returns the objects that the watch reported, and clears the list.
+    /// Returns the objects whose written Secret the watch reported, and clears the list.
     pub fn take_observed(&self) -> Vec<ObjectId> {
         std::mem::take(&mut *self.observed.lock().unwrap())
     }
 
     /// Returns all information that a reader of SealedSecrets and events can see: the status, the events, and which
-    /// writes created a revision. Data that depends on the ciphertext is left out.
+    /// writes created a revision. Digests that depend on the ciphertext are replaced.
     pub fn public_state(&self) -> Value {
         let mut status = self.status();
         if let Some(record) = status["record"].as_object_mut() {
@@ -266,7 +266,8 @@ impl ApiServer {
         self.report_object();
     }
 
-    /// Sets an item of the Secret, as another client, and reports the change through the watch.
+    /// Sets an item of the Secret, as another client, and reports the change through the watch. If the Secret does not
+    /// exist, creates it as one that another client hands over.
     pub fn edit(&self, item: &str, value: &str) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["name"] = json!("n");

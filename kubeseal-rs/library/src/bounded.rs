@@ -19,7 +19,7 @@ pub enum Kind {
     /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
     /// Secret.
     Value,
-    /// Certificates. The limit allows a bundle of hundreds.
+    /// Certificates and other public keys.
     Certificate,
     /// Private keys. A backup grows by a few kilobytes each month.
     Keys,
@@ -27,7 +27,7 @@ pub enum Kind {
     Credential,
     /// A kubeconfig or a rules file.
     Settings,
-    /// A response of a controller.
+    /// A response of a controller or of the API server.
     Response,
     /// A page of a list from the API server.
     List,
@@ -98,8 +98,8 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
-/// The maximum number of values in a response of a controller. A value has at least two bytes, and takes about a
-/// hundred bytes of memory when parsed.
+/// The maximum number of values in a JSON response. A value has at least two bytes, and takes about a hundred bytes of
+/// memory when parsed.
 const MAX_JSON_VALUES: usize = 1_000_000;
 
 /// Returns whether a response may have too many values to be parsed as JSON. Commas and brackets in strings count too.
@@ -107,7 +107,7 @@ pub fn has_too_many_values(bytes: &[u8]) -> bool {
     memchr::memchr3_iter(b',', b'[', b'{', bytes).count() > MAX_JSON_VALUES
 }
 
-/// Parses a response of a controller. Returns `None` if the response is not JSON of this type, or has too many values.
+/// Parses a JSON response. Returns `None` if it is not JSON of this type, or has too many values.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     if has_too_many_values(bytes) {
         return None;

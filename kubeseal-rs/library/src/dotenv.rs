@@ -18,10 +18,10 @@ pub struct Variable {
     pub value: Plain,
     /// The line where the variable begins, counted from one.
     pub line: usize,
-    /// Whether the value contains a dollar sign, neither escaped nor in single quotes, which some libraries would
-    /// expand. `false` for a file that `kubectl` reads.
+    /// Whether the value contains a dollar sign that some libraries would expand: outside single quotes, and not
+    /// escaped in double quotes. `false` for a file that `kubectl` reads.
     pub has_dollar: bool,
-    /// Whether a comment follows the equals sign, without a value.
+    /// Whether a comment follows the equals sign, without a value. `false` for a file that `kubectl` reads.
     pub is_comment: bool,
 }
 
@@ -180,8 +180,8 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
     }
 }
 
-/// Parses an unquoted value, which ends at the end of the line or at a comment after a blank. Returns the
-/// value, whether it contains a dollar sign, and the text after the line.
+/// Parses an unquoted value, which ends at the end of the line or at a `#` that begins the value or follows a blank.
+/// Returns the value, whether it contains a dollar sign, and the text after the line.
 fn parse_unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
     let remaining = value.get(end + 1..).unwrap_or_default();

@@ -30,7 +30,7 @@ pub struct FileError {
     cause: io::Error,
 }
 
-/// Formats a system error as Go does: in lower case and without the error number.
+/// Formats a system error as Go does: with a lower-case first letter and without the error number.
 pub(crate) fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = match error.raw_os_error() {
@@ -212,7 +212,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if a symbolic link on the way points outside the work tree that contains it.
+/// Fails if a symbolic link on the way points outside the work tree that contains it, or into a Git directory.
 pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     let Some(target) = target_outside_tree(path) else {
         return Ok(());
@@ -350,7 +350,8 @@ fn replace_with(
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Returns whether no file has this path. A path below a file, such as one below `/dev/null`, cannot exist.
+/// Returns whether neither a file nor a directory or link has this path. A path below a file, such as one below
+/// `/dev/null`, cannot exist.
 ///
 /// # Errors
 ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// The severity of a finding. Every severity except [`Severity::Note`] makes the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// A value leaks, or the object cannot work.
+    /// A mistake, such as a leaked value or an object that cannot work.
     Error,
     /// A possible mistake.
     Warning,

@@ -9,7 +9,7 @@ use crate::shown::{json_shown, yaml_shown};
 /// The output format for documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Indented JSON, one object after the other.
+    /// Indented JSON, one object after another.
     Json,
     /// YAML documents, separated by `---`.
     Yaml,

@@ -115,8 +115,8 @@ fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
 
 fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut remaining = bytes;
-    // The value begins with the modulus length in two bytes. The first byte is small, so its base64
-    // begins with `A`.
+    // The value begins with the modulus length in two bytes. For keys of less than 8192 bits, the first byte is less
+    // than 4, so its base64 begins with `A`.
     while let Some(start) = memchr::memchr(b'A', remaining) {
         let is_start = start == 0 || !is_base64(remaining[start - 1]);
         let tail = &remaining[start..];

@@ -49,12 +49,12 @@ pub enum WalkError {
         /// The parser's error.
         source: ReadError,
     },
-    /// A key is repeated beside v2 values.
+    /// A key is repeated beside v2 values, or overridden by a merge.
     #[error("{}", path.shown())]
     Repeated {
         /// The path of the file.
         path: PathBuf,
-        /// The repeated key.
+        /// The repeated or overridden key.
         source: RepeatedKeyError,
     },
 }
@@ -62,7 +62,7 @@ pub enum WalkError {
 /// A file that may contain manifests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// The path, for display.
+    /// The path of the file.
     pub path: PathBuf,
     /// Whether the user named the file. Otherwise, the file was found below a directory. An unusable named file is
     /// always an error; for a found file, see [`read`].
@@ -129,7 +129,7 @@ struct Walk<'a> {
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
-    /// Whether a rule of the current repository excluded any file.
+    /// Whether a rule of the current repository excluded a file, link or directory.
     has_ignored: bool,
     /// Repositories below the directory that were entered, by path relative to it.
     repositories: BTreeSet<PathBuf>,
@@ -500,7 +500,7 @@ impl ManifestFile {
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be read, is not valid YAML or JSON, or repeats a key beside v2 values.
+    /// Fails if the file cannot be read, is not valid YAML or JSON, or has a key that [`repeated::check`] refuses.
     pub fn read(path: &Path) -> Result<Self, WalkError> {
         Self::parse(path, files::read(path)?)
     }
@@ -509,7 +509,7 @@ impl ManifestFile {
     ///
     /// # Errors
     ///
-    /// Fails if the content is malformed, or repeats a key beside v2 values.
+    /// Fails if the content is malformed, or has a key that [`repeated::check`] refuses.
     pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Self, WalkError> {
         let file = Self::parse_repeated(path, bytes)?;
         match repeated::check(&file.bytes, &file.documents) {
@@ -599,9 +599,9 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     let is_wanted = || bytes_to_check.is_none_or(|bytes| has_well_formed_object(&bytes, kind));
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
-        // Other programs may read objects behind such a character.
+        // Other programs may read objects behind a line break that this parser refuses.
         Err(error) if is_wanted() || has_foreign_line_break(&error) => Err(error),
-        // Many templates contain a backslash or an exclamation mark.
+        // Many templates contain a backslash or an exclamation mark, so a malformed file with only that is skipped.
         _ => Ok(None),
     }
 }

@@ -9,7 +9,7 @@ use ureq::{Agent, Proxy};
 
 use crate::proxies::proxy_for;
 
-/// The time limit for a whole response.
+/// The time limit for a whole request.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The time limit for connecting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,7 +1,6 @@
 //! Runs the commands of `kubeseal`.
 //!
-//! Each command is a function from the input bytes to the output bytes. This module reads the input first and writes
-//! the result last, so a command that fails writes no part of a result.
+//! This module reads the input first and writes the result last, so a command that fails writes no part of a result.
 
 mod explain;
 mod merge;
@@ -43,7 +42,7 @@ pub struct Request {
     /// The file of `--sealed-secret-file`. If `None`, the result is printed or, with `--re-encrypt`, replaces the input
     /// file if there is one.
     pub output: Option<PathBuf>,
-    /// The value of `--format`, checked when output is written.
+    /// The value of `--format`, not validated yet.
     pub format: String,
     /// Whether `--format` is set explicitly.
     pub has_format: bool,

@@ -96,13 +96,14 @@ pub(super) struct RecoveryKeys {
 }
 
 impl RecoveryKeys {
-    /// Reads the keys in every file: PEM with one or more keys; or Secrets in JSON or YAML, alone,
-    /// in several documents, or in a list.
+    /// Reads the keys in every file: PEM, lines of v2 keys, or both; or Secrets in JSON or YAML, alone, in several
+    /// documents, or in a list.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another is not a key
-    /// file: the user has probably passed a wrong file. A file with an empty list of keys only causes a warning.
+    /// file: the user has probably passed a wrong file. Beside files with keys, a file with an empty list of keys only
+    /// causes a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
         Self::read_files(key_files, Joined::Warn)
     }
@@ -169,7 +170,7 @@ impl RecoveryKeys {
 ///
 /// # Errors
 ///
-/// Fails if no file is named, or a file contains no usable key.
+/// Fails if no file is named, no file contains a usable key, or a file is not a key file.
 pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);

@@ -140,8 +140,8 @@ fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing; the pin
-/// is to be saved after the user has accepted the certificate.
+/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing; the
+/// caller saves the pin after the user has accepted the certificate.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,
@@ -272,7 +272,7 @@ struct CertificateReport {
     not_before: Timestamp,
     /// The end of the validity.
     not_after: Timestamp,
-    /// The size of the RSA key.
+    /// The size of the RSA key, in bits.
     bits: usize,
     /// Whether the certificate is valid now: `valid`, `not yet valid` or `expired`.
     validity: &'static str,

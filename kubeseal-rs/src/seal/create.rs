@@ -79,7 +79,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
         templates: None,
         delivery: args.properties.delivery(),
     };
-    // Before a prompt for a value.
+    // Check before a prompt for a value.
     parts.delivery.check_format(settings.format.value)?;
     let mut items = Items::default();
     read_values(args, environment, &mut items)?;

@@ -168,7 +168,7 @@ pub fn read_backup(path: &Path, decryption: &mut ArchiveDecryption) -> Result<Ba
     parse_backup(path, files::read_as(path, Kind::Keys)?, decryption)
 }
 
-/// The size limit for a backup, in bytes: thousands of keys.
+/// The size limit for a backup, in bytes.
 const MAX_BACKUP: usize = 32 * 1024 * 1024;
 /// The maximum number of key Secrets in a backup: one a month for eighty years. Each takes some time to parse.
 const MAX_KEYS: usize = 1_000;

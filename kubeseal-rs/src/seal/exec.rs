@@ -83,7 +83,7 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
         return super::role(exec::run(&delivery_command(args), super::variable));
     }
     if args.on_change.is_some() {
-        // clap does not check it, because --from conflicts with files.
+        // clap does not check that `--from` is set, because `--from` conflicts with the files.
         bail!(Failure::new("--on-change needs --from").hint(
             "values in files do not change; pass --from to receive them from the controller"
         ));

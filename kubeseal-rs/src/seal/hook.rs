@@ -168,7 +168,7 @@ fn this_program() -> Result<PathBuf> {
     Ok(installed.unwrap_or(executable))
 }
 
-/// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
+/// Returns whether `seal` wrote the hook, in an earlier version or under another path, and the user has not changed it.
 fn is_from_earlier_version(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
     let mut heads = [HEAD, EARLIER_HEAD].into_iter();

@@ -18,7 +18,7 @@
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`recipients`] | the keys that v2 values of one file are sealed for |
 //! | [`sealing`] | sealing a Secret under these settings |
-//! | [`target`] | one SealedSecret in a file, and changes of its items |
+//! | [`target`] | one SealedSecret in a file, and changes to its items |
 //! | [`v2_items`] | sealing new v2 values for an object in a file |
 //! | `annotations` | annotations that a new Secret must not have |
 //! | `binding` | whether new v2 values are bound to the template |

@@ -99,7 +99,7 @@ impl Object {
         &self.sealed.spec.encrypted_data
     }
 
-    /// Returns the item keys that templates produce.
+    /// Returns the item keys that have a template.
     pub fn templates(&self) -> impl Iterator<Item = &String> {
         self.sealed
             .spec

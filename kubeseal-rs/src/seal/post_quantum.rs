@@ -42,7 +42,7 @@ pub(super) fn check(
     );
     bail!(
         Failure::new(message)
-            .hint("check who changed the recipients in .seal.yaml; if you want this, pass the key with --recipient FILE")
+            .hint("check who changed the recipients in .seal.yaml; if this is intended, pass the key with --recipient FILE")
     );
 }
 

@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// Fails if the certificate cannot be obtained, has expired, is not the certificate that the rule or a flag
-    /// requires, or belongs to a key that is recorded as compromised.
+    /// requires, belongs to a key that is recorded as compromised, or, for existing values, is named only by a rule.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
         let directory =

@@ -72,7 +72,7 @@ pub struct Settings {
     pub rule: Option<Rule>,
     /// The source of the certificate.
     pub certificate: Setting<Source>,
-    /// The accepted certificates, in addition to the restrictions of the rule.
+    /// The fingerprints that the user accepts, in addition to the restrictions of the rule.
     pub pins: Option<Setting<Vec<Fingerprint>>>,
     /// The namespace of objects without one. If `None`, the kubeconfig's context sets it.
     pub namespace: Option<Setting<String>>,
@@ -101,7 +101,7 @@ const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 ///
 /// # Errors
 ///
-/// Fails if flags violate the rule, or a variable is not valid.
+/// Fails if flags or variables violate the rule, or a variable is not valid.
 pub fn decide(
     rules: Option<Arc<RulesFile>>,
     rule: Option<Rule>,
@@ -270,7 +270,7 @@ impl Settings {
         }
     }
 
-    /// Returns the accepted fingerprints with their source; empty if any certificate is accepted.
+    /// Returns the accepted fingerprints with their source, without keys that the rule accepts by their identifier.
     pub fn fingerprints(&self) -> Vec<AcceptedFingerprint> {
         let accepted = |fingerprint| AcceptedFingerprint {
             fingerprint,

@@ -205,8 +205,7 @@ impl Target {
         !v2::is_lock_entry(item) && entries.contains_key(item)
     }
 
-    /// Seals values for this object, in the format of its other values. `removed` names the items that the same change
-    /// removes.
+    /// Seals values for this object. `removed` names the items that the same change removes.
     ///
     /// # Errors
     ///
@@ -407,7 +406,7 @@ impl Target {
         Err(TargetError::Busy { file, object }.into())
     }
 
-    /// Writes the file with these changes, and keeps every other byte. Other changes of the file since it was read are
+    /// Writes the file with these changes, and keeps every other byte. Other changes to the file since it was read are
     /// kept. Returns whether the file was written. It is not written if the object itself has changed, because the
     /// changes were decided for the object that was read.
     ///
@@ -531,7 +530,7 @@ pub struct NewValues {
 }
 
 impl NewValues {
-    /// Returns the changes of the object. A v2 value names its keys itself and needs no hint.
+    /// Returns the changes to the object. A v2 value names its keys itself and needs no hint.
     pub fn changes(&self, session: &Session<'_>) -> Changes<'_> {
         let hints = match &self.keys {
             SealedFor::Certificate(certificate) if !session.args.no_hints => {

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{Cluster, Controller};
 
-/// Where the keys are stored; shared by all commands about keys.
+/// Where the keys are stored; shared by several commands.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Location of the keys (default: the cluster of the current context)")]
 pub struct KeyLocation {

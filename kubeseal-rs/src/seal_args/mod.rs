@@ -54,7 +54,7 @@ pub use tls_port::TlsPort;
 /// Parses an output format.
 pub fn output_format() -> impl TypedValueParser<Value = Format> {
     let formats = [
-        PossibleValue::new("json").help("Indented JSON, one object after the other"),
+        PossibleValue::new("json").help("Indented JSON, one object after another"),
         PossibleValue::new("yaml").help("YAML documents, each after `---`"),
     ];
     PossibleValuesParser::new(formats).map(|name| match name.as_str() {

@@ -1,4 +1,4 @@
-//! An HTTP server that acts as an API server with fixed responses.
+//! An HTTP server that acts as an API server.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;

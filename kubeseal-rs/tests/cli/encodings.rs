@@ -55,7 +55,8 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("the file exists")
 }
 
-/// Creates a directory with a sealed file, two backups of its key, and the passphrase and identity of the backups.
+/// Creates a directory with a sealed file, its key, two backups of another key, and the passphrase and identity of the
+/// backups.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| directory.path().join(name);

@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Environment variables that tell programs where to find code, keys or a trusted server. No such list can be complete.
+/// Environment variables that tell programs where to find code, keys or a trusted server, and one that no list of such
+/// variables has.
 const DANGEROUS_VARIABLES: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",

@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 
 use crate::support::copy_program;
 
-/// All keys of Git's configuration that name a program, a command line, or a URL that contains one, from
-/// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver
-/// that `.gitattributes` assigns to every file.
+/// Keys of Git's configuration that name a program, a command line, or a URL that contains one, from git-config(1),
+/// gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver that `.gitattributes` assigns to
+/// every file.
 const KEYS: [&str; 62] = [
     "alias.blame",
     "alias.diff",
@@ -86,8 +86,8 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
                         [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
                         [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// Names of traps that replace programs in `PATH` that Git uses. They include `git`, because running `git` would apply
-/// the configuration.
+/// Names of traps that replace programs in `PATH`. They include `git`, because running `git` would apply the
+/// configuration.
 const PROGRAMS: [&str; 12] = [
     "git",
     "git-remote-ext",
@@ -152,7 +152,7 @@ impl Trap {
             .expect("the test owns the file");
     }
 
-    /// Returns a line of configuration in which `key` runs its own trap.
+    /// Returns a section of a configuration in which `key` runs its own trap.
     fn setting(&self, key: &str) -> String {
         let name: String = key
             .chars()
@@ -381,7 +381,7 @@ fn the_configuration_of_the_repository_runs_nothing() {
     trap.repository(&trap.tree());
     trap.configure(&trap.tree().join(".git/config"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
-    // Verify that the trap works: `git` itself runs the programs.
+    // Verify that the trap works: `git` itself runs a program.
     let mut git = trap.command("git", &trap.tree());
     git.args(["diff", "HEAD", "--ext-diff"])
         .output()

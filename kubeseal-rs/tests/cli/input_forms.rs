@@ -63,7 +63,8 @@ fn has_plain_secret(findings: &BTreeSet<String>, file: &str) -> bool {
     findings.iter().any(|finding| finding.starts_with(&start))
 }
 
-/// Returns a manifest with one object that has these fields, alone or in a `container` such as `List`, as YAML or JSON.
+/// Returns a manifest with an object that has these fields, as YAML or JSON: alone, after another object, or in a list,
+/// as `container` says.
 fn manifest(
     version: Option<&str>,
     kind: Option<&str>,

@@ -1,4 +1,5 @@
-//! Tests that private keys of controllers are not sealed into a repository, regardless of their labels.
+//! Tests that `seal` and the scripts seal no private key of a controller, regardless of its labels, and that lint
+//! reports keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;

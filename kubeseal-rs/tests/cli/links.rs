@@ -1,4 +1,4 @@
-//! Tests that the targets of symbolic links in an untrusted commit are neither read nor written.
+//! Tests which symbolic links of an untrusted commit commands follow to read or write files.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -425,7 +425,7 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
             let hooks = fixture.path("tree").join(git).join("hooks");
             fs::create_dir_all(&hooks).expect("the test directory is writable");
             if git == ".repo" {
-                // A Git directory as `git init --separate-git-dir` creates it. The file `.git` names the directory.
+                // A directory with the entries of a Git directory, as `git init --separate-git-dir` creates it.
                 for entry in ["HEAD", "objects", "refs"] {
                     fs::create_dir_all(fixture.path("tree/.repo").join(entry))
                         .expect("the test directory is writable");

@@ -105,7 +105,7 @@ fn lint_reports_v2_values_that_their_key_cannot_unseal() {
     }
 }
 
-/// Attack: a committer replaces the stanza of one recipient, so that only the escrow key still unseals the values.
+/// Attack: a committer damages the stanza of one recipient, so that only the escrow key still unseals the values.
 #[test]
 fn lint_tries_each_recipient_of_v2_values() {
     let directory = directory_with_object("[cluster.txt, escrow.txt]");

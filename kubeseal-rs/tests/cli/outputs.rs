@@ -1,5 +1,5 @@
-//! Tests how commands write files: outputs that are also inputs, permissions, and failures after the first of two
-//! files.
+//! Tests how commands write files: outputs that are also inputs, permissions, failures after the first of two files,
+//! and messages about unusual input.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -56,7 +56,7 @@ fn git(directory: &Path, args: &[&str]) {
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
-/// Creates a directory with a file for each kind of argument. No file name is UTF-8.
+/// Creates a directory with a file for each kind of argument. No path is UTF-8.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &[u8]| {

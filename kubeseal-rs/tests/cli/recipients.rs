@@ -24,8 +24,7 @@ const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30
 const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
 const STOLEN_FILE: &str = "x/stolen.yaml";
 
-/// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
-/// applies.
+/// A repository with a copy of a production value, `x/stolen.yaml`, to which the attacker's rule applies.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {

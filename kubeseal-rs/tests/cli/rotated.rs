@@ -287,8 +287,8 @@ fn refuses_exchanged_objects_in_a_list() {
     }
 }
 
-/// Accepts genuine responses of this project's controller, and of Bitnami's, which drops labels,
-/// templates and the kind, and copies the template's metadata from the object.
+/// Accepts genuine responses of this project's controller, and of Bitnami's, which drops labels, the template's data,
+/// the kind and the `apiVersion`, and copies the template's metadata from the object.
 #[test]
 fn accepts_a_genuine_answer() {
     let fixture = Fixture::new();

@@ -64,7 +64,7 @@ fn every_story_has_the_expected_output() {
     cases
         .env("PATH", path_with_programs())
         .env("KUBECONFIG", "nowhere")
-        // The path is relative, so that each story has its own cache.
+        // The path is relative, so that each story has its own home.
         .env("HOME", "home")
         .env("XDG_CACHE_HOME", "")
         .env("XDG_STATE_HOME", "")

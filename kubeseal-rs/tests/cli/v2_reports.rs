@@ -29,7 +29,7 @@ fn directory_with_keys() -> tempfile::TempDir {
     directory
 }
 
-/// Writes a rule for these recipients, and creates `shop/db` in a file.
+/// Creates `shop/db` in a file, under a temporary rule for these recipients.
 fn create_for(directory: &Path, recipients: &str, file: &str) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(directory, &[(".seal.yaml", &rules)]);
@@ -224,7 +224,7 @@ fn doctor_accepts_a_backup_with_v2_keys_alone() {
     assert_code(&output, 1, "another key");
 }
 
-/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back
+/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the switch back
 /// to Bitnami's controller.
 #[test]
 fn a_rollback_check_fails_if_a_file_cannot_be_read() {
@@ -286,7 +286,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
     assert!(!listed.contains("retired"), "{listed}");
 }
 
-/// Returns the directory of [`directory_with_keys`] as a Git repository with a newer RSA key.
+/// Returns the directory of [`directory_with_keys`] as a Git repository with a newer RSA key and without rules.
 fn repository_with_keys() -> tempfile::TempDir {
     let directory = directory_with_keys();
     write_newer_rsa_key(directory.path());
@@ -299,7 +299,7 @@ fn repository_with_keys() -> tempfile::TempDir {
     directory
 }
 
-/// Commits all files on a new branch, and removes the rules from the branch `main`.
+/// Commits all files on a new branch, and checks out another branch without rules.
 fn commit_on_branch(directory: &Path, branch: &str) {
     git(directory, &["checkout", "-q", "-b", branch]);
     git(directory, &["add", "-A"]);

@@ -1,9 +1,9 @@
 //! The CA certificates that verify the controller's certificate.
 //!
 //! Each replica of a controller creates a new CA when it starts, so the certificates are read again: a file is read
-//! before each request, and the `ConfigMap` that the controller publishes is read again after a failed request. A Pod
-//! can mount this `ConfigMap` only in the namespace of the controller, and kubelet updates the volume within a minute
-//! or two. The API server returns the current content to Pods of every namespace.
+//! before each request, and the `ConfigMap` that the controller publishes is read again after a request that did not
+//! reach the controller. A Pod can mount this `ConfigMap` only in the namespace of the controller, and kubelet updates
+//! the volume within a minute or two. The API server returns the current content to Pods of every namespace.
 
 use std::path::PathBuf;
 use std::time::Duration;

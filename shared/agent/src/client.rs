@@ -94,7 +94,7 @@ pub enum ClientError {
         /// What failed.
         why: String,
     },
-    /// The connection failed, or no response arrived in time.
+    /// The connection failed, no complete response arrived in time, or the response exceeds [`MAX_ANSWER`].
     #[error(
         "cannot reach the controller at {server}: {source}\n\
          hint: check that its Pods run, with `authorizedEndpoints` enabled, that the URL is that of its Service, and that the \
@@ -121,7 +121,7 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The error and hint of the controller.
     pub failure: Failure,
-    /// The pause that the controller requests before the next attempt.
+    /// The pause that the controller requests before the next attempt, at most a minute.
     pub retry_after: Option<Duration>,
 }
 
@@ -164,7 +164,8 @@ fn to_short_line(text: &str) -> String {
 }
 
 impl Client {
-    /// Creates a client. Reads the files once, so that invalid settings are reported immediately; sends nothing.
+    /// Creates a client. Reads the token file and a CA file once, so that invalid settings are reported immediately;
+    /// sends nothing.
     ///
     /// # Errors
     ///
@@ -295,8 +296,8 @@ impl Client {
         format!("{}{ENDPOINT}", self.server.trim_end_matches('/'))
     }
 
-    /// Returns an HTTP client that trusts the current CA certificates. A file is read again each time, a `ConfigMap`
-    /// only after a failure.
+    /// Returns an HTTP client that trusts the current CA certificates. A CA file is read each time, a `ConfigMap` at
+    /// first and after a request that did not reach the controller.
     fn connections(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
         if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.connections) {

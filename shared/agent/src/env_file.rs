@@ -46,7 +46,7 @@ pub fn content<'a>(
         if !names.insert(name) {
             return Err(EnvFileError::Repeated(name.to_owned()));
         }
-        // Reserving the exact size leaves fewer copies of values in freed memory.
+        // Reserving the size first leaves fewer copies of values in freed memory.
         content.reserve(name.len() + value.len() + 4);
         content.extend_from_slice(name.as_bytes());
         content.extend_from_slice(b"='");

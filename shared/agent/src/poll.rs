@@ -10,7 +10,7 @@ use crate::client::{Client, ClientError, Delivery};
 use crate::metrics::Metrics;
 use crate::random;
 
-/// The longest pause between two attempts.
+/// The longest pause after a failure, in addition to a pause that the controller requests.
 const MAX_PAUSE: Duration = Duration::from_secs(15);
 /// The longest pause after the first failure; the pause doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

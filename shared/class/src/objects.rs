@@ -18,7 +18,7 @@ pub struct Selection {
     pub encodings: HashMap<String, Encoding>,
 }
 
-/// The parameter cannot be used. The message names the entry and the field, and contains no position in the text.
+/// Why the parameter cannot be used. The message contains no position in the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the parameter `objects` cannot be used: {0}")]
 pub struct ObjectsError(String);
@@ -43,7 +43,7 @@ const VAULT_KEY: &str = "objectName";
 ///
 /// Returns the first problem.
 pub fn read(text: &str) -> Result<Selection, ObjectsError> {
-    // Checked first, because parsing needs a hundred times the memory of the text.
+    // Checked first, because parsing needs much more memory than the text.
     if text.len() > MAX_REQUEST {
         return Err(too_long());
     }
@@ -107,8 +107,8 @@ fn sealed_secret(path: &str) -> String {
     path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-/// Accepts only numbers that are octal in YAML 1.1, which Vault's provider reads: `400` is decimal there, the mode
-/// 0620.
+/// Returns a file mode with the prefix `0`, which replaces `0o`. Refuses a mode without prefix: Vault's provider reads
+/// `400` as a decimal number, which is the mode 0620.
 fn permission(text: String) -> Result<String, String> {
     let digits = text.strip_prefix("0o").map(|digits| format!("0{digits}"));
     let text = digits.unwrap_or(text);

@@ -1,5 +1,5 @@
-//! YAML without types, anchors, aliases and tags: every scalar is a string, exactly as written, except null (an
-//! unquoted `null`, `~` or nothing).
+//! YAML without types, anchors, aliases and tags: every scalar is a string, even if it looks like a number or a
+//! boolean, except null (an unquoted `null`, `~` or nothing).
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
@@ -33,7 +33,7 @@ pub enum YamlError {
 ///
 /// # Errors
 ///
-/// Fails if the string is not one document of maps, lists and scalars within the limits.
+/// Returns the first reason to refuse the string.
 pub fn read(text: &str) -> Result<Value, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {

@@ -41,11 +41,11 @@ impl Connections {
         Ok(Self(client))
     }
 
-    /// Returns a builder of kube's default client that uses these connections.
+    /// Returns a builder of a kube client that sends its requests over these connections.
     ///
     /// # Errors
     ///
-    /// Fails if the credentials cannot be used.
+    /// Fails if the credentials or the extra headers of the configuration cannot be used.
     pub fn client_builder(
         self,
         config: &Config,

@@ -1,4 +1,4 @@
-//! The log line in which `agent` and `exec` report the content that they have passed to an application.
+//! The log line in which `agent` and `exec` report the content that an application receives.
 //!
 //! A Pod's account may not change the Pod, so the log is the only place where a program can report without further
 //! permissions. Versions are public: the status of the SealedSecret contains them too.

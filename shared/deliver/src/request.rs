@@ -181,7 +181,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// Returns an error if the item key is not a valid file name.
+    /// Returns an error if the path that results from the item key is not valid.
     pub fn file(&self, item: &str) -> Result<FilePath, PathError> {
         match self {
             Self::Root => item.parse(),

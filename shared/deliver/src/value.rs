@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Value {
                 f.write_str("a value in base64")
             }
 
-            /// The error contains no position, because the position would depend on the value.
+            /// The error does not name the invalid character of the value, because it would reveal a part of the value.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
                 let bytes = go::base64::decode(text.as_bytes());
                 bytes

@@ -131,7 +131,8 @@ pub enum Stop {
     Refused(String),
 }
 
-/// The parsed values of all flags. The methods panic if the program has no flag of that name and kind.
+/// The parsed values of all flags. The methods that return a value panic if the program has no flag of that name and
+/// kind.
 #[derive(Debug)]
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
@@ -168,7 +169,7 @@ impl Program {
         Ok(flags)
     }
 
-    /// Returns the clap command, for completions and manual pages.
+    /// Returns the clap command of the program.
     pub fn command(&self) -> Command {
         Command::new(self.name)
             .about(self.about)
@@ -262,7 +263,7 @@ impl Flags {
         Ok(())
     }
 
-    /// Returns whether the flag or its environment variable is set.
+    /// Returns whether the command line or a valid environment variable sets the flag.
     pub fn is_set(&self, name: &str) -> bool {
         self.names_set.contains(&name)
     }
@@ -288,7 +289,7 @@ impl Flags {
         }
     }
 
-    /// Returns the value of a [`Kind::Text`], or `None` if it is empty.
+    /// Returns the value of a [`Kind::Text`] or [`Kind::Choice`], or `None` if it is empty.
     pub fn text_if_any(&self, name: &str) -> Option<&str> {
         Some(self.text(name)).filter(|text| !text.is_empty())
     }

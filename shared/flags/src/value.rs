@@ -159,7 +159,7 @@ fn split_csv(text: &OsStr) -> Option<Vec<OsString>> {
     Some(items)
 }
 
-/// Returns the item and, if a comma ends it, the text after the comma.
+/// Returns the item and, if a comma ends it, the text after the comma; `None` if the item contains a quote.
 fn unquoted_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
     let (item, after_comma) = match text.split_once(",") {
         Some((item, after_comma)) => (item, Some(after_comma)),

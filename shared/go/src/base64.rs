@@ -19,7 +19,7 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal base64 data at input byte {position}")]
 pub struct Base64Error {
-    /// Offset of the first invalid byte, counted from zero in the original text, line breaks included.
+    /// The offset that Go's decoder reports, counted from zero in the original text, line breaks included.
     pub position: usize,
 }
 
@@ -32,7 +32,7 @@ pub fn encode(bytes: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// Returns [`Base64Error`] with the position of the first wrong byte.
+/// Returns [`Base64Error`] if the text is not base64.
 pub fn decode(text: &[u8]) -> Result<Vec<u8>, Base64Error> {
     let result = if text.iter().any(|byte| is_line_break(*byte)) {
         let significant = text.iter().copied().filter(|byte| !is_line_break(*byte));

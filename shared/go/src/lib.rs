@@ -1,4 +1,4 @@
-//! Text formats as Go's standard library reads them.
+//! Text formats as Go's standard library reads and writes them.
 //!
 //! Manifests, key files, flags and templates were written for a program in Go. Crates for these formats are
 //! stricter or more lenient, and report other error positions.

@@ -52,8 +52,9 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     text
 }
 
-/// Reads a block up to its END line. Returns `Err(None)` for a malformed block. A BEGIN line inside means that the block
-/// was never terminated: the label of that line is returned as the error, so that the caller can continue there.
+/// Reads a block up to its END line. Returns `Err(None)` for a malformed block, and at the end of the text. A BEGIN
+/// line inside means that the block was never terminated: the label of that line is returned as the error, so that the
+/// caller can continue there.
 fn read_block<'a>(
     label: &'a [u8],
     lines: &mut impl Iterator<Item = &'a [u8]>,

@@ -1,8 +1,8 @@
 //! Keeps the memory of a process out of core dumps and swap, as far as the system allows.
 //!
 //! Two modules are for command-line tools that handle values: [`memory`] creates files in memory instead of on disk,
-//! and [`programs`] finds external programs in absolute directories of `PATH` only, so that no program of an untrusted
-//! repository is run.
+//! and [`programs`] finds external programs without relative paths, so that no program of an untrusted repository is
+//! run.
 //!
 //! Freed memory is wiped by an allocator, which only a binary can choose: `zeroizing_alloc::ZeroAlloc` in each `main`.
 //! `NOTES.md` describes the limits.
@@ -23,7 +23,7 @@ use std::fmt;
 /// Whether memory can be written to disk as swap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
-    /// Every page is locked.
+    /// Every page is locked when it is first touched.
     Locked,
     /// Nothing is locked, but this process cannot be swapped out.
     None,
@@ -82,7 +82,7 @@ fn try_forbid_dumps() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Core, limit)?)
 }
 
-/// Returns an error on every other system. Windows writes dumps only if an administrator has configured them.
+/// Not supported on other systems.
 #[cfg(not(unix))]
 fn try_forbid_dumps() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())

@@ -21,9 +21,9 @@ pub fn lock_memory() -> Swap {
     outcome
 }
 
-/// Raises the limit as far as allowed, and returns how many bytes this process may lock; `None` means no limit. Under a
-/// limit nothing is locked: `mlockall` counts address space, of which threads reserve more than any limit, and later
-/// allocations would fail.
+/// Returns how many bytes this process may lock, after raising the limit as far as allowed; `None` means no limit.
+/// Under a limit nothing is locked: `mlockall` counts address space, of which threads reserve more than usual limits,
+/// and later allocations would fail.
 fn lock_limit() -> Option<u64> {
     if can_ignore_limits() {
         return None;

@@ -1,11 +1,11 @@
-//! Finds external programs, in absolute directories of `PATH` only. A program in the current directory or
-//! in a relative directory may come from an untrusted repository and is never run.
+//! Finds external programs by an absolute path, or in absolute directories of `PATH`. A program in the current
+//! directory or in a relative directory may come from an untrusted repository and is never found.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a directory has
-/// to be absolute.
+/// Returns the absolute path of an executable program; `None` if there is none. A name that contains a directory has to
+/// be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {

@@ -11,7 +11,7 @@ pub struct Election {
     pub lease_duration: Duration,
     /// How long after its last renewal the leader stops writing.
     pub renew_deadline: Duration,
-    /// The pause between two attempts to acquire or renew the Lease.
+    /// The usual pause between two attempts to acquire or renew the Lease.
     pub retry_period: Duration,
 }
 

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::Pod;
 
-/// The identity of this process, which is unique among all processes.
+/// The identity of this process. It is unique, unless `POD_UID` is the uid of another Pod.
 #[derive(Debug)]
 pub(super) struct Identity {
     text: String,

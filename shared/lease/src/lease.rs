@@ -64,7 +64,7 @@ impl View {
         Self { lease, since }
     }
 
-    /// Returns when other replicas may acquire the Lease.
+    /// Returns when the Lease expires by this replica's clock.
     pub(super) fn expiry(&self) -> Moment {
         self.since.after(self.duration())
     }

@@ -5,15 +5,15 @@
 //! writing earlier, at the renew deadline by its own clock, even if the API server does not answer. A holder that was
 //! paused until after the renew deadline detects this before its next write.
 //!
-//! A request that was already queued in the connection when the process was paused can still be sent. Updates and
-//! deletions contain the resource version that they are based on, and creations contain the name of the Secret, so the
-//! API server rejects them if another replica has written since. Two kinds of request are not protected in this way:
-//! events, which have no effect on Secrets, and the creation of a renewed key, which can result in an additional key.
-//! All of this also applies to the last requests of a container that was killed, if the next container of its Pod
-//! acquires the Lease immediately.
+//! A request that was already queued in the connection when the process was paused can still be sent. The updates and
+//! deletions of the controller contain the resource version that they are based on, and its creations contain the name
+//! of the Secret, so the API server rejects them if another replica has written since. Two kinds of request are not
+//! protected in this way: events, which have no effect on Secrets, and the creation of a renewed key, which can result
+//! in an additional key. All of this also applies to the last requests of a container that was killed, if the next
+//! container of its Pod acquires the Lease immediately.
 //!
 //! [`readable`] parses API objects so that none can make a list unreadable, and [`watch_health`] tracks which watches
-//! fail. Components use both for all objects that they read.
+//! fail.
 
 mod election;
 mod identity;
@@ -54,7 +54,7 @@ const HEALTH_NAME: &str = "the Lease";
 pub enum Role {
     /// The role is not known yet.
     Unknown,
-    /// Another replica is the leader.
+    /// This replica is not the leader, but can become it.
     Follower,
     /// This replica is the leader.
     Leader,
@@ -133,8 +133,8 @@ impl Candidate {
     }
 
     /// Campaigns until the future is dropped; without leader election, becomes the leader immediately and returns.
-    /// Without permission to use Leases, this replica becomes the leader, logs this once, and retries, since the
-    /// permission may be granted later to this and other replicas.
+    /// Without permission to use Leases, a replica that never had it becomes the leader, logs this once, and retries,
+    /// since the permission may be granted later to this and other replicas.
     pub async fn run(&mut self) {
         if !self.election.enabled {
             return self.lead_without_lease();
@@ -405,7 +405,8 @@ impl Candidate {
 }
 
 /// Returns an API server's response as one line, with control characters made visible. Errors of the client (no
-/// connection, a response that cannot be parsed) are described and not quoted, since they may contain the request.
+/// connection, a response that cannot be parsed) are described and not quoted, since they may contain parts of requests
+/// or responses.
 pub fn api_response(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => {

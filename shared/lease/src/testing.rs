@@ -16,7 +16,7 @@ pub fn client(answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'st
     Client::new(service, "default")
 }
 
-/// Like [`client`], but `answer` also receives the request body (null if it is empty).
+/// Like [`client`], but `answer` receives the method and the request body (null if it is not JSON).
 pub fn client_with_bodies(
     answer: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {

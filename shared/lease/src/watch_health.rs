@@ -13,7 +13,7 @@ pub enum Cause {
     Forbidden,
     /// The API server does not serve the resource, usually because the CRD is missing.
     Missing,
-    /// The API server does not answer.
+    /// The API server cannot be reached.
     Unreachable,
     /// The API server answers with another error, or with an object that cannot be parsed.
     Failed,

@@ -70,7 +70,8 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
         .map(drop)
 }
 
-/// Requests the files of a volume with these attributes, in JSON; returns the response as the driver receives it.
+/// Requests the files of a volume with these `attributes`, in JSON. Returns the Protocol Buffers message of the
+/// response.
 ///
 /// # Errors
 ///

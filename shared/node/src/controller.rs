@@ -16,7 +16,7 @@ use crate::mount::{self, MountRequest};
 /// megabytes.
 pub(crate) const MAX_REQUESTS: usize = 8;
 
-/// The time limit of a request to the controller, shorter than the driver's time limit for a call.
+/// The time limit of a request to the controller, shorter than the time limit of a call from the driver.
 const TIMEOUT: Duration = Duration::from_secs(11);
 
 /// How to reach the controller.

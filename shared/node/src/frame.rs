@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 use crate::failure::{Failure, FinalCode};
 use crate::protobuf::Writer;
 
-/// The maximum size of a request in bytes. Its attributes contain the parameters of the class, of which the controller
-/// accepts at most 256 KiB.
+/// The maximum size of a request in bytes.
 const MAX_REQUEST: usize = 1 << 20;
 
 /// The maximum size of a response in bytes, the driver's default. The driver would reject a larger response with a code

@@ -1,4 +1,4 @@
-//! The part of Protocol Buffers that the provider's messages need: fields of bytes and of small numbers.
+//! The part of Protocol Buffers that the provider's messages need: fields of bytes and of numbers.
 
 use zeroize::Zeroizing;
 

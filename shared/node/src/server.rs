@@ -20,8 +20,7 @@ use crate::socket::{Socket, SocketError};
 
 /// The maximum number of connections. The driver opens one.
 const MAX_CONNECTIONS: usize = 16;
-/// The maximum number of concurrent calls of a connection; the driver queues further calls. A node has at most a few
-/// hundred volumes, so the last call starts well within kubelet's timeout.
+/// The maximum number of concurrent calls of a connection; the driver queues further calls.
 const MAX_CALLS: u32 = 64;
 /// The maximum size of the headers of a call.
 const MAX_HEADERS: u32 = 16 << 10;

@@ -1,8 +1,8 @@
 //! The annotations by which workloads opt in to restarts: those of Stakater's Reloader, and those of Sealed Secrets.
 //!
-//! As in Reloader, opt-in annotations of the Pod template count only if the workload itself has none, and an exclusion
-//! counts only on the workload. A Secret that an annotation names restarts a workload even if the workload does not
-//! consume it.
+//! As in Reloader, its opt-in annotations on the Pod template count only if the workload itself has none of them, and
+//! an exclusion counts only on the workload. A change to a Secret that an annotation names or matches restarts a
+//! workload even if the workload does not consume the Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,16 +23,16 @@ const MATCH: &str = "reloader.stakater.com/match";
 const IGNORE: &str = "reloader.stakater.com/ignore";
 /// The default quiet time after the last change.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
-/// The longest time from the first change to the restart.
+/// The maximum quiet time, and the maximum time from the first change by which further changes delay a restart.
 pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
 /// Maximum size of a compiled pattern in bytes, since any client that may write workloads can set patterns.
 const MAX_PATTERN: usize = 16 << 10;
 /// Maximum length of a pattern in bytes.
 const MAX_PATTERN_LENGTH: usize = 256;
-/// Maximum number of patterns in one annotation. Further names and patterns have no effect.
+/// Maximum number of patterns in one annotation. Further patterns have no effect.
 pub const MAX_PATTERNS: usize = 32;
-/// Maximum number of names in one annotation.
-const MAX_NAMES: usize = 256;
+/// Maximum number of names in one annotation. Further names have no effect.
+pub const MAX_NAMES: usize = 256;
 
 /// The annotations that Reloader reads for one kind of source.
 struct AnnotationNames {
@@ -71,8 +71,7 @@ struct Rules {
     auto: bool,
     /// Entries that are literal names, without special characters of regular expressions.
     names: BTreeSet<String>,
-    /// The other entries. They are compiled for each comparison with names, as part of the work for the workload's
-    /// namespace.
+    /// The other entries: regular expressions.
     patterns: Vec<String>,
     excluded: BTreeSet<String>,
     /// Whether entries have no effect, since there are too many or they are too long.
@@ -85,7 +84,7 @@ pub struct SecretTags {
     /// Whether the annotation `reloader.stakater.com/match` is `true`, so that workloads with `search` include the
     /// Secret.
     pub is_match: bool,
-    /// Whether changes of the Secret restart no workload.
+    /// Whether changes to the Secret restart no workload.
     pub is_ignored: bool,
 }
 
@@ -141,7 +140,7 @@ impl OptIn {
         }
     }
 
-    /// Returns whether anything can restart the workload.
+    /// Returns whether the workload opts in, for any Secret or class.
     pub fn is_enabled(&self) -> bool {
         self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }
@@ -188,8 +187,9 @@ impl OptIn {
     }
 }
 
-/// Returns the names that match the pattern completely. As in Reloader, patterns that cannot be parsed match nothing.
-/// Unlike in Reloader, where `a|b` matches every name that begins with `a`, the anchors enclose alternatives.
+/// Returns the names that match the pattern completely. A pattern that cannot be parsed (as in Reloader) or is too
+/// large matches nothing. Unlike in Reloader, where `a|b` matches every name that begins with `a`, the anchors enclose
+/// alternatives.
 pub fn matching_names<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let anchored = format!("^(?:{pattern})$");
     let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
@@ -241,8 +241,8 @@ fn is_regex_character(character: char) -> bool {
     r".*+?()[]{}|\^$".contains(character)
 }
 
-/// Returns whether an annotation of a SealedSecret, a Namespace or a Pod enables or disables the refresh of Pods;
-/// `None` if it is not set.
+/// Returns whether the annotation of a SealedSecret, a Namespace or a Pod enables the refresh of Pods, or disables it
+/// (`Some(false)`); `None` if it is not set.
 pub fn refresh(annotations: &Json) -> Option<bool> {
     annotations[REFRESH_ANNOTATION].as_str().map(parse_bool)
 }

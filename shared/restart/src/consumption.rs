@@ -60,13 +60,12 @@ pub struct Use<'a> {
     pub container: &'a str,
 }
 
-/// Maximum number of uses in one object. A larger object counts as consuming nothing. Each container that mounts a
-/// volume uses each source of the volume, so an object with few entries can have a hundred times as many uses, but no
-/// real workload needs more.
+/// Maximum number of uses in one object. An object with more counts as consuming nothing. Each container that mounts a
+/// volume uses each source of the volume.
 pub const MAX_USES: usize = 10_000;
 
-/// How the containers of a Pod consume Secrets. Takes no more memory than the spec of the Pod, however many uses there
-/// are: the sources and the containers of a volume are stored once.
+/// How the containers of a Pod consume Secrets. The sources and the containers of a volume are stored once, however
+/// many uses result from them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consumption {
     /// The indexes in `receivers` for each source, ordered.
@@ -118,7 +117,7 @@ impl Consumption {
         self.receivers.push(receivers);
     }
 
-    /// Drops everything if there are too many uses.
+    /// Counts the uses, and drops all of them if there are too many.
     fn clear_if_too_large(self) -> Self {
         let indexes = self.sources.values().flatten();
         let count = indexes.map(|index| self.receivers[*index].len()).sum();

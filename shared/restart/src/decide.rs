@@ -1,8 +1,8 @@
 //! Decides whether to restart a workload, as a pure function.
 //!
-//! A restart writes a digest of the content of the workload's Secrets into the workload. So a second leader with the
-//! same decision writes the same digest and causes no second rollout. The digest does not change when values are
-//! re-encrypted or keys are renewed.
+//! A restart writes a digest of the content versions of the workload's Secrets into the Pod template or, for an Argo
+//! Rollout, the time of the newest version into `spec.restartAt`. So a second leader with the same decision writes the
+//! same value and causes no second rollout. The value does not change when values are re-encrypted or keys are renewed.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::workload::{Kind, Progress, Trigger, Workload};
 
 /// How often a workload is restarted for the same content if another client removes the annotation.
 const MAX_ATTEMPTS: u8 = 2;
-/// The pause before a waiting workload is checked again, if no event comes earlier.
+/// The pause before a workload that waits for a rollout or a slot is checked again, if no event comes earlier.
 const POLL: SignedDuration = SignedDuration::from_secs(15);
 
 /// A Secret whose changes restart a workload.
@@ -28,7 +28,7 @@ pub struct RelevantSecret<'a> {
     pub name: &'a str,
     /// The recorded content versions of the Secret.
     pub history: &'a History,
-    /// Whether the workload consumes the Secret; otherwise an annotation names it.
+    /// Whether the workload consumes the Secret; otherwise, an annotation names or matches it.
     pub is_consumed: bool,
 }
 
@@ -41,8 +41,8 @@ pub enum Target {
     RestartAt(Timestamp),
 }
 
-/// The state of a workload that is kept only in the memory of this process. After a change of leader, the decisions
-/// without this memory are the same, except that a removed annotation is written once more.
+/// The state of a workload that is kept only in the memory of this process. After a change of leader, a removed
+/// annotation can therefore be written once more.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// When the first change that is not handled yet was observed.
@@ -77,7 +77,7 @@ pub enum Decision {
     Restart(Target),
     /// The workload cannot be restarted.
     Blocked(Obstacle),
-    /// Another client removed the annotation twice, so no further restart is tried.
+    /// Another client removed the annotation twice, so no further restart for the same content is tried.
     Reverted,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Returns whether the workload consumes the Secret, or `None` if changes of the Secret do not restart the workload.
+/// Returns whether the workload consumes the Secret, or `None` if changes to the Secret do not restart the workload.
 /// `is_matched` returns whether one of the workload's patterns matches the name.
 pub fn relevance(
     workload: &Workload,
@@ -155,7 +155,7 @@ impl Target {
         }
     }
 
-    /// Returns whether the workload was restarted for this target.
+    /// Returns whether the workload has the annotation of this target, or its time or a later one.
     pub fn is_written_to(&self, workload: &Workload) -> bool {
         match (self, &workload.trigger) {
             (Self::Annotation(digest), Trigger::Annotation(Some(written))) => digest == written,
@@ -228,7 +228,8 @@ impl Situation<'_> {
         Decision::Restart(target)
     }
 
-    /// Returns how often the workload was restarted for the content of `target`.
+    /// Returns how often this process has restarted the workload for `target`; 0 if its last restart had another
+    /// target.
     pub fn attempts(&self, target: &Target) -> u8 {
         let written = self.memory.last_written.as_ref();
         written

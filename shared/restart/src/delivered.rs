@@ -2,8 +2,8 @@
 //! request them from the controller.
 //!
 //! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`. `seal agent` reports in
-//! its log what it has written, and `seal exec` with which values it has started its command: when its container
-//! starts, it may still wait for them. Other programs that receive values do not report which version they have.
+//! its log what it has written, and `seal exec` with which values it starts its command, which can be long after the
+//! start of the container. Other programs that receive values do not report which version they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ pub enum Class {
 pub struct Content {
     /// The version, as in the status of the SealedSecret.
     pub version: String,
-    /// The generation, if it is reported.
+    /// The generation of the SealedSecret, if it is reported.
     pub generation: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ struct Mount {
 }
 
 impl Mounts {
-    /// Adds a `SecretProviderClassPodStatus` as the API server returns it.
+    /// Adds a `SecretProviderClassPodStatus` as the API server returns it, unless its `mounted` is `false`.
     pub fn add(&mut self, object: &Json) {
         let (metadata, status) = (&object["metadata"], &object["status"]);
         if status["mounted"] == false {

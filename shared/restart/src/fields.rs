@@ -15,8 +15,8 @@ pub struct Fields {
     status: &'static Known,
 }
 
-/// Maximum number of entries of maps and lists in each part of an object. A larger part counts as missing. An object of
-/// the maximum size of etcd could have ten times as many, but no real workload needs more.
+/// Maximum number of entries of all maps and lists together in each of `metadata`, `spec` and `status`. A part with
+/// more entries counts as missing.
 pub const MAX_ENTRIES: usize = 5_000;
 
 /// Fields of Pods.
@@ -152,7 +152,7 @@ const IDENTITY: Known = Known::Object(&[
     ("annotations", Known::Map),
 ]);
 
-/// Parses an object. Succeeds for all valid JSON, so that no object can make a list or watch unreadable.
+/// Parses an object. Succeeds for every JSON object, so that no object can make a list or watch unreadable.
 ///
 /// # Errors
 ///

@@ -62,7 +62,7 @@ pub enum State {
     Current,
     /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// Unknown, since the status does not record enough versions.
+    /// Unknown, for example because the status does not record enough versions.
     Unknown,
 }
 
@@ -75,8 +75,8 @@ impl History {
         Self(readable.collect())
     }
 
-    /// Returns the entry that represents the newest content: the oldest of the entries with this content, so that a new
-    /// version key does not change the result.
+    /// Returns the entry that represents the newest content: the oldest of the newest consecutive entries with this
+    /// content, so that a new version key does not change the result.
     pub fn newest(&self) -> Option<&Entry> {
         self.0.get(self.newest_run().end.checked_sub(1)?)
     }
@@ -148,7 +148,8 @@ impl History {
         changes.next_back().map(|pair| pair[0].time)
     }
 
-    /// Returns the state of content that was replaced before all changes that are known.
+    /// Returns the state of content that no entry has: the first recorded change replaced it at the latest or, without
+    /// a recorded change, the newest content did.
     fn before_every_entry(&self) -> State {
         let first_change = self.first_change_after(Timestamp::MIN);
         let oldest = || self.newest().map(|entry| entry.time);

@@ -2,7 +2,8 @@
 //! workloads that opt in. Also finds which Pods use which version of a Secret.
 //!
 //! Nothing here reads a Secret, a key or a plaintext value. Which content a Pod has follows from public data: the
-//! versions in the status of a SealedSecret, and the time at which a container started.
+//! versions in the status of a SealedSecret, the time at which a container started, and, for values without a Secret,
+//! the records of the CSI driver and the logs of the receiving programs.
 //!
 //! | module | content |
 //! |---|---|

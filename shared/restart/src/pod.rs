@@ -11,7 +11,8 @@ use crate::consumption::{Consumption, Delivery, Source, Use};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
-/// The maximum time until kubelet updates a mounted Secret: its sync period of a minute, plus a random part.
+/// The maximum time until kubelet, with its default settings, updates a mounted Secret: a sync period of a minute, plus
+/// a random part.
 pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
 
 /// Maximum number of versions in the annotation that records a refresh. The policies in the chart admit as many.
@@ -34,11 +35,11 @@ pub struct Pod {
     pub labels: Labels,
     /// How the containers consume Secrets.
     pub uses: Consumption,
-    /// Whether an annotation enables or disables the refresh.
+    /// Whether the annotation enables the refresh, or disables it (`Some(false)`); `None` if it is not set.
     pub refresh: Option<bool>,
     /// The content versions of the Secrets for which the Pod was last refreshed.
     refreshed_for: Vec<Box<str>>,
-    /// The start time of each container that runs or has completed. A container that has not started is missing.
+    /// The start time of each running container, and of each init container that has ended.
     starts: BTreeMap<String, Timestamp>,
 }
 
@@ -51,7 +52,7 @@ impl Pod {
     }
 
     /// Like [`Self::read`], but also returns `None` for a Pod that is being deleted, since it needs no new value, and
-    /// for a Pod none of whose containers has started: such a Pod has no content of a Secret yet. There can be any
+    /// for a Pod without a container in [`Self::start_of`]: such a Pod has no content of a Secret yet. There can be any
     /// number of such Pods, since a Pod without a node needs no resources, so nothing else of them is read.
     pub fn read_started(object: &Json) -> Option<Self> {
         let starts = starts(&object["status"]);
@@ -80,7 +81,7 @@ impl Pod {
         })
     }
 
-    /// Returns when the container with this name started, if it has.
+    /// Returns when the container with this name started, if it runs or is an init container that has ended.
     pub fn start_of(&self, container: &str) -> Option<Timestamp> {
         self.starts.get(container).copied()
     }
@@ -100,7 +101,7 @@ impl Pod {
     }
 
     /// Returns which content the container of a use has, and the generation of that content, as far as known; `None`
-    /// for a container that has not started.
+    /// for a container without a start time ([`Self::start_of`]).
     pub fn observe(
         &self,
         usage: Use<'_>,
@@ -167,8 +168,8 @@ fn has_running_container(status: &Json) -> bool {
     containers.any(|container| !container["state"]["running"].is_null())
 }
 
-/// Returns when each container started. A regular container that ended will start again unless the Pod has ended. An
-/// init container will not, and its results, which may contain old values, remain.
+/// Returns when each running container started, and each init container that has ended: its results, which may contain
+/// old values, remain.
 fn starts(status: &Json) -> BTreeMap<String, Timestamp> {
     let started = |field: &str, states: &[&str]| {
         let containers = status[field].as_array().into_iter().flatten();

@@ -20,7 +20,7 @@ pub fn is_needed(history: &History, now: Timestamp) -> bool {
 }
 
 /// Returns the refreshes of the Pods that need one for a Secret in `due`. Kubelet refreshes all volumes of a Pod at
-/// once, so each refresh records the versions of all Secrets in `recent` that the Pod mounts.
+/// once, so each refresh records the versions of the Secrets in `recent` that the Pod mounts.
 pub fn plan(pods: &[Pod], due: &[ChangedSecret], recent: &[ChangedSecret]) -> Vec<PodRefresh> {
     let mut recent: Vec<&ChangedSecret> = recent.iter().collect();
     recent.sort_by_key(|(_, history)| Reverse(history.changed_at()));
@@ -42,8 +42,8 @@ pub fn plan(pods: &[Pod], due: &[ChangedSecret], recent: &[ChangedSecret]) -> Ve
     refreshes.collect()
 }
 
-/// Returns whether the Pod mounts the Secret as a volume, does not opt out, started before the last change, and was not
-/// refreshed since.
+/// Returns whether the Pod mounts the Secret as a volume in a container that started with earlier content, does not opt
+/// out, and was not refreshed for the newest content.
 fn needs_refresh(pod: &Pod, secret: &str, history: &History) -> bool {
     let is_old = || {
         let uses = pod

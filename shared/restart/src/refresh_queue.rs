@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-/// Maximum number of queued Pods per namespace. Kubelet updates all other Pods itself within two minutes, and in that
-/// time not many more could be refreshed.
+/// Maximum number of queued Pods per namespace. Kubelet updates all other Pods itself within two minutes.
 const MAX_IN_NAMESPACE: usize = 2000;
 
 /// A Pod to refresh, and the content versions that it receives.
@@ -32,8 +31,8 @@ pub struct RefreshQueue {
 }
 
 impl RefreshQueue {
-    /// Adds a Pod, unless too many Pods of its namespace are queued. A Pod that is already queued keeps its position,
-    /// since one refresh updates all its volumes.
+    /// Adds a Pod, unless too many Pods of its namespace are queued. A Pod that is already queued keeps its position
+    /// and gets the new versions, since one refresh updates all its volumes.
     pub fn add(&mut self, refresh: PodRefresh) {
         let waiting = self
             .namespaces

@@ -12,7 +12,7 @@ pub struct Sealed {
     pub history: History,
     /// Reloader's annotations on its Secret.
     pub tags: SecretTags,
-    /// Whether an annotation enables or disables the refresh of Pods.
+    /// Whether the annotation enables the refresh of Pods, or disables it (`Some(false)`); `None` if it is not set.
     pub refresh: Option<bool>,
 }
 

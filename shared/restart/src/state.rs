@@ -21,9 +21,10 @@ const MAX_OUTCOMES: usize = 16;
 
 /// Maximum number of workloads in a namespace that one turn decides about.
 const MAX_CONSIDERED: usize = 64;
-/// Maximum number of uses of Secrets in Pods that one turn goes through, unless one workload has more.
+/// Maximum number of Pods and uses of Secrets that one turn goes through for all its workloads. A turn with a single
+/// workload can go through more.
 const MAX_CHECKS: usize = 1_000_000;
-/// One turn schedules workloads until they name more Secrets than this.
+/// One turn schedules workloads until the sum of their [`TrackedWorkload::count_names`] exceeds this.
 const MAX_NAMES: usize = 5_000;
 
 /// A Secret, identified by its namespace and name.
@@ -32,7 +33,7 @@ pub type SecretId = (String, String);
 /// The known state of the cluster.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The maximum number of concurrent rollouts.
+    /// The number of slots for concurrent rollouts (see [`Self::has_slot`]).
     max_rollouts: usize,
     /// Whether to leave workloads to Reloader if only Reloader's annotations opt them in. This is a setting and not
     /// detected, since every client that may write Deployments could create a Deployment that looks like Reloader.
@@ -169,7 +170,8 @@ impl State {
         self.workloads.remove(id);
     }
 
-    /// Removes all workloads of one kind that are missing in a complete list.
+    /// Removes the workloads of one kind that are missing in a complete list of `namespace` (`None`: of all
+    /// namespaces).
     pub fn retain_workloads(&mut self, kind: Kind, namespace: Option<&str>, listed: &BTreeSet<Id>) {
         self.workloads.retain(|id, _| {
             let is_in_list =
@@ -453,7 +455,7 @@ impl State {
     }
 
     /// Returns the Secrets whose changes restart the workload. The cost depends on the Secrets that the workload
-    /// consumes or names, not on the number of Secrets in the namespace.
+    /// consumes, names or matches, not on the number of Secrets in the namespace.
     fn relevant<'a>(&'a self, id: &Id, tracked: &'a TrackedWorkload) -> Vec<RelevantSecret<'a>> {
         let mut names: BTreeSet<&str> = tracked.workload.uses.secrets().collect();
         names.extend(

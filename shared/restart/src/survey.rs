@@ -34,14 +34,14 @@ pub struct Row {
     pub generation: Option<i64>,
     /// Whether the container has the newest content.
     pub verdict: Verdict,
-    /// How the container gets the newest content, if it does not have it.
+    /// How the container gets the newest content, if it may have earlier content and there is a way.
     pub remedy: Option<Remedy>,
 }
 
 /// How a container receives values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// From kubelet.
+    /// In environment variables or volumes, from kubelet or the CSI driver.
     Kubelet(Delivery),
     /// From the controller, by a program in the container.
     Program(Program),
@@ -178,8 +178,8 @@ pub struct Objects {
     pub receivers: BTreeMap<(String, String), Vec<Receiver>>,
 }
 
-/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be
-/// read.
+/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be read
+/// or names no SealedSecret.
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
@@ -237,8 +237,8 @@ impl<'a> PodSurvey<'a> {
         Some(self.row(Some(name), usage.container, way, observed))
     }
 
-    /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted, or else those that
-    /// the class names.
+    /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted or, if it has
+    /// recorded no mount, those that the class names.
     fn class_rows(&self, usage: Use<'_>, class: &str, is_all: bool) -> Vec<Row> {
         let (namespace, pod) = (&self.pod.namespace, (&*self.pod.name, &*self.pod.uid));
         let mounted = self.objects.mounts.of(namespace, pod, class);
@@ -313,7 +313,8 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
-    /// unknown. The arguments decide which ones, because the application of `seal exec` can write to the log too.
+    /// unknown. The arguments take precedence over the report, because the application of `seal exec` can write to the
+    /// log too.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);

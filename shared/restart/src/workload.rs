@@ -84,7 +84,7 @@ impl fmt::Display for Id {
 pub enum Progress {
     /// Every Pod has the current template, but not all are available.
     Unavailable,
-    /// Pods of an earlier template are being replaced.
+    /// Pods of an earlier template are being replaced, or the newest spec has not been observed yet.
     InProgress,
     /// Every Pod has the current template and is available, or the rollout gave up.
     Done,
@@ -180,7 +180,7 @@ fn trigger(kind: Kind, object: &Json) -> Trigger {
     }
 }
 
-/// Reads counts and generations in a workload's status.
+/// Reads counts and generations of a workload.
 struct Status<'a>(&'a Json);
 
 impl Status<'_> {

@@ -57,7 +57,8 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// The message consists of the error and its causes; their hints become the hints.
+/// The message consists of the error and its causes; their hints become the hints. An error without hints about a
+/// missing path gets a hint.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());

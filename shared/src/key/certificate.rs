@@ -158,7 +158,7 @@ pub fn contains_private_key(text: &[u8]) -> bool {
 
 /// Returns the most specific error for input without a certificate.
 fn explain_missing(text: &[u8]) -> CertificateError {
-    // The PEM label of every kind of key, the item of a key Secret, and an age identity.
+    // The PEM label of every kind of private key, the item of a key Secret, and an age identity.
     let markers: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
     let has = |marker: &&[u8]| text.windows(marker.len()).any(|part| part == *marker);
     if markers.iter().any(has) {
@@ -221,8 +221,8 @@ fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
     CertificateInner::from_der(der).map_err(|_| CertificateError::Malformed)
 }
 
-/// Returns the time of a certificate. The last days of the year 9999, which mean "no expiration" (RFC 5280,
-/// section 4.1.2.5), are after [`Timestamp::MAX`] and are returned as [`Timestamp::MAX`].
+/// Returns the time of a certificate, at most [`Timestamp::MAX`]. The last second of the year 9999, which means "no
+/// expiration" (RFC 5280, section 4.1.2.5), is later.
 fn timestamp(time: x509_cert::time::Time) -> Timestamp {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
     let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());

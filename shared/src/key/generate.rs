@@ -68,7 +68,7 @@ pub struct NewKey {
 /// Why a key could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// aws-lc could not generate a key.
+    /// aws-lc could not generate a key, or the new key or certificate cannot be read.
     #[error("aws-lc could not generate an RSA key")]
     Key,
     /// `now + ttl` is after the last year that a certificate can express.

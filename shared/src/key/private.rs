@@ -73,7 +73,7 @@ impl PrivateKey {
         Ok(keys.swap_remove(0))
     }
 
-    /// Reads every key in PEM data; skips blocks that are not private keys. The result is never empty.
+    /// Reads every usable key in PEM data; skips all other blocks. The result is never empty.
     ///
     /// # Errors
     ///

@@ -23,7 +23,7 @@ pub enum PublicKeyError {
     /// The key is not an RSA key.
     #[error("expected RSA public key but found {0}")]
     NotRsa(&'static str),
-    /// The bytes are not an RSA key.
+    /// The bytes are not a valid RSA key.
     #[error("the RSA public key is malformed")]
     Malformed,
     /// aws-lc refuses keys below 2048 and above 8192 bits.

@@ -19,7 +19,7 @@ pub enum AnyKey {
 }
 
 impl AnyKey {
-    /// Returns the name of the Secret that stores the key.
+    /// Returns the name of the Secret that stores the key, or of the file that contains it.
     pub fn name(&self) -> &str {
         match self {
             Self::Rsa(key) => key.name(),

@@ -19,7 +19,7 @@ pub struct RingV2Key {
 }
 
 impl RingV2Key {
-    /// Creates a key. `name` is the name of the Secret that stores it.
+    /// Creates a key. `name` names the Secret that stores it, or the file that contains it.
     pub fn new(name: String, order_time: Timestamp, stored: StoredKey) -> Self {
         let recipient = stored.key.recipient();
         Self {
@@ -56,7 +56,7 @@ impl RingV2Key {
         self
     }
 
-    /// Returns the name of the Secret that stores the key.
+    /// Returns the name of the Secret that stores the key, or of the file that contains it.
     pub fn name(&self) -> &str {
         &self.name
     }

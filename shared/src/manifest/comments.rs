@@ -21,8 +21,8 @@ pub struct Comment {
 /// Prefix of a marker; the line number and a semicolon follow.
 const MARKER: &str = "\u{f8ff}seal-comment-";
 
-/// Returns the comments whose text the filter accepts. Omits lines of scalars. In a file that is not UTF-8, invalid
-/// bytes are read as U+FFFD.
+/// Returns the comments whose text the filter accepts. Omits lines of scalars. In a file that cannot be decoded,
+/// invalid bytes are read as U+FFFD.
 pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
     let text = text::decode(bytes).map_or_else(
         |_| String::from_utf8_lossy(bytes).into_owned(),
@@ -73,7 +73,7 @@ fn insert_markers(text: &str, comments: &[Comment]) -> String {
 /// The lines that the parser has read.
 #[derive(Default)]
 struct ParsedLines {
-    /// Lines inside scalars, sorted.
+    /// Marked lines inside scalars, sorted.
     scalar_lines: Vec<usize>,
     /// The ranges of lines that the parser has read, each as its first line and the line after its last line.
     read_ranges: Vec<(usize, usize)>,
@@ -114,7 +114,7 @@ impl ParsedLines {
     }
 }
 
-/// Returns the number of leading lines that contain only comments, directives and separators.
+/// Returns the number of leading lines that are empty, comments, directives or `---`.
 fn leading_comment_lines(text: &str) -> usize {
     let is_empty = |line: &&str| {
         line.trim_end().is_empty() || line.starts_with(['#', '%']) || line.trim_end() == "---"

@@ -47,7 +47,8 @@ pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError
     }
 }
 
-/// Reads the rest as YAML; if that is malformed too, returns the JSON error.
+/// Reads the rest as YAML; if that is malformed too, returns the JSON error, unless the YAML error is an ambiguous line
+/// break.
 fn read_rest_as_yaml(
     rest: &str,
     mut documents: Vec<Node>,
@@ -97,7 +98,7 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
 }
 
 /// Reads the objects at the beginning of the input, and keeps duplicate fields. Also returns the rest of the input, and
-/// the number of lines before the rest. Returns no objects for input with more values than `max_values`.
+/// the number of lines before the rest. Returns nothing for input that may have more values than `max_values`.
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut offset, mut lines_before, mut counted_to) = (0, 0, 0);
@@ -119,8 +120,8 @@ pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>,
     }
 }
 
-/// A value with duplicate fields. With `MERGES`, they are merged: Go decodes the second of two equal fields into the
-/// result of the first.
+/// A value whose objects may have duplicate fields. With `MERGES`, duplicate fields are merged: Go decodes the second
+/// of two equal fields into the result of the first.
 struct Raw<const MERGES: bool>(Node);
 
 impl<'de, const MERGES: bool> Deserialize<'de> for Raw<MERGES> {
@@ -136,8 +137,8 @@ impl<const MERGES: bool> Raw<MERGES> {
         Self(Node::new(value, 0))
     }
 
-    /// Stores the source text of a number or boolean, like that of an unquoted YAML scalar, because upstream falls back
-    /// to YAML where it expects text.
+    /// Stores a number or boolean with its text, like an unquoted YAML scalar, because upstream falls back to YAML
+    /// where it expects text.
     fn with_source(value: Value, source: String) -> Self {
         Self(Node {
             value,

@@ -9,7 +9,8 @@ const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
 /// Opening delimiters of template actions: of Go and Helm, of Jinja, of ERB.
 const ACTIONS: [&str; 4] = ["{{", "{%", "{#", "<%"];
 
-/// Returns the error with the likely cause as its problem, or unchanged if no cause is found.
+/// Returns a syntax error with the likely cause as its problem. Returns other errors, and errors without a likely
+/// cause, unchanged.
 pub(super) fn with_likely_cause(text: &str, error: ReadError) -> ReadError {
     let is_syntax_error = matches!(
         error.problem,

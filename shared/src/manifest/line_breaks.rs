@@ -15,7 +15,7 @@ const BREAKS: [char; 3] = [NEXT_LINE, '\u{2028}', '\u{2029}'];
 /// A character that both versions of YAML treat as a letter.
 const LETTER: &str = "\u{f8ff}";
 
-/// Checks well-formed YAML. Fails with the line of the first character that parsers read differently, counted from one.
+/// Checks YAML. Fails with the line, counted from one, of a character that parsers read differently.
 /// Accepts U+2028 and U+2029 inside quotes, except beside white space, which a parser would remove.
 pub(super) fn check(text: &str) -> Result<(), (usize, ReadProblem)> {
     let breaks: Vec<usize> = text.match_indices(BREAKS).map(|(at, _)| at).collect();

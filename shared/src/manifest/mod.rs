@@ -5,8 +5,8 @@
 //! Reading follows Go: JSON streams, several YAML documents, YAML 1.1 typing, the last of duplicate keys wins, `<<`
 //! merges. It differs in four ways: a malformed document is an error with its number and line instead of being skipped,
 //! UTF-16 with a byte order mark is decoded, size, nesting and aliases are limited, and characters that only some
-//! parsers read as line breaks are errors. Each [`Node`] has its line, and each unquoted scalar its source text, so
-//! that a value that YAML 1.1 reads as a different string can be reported ([`Reading::coerced`]).
+//! parsers read as line breaks are errors. Each [`Node`] has its line, and each unquoted number or boolean its source
+//! text, so that a value that YAML 1.1 reads as a different string can be reported ([`Reading::coerced`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the string `true` only where it expects a string) and messages need lines:
@@ -53,7 +53,7 @@ const MAX_VALUES: usize = 5_000_000;
 /// Number of values that anchors and aliases may create in a short input.
 const MIN_ANCHOR_VALUES: usize = 200_000;
 
-/// Reads every document. Skips documents that are empty or contain only comments.
+/// Reads every document. Skips documents that are null, empty or contain only comments.
 ///
 /// Time and memory grow linearly with the length of the input; anchors and aliases of a short input may add up to
 /// 200,000 values. The parsed values take at most about half a gigabyte of memory.
@@ -86,7 +86,7 @@ pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, Rea
 }
 
 /// Reads the well-formed documents in an input that [`read`] refuses: `kubectl apply` handles each document
-/// separately. Separators are lines that begin with `---`.
+/// separately. Separators are lines `---`, which may continue after white space.
 pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {
         return Vec::new();
@@ -152,7 +152,7 @@ pub fn comments(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> 
 
 /// Returns the root of every document, including empty documents.
 fn roots(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
-    // Without anchors, two bytes create at most two values.
+    // Without anchors, each byte creates at most two values.
     let max_values = max_values.min(MIN_ANCHOR_VALUES + 2 * text.len());
     if is_json(text) {
         json_in::read(text, max_values)

@@ -12,8 +12,8 @@ pub struct Node {
     pub value: Value,
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON
-    /// number or boolean. Where a string is expected, only values with a source are converted to a string.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or the text of a
+    /// JSON number or boolean. Where a string is expected, only numbers and booleans with a source are accepted.
     pub source: Option<Zeroizing<String>>,
 }
 
@@ -26,9 +26,9 @@ pub enum Value {
     Bool(bool),
     /// An integer of 64 bits, signed or unsigned.
     Int(i128),
-    /// A number with fraction or exponent.
+    /// Any other number, including infinity and NaN.
     Float(f64),
-    /// Text.
+    /// A string.
     Text(Zeroizing<String>),
     /// A sequence.
     List(Vec<Node>),
@@ -96,8 +96,8 @@ impl Node {
         }
     }
 
-    /// Returns the memory of this tree in units of about a hundred bytes: one per node, plus the length of
-    /// strings.
+    /// Returns the memory of this tree in units of about a hundred bytes: one per node, plus one per 64 bytes of a
+    /// string.
     pub(super) fn weight(&self) -> usize {
         let source = self.source.as_ref().map_or(0, |source| source.len());
         1 + source / BYTES_PER_WEIGHT

@@ -25,7 +25,7 @@ impl Encoding {
         }
     }
 
-    /// Encodes a string, byte order mark included.
+    /// Encodes a string, with a byte order mark unless the encoding is [`Self::Utf8`].
     pub(super) fn encode(self, text: &str) -> Vec<u8> {
         let utf16 = |unit: fn(u16) -> [u8; 2]| {
             let units = std::iter::once(0xfeff).chain(text.encode_utf16());
@@ -44,9 +44,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
     decode_with_marks(bytes).map(|(_, text)| Zeroizing::new(without_inner_marks(text)))
 }
 
-/// Returns a text file as UTF-8 without a byte order mark. Windows shells write redirected output as UTF-16.
-/// Returns other bytes unchanged: UTF-8 without a mark, UTF-32 (whose mark begins with that of UTF-16), and anything
-/// that is not text.
+/// Removes the byte order mark from UTF-8, and converts UTF-16 to UTF-8 if it has a mark or begins with two ASCII
+/// characters: Windows shells write redirected output as UTF-16. Returns other bytes unchanged, such as UTF-8 without a
+/// mark, malformed UTF-16, and UTF-32 (whose mark begins with that of UTF-16).
 pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (encoding, rest) = Encoding::of(bytes);
     let decoded = match (encoding, bytes) {
@@ -130,8 +130,7 @@ pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), Read
         .ok_or(ReadError { position, problem })
 }
 
-/// Removes byte order marks after line breaks: a concatenation of several files has one before each file. No value
-/// begins in the first column, so none of these marks is part of a value.
+/// Removes byte order marks after line breaks: a concatenation of several files has one before each file.
 fn without_inner_marks(text: String) -> String {
     if text.contains("\n\u{feff}") {
         text.replace("\n\u{feff}", "\n")

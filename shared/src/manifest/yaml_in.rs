@@ -25,7 +25,7 @@ pub(super) fn read(
     max_values: usize,
 ) -> Result<Vec<Node>, ReadError> {
     let documents = parse(text, lines_before, max_values);
-    // Other parsers may read past an error that such a line break causes.
+    // A character that only other parsers read as a line break may cause the error; they then read further.
     let read_text = match &documents {
         Ok(_) => text,
         Err(error) => lines_to(text, error.line().unwrap_or(0).saturating_sub(lines_before)),
@@ -97,7 +97,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     aliased_weight: usize,
-    /// Weight of all nodes, including copies made for anchors.
+    /// Weight of all nodes, including copies for anchors and aliases.
     weight: usize,
     max_values: usize,
     line: usize,
@@ -240,8 +240,8 @@ impl Builder {
     }
 }
 
-/// Refuses a line `---` inside a block scalar without indentation. The parser treats it and the next document as a
-/// string, but `kubectl` splits documents there.
+/// Refuses a document that is a string with the word `---`: in a block scalar without indentation, the parser treats a
+/// line `---` and the next document as a part of the string, but `kubectl` splits documents there.
 fn refuse_separator(root: &Node) -> Result<(), ReadProblem> {
     match &root.value {
         // A folded string has spaces for line breaks.

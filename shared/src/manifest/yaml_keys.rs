@@ -19,7 +19,7 @@ const MAX_MERGED: usize = 50_000;
 pub struct RepeatedKey {
     /// Line of the key, or of the merge key that repeats it, counted from one.
     pub line: usize,
-    /// The key, as written.
+    /// The key as [`read`](super::read) reads it, or `<<`.
     pub key: String,
     /// Whether a merge (`<<`) repeats the key. Go's older parser then uses the merged value, and others the value of
     /// the key itself.
@@ -234,7 +234,7 @@ impl Open {
     }
 }
 
-/// Returns the merge key itself, for a merge whose keys are not known.
+/// Returns the merge key itself, for a merge whose keys are not known or too many.
 fn unknown_merge(line: usize) -> RepeatedKey {
     RepeatedKey {
         line,

@@ -39,7 +39,7 @@ fn is_before(a: &str, b: &str) -> bool {
     (a_number, a_end, a[i]) < (b_number, b_end, b[i])
 }
 
-/// Returns whether `front` ends within a number that begins with a non-zero digit.
+/// Returns whether `front` ends with digits that are not all zero.
 fn is_after_nonzero_digits(front: &[char]) -> bool {
     front
         .iter()

@@ -121,7 +121,7 @@ fn write_sequence(out: &mut String, items: &[Json], indent: usize, is_printable:
     }
 }
 
-/// Writes a value on the current line. The lines of a block scalar are indented by `indent`.
+/// Writes a value that begins on the current line. Its further lines are indented by `indent`.
 fn write_inline(out: &mut String, value: &Json, indent: usize, is_printable: IsPrintable) {
     match value {
         Json::Null => out.push_str("null"),

@@ -21,7 +21,7 @@ pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) 
     }
 }
 
-/// Writes a string as a value. `indent` is the indentation of continuation lines in folded and literal scalars.
+/// Writes a string as a value. `indent` is the indentation of the lines after the first.
 pub(super) fn write(out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
     Style::of(text, is_printable).write(out, text, indent, is_printable);
 }

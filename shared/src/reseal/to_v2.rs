@@ -57,7 +57,7 @@ fn drop_hints(sealed: &mut SealedSecret, edit: &Edit) {
     }
 }
 
-/// Seals all items of a SealedSecret under one v2 lock. Returns the changes of its entries.
+/// Seals all items of a SealedSecret under one v2 lock. Returns the changes to its entries.
 ///
 /// Performs the checks of v2, and refuses the deprecated form, before any private key is used.
 ///

@@ -248,7 +248,7 @@ fn keeps_the_format_of_each_item_of_a_mixed_object() {
     ));
 }
 
-/// Counts private-key operations, and allows none.
+/// Fails the test at the first operation.
 struct Forbidden;
 
 impl Meter for Forbidden {
@@ -328,7 +328,7 @@ fn reports_why_no_key_of_the_preferred_suite_may_seal() {
     ));
 }
 
-/// Returns an object with v1 items whose hints name `key`, and the identifiers of its values.
+/// Returns an object with two v1 items that are sealed for `key`, one of them with a hint, and its values.
 fn v1_object(key: &AnyKey, ring: &KeyRing) -> (SealedSecret, BTreeMap<String, Value>) {
     let AnyKey::Rsa(key) = key else {
         unreachable!("it is an RSA key");

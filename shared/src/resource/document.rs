@@ -92,7 +92,7 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     if let (false, Some(object)) = (has_status, json.as_object_mut()) {
         object.remove("status");
     }
-    // After the types were checked, serde rejects only malformed times, owner references and managed fields.
+    // After the types were checked, serde rejects only malformed times, numbers, owner references and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
@@ -118,7 +118,7 @@ fn check_items(
     })
 }
 
-/// Returns the types of sealed values that are not strings, such as `a list`, by item key.
+/// Returns the types of sealed values that are neither strings nor null, such as `a list`, by item key.
 pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
     let items = node
         .field("spec")
@@ -168,13 +168,13 @@ pub(crate) fn expect_kind(
     })
 }
 
-/// A document is not the expected object.
+/// Why an object in a document cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
     /// The object has a different kind.
     #[error("it is {found}, not {api_version} {kind}")]
     Kind {
-        /// The `apiVersion` and `kind` of the document.
+        /// The `apiVersion` and `kind` of the object.
         found: String,
         /// The expected kind.
         kind: &'static str,
@@ -195,7 +195,7 @@ pub enum DocumentError {
         /// The field and the expected type.
         source: ShapeError,
     },
-    /// A time, an owner reference or a managed field is malformed.
+    /// A time, a number, an owner reference or a managed field in the metadata is malformed.
     #[error(
         "its metadata is invalid; check its timestamps (in the form 2006-01-02T15:04:05Z), `ownerReferences` and `managedFields`"
     )]

@@ -160,7 +160,7 @@ pub struct SecretRecord {
     pub key: String,
     /// Keyed digest of the SealedSecret and the Secret's content.
     pub content: String,
-    /// Keyed digest of the SealedSecret and everything above.
+    /// Keyed digests that prove what the record states.
     pub proof: String,
 }
 

@@ -37,7 +37,7 @@ pub const UNLABELED_KEY_NAME: &str = "sealed-secrets-key";
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] for a retired key, which the controller does not load.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] with which upstream marks a compromised key, so that it does not load the key.
+/// Value of [`KEY_LABEL`] for a compromised key, as in upstream. The controller does not load the key.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";

@@ -229,8 +229,8 @@ impl ItemErrors {
             .map(Box::new);
     }
 
-    /// Returns the message with the likely cause first. For text that is not a sealed value, the message includes its
-    /// actual content.
+    /// Returns the message with the likely cause first. For text that is not a sealed value, the message says what the
+    /// text appears to be.
     fn diagnosis(&self) -> String {
         let mut lines = Vec::new();
         if let Some(renamed) = &self.renamed {

@@ -101,8 +101,8 @@ pub struct Unsealed {
     pub digests: BTreeMap<String, ValueDigest>,
 }
 
-/// Maximum number of private-key operations after the first failing item, to name other failing items. With a few keys,
-/// this suffices for all items; with 24 keys, for about twenty.
+/// Maximum number of private-key operations after the first failing item, to name other failing items. With 24 keys,
+/// this suffices for about twenty items.
 pub const MAX_AFTER_FAILURE: u64 = 500;
 
 /// The limits on the cost of unsealing.
@@ -228,11 +228,11 @@ pub fn check(
 }
 
 /// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter
-/// before each operation, and stops at the first item that cannot be unsealed.
+/// before each operation, and uses no key after the first v1 item that cannot be unsealed.
 ///
 /// # Errors
 ///
-/// Returns the errors of [`check`], with at most one failing item.
+/// Returns the errors of [`check`].
 pub fn check_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -273,7 +273,7 @@ pub(crate) enum Contents {
     Legacy(Box<Unsealed>),
 }
 
-/// Unseals the content of an object without v2 items, and stops at the first item that fails.
+/// Unseals the content of an object without v2 items. Uses no key after the first item that fails.
 pub(crate) fn open_all_or_stop(
     sealed: &SealedSecret,
     ring: &KeyRing,

@@ -8,8 +8,8 @@ use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, RingKey};
 use crate::v2::ShortKeyId;
 
-/// The key that unsealed an item, by the name that lists of keys use: the fingerprint of an RSA key (for v1 and v2
-/// items), or the short identifier of a v2 key.
+/// The key that unsealed an item: the fingerprint of an RSA key (for v1 and v2 items), or the short identifier of a v2
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UsedKey {
     /// An RSA key.

@@ -88,7 +88,8 @@ impl Checked {
         &self.object
     }
 
-    /// Returns the place of the object. The place is arbitrary if the object has no v2 item.
+    /// Returns the place of the object; the cluster-wide place for an object that has no v2 item and lacks the
+    /// namespace or name that its scope requires.
     pub fn place(&self) -> &Place {
         &self.place
     }

@@ -22,7 +22,7 @@ impl DataKey {
         Self(bytes)
     }
 
-    /// Reads the 32 bytes that a recipient unwrapped.
+    /// Reads the 32 bytes that a recipient unwrapped; `None` for another length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         let mut copy = Box::new(Zeroizing::new([0; 32]));
         (bytes.len() == copy.len()).then(|| copy.copy_from_slice(bytes))?;
@@ -49,7 +49,7 @@ impl DataKey {
         self.expand(&info)
     }
 
-    /// Expands the key. `info` contains the purpose, the commitment and the name of an item.
+    /// Derives 32 bytes from the key with HKDF-Expand.
     pub(super) fn expand(&self, info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
         let key = Prk::new_less_safe(HKDF_SHA256, self.expose());
         let mut output = Zeroizing::new([0; 32]);

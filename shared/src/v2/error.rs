@@ -11,7 +11,7 @@ pub enum Reason {
     Malformed,
     /// Every recipient of an item uses an unknown suite.
     UnsupportedSuite,
-    /// The policy refuses the format of the object.
+    /// The format of the object is refused; see [`FormatProblem`].
     FormatRefused,
     /// The policy or the lock refuses the suite of a recipient.
     SuiteRefused,
@@ -115,7 +115,7 @@ pub enum FormatProblem {
         "the policy of this namespace requires v2, but the object has no sealed item; seal a value as v2"
     )]
     Empty,
-    /// Some locks are bound to the template and some are not.
+    /// The policy requires v2, and some locks are bound to the template and some are not.
     #[error(
         "the policy of this namespace requires v2, but only some values are bound to the template; seal all values again together"
     )]
@@ -170,7 +170,7 @@ pub enum Refusal {
         /// The key of an item without a recipient of a known suite.
         item: String,
     },
-    /// The policy refuses the format of the object.
+    /// The format of the object is refused; see [`FormatProblem`].
     #[error(transparent)]
     FormatRefused(#[from] FormatProblem),
     /// A recipient's suite is not post-quantum, but the policy or the lock requires it.

@@ -17,7 +17,7 @@ pub struct LockId(pub(super) [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShortKeyId(pub(super) [u8; 16]);
 
-/// The identifier of a public key: SHA-256 over its suite and its bytes. Rules that pin a key compare all 32 bytes.
+/// The identifier of a public key: SHA-256 over its suite and its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub(super) [u8; 32]);
 

@@ -104,9 +104,9 @@ impl Lock {
         sha256(&parts.concat())
     }
 
-    /// Unwraps the data key. On failure, returns a random substitute and `false`, after the same steps. A constant
-    /// substitute would let an attacker create boxes that open under it, and observe in the timing whether a key
-    /// unwraps a stanza.
+    /// Unwraps the data key; if that fails, takes a random substitute. Returns the key, and whether it was unwrapped
+    /// and the header is committed to it. A constant substitute would let an attacker create boxes that open under it,
+    /// and observe in the timing whether a key unwraps a stanza.
     pub(super) fn unwrap(
         &self,
         stanza: &Stanza,

@@ -2,8 +2,9 @@
 //!
 //! One sealing run draws a random data key, wraps it once for each recipient, and encrypts each item under a key that
 //! is derived from the data key and the item's name. A *lock* is the data key with its header and its wrapped forms.
-//! Locks are entries of `spec.encryptedData` under names that no key of a Secret can have, so the custom resource does
-//! not change. `docs/v2.md` in this crate specifies the format; the vectors of `tests/vectors/v2.json` belong to it.
+//! Shared locks are entries of `spec.encryptedData` under names that no key of a Secret can have, so the custom
+//! resource does not change. `docs/v2.md` in this crate specifies the format; the vectors of `tests/vectors/v2.json`
+//! belong to it.
 //!
 //! ```
 //! use std::collections::BTreeMap;

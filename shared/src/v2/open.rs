@@ -46,9 +46,10 @@ impl OpenError {
 }
 
 /// Opens every v2 item, with one private-key operation for each lock that is not in `opened`. The meter is called
-/// before each operation. If the meter interrupts the work, `opened` contains the outcomes for the next attempt.
+/// before each operation. If the meter interrupts the work, or a key is unavailable, `opened` contains the outcomes for
+/// the next attempt.
 ///
-/// Once a private key was used, every failure is reported as [`Refusal::Tampered`], after the same steps as a success.
+/// Once a private key was used, the only refusal is [`Refusal::Tampered`], after the same steps as a success.
 ///
 /// # Errors
 ///

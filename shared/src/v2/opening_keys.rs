@@ -31,9 +31,9 @@ impl fmt::Debug for OpeningKeys<'_> {
 }
 
 /// The outcomes for the locks of one object, with which the next attempt continues after the meter interrupted the
-/// work. Failures are cached too: otherwise, attempts could repeat them forever, and the number of private-key
-/// operations would depend on the outcome. The cache key covers the whole header, stanza and place, not only the
-/// identifier of the lock. The cache is wiped when the object is opened or refused.
+/// work, or a key was unavailable. Failures are cached too: otherwise, attempts could repeat them forever, and the
+/// number of private-key operations would depend on the outcome. The cache key covers the whole header, stanza and
+/// place, not only the identifier of the lock. The cache is wiped when the object is opened or refused.
 #[derive(Clone, Default)]
 pub struct OpenedLocks(BTreeMap<[u8; 32], Outcome>);
 

@@ -27,7 +27,7 @@ impl Place {
         Some(Self::with_context(scope, namespace, name))
     }
 
-    /// Returns the place of cluster-wide values, which open in every object.
+    /// Returns the cluster-wide place.
     pub(super) fn anywhere() -> Self {
         Self::with_context(Scope::ClusterWide, "", "")
     }

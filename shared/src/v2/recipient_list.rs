@@ -1,9 +1,9 @@
-//! The response of `/v2/recipients`: the public keys that a controller seals with.
+//! The response of `/v2/recipients`: the public keys of a controller.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The public keys that may seal now, of one controller.
+/// The public keys of a controller that clients may seal for. Only the first may have expired.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RecipientList {
     /// The keys, in the controller's order of preference: it seals with the first.

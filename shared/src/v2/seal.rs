@@ -17,8 +17,8 @@ use super::text::{self, Kind};
 use super::value::Value;
 use crate::names::{self, NameError};
 
-/// Maximum lead over the current time, in milliseconds, of a revision that [`next_revision`] takes into account: one
-/// hour. Readers accept a lead of one day, to allow for clock differences.
+/// The lead over the current time, in milliseconds, from which [`next_revision`] ignores a revision: one hour. Readers
+/// accept a lead of one day, to allow for clock differences.
 pub const MAX_REVISION_AHEAD: u64 = 60 * 60 * 1000;
 
 /// The parameters of a new lock.

@@ -65,13 +65,13 @@ pub mod cost {
     pub(crate) const BYTES_PER_MICROSECOND: u64 = 128;
 }
 
-/// Receives the cost of each piece of work before it begins. A meter may delay the work, and may end it.
+/// Receives the cost of the work. A meter may delay the work, and may end it.
 pub trait Meter {
-    /// Records work that is about to begin, by its [`cost`].
+    /// Records work by its [`cost`]: slow functions before they begin, template steps and parsing in parts.
     ///
     /// # Errors
     ///
-    /// Returns [`Interrupted`] if the work must not begin.
+    /// Returns [`Interrupted`] if the work must end.
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted>;
 }
 

@@ -197,7 +197,7 @@ impl Time {
             .unwrap_or_default()
     }
 
-    /// Formats as RFC 3339 with nanoseconds; `None` unless the year has four digits.
+    /// Formats as RFC 3339 with nanoseconds; `None` unless the year is from 0 to 9999.
     pub(crate) fn json(&self) -> Option<String> {
         (0..=9999).contains(&self.parts().year).then_some(())?;
         String::from_utf8(self.format(b"2006-01-02T15:04:05.999999999Z07:00")).ok()

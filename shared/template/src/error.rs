@@ -1,10 +1,10 @@
-//! Errors. Their messages are fixed sentences and never contain a value or template text.
+//! Errors. Their reasons are fixed sentences, so no message contains a value or template text.
 
 /// Why a template cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}: {reason}")]
 pub struct ParseError {
-    /// The key under `spec.template.data`.
+    /// The name of the template, such as its key under `spec.template.data`.
     pub template: String,
     /// Line, counted from 1.
     pub line: usize,
@@ -18,7 +18,7 @@ pub struct ParseError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}{}: {reason}", in_function(*.function))]
 pub struct RenderError {
-    /// The key under `spec.template.data`.
+    /// The name of the template, such as its key under `spec.template.data`.
     pub template: String,
     /// Line, counted from 1.
     pub line: usize,

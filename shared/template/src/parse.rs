@@ -193,7 +193,7 @@ impl<'t> Parser<'t> {
         Ok(list)
     }
 
-    /// Adds a tree. Of two trees with the same name, one must be blank, and the other is used.
+    /// Adds a tree. Of two trees with the same name, at least one must be blank; a tree that is not blank is used.
     fn add(&mut self, name: Vec<u8>, list: List, at: usize) -> ParseResult<()> {
         let is_blank_list = is_blank(&list);
         if self.filled.contains(&name) {

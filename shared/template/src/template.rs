@@ -25,7 +25,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// Parses `text`; `name` is the key under `spec.template.data` and appears in errors.
+    /// Parses `text`; `name`, such as the key under `spec.template.data`, appears in errors.
     ///
     /// # Errors
     /// Returns the position and the reason. Never quotes the text.

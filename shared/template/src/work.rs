@@ -9,8 +9,8 @@ use crate::parse::Trees;
 const CURVES: [&[u8]; 2] = [b"ecdsa", b"ed25519"];
 
 /// Returns an upper bound for the cost of the slow functions in all trees of a template in one rendering, in
-/// microseconds as in [`cost`]. A function that may run repeatedly, in a `range` or a named template, is
-/// bounded only by the budget.
+/// microseconds as in [`cost`]. `u64::MAX` if a slow function is in the body of a `range`, or if there is one and a
+/// tree calls a template, because the function may then run repeatedly.
 pub(crate) fn slow_work(trees: &Trees) -> u64 {
     let is_called = trees.values().any(has_call);
     let work = trees.values().map(list_work).fold(0, u64::saturating_add);

@@ -642,7 +642,8 @@ fn many_items(count: usize) -> Data {
     Data::new((0..count).map(|i| (format!("t{i}"), "v")))
 }
 
-/// Attack: an author writes thousands of trivial templates, each of which sees the text of every other template.
+/// Attack: an author writes thousands of trivial templates and as many values, so that copies of the values for each
+/// template exhaust the controller.
 #[test]
 fn the_cost_of_many_templates_is_linear_in_their_number() {
     const COUNT: usize = 30_000;
@@ -651,8 +652,8 @@ fn the_cost_of_many_templates_is_linear_in_their_number() {
     assert_eq!(results.len(), COUNT);
 }
 
-/// Attack: an author writes templates that change the variables of other templates, so that the variables are copied
-/// for each template.
+/// Attack: an author writes templates that change the map of values, to affect other templates, or to have the values
+/// copied for each template.
 #[test]
 fn a_template_that_changes_its_dot_affects_no_other_and_is_charged_for_the_copy() {
     let change = "{{ $_ := merge (dict \"a\" .) (dict \"a\" (split \",\" \"x\")) }}{{ len . }}";

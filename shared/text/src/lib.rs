@@ -3,7 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | `visible` | escapes invisible characters |
-//! | `shown` | also escapes commands to CI systems; formats paths |
+//! | `shown` | also escapes workflow commands of GitHub Actions; formats paths |
 
 mod shown;
 mod visible;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::{visible, visible_line};
 
-/// Escapes a string for display on one line: control characters, line breaks, bidirectional marks,
-/// and commands to the GitHub Actions runner.
+/// Escapes a string for display on one line: invisible characters, line breaks, and workflow commands of GitHub
+/// Actions.
 pub fn shown(text: &str) -> Cow<'_, str> {
     without_commands(visible_line(text))
 }
@@ -35,7 +35,7 @@ pub fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(lines.collect())
 }
 
-/// Returns a path as a string. Each byte that is not part of UTF-8 is written as `\xff`.
+/// Returns a path as a string. Each byte that is not part of UTF-8 is written as `\x` and two hexadecimal digits.
 pub fn path_text(path: &OsStr) -> Cow<'_, str> {
     if let Some(text) = path.to_str() {
         return Cow::Borrowed(text);

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Escapes every invisible character: control characters, bidirectional marks, invisible and combining characters.
-/// Keeps line breaks; see [`visible_line`].
+/// Escapes every character that [`is_hidden`] detects, such as control characters and bidirectional marks, except line
+/// breaks; see [`visible_line`].
 pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_hidden(c))
 }
@@ -14,8 +14,7 @@ pub fn visible_line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// Returns whether a character is invisible, according to the standard library's table of printable characters, which
-/// follows Unicode.
+/// Returns whether a character is not printable or is combining, according to [`char::escape_debug`].
 pub fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
 }

@@ -1,4 +1,4 @@
-//! The fuzz targets: one function for each parser of untrusted bytes.
+//! The fuzz targets: functions that give bytes to the parsers of untrusted input.
 //!
 //! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and every past
 //! finding as ordinary tests.
@@ -226,7 +226,8 @@ pub fn http_body(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of a kubeconfig for its namespace and for its server. The first byte selects flags.
+/// Fuzzes the parsing of a kubeconfig for its namespace and for its server, and of the proxy variables. The first byte
+/// selects flags.
 pub fn kubeconfig_text(bytes: &[u8]) {
     let Some((choice, text)) = bytes.split_first() else {
         return;
@@ -308,7 +309,7 @@ pub fn key_pem(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the parsing of manifests. Parsed documents are unchanged after writing them as YAML and as JSON.
+/// Fuzzes the parsing of manifests. A parsed mapping is unchanged after writing it as YAML and as JSON.
 pub fn manifest_text(bytes: &[u8]) {
     let _ = manifest::repeated_key(bytes);
     for document in manifest::read(bytes).unwrap_or_default() {
@@ -330,8 +331,7 @@ pub fn manifest_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes edits of manifests. An edit that succeeds changes nothing if it is applied again. The first byte selects the
-/// edit.
+/// Fuzzes edits of manifests. Setting the same value again changes nothing. The first byte selects the path.
 pub fn edited_manifest(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else {
         return;
@@ -350,7 +350,6 @@ pub fn edited_manifest(bytes: &[u8]) {
     };
     let set = edit(Change::Set("AgX=".into()));
     if let Ok(edited) = edit::apply(bytes, std::slice::from_ref(&set)) {
-        // Applying the edit again changes nothing; the value can be removed, or the removal is refused.
         assert_eq!(edit::apply(&edited, &[set]).as_ref(), Ok(&edited));
         let _ = edit::apply(&edited, &[edit(Change::Remove)]);
     }

@@ -1,5 +1,5 @@
-//! Creates, changes and deletes SealedSecrets for a time, and samples the controller's memory. Fails if the
-//! memory grows by more than a tenth.
+//! Creates, changes and deletes SealedSecrets for a time, and samples the controller's memory. Fails if the peak in the
+//! last third of the time exceeds that in the first by more than a tenth.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -57,7 +57,7 @@ async fn main() {
     );
 }
 
-/// Creates, changes and deletes objects for `time`. Returns the controller's memory, sampled at regular intervals.
+/// Creates, changes and deletes objects for `time`. Returns samples of the controller's memory, in bytes.
 async fn churn(
     namespace: &Namespace<'_>,
     controller: &ClusterController,
@@ -97,7 +97,7 @@ async fn take_step(namespace: &Namespace<'_>, i: u32, round: u32) {
             let sealed = sealed_for(&KEYS[0], namespace.name(), &name, &items, Scope::Strict);
             api.create(&PostParams::default(), &sealed).await.unwrap();
         }
-        // In the first round some objects begin with a later step.
+        // In the first rounds, some objects begin with a later step, and the request fails.
         1 => {
             let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
             let _ = api.patch(&name, &PatchParams::default(), &patch).await;

@@ -1,9 +1,11 @@
 //! A client of PostgreSQL that opens a new connection every 50 ms, for tests that change passwords.
 //!
-//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, a mounted
-//! Secret with the items `user` and `password`. From a mounted Secret, the client also tries `password.previous`.
+//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, the directory
+//! of a mounted Secret with the items `user` and `password`. From a mounted Secret, the client also tries
+//! `password.previous`.
 //!
-//! Prints a line for each refusal, and a line when the user or the password that succeeds has changed.
+//! Prints a line for each failure, and a line when a connection succeeds with another user than the last one, or with
+//! the other of the two passwords.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -73,7 +75,8 @@ impl Source {
                 password: password.clone(),
                 previous: None,
             }),
-            // The kubelet may replace the directory between the two reads; the second attempt reads the new directory.
+            // The kubelet may replace the directory while the files are read; the second attempt reads the new
+            // directory.
             Self::Files(directory) => read_files(directory).or_else(|_| read_files(directory)),
         }
     }
@@ -142,7 +145,7 @@ async fn connect(host: &str, user: &str, password: &str) -> Result<(), String> {
     closed.map_err(|error| message(&error))
 }
 
-/// Returns the message of the server, if it responded.
+/// Returns the message of the server, or that of the client if the server sent none.
 fn message(error: &tokio_postgres::Error) -> String {
     let reported = error.as_db_error().map(ToString::to_string);
     reported.unwrap_or_else(|| {

@@ -1,5 +1,5 @@
-//! Measures the time from the end of an outage to the next Secret, for this controller and for Bitnami's, and writes
-//! `deploy/docs/outages.md`. Each run has its own control plane, and the table contains the medians of all runs.
+//! Measures the time from the end of an outage to the next Secret, for this project's controller and for Bitnami's, and
+//! writes `deploy/docs/outages.md`. Each run has its own control plane, and the table contains the medians of all runs.
 //! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows of
 //! the page stay.
 #![allow(
@@ -36,9 +36,9 @@ use tokio::sync::Mutex;
 /// The `RoleBinding` that lets the controller unseal.
 const BINDING: &str = "secrets-unsealer";
 const MINUTE: Duration = Duration::from_mins(1);
-/// The time to wait for a Secret after an outage.
+/// The maximum time to wait for a Secret.
 const SECRET_TIMEOUT: Duration = Duration::from_mins(5);
-/// The pause before and after an outage, in which requests in progress end.
+/// Enough time for requests in progress to end, and for a watch to report a change.
 const PAUSE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// Number of objects that are timed if the outage interrupts neither controller; odd, so that the median is one of
@@ -50,11 +50,11 @@ const RUNS: usize = 3;
 /// The pause after each of the [`SAMPLES`] objects, during which its events and its status are written.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How much earlier the outage of this controller begins. Its recovery is timed first, because the recovery of
-/// Bitnami's controller can take a minute and would prolong the other outage.
+/// How much earlier the outage of this project's controller begins. Its recovery is timed first, because the recovery
+/// of Bitnami's controller can take a minute and would prolong the other outage.
 const HEAD_START: Duration = Duration::from_secs(10);
 
-/// Locked from the end of an outage until the Secret exists, so that only one controller is timed at a time.
+/// Locked from the end of an outage until all its Secrets are timed, so that only one controller is timed at a time.
 static TIMING_LOCK: Mutex<()> = Mutex::const_new(());
 
 /// The kinds of outages.
@@ -177,7 +177,7 @@ struct Case {
     pod: Option<Pod>,
     /// Number of log lines of earlier containers.
     earlier_lines: usize,
-    /// The deleted `RoleBinding`, which ends the outage when it is created again.
+    /// The deleted `RoleBinding`, which is created again later.
     deleted_binding: Option<RoleBinding>,
 }
 
@@ -288,7 +288,7 @@ impl Case {
         secret.is_ok_and(|secret| secret.is_some())
     }
 
-    /// Ends an outage; returns the time from then to the next Secret.
+    /// Ends an outage, except those that [`Self::clean_up`] ends; returns the time from then to the next Secret.
     async fn end(&mut self, outage: Outage) -> SecretTime {
         match outage {
             Outage::None | Outage::Keys | Outage::Elsewhere => {}
@@ -335,7 +335,7 @@ impl Case {
         }
     }
 
-    /// Starts an outage, and waits for its duration.
+    /// Starts an outage and waits for its duration, except the outages that [`Self::end`] causes.
     async fn begin(&mut self, outage: Outage) {
         match outage {
             Outage::None | Outage::Kill | Outage::Lease => {}
@@ -357,7 +357,7 @@ impl Case {
         }
     }
 
-    /// Restores the state that the outage changed, once the Secret exists.
+    /// Ends an outage that lasts while the Secret is timed.
     async fn clean_up(&self, outage: Outage) {
         match outage {
             Outage::Keys => self.restore_keys().await,
@@ -435,7 +435,6 @@ impl Case {
             definition.is_none().then_some(())
         })
         .await;
-        // Long enough for a watch to notice.
         tokio::time::sleep(PAUSE).await;
     }
 
@@ -527,7 +526,7 @@ const HEAD: &str = "\
 # Outages
 
 Written by `.ci/extra outages`. It runs both controllers on a real control plane (etcd, API server and controller manager on
-one machine), one outage after the other, each controller on a control plane of its own. Only one controller is timed at a time,
+one machine), one outage after another, each controller on a control plane of its own. Only one controller is timed at a time,
 so that the two do not compete for the processors.
 
 - *Next Secret*: the time from the end of the outage until an object that is created then has its Secret. If keys are deleted,
@@ -597,7 +596,7 @@ fn time_text(outage: Outage, time: SecretTime) -> String {
     }
 }
 
-/// Returns a sentence about the builds of the measured controllers; a development build is slower.
+/// Returns a sentence about the builds of the measured controllers.
 fn build_note() -> &'static str {
     let is_release = binaries::controller()
         .components()

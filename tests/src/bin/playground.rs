@@ -37,7 +37,7 @@ data:
 #[derive(Default)]
 struct Options {
     has_flux: bool,
-    /// The images for a node, if one is to start.
+    /// The image archives for a node; `None` to start no node.
     node: Option<Vec<PathBuf>>,
 }
 

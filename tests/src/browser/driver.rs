@@ -18,8 +18,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts the server, whose processes write only to this directory. The directory exists until all these
-    /// processes have ended.
+    /// Starts the server, whose processes use this directory as home and for temporary files. The directory exists
+    /// until all these processes have ended.
     pub(super) fn start(files: &Scratch) -> Self {
         let mut command = in_process_namespace();
         command

@@ -56,7 +56,7 @@ impl Browser {
         browser
     }
 
-    /// Empties the log of requests, which contains those of the start page.
+    /// Opens an empty page, and empties the log of requests, which contains those of the start page.
     fn forget_start_page(&self) {
         self.open("about:blank");
         self.requests();

@@ -7,8 +7,8 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::patience;
 
-/// Creates or replaces a custom resource definition, and waits until the API server serves each of its versions, which
-/// happens shortly after the definition is reported as established.
+/// Creates or updates a custom resource definition, and waits until the API server serves each version that the
+/// definition marks as served.
 pub(super) async fn install(client: Client, definition: &CustomResourceDefinition) {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let name = definition.name_any();

@@ -22,7 +22,7 @@ pub(super) fn new(server: &str, authority: &Path, token: &str) -> Kubeconfig {
     serde_json::from_value(value).expect("the shape of a kubeconfig")
 }
 
-/// Creates a kubeconfig with the cluster and context of the file `path`, but with this token.
+/// Creates a kubeconfig with the clusters and the current context of the file `path`, but with this token.
 pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     let mut kubeconfig = read(path);
     let current = kubeconfig.current_context.clone();
@@ -42,7 +42,7 @@ pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
 }
 
 /// Creates a kubeconfig with the users of the file `path`, for clients that reach the API server at the URL `server`.
-/// The result contains the CA and refers to no other files.
+/// The result contains the CA certificate instead of the path of its file.
 pub(super) fn for_server(path: &Path, server: &str, authority: &[u8]) -> Kubeconfig {
     let mut kubeconfig = read(path);
     let clusters = kubeconfig.clusters.iter_mut();

@@ -5,7 +5,7 @@
 //! test that disturbs its plane starts its own with [`ControlPlane::start`]: the methods that cause faults
 //! need `&mut`, which a shared plane never provides.
 //!
-//! - By default the plane is built from `tests/control-plane` with Go, once per machine.
+//! - By default, the plane runs the program of `tests/control-plane`, built with Go on first use.
 //! - `KUBEBUILDER_ASSETS` names a directory with `etcd`, `kube-apiserver` and, for the tests that need
 //!   controllers, `kube-controller-manager`, to use instead.
 //! - `TEST_KUBECONFIG` names a kubeconfig: its current context is used, and no process is started. The CRD of
@@ -49,7 +49,7 @@ pub(crate) use pod_network::PodNetwork;
 use programs::Programs;
 pub(crate) use settings::KUBERNETES_SERVICE;
 
-/// The verbs of requests that change something.
+/// The verbs that [`ControlPlane::audit`] counts as writes.
 const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// A cluster with a running API server.
@@ -110,8 +110,7 @@ impl ControlPlane {
     }
 
     /// Returns an admin client. Each call creates a new client, because a client's connections end with the runtime of
-    /// the test that opened them. Like all clients of this type, it does not retry after 429, 503 or 504, which `kube`
-    /// does for minutes by default.
+    /// the test that opened them. It does not retry after 429, 503 or 504, as `kube` does by default.
     pub fn admin(&self) -> Client {
         client(self.config.clone())
     }
@@ -123,7 +122,7 @@ impl ControlPlane {
         client(kubeconfig::config(kubeconfig::with_token(&self.kubeconfig, &token)).await)
     }
 
-    /// Returns a kubeconfig file with the permissions of this service account.
+    /// Writes a kubeconfig with a token of this service account; returns its path.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let token = self.token_of(namespace, account).await;
         let path = self
@@ -135,7 +134,7 @@ impl ControlPlane {
         path
     }
 
-    /// Returns a token of this service account, like the token that a Pod gets.
+    /// Returns a token of this service account for the API server.
     pub async fn token_of(&self, namespace: &str, account: &str) -> String {
         self.token_for(namespace, account, &[]).await
     }
@@ -165,7 +164,7 @@ impl ControlPlane {
         own.etcd_data()
     }
 
-    /// Returns a kubeconfig file with admin permissions.
+    /// Returns the path of a kubeconfig with admin permissions.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
@@ -198,8 +197,8 @@ impl ControlPlane {
         Namespace::create(self, purpose).await
     }
 
-    /// Returns the namespace in which `kubeseal` searches for a controller. It belongs to the cluster and is not
-    /// deleted.
+    /// Returns the namespace in which `kubeseal` searches for a controller by default. It belongs to the cluster and is
+    /// not deleted.
     pub fn kube_system(&self) -> Namespace<'_> {
         self.existing("kube-system")
     }
@@ -251,7 +250,7 @@ impl ControlPlane {
     }
 
     /// Restarts the API server with the admission plug-in `EventRateLimit`, which rejects events of a namespace above
-    /// `per_second` with 429. Returns once the API server responds.
+    /// `per_second` (after a burst of twice as many) with 429. Returns once the API server responds.
     pub async fn limit_events(&mut self, per_second: u32) {
         self.own_mut().limit_events(per_second);
         self.restart_api_server().await;
@@ -282,8 +281,8 @@ impl ControlPlane {
         self.own_mut().signal_api_server(Signal::STOP);
     }
 
-    /// Returns all writes by service accounts so far, oldest first, from the API server's audit log (events
-    /// of `audit.k8s.io/v1`).
+    /// Returns the create, update, patch and delete requests of service accounts so far, in the order of the API
+    /// server's audit log (events of `audit.k8s.io/v1`).
     ///
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, whose audit log is not accessible.

@@ -90,7 +90,7 @@ impl PodNetwork {
     }
 }
 
-/// Returns the number of the node to which an address belongs, and the address.
+/// Returns the number of the node to which an address belongs, and the address; `None` for other addresses.
 fn in_node(host: &str) -> Option<(u8, Ipv4Addr)> {
     let address: Ipv4Addr = host.parse().ok()?;
     let bytes = address.octets();

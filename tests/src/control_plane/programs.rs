@@ -67,7 +67,7 @@ pub fn build() -> PathBuf {
     let version = kubernetes_version(include_str!("../../control-plane/go.mod"));
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap(), numbers.next().unwrap());
-    // Without these, the API server would report v0.0.0, which Helm charts compare.
+    // Without these values, the API server would report v0.0.0, which Helm charts compare.
     let stamps = [
         ("k8s.io/component-base/version.gitVersion", version),
         ("k8s.io/component-base/version.gitMajor", major),

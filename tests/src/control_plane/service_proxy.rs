@@ -8,8 +8,8 @@ use super::Namespace;
 use super::pod_network::POD_ADDRESS;
 
 /// Creates the objects with which the proxy reaches `port`. The proxy reads the Service's Endpoints (not its
-/// `EndpointSlices`), and connects to an address only if a Pod has that address. No kubelet runs, so this function
-/// writes the Pod's status.
+/// `EndpointSlices`), and connects to an address only if a Pod has that address. No kubelet runs the Pod, so this
+/// function writes its status.
 pub(super) async fn route(namespace: &Namespace<'_>, service: &str, port: u16) {
     let service = find_or_create(namespace, service).await;
     let name = service.metadata.name.unwrap_or_default();

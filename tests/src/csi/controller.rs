@@ -10,8 +10,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// Returns the head and body of the response to a request with this body; `None` to send no response until the client
-/// closes the connection.
+/// Returns the head and body of the response to a request with this body; `None` to send no response and wait until the
+/// client closes the connection.
 type Answers = dyn Fn(&str) -> Option<String> + Send;
 
 /// A server on 127.0.0.1 that runs until the test program ends.
@@ -58,7 +58,7 @@ impl FakeController {
         *self.answers.lock().unwrap() = Box::new(answers);
     }
 
-    /// Returns the bodies of the requests so far.
+    /// Returns the bodies of the requests so far, without empty ones.
     ///
     /// # Panics
     /// Panics if another thread has panicked.
@@ -117,7 +117,7 @@ fn serve(
     let mut stream = StreamOwned::new(connection, stream);
     let body = read_body(&mut stream)?;
     let answer = if body.is_empty() {
-        // The provider checks whether a controller can be reached.
+        // An empty request is the provider's check whether the controller can be reached.
         FakeController::response("401 Unauthorized", "")
     } else {
         requests.lock().unwrap().push(body.clone());

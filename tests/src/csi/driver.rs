@@ -26,7 +26,7 @@ const PROVIDERS: &str = "providers";
 /// The driver's minimum time between two refreshes of a volume: the value that `deploy/docs/csi.md` recommends.
 const POLL_INTERVAL: &str = "1s";
 
-/// A driver that is registered with the kubelet of a node. It ends with the node.
+/// A driver that is registered with the kubelet of a node. It ends when this value is dropped, or with the node.
 pub struct Driver {
     providers: PathBuf,
     log: PathBuf,
@@ -38,7 +38,7 @@ impl Driver {
     /// builds it, which takes minutes.
     ///
     /// # Panics
-    /// Panics with instructions if Go is missing, and with the driver's log if the kubelet does not register it.
+    /// Panics with instructions if Go is missing, and with the driver's log if it contains a fatal error.
     pub async fn start(plane: &ControlPlane, node: &Node) -> Self {
         install(plane).await;
         let providers = node.shared_directory().join(PROVIDERS);

@@ -100,10 +100,10 @@ impl StatusChanges {
         Self { seen, watch }
     }
 
-    /// Ends the watch; returns the distinct states in their order.
+    /// Ends the watch; returns the states in their order, each different from the one before.
     ///
     /// # Panics
-    /// Panics if the watch has failed.
+    /// Panics if the watch has already ended.
     pub fn stop(self) -> Vec<String> {
         assert!(!self.watch.is_finished(), "the watch has ended");
         self.watch.abort();
@@ -148,7 +148,6 @@ pub async fn failures(namespace: &Namespace<'_>, pod: &NodePod) -> Vec<String> {
 fn kind(kind: &str) -> ApiResource {
     let group = "secrets-store.csi.x-k8s.io";
     let mut resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    // The derived plural of `Class` would be wrong.
     if kind == "SecretProviderClass" {
         "secretproviderclasses".clone_into(&mut resource.plural);
     } else {

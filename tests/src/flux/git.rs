@@ -18,7 +18,7 @@ pub struct GitServer {
 }
 
 impl GitServer {
-    /// Starts a server for repositories in this directory.
+    /// Starts a server for repositories, which are stored below this directory.
     ///
     /// # Panics
     /// Panics with instructions if Git or Go is not installed.
@@ -68,7 +68,7 @@ impl Repository {
         &self.url
     }
 
-    /// Returns the directory of the bare repository, to which users of this machine can push.
+    /// Returns the directory of the bare repository, to which this user can push.
     pub fn bare(&self) -> &Path {
         &self.bare
     }

@@ -35,9 +35,8 @@ fn add_busybox(root: &Path, packages: &Path) {
     run_successfully(Command::new("chroot").arg(root).args(install));
 }
 
-/// Packs an image with the programs as the tests build them, under the name and with the
-/// settings of the image that `deploy/scripts/image.sh` builds. The programs are not static, so the image also has this
-/// machine's C library.
+/// Packs an image with the programs as the tests build them, under [`controller_name`] and with the user and entry
+/// point of the image that `deploy/scripts/image.sh` builds. Also packs the shared libraries of the programs.
 pub fn pack_programs(archive: &Path) {
     let root = Scratch::new();
     for program in [

@@ -59,8 +59,7 @@ impl Node {
     /// end with it.
     ///
     /// # Panics
-    /// Panics with instructions if the machine lacks something, and with the node's logs if the node does not become
-    /// ready.
+    /// Panics with instructions if the machine lacks something, and with the node's logs if the node exits early.
     pub async fn start(plane: &ControlPlane) -> Self {
         requirements::check();
         let start = Instant::now();
@@ -130,7 +129,8 @@ impl Node {
             .join(format!("{name}.log"))
     }
 
-    /// Starts a process among those of the node, which logs to [`Self::log`]. It ends with the node.
+    /// Starts a process among those of the node, which logs to [`Self::log`]. It ends when the returned value is
+    /// dropped, or with the node.
     pub(crate) fn spawn(&self, name: &str, command_line: &[String]) -> GuardedProcess {
         let output = File::create(self.log(name)).expect("a writable directory");
         let process = self.process.id();

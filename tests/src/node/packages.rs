@@ -17,8 +17,8 @@ const PACKAGES: [&str; 6] = [
     "runc",
 ];
 
-/// Returns a directory with the unpacked packages; downloads them on the first call on a machine, and again after an
-/// upgrade of Debian. Nothing is installed. Parallel test processes download the packages only once.
+/// Returns a directory with the unpacked packages; downloads them if the cache does not have them for this version of
+/// Debian. Nothing is installed. Parallel test processes download the packages only once.
 ///
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
@@ -46,8 +46,8 @@ pub(super) fn postgresql() -> PathBuf {
     })
 }
 
-/// Returns the directory of the cache into which a script unpacks these packages; runs the script if the directory
-/// is missing.
+/// Returns the directory of the cache into which `command` unpacks packages; runs the command if the directory is
+/// missing.
 fn cached(
     name: &str,
     script: &str,

@@ -17,8 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 type Lines = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 
-/// The lines that Pods have printed since this value was created. The kubelet deletes a log together with its Pod, so
-/// the logs are read while the Pods run.
+/// The lines that Pods have printed. The kubelet deletes a log together with its Pod, so the logs are read while the
+/// Pods run.
 pub struct PodLogs {
     lines: Lines,
     task: JoinHandle<()>,

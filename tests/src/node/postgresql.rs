@@ -74,7 +74,7 @@ impl PostgreSql {
             .await
     }
 
-    /// Returns how many connections of this role the server has refused.
+    /// Returns how many connections of this role the server has refused because of a wrong password.
     pub async fn refused_connections(&self, role: &str) -> usize {
         self.count(&format!(
             "password authentication failed for user \"{role}\""

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::image;
 use crate::control_plane::ControlPlane;
 
-/// Writes the files that the node's first process reads. Their paths in the node begin with `/node/settings`.
+/// Writes the files that the node's processes read. Their paths in the node begin with `/node/settings`.
 pub(super) fn write(directory: &Path, packages: &Path, plane: &ControlPlane, number: u8) {
     let store = |name: &str, content: &[u8]| {
         fs::write(directory.join(name), content).expect("a writable directory");
@@ -25,8 +25,8 @@ pub(super) fn write(directory: &Path, packages: &Path, plane: &ControlPlane, num
     image::pack_busybox(packages, &directory.join("busybox.tar"));
 }
 
-/// The configuration of containerd, without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The
-/// disabled plugins need other file systems.
+/// The configuration of containerd, without systemd and `AppArmor`. Containers get no lower out-of-memory score than
+/// containerd. The disabled plugins need other kinds of storage.
 const CONTAINERD: &str = r#"
 version = 2
 root = "/var/lib/containerd"
@@ -69,7 +69,7 @@ fn network(number: u8) -> Value {
 }
 
 /// Returns the configuration of a kubelet that creates no control groups besides those of containers, evicts nothing,
-/// and accepts requests only from the API server.
+/// and accepts requests only with a certificate that the plane's CA issued.
 fn kubelet() -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

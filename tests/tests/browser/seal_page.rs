@@ -73,7 +73,7 @@ fn url(path: &Path) -> String {
     format!("file://{}", directory.join(path).display())
 }
 
-/// Seals a value in the browser for the first key; returns it in Base64.
+/// Seals a value in the browser for the first of [`KEYS`]; returns the ciphertext in Base64.
 fn seal(browser: &Browser, label: &str, value: &str) -> String {
     let public_key = STANDARD.encode(public_key(&KEYS[0]));
     let args = [public_key.as_str(), label, value].map(Value::from);

@@ -250,8 +250,8 @@ impl<'a> Fixture<'a> {
         text
     }
 
-    /// Runs a command of the story, which must fail, and returns its message. Maps the account name in a leading
-    /// `KUBECONFIG=` to a file.
+    /// Runs a command of the story, which must fail, and returns its message, with placeholders for names and
+    /// fingerprints. Maps the account name in a leading `KUBECONFIG=` to a file.
     fn run(&self, args: &str) -> String {
         let args: Vec<String> = shlex::split(args).unwrap();
         let (variables, args): (Vec<_>, Vec<_>) = args

@@ -76,8 +76,8 @@ async fn without_the_driver_its_volumes_are_unknown_and_the_rest_is_shown() {
     assert_eq!(rows, want);
 }
 
-/// Fault: the log of a container cannot be read, so it is unknown whether `seal exec` still waits for values. The container
-/// was called current, because it had started after the last change.
+/// Fault: the log of a container cannot be read, so it is unknown whether `seal-deliver exec` still waits for values.
+/// The container was called current, because it had started after the last change.
 #[tokio::test]
 async fn without_a_log_the_version_of_a_command_is_unknown() {
     let plane = ControlPlane::shared().await;
@@ -127,7 +127,8 @@ async fn without_a_log_the_version_of_a_command_is_unknown() {
     assert_eq!(output.status.code(), Some(0));
 }
 
-/// Fault: a pipeline that rotates a password goes on before the controller has seen the new value, and locks out every Pod.
+/// Fault: a pipeline that rotates a password continues before the controller has observed the new value, and locks out
+/// every Pod.
 #[tokio::test]
 async fn wait_waits_for_the_controller_too() {
     let plane = ControlPlane::shared().await;
@@ -155,8 +156,8 @@ async fn wait_waits_for_the_controller_too() {
     }
 }
 
-/// Attack: a SealedSecret gets a value that no key unseals. Every container was called current, and a pipeline revoked
-/// the former password, which all of them still used.
+/// Attack: a SealedSecret gets a value that no key unseals. Every container was reported as current, and a pipeline
+/// revoked the former password, which all containers still used.
 #[tokio::test]
 async fn a_newest_version_that_could_not_be_unsealed_is_a_finding() {
     let plane = ControlPlane::shared().await;

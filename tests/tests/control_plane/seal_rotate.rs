@@ -73,7 +73,7 @@ fn write_tree(tree: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(file).collect()
 }
 
-/// Returns whether this key ring decrypts all values in the file.
+/// Returns whether this key ring decrypts all values in the file to [`ITEMS`].
 fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
     let bytes = fs::read(path).unwrap();
     assert!(

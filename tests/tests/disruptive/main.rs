@@ -1,5 +1,5 @@
-//! Tests that stop, kill or replace parts of a cluster, and tests of the control plane's own processes. Each test
-//! starts a separate control plane.
+//! Tests that stop, kill or replace parts of a cluster, and tests of the control plane's own processes. None of them
+//! uses the control plane that other tests share.
 
 mod cluster_faults;
 mod event_limits;

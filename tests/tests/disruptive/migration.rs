@@ -225,7 +225,7 @@ impl<'a> Case<'a> {
             .await;
     }
 
-    /// Returns an object. Its index selects scope, key and kind of template.
+    /// Returns an object. Its index selects scope, key, labels, type and template.
     fn object(&self, name: &str, i: usize) -> SealedSecret {
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(self.namespace.name().into());
@@ -289,7 +289,8 @@ impl<'a> Case<'a> {
         .await;
     }
 
-    /// Waits until a new object has a Secret. By then the controller has also processed the older objects.
+    /// Creates an object, and waits until it has a Secret and is synced. By then the controller has also processed the
+    /// older objects.
     async fn wait_for_new_secret(&self, name: &str, pod: &Pod) {
         self.create(self.object(name, 7)).await;
         self.wait_for_value(name, &format!("value of {name}"), pod)

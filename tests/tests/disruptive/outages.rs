@@ -198,10 +198,10 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
     case.wait_until_all_watched().await;
 }
 
-/// Fault: the permission to watch is revoked and later restored, and objects change in between.
+/// Fault: the permission to watch is revoked, and objects change afterwards.
 ///
 /// The API server checks permissions when a watch begins. An existing watch continues while new watches are forbidden,
-/// so the controller notices the three changes before the permission is restored.
+/// so the controller notices the three changes.
 #[tokio::test]
 async fn existing_watches_continue_while_new_ones_are_forbidden() {
     let plane = ControlPlane::start().await;

@@ -41,7 +41,7 @@ impl App {
     /// Writes any other object to the work tree.
     pub(crate) fn write_object(&self, object: &Value) {
         let name = object["metadata"]["name"].as_str().expect("a name");
-        // Flux reads only files with this extension. JSON is YAML.
+        // Flux reads files with this extension. JSON is YAML.
         let path = format!("{name}.yaml");
         self.repository.write(&path, &object.to_string());
     }

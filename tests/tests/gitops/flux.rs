@@ -74,8 +74,8 @@ async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
 }
 
 /// Removes the fields of a Secret that change with each version of its SealedSecret even if all values are equal:
-/// `resourceVersion`, `managedFields`, and an `immutable` that is `false`. The controller writes the Secret even then, so
-/// that readers cannot learn whether values are equal.
+/// `resourceVersion`, `managedFields`, and an `immutable` that is `false`. The controller writes the Secret even then,
+/// so that readers cannot learn whether values are equal.
 fn without_version_fields(mut secret: Secret) -> Secret {
     secret.metadata.resource_version = None;
     secret.metadata.managed_fields = None;

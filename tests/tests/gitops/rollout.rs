@@ -104,7 +104,7 @@ async fn key_renewal_and_re_encryption_of_the_tree_restart_nothing() {
     application.wait_for_value("second").await;
 }
 
-/// Starts a node, and writes the application and its value to the work tree.
+/// Starts a node on the first call, and writes the application and its value to the work tree.
 async fn start(app: &App) -> Application<'_> {
     static NODE: OnceCell<Node> = OnceCell::const_new();
     NODE.get_or_init(async || Node::start(app.site.plane).await)

@@ -29,7 +29,7 @@ const ADDRESS_SPACE_KIB: &str = "1500000";
 /// The limit for CPU time. The slowest run of an unoptimized command-line tool took seven seconds.
 const CPU_SECONDS: &str = "100";
 
-/// A shell script that runs its arguments within the limits, and writes no core dump after a kill.
+/// A shell script that runs its arguments within the limits.
 const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
 /// The limit for reading all excessive files in a development build on a busy machine. A release build takes seconds.
@@ -149,7 +149,7 @@ fn limited_command(program: &Path) -> Command {
     command
 }
 
-/// Files in which `seal lint` finds no problem, since the command renders no templates.
+/// Files in which `seal lint` finds no problem. The command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after another",
@@ -379,7 +379,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     let bodies = bodies.filter(|(_, body)| body.len() <= MAX_BODY);
     for (i, (kind, body)) in bodies.enumerate() {
         for path in ["/v1/verify", "/v1/rotate"] {
-            // Each request comes from a different client; otherwise the rate limit would apply.
+            // Each text comes from a different client; otherwise the rate limit would apply.
             let caller = format!("X-Forwarded-For: {i}\r\n");
             let answer = http::send(port, "POST", path, &caller, &body).await;
             let answer = answer.unwrap();

@@ -186,7 +186,7 @@ fn kill_repeatedly(directory: &TestDirectory, observed_count: &AtomicUsize) {
             break;
         }
         let controller = directory.start();
-        // Half of the kills come within 150 ms, which is during the initial sync.
+        // At least half of the kills, on average, come within 150 ms, during the initial sync.
         let max_delay = if rng.random() { 150 } else { 700 };
         std::thread::sleep(Duration::from_millis(rng.random_range(0..max_delay)));
         drop(controller); // SIGKILL

@@ -72,7 +72,8 @@ impl Elf {
             .filter(move |segment| segment[0] == kind)
     }
 
-    /// Returns whether all addresses are resolved before the program starts. Its tables are then read-only.
+    /// Returns whether all addresses are resolved before the program starts. With a RELRO segment, its function tables
+    /// are then read-only.
     fn has_immediate_binding(&self) -> bool {
         let entries = self.segments(PT_DYNAMIC).flat_map(|[_, _, start, size]| {
             (*start..start + size)

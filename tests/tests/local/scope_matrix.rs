@@ -31,7 +31,7 @@ const RULES: Rules = Rules {
     refuse_random: false,
 };
 
-/// A value sealed for `shop/db` with one scope, in an object that claims another name, namespace or scope.
+/// A value sealed for `shop/db` with one scope, in an object that may claim another name, namespace or scope.
 struct ForgedObject {
     sealed_as: Scope,
     claims: Scope,

@@ -54,7 +54,7 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Creates the files that the examples use: a certificate and its key, plaintext and sealed files, and two commits.
+/// Creates the files that the examples use: keys of several kinds, plaintext and sealed files, and two commits.
 fn create_files(directory: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
@@ -92,7 +92,8 @@ fn create_files(directory: &Path) {
     expect_success(script, &run_in_shell(directory, script));
 }
 
-/// Creates the directory of a controller with two keys, and a backup of it.
+/// Creates the directories of two controllers, one with two RSA keys and one with a v2 key, a backup of the first, an
+/// SSH key, and an identity and recipient for age.
 fn prepare_keys(directory: &Path, new_key: &NewKey) {
     fs::create_dir_all(directory.join("state/keys")).unwrap();
     fs::create_dir_all(directory.join("state/sealed")).unwrap();
@@ -159,9 +160,9 @@ fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart`
-/// and `seal uninstall` read or change a cluster; `seal agent`, `seal node` and `seal exec --from` run in a Pod. See the
-/// tests `seal_keys`, `restart`, `agent` and `migration`.
+/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller; `seal pods`, `seal restart`
+/// and `seal uninstall` read or change a cluster; `seal agent`, `seal node` and `seal exec --from` run in a Pod. See
+/// the tests `seal_keys`, `restart`, `agent` and `migration`.
 fn needs_cluster(example: &str) -> bool {
     [
         "seal keys rotate",

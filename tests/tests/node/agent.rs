@@ -163,7 +163,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
 }
 
 /// Fault: a container runs, and Kubernetes shows its Pod as ready, while `seal-deliver exec` waits for an item or a
-/// permission. `seal pods` called it current.
+/// permission. `seal pods` reported it as current.
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_does_not_call_a_waiting_command_current() {
     let fixture = Fixture::new("exec-waits").await;
@@ -197,8 +197,8 @@ async fn seal_pods_does_not_call_a_waiting_command_current() {
     assert_eq!(code, Some(0));
 }
 
-/// Fault: the value changes while `seal-deliver exec` waits for its permission, so the application has the new value in a
-/// container that is older than the change. `seal pods` called it stale.
+/// Fault: the value changes while `seal-deliver exec` waits for its permission, so the application has the new value in
+/// a container that is older than the change. `seal pods` reported it as stale.
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_reports_the_version_that_a_command_waited_for() {
     let fixture = Fixture::new("exec-waited").await;

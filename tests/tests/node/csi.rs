@@ -1,4 +1,5 @@
-//! Tests values in volumes of the real Secrets Store CSI driver, with real Pods and `seal node` as the provider.
+//! Tests values in volumes of the real Secrets Store CSI driver, with real Pods and `seal-deliver node` as the
+//! provider.
 
 mod failures;
 mod installed;
@@ -21,7 +22,7 @@ async fn driver() -> (&'static ControlPlane, &'static Node, &'static Driver) {
     (plane, node, driver.await)
 }
 
-/// Returns a Pod whose container reads the volume in `/values`.
+/// Returns the specification of a Pod whose container mounts the volume at `/values`.
 fn reader(volume: &Value, account: &str) -> Value {
     let container = json!({
         "name": "main",

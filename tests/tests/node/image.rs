@@ -1,7 +1,7 @@
 //! Tests the controller in its image, as the manifests install it.
 //!
-//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of
-//! the same form from the programs that they build, which is faster.
+//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack a similar
+//! image from the programs that they build, which is faster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

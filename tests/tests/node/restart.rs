@@ -175,7 +175,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     assert_eq!(rows["pods"][2]["generation"], 2);
 }
 
-/// Starts the node, and creates a separate namespace.
+/// Starts the node on the first call, and creates a separate namespace.
 async fn start(purpose: &str) -> (&'static ControlPlane, Namespace<'static>) {
     let (plane, _node) = shared().await;
     (plane, plane.namespace(purpose).await)

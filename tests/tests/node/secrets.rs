@@ -55,8 +55,8 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
     assert_eq!(value_in_environment(&pod).await, "second\n");
 }
 
-/// Returns a Pod that reads the Secret `database` from a volume and from its environment. Its container ends, and is
-/// restarted, when the file `/end` exists.
+/// Returns the specification of a Pod that reads the Secret `database` from a volume and from its environment. Its
+/// container ends, and is restarted, when the file `/end` exists.
 fn reader_pod_spec() -> Value {
     let script = "until [ -e /end ]; do sleep 0.1; done";
     let reference = json!({ "name": "database", "key": "password" });

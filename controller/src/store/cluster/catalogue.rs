@@ -58,11 +58,11 @@ pub(super) struct Entry {
     pub(super) is_only_delivered: bool,
     /// The value of the label `app.kubernetes.io/instance`; empty without the label.
     pub(super) instance: Box<str>,
-    /// Whether the status had conditions.
+    /// Whether the last status had conditions, even if [`Self::shorten_status`] has dropped them.
     has_conditions: bool,
-    /// A digest of all labels and annotations.
+    /// A digest of all labels and annotations, except copies of the complete object.
     metadata_digest: [u8; 32],
-    /// The size of spec and annotations in bytes.
+    /// The approximate size of spec and annotations in bytes.
     spec_size: usize,
     /// The size of the status in bytes.
     status_size: usize,
@@ -214,8 +214,8 @@ impl Entry {
         self.shorten_status();
     }
 
-    /// Reduces the status to the record, the newest content version and the synced state, if the values were dropped:
-    /// all other fields are needed only together with the values, when the object is read again.
+    /// If the values were dropped, drops the items of the status, the details of its conditions, and all content
+    /// versions except the newest: they are needed only together with the values, when the object is read again.
     fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             let is_synced = status::is_synced(status);
@@ -518,7 +518,7 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// Returns the last observed version of the existing Secret; `None` if there is none.
+    /// Returns the last observed version of the Secret; `None` if no Secret is known to exist.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
             SecretState::Present { version, .. } => Some(version),

@@ -1,4 +1,4 @@
-//! Wakes requests that wait for changes of SealedSecrets.
+//! Wakes requests that wait for changes to SealedSecrets.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ struct State {
     listeners: HashMap<ObjectId, HashMap<u64, Arc<Notify>>>,
 }
 
-/// A request that waits for changes of these objects.
+/// A request that waits for changes to some objects.
 #[derive(Debug)]
 pub(crate) struct Listener {
     changes: Changes,
@@ -26,7 +26,7 @@ pub(crate) struct Listener {
 }
 
 impl Changes {
-    /// Listens to later changes of these objects.
+    /// Listens to later changes to these objects.
     pub(crate) fn listen(&self, ids: Vec<ObjectId>) -> Listener {
         let changed = Arc::new(Notify::new());
         let mut state = self.state();

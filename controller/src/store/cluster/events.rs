@@ -61,7 +61,7 @@ impl Events {
         self.last().remove(id);
     }
 
-    /// Emits an event. Logs a failure only at DEBUG, since the status has the same content.
+    /// Emits an event. Logs a failure only at DEBUG.
     pub(crate) async fn write(
         &self,
         id: &ObjectId,
@@ -119,8 +119,8 @@ impl Events {
         })
     }
 
-    /// Increments the count of an event. Returns `None` if the event no longer exists: an API server keeps events for
-    /// an hour after their last update.
+    /// Increments the count of an event. Returns `None` if the event no longer exists: by default, an API server keeps
+    /// events for an hour after their last update.
     async fn increment_count(
         &self,
         id: &ObjectId,

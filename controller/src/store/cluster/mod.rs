@@ -1,8 +1,9 @@
 //! The store in a cluster: receives SealedSecrets from a watch, reads and writes Secrets one by one, and writes
 //! statuses and events.
 //!
-//! The store needs only the permissions of upstream's roles: it writes Secrets by POST, and by PUT with the
-//! `resourceVersion` that it read; statuses by PUT; events by POST and PATCH.
+//! Apart from lists of Pods, which are optional, the store needs only the permissions of upstream's roles: it writes
+//! Secrets by POST, and by PUT with the `resourceVersion` that it read, and deletes them if `--old-gc-behavior` is set
+//! or their values are only delivered; it writes statuses by PUT, and events by POST and PATCH.
 
 mod catalogue;
 pub(crate) mod changes;
@@ -456,7 +457,8 @@ impl Store for ClusterStore {
     }
 }
 
-/// Returns whether the SealedSecret may write the Secret, or delete it if the SealedSecret is gone or malformed.
+/// Returns whether the SealedSecret may write the Secret; for a deleted or malformed SealedSecret, whether it controls
+/// the Secret.
 fn is_owned(secret: &ObjectMeta, source: &Source, uid: Option<&str>) -> bool {
     match source {
         Source::Sealed(sealed) => {

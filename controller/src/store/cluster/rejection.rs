@@ -96,8 +96,8 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     api_error(operation)(kube::Error::Api(Box::new(status)))
 }
 
-/// Returns the name of the webhook or policy that denied the request, without its message; `None` if the message is not
-/// a denial.
+/// Returns a text that names the webhook or policy that denied the request, without its message; `None` if the message
+/// is not a denial.
 fn denial(message: &str, secret: &Secret) -> Option<String> {
     let message = without_subject(message, secret);
     let beginning = DENIALS.iter().find(|text| message.starts_with(**text))?;
@@ -133,7 +133,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_allowed)
 }
 
-/// Returns the name of the webhook that failed; `None` if no webhook failed.
+/// Returns a text that names the webhook that failed; `None` if no webhook failed.
 fn failed_webhook(message: &str) -> Option<String> {
     let (name, _) = message.strip_prefix(FAILED_WEBHOOK)?.split_once('"')?;
     is_name(name).then(|| format!("failed calling webhook \"{name}\""))
@@ -152,7 +152,7 @@ fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     (!causes.is_empty()).then(|| format!("the Secret is invalid: {}", causes.join("; ")))
 }
 
-/// Returns whether the problem depends only on metadata, type or item names.
+/// Returns whether the problem depends only on metadata, type, immutability or item names.
 fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
     if PUBLIC_FIELDS.contains(&cause.field.split('.').next().unwrap_or_default()) {
         return true;

@@ -17,8 +17,8 @@ use crate::store::{StoreError, api_error};
 const MAX_ATTEMPTS: usize = 5;
 
 impl ClusterStore {
-    /// Writes the status. After a conflict, reads the new version and retries, so that changes of other clients to
-    /// other fields are kept.
+    /// Writes the status. After a conflict, retries with the new version of the object, unless the object was deleted
+    /// or recreated, or has a new generation.
     pub(super) async fn write_status(
         &self,
         id: &ObjectId,
@@ -84,7 +84,8 @@ impl ClusterStore {
         Ok(())
     }
 
-    /// Logs a warning once for each sent field that the API server dropped.
+    /// Logs a warning once for each of the fields `items`, `record` and `versions` that was sent and that the API
+    /// server dropped.
     fn detect_pruning(&self, sent: &SealedSecretStatus, response: &Watched) {
         let lacks = |field: &str| response.status[field].is_null();
         if !sent.items.is_empty()

@@ -24,7 +24,8 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
 use crate::metrics::INSTANCE_LABEL;
 
-/// The labels and annotations that are kept. All others, which can take a mebibyte per object, are reduced to a digest.
+/// The labels and annotations that are kept. All others are reduced to a digest, or, if they are copies of the complete
+/// object, dropped.
 const KEPT_KEYS: [&str; 9] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
@@ -99,13 +100,12 @@ const VERSION: Known = Known::Object(&[
     ("generation", Known::Scalar),
     ("time", Known::Scalar),
 ]);
-/// Maximum number of conditions, items and versions in a status. A larger status counts as missing. The controller
-/// writes at most 508.
+/// Maximum number of list entries in a status, far more than the controller writes. A larger status counts as missing.
 const MAX_STATUS_ENTRIES: usize = 2_000;
 
-/// A SealedSecret from the API server. Fields not listed here, such as `managedFields`, are dropped during parsing, so
-/// that they are never in memory for many objects at the same time. `spec` and `status` can be of any type: an object
-/// that does not match the schema must not stop the watch.
+/// A SealedSecret from the API server. Fields that the controller does not read, such as `managedFields`, are dropped
+/// during parsing, so that they are never in memory for many objects at the same time. `spec` and `status` can be of
+/// any type: an object that does not match the schema must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
@@ -116,7 +116,7 @@ pub struct Watched {
     pub spec: Pruned,
     /// The known fields of the status.
     pub status: Value,
-    /// A digest of all labels and annotations, to detect changes.
+    /// A digest of all labels and annotations, except copies of the complete object, to detect changes.
     pub(super) metadata_digest: [u8; 32],
 }
 

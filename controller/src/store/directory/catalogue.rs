@@ -55,7 +55,7 @@ impl Catalogue {
     }
 
     /// Processes a scan. Returns the objects to reconcile: objects that are new or changed, and objects that are
-    /// certainly deleted. `is_clean` is whether every file was complete and readable.
+    /// certainly deleted. `is_clean` is whether every file was complete and no problem was found.
     pub(super) fn process_scan(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
@@ -111,7 +111,8 @@ impl Catalogue {
         self.missing.clear();
     }
 
-    /// Returns the objects in all files. If a file can no longer be parsed, its previous objects are malformed.
+    /// Returns the objects in all files. If a file can no longer be parsed completely, its previous objects are
+    /// malformed, unless a file still contains them.
     fn merge(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
@@ -157,7 +158,7 @@ impl Catalogue {
     }
 
     /// Returns entries with the problem for the objects that a file contained earlier, if the file can no longer be
-    /// parsed.
+    /// parsed completely.
     fn unparsable_entries(
         &self,
         path: &Path,

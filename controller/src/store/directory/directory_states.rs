@@ -10,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::values::{Owner, Values};
 use crate::files::{FileError, Stamp};
 
-/// The pause between two checks of all directories. An edit is corrected within this pause plus one scan interval.
+/// The pause between two checks of all directories. An edit is detected within this pause plus one scan interval.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The state of an object's directory at one time, without files that other programs added.
+/// The state of an object's directory at one time, without entries that other programs added beside the controller's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DirectoryState {
     pub(super) owner: Owner,

@@ -16,9 +16,9 @@ use super::names::{NameError, check_name, check_namespace};
 pub(super) struct ManifestFile {
     /// The SealedSecrets whose name is valid and whose namespace is valid or missing.
     pub(super) objects: Vec<FileObject>,
-    /// Problems with documents, one sentence each, with document number and line. They quote only names.
+    /// Problems with documents, each with a line, and most with a document number.
     pub(super) problems: Vec<String>,
-    /// Documents that are ignored because of their kind, one sentence each.
+    /// One message for each document that is ignored because of its kind.
     pub(super) ignored: Vec<String>,
 }
 

@@ -80,8 +80,8 @@ struct State {
     secrets_unmounted: bool,
     /// The version of each object that its current reconciliation has read. The next status describes this version.
     gathered: BTreeMap<ObjectId, Source>,
-    /// The digest of the last unsealed version of each SealedSecret. Kept in memory because status files can be
-    /// disabled.
+    /// The digest of the last version of each SealedSecret that this process unsealed. Kept in memory because status
+    /// files can be disabled.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
@@ -96,7 +96,7 @@ impl DirectoryStore {
     ///
     /// # Errors
     ///
-    /// Fails if one of the directories or files cannot be used.
+    /// Fails if one of the directories or their subdirectories cannot be used.
     pub fn open(
         root: Arc<Directory>,
         pool: Pool,
@@ -534,8 +534,8 @@ impl State {
     }
 }
 
-/// Returns the generation of a SealedSecret, if the manifest has one. If the manifest is invalid or
-/// was removed, returns the generation in the status file.
+/// Returns the generation in the manifest of a SealedSecret, if it has one. If the manifest is invalid or was removed,
+/// returns the generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,

@@ -160,8 +160,8 @@ impl Values {
         self.other_files.iter().any(|file| file == name)
     }
 
-    /// Returns the values that a program can open by the names of their items. Omits files that another program
-    /// replaced, so that the replacement counts as an edit.
+    /// Returns the values that a program can open by the names of their items. Omits files that another program removed
+    /// or made unreadable (see [`FileError::shows_lost_value_file`]), so that this counts as an edit.
     ///
     /// # Errors
     ///
@@ -220,8 +220,7 @@ impl Values {
     /// # Errors
     ///
     /// Fails if an item has the name of another program's file, if a file cannot be written, or if a link cannot be
-    /// removed. In this case, either all old or all new values
-    /// are in place.
+    /// removed. In each case, either all old or all new values are in place.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
@@ -265,7 +264,8 @@ impl Values {
         version.sync()
     }
 
-    /// Removes files that readers cannot reach: versions that `..data` does not point to, and dangling links.
+    /// Removes files that readers cannot reach: versions that `..data` does not point to, dangling links, and an unused
+    /// `..data_next`.
     ///
     /// # Errors
     ///

@@ -6,17 +6,17 @@
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
-//! A pin makes a certificate trusted when the client discovers the Service, without the user naming the Service.
-//! Certificates of controllers that only a rule names are stored separately: they serve to report a change and never
-//! become a pin. See [`CacheKind`].
+//! A pin makes a discovered certificate trusted (`Discovery::Found`), and `--offline` uses it. Certificates that are
+//! used because of a rule are stored separately: they serve to report a change and never become a pin. See
+//! [`CacheKind`].
 //!
 //! A file with the extension `.v2` contains the suite and the identifier of the key that a controller preferred for v2
 //! values. It serves to report a change, and is not a pin.
 //!
 //! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to
-//! `--cert`. A file is rewritten only when the certificate or key changes, so its modification time is the time when
-//! the certificate or key was first seen. The files contain no secrets, and no failure stops a command: an unreadable
-//! file counts as missing, and a failed write is reported.
+//! `--cert`. A readable file is rewritten only when the key changes, so its modification time is the time when the
+//! certificate or key was first seen. The files contain no secrets. An unreadable file counts as missing, and a failed
+//! write stops no command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,8 +61,8 @@ pub(super) struct CachedRecipient {
 }
 
 impl Cache {
-    /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA
-    /// certificates, since an address such as 127.0.0.1 is different on every machine.
+    /// Opens the cache of a cluster. A cluster is identified by its address and its trusted CA certificates, since an
+    /// address such as 127.0.0.1 can belong to different clusters.
     pub(super) fn for_cluster(directory: Option<&Path>, cluster: &Address) -> Self {
         Self::new(directory, &cluster.server, &cluster.authorities)
     }
@@ -96,7 +96,7 @@ impl Cache {
         self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the certificate last seen from this controller, or else its pin, to detect a change.
+    /// Returns the cached certificate of this kind, or else the pin, to detect a change.
     pub(super) fn last_certificate(
         &self,
         kind: CacheKind,

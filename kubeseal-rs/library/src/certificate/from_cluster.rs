@@ -29,7 +29,7 @@ struct ClusterCertificate {
     location: String,
 }
 
-/// A certificate to cache, because it differs from the cached one.
+/// A certificate to cache, because no certificate with the same key is cached.
 pub struct NewPin {
     cache: Cache,
     kind: CacheKind,
@@ -59,7 +59,7 @@ impl NewPin {
 ///
 /// # Errors
 ///
-/// Returns an [`ObtainError`] if no certificate is found, or it is not trusted.
+/// Returns an [`ObtainError`] if the certificate cannot be obtained or parsed, or is not trusted.
 pub fn fetch(
     query: &CertificateQuery,
     clusters: &Clusters<'_>,
@@ -126,9 +126,9 @@ fn find_certificate(
     }
 }
 
-/// Gets the certificate when the named Service cannot be read. Another Service is contacted only if a fingerprint is
-/// accepted or pinned, and the certificate of that Service must match. If RBAC forbids reading the named Service, the
-/// `ConfigMap` is used.
+/// Gets the certificate when the requested Service cannot be read. Contacts another Service only if the user named no
+/// controller and a fingerprint is accepted, or pinned for that Service. The certificate of that Service must match. If
+/// RBAC forbids reading the requested Service, uses its `ConfigMap`.
 fn find_without_service(
     cluster: &Cluster,
     missing: Box<NoService>,
@@ -164,8 +164,8 @@ fn find_without_service(
     Err(ClusterError::NoService(missing).into())
 }
 
-/// Returns the certificate in the `ConfigMap` of the controller; `None` if there is none, or if `error`
-/// is about neither the service proxy nor the Service.
+/// Returns the certificate in the `ConfigMap` of the controller; `None` if it cannot be read, or if `error` is about
+/// neither the service proxy nor the Service.
 fn published_certificate(
     cluster: &Cluster,
     service: &Service,

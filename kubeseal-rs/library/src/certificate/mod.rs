@@ -39,15 +39,14 @@ pub struct CertificateQuery {
     pub access: Access,
     /// The source of the controller's name.
     pub named_by: SettingSource,
-    /// The accepted certificates, from `--cert-fingerprint` or a rule; if empty, any trusted
-    /// certificate is accepted.
+    /// The accepted fingerprints, from `--cert-fingerprint` or a rule; if empty, any trusted certificate is accepted.
     pub fingerprints: Vec<AcceptedFingerprint>,
-    /// Whether to use the cached certificate of the controller, without network access.
+    /// Whether to use the cached certificate of the controller, without network access. Has no effect with `source`.
     pub offline: bool,
 }
 
 impl CertificateQuery {
-    /// Returns the file that `--cert` names; empty if it names a URL or a missing file, or is not set.
+    /// Returns the regular file that `--cert` names; empty if it names none.
     pub fn files(&self) -> Vec<PathBuf> {
         let path = Path::new(&self.source);
         path.is_file()
@@ -88,7 +87,7 @@ pub enum ObtainError {
         /// The parser's error.
         source: CertificateError,
     },
-    /// `--offline` was used before any certificate of this controller was cached.
+    /// `--offline` was used, and the cache has no readable pin of this controller.
     #[error(
         "no cached certificate of {service} at {server} to use offline\n\
          hint: run once without --offline, for example `kubeseal --fetch-cert`, or pass a certificate with --cert"

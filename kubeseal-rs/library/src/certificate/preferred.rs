@@ -9,7 +9,8 @@ use crate::environment::Environment;
 use crate::recipients::RecipientKey;
 
 /// Caches the key that a controller prefers for v2 values. Returns warnings for the user if the key differs from the
-/// cached one, or if the cache cannot be used. `named_by` is the source of the controller's name.
+/// cached one, if the cached one cannot be read, or, on a terminal, if the key cannot be cached. `named_by` is the
+/// source of the controller's name.
 pub fn remember_preferred(
     controller: &Controller,
     key: &RecipientKey,

@@ -18,11 +18,10 @@ pub enum SourceError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file of a `file://` URL does not exist. The message equals upstream's, which serves such
-    /// files over HTTP, since scripts may match it.
+    /// The file of a `file://` URL does not exist. The message equals upstream's, since scripts may match it.
     #[error("cannot fetch {uri:?}: 404 Not Found")]
     Missing {
-        /// The URL as passed.
+        /// The URL, without credentials.
         uri: String,
         /// The error of the operating system.
         source: FileError,
@@ -34,10 +33,10 @@ pub enum SourceError {
         uri: String,
         /// The status code and the reason phrase.
         status: String,
-        /// The first line of the response, truncated.
+        /// The first line of the response, at most 300 characters; empty for an HTML page.
         line: String,
     },
-    /// The server did not respond, or its response cannot be read to its end.
+    /// The server did not respond, or its response cannot be read to its end within the size limit.
     #[error("cannot fetch {uri:?}")]
     Fetch {
         /// The URL, without credentials.
@@ -45,7 +44,7 @@ pub enum SourceError {
         /// The error of the HTTP client.
         source: Box<ureq::Error>,
     },
-    /// The server redirects to a location that is not allowed to provide a certificate.
+    /// A redirect is not allowed, or exceeds the limit of redirects.
     #[error("cannot fetch {uri:?}: it redirects to {to:?}, {why}")]
     Redirect {
         /// The URL, without credentials.
@@ -95,7 +94,7 @@ pub enum SourceError {
 ///
 /// # Errors
 ///
-/// Fails if the file or server does not provide the content.
+/// Returns a [`SourceError`] if the content cannot be read.
 pub fn read(source: &OsStr) -> Result<Vec<u8>, SourceError> {
     match url(source) {
         Some((scheme, url)) => read_url(&scheme, url),
@@ -135,12 +134,12 @@ pub struct RuleContext<'a> {
 }
 
 /// Like [`read`], for a source that a rule names. Rules are untrusted, so a file has to be a regular file in the rule's
-/// tree, and URLs whose content could be replaced in transit are refused.
+/// tree, and a URL whose content could be replaced in transit is refused unless the rule pins the certificate.
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and also for a file outside the tree, a pipe, a device or a file above the size limit, for
-/// `file://`, and for `http://` unless the certificate is pinned or the server is this machine.
+/// Fails like [`read`], and also for a file outside the tree, a pipe, a device, `file://`, a redirect to another host,
+/// and for `http://` unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let Some((scheme, source)) = url(source) else {
         return read_in_tree(source, rule);
@@ -272,7 +271,7 @@ fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
     })
 }
 
-/// Returns the target of a redirect, which may be relative (RFC 3986 §5.2).
+/// Returns the target of a redirect, which may be relative.
 fn join_location(from: &str, location: &str) -> String {
     let (scheme, address) = from.split_once("://").unwrap_or(("http", from));
     let (authority, path) =
@@ -331,7 +330,7 @@ fn read_content(
     Ok(files::text(Zeroizing::new(bytes.map_err(to_error)?)).to_vec())
 }
 
-/// Returns the first line of a text body, truncated to 300 characters; empty for an HTML page.
+/// Returns the first line of a text body, truncated to 300 characters; empty for an HTML page or a body above 64 KiB.
 fn first_line(body: &mut ureq::Body) -> String {
     let text = body.with_config().limit(64 * 1024).read_to_string();
     let text = text.unwrap_or_default();

@@ -42,7 +42,7 @@ pub struct AcceptedFingerprint {
 /// How to cache a certificate that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheKind {
-    /// As a pin: trust the certificate when its Service is discovered without the user naming it, and report a change.
+    /// As a pin: trust the certificate where it is discovered ([`Discovery::Found`]), and report a change.
     Pin,
     /// As the certificate of a rule: only to report a change.
     SeenByRule,
@@ -153,7 +153,7 @@ pub(super) fn change_warning(
     ))
 }
 
-/// Formats an age in the largest unit that fits.
+/// Formats how long ago a time was, in whole minutes, hours or days.
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
     let (count, unit) = match seconds {

@@ -33,7 +33,7 @@ pub(super) struct Api {
 /// An HTTP response, successful or not.
 pub(super) struct Response {
     pub(super) code: StatusCode,
-    /// Why the request has to be sent again; `None` if the response is final.
+    /// Why the request should be sent again; `None` if the response is final.
     pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
@@ -74,7 +74,6 @@ impl Api {
         self.send_with_retries(&Method::POST, path, Some(body.to_string().as_bytes()))
     }
 
-    /// Sends a request once, without retries.
     pub(super) fn send_once(
         &self,
         method: &Method,

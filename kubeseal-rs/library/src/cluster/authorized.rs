@@ -34,19 +34,19 @@ pub enum AuthorizedError {
          hint: pass the https:// URL of the TLS port"
     )]
     Unencrypted,
-    /// The file contains no token.
+    /// The file contains no token, or other characters than visible ASCII.
     #[error(
         "the file contains no token\n\
          hint: create one with `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com`"
     )]
     NoToken,
-    /// The CA certificate is not PEM.
+    /// The CA file contains no certificate, or is malformed PEM.
     #[error(
         "the CA certificate of the controller's TLS port is not PEM\n\
          hint: with --authority, pass the certificates that the controller serves at /v1/ca.pem"
     )]
     NoAuthority,
-    /// The port does not respond.
+    /// The port cannot be reached, or its response cannot be read to its end.
     #[error(
         "cannot reach the controller's TLS port at {url}\n\
          hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
@@ -71,7 +71,7 @@ pub enum AuthorizedError {
          hint: ask an administrator for the verb `{0}` on sealedsecrets.bitnami.com in its namespace"
     )]
     Forbidden(&'static str),
-    /// The controller responded with another error code.
+    /// The controller responded with another status code than expected.
     #[error("the controller responded with {0}: {1:?}")]
     Refused(StatusCode, String),
     /// The response cannot be parsed.
@@ -180,8 +180,7 @@ impl Authorized {
         }
     }
 
-    /// Posts a document, retries while the controller is busy, and returns the code and text of the
-    /// final response.
+    /// Posts a document, retries as [`Attempts`] allows, and returns the code and text of the final response.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorizedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
         let mut attempts = Attempts::new(Timeout::default(), self.waiting);

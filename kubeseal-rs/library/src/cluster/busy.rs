@@ -21,7 +21,7 @@ const INTERRUPT_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
-/// Why a request has to be sent again.
+/// Why a request should be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The server asks to wait this long.

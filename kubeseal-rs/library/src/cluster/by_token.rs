@@ -1,11 +1,11 @@
 //! Finds the address of the controller's TLS port, and a token for it.
 //!
-//! The port is used if the user names it, or if the unauthenticated port does not serve verify and rotate. Unless the
-//! user passes a token file, each run creates a token. The token is valid for ten minutes and only for the controller
-//! (its audience), and grants all permissions of the account for SealedSecrets. So a token is never sent to a
-//! controller that only a file in the repository names, and only to a server whose certificate was issued by a CA that
-//! the user or the API server names. The unauthenticated port serves the CA certificate too, but a man in the middle
-//! can answer there.
+//! The port is used if the user names it, if the unauthenticated port does not serve verify and rotate, and to convert
+//! values to v2. Unless the user passes a token file, each run creates a token. The token is valid for ten minutes and
+//! only for the controller (its audience), and grants all permissions of the account for SealedSecrets. So a token is
+//! never sent to a controller that only a file in the repository names, and only to a server whose certificate was
+//! issued by a CA that the user or the API server names. The unauthenticated port serves the CA certificate too, but a
+//! man in the middle can answer there.
 
 use std::path::PathBuf;
 
@@ -105,7 +105,7 @@ pub enum NoToken {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] files::FileError),
-    /// The port refuses the request, or cannot be reached.
+    /// The URL, the token or the CA certificate is invalid, or the port cannot be reached or refuses the request.
     #[error(transparent)]
     Port(#[from] AuthorizedError),
 }
@@ -120,11 +120,12 @@ fn describe_user(user: &str) -> String {
 }
 
 impl Controller {
-    /// Returns the connection to the TLS port. Connects on first use.
+    /// Returns the client of the TLS port. Creates it on first use, with a new token unless the user passes one.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
+    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it, or if a rule names the
+    /// controller.
     pub fn authorized(&self) -> Result<&Authorized, ClusterError> {
         if let Some(authorized) = self.authorized.get() {
             return Ok(authorized);
@@ -133,11 +134,11 @@ impl Controller {
         Ok(self.authorized.get_or_init(|| connection))
     }
 
-    /// Converts the controller into a connection to its TLS port.
+    /// Converts the controller into a client of its TLS port.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it.
+    /// Fails like [`Self::authorized`].
     pub fn into_authorized(self) -> Result<Authorized, ClusterError> {
         self.connect()
     }

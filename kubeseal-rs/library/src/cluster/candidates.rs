@@ -12,11 +12,11 @@ const SELECTORS: [&str; 3] = [
     "app.kubernetes.io/part-of%3Dsealed-secrets",
     "name%3Dsealed-secrets-controller",
 ];
-/// The maximum number of candidates that are listed. No ordinary cluster has more.
+/// The maximum number of candidates that are listed.
 const MAX_CANDIDATES: usize = 10;
 
-/// Returns the Services with a controller's labels, sorted by namespace and name, at most ten. Empty if the requests
-/// fail, for example because RBAC does not allow the caller to list Services.
+/// Returns the Services with a controller's labels, sorted by namespace and name, at most ten. A request that fails,
+/// for example because RBAC does not allow the caller to list Services, adds none.
 pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut services: Vec<Service> = SELECTORS
         .iter()

@@ -15,8 +15,8 @@ struct ConnectionKey {
     timeout: Timeout,
 }
 
-/// The connections of one run, each opened on first use. All requests of a run to an API server use
-/// the same connection, so an exec plug-in runs once. Can be shared between threads.
+/// The connections of one run, each opened on first use. Requests with the same settings use the same connection, so an
+/// exec plug-in runs once. Can be shared between threads.
 pub struct Clusters<'a> {
     /// The environment of the run.
     pub environment: &'a Environment,
@@ -37,7 +37,7 @@ impl<'a> Clusters<'a> {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
+    /// Returns a [`ClusterError`] if the kubeconfig, the flags or the credentials cannot be used.
     pub fn connect(&self, access: &Access) -> Result<Cluster, ClusterError> {
         let key = ConnectionKey {
             kubeconfig: access.kubeconfig.clone(),

@@ -17,7 +17,7 @@ use crate::shown::ShowPath as _;
 /// Why the controller or the API server cannot be reached, or rejects a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The kubeconfig files cannot be read or merged.
+    /// The kubeconfig files cannot be merged or used.
     #[error("the kubeconfig cannot be used to reach the cluster")]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The kubeconfig is malformed. The parser's message is left out, because it may quote a token.
@@ -121,7 +121,7 @@ pub enum ClusterError {
          hint: if it is not the controller's Service, pass --controller-name and --controller-namespace"
     )]
     NoPorts(Service),
-    /// The API server continues a list without end.
+    /// A list from the API server is too long.
     #[error(
         "{failure}: the list from the API server is too long: more than 512 MiB or a million objects\n\
          hint: check that the kubeconfig names the right API server"
@@ -143,7 +143,7 @@ pub enum ClusterError {
         /// The network error.
         why: String,
     },
-    /// The controller, or a proxy in between, responded with an error.
+    /// The controller, the API server or a proxy in between responded with an error.
     #[error("{failure}: {problem}")]
     Refused {
         /// The beginning of the message, such as `cannot fetch certificate`.
@@ -151,14 +151,14 @@ pub enum ClusterError {
         /// Why it failed.
         problem: Box<Problem>,
     },
-    /// The API server refused to read or write an object.
+    /// The API server responded to the request for an object with an error.
     #[error("{failure}: {}", refusal_text(*code, text))]
     Object {
         /// The beginning of the message, such as `cannot fetch certificate`.
         failure: &'static str,
         /// The status code.
         code: StatusCode,
-        /// The message of the API server, in one line and truncated.
+        /// The first line of the API server's message, truncated.
         text: String,
     },
     /// The response of the API server reports success, but does not contain the requested change or object.
@@ -176,7 +176,7 @@ pub enum ClusterError {
     /// The controller's TLS port cannot be used, or refuses the request.
     #[error("this request needs the controller's TLS port and a token")]
     ByToken(#[source] Box<NoToken>),
-    /// The response cannot be parsed.
+    /// The controller's response cannot be parsed.
     #[error(
         "{failure}: cannot parse the response\nhint: check that the Service is the controller's"
     )]
@@ -221,7 +221,7 @@ pub struct NoService {
     pub service: Service,
     /// Whether RBAC does not allow the caller to read the Service. Its existence is then unknown.
     pub is_forbidden: bool,
-    /// The message of the API server.
+    /// The message of the API server, or the status code if there is none.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
@@ -314,8 +314,8 @@ impl Problem {
             500..=504 if message.contains("trying to reach service") && is_broken(&message) => {
                 Cause::Broken
             }
-            // A response of the controller itself. Responses of the API server or of a proxy mention
-            // the Service, or are empty.
+            // A response of the controller itself. Responses of the API server or of a proxy mention the Service, are
+            // empty, or have several lines or HTML.
             503 if !is_status && is_from_controller(&message) => Cause::Other(response.code),
             502..=504 => Cause::Blocked,
             // The Service was found just before this request, so its Pods are gone.
@@ -342,8 +342,8 @@ impl Problem {
     }
 }
 
-/// Returns whether the string is a line of plain text, as the controller sends, and not a proxy's
-/// HTML page.
+/// Returns whether the string is a line of plain text, as the controller sends, and neither a message of the service
+/// proxy nor an HTML page.
 fn is_from_controller(text: &str) -> bool {
     let text = text.trim();
     let is_line = !text.is_empty() && !text.contains('\n') && !text.starts_with('<');

@@ -194,7 +194,7 @@ fn run(plug_in: &ExecConfig, now: Timestamp) -> Result<Credential, String> {
         .map(parse_time)
         .transpose();
     let until = until.map_err(|_| format!("{PLUG_IN} output an invalid expirationTimestamp"))?;
-    // Ignore an expiry in the past: it would run the plug-in before each request.
+    // Ignore an expiry in the past or within a minute: it would run the plug-in before each request.
     let until = until.filter(|until| now + MARGIN < *until);
     Ok(Credential {
         token: Token { header, until },
@@ -246,8 +246,8 @@ fn kill(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Returns whether a plug-in may prompt the user: only on a terminal, as in client-go, since piped input is
-/// the value to seal.
+/// Returns whether a plug-in may prompt the user: only on a terminal, as in client-go, since piped input is the value
+/// to seal. Fails if the plug-in requires a terminal and stdin is not one.
 fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Result<bool, String> {
     match mode {
         Some(ExecInteractiveMode::Never) => Ok(false),

@@ -69,8 +69,7 @@ pub struct Access {
 pub struct Timeout {
     /// The time limit for one response, from connecting to the last byte.
     pub response: Option<Duration>,
-    /// The limit for retrying while the controller reports that it is busy, including the waits
-    /// between attempts.
+    /// The limit for retrying a request, including the waits between attempts.
     pub busy: Option<Duration>,
 }
 
@@ -151,7 +150,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the kubeconfig or the flags cannot be used.
+    /// Returns a [`ClusterError`] if the kubeconfig, the flags or the credentials cannot be used.
     fn new(access: &Access, environment: &Environment) -> Result<Self, ClusterError> {
         Ok(Self {
             api: Arc::new(Api::new(access, environment)?),
@@ -314,8 +313,9 @@ impl Controller {
         })
     }
 
-    /// Returns the fingerprints of the certificates that the controller publishes, newest first. Bitnami's controller
-    /// publishes only the certificate of its newest key. Empty if the controller publishes none or cannot be reached.
+    /// Returns the fingerprints of the certificates that the controller publishes, in its order: newest first.
+    /// Bitnami's controller publishes only the certificate of its newest key. Empty if the controller publishes none or
+    /// cannot be reached.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let published = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
             let response = self.cluster.api.get(&self.path(endpoint).ok()?).ok()?;

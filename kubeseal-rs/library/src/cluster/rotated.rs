@@ -32,7 +32,7 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Object,
-    /// The item keys differ.
+    /// The item keys differ, or the response has the deprecated `spec.data`.
     #[error(
         "the controller's response does not contain the same items as the request; the response was discarded\n\
          hint: check that the Service is the controller's"
@@ -66,9 +66,9 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
-/// Checks that a response has the same items, that each v1 item is unchanged or encrypted for a key as long as `key`,
-/// that each v2 item keeps its protection, and that nothing else is new except key hints. Only the controller can check
-/// whether the items can be unsealed.
+/// Checks that a response has the same items, that each v1 item is unchanged or has a value of the same length
+/// encrypted for a key as long as `key`, that each v2 item keeps its protection, and that nothing else is new except
+/// key hints. Only the controller can check whether the items can be unsealed.
 ///
 /// # Errors
 ///
@@ -185,8 +185,8 @@ fn ciphertext_problem(
         .then_some("does not have the length of the value that was sent")
 }
 
-/// Checks that all content except the ciphertexts and key hints is in the request too. Missing content is not an error:
-/// Bitnami's controller drops labels and annotations.
+/// Checks that name, namespace and scope are unchanged, and that all other content except the ciphertexts and key hints
+/// is in the request too. Missing content is not an error: Bitnami's controller drops labels and annotations.
 fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let identity = |sealed: &SealedSecret| {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::platform;
 
-/// How long to wait for the lock. Runs of this program hold it for milliseconds; another program
-/// that holds it longer does not block them.
+/// How long to wait for the lock, so that a program that holds it longer does not block this one.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -25,7 +24,7 @@ pub(super) fn acquire(path: &Path) -> Option<File> {
     loop {
         let file = open(path).ok()?;
         match file.try_lock() {
-            // The previous holder of the lock has replaced the file, so lock the new file.
+            // If the previous holder of the lock has replaced the file, lock the new file.
             Ok(()) if is_file_at(&file, path) => return Some(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(PAUSE),

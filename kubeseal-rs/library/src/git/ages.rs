@@ -173,8 +173,8 @@ impl Search<'_> {
         Ok(remaining)
     }
 
-    /// Returns the files that a commit removed, if the commit also added a file, which may be a removed file under a
-    /// new name.
+    /// Returns the files that a commit changed or removed, if the commit also added a file with undated values, which
+    /// may be a removed file under a new name.
     fn removed_files(
         &self,
         changes: &[Change],

@@ -28,7 +28,8 @@ pub struct Differences {
     /// Directories that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
-    /// The hashes of files in the index that Git does not check out, by their path from the root.
+    /// The hashes of files in the index that Git does not check out and that are missing in the work tree, by their
+    /// path from the root.
     pub skipped: BTreeMap<PathBuf, ObjectId>,
     /// Other repositories in the work tree that are not submodules, by their path from the root.
     pub nested: BTreeSet<PathBuf>,
@@ -43,7 +44,8 @@ struct WorkTreeContent {
 }
 
 impl Repository {
-    /// Returns the files that differ between two commits, or all files of the second commit if `from` is `None`.
+    /// Returns the files, symbolic links and submodules that differ between two commits, or all of the second commit if
+    /// `from` is `None`.
     ///
     /// # Errors
     ///
@@ -109,9 +111,9 @@ impl Repository {
         Ok(skipped)
     }
 
-    /// Returns the content of a regular file in the work tree by its path from the root, or `None` if it
-    /// does not exist. The content may be a plain value. Never follows a symbolic link: its target is not
-    /// part of the work tree.
+    /// Returns the content of a regular file in the work tree by its path from the root, or `None` if there is no file
+    /// at this path. The content may be a plain value. Never follows a symbolic link: its target is not part of the
+    /// work tree.
     ///
     /// # Errors
     ///
@@ -155,7 +157,7 @@ impl Repository {
         Ok(self.blobs(commit, &|_, _| true)?.into_iter().collect())
     }
 
-    /// Returns the tracked files whose size and timestamps are the same as when Git hashed them.
+    /// Returns the tracked files whose metadata, such as size and timestamps, is the same as when Git hashed them.
     fn unchanged_files(&self) -> Result<Files, GitError> {
         let index = self.index()?;
         let options = stat::Options::default();

@@ -19,7 +19,7 @@ const SMALL_LIMIT: u64 = MIB;
 /// The size limit for an index or a list of references.
 const LARGE_LIMIT: u64 = 64 * MIB;
 
-/// The limit for files and directories to check. After `git gc` there are a few thousand.
+/// The maximum number of files and directories to check.
 const MAX_FILES: usize = 1_000_000;
 
 /// The kind of directory, which determines the size limits of its files.
@@ -57,8 +57,8 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     check.check_borrowed(&common.join("objects"))
 }
 
-/// Reads the path in a small file, after a prefix. The path is relative to the file's directory. `None` if the
-/// file cannot be read.
+/// Reads the path in a small file, after a prefix. The path is relative to the file's directory. `None` if the file
+/// cannot be read or lacks the prefix.
 pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
     let bytes = files::read_regular(file, SMALL_LIMIT).ok()?;
     let path = bytes.strip_prefix(prefix.as_bytes())?.trim_ascii();

@@ -233,8 +233,8 @@ impl Repository {
     }
 }
 
-/// Returns whether the entry is a file or symbolic link that would be committed: not a submodule,
-/// and not an entry of `git add --intent-to-add`.
+/// Returns whether the entry is a file or symbolic link that would be committed: not a submodule, not in a merge
+/// conflict, and not an entry of `git add --intent-to-add`.
 fn is_file(entry: &Entry) -> bool {
     let is_intent_to_add = entry.flags.contains(Flags::INTENT_TO_ADD);
     let kind = entry.mode.to_tree_entry_mode().map(|mode| mode.kind());

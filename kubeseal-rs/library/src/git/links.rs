@@ -31,7 +31,7 @@ pub struct StagedLinks<'a> {
 pub struct Route {
     /// The absolute paths of the links, in order.
     pub links: Vec<PathBuf>,
-    /// The absolute path of the file, which need not exist. `None` if a link leads out of the repository, or if there
+    /// The absolute path of the file, which need not exist. `None` if the path leads out of the repository, or if there
     /// are too many links.
     pub target: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ impl Repository {
 }
 
 impl<'a> StagedLinks<'a> {
-    /// Returns the repository whose index contains the links.
+    /// Returns the repository that contains the links.
     pub fn repository(&self) -> &'a Repository {
         self.repository
     }

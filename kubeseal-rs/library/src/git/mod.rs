@@ -70,7 +70,7 @@ pub enum GitError {
         /// The hash of the object.
         id: String,
     },
-    /// A file is a pipe or device, or too large.
+    /// A file is a pipe or device or too large, or a directory has too many files.
     #[error("cannot read {} in a Git repository: {why}", file.shown())]
     Irregular {
         /// The path of the file.
@@ -300,8 +300,8 @@ impl Repository {
         }
     }
 
-    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another
-    /// repository.
+    /// Returns mode and hash of a path in a commit; `None` if the commit has no such path, for example because it is in
+    /// a submodule.
     fn entry_at(
         &self,
         commit: ObjectId,

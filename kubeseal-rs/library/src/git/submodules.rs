@@ -71,7 +71,7 @@ impl Repository {
             .transpose()
     }
 
-    /// Returns whether a directory is a submodule of this repository, or of one of its submodules.
+    /// Returns whether a directory is the root of this repository, a submodule of it, or a nested submodule.
     pub fn contains_submodule(&self, directory: &Path) -> bool {
         let mut directory = directory;
         while directory != self.root {

@@ -616,8 +616,8 @@ fn dates_a_value_in_a_history_with_repeated_trees() {
     assert_eq!(fixture.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: a committer puts a pipe, or a link to a device, in the place of a file that is read when the repository is
-/// opened, so that a command hangs or exhausts the memory.
+/// Attack: the author of an archive, or another user, puts a pipe or a link to a device in the place of a file that is
+/// read when the repository is opened, so that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_or_device_in_a_repository() {
     for file in [
@@ -662,8 +662,8 @@ fn create_special_file(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: a committer replaces an object, an object in an alternate object directory, or `.git` itself with a pipe, or
-/// makes `.git/shallow` huge, so that a command hangs or exhausts the memory.
+/// Attack: the author of an archive, or another user, replaces an object, an object in an alternate object directory,
+/// or `.git` itself with a pipe, or makes `.git/shallow` huge, so that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     let fixture = TestRepository::new();
@@ -788,7 +788,8 @@ fn a_hook_of_a_submodule_is_in_its_own_repository() {
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
 
-/// Attack: a committer makes `.git` point to another repository of the user, so that a hook is installed there.
+/// Attack: the author of an archive makes `.git` point to another repository of the user, so that a hook is installed
+/// there.
 #[test]
 fn installs_no_hook_in_another_repository() {
     let victim = TestRepository::new();

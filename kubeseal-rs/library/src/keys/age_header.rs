@@ -7,10 +7,10 @@
 
 use std::io::{self, BufRead, Read};
 
-/// The size limit for a header, in bytes. One stanza for an X25519 recipient has 97 bytes.
+/// The size limit for a header, in bytes.
 pub const MAX_LEN: usize = 64 * 1024;
 
-/// The limit for stanzas, one for each recipient. Every identity is tried with each stanza.
+/// The maximum number of stanzas. Every identity is tried with each stanza.
 pub const MAX_STANZAS: usize = 256;
 
 /// Why a header is not parsed.

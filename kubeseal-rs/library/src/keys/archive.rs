@@ -1,8 +1,5 @@
-//! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
-//! (age-encryption.org/v1), which the `age` program can decrypt too.
-//!
-//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. The crate of any other format that
-//! existing tools can decrypt would contain its own ciphers too.
+//! The archive of a backup: manifests of key Secrets, encrypted in the format of `age` (age-encryption.org/v1), which
+//! the `age` program can decrypt too.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -324,13 +321,14 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
 }
 
 /// Writes an archive in one step, reads the file back, and returns the bytes written. If `decryption` contains a
-/// passphrase or an identity for it, the archive is decrypted and compared with `plain` before it is written. A file
-/// that cannot be read back as it was written is removed, if possible.
+/// passphrase for an archive with a passphrase, or identities for an archive with recipients, the archive is decrypted
+/// and compared with `plain` before it is written. A file that cannot be read back as it was written is removed, if
+/// possible.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`] if the archive cannot be created, written or read back, or if a file exists and
-/// `may_replace` is false. The keys do not count as backed up then.
+/// Returns an [`ArchiveError`] if the archive cannot be created, decrypted, written or read back, or if a file exists
+/// and `may_replace` is false. The keys do not count as backed up then.
 pub fn write(
     path: &Path,
     plain: &[u8],

@@ -1,6 +1,6 @@
 //! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the
-//! key Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the
-//! cache directory, which users may clean at any time; these are still read.
+//! key Secret, which a command that seals for a certificate file does not read. Earlier versions stored RSA keys in the
+//! cache directory, which users may clean at any time; these records are still read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk

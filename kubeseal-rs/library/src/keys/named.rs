@@ -65,7 +65,7 @@ impl RuleSearch {
     ///
     /// # Errors
     ///
-    /// Fails if a directory cannot be read.
+    /// Fails if a directory cannot be read, or a rules file cannot be trusted.
     pub fn in_files(&mut self, paths: &[PathBuf]) -> Result<()> {
         if paths.is_empty() {
             return Ok(());

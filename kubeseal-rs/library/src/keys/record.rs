@@ -70,7 +70,7 @@ impl KeyRecord {
         self.properties.fingerprint.as_ref()
     }
 
-    /// Returns the end of the certificate's validity; `None` if the Secret contains no usable key.
+    /// Returns the end of the certificate's validity; `None` if the Secret contains no usable key or no certificate.
     pub fn valid_until(&self) -> Option<Timestamp> {
         let key = self.key.as_ref().ok()?;
         Some(key.certificate()?.not_after())

@@ -1,9 +1,7 @@
-//! Builds the Secret that is stored for a key in a backup: key, certificate, and the marks listed
-//! here.
+//! Builds the Secret that is stored for a key in a backup: name, key, certificate, and marks.
 //!
-//! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata can trigger
-//! other programs: a replicator, for example, copies a Secret into other namespaces. So only the metadata
-//! listed here is restored.
+//! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata can trigger other programs: a
+//! replicator, for example, copies a Secret into other namespaces. So no other metadata is restored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +97,7 @@ fn labels(record: &KeyRecord, key_use: KeyUse) -> BTreeMap<String, String> {
     let state = match state {
         _ if key_use == KeyUse::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
-        // Controllers read this key regardless of its label.
+        // Controllers read this key without a label too.
         None if record.name() == LEGACY_NAME => KEY_ACTIVE,
         Some(KEY_ACTIVE) => KEY_ACTIVE,
         // With any other value, controllers do not read the key.

@@ -40,7 +40,7 @@ pub enum KeyStore {
     Directory {
         /// The directory of the key manifests.
         keys: PathBuf,
-        /// The directory of the SealedSecrets that these keys unseal; `None` if the directory contains only keys.
+        /// The directory of the SealedSecrets that these keys unseal; `None` if there is none.
         sealed: Option<PathBuf>,
     },
 }
@@ -48,9 +48,9 @@ pub enum KeyStore {
 /// A change to metadata. `None` removes an entry.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Changes of annotations.
+    /// Changes to annotations.
     pub annotations: Vec<(&'static str, Option<String>)>,
-    /// Changes of labels.
+    /// Changes to labels.
     pub labels: Vec<(&'static str, Option<String>)>,
 }
 
@@ -120,7 +120,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if the kubeconfig cannot be used.
+    /// Fails if the kubeconfig, the flags or the credentials cannot be used.
     pub fn cluster(access: &Access, clusters: &Clusters<'_>) -> Result<Self> {
         Ok(Self::Cluster {
             objects: Box::new(Objects::connect(access, clusters)?),

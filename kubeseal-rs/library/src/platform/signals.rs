@@ -48,15 +48,15 @@ impl Drop for HeldSignals {
     }
 }
 
-/// The signals that other processes send to end this one.
+/// Signals that by default end the process.
 const ENDING: &[i32] = &[SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
-/// [`ENDING`], and the signal that stops the process.
+/// [`ENDING`], and `SIGTSTP`, which stops the process.
 const ENDING_OR_STOPPING: &[i32] = &[
     SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
 ];
 
-/// Delays the signals that end the process, until [`Self::end_if_received`] is called or the value is dropped. A signal
-/// that stops the process has no effect meanwhile.
+/// Delays the signals that end the process, until [`Self::end_if_received`] is called or the value is dropped.
+/// `SIGTSTP` has no effect meanwhile.
 pub struct DelayedSignals {
     /// The number of the last received signal, or 0.
     received: Arc<AtomicUsize>,

@@ -26,8 +26,8 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name on the directory's file system, for this user only; `None` if that file
-/// system does not support it, or without `/proc`.
+/// Creates a file without a name on the directory's file system, for this user only; `None` if that is not possible,
+/// for example because the file system does not support it or there is no `/proc`.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(directory: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -169,7 +169,7 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// The terminal, with echo turned off until the value is dropped.
+/// The terminal, with echo turned off until [`Self::restore`] is called or the value is dropped.
 ///
 /// The echo stays off between questions: pasted text may arrive before a prompt turns the echo off, or after a prompt
 /// turns it on again. Input that arrived before the first question is discarded.

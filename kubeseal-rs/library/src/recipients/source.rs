@@ -16,7 +16,7 @@ const CLUSTER: &str = "cluster";
 pub enum RecipientSource {
     /// The key itself, as a line.
     Line(Box<PublicRecipient>),
-    /// A file or a URL with a certificate or with lines of keys.
+    /// A file or a URL with a certificate, lines of keys, or the list of a controller.
     At(OsString),
     /// The key that the controller prefers.
     Cluster,

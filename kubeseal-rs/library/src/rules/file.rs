@@ -13,7 +13,7 @@ pub const FILE_NAME: &str = ".seal.yaml";
 /// A likely misspelling of the file name. It is reported, because rules in such a file would have no effect.
 const MISSPELLED_NAME: &str = ".seal.yml";
 
-/// The size limit for the file, in bytes. Rules for thousands of paths fit.
+/// The size limit for the file, in bytes.
 const MAX_LEN: u64 = 1024 * 1024;
 
 /// Rules, and the directory that their paths are relative to.

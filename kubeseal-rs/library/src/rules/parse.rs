@@ -164,8 +164,7 @@ type ParseResult<T> = Result<T, RulesError>;
 ///
 /// # Errors
 ///
-/// Returns the first error, with its line. Unknown fields are errors, so that a misspelled field is not silently
-/// ignored.
+/// Returns the first error. Unknown fields are errors, so that a misspelled field is not silently ignored.
 pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     let documents = manifest::read(bytes)?;
     let root = match documents.as_slice() {

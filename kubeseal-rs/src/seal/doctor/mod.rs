@@ -8,9 +8,9 @@
 //! | `keys` | key Secrets, if the user may read them |
 //! | `object` | whether the SealedSecrets in a file can be unsealed |
 //! | `item` | why an item cannot be unsealed |
-//! | `rollback` | the objects that Bitnami's controller could not unseal |
+//! | `rollback` | the objects that Bitnami's controller could not unseal, or would create a Secret for |
 //! | `templates` | whether the templates of a SealedSecret render |
-//! | `findings` | nothing; it prints the findings of the other modules |
+//! | `findings` | nothing; it formats the findings of the other modules |
 //!
 //! `doctor` sends the controller only the unmodified file: the responses to copies with other names would reveal the
 //! name and namespace that a value was sealed for, even to a user without keys. It tries other names and namespaces

@@ -129,7 +129,7 @@ fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>> {
     if is_text {
         return Ok(Some(Plain::from(text.as_bytes().to_vec())));
     }
-    // The error would quote the value.
+    // Drop the error, which would quote the value.
     let bytes = base64::decode(text.as_bytes()).ok().with_context(|| {
         Failure::new(format!("line {line}: the value of {key} is not base64"))
             .hint("write text under stringData")

@@ -31,7 +31,7 @@ pub(super) struct GuardedDirectory {
 }
 
 impl GuardedDirectory {
-    /// Creates the directory, and starts the processes that remove it.
+    /// Creates the directory, and starts the thread and the shell that remove it.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let problem = "cannot watch for signals";
         let held_signals = HeldSignals::new(SIGNALS).context(problem)?;

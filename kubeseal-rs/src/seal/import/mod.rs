@@ -284,7 +284,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Returns why a Secret is skipped: a controller recreates it, or it must not leave the cluster.
+/// Returns why a Secret is skipped: a controller recreates it, it must not leave the cluster, or it has no values.
 fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
     if has_private_key(secret) {
         return Some("it is a private key of the sealed-secrets controller".into());

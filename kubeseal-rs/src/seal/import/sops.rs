@@ -2,8 +2,8 @@
 //!
 //! `sops` stores text and bytes alike, but its JSON output contains only text and only the first document, and its YAML
 //! output writes some strings as `null`. So a file with one document is read as JSON, a file with several documents as
-//! YAML, and a file that was encrypted as a whole as bytes. Each value must be as long as its ciphertext; otherwise
-//! nothing is imported.
+//! YAML, and a file that was encrypted as a whole as bytes. In YAML and JSON files, each string must be as long as its
+//! ciphertext; otherwise nothing is imported.
 
 use std::ffi::OsString;
 use std::fs;
@@ -417,8 +417,8 @@ fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
     Ok(items)
 }
 
-/// Warns about a number that `sops` has rounded when it encrypted the file: from 2^53, a floating-point number has no
-/// exact digits.
+/// Warns about a number that `sops` may have rounded when it encrypted the file: from 2^53, a floating-point number
+/// does not represent every integer.
 fn warn_of_rounding(key: &str, node: &Node) {
     const FIRST_ROUNDED: f64 = 9_007_199_254_740_992.0;
     if matches!(node.value, Value::Float(value) if value.abs() >= FIRST_ROUNDED) {

@@ -778,7 +778,7 @@ mod tests {
             ),
             ("one renamed", sealed_object("db", &[("d", "2")]), vec![]),
             ("reverted", sealed_object("db", &[("a", "1")]), vec![]),
-            // The ciphertext is not valid for the earlier object, so it counts as new here.
+            // A ciphertext counts once for each object that contains it.
             (
                 "another object",
                 sealed_object("other", &[("a", "1")]),

@@ -56,7 +56,7 @@ pub struct KeysRetire {
     pub location: KeyLocation,
 }
 
-/// Retires a key. If items, files or rules need the key, lists them and does not retire the key.
+/// Retires a key. If items, rules or unreadable files may need the key, lists them and does not retire the key.
 ///
 /// # Errors
 ///
@@ -135,7 +135,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Retires a key that is only for v2, if another loaded key opens every item that is sealed for it.
+/// Retires a key that is only for v2, if another loaded key opens every item that is sealed for it and no rule names
+/// it.
 fn retire_v2(
     args: &KeysRetire,
     environment: &Environment,

@@ -364,8 +364,8 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys of a suite that the controller serves. For a controller on a directory whose certificate cannot be
-/// fetched, a new key that exists counts as served.
+/// Returns the keys of a suite that the controller serves. For a controller on a directory, a new key that exists
+/// counts as served, unless its certificate can be fetched.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {

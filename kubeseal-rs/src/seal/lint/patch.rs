@@ -50,7 +50,7 @@ pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<Fin
     (!keys.is_empty()).then_some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// Returns the files of patches whose target is a Secret, with the line that names each.
+/// Returns the files of patches whose target is a Secret, each with the line of its patch.
 pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
     let patches = FIELDS
         .iter()
@@ -74,7 +74,7 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
                 let key = |node: &Node| value_of_operation(node, true, &literals);
                 keys.extend(operations.iter().filter_map(key));
             }
-            // A manifest with a kind is found without its kustomization.
+            // A Secret with its kind is found without its kustomization.
             _ if walk::Kind::of(&document.root).is_none() => {
                 keys.extend(plain_fields(&document.root, &literals, false));
             }

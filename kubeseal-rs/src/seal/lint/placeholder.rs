@@ -116,7 +116,7 @@ fn is_value_char(c: char) -> bool {
 }
 
 /// Returns the string with [`connection_string::VARIABLE`] for its template actions, or `None` if an action outputs a
-/// literal.
+/// literal, or a Secret that contains one.
 fn with_variables(text: &str, literals: &Literals<'_>) -> Option<String> {
     let own = literals.nested(text);
     let mut state = own.inside();

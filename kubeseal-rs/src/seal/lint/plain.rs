@@ -219,7 +219,7 @@ pub(super) struct GeneratorFile<'a> {
     pub(super) generator: &'a str,
     /// The line that names the file.
     pub(super) line: usize,
-    /// Relative to the directory of the kustomization.
+    /// The path of the file, relative to the directory of the kustomization.
     pub(super) path: &'a str,
     /// The form of the file.
     pub(super) form: FileForm,

@@ -20,7 +20,7 @@ pub(super) struct RotateReport<'a> {
     /// The number of items that are already encrypted for the target: the newest key, or, with `--key`, the certificate
     /// or the recipients. Includes items whose key is known only from a hint.
     current: usize,
-    /// The number of objects that were not re-encrypted, and of files that cannot be read.
+    /// The number of objects whose re-encryption failed, and of files that cannot be read.
     failed: usize,
     /// Files with changes, failures or items whose key is known only from a hint; the others are only counted.
     files: Vec<RotatedFile<'a>>,

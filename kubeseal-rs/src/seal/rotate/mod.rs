@@ -379,8 +379,8 @@ impl Work {
         }
     }
 
-    /// Writes the file if anything in it changes. Leaves out objects that another program has changed since they were
-    /// read.
+    /// Writes the file if anything in it changes, except in a dry run. Leaves out objects that another program has
+    /// changed since they were read.
     fn finish(self, dry_run: bool) -> AttemptResult {
         let mut stale = BTreeSet::new();
         let edited = |bytes: &[u8]| -> Result<_> {

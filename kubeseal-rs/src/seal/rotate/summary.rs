@@ -28,7 +28,7 @@ pub(super) struct ObjectReport {
     pub(super) rotated: Vec<String>,
     /// The number of re-encrypted items per old key, as far as known.
     pub(super) from: BTreeMap<Fingerprint, usize>,
-    /// The key that the re-encrypted items are for.
+    /// The fingerprint of the certificate, or the v2 keys, that the re-encrypted items are for.
     pub(super) to: Option<String>,
     /// Items that are for the newest key according to their hint alone.
     pub(super) current_by_hint: Vec<String>,

@@ -26,7 +26,7 @@ pub(super) struct ObjectReport<'a> {
     type_: &'a str,
     /// The items, in the order of the file.
     items: Vec<ItemReport<'a>>,
-    /// The items that templates produce.
+    /// The item keys that have a template.
     templates: Vec<&'a String>,
 }
 
@@ -38,7 +38,7 @@ struct ItemReport<'a> {
     key: &'a str,
     /// The line where the item begins.
     line: usize,
-    /// The size of the RSA key that a v1 value is sealed for; absent for any other value.
+    /// The size of the RSA key that a v1 value is sealed for, in bits; absent for any other value.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<usize>,
     /// The properties of a v2 value that are visible without a key; absent for a v1 value.

@@ -114,7 +114,8 @@ pub(super) struct V2Report<'a> {
     lock: String,
     /// Whether the item carries its own lock.
     inline: bool,
-    /// The time of sealing in milliseconds since 1970, or one more than the highest revision in the file if that is later.
+    /// The time of sealing in milliseconds since 1970, or one more than the highest revision in the object if that is
+    /// later.
     revision: u64,
     /// The scope that the item was sealed for.
     scope: String,

@@ -227,8 +227,8 @@ impl Directory {
     }
 }
 
-/// Called before each change in the file system. In tests it fails at a chosen step, after which nothing is cleaned up,
-/// as if the process had been killed.
+/// Called before changes in the file system. In tests it fails from a chosen step on, so that nothing is cleaned up, as
+/// if the process had been killed.
 #[cfg(not(test))]
 #[expect(clippy::unnecessary_wraps, reason = "in tests it can fail")]
 fn step() -> Result<(), TargetError> {

@@ -108,7 +108,7 @@ pub enum TargetError {
         .0.display()
     )]
     Managed(PathBuf),
-    /// A file or directory that another program created has the name of a delivered file.
+    /// An entry that another program created has the name of a delivered file, or of its top directory.
     #[error(
         "{} already exists and was not created by `seal agent`\n\
          hint: remove the existing entry, or choose a different path",
@@ -135,7 +135,7 @@ pub enum WriteOutcome {
     Unchanged,
     /// The first complete version was written.
     First,
-    /// The paths of files that were added, changed or removed.
+    /// The paths of files that were added, changed or removed; empty if only missing links were restored.
     Changed(BTreeSet<String>),
 }
 
@@ -368,8 +368,8 @@ fn new_version_name() -> String {
 ///
 /// # Errors
 ///
-/// Fails if the path has no file name, or the file cannot be written. The old content then stays, and the temporary file
-/// is removed.
+/// Fails if the path has no UTF-8 file name, or the file cannot be written. The temporary file is then removed, and the
+/// old content stays, unless only the final sync of the directory failed.
 pub fn replace_file(
     path: &Path,
     bytes: &[u8],

@@ -107,7 +107,7 @@ impl Form for Namespace {
     }
 }
 
-/// A Pod, if one of its containers has started.
+/// A Pod, if [`Pod::read_started`] returns it.
 impl Form for Option<Pod> {
     const FIELDS: Fields = fields::POD;
 
@@ -153,7 +153,6 @@ pub(super) fn workloads(kind: Kind) -> ApiResource {
     resource(group, version, kind.name(), kind.plural())
 }
 
-/// Returns an API resource.
 pub(super) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     let separator = if group.is_empty() { "" } else { "/" };
     ApiResource {

@@ -22,7 +22,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Records that all initial lists are complete.
+    /// Records that the component is ready.
     pub(super) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
     }

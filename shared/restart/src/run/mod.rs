@@ -35,7 +35,7 @@ use probes::Server;
 use watches::Watches;
 use worker::{Lists, Worker};
 
-/// Maximum number of queued events. The compact form of a workload can have a few hundred kilobytes.
+/// Maximum number of queued events.
 const MAX_MESSAGES: usize = 64;
 
 /// The settings of the component.
@@ -47,7 +47,7 @@ pub struct Settings {
     pub context: Option<String>,
     /// The namespaces to watch; all if empty.
     pub namespaces: Vec<String>,
-    /// The maximum number of concurrent rollouts.
+    /// The number of slots for concurrent rollouts. As many reserve slots exist, at most one for each namespace.
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
@@ -66,7 +66,7 @@ pub struct Settings {
 /// Why the component cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The process does not run in a Pod.
+    /// There is no kubeconfig, and the process does not run in a Pod with a service account token.
     #[error(
         "no cluster found: without --kubeconfig, this command must run in a Pod with a mounted service account token"
     )]
@@ -90,8 +90,8 @@ pub enum RunError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The runtime or the signal handlers cannot be created.
-    #[error("cannot create the runtime or the signal handlers")]
+    /// The runtime, the signal handlers, or the server of metrics and probes cannot be created.
+    #[error("cannot create the runtime, the signal handlers, or the server of metrics and probes")]
     System(#[from] std::io::Error),
 }
 
@@ -99,7 +99,7 @@ pub enum RunError {
 ///
 /// # Errors
 ///
-/// Returns [`RunError`] if the settings cannot be used. Later failures are logged and retried.
+/// Returns [`RunError`] if the component cannot start. Later failures are logged and retried.
 pub fn run(settings: Settings) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -57,7 +57,7 @@ async fn with_time_limit<T>(request: impl Future<Output = kube::Result<T>>) -> R
     response.map_err(|error| Failure::Api(Box::new(error)))
 }
 
-/// Returns one page of the Pods of a namespace, without Pods of which no container has started, and the token of the
+/// Returns one page of the Pods of a namespace, without Pods that [`Pod::read_started`] omits, and the token of the
 /// next page, if there is one. `token` is the token that the request for the previous page returned.
 pub(super) async fn list_pods(
     client: &Client,

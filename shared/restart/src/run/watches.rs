@@ -25,7 +25,7 @@ const PER_PAGE: u32 = 20;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum pause of a watch that restarts and refreshes depend on, so that they resume soon after an outage.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
-/// Maximum pause of an optional watch, whose resource may not be installed.
+/// Maximum pause of an optional watch, whose resource may be missing or forbidden.
 const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// An event of a watch.
@@ -87,7 +87,7 @@ impl Watches {
         starter.watches
     }
 
-    /// Waits until the task of a watch ends. Tasks do not end by themselves.
+    /// Waits until the task of a watch ends. A task ends only when the receiver of its messages is dropped.
     pub(super) async fn wait(&mut self) {
         self.tasks.join_next().await;
     }
@@ -171,8 +171,8 @@ impl Starter {
 }
 
 /// Returns the pause before the next attempt after this event; zero while the watch works. Only an object or the end of
-/// a list shows that the watch works, because the watcher announces a list before it requests the list: otherwise, a
-/// resource that is not installed would be requested every second.
+/// a list shows that the watch works, because the watcher announces a list before it requests the list: if the
+/// announcement counted, a resource that is not installed would be requested every second.
 fn next_pause<F>(
     pause: Duration,
     event: &Result<Event<F>, watcher::Error>,

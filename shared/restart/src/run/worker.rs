@@ -17,7 +17,7 @@ use super::compact::CompactObject;
 use super::metrics::Metrics;
 use super::requests::{self, Event};
 use super::watches::{Change, Message};
-use crate::annotations::MAX_PATTERNS;
+use crate::annotations::{MAX_NAMES, MAX_PATTERNS};
 use crate::consumption::MAX_USES;
 use crate::decide::{Decision, Target};
 use crate::pod::Pod;
@@ -30,7 +30,7 @@ use crate::workload::{Id, Kind, Workload};
 
 /// The longest pause between two steps.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-/// The pause after a failed request.
+/// The pause after a failed restart, or after a failed list of the Pods of due workloads.
 const RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// The pause after a failed list of the Pods to refresh.
 const LIST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
@@ -78,7 +78,7 @@ pub(super) struct Listing {
     read_at: Instant,
 }
 
-/// The incomplete lists of objects, by index of the watch.
+/// Which first lists are complete, and the objects of incomplete lists, by index of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// For each watch, whether restarts and refreshes wait for its first list.
@@ -143,7 +143,8 @@ impl Worker {
         *self.role.borrow() == Role::Leader && self.write_lease.is_valid()
     }
 
-    /// Does one step, if this replica may write. Returns the pause before the next step.
+    /// Does one step, if the first lists are complete and this replica may write. Returns the pause before the next
+    /// step.
     async fn step(&mut self) -> Duration {
         if !self.lists.are_complete() || !self.may_write() {
             return MAX_PAUSE;
@@ -412,7 +413,7 @@ impl Worker {
     }
 }
 
-/// Logs that parts of a workload are ignored, once for each of its versions that differ in these parts.
+/// Logs that parts of a workload are ignored, unless the stored version of the workload shows that this is not new.
 fn report_ignored_parts(state: &State, id: &Id, workload: &Workload) {
     let stored = state.workload(id);
     let is_unchanged = stored.is_some_and(|stored| stored.opt_in == workload.opt_in);
@@ -421,6 +422,6 @@ fn report_ignored_parts(state: &State, id: &Id, workload: &Workload) {
         info!(workload = %id, "Ignoring the Secrets that the containers use: there are too many (more than {MAX_USES} pairs of a container and a Secret)");
     }
     if workload.opt_in.is_truncated() && !is_unchanged {
-        info!(workload = %id, "Ignoring some entries of an annotation: there are too many (more than {MAX_PATTERNS} patterns), or they are too long");
+        info!(workload = %id, "Ignoring some entries of an annotation: there are too many (more than {MAX_PATTERNS} patterns or {MAX_NAMES} names), or a pattern is too long");
     }
 }

@@ -8,7 +8,7 @@ use crate::consumption::Delivery;
 use crate::history::tests::{history, second};
 use crate::pod::tests::pod;
 
-/// A cluster of Deployments that have a variable from the Secret `db`, and one Pod each.
+/// A cluster of Deployments that have a variable from the Secret `db`, and of one Pod that all of them select.
 struct Cluster {
     versions: Vec<(&'static str, &'static str, i64, i64)>,
     state: State,
@@ -72,8 +72,8 @@ impl Cluster {
             .apply_secret(&("ns".into(), "db".into()), sealed, second(now));
     }
 
-    /// Runs all work that is due. The Pod of each workload started at `pod_start`. Returns the restarts and other
-    /// outcomes.
+    /// Runs the work that is due, up to the first decisions, and returns the restarts and other outcomes. The Pod
+    /// started at `pod_start`.
     fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
         let pods = [Pod::read(&pod("p", Delivery::Env, pod_start)).unwrap()];
         loop {
@@ -476,7 +476,7 @@ fn wide_pod() -> Json {
     })
 }
 
-/// Runs all turns until another event is needed, and returns them. Every decision is that no Pod is stale.
+/// Runs all turns until another event is needed, and returns them. The workloads have no Pods.
 fn turns(state: &mut State, now: i64) -> Vec<(String, Work)> {
     let mut turns = Vec::new();
     while let Step::Work(namespace, work) = state.next(second(now)) {

@@ -8,8 +8,8 @@ use crate::annotations::{self, LONGEST_WINDOW};
 use crate::decide::{self, Decision, Memory, Target, WaitReason};
 use crate::workload::{Progress, Workload};
 
-/// How long a rollout that this process started occupies a slot. A longer rollout is usually stuck, and must not delay
-/// the others without limit. Equals the default progress deadline of a Deployment.
+/// Maximum time for which a rollout that this process started occupies a slot. A longer rollout is usually stuck, and
+/// must not delay the others without limit. Equals the default progress deadline of a Deployment.
 pub(super) const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A workload and the state of its restarts.
@@ -60,8 +60,8 @@ impl TrackedWorkload {
         }
     }
 
-    /// Replaces the workload with a newer version. The workload is no longer settled if another client changed its
-    /// trigger, its Secrets, or whether it can be restarted. A version without a relevant change causes no work.
+    /// Replaces the workload with a newer version. The workload is no longer settled if its trigger, the Secrets that
+    /// it consumes, or whether it can be restarted has changed. A version without a relevant change causes no work.
     pub(super) fn replace(&mut self, workload: Workload) {
         self.is_changed |= !self.workload.is_equivalent(&workload);
         let is_paused =
@@ -80,7 +80,7 @@ impl TrackedWorkload {
         self.workload = workload;
     }
 
-    /// Returns whether the workload consumes the Secret, or `None` if changes of the Secret do not restart the
+    /// Returns whether the workload consumes the Secret, or `None` if changes to the Secret do not restart the
     /// workload.
     pub(super) fn relevance(&self, secret: &str, tags: annotations::SecretTags) -> Option<bool> {
         let is_matched = || self.matched.contains(secret);
@@ -147,7 +147,7 @@ impl TrackedWorkload {
         }
     }
 
-    /// Returns whether a rollout that this process started is in progress.
+    /// Returns whether a rollout that this process started occupies a slot.
     pub(super) fn is_rolling_out(&self, now: Timestamp) -> bool {
         let is_recent = |time: Timestamp| now.duration_since(time).abs() < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
@@ -155,8 +155,7 @@ impl TrackedWorkload {
         is_open && self.restarted_at.is_some_and(is_recent)
     }
 
-    /// Returns whether the workload is due for a check. It is not due before its patterns have been compared for the
-    /// first time.
+    /// Returns whether the workload is due for a check. It is not due while new patterns are compared with all names.
     pub(super) fn is_due(&self, now: Timestamp) -> bool {
         let is_new = |matching: &Matching| matching.names.is_none();
         let is_matched = !self.matching.as_ref().is_some_and(is_new);

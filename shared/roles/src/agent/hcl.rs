@@ -184,8 +184,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads the lines between `<<NAME` and `NAME`. With `<<-NAME`, the indentation of the last line is removed
-    /// from each line.
+    /// Reads the lines between `<<NAME` and `NAME`. With `<<-NAME`, the indentation of the last line is removed from
+    /// each line if all lines have it.
     fn heredoc(&mut self) -> Result<String, HclError> {
         self.next();
         if self.next() != Some('<') {
@@ -226,7 +226,7 @@ impl Parser<'_> {
         Some(line)
     }
 
-    /// Skips blanks, and comments after `#`, `//` and between `/*` and `*/`.
+    /// Skips white space, `,`, `;`, and comments after `#`, `//` and between `/*` and `*/`.
     fn skip_blanks(&mut self) -> Result<(), HclError> {
         while let Some(c) = self.chars.peek().copied() {
             match c {

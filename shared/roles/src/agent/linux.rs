@@ -35,9 +35,9 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 ///
 /// # Errors
 ///
-/// Fails if the arguments, the configuration or the Pod's token cannot be used, or if the first files cannot be
-/// written. With `--ready`, fails if the directory has no complete set of files. Other failures are logged, and the
-/// agent retries.
+/// Fails if the arguments, or a file or port that they name, cannot be used, or if the first files cannot be written.
+/// With `--ready`, fails if the directory has no complete set of files. Other failures are logged, and the agent
+/// retries.
 pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> Result<()> {
     if args.ready {
         return check_ready(&args.to);
@@ -200,7 +200,7 @@ fn config_map(server: &str, variables: Variables) -> Result<ConfigMap> {
     };
     let address = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
     let Some((host, port)) = address else {
-        let message = "cannot read the controller's CA certificate from the API server outside a Pod: KUBERNETES_SERVICE_HOST is not set";
+        let message = "cannot read the controller's CA certificate from the API server outside a Pod: KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is not set";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
     let host = if host.contains(':') {
@@ -226,8 +226,8 @@ fn service(server: &str) -> Option<(&str, &str)> {
     (is_service && is_valid).then_some((name, namespace))
 }
 
-/// Ends the process when a signal arrives: the first process of a container has no default handler. The exit code is 0
-/// once the returned value is set, so that no init container succeeds without its files.
+/// Ends the process when SIGTERM, SIGINT or SIGQUIT arrives: the first process of a container has no default handler.
+/// The exit code is 0 once the returned value is set, so that no init container succeeds without its files.
 pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let is_complete = Arc::new(AtomicBool::new(false));
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT]).context("cannot handle signals")?;

@@ -7,8 +7,8 @@
 //! | `{{ range $k, $v := .Data.data }}` | `{{ range $k, $v := . }}` |
 //! | `toJSON`, `base64Decode` and others with an equivalent in sprig | the function of sprig |
 //!
-//! Other functions are refused with an error that names them. As in Go, delimiters inside strings and comments do not
-//! end an action.
+//! The prefix `sprig_` of a function is removed. Other functions are refused with an error that names them. As in Go,
+//! delimiters inside strings and comments do not end an action.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ pub(super) enum TranslateError {
     NotClosed,
 }
 
-/// Names with the same meaning in Vault Agent and in sprig.
+/// Keywords and functions with the same meaning in Vault Agent and in the translated template.
 const UNCHANGED_NAMES: &[&str] = &[
     "if",
     "else",
@@ -207,7 +207,8 @@ fn translate_action(
     Ok(text)
 }
 
-/// Returns the SealedSecret for the path after `secret`, and the length of the path.
+/// Returns the SealedSecret for the path after `secret`, and the length of the path with its quotes and the blanks
+/// before it.
 fn path_argument(rest: &str) -> Result<(String, usize), TranslateError> {
     let blanks = rest.len() - rest.trim_start().len();
     let argument = token(&rest[blanks..]);
@@ -229,8 +230,8 @@ fn path_argument(rest: &str) -> Result<(String, usize), TranslateError> {
     }
 }
 
-/// Translates a word: a keyword, function, field, variable or number. After a closing parenthesis, `.Data` becomes an
-/// empty string.
+/// Translates a token other than `secret`. Strings, numbers and other characters stay as they are. After a closing
+/// parenthesis, `.Data` becomes an empty string.
 fn translate_word(word: &str, is_after_parenthesis: bool) -> Result<String, TranslateError> {
     let first = word.chars().next().unwrap_or_default();
     if first == '.' || first == '$' {

@@ -298,7 +298,8 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Sends the command a signal to end it. If it is already ending, only changes what to do afterwards.
+    /// Sends the command a signal to end it. If it is already ending, only changes what to do afterwards, unless that
+    /// is to exit.
     fn end(&mut self, next: Next) {
         match &mut self.ending {
             None => {

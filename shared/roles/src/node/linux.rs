@@ -20,7 +20,7 @@ use crate::report;
 ///
 /// # Errors
 ///
-/// Fails if the arguments are invalid, or no provider responds to the check.
+/// Fails if the arguments cannot be used or the socket cannot be served; with `--check`, if no provider responds.
 pub fn run(args: &Node) -> Result<()> {
     if args.check {
         return Ok(client::check(&args.socket)?);

@@ -33,7 +33,7 @@ pub(super) fn apply(root: &mut Node, edit: &Edit) {
 }
 
 /// Returns the key that a step selects in a mapping: an existing key, or the name of a new one. Returns `None` if the
-/// node is not a mapping.
+/// node is not a mapping, or the step selects an item of a list.
 fn key_in(node: &Node, step: &Step) -> Option<String> {
     let Value::Map(entries) = &node.value else {
         return None;

@@ -1,9 +1,8 @@
-//! Finds the positions of the values in JSON. The input has already been parsed as JSON; for malformed input, no
-//! positions are returned.
+//! Finds the positions of the values in JSON. Does not detect all malformed input.
 
 use super::value_span::{Entry, Kind, ValueSpan, quoted_end};
 
-/// Returns the root of every object of a JSON stream; `None` if the text is not a JSON stream.
+/// Returns the root of every document in a JSON stream; `None` for malformed text, and for values nested too deeply.
 pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     let mut roots = Vec::new();
     let mut finder = Finder { text, offset: 0 };

@@ -44,7 +44,8 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Returns whether the string can be written without quotes. Old parsers treat any colon between braces as syntax.
+/// Returns whether the string is simple enough to be written without quotes. Old parsers treat any colon between braces
+/// as syntax.
 fn can_be_plain(text: &str, in_flow: bool) -> bool {
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')

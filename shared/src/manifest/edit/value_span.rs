@@ -47,7 +47,7 @@ pub(super) struct Entry {
 }
 
 impl ValueSpan {
-    /// Returns whether the value is absent, or a plain `null` or `~`.
+    /// Returns whether the value is absent, or an unquoted `~`, `null`, `Null` or `NULL`.
     pub(super) fn is_null(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Empty => true,

@@ -8,7 +8,7 @@ use super::value_span::{
 use crate::manifest::yaml_in;
 
 /// Returns the root of every document. Returns `None` if the text is malformed, has a directive with non-ASCII
-/// characters, or contains a CR without LF, which is a line break only for the parser.
+/// characters, contains a CR without LF, which is a line break only for the parser, or if a position is not found.
 pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) || has_non_ascii_directive(text)
     {
@@ -194,8 +194,7 @@ impl Finder<'_> {
         ValueSpan { kind, start, end }
     }
 
-    /// Finds the end of a block scalar. Line breaks at its end belong to the value only if the header has a
-    /// `+`.
+    /// Finds the end of a block scalar. Blank lines at its end belong to the value only if the header has a `+`.
     fn block(&self, start: usize, to: usize) -> (Kind, usize) {
         let text = self.text;
         let len = text[start..].find(|c: char| !"|>+-0123456789".contains(c));
@@ -265,8 +264,8 @@ impl Finder<'_> {
         (text.as_bytes().get(offset) == Some(&closing)).then_some(())
     }
 
-    /// Adds a value to the innermost collection. Returns `None` for an invalid position, so that slicing the text there
-    /// never panics.
+    /// Adds a value to the innermost collection, or to the roots. Returns `None` for an invalid position, so that
+    /// slicing the text there never panics.
     fn add(&mut self, value: ValueSpan) -> Option<()> {
         self.text.get(value.start..value.end)?;
         let Some(parent) = self.open.last_mut() else {

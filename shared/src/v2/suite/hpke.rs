@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use crate::v2::tests::{bytes, published};
 
-    /// One published vector for the KEM of each suite.
+    /// One published vector for each KEM.
     #[test]
     fn the_key_schedule_equals_published_vectors() {
         let vectors = published("hpke.json");

@@ -42,7 +42,7 @@ pub struct P256PrivateKey {
 }
 
 impl P256PublicKey {
-    /// Reads an uncompressed point. Returns `None` if the point is not on the curve.
+    /// Reads a public key. Returns `None` if the bytes are not an uncompressed point of the curve.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let point: [u8; POINT_LEN] = bytes.try_into().ok()?;
         let mut one = [0; SCALAR_LEN];
@@ -86,7 +86,7 @@ impl P256PrivateKey {
     }
 }
 
-/// Returns a random scalar between one and the order of the curve.
+/// Returns a random scalar from one to the order of the curve, exclusive; `None` if all attempts fail.
 pub(crate) fn random_scalar(rng: &mut dyn CryptoRng) -> Option<Zeroizing<[u8; SCALAR_LEN]>> {
     let mut scalar = Zeroizing::new([0; SCALAR_LEN]);
     (0..ATTEMPTS).find(|_| {

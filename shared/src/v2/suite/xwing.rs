@@ -142,7 +142,7 @@ impl XWingPrivateKey {
     fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
         let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
         let secret = self.decapsulate(encapsulated);
-        // After a failed decapsulation, the same steps follow with a secret that decrypts nothing.
+        // After a failed decapsulation, the same steps follow with a constant secret, and the result is discarded.
         let substitute = Zeroizing::new([0; 32]);
         let secret_or_zeros = secret.as_ref().unwrap_or(&substitute);
         let key = KEM.open(secret_or_zeros, &self.public.id, binding, encrypted);

@@ -170,7 +170,7 @@ fn every_failure_after_the_private_key_has_the_same_text() {
     }
 }
 
-/// Returns changes of the commitment, the encapsulation, the wrapped key, the nonce, the box and the tag of an inline
+/// Returns changes to the commitment, the encapsulation, the wrapped key, the nonce, the box and the tag of an inline
 /// item.
 fn damages() -> Vec<fn(&mut Vec<u8>)> {
     let header = 59 + 1 + 20;

@@ -87,7 +87,7 @@ fn invalidate_stanza(entries: &mut BTreeMap<String, String>, key: ShortKeyId) {
     }
 }
 
-/// A damaged box is detected before any stanza is added. Every item is named.
+/// A damaged box is detected before any stanza is added. Every item with a damaged box is named.
 #[test]
 fn no_recipient_is_added_to_an_object_with_a_changed_box() {
     let mut entries = mixed(&[Suite::P256]);

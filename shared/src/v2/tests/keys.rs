@@ -112,7 +112,7 @@ fn generated_keys_differ_and_no_key_shows_its_bytes() {
     assert_eq!(rsa.unwrap_err(), KeyTextError::Suite);
 }
 
-/// Certificates encode the algorithm in several ways; the identifier covers only the key.
+/// Certificates encode the algorithm in several ways; the identifier covers one canonical encoding.
 #[test]
 fn the_identifier_of_an_rsa_key_covers_its_canonical_encoding() {
     let der = crate::key::test_key()

@@ -163,7 +163,7 @@ fn two_values() -> BTreeMap<String, Value> {
     values(&[("password", "hunter2"), ("user", "admin")])
 }
 
-/// Returns the entries of a shared lock for these suites.
+/// Returns the entries of two items and of their shared lock for these suites.
 fn sealed_for(suites: &[Suite]) -> BTreeMap<String, String> {
     seal_with(suites, |_| (), &two_values())
 }
@@ -199,7 +199,7 @@ fn with_spec<T>(
     use_spec(&spec)
 }
 
-/// Returns an inline item. Every call uses a new data key.
+/// Returns an inline item. Its data key depends on the item key.
 fn inline_for(suites: &[Suite], item: &str, plain: &str) -> String {
     let values = values(&[(item, plain)]);
     let mut rng = StdRng::seed_from_u64(item.bytes().map(u64::from).sum());

@@ -43,7 +43,7 @@ fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     ]
 }
 
-/// Returns whether a reason is public, or is `Tampered`, the only reason after a private key was used.
+/// Returns whether the object was refused, for a reason that a changed entry can cause.
 fn is_listed(reason: Option<Reason>) -> bool {
     matches!(
         reason,
@@ -167,7 +167,7 @@ proptest! {
         prop_assert_eq!(reason(&widened, &keys), want);
     }
 
-    /// Attack: an editor also changes the header, so that it contains the other place.
+    /// Attack: an editor moves an object to another place, and changes the header to contain this place.
     #[test]
     fn a_header_changed_for_another_place_is_tampered(suite in suite()) {
         let other = Place::of(Scope::NamespaceWide, "shop", "db").unwrap();

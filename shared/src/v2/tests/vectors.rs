@@ -96,7 +96,7 @@ fn every_case_gives_its_values_or_reason() {
     }
 }
 
-/// A case with the field `random` is sealed again with these random bytes, and must be equal.
+/// A case with the field `seal` is sealed again with the random bytes in this field, and must be equal.
 #[test]
 fn writes_the_cases_with_known_randomness() {
     let file = published("v2.json");

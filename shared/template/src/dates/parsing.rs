@@ -3,7 +3,7 @@
 use super::layout::{self, Element, Offset};
 use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
 
-/// The fields read so far; `None`, zero or empty for those that were not read.
+/// The fields read so far; `None`, zero, false or empty for those that were not read.
 #[derive(Default)]
 struct ParsedFields {
     year: i64,

@@ -27,13 +27,14 @@ fn is_connector(char: char) -> bool {
     matches!(char, '-' | '_') || runes::is_space(char)
 }
 
-/// Joins words without connectors and capitalizes each. Keeps leading and doubled connectors.
+/// Joins words without connectors and capitalizes each. Keeps leading and trailing connectors, and of several
+/// connectors between words all but one.
 fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     charge(env, text)?;
     let mut out = env.writer();
     let mut chars = runes::chars(text).peekable();
     while let Some(char) = chars.next_if(|&char| is_connector(char)) {
-        // If the string consists only of connectors, the code after the loop writes the last one.
+        // If the string consists only of connectors, the last one is written twice.
         if chars.peek().is_none() {
             out.char(char)?;
             out.char(char)?;

@@ -42,8 +42,8 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
 ];
 
-/// Converts any value to a list of strings: a `[]string` stays as it is, other lists lose their nils, any other
-/// value becomes a list of one.
+/// Converts any value to a list of strings: a `[]string` stays as it is, other lists lose their nils, nil becomes an
+/// empty list, and any other value a list of one.
 pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fault> {
     let Value::List(list) = value else {
         let only = if value.is_nil() {
@@ -89,7 +89,7 @@ fn join(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(out.finish().into())
 }
 
-/// Splits at separators into at most `max_parts` parts if `max_parts` is not negative; zero gives nil.
+/// Splits at separators into at most `max_parts` parts if `max_parts` is not negative; zero gives `None`.
 fn split(
     env: &mut Environment<'_>,
     text: &[u8],

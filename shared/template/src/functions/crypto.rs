@@ -157,7 +157,7 @@ fn encrypt(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
 }
 
 /// Decrypts the output of `encrypt`. Like sprig, takes the padding length from the last byte, and does not check the
-/// padding.
+/// other bytes of the padding.
 fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let text = args.text(1);
     if text.is_empty() {

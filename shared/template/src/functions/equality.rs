@@ -4,7 +4,8 @@ use crate::budget::Gauge;
 use crate::error::{Fault, Limit};
 use crate::value::{Int, Pointer, Value};
 
-/// Kinds of values; `eq` and `lt` compare only values of the same kind, except that nothing equals a nil.
+/// Kinds of values. `eq` and `lt` compare only values of the same kind, except that `eq` is false for a nil and a value
+/// of another kind.
 #[derive(PartialEq, Eq)]
 enum BasicKind {
     Bool,
@@ -31,8 +32,8 @@ const INCOMPARABLE: Fault = Fault {
     reason: "values of these types cannot be compared",
 };
 
-/// Returns whether the first value equals any of the others. Fails if a value before the match
-/// cannot be compared with it.
+/// Returns whether the first value equals any of the others. Fails if a value before the match cannot be compared with
+/// the first.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
     if others.is_empty() {
         return Err(Fault::failed(

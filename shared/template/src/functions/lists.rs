@@ -195,8 +195,8 @@ fn chunk(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     Ok(List::new(ListKind::Lists, chunks)?.into())
 }
 
-/// Reproduces sprig's arithmetic for a size that is not positive: usually a failure, but no chunks for a list
-/// that is about as long, and a list of one item unchanged.
+/// Reproduces sprig's arithmetic for a size that is not positive; `size` is its absolute value. Usually fails, but
+/// returns no chunks for two to `size` + 1 items, and one chunk for a single item if `size` is at least two.
 fn chunk_with_invalid_size(items: Vec<Value>, size: usize) -> Outcome {
     let chunks = match items.len() {
         1 if size >= 2 => vec![new_list(items)?],

@@ -116,8 +116,7 @@ fn merge_entry(
                 return Ok(());
             }
         }
-        // mergo copies a list if the target has none, and otherwise, by a quirk of non-empty targets, keeps the old
-        // list.
+        // Without `overwrite`, mergo keeps an old value that is not empty.
         (Value::List(_), _) if !old_is_empty && !overwrite => return Ok(()),
         _ => {}
     }

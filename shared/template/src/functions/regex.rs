@@ -1,5 +1,5 @@
-//! Regular expressions. All functions except `regexMatch` fail on an invalid expression, as their `must`
-//! variants do.
+//! Regular expressions. The functions fail on an invalid expression, as their `must` variants do; `regexMatch` returns
+//! false.
 
 use super::{Args, Function, Outcome, Type};
 use crate::environment::Environment;
@@ -96,7 +96,7 @@ fn find_all(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     .into())
 }
 
-/// Splits at matches into at most this many parts; zero gives nil.
+/// Splits at matches into at most this many parts, or into all if the number is negative; zero gives nil.
 fn split(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let source = args.text(0);
     let pattern = env.pattern(&source)?;

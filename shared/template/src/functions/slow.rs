@@ -104,8 +104,9 @@ fn characters(class: char) -> &'static str {
 
 const SEED: &[u8] = b"com.lyndir.masterpassword";
 
-/// `derivePassword`: derives a password with the Master Password algorithm: scrypt over the user, HMAC over the site,
-/// then characters of a pattern. For an unknown password type, the result is sprig's error message.
+/// `derivePassword`: derives a password with the Master Password algorithm: scrypt of the password with the user as
+/// salt, HMAC over the site, then characters of a pattern. For an unknown password type, the result is sprig's error
+/// message.
 fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (kind, password, user, site) = (args.text(1), args.text(2), args.text(3), args.text(4));
     let Some(patterns) = patterns(&kind) else {

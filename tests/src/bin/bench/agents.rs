@@ -1,5 +1,5 @@
-//! Measures delivery to many Pods: the memory of the controller and of `seal-deliver node`, and the time from a change
-//! to the responses.
+//! Measures delivery to many Pods: the memory of the controller and of `seal-deliver node`, the private-key operations,
+//! and the time from a change to the responses.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::report::{percentile, print_head, print_row, time};
 use crate::sizes::Sizes;
 
 const OPERATIONS: &str = "sealed_secrets_controller_private_key_operations_total";
-/// Number of waiting requests of each Pod. The controller allows 32.
+/// Maximum number of waiting requests of each Pod in this benchmark. The controller allows 32.
 const REQUESTS_PER_POD: usize = 25;
 
 pub async fn run(sizes: Sizes) {
@@ -113,7 +113,7 @@ impl<'a> Site<'a> {
         applied.expect("the API server accepts the SealedSecret");
     }
 
-    /// Creates this number of Pods, waits until they may receive the object, and returns their tokens.
+    /// Creates this number of Pods, waits until the first of them may receive the object, and returns their tokens.
     async fn create_pods(&self, pods: usize) -> Vec<String> {
         let token = async |i| {
             let pod = create_pod(&self.namespace, &format!("web-{i}"), "web").await;

@@ -1,4 +1,4 @@
-//! A namespace in which both controllers do the same work, one after another.
+//! A namespace in which a benchmark runs one of the two controllers.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -27,21 +27,21 @@ use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{put_key, sealed_for};
 use tests::{upstream, v2_objects};
 
-/// The maximum number of concurrent requests of the benchmark.
+/// The maximum number of items that [`for_each_concurrent`] processes at a time.
 pub const PARALLEL: usize = 32;
-/// Time between two polls for completion.
+/// Time between two counts of the Secrets.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Limit for every wait.
+/// Limit for every wait for Secrets and statuses.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// A controller and its rate limits.
+/// A controller and its limit for requests to the API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Implementation {
-    /// This project's controller with default limits.
+    /// This project's controller with the default limit.
     Ours,
-    /// Bitnami's controller without rate limits.
+    /// Bitnami's controller without a limit.
     Upstream,
-    /// Bitnami's controller with default limits.
+    /// Bitnami's controller with the default limit.
     UpstreamDefaults,
 }
 
@@ -79,7 +79,7 @@ pub struct BenchNamespace<'a> {
     keys: usize,
 }
 
-/// The objects for both controllers. They are sealed cluster-wide, so that both controllers get the same objects.
+/// Objects for a controller. They are sealed cluster-wide, so that every namespace gets the same objects.
 pub struct Load {
     pub objects: Vec<SealedSecret>,
 }
@@ -222,8 +222,8 @@ impl<'a> BenchNamespace<'a> {
         api.create(&PostParams::default(), &object).await.unwrap();
     }
 
-    /// Waits until this many Secrets exist, not counting keys and the content-version key; returns the time since
-    /// `since`.
+    /// Waits until at least this many Secrets exist, not counting keys and the content-version key; returns the time
+    /// since `since`.
     pub async fn wait_for_secrets(&self, count: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         let first_page = ListParams::default().limit(1);
@@ -274,8 +274,7 @@ impl<'a> BenchNamespace<'a> {
     }
 }
 
-/// Measures the writes that every controller has to make for each object (a Secret, a status and an event), for a
-/// client that makes only these writes.
+/// Measures how long a client takes to write a Secret, a status and an event for each object, as a controller does.
 pub async fn time_bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
     let bench = BenchNamespace::new(plane, &[]).await;
     bench.create_all(load).await;
@@ -334,7 +333,8 @@ pub async fn for_each_concurrent<T>(items: impl Iterator<Item = T>, work: impl A
         .await;
 }
 
-/// Returns the value of a metric without labels of this project's controller.
+/// Returns the value of a metric of this project's controller. The metric has no labels; `name` is without the prefix
+/// `sealed_secrets_controller_`.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let response = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");

@@ -123,7 +123,7 @@ async fn time_new_objects(
     times
 }
 
-/// Replaces the values of one object after the other.
+/// Replaces the values of one object after another, until `is_over`.
 async fn change_objects(
     bench: &BenchNamespace<'_>,
     load: &Load,
@@ -151,7 +151,8 @@ async fn change_objects(
     }
 }
 
-/// Sends alternating verify and rotate requests at this rate, without waiting for responses. Counts the responses.
+/// Sends alternating verify and rotate requests at this rate, without waiting for responses. Counts the responses by
+/// status code.
 async fn send_requests(
     port: u16,
     body: &str,

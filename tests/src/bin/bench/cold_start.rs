@@ -92,8 +92,8 @@ pub async fn run(sizes: Sizes) {
     }
 }
 
-/// Measures a cold start with v2 objects for a post-quantum key, and one with v1 objects, which Bitnami's controller
-/// also unseals.
+/// Measures a cold start and a restart with v2 objects for a post-quantum key, and with v1 objects, which Bitnami's
+/// controller also unseals.
 pub async fn run_v2(sizes: Sizes) {
     let objects = sizes.size("objects", 60, 10_000);
     let items = sizes.size("items", 5, 5);
@@ -176,13 +176,13 @@ async fn measure_floor(plane: &ControlPlane, load: &Load, operation: Duration) -
     opening + writing
 }
 
-/// Times since the start of the process.
+/// Times since a start of the controller.
 struct Times {
     /// The time until every Secret existed.
     secrets: Duration,
     /// The time until every object had its status.
     statuses: Duration,
-    /// After a restart, the time until the Secret of a new object existed.
+    /// The time from the restart until the Secret of a new object existed.
     restart: Duration,
 }
 

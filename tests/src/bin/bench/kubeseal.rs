@@ -1,4 +1,5 @@
-//! Compares Bitnami's `kubeseal` with this project's: one small Secret, and a thousand Secrets in one input.
+//! Compares Bitnami's `kubeseal` with this project's: one small Secret, many Secrets in one input, and the size of the
+//! program.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -1,8 +1,7 @@
 //! Benchmarks: `cargo run --profile dist -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
 //!
-//! Each benchmark runs this project's program and, where it exists, Bitnami's on the same input, and prints absolute
-//! figures and their ratio. Benchmarks do not assert times. A benchmark is a module with a function, `async` or not,
-//! that takes [`Sizes`], and an entry in [`BENCHMARKS`].
+//! A benchmark prints its figures, with those of Bitnami's code for comparison if `has_upstream` is set. Benchmarks do
+//! not assert times. A benchmark is a function that takes [`Sizes`], and an entry in [`BENCHMARKS`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -40,7 +39,7 @@ use tests::{binaries, upstream};
 struct Benchmark {
     name: &'static str,
     about: &'static str,
-    /// Whether the benchmark also runs Bitnami's program.
+    /// Whether the benchmark also runs Bitnami's code.
     has_upstream: bool,
     run: fn(Sizes) -> Pin<Box<dyn Future<Output = ()>>>,
 }

@@ -26,7 +26,7 @@ pub async fn run(sizes: Sizes) {
         let port = pod.port();
         let start = Instant::now();
         let rotate = async |_| {
-            // This project's controller rejects requests when more are waiting than it can serve in two seconds.
+            // This project's controller rejects a request with 429 if its caller has four others in progress.
             loop {
                 let response = http::send(port, "POST", "/v1/rotate", "", &body)
                     .await

@@ -19,7 +19,7 @@ use crate::sizes::Sizes;
 
 /// Time between two new objects of the quiet tenant.
 const OBJECT_INTERVAL: Duration = Duration::from_millis(500);
-/// A template of the maximum cost that one object may have: key generation takes 7.5 s of it, hashing 1 s.
+/// A template of nearly the maximum cost that one object may have, 9 s: key generation costs 7.5 s, hashing 1.2 s.
 const COSTLY_TEMPLATE: &str =
     "{{ range 5 }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ range 20 }}{{ bcrypt \"x\" }}{{ end }}";
 /// Number of well-formed values that no key can unseal.
@@ -136,7 +136,7 @@ async fn create_namespace(plane: &ControlPlane, name: &str) {
         .unwrap();
 }
 
-/// Returns a copy with a template of the maximum allowed cost.
+/// Returns a copy with [`COSTLY_TEMPLATE`].
 fn with_costly_template(object: &SealedSecret) -> SealedSecret {
     let mut object = object.clone();
     object.spec.template.data = Some([("t".to_owned(), Some(COSTLY_TEMPLATE.to_owned()))].into());

@@ -1,4 +1,4 @@
-//! Well-formed values that cannot be unsealed, each for a different reason.
+//! Well-formed values that cannot be unsealed, for different reasons.
 
 use jiff::Timestamp;
 use shared::envelope;

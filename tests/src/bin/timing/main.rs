@@ -1,6 +1,6 @@
-//! Tests whether failures to decrypt a value can be distinguished by their time: in the function that
-//! decrypts, over HTTP with this project's controller, and over HTTP with Bitnami's controller for comparison. Exits
-//! with 1 if the function or this project's controller lets them be distinguished.
+//! Tests whether failures to decrypt a value can be distinguished by their time: in this project's functions, over HTTP
+//! with this project's controller, and over HTTP with Bitnami's controller for comparison. Exits with 1 if this
+//! project's functions or controller let them be distinguished.
 //!
 //! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
 //! detectable difference.
@@ -21,8 +21,7 @@ use std::process::ExitCode;
 
 use tests::timing::{CERTAIN, Comparison};
 
-/// Default number of measurements, enough to detect a difference of a hundredth of a private-key operation on a busy
-/// machine.
+/// Default number of measurements of each kind of failure in one comparison.
 const MEASUREMENTS: usize = 3000;
 
 #[tokio::main]

@@ -175,7 +175,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     assert_eq!(key_ids(&plane, "kube-system").await, keys);
 }
 
-/// Groups of values that depend on each other.
+/// The name of each group of values, and the values, which are installed together.
 const GROUPS: &[(&str, &str)] = &[
     (
         "names",
@@ -314,7 +314,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
     assert!(!log.contains("forbidden"), "{log}");
     controller.stop();
 
-    // The install also succeeds without additional namespaces.
+    // An upgrade without additional namespaces also succeeds.
     let file = helm.write_values("rbac: {clusterRole: false, namespacedRoles: true}");
     helm.run(&[
         "upgrade",

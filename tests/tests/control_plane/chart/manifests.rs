@@ -241,7 +241,7 @@ fn to_static_manifest_object(mut object: Value) -> Value {
     object
 }
 
-/// Returns the name of an object in Bitnami's static manifests, which differs from the name in its chart.
+/// Returns the name of an object in the static manifests, which may differ from its name in the chart.
 fn static_manifest_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),

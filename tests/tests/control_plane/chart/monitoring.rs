@@ -116,7 +116,7 @@ struct MeteredNode {
 }
 
 impl MeteredNode {
-    /// Starts a provider that nobody calls. `authority` contains a certificate, which it reads at the start.
+    /// Starts a provider that no driver calls. `authority` contains a certificate, which it reads at the start.
     async fn start(authority: &str) -> Self {
         let (directory, port) = (Scratch::new(), http::free_port());
         let file = |name: &str| directory.path().join(name);

@@ -209,7 +209,7 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
             "networkPolicy: {enabled: false, metricsFrom: []}",
             [ALL_SOURCES, ALL_SOURCES, ALL_SOURCES, ALL_SOURCES],
         ),
-        // Values that Bitnami's chart also has.
+        // Bitnami's chart has this value too.
         (
             "networkPolicy: {enabled: true}",
             [ALL_SOURCES, ALL_SOURCES, NO_SOURCES, NO_SOURCES],

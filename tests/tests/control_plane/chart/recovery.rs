@@ -254,7 +254,7 @@ fn run_failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String
     operators::run_expecting_failure(&mut command(plane, name, args))
 }
 
-/// Returns a command with the real kubectl and this project's kubeseal on the `PATH`.
+/// Returns a command for a script, with the real kubectl and this project's kubeseal on the `PATH`.
 fn command(plane: &ControlPlane, name: &str, args: &[&str]) -> Command {
     let directories = [operators::kubectl(), binaries::kubeseal()];
     let directories = directories

@@ -23,7 +23,7 @@ pub(super) const RELEASE: &str = "sealed-secrets";
 pub(super) const ACCOUNT: &str = "sealed-secrets-restart";
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
-/// Values in the format in which `seal restart` writes them into the annotations.
+/// A digest in the format in which `seal restart` writes it into an annotation.
 const DIGEST: &str = "00112233445566778899aabbccddeeff";
 const VERSION: &str = "AAAAAAAAAAAAAAAAAAAA-_";
 
@@ -66,7 +66,6 @@ async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
         assert!(metrics.contains(line), "{metrics}");
     }
     let log = restarter.log();
-    // Argo Rollouts is not installed, and no other resource is missing or forbidden.
     assert!(!log.contains("forbidden"), "{log}");
     assert_eq!(restarter.stop(), Some(0));
 }
@@ -265,7 +264,7 @@ async fn the_policies_allow_restarts_of_every_workload_kind() {
     assert!(refusal.unwrap_err().contains("seal restart may"));
 }
 
-/// The annotation has another field manager in addition to the account.
+/// Another client has set the annotation before, and is its field manager.
 #[tokio::test]
 async fn the_policies_allow_changes_of_an_annotation_that_another_client_manages() {
     let plane = ControlPlane::start().await;

@@ -156,7 +156,7 @@ async fn renders_no_template_where_templates_are_forbidden() {
     assert!(case.secret("action").await.is_none());
 }
 
-/// Returns a SealedSecret whose Secret would be a sealing key of the author's own.
+/// Returns a SealedSecret whose Secret would contain a key pair of the author.
 fn planted_key(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
     let private = String::from_utf8(key.private_pem.expose().to_vec()).unwrap();
     let certificate = key.pair.certificate().to_pem();

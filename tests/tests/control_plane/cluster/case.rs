@@ -179,7 +179,7 @@ impl Case {
         .await;
     }
 
-    /// Waits until a condition for the newest generation satisfies `fits`.
+    /// Waits until the first condition, for the newest generation, satisfies `fits`; returns the condition.
     pub async fn wait_for_condition(
         &self,
         name: &str,

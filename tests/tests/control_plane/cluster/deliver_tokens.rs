@@ -21,7 +21,7 @@ async fn case(purpose: &str) -> (DeliverCase, String) {
     (case, token)
 }
 
-/// Asserts that a request with this token is refused with this message, and gets no value.
+/// Asserts that a request with this token is refused with this status code, and that the response contains no value.
 async fn assert_refused(
     case: &DeliverCase,
     why: &str,

@@ -7,8 +7,8 @@ use tests::patience::until;
 
 use super::case::Case;
 
-/// Returns the parts of one object and its events that an editor without permissions on Secrets sees, except the fields
-/// that change with the ciphertext.
+/// Returns the parts of one object and its events that an editor without permissions on Secrets sees, except times and
+/// the fields that change with the ciphertext.
 pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events
@@ -26,7 +26,7 @@ pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     for field in ["secretUid", "secretVersion", "content", "proof"] {
         record.remove(field);
     }
-    // Each version of a SealedSecret has a new content version, even if a value is the same.
+    // A value that is sealed again has a new content version, even if it is the same value.
     for version in status["versions"].as_array_mut().unwrap() {
         version["version"] = Value::Null;
         version["time"] = Value::Null;

@@ -349,7 +349,7 @@ async fn a_renewal_killed_repeatedly_creates_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;
-    // This key is from 2023, so a new key is due at each start.
+    // This key is from 2023, so a new key is due.
     put_key(&namespace, "key-0", &KEYS[0]).await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {

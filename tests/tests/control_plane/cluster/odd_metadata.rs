@@ -10,7 +10,7 @@ use tests::roles::{self, Reach};
 
 use super::case::Case;
 
-/// Times that a client may write into an object. The API server normalizes them to UTC, so an offset leads to years
+/// Times that a client may write into an object. The API server normalizes them to UTC, so an offset can lead to years
 /// that RFC 3339 does not have.
 const TIMES: [&str; 4] = [
     "9999-12-31T23:59:59Z",

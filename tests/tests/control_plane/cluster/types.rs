@@ -26,12 +26,13 @@ const ALLOW: &str =
 
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
-/// The items that the token controller adds, besides [`ACCOUNT_UID`].
+/// The items that the token controller adds, in addition to the annotation [`ACCOUNT_UID`].
 const ADDED_ITEMS: [&str; 3] = ["ca.crt", "namespace", "token"];
 
 type Items = &'static [(&'static str, &'static str)];
 
-/// Each built-in type with its required items, no type, and a type that is unknown to Kubernetes.
+/// Each built-in type, no type, and a type that is unknown to Kubernetes: name of the object, type, and items,
+/// including those that the type requires.
 const TYPES: &[(&str, &str, Items)] = &[
     ("none", "", &[("a", "1")]),
     ("opaque", "Opaque", &[("a", "1")]),
@@ -257,7 +258,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
     assert_eq!(item(&corrected, "token"), item(&before, "token"));
 }
 
-/// Returns an object in the deprecated form, which seals a whole Secret as one value, as upstream did before 2019.
+/// Returns an object in the deprecated form, which seals a whole Secret as one value.
 fn seal_in_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret {
     let mut sealed = sealed_of_type(case, name, type_, &[]);
     let secret = json!({

@@ -24,7 +24,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("XDG_CACHE_HOME", "${dir}/../cache"),
 ];
 
-/// The arguments of both controllers. The rate limits, which have their own test, are too high to take effect.
+/// The common arguments of both controllers. The rate limits, which have their own test, are too high to take effect.
 const ARGS: &[&str] = &[
     "--all-namespaces=false",
     "--key-renew-period=0",

@@ -1,4 +1,4 @@
-//! Tests that each online command of `seal` opens one connection to the API server and runs the exec plug-in of the
+//! Tests that online commands of `seal` open one connection to the API server and run the exec plug-in of the
 //! kubeconfig once, for any number of objects.
 
 use std::fs;

@@ -26,7 +26,7 @@ fn first_failure(site: &Site<'_>, args: &[&str]) -> String {
 #[tokio::test]
 #[allow(
     clippy::too_many_lines,
-    reason = "the scenario causes one fault after the other"
+    reason = "the scenario causes one fault after another"
 )]
 async fn names_the_first_failed_step() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;

@@ -24,7 +24,8 @@ use super::site::{SERVICE, Site, output_text, seal_in};
 /// An annotation that asks a replicator to copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
-/// Returns the attacker's key: newer than all other keys, marked as backed up, and with metadata for other programs.
+/// Returns the Secret of the attacker's key: newer than all other keys, marked as backed up, and with metadata for
+/// other programs.
 fn planted_key() -> Value {
     let key = &KEYS[2];
     let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);

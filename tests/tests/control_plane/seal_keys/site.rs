@@ -174,8 +174,8 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    /// Writes a token of an account to a file. Returns the arguments with which `seal` uses the token on the
-    /// controller's TLS port, which must be open.
+    /// Writes a token of an account to a file, and waits until the controller's TLS port is open. Returns the arguments
+    /// with which `seal` uses the token on that port.
     pub async fn token_args(&self, account: &str) -> [String; 4] {
         let audience = ["sealed-secrets.bitnami.com"];
         let token = self

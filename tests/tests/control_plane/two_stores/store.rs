@@ -12,7 +12,7 @@ use tests::sealing::{KEYS, sealed_for};
 /// Values by item key.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
-/// Returns a malformed object that every API server accepts.
+/// Returns a malformed object that the API server accepts.
 pub(crate) fn malformed_object(name: &str, namespace: &str) -> Value {
     json!({
         "apiVersion": "bitnami.com/v1alpha1",

@@ -73,7 +73,7 @@ fn key() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Returns a mapping that may contain any JSON value.
+/// Returns a mapping with JSON values of every type; numbers are integers.
 pub(crate) fn document() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -90,9 +90,9 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
-/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers. With
-/// leading zeros, or letters after digits, the comparison is not transitive: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
-/// Go then writes keys in an arbitrary order.
+/// Inserts hyphens before letters that follow digits, to avoid a flaw of Go's YAML writer: it compares digits as
+/// numbers. With leading zeros, or letters after digits, the comparison is not transitive: 03a < 0x1 < 1 < 03a, and 59
+/// < 5b < 8 < 59. Go then writes keys in an arbitrary order.
 fn separate_digits(key: &str) -> String {
     let mut separated = String::new();
     for c in key.chars() {
@@ -104,7 +104,7 @@ fn separate_digits(key: &str) -> String {
     separated
 }
 
-/// Returns a SealedSecret with generated strings wherever a user may write a string.
+/// Returns a SealedSecret with generated labels, annotations, type and items.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(YAML_1_1_BREAKS));
     sealed_secret_of(text)

@@ -87,7 +87,7 @@ struct ExpectedBehavior {
     stdout: Option<Vec<String>>,
     #[serde(default)]
     not_in_stdout: Vec<String>,
-    /// Parts of files that the run changes; an empty list means that the file is unchanged or empty.
+    /// Parts of files that the run changes; an empty list means that the file is empty.
     #[serde(default)]
     files: BTreeMap<String, Vec<String>>,
     #[serde(default)]

@@ -139,8 +139,8 @@ struct KeyPairs {
 }
 
 impl KeyPairs {
-    /// Generates the pairs with 2048 bits, the smallest supported size, since the comparison does not depend on
-    /// the size. The current pair is newer than the old one.
+    /// Generates the pairs. The RSA keys have 2048 bits, the smallest supported size, since the comparison does not
+    /// depend on the size. The current pair is newer than the old one.
     fn new(upstream: &Upstream) -> Result<Self> {
         let rsa = || KeyRequest::rsa(2048);
         Ok(Self {

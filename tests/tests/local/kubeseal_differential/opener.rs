@@ -10,7 +10,7 @@ pub(crate) struct Opener<'a> {
     pub(crate) upstream: &'a Upstream,
     /// Private keys, each with the name to show.
     pub(crate) keys: &'a [(&'static str, String)],
-    /// Labels to try on a bare ciphertext, and on an item after the label that its object implies.
+    /// Labels to try on a bare ciphertext, and on an item after the labels of its object.
     pub(crate) labels: &'a [String],
 }
 

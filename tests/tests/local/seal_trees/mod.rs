@@ -71,7 +71,7 @@ impl Tree {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// Writes a file as `kubeseal` does, without key hints.
+    /// Writes a sealed file without key hints, as Bitnami's `kubeseal` does.
     fn seal_without_hints(&self, name: &str, file: &str) {
         let args = [
             "create",

@@ -7,7 +7,7 @@ pub(crate) struct Deviation {
     /// The first column of the row in `shared/template/README.md`.
     pub(crate) title: &'static str,
     pub(crate) reason: &'static str,
-    /// Generated templates that contain all of these may differ; an empty list allows none.
+    /// Templates that contain all of these texts may differ; an empty list allows none.
     pub(crate) texts: &'static [&'static str],
     /// Whether the only allowed difference is that this project's engine refuses a template that Go renders.
     pub(crate) is_refusal: bool,
@@ -109,7 +109,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
 ];
 
-/// Returns the reason why this template may differ.
+/// Returns the reason why this template may differ, or `None` if it may not.
 pub(crate) fn reason(template: &str, own_verdict: &Verdict) -> Option<&'static str> {
     let refuses = matches!(own_verdict, Verdict::RenderError(_) | Verdict::ParseError);
     let applies = |deviation: &&Deviation| {

@@ -24,7 +24,7 @@ impl RandomGenerator {
     }
 }
 
-/// Functions whose results differ between runs, or that take up to a second; other tests call them.
+/// Functions whose results differ between runs, or that take up to a second.
 const EXCLUDED_FUNCTIONS: &[&str] = &[
     "ago",
     "bcrypt",
@@ -140,9 +140,9 @@ fn argument<'a>(random: &mut RandomGenerator) -> &'a str {
     }
 }
 
-/// Types of arguments and, after `>`, of the result: T text, I int, N anything numeric, L list, D dict, A
-/// anything, B boolean, X date, V version, R pattern, F layout or format, Z duration, * any number of the
-/// type before it.
+/// Types of arguments and, after `>`, of the result: T text, I int, N anything numeric, L list, D dict, A anything, B
+/// boolean, J JSON, U URL, X date, O time zone, Z duration, V version, S text of a version, C version constraint, R
+/// pattern, F layout or format, * any number of the type before it.
 const SIGNATURES: &str = "
     upper:T>T lower:T>T title:T>T untitle:T>T swapcase:T>T trim:T>T nospace:T>T initials:T>T camelcase:T>T
     snakecase:T>T kebabcase:T>T quote:A*>T squote:A*>T cat:A*>T toString:A>T trimAll:TT>T trimPrefix:TT>T
@@ -376,8 +376,8 @@ fn is_usable(name: &str) -> bool {
     !EXCLUDED_FUNCTIONS.contains(&name) && !DATE_FUNCTIONS.contains(&name)
 }
 
-/// Returns calls of every function: without arguments, with each single argument, and `samples` calls with random
-/// arguments for each number of arguments up to four.
+/// Returns calls of every function that is not excluded: without arguments, with each single argument, and `samples`
+/// calls with random arguments for each number of arguments up to four.
 pub(crate) fn calls<'n>(
     names: impl Iterator<Item = &'n str>,
     samples: usize,

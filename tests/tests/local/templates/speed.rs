@@ -21,7 +21,8 @@ const REPEAT: u32 = 50;
 /// The number of batches. Only the fastest batch counts, since the other batches include other load on the machine.
 const BATCHES: usize = 10;
 
-/// Returns ten sections of about 400 bytes with conditions, loops and the functions that configuration files use.
+/// Returns ten sections of about 400 bytes with conditions, loops and the functions that configuration files use, and
+/// padding up to 4 KiB.
 fn config() -> String {
     let mut text = String::from("# generated\n{{ $name := .value0 | upper }}");
     for at in 0..10 {

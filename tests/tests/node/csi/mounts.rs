@@ -122,7 +122,8 @@ impl Site {
     /// Waits until a Pod is ready.
     ///
     /// # Panics
-    /// Panics with the messages of its failed mounts if it is not ready in time.
+    /// Panics with the messages of its failed mounts and the logs of the provider and the controller if it is not ready
+    /// in time.
     pub(super) async fn wait_until_ready(&self, pod: &NodePod) -> Pod {
         tokio::select! {
             ready = pod.wait_until_ready() => ready,
@@ -207,7 +208,7 @@ async fn a_pod_reads_values_in_memory_and_no_secret_exists() {
     assert_has_no_canary(&site).await;
 }
 
-/// Checks that the canary is in nothing that is stored or logged outside the Pod's memory.
+/// Checks that the canary is in no log, in no event, and in no file of etcd.
 async fn assert_has_no_canary(site: &Site) {
     let kubelet = std::fs::read_to_string(site.node.log("kubelet")).unwrap();
     let logs = [
@@ -451,8 +452,8 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     assert_eq!(mode.await, "400\n");
 }
 
-/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after its
-/// volume is unmounted.
+/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after
+/// its volume is unmounted.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let site = Site::new("csi-memory").await;
@@ -488,7 +489,7 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     assert!(found.is_empty(), "after the unmount: {found:?}");
 }
 
-/// Returns the memory of a process in KiB, without the pages of its program.
+/// Returns the anonymous memory of a process in KiB.
 fn own_memory(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
@@ -559,7 +560,7 @@ async fn operations(site: &Site) -> u64 {
     number.expect("a number")
 }
 
-/// At each change of the status of a Pod, Reloader compares object IDs, versions and the name of the class, and
+/// At each change to the status of a Pod, Reloader compares object IDs, versions and the name of the class, and
 /// restarts the workload if they differ.
 #[tokio::test]
 async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {

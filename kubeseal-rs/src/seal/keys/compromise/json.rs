@@ -25,12 +25,12 @@ pub(super) struct DamageReport<'a> {
     unread: Vec<UnreadReport<'a>>,
 }
 
-/// A commit, once for each file that it changed.
+/// A commit, once for each file in which it introduced items.
 #[derive(Debug, Serialize)]
 struct CommitReport<'a> {
     /// The hash of the commit.
     commit: &'a str,
-    /// The author date.
+    /// The author date, in RFC 3339 format.
     at: &'a str,
     /// The author, with the e-mail address in angle brackets.
     author: &'a str,

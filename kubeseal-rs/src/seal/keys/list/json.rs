@@ -11,7 +11,7 @@ use crate::report::ShowPath;
 /// All keys and, for `seal keys status`, the items that need them.
 #[derive(Debug, Serialize)]
 pub(super) struct KeysReport<'a> {
-    /// The keys, the newest first.
+    /// The RSA keys, and then the keys that are only for v2; each the newest first.
     keys: Vec<KeyReport<'a>>,
     #[serde(flatten)]
     searched: Option<SearchReport<'a>>,

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 enum Action {
     /// Store this Secret.
     Put(Box<Secret>),
-    /// Nothing: the key exists under this name.
+    /// Nothing: the key already exists, or this restore stores it, under this name.
     Exists(String),
     /// Remove the opening-only mark from these existing Secrets: the user selected their key. Contains the indices of
     /// the Secrets among the existing ones, and the name of the first Secret with this key.
@@ -202,7 +202,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a file with the name of a key exists.
+    /// Fails if another object or file has the name of a key.
     pub(super) fn check_new_key_names(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {

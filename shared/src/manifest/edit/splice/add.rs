@@ -64,9 +64,9 @@ impl<'t> Text<'t> {
         Ok(vec![splice(offset..offset, text)])
     }
 
-    /// Returns whether the text ends in a block scalar without a final line break. Parsers disagree on whether the
-    /// value of such a scalar ends with a line break, and adding a line after the scalar would add this line break to
-    /// the value.
+    /// Returns whether the last value in `span` is a block scalar whose header has no `-`. If the text ends with such a
+    /// scalar and without a line break, parsers disagree on whether the value ends with a line break, and adding a line
+    /// would add this line break to the value.
     fn has_open_block_at_end(self, span: &ValueSpan) -> bool {
         match &span.kind {
             Kind::List(items) => items
@@ -81,7 +81,7 @@ impl<'t> Text<'t> {
         }
     }
 
-    /// Returns the number of spaces by which a mapping inside `map` is indented.
+    /// Returns the number of spaces by which a mapping inside `map` is indented relative to `map`.
     fn indent_step(self, outer: &[&ValueSpan], map: &ValueSpan) -> usize {
         let entry_column = |span: &&ValueSpan| match &span.kind {
             Kind::Map { entries, .. } => entries.first().map(|e| column(self.text, e.start)),
@@ -241,7 +241,8 @@ impl<'t> Text<'t> {
         vec![splice(after_comma..after_comma, text)]
     }
 
-    /// Returns the text between a key and its value if it is a colon with spaces, or `: ` otherwise.
+    /// Returns the text between a key and its value if it is a colon with optional spaces, in YAML with at least one
+    /// after it; otherwise `: `.
     fn colon_like(self, entry: &Entry) -> &'t str {
         let between = &self.text[entry.key_end..entry.value.start];
         let is_ordinary = between.trim_matches(' ') == ":" && (self.json || between.ends_with(' '));

@@ -46,12 +46,12 @@ pub(super) struct Text<'a> {
 enum Target<'a> {
     /// The value at the path.
     Value(&'a ValueSpan),
-    /// The mappings on the path that exist, outermost first; the entry that contains the last of them, if any; and the
-    /// missing rest of the path.
+    /// The mappings on the path that exist, outermost first (the last may be a null value instead); the entry that
+    /// contains the last of them, if any; and the missing rest of the path.
     Missing(Vec<&'a ValueSpan>, Option<&'a Entry>, &'a [Step]),
 }
 
-/// Returns whether the path leads to a scalar, which [`set`] would only replace.
+/// Returns whether the path leads to an alias or to a scalar that is not absent: [`set`] would only replace its text.
 pub(super) fn has_scalar(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> bool {
     match follow(text, root, path) {
         Ok(Target::Value(span)) => !matches!(

@@ -1,4 +1,4 @@
-//! Removes a key with its value: the whole lines in a block, the entry and its comma between braces.
+//! Removes a key with its value: in a block usually whole lines, between braces the entry and its comma.
 
 use std::ops::Range;
 
@@ -76,7 +76,7 @@ impl Text<'_> {
         before.strip_suffix('\r').unwrap_or(before).len()..end
     }
 
-    /// Removes the only entry of a mapping, and writes `{}` as its value.
+    /// Removes the only entry of a mapping, and writes `{}` in place of the mapping.
     fn replace_last_with_braces(
         self,
         root: &ValueSpan,

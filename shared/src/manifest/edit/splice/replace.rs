@@ -30,8 +30,8 @@ impl Text<'_> {
         }
     }
 
-    /// Replaces a block scalar. Keeps the header except for its chomping indicator, so that the value ends without a
-    /// line break.
+    /// Replaces a block scalar. Keeps the header, but sets its chomping indicator to `-`, so that the value ends
+    /// without a line break.
     fn replace_block(
         self,
         span: &ValueSpan,

@@ -13,7 +13,7 @@ use crate::v2::sealed_box::{ItemKey, SealedBox};
 use crate::v2::stanza::Stanza;
 use crate::v2::suite::SuiteCode;
 
-/// Every reason that these functions use.
+/// Every reason. The vector file has a case for each.
 pub(super) const REASONS: [Reason; 10] = [
     Reason::Malformed,
     Reason::UnsupportedSuite,
@@ -628,7 +628,7 @@ fn malformed_stanzas_and_boxes() -> Vec<Case> {
     ]
 }
 
-/// Offsets in an inline item with one recipient.
+/// Offset of the number of recipients in an inline item whose lock is not bound to a template.
 const COUNT: usize = 59;
 
 fn malformed_inline() -> Vec<Case> {
