@@ -109,7 +109,7 @@ pub fn router(
 pub fn authorized_router(
     state: ServerState,
     limiter: RequestLimiter,
-    reviews: Reviews,
+    reviews: Arc<Reviews>,
     delivery: Option<Delivery>,
     metrics: Arc<Metrics>,
 ) -> Router {
