@@ -121,7 +121,8 @@ pub struct CachedState {
 /// The outcome of applying a plan.
 #[derive(Debug)]
 pub enum AppliedPlan {
-    /// The plan was applied. Contains the stored Secret, if the store returned it.
+    /// The plan was applied. Contains the stored Secret, if the store returned it; after [`Plan::Remove`], only if
+    /// finalizers delay the deletion.
     Done(Option<Box<Secret>>),
     /// The Secret was not created, since a Secret of this name already exists unexpectedly.
     Exists(Box<Secret>),

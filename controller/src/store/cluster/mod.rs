@@ -251,7 +251,7 @@ impl ClusterStore {
         }
     }
 
-    /// Records the version of a Secret that was created or replaced.
+    /// Records the version of a Secret that was created or replaced, or that finalizers keep after its deletion.
     fn process_stored(
         &self,
         id: &ObjectId,
@@ -275,17 +275,17 @@ impl ClusterStore {
     }
 
     /// Deletes the Secret if the SealedSecret controls it, with the precondition that its version is unchanged since
-    /// this check.
-    async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
+    /// this check. Returns the Secret if its finalizers delay the deletion.
+    async fn remove(&self, id: &ObjectId) -> Result<AppliedPlan, StoreError> {
         let Some(metadata) = self.secret_metadata(id).await? else {
-            return Ok(());
+            return Ok(AppliedPlan::Done(None));
         };
         let uid = self
             .catalogue()
             .entry(id)
             .and_then(|entry| entry.uid.clone());
         if !ownership::is_controlled_by(&metadata, uid.as_deref()) {
-            return Ok(());
+            return Ok(AppliedPlan::Done(None));
         }
         let precondition = Preconditions {
             uid: metadata.uid.clone(),
@@ -293,14 +293,18 @@ impl ClusterStore {
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
-            Err(error) if !has_status(&error, 404) => {
+            Ok(response) => match response.left() {
+                Some(remaining) => self.process_stored(id, remaining),
+                None => Ok(AppliedPlan::Done(None)),
+            },
+            Err(error) if has_status(&error, 404) => Ok(AppliedPlan::Done(None)),
+            Err(error) => {
                 let secret = Secret {
                     metadata,
                     ..Secret::default()
                 };
                 Err(rejection::secret_error("cannot delete the Secret", &secret)(error))
             }
-            _ => Ok(()),
         }
     }
 
@@ -415,7 +419,7 @@ impl Store for ClusterStore {
         match plan {
             Plan::Create(secret) => self.create(id, secret).await,
             Plan::Replace(secret) => self.replace(id, &secret).await,
-            Plan::Remove => self.remove(id).await.map(|()| AppliedPlan::Done(None)),
+            Plan::Remove => self.remove(id).await,
             Plan::Leave | Plan::Refuse(_) => Ok(AppliedPlan::Done(None)),
         }
     }

@@ -11,6 +11,7 @@ use tests::http;
 use tests::https;
 use tests::patience::until;
 use tests::roles::{self, ACCOUNT, Reach};
+use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
@@ -302,6 +303,48 @@ async fn serves_the_tls_port_once_the_permission_is_granted() {
         .matches("--listen-authorized-addr: not served yet")
         .count();
     assert_eq!(errors, 1, "{}", controller.log());
+}
+
+/// Fault: an administrator removes the binding to `system:auth-delegator` while the TLS port is open, so that Pods get no
+/// values, and nothing reports why.
+#[tokio::test]
+async fn reports_a_permission_that_is_revoked_while_the_tls_port_is_open() {
+    let case = Case::new().await;
+    roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
+    let token = case.token("verifier", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/verify", &token).await;
+    let metrics_port = case.controller.metrics_port().unwrap();
+    let health = async || http::get(metrics_port, "/readyz/watches").await.unwrap();
+    let is_reported = |health: &str| {
+        health.starts_with("HTTP/1.1 503 ")
+            && health.contains("\nthe TLS port (--listen-authorized-addr): forbidden since ")
+    };
+    let count = |text: &str| case.controller.log().matches(text).count();
+    let forbidden = "sealed_secrets_controller_watches_failing";
+    for round in 1..=2 {
+        let response = health().await;
+        assert!(!response.contains("the TLS port"), "{response}");
+        roles::revoke_reviews(&case.namespace).await;
+        case.wait_for_code(503, "/v1/verify", &token).await;
+        until("the missing permission is reported", async || {
+            is_reported(&health().await).then_some(())
+        })
+        .await;
+        let scrape = Scrape::read(&case.controller.scrape().await);
+        let failing = scrape.value(forbidden, &[("reason", "forbidden")]);
+        assert!(failing.is_some_and(|count| count >= 1.0), "{failing:?}");
+
+        roles::grant_reviews(&case.namespace).await;
+        until("the report is cleared", async || {
+            (!health().await.contains("the TLS port")).then_some(())
+        })
+        .await;
+        case.wait_for_code(200, "/v1/verify", &token).await;
+        let revoked = "level=ERROR msg=\"--listen-authorized-addr: callers may get the status 503, because RBAC";
+        assert_eq!(count(revoked), round, "{}", case.controller.log());
+        let granted = "--listen-authorized-addr: callers can be reviewed again";
+        assert_eq!(count(granted), round, "{}", case.controller.log());
+    }
 }
 
 /// Attack: a program sends the controller a token that it received for its own audience or the API server, and that is
