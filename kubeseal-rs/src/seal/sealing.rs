@@ -20,7 +20,7 @@ use shared::v2;
 use super::recipients::Recipients;
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::{requirements, size};
+use super::{annotations, requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
@@ -285,8 +285,8 @@ pub fn encrypted_by_sops_failure(file: &str) -> Failure {
     Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
 }
 
-/// Parses a Secret in a file. Warns about unquoted values whose text YAML changes, about template actions, and about
-/// items that do not fit the type of the Secret.
+/// Parses a Secret in a file. Warns about unquoted values whose text YAML changes, about template actions, about items
+/// that do not fit the type of the Secret, and about annotations that have an effect only on a SealedSecret.
 ///
 /// # Errors
 ///
@@ -309,6 +309,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
     }
+    annotations::warn(&secret, file);
     for (key, value) in &secret.data {
         let value = value.expose().trim_ascii();
         if value.starts_with(b"{{") && value.ends_with(b"}}") {
