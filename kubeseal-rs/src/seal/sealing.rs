@@ -196,7 +196,7 @@ fn seal_v1(
     secret: &Secret,
     parts: Parts<'_>,
 ) -> Result<Sealed> {
-    settings.check_no_recipients()?;
+    settings.check_v1()?;
     parts.delivery.check_format(SealedFormat::V1)?;
     let certificate = session.certificate(settings)?;
     let rng = &mut shared::random::system();
@@ -221,7 +221,7 @@ fn seal_v2(
         recipients: &recipients.keys(),
         allow_classical: recipients.allow_classical,
         bind_template: recipients.bind_template,
-        is_never_secret: parts.delivery.is_never_secret,
+        is_never_secret: parts.delivery.is_never_secret || recipients.is_never_secret,
         template_data: parts.templates,
         now: session.environment.now,
     };
