@@ -27,9 +27,10 @@ pub fn already_exists_failure(path: &Path) -> Failure {
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current directory.
+    /// to NAME.yaml in the current directory, also if the output is a device such as `/dev/stdout`.
     pub fn path(&self, name: &str) -> PathBuf {
-        let path = self.write.clone().or_else(|| self.for_path.clone());
+        let file = self.write.clone().filter(|path| !is_device(path));
+        let path = file.or_else(|| self.for_path.clone());
         path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
     }
 
