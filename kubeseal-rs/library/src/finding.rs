@@ -75,6 +75,7 @@ rules! {
     REFUSED_VALUE "refused-value" Error "A controller refuses a v2 value without using a key, for example because it was sealed for another name.";
     PARTLY_BOUND "partly-bound" Warning "Some v2 values of an object are bound to its template, and others are not.";
     UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule requires this.";
+    MAY_BECOME_SECRET "may-become-secret" Error "A value may become a Secret, but the rule requires that it never does.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
     DELIVER "deliver" Note "Only an annotation prevents the controller from creating a Secret; every author of the object can remove the annotation.";

@@ -17,15 +17,20 @@ use crate::seal_args::Destination;
 
 /// Returns the failure for a file that exists already.
 pub fn already_exists_failure(path: &Path) -> Failure {
-    Failure::new(format!("{} already exists", path.shown()))
-        .hint("change its items with `seal set`, or move the file away")
+    let failure = Failure::new(format!("{} already exists", path.shown()));
+    if path.starts_with("/dev") {
+        // For example `/dev/stdout`, if the shell redirects stdout to a file.
+        return failure.hint("omit -w to write to stdout");
+    }
+    failure.hint("change its items with `seal set`, or move the file away")
 }
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current directory.
+    /// to NAME.yaml in the current directory, also if the output is a device such as `/dev/stdout`.
     pub fn path(&self, name: &str) -> PathBuf {
-        let path = self.write.clone().or_else(|| self.for_path.clone());
+        let file = self.write.clone().filter(|path| !is_device(path));
+        let path = file.or_else(|| self.for_path.clone());
         path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
     }
 
@@ -39,14 +44,14 @@ impl Destination {
         }
     }
 
-    /// Checks that the file does not exist, before the user is asked for a value.
+    /// Checks that the file does not exist or is a device, before the user is asked for a value.
     ///
     /// # Errors
     ///
-    /// Fails if the file exists.
+    /// Fails if the file exists and is not a device.
     pub fn check(&self) -> Result<(), Failure> {
         match &self.write {
-            Some(path) if path.exists() => Err(already_exists_failure(path)),
+            Some(path) if path.exists() && !is_device(path) => Err(already_exists_failure(path)),
             _ => Ok(()),
         }
     }
@@ -65,13 +70,10 @@ impl Destination {
         let Some(path) = &self.write else {
             return print(&text);
         };
-        match files::create(path, &text) {
-            Err(error) if error.already_exists() && !is_device(path) => {
-                bail!(already_exists_failure(path));
-            }
-            // A device such as `/dev/stdout` always exists.
-            Err(error) if error.already_exists() => files::replace(path, &text)?,
-            result => result?,
+        if is_device(path) {
+            files::replace(path, &text)?;
+        } else {
+            create(path, &text)?;
         }
         for secret in sealed {
             report::info(&format!("{}: {}", path.shown(), secret.describe()));
@@ -80,6 +82,15 @@ impl Destination {
     }
 }
 
+fn create(path: &Path, text: &[u8]) -> Result<()> {
+    match files::create(path, text) {
+        Err(error) if error.already_exists() => bail!(already_exists_failure(path)),
+        result => Ok(result?),
+    }
+}
+
+/// Returns whether a path is a device or pipe, such as `/dev/stdout`, which is written to. Its directory allows no new
+/// files.
 fn is_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())

@@ -31,6 +31,8 @@ pub struct Recipients {
     pub allow_classical: bool,
     /// Whether the values of new objects are bound to the template.
     pub bind_template: bool,
+    /// Whether the rule requires that new values can never become a Secret.
+    pub is_never_secret: bool,
     /// The identifiers of the keys that the user names with `--recipient`.
     pub confirmed: Vec<AnyKeyId>,
 }
@@ -87,6 +89,7 @@ impl Session<'_> {
             keys: distinct(keys),
             allow_classical: rule.is_some_and(|rule| rule.allow_classical),
             bind_template: rule.is_none_or(|rule| rule.bind_template),
+            is_never_secret: rule.is_some_and(|rule| rule.never_secret),
             confirmed: confirmed_ids(settings, &named),
         })
     }

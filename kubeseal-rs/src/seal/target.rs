@@ -277,7 +277,7 @@ impl Target {
         settings: &Settings,
         values: &BTreeMap<String, Plain>,
     ) -> Result<NewValues> {
-        settings.check_no_recipients()?;
+        settings.check_v1()?;
         let certificate = session.certificate(settings)?;
         let sealed = &self.found.sealed;
         let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

@@ -42,6 +42,7 @@ mod pages;
 mod path_bytes;
 mod pins;
 mod plug_in_input;
+mod pods;
 mod prompt_signals;
 mod recipients;
 mod redirects;

@@ -37,6 +37,8 @@ pub struct Pod {
     pub uses: Consumption,
     /// Whether the annotation enables the refresh, or disables it (`Some(false)`); `None` if it is not set.
     pub refresh: Option<bool>,
+    /// Whether the Pod is being deleted. If its node responds, it ends at the latest after its grace period.
+    pub is_terminating: bool,
     /// The content versions of the Secrets for which the Pod was last refreshed.
     refreshed_for: Vec<Box<str>>,
     /// The start time of each running container, and of each init container that has ended.
@@ -76,6 +78,7 @@ impl Pod {
             labels: annotations::labels(object),
             uses: Consumption::read(&object["spec"]),
             refresh: annotations::refresh(all),
+            is_terminating: is_deleted(object),
             refreshed_for: refreshed_for(&all[REFRESHED_FOR_ANNOTATION]),
             starts,
         })

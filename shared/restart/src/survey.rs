@@ -142,6 +142,8 @@ pub enum Remedy {
     Agent,
     /// By `seal exec`, which waits for changes.
     Exec,
+    /// By no means: the Pod is being deleted, and ends without a restart by a user.
+    Termination,
 }
 
 impl Remedy {
@@ -154,6 +156,7 @@ impl Remedy {
             Self::Driver => "CSI driver",
             Self::Agent => "seal agent",
             Self::Exec => "seal exec",
+            Self::Termination => "termination",
         }
     }
 }
@@ -313,8 +316,7 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
-    /// unknown. The arguments take precedence over the report, because the application of `seal exec` can write to the
-    /// log too.
+    /// unknown. The arguments decide which ones, because the commands that the program starts can write to the log too.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
@@ -372,6 +374,9 @@ impl<'a> PodSurvey<'a> {
     fn remedy(&self, verdict: Verdict, way: Way, secret: Option<&str>) -> Option<Remedy> {
         if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
             return None;
+        }
+        if self.pod.is_terminating {
+            return Some(Remedy::Termination);
         }
         match way {
             Way::Kubelet(Delivery::Volume) => Some(Remedy::Kubelet),
@@ -565,6 +570,22 @@ mod tests {
                 rows[0].workload.as_ref().map(|id| id.name.as_str()),
                 Some("web")
             );
+        }
+    }
+
+    /// Fault: a user restarts the workload of a Pod that is being deleted and ends anyway.
+    #[test]
+    fn a_pod_that_is_being_deleted_needs_no_restart() {
+        let auto = json!({ "reloader.stakater.com/auto": "true" });
+        for delivery in [Delivery::Env, Delivery::SubPath, Delivery::Volume] {
+            for annotations in [&json!({}), &auto] {
+                let mut pod = pod("p", delivery, 15);
+                pod["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:25Z");
+                let rows = survey(&pod, annotations, &CHANGED, 30);
+                let found = (rows[0].verdict, rows[0].remedy);
+                let want = (Verdict::Stale(second(20)), Some(Remedy::Termination));
+                assert_eq!(found, want, "{delivery:?} {annotations}");
+            }
         }
     }
 

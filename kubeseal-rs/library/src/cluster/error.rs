@@ -123,13 +123,16 @@ pub enum ClusterError {
     NoPorts(Service),
     /// A list from the API server is too long.
     #[error(
-        "{failure}: the list from the API server is too long: more than 512 MiB or a million objects\n\
+        "{failure}: the list from the API server is too long: more than 512 MiB, a million objects or 100 empty pages\n\
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
         /// The beginning of the message, such as `cannot list the SealedSecrets`.
         failure: &'static str,
     },
+    /// The time limit of the command was reached before the response was complete.
+    #[error("the time limit was reached before the API server had responded")]
+    TimeLimit,
     /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\

@@ -80,6 +80,8 @@ pub struct Rule {
     pub allow_classical: bool,
     /// Whether v2 values are bound to the template of their object.
     pub bind_template: bool,
+    /// Whether the values can never become a Secret.
+    pub never_secret: bool,
     /// Rules of `seal lint` to ignore, each with the reason.
     pub ignore: Vec<(String, String)>,
 }

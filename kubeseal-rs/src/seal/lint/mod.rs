@@ -62,8 +62,8 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value class class-secret
-  class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
+  template-changed refused-value partly-bound unbound-value may-become-secret unused-lock format deliver deliver-value
+  class class-secret class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
 Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.

@@ -155,11 +155,15 @@ hint: restart workloads without automatic restart manually, or annotate them wit
     }
 
     #[test]
-    fn gives_no_hint_if_every_workload_is_refreshed() {
-        let rows = [stale(Some("files"), "files-1", Remedy::Kubelet)];
+    fn gives_no_hint_if_every_workload_is_refreshed_or_ends() {
+        let rows = [
+            stale(Some("files"), "files-1", Remedy::Kubelet),
+            stale(Some("web"), "web-1", Remedy::Termination),
+        ];
         let want = "\
-timed out after 5m: 1 container still has an earlier value
-  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m";
+timed out after 5m: 2 containers still have an earlier value
+  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m
+  Deployment/web in shop, 1 container with an earlier db: waits for termination";
         assert_eq!(warning(&rows, LIMIT).as_deref(), Some(want));
     }
 
