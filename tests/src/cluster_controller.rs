@@ -99,6 +99,16 @@ impl ClusterController {
         http::get(port, path).await.expect("a response")
     }
 
+    /// Returns the CA certificates of the TLS port, as PEM.
+    ///
+    /// # Panics
+    /// Panics if there is no response.
+    pub async fn authority(&self) -> String {
+        let response = self.get("/v1/ca.pem").await;
+        let (_, certificates) = response.split_once("\r\n\r\n").expect("HTTP");
+        certificates.to_owned()
+    }
+
     /// Returns the metrics as Prometheus receives them.
     ///
     /// # Panics

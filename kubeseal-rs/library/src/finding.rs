@@ -79,7 +79,7 @@ rules! {
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
     DELIVER "deliver" Note "Only an annotation prevents the controller from creating a Secret; every author of the object can remove the annotation.";
-    DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has no effect: the controller does not know its value, or it is on the template.";
+    DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has an unknown value, and the controller refuses the object, or it is on the template, where it has no effect.";
     CLASS "class" Error "A SecretProviderClass for the provider `sealed` cannot be mounted.";
     CLASS_SECRET "class-secret" Warning "A SecretProviderClass for the provider `sealed` has `secretObjects`, from which the CSI driver creates Secrets.";
     CLASS_PARAMETER "class-parameter" Warning "A SecretProviderClass for the provider `sealed` has a parameter without effect.";

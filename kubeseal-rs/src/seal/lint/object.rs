@@ -139,8 +139,8 @@ fn is_template_delivered(object: &Object) -> bool {
 
 fn unknown_value(value: &str) -> String {
     format!(
-        "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller creates a Secret; the only valid \
-         value is {DELIVER_FILES:?}"
+        "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller refuses the object; the only \
+         valid value is {DELIVER_FILES:?}"
     )
 }
 

@@ -83,14 +83,13 @@ impl<'a> Site<'a> {
             controller.authorized_port()
         });
         let port = port.await;
-        let answer = controller.get("/v1/ca.pem").await;
-        let (_, authority) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let authority = controller.authority().await;
         let site = Self {
             plane,
             namespace,
-            port,
-            authority: authority.to_owned(),
             controller,
+            port,
+            authority,
         };
         site.seal("first").await;
         site
