@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::object_id::ObjectId;
-use deliver::{Answer, Entry, Request};
+use deliver::{Entry, Request, Response};
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
@@ -147,7 +147,7 @@ impl Answers {
         objects: Objects,
         version_key: Arc<VersionKey>,
         revision: Revision,
-    ) -> Result<Answer, DeliveryRefusal> {
+    ) -> Result<Response, DeliveryRefusal> {
         let is_slow = self.are_slow(namespace, entries).await?;
         let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
         let work = move |meter: &mut dyn Meter| {
@@ -181,7 +181,7 @@ impl Answers {
     }
 
     /// Reserves memory for the response. If too much is in use, evicts cached responses.
-    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<PreparedBody, DeliveryRefusal> {
+    fn prepare(&self, namespace: &str, answer: &Response) -> Result<PreparedBody, DeliveryRefusal> {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());
         let reservation = reserve().or_else(|| {

@@ -166,8 +166,8 @@ async fn start_controller(
 }
 
 async fn authority(controller: &ClusterController) -> String {
-    let answer = controller.get("/v1/ca.pem").await;
-    let (_, authority) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let response = controller.get("/v1/ca.pem").await;
+    let (_, authority) = response.split_once("\r\n\r\n").expect("HTTP");
     authority.to_owned()
 }
 
