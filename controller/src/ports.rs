@@ -29,7 +29,7 @@ pub enum PortError {
         flag: &'static str,
         /// The address that the flag sets.
         address: String,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The TLS certificate of the port cannot be generated.

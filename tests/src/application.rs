@@ -81,7 +81,7 @@ impl<'a> Application<'a> {
         metadata.generation.expect("the API server sets it")
     }
 
-    /// Returns the number of ReplicaSets of the Deployment, one for each Pod template.
+    /// Returns the number of `ReplicaSets` of the Deployment, one for each Pod template.
     ///
     /// # Panics
     /// Panics if an administrator cannot list `ReplicaSets`.

@@ -90,7 +90,7 @@ impl ClusterController {
         port_after(&self.log(), SERVING_METRICS)
     }
 
-    /// Returns head and body of the response to a GET on the unauthenticated port.
+    /// Returns the head and body of the response to a GET on the unauthenticated port.
     ///
     /// # Panics
     /// Panics if there is no response.

@@ -63,8 +63,8 @@ impl Restarter {
     pub async fn wait_until_synced(&mut self) {
         self.wait_until_leader().await;
         until("the lists are complete", async || {
-            let answer = http::get(self.port(), "/readyz").await.ok()?;
-            answer.starts_with("HTTP/1.1 200").then_some(())
+            let response = http::get(self.port(), "/readyz").await.ok()?;
+            response.starts_with("HTTP/1.1 200").then_some(())
         })
         .await;
     }

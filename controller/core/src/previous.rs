@@ -91,7 +91,7 @@ pub enum Obstacle {
 }
 
 impl Request {
-    /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The answer
+    /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The result
     /// does not depend on values.
     pub fn obstacle(&self, sealed: &SealedSecret) -> Option<Obstacle> {
         if is_legacy(sealed) {

@@ -269,7 +269,7 @@ const FLAGS: &[Flag] = &[
         "refuse-random-templates",
         Kind::Switch,
         "false",
-        "Refuse templates that use the time, random values or generated keys, since their results differ in each rendering.",
+        "Refuse templates that use the time, random values or generated keys, since their results differ between renderings.",
     ),
     Flag::new(
         "forbid-secret-types",

@@ -270,7 +270,7 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
 
-    /// Returns a service that answers every request whose path contains `rejected` with 429, and a counter of the
+    /// Returns a service that responds to every request whose path contains `rejected` with 429, and a counter of the
     /// requests.
     fn server_that_rejects(
         bounds: Arc<Bounds>,

@@ -87,7 +87,7 @@ impl Reviews {
     ///
     /// # Errors
     ///
-    /// Returns the error of the API server.
+    /// Fails if a request to the API server fails.
     pub async fn missing_permission(&self) -> Result<Option<&'static str>, kube::Error> {
         for (group, resource) in [
             ("authentication.k8s.io", "tokenreviews"),

@@ -202,13 +202,13 @@ mod tests {
 
     /// The response of the simulated API server to a question about a permission.
     #[derive(Debug, Clone, Copy)]
-    enum Answer {
+    enum ReviewResult {
         Allowed,
         Denied,
         Unavailable,
     }
 
-    impl Answer {
+    impl ReviewResult {
         fn response(self) -> (u16, Value) {
             let review = |allowed: bool| {
                 let status = json!({ "allowed": allowed });
@@ -222,9 +222,9 @@ mod tests {
         }
     }
 
-    fn answering(answer: &Arc<Mutex<Answer>>) -> Client {
-        let answer = Arc::clone(answer);
-        client(move |_, _| answer.lock().unwrap().response())
+    fn client_returning(result: &Arc<Mutex<ReviewResult>>) -> Client {
+        let result = Arc::clone(result);
+        client(move |_, _| result.lock().unwrap().response())
     }
 
     /// Returns a port that the system chose, and its address.
@@ -237,11 +237,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_port_is_served_within_seconds_after_the_obstacle_is_gone() {
         for (obstacle, cause, is_closed) in [
-            (Answer::Denied, Cause::Forbidden, true),
-            (Answer::Unavailable, Cause::Failed, false),
+            (ReviewResult::Denied, Cause::Forbidden, true),
+            (ReviewResult::Unavailable, Cause::Failed, false),
         ] {
-            let answer = Arc::new(Mutex::new(obstacle));
-            let reviews = Reviews::new(answering(&answer));
+            let result = Arc::new(Mutex::new(obstacle));
+            let reviews = Reviews::new(client_returning(&result));
             let ((listener, address), health) = (port().await, Arc::<WatchHealth>::default());
             let pending = PendingPort::new(address.clone(), listener, Arc::clone(&health));
             let mut served = std::pin::pin!(pending.wait(&reviews));
@@ -252,7 +252,7 @@ mod tests {
             let can_bind = http::bind(&address).await.is_ok();
             assert_eq!(can_bind, is_closed, "{obstacle:?}");
 
-            *answer.lock().unwrap() = Answer::Allowed;
+            *result.lock().unwrap() = ReviewResult::Allowed;
             let served = timeout(Duration::from_secs(6), served).await.unwrap();
             let port = served.local_addr().unwrap().port();
             assert_eq!(port, address.port, "{obstacle:?}");
@@ -262,8 +262,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_that_another_program_took_meanwhile_is_retried() {
-        let answer = Arc::new(Mutex::new(Answer::Denied));
-        let reviews = Reviews::new(answering(&answer));
+        let result = Arc::new(Mutex::new(ReviewResult::Denied));
+        let reviews = Reviews::new(client_returning(&result));
         let ((listener, address), health) = (port().await, Arc::<WatchHealth>::default());
         let pending = PendingPort::new(address.clone(), listener, Arc::clone(&health));
         let mut served = std::pin::pin!(pending.wait(&reviews));
@@ -271,7 +271,7 @@ mod tests {
         assert!(timeout(minute, &mut served).await.is_err());
 
         let other_program = http::bind(&address).await.unwrap();
-        *answer.lock().unwrap() = Answer::Allowed;
+        *result.lock().unwrap() = ReviewResult::Allowed;
         assert!(timeout(minute, &mut served).await.is_err());
         assert_eq!(health.count_failing(Cause::Failed), 1);
         drop(other_program);

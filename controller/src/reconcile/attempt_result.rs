@@ -34,7 +34,7 @@ pub(super) struct Report {
 }
 
 impl AttemptResult {
-    /// Returns the result for an outcome. `error` is the error of the store, if applying the plan failed.
+    /// Returns the result for an outcome. `error` is the store's error, if applying the plan failed.
     pub(super) fn from_outcome(
         outcome: &Outcome<'_>,
         error: Option<&StoreError>,

@@ -223,8 +223,8 @@ pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
     Request::of(sealed).ok()??.obstacle(sealed)
 }
 
-/// Returns the request of the SealedSecret; `None` if there is none, or if its Secret may have no former values.
-/// Invalid annotations count as no request; the object is refused.
+/// Returns the SealedSecret's request for former values; `None` if there is none, or if its Secret may have no former
+/// values. Invalid annotations count as no request; the object is refused.
 ///
 /// No former values are kept if the names or sizes of values are not public, since the status shows which former values
 /// the Secret has, and if the SealedSecret is merged into the Secret, which never removes items.

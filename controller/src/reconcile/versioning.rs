@@ -18,7 +18,7 @@ pub(crate) struct Provenance {
     pub(crate) sealed_by: BTreeMap<String, UsedKey>,
     /// The digest of the value of each item, computed with the identifier of the value.
     pub(crate) digests: BTreeMap<String, ValueDigest>,
-    /// Items of the Secret whose values differ in each rendering.
+    /// Items of the Secret whose values differ between renderings.
     pub(crate) random_items: BTreeSet<String>,
 }
 

@@ -57,7 +57,7 @@ impl FileError {
     }
 
     /// Returns whether the path does not name a file: it does not exist, or is a directory.
-    pub fn is_no_file(&self) -> bool {
+    pub fn is_missing_or_directory(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
     }
@@ -225,8 +225,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
 }
 
 /// Returns the target of a path, if a symbolic link on the way leads into a Git directory, or is in a Git work tree and
-/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is the
-/// user's own choice.
+/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is
+/// the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees, mut has_link) = (PathBuf::new(), Vec::new(), false);
     for component in std::path::absolute(path).ok()?.components() {
@@ -398,7 +398,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the path is a link out of a work tree or not a regular
+/// Returns an error from `change`. Fails if the path is a link out of a work tree or not a regular
 /// file, if the file cannot be read or written, or if another program changes it repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,

@@ -41,7 +41,7 @@ pub enum KubeconfigError {
     },
     /// A file is valid YAML but not a kubeconfig.
     #[error("{} is not a kubeconfig\nhint: pass --namespace, which makes a kubeconfig unnecessary", .0.shown())]
-    NoMapping(PathBuf),
+    NotKubeconfig(PathBuf),
     /// No file contains the context.
     #[error(
         "context {0:?} does not exist in the kubeconfig\n\
@@ -142,7 +142,7 @@ fn roots(text: &[u8], path: &Path) -> Result<Vec<Node>, KubeconfigError> {
         .iter()
         .any(|root| !matches!(root.value, Value::Map(_)))
     {
-        return Err(KubeconfigError::NoMapping(path.to_owned()));
+        return Err(KubeconfigError::NotKubeconfig(path.to_owned()));
     }
     Ok(roots)
 }

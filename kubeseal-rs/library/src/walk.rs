@@ -35,7 +35,7 @@ pub enum WalkError {
     Directory {
         /// The path of the directory.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file cannot be read.
@@ -49,7 +49,7 @@ pub enum WalkError {
         /// The parser's error.
         source: ReadError,
     },
-    /// A key is repeated beside v2 values, or overridden by a merge.
+    /// A key is repeated in a file with v2 values, or overridden by a merge.
     #[error("{}", path.shown())]
     Repeated {
         /// The path of the file.
@@ -491,7 +491,7 @@ pub struct ManifestFile {
     pub path: PathBuf,
     /// The content of the file. It may contain plain values.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The documents in the file.
+    /// The documents, in file order. They contain only the last value of a repeated key.
     pub documents: Vec<Document>,
 }
 

@@ -53,8 +53,8 @@ pub(super) fn decide(
     Ok(true)
 }
 
-/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template beside
-/// `item`, which is v1 and stays. Warns the user.
+/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template
+/// together with `item`, which is v1 and stays. Warns the user.
 ///
 /// # Errors
 ///

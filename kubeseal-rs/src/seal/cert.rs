@@ -319,7 +319,7 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
         report::info_lines(&format!(
             "the certificate is {fingerprint}, but the pinned one is {}\n\
              hint: if the key was renewed, `seal keys list` shows the new key (this needs permission to read the keys); \
-             otherwise another server may have answered",
+             otherwise another server may have responded",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;

@@ -45,7 +45,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveD
     Ok(decryption)
 }
 
-/// Returns the failure for an identity file that contains no identity. Its message describes the content.
+/// Returns the error for an identity file that contains no identity. Its message describes the content.
 fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);

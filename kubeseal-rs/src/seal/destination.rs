@@ -15,7 +15,7 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
-/// Returns the failure for a file that exists already.
+/// Returns the error for a file that exists already.
 pub fn already_exists_failure(path: &Path) -> Failure {
     let failure = Failure::new(format!("{} already exists", path.shown()));
     if path.starts_with("/dev") {

@@ -289,10 +289,10 @@ impl Session<'_> {
         };
         let controller = Controller::find(&self.access(&source), &self.clusters)?;
         let list = controller.recipients().map_err(|error| {
-            let hint = "a controller that serves no recipients opens only v1 values: use `--sealed-format v1`, or \
-                        name the keys with `recipients:` in .seal.yaml or --recipient";
+            let hint = "if the controller supports only v1 values, use `--sealed-format v1`, or list the keys in \
+                        `recipients:` in .seal.yaml or with --recipient";
             anyhow::Error::from(error).context(
-                Failure::new("the controller names no key for v2 values").hint(hint),
+                Failure::new("cannot get the recipients for v2 values from the controller").hint(hint),
             )
         })?;
         let key = recipients::from_list(&list, self.environment.now);

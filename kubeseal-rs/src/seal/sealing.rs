@@ -1,4 +1,4 @@
-//! Seals a Secret under the settings of the file that will contain it.
+//! Seals a Secret with the settings of the file that will contain it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -280,7 +280,7 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Returns the failure for a file that `sops` encrypted.
+/// Returns the error for a file that `sops` encrypted.
 pub fn encrypted_by_sops_failure(file: &str) -> Failure {
     Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
 }

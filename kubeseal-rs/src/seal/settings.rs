@@ -413,7 +413,7 @@ pub fn check_certificate_flag(args: &Sealing) -> Result<()> {
     Ok(())
 }
 
-/// Returns the failure for keys of `--recipient` that nothing is sealed for.
+/// Returns the error for keys of `--recipient` that nothing is sealed for.
 pub fn unused_recipients() -> Failure {
     Failure::new("--recipient has no effect on values sealed as v1")
 }

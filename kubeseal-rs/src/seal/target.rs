@@ -249,7 +249,7 @@ impl Target {
 
     /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
     /// template, the new values are v1 if other v1 values stay in the object, because controllers refuse bound values
-    /// beside v1 values.
+    /// together with v1 values.
     fn format_of_change(
         &self,
         settings: &Settings,

@@ -1,4 +1,4 @@
-//! Tests which symbolic links of an untrusted commit commands follow to read or write files.
+//! Tests which symbolic links in an untrusted commit are followed when `seal` and `kubeseal` read or write files.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -14,7 +14,7 @@ mod dry_run;
 mod encodings;
 mod endless;
 mod exec_choice;
-mod false_answers;
+mod false_responses;
 mod hidden_files;
 mod hidden_kinds;
 mod hostile_directory;

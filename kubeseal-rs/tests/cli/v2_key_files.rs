@@ -223,7 +223,7 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
     let rotate = ["rotate", "--recipient", "cluster.txt", "db.yaml"];
     let printed = seal_ok(directory, &[&rotate[..], &keys].concat());
     assert!(
-        printed.contains("1 already for these recipients"),
+        printed.contains("1 already for the configured recipients"),
         "{printed}"
     );
     let missing = [

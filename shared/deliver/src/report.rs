@@ -6,7 +6,7 @@
 //! The application of `exec` and the commands that `agent` runs after a change write to the same log, and can imitate a
 //! report. An imitation is only a false statement about the container that wrote it.
 
-use crate::answer::DeliveredObject;
+use crate::response::DeliveredObject;
 
 /// The maximum length of a version; versions from the controller have 22 characters.
 const MAX_VERSION: usize = 64;

@@ -23,8 +23,8 @@ const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 /// not final.
 const DEADLINE: Duration = Duration::from_secs(12);
 
-/// Answers one call, unless the driver cancels it.
-pub(crate) async fn answer(
+/// Serves one call, unless the driver cancels it.
+pub(crate) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Message>,
     controller: Arc<Controller>,

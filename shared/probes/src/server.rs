@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_probes_and_metrics() {
+    fn serves_probes_and_metrics() {
         let code = |method: Method, path: &str, is_ready: bool| {
             respond(&method, path, &FixedStatus(is_ready))
                 .status()

@@ -97,7 +97,14 @@ mod tests {
                 false,
             ),
             ("a variable", Delivery::Env, 15, json!({}), &changed, false),
-            ("a path", Delivery::SubPath, 15, json!({}), &changed, false),
+            (
+                "a subPath",
+                Delivery::SubPath,
+                15,
+                json!({}),
+                &changed,
+                false,
+            ),
             (
                 "a CSI volume of the same name",
                 Delivery::Csi,

@@ -664,9 +664,9 @@ mod tests {
                 Verdict::Current,
                 Some(2),
             ),
-            ("an earlier one", Delivery::Csi, 25, "a", stale, Some(1)),
+            ("an earlier version", Delivery::Csi, 25, "a", stale, Some(1)),
             (
-                "one that is no longer recorded",
+                "a version that is no longer recorded",
                 Delivery::Csi,
                 25,
                 "z",
@@ -674,7 +674,7 @@ mod tests {
                 None,
             ),
             (
-                "a path, started after the change",
+                "a subPath, in a container that started after the change",
                 Delivery::SubPath,
                 25,
                 "b",
@@ -682,7 +682,7 @@ mod tests {
                 Some(2),
             ),
             (
-                "a path, started before the change",
+                "a subPath, in a container that started before the change",
                 Delivery::SubPath,
                 15,
                 "b",
@@ -690,7 +690,7 @@ mod tests {
                 None,
             ),
             (
-                "a path, mounted before the change",
+                "a subPath that may have been mounted before the change",
                 Delivery::SubPath,
                 21,
                 "b",
@@ -698,7 +698,7 @@ mod tests {
                 None,
             ),
             (
-                "a path in a stale volume",
+                "a subPath of a stale volume",
                 Delivery::SubPath,
                 25,
                 "a",
@@ -823,7 +823,7 @@ mod tests {
                 None,
             ),
             (
-                "an earlier one",
+                "an earlier version",
                 Program::Agent,
                 db,
                 Some("a"),
@@ -873,7 +873,7 @@ mod tests {
                 Some(Remedy::Agent),
             ),
             (
-                "a command with an earlier one",
+                "a command with an earlier version",
                 Program::Exec,
                 db,
                 Some("a"),

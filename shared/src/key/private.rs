@@ -66,7 +66,7 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// If no key is usable, returns the error of the first private-key block, or [`PrivateKeyError::Missing`] if there
+    /// If no key is usable, returns the error for the first private-key block, or [`PrivateKeyError::Missing`] if there
     /// is no such block.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;

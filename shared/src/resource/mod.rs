@@ -187,7 +187,7 @@ pub struct SecretVersion {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousValues {
-    /// The keys of the items with a former value.
+    /// The item keys with a former value.
     pub items: Vec<String>,
     /// From this time on, some former values are not kept, even if programs still use them.
     #[serde(default, skip_serializing_if = "Option::is_none")]

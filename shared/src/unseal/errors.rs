@@ -63,7 +63,8 @@ pub enum UnsealError {
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The known keys of v1 items. With these hints, the next attempt needs one operation for each of these items.
+        /// The fingerprints of the keys that unsealed v1 items in this attempt, by item key. If they are passed as
+        /// hints, the next attempt needs one private-key operation for each of these items.
         opened: Hints,
     },
 }

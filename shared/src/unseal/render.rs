@@ -24,7 +24,7 @@ pub enum TemplateError {
     /// The template is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// The result of the template would differ in each rendering, which [`super::Rules::refuse_random`] forbids.
+    /// The result of the template would differ between renderings, which [`super::Rules::refuse_random`] forbids.
     #[error(
         "template {0:?} uses the time, random values or new keys, which --refuse-random-templates refuses; \
          seal a fixed value instead"
@@ -376,7 +376,7 @@ mod tests {
                 &[("t", b"x")],
             ),
             (
-                "null without an item is nothing",
+                "null for a key without an item has no effect",
                 &[],
                 &[("a", None), ("t", Some("{{ .a }}"))],
                 &[("t", b"<no value>")],

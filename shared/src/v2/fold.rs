@@ -148,7 +148,9 @@ fn lock_spec<'a>(checked: &'a Checked, place: &'a Place, spec: &FoldSpec<'a>) ->
     }
 }
 
-/// Refuses to give up the protection of a lock, and refuses results that readers would refuse.
+/// Checks that no lock that requires post-quantum recipients is converted for classical ones, unless
+/// [`LockSpec::allow_classical`] is set. Checks that no v1 item remains if the new lock is bound to the template or has
+/// the flag `alone`: programs that unseal would refuse such an object.
 fn check_result(
     checked: &Checked,
     converted: &BTreeMap<String, Value>,

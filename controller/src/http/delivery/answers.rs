@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::object_id::ObjectId;
-use deliver::{Answer, Entry, Request};
+use deliver::{Entry, Request, Response};
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
@@ -204,7 +204,7 @@ impl Answers {
         version_key: Arc<VersionKey>,
         revision: Revision,
         class: Class,
-    ) -> Result<(Instant, Result<Answer, DeliveryRefusal>), DeliveryRefusal> {
+    ) -> Result<(Instant, Result<Response, DeliveryRefusal>), DeliveryRefusal> {
         let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
         let work = move |meter: &mut dyn Meter| {
             let start = Instant::now();
@@ -236,7 +236,7 @@ impl Answers {
     }
 
     /// Reserves memory for the response. If too much is in use, evicts cached responses.
-    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<PreparedBody, DeliveryRefusal> {
+    fn prepare(&self, namespace: &str, answer: &Response) -> Result<PreparedBody, DeliveryRefusal> {
         let json = answer.to_json();
         let reserve = || self.memory.reserve(namespace, json.capacity());
         let reservation = reserve().or_else(|| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deliver::{
-    Answer, AnswerError, DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry,
+    DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry, Response, ResponseError,
     TemplateEntry,
 };
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ impl Files<'_> {
         revision: String,
         entries: &[Entry],
         meter: &mut dyn Meter,
-    ) -> Result<Answer, DeliveryRefusal> {
+    ) -> Result<Response, DeliveryRefusal> {
         let mut files = Vec::new();
         for entry in entries {
             if let Entry::Object(entry) = entry {
@@ -51,14 +51,14 @@ impl Files<'_> {
         self.add_templates(entries, &mut files, meter)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let objects = self.objects.values().map(|opened| self.object(opened));
-        let answer = Answer {
+        let answer = Response {
             revision,
             files,
             objects: objects.collect(),
         };
         match answer.check() {
             Ok(()) => Ok(answer),
-            Err(AnswerError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
+            Err(ResponseError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
             Err(_) => Err(DeliveryRefusal::TooLarge),
         }
     }

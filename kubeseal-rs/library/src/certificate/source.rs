@@ -23,7 +23,7 @@ pub enum SourceError {
     Missing {
         /// The URL, without credentials.
         uri: String,
-        /// The error of the operating system.
+        /// Why the file cannot be read.
         source: FileError,
     },
     /// The server responded with a code other than 200.
@@ -41,7 +41,7 @@ pub enum SourceError {
     Fetch {
         /// The URL, without credentials.
         uri: String,
-        /// The error of the HTTP client.
+        /// The HTTP client's error.
         source: Box<ureq::Error>,
     },
     /// A redirect is not allowed, or exceeds the limit of redirects.

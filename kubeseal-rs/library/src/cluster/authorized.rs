@@ -56,7 +56,7 @@ pub enum AuthorizedError {
     Unreachable {
         /// The address of the port, without credentials.
         url: String,
-        /// The error of the HTTP client.
+        /// The HTTP client's error.
         source: Box<ureq::Error>,
     },
     /// The controller does not accept the token.

@@ -246,7 +246,7 @@ mod tests {
         // The random extra wait is less than a second after the first two attempts.
         for (why, waits, want) in [
             ("none", &[][..], vec![]),
-            ("a final answer", &[0], vec![]),
+            ("a final response", &[0], vec![]),
             ("one", &[3], vec![line(4, 2), String::new()]),
             ("two", &[1, 5], vec![line(2, 2), line(6, 3), String::new()]),
             ("longer than the time limit", &[30], vec![]),

@@ -49,7 +49,7 @@ pub enum ClusterError {
         content: &'static str,
         /// The path of the file.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The kubeconfig has a CA certificate, and also disables the verification of certificates.
@@ -167,7 +167,7 @@ pub enum ClusterError {
     /// The response of the API server reports success, but does not contain the requested change or object.
     #[error(
         "{failure}: the response is not {expected}\n\
-         hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
+         hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page responds in \
          its place"
     )]
     Unexpected {

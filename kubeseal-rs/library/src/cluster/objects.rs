@@ -375,7 +375,7 @@ mod tests {
         assert!(!add(true));
     }
 
-    /// Fault: a proxy in front of the API server answers with success and something other than a list.
+    /// Fault: a proxy in front of the API server responds with success and something other than a list.
     #[test]
     fn accepts_only_a_list_as_a_page() {
         for (body, want) in [

@@ -54,7 +54,7 @@ pub enum GitError {
         part: String,
         /// The root of the work tree.
         root: PathBuf,
-        /// The error of `gix`.
+        /// The error from `gix`.
         source: Box<gix::Error>,
     },
     /// The object was never fetched. `git` would fetch it on demand, with programs that the repository

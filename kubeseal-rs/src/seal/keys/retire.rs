@@ -73,7 +73,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         return retire_v2(args, environment, &store, &records, &key);
     }
     if args.former_suite {
-        bail!("--former-suite is for v2 keys: controllers always keep an RSA key, for v1");
+        bail!("--former-suite is for v2 keys: every controller needs an RSA key, for v1 values");
     }
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
     let state = |served: Option<&Fingerprint>| {

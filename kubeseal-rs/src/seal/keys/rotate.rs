@@ -331,7 +331,7 @@ fn unknown_served_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     first.filter(|served| !keys.contains(served))
 }
 
-/// Returns the failure for a new key that is not served, with the likely reason. The arguments include whether the key
+/// Returns the error for a new key that is not served, with the likely reason. The arguments include whether the key
 /// is backed up, and the served key if no key Secret contains it.
 fn unserved(
     name: &str,
@@ -345,7 +345,7 @@ fn unserved(
     ));
     if let Some(unknown_key) = unknown_key {
         return failure.hint(format!(
-            "the served key is {unknown_key}, which is in no key Secret: check which server answers with \
+            "the served key is {unknown_key}, which is in no key Secret: check which server responds with \
              `seal doctor{location_flags}`"
         ));
     }

@@ -1,8 +1,8 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of the
-//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent` and
-//! `seal exec` report in their log.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of
+//! the SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent`
+//! and `seal exec` report in their log.
 
 mod failed;
 mod json;
@@ -39,9 +39,9 @@ const FIRST_SURVEY: Duration = Duration::from_secs(5);
 #[command(
     after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a volume \
 has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
-mounted. `seal agent` reports in its log which one it has written, and `seal exec` with which one it has started its command. \
-Without a version in the status of the SealedSecret, for changes before the first version, and without a report, the answer \
-is `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
+mounted. `seal agent` logs the version that it wrote, and `seal exec` the version that its command started with. Without a \
+version in the status of the SealedSecret, for changes before the first version, and without a report, the result is \
+`unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
 Exit code 1 means that a container has an earlier value, or that the newest version of a SealedSecret could not be unsealed. \
 Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
 SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\

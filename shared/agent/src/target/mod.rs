@@ -87,7 +87,7 @@ pub enum TargetError {
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// The owner of a file cannot be changed.
@@ -98,7 +98,7 @@ pub enum TargetError {
     Owner {
         /// The file whose owner cannot be changed.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// Another program manages the directory.

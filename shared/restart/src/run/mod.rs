@@ -87,7 +87,7 @@ pub enum RunError {
     Listen {
         /// The address from `--listen`.
         address: SocketAddr,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The runtime, the signal handlers, or the server of metrics and probes cannot be created.

@@ -137,7 +137,8 @@ fn status(kind: &str) -> Value {
     }
 }
 
-/// Removes a verb from the rules for a resource, in every Role of the release and in the ClusterRole of `seal restart`.
+/// Removes a verb from the rules for a resource, in every Role of the release and in the `ClusterRole` of `seal
+/// restart`.
 async fn revoke(plane: &ControlPlane, home: &Namespace<'_>, resource: &str, verb: &str) {
     let roles: Api<Role> = home.api();
     for mut role in roles.list(&ListParams::default()).await.unwrap() {

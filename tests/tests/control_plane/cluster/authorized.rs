@@ -42,8 +42,8 @@ impl Case {
             controller.authorized_port()
         });
         let port = port.await;
-        let answer = controller.get("/v1/ca.pem").await;
-        let (_, authority) = answer.split_once("\r\n\r\n").unwrap();
+        let response = controller.get("/v1/ca.pem").await;
+        let (_, authority) = response.split_once("\r\n\r\n").unwrap();
         Self {
             authority: authority.to_owned(),
             plane,
@@ -72,7 +72,7 @@ impl Case {
     /// Repeats a request until the response has this status code, because RBAC changes take a moment to apply.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed_secret().to_document().to_string();
-        until(&format!("{path} answers {code}"), async || {
+        until(&format!("{path} responds with {code}"), async || {
             let (response_code, body) = self.post(path, Some(token), &body).await;
             (response_code == code).then_some(body)
         })
@@ -97,8 +97,8 @@ async fn returns_401_403_or_the_result_by_permission() {
             Some(" nonsense"),
             Some(for_the_api_server.as_str()),
         ] {
-            let (code, answer) = case.post(path, token, &body).await;
-            assert_eq!(code, 401, "{path} {answer}");
+            let (code, response) = case.post(path, token, &body).await;
+            assert_eq!(code, 401, "{path} {response}");
         }
         let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
         assert_eq!(
@@ -188,16 +188,16 @@ async fn a_permission_for_one_object_unseals_no_values_of_a_wider_scope() {
         let mut copy = sealed_for(&KEYS[0], case.namespace.name(), "other", &items, scope);
         copy.metadata.name = Some("db".into());
         let body = copy.to_document().to_string();
-        let (code, answer) = case.post("/v1/unseal", Some(token), &body).await;
+        let (code, response) = case.post("/v1/unseal", Some(token), &body).await;
         let (want_code, text) = want.map_or_else(|text| (403, text), |text| (200, text));
-        assert_eq!(code, want_code, "{scope} {answer}");
-        assert!(answer.contains(text), "{scope} {answer}");
+        assert_eq!(code, want_code, "{scope} {response}");
+        assert!(response.contains(text), "{scope} {response}");
     }
 }
 
 /// Returns the key of each item in a response.
-fn item_keys(answer: &str) -> Value {
-    serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
+fn item_keys(response: &str) -> Value {
+    serde_json::from_str::<Value>(response).unwrap()["items"].clone()
 }
 
 /// Attack: a caller without the verb `verify` asks which items can be unsealed, and by which key.
@@ -231,16 +231,16 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
         .encrypted_data
         .insert("no-value".into(), "!".into());
     let body = mixed.to_document().to_string();
-    let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
+    let (code, response) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
     let want = json!({ "a": fingerprint, "other-key": null, "moved": null, "no-value": null });
-    assert_eq!(item_keys(&answer), want);
+    assert_eq!(item_keys(&response), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
     let unsealable = case.sealed_secret().to_document().to_string();
     for token in [None, Some(unprivileged.as_str())] {
-        let answers = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
-        let [mixed, unsealable] = answers;
+        let responses = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
+        let [mixed, unsealable] = responses;
         let (mixed, unsealable) = (mixed.await, unsealable.await);
         assert_eq!(
             mixed, unsealable,
@@ -364,8 +364,8 @@ async fn refuses_a_token_that_is_valid_for_another_audience_too() {
     ] {
         let token = case.token("all", audiences).await;
         for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
-            let (code, answer) = case.post(path, Some(&token), &body).await;
-            assert_eq!(code, 401, "{audiences:?} {path} {answer}");
+            let (code, response) = case.post(path, Some(&token), &body).await;
+            assert_eq!(code, 401, "{audiences:?} {path} {response}");
         }
     }
 }

@@ -36,7 +36,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         { "sealedSecret": "api", "path": "api/" },
         { "path": "conf/dsn", "template": "{{ .db.user }} {{ .api.url }}", "from": ["db", "api"], "mode": "0400" },
     ] });
-    let answer = case.tls.wait_for(200, &token, &body).await;
+    let response = case.tls.wait_for(200, &token, &body).await;
     let want = pairs(&[
         ("api/password", "x y"),
         ("api/url", "pg://u:x+y@db"),
@@ -45,8 +45,8 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         ("db/password", "p/w"),
         ("name", "app"),
     ]);
-    assert_eq!(values(&answer), want);
-    let modes = answer["files"]
+    assert_eq!(values(&response), want);
+    let modes = response["files"]
         .as_array()
         .unwrap()
         .iter()
@@ -57,7 +57,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
     );
     case.case.wait_until_synced("db").await;
     let status = case.case.status("db").await;
-    let object = answer["objects"]
+    let object = response["objects"]
         .as_array()
         .unwrap()
         .iter()
@@ -68,7 +68,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         object["version"], status.versions[0].version,
         "as in the status"
     );
-    let versions = answer["files"]
+    let versions = response["files"]
         .as_array()
         .unwrap()
         .iter()
@@ -276,8 +276,8 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
     let params = kube::api::PostParams::default();
     objects.replace("db", &params, &replaced).await.unwrap();
     let second = until("the new generation is delivered", async || {
-        let (_, answer) = case.tls.deliver(&token, &body).await;
-        (answer["objects"][0]["generation"] == 2).then_some(answer)
+        let (_, response) = case.tls.deliver(&token, &body).await;
+        (response["objects"][0]["generation"] == 2).then_some(response)
     })
     .await;
     assert_ne!(second["revision"], first["revision"]);
@@ -311,8 +311,8 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
         .await
         .unwrap();
     let fourth = until("the new value is delivered", async || {
-        let (_, answer) = case.tls.deliver(&token, &body).await;
-        (answer["objects"][0]["generation"] == 3).then_some(answer)
+        let (_, response) = case.tls.deliver(&token, &body).await;
+        (response["objects"][0]["generation"] == 3).then_some(response)
     })
     .await;
     assert_eq!(
@@ -340,8 +340,8 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     let start = std::time::Instant::now();
     for i in 0..10 {
         let token = case.create_another_pod(&format!("web-{i}"), "web").await;
-        let (code, answer) = case.tls.deliver(&token, &all_of("db")).await;
-        assert_eq!((code, &answer), (200, &first));
+        let (code, response) = case.tls.deliver(&token, &all_of("db")).await;
+        assert_eq!((code, &response), (200, &first));
     }
     // Unsealed values are cached for thirty seconds.
     let expired = start.elapsed().as_secs() / 29;
@@ -364,7 +364,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
 /// Attack: a user who can read logs, events, statuses, Secrets or the data of etcd finds a value that is only
 /// delivered.
 #[tokio::test]
-async fn a_delivered_value_is_nowhere_but_in_the_answer() {
+async fn a_delivered_value_is_nowhere_but_in_the_response() {
     const CANARY: &str = "canaryJ4tR8mW1zP6e";
     let case = DeliverCase::new("deliver-canary").await;
     let mut sealed = case.case.sealed_secret("db", &[("password", CANARY)]);
@@ -380,8 +380,8 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     case.case.create(&sealed).await;
     case.case.wait_until_synced("db").await;
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    assert_eq!(values(&answer), pairs(&[("password", CANARY)]));
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(values(&response), pairs(&[("password", CANARY)]));
     let failing = json!({ "objects": [{ "path": "f", "template": "{{ fail .db.password }}", "from": ["db"] }] });
     case.tls.wait_for(422, &token, &failing).await;
     assert!(case.case.secret("db").await.is_none());

@@ -48,13 +48,13 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
     let status = case.case.status("db").await;
     let versions = status.versions;
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
     for _ in 0..6 {
         case.case.patch("db", annotation(&json!("files"))).await;
         case.case.wait_for_no_secret("db").await;
         assert_has_no_secret(&case, "db").await;
         let same = case.tls.wait_for(200, &token, &all_of("db")).await;
-        assert_eq!(same, answer, "the annotation changes nothing for Pods");
+        assert_eq!(same, response, "the annotation changes nothing for Pods");
         case.case.patch("db", annotation(&Value::Null)).await;
         case.case.wait_for_values("db", &ITEMS).await;
         case.case.wait_until_synced("db").await;
@@ -86,8 +86,8 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
     assert_has_no_secret(&case, "db").await;
     assert!(case.case.secret("db").await.is_none());
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    assert_eq!(values(&answer), [("a".to_owned(), "1".to_owned())]);
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(values(&response), [("a".to_owned(), "1".to_owned())]);
 }
 
 /// Attack: an editor adds the annotation, to have the Secret of another client deleted.

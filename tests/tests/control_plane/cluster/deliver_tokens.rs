@@ -182,7 +182,7 @@ async fn every_object_needs_the_verb_unseal_by_name() {
     assert_eq!(
         known,
         unknown.to_string(),
-        "the answer does not show whether the object exists"
+        "the response does not show whether the object exists"
     );
 }
 
@@ -190,8 +190,8 @@ async fn every_object_needs_the_verb_unseal_by_name() {
 #[tokio::test]
 async fn a_waiting_request_gets_nothing_after_its_permission_is_withdrawn() {
     let (case, token) = case("deliver-withdrawn").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    let body = waiting_request(&all_of("db"), &answer["revision"], 60);
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    let body = waiting_request(&all_of("db"), &response["revision"], 60);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
