@@ -445,8 +445,8 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
     }
 }
 
-/// Attack: a committer replaces a file that a command creates with a link to a device, to which a command writes although
-/// it exists.
+/// Attack: a committer replaces a file that a command creates with a link to a device. Commands write to a device that
+/// exists, if the user names it.
 #[test]
 fn writes_to_no_device_through_a_link_in_the_work_tree() {
     let creating = |writer: &&Writer| writer.before == InitialContent::Missing;
