@@ -15,23 +15,28 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
+/// The path of stdout, which may be a file that exists.
+const STDOUT: &str = "/dev/stdout";
+
 /// Returns the error for a file that exists already.
 pub fn already_exists_failure(path: &Path) -> Failure {
-    let failure = Failure::new(format!("{} already exists", path.shown()));
-    if path.starts_with("/dev") {
-        // For example `/dev/stdout`, if the shell redirects stdout to a file.
-        return failure.hint("omit -w to write to stdout");
-    }
-    failure.hint("change its items with `seal set`, or move the file away")
+    Failure::new(format!("{} already exists", path.shown()))
+        .hint("change its items with `seal set`, or move the file away")
 }
 
 impl Destination {
+    /// Returns the file to write; `None` for stdout, also if its path is given.
+    fn file(&self) -> Option<&Path> {
+        let file = self.write.as_deref();
+        file.filter(|path| *path != Path::new(STDOUT))
+    }
+
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current directory, also if the output is a device such as `/dev/stdout`.
+    /// to NAME.yaml in the current directory, also if the output is a device or a pipe.
     pub fn path(&self, name: &str) -> PathBuf {
-        let file = self.write.clone().filter(|path| !is_device(path));
-        let path = file.or_else(|| self.for_path.clone());
-        path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
+        let file = self.file().filter(|path| !is_device(path));
+        let path = file.or(self.for_path.as_deref());
+        path.map_or_else(|| PathBuf::from(format!("{name}.yaml")), Path::to_owned)
     }
 
     /// Returns the format of `-o`, or else of the file's extension.
@@ -44,16 +49,21 @@ impl Destination {
         }
     }
 
-    /// Checks that the file does not exist or is a device, before the user is asked for a value.
+    /// Checks that the file may be written, before the user is asked for a value.
     ///
     /// # Errors
     ///
-    /// Fails if the file exists and is not a device.
-    pub fn check(&self) -> Result<(), Failure> {
-        match &self.write {
-            Some(path) if path.exists() && !is_device(path) => Err(already_exists_failure(path)),
-            _ => Ok(()),
+    /// Fails if the file exists and is not a device, or if a link on its path leads out of the work tree or into a Git
+    /// directory.
+    pub fn check(&self) -> Result<()> {
+        let Some(path) = self.file() else {
+            return Ok(());
+        };
+        files::check_inside_tree(path)?;
+        if path.exists() && !is_device(path) {
+            bail!(already_exists_failure(path));
         }
+        Ok(())
     }
 
     /// Writes the objects to the new file of `-w`, or prints them.
@@ -67,13 +77,17 @@ impl Destination {
             .map(|sealed| sealed.object.to_document())
             .collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
-        let Some(path) = &self.write else {
+        let Some(path) = self.file() else {
             return print(&text);
         };
-        if is_device(path) {
-            files::replace(path, &text)?;
+        let result = if is_device(path) {
+            files::replace(path, &text)
         } else {
-            create(path, &text)?;
+            files::create(path, &text)
+        };
+        match result {
+            Err(error) if error.already_exists() => bail!(already_exists_failure(path)),
+            result => result?,
         }
         for secret in sealed {
             report::info(&format!("{}: {}", path.shown(), secret.describe()));
@@ -82,15 +96,7 @@ impl Destination {
     }
 }
 
-fn create(path: &Path, text: &[u8]) -> Result<()> {
-    match files::create(path, text) {
-        Err(error) if error.already_exists() => bail!(already_exists_failure(path)),
-        result => Ok(result?),
-    }
-}
-
-/// Returns whether a path is a device or pipe, such as `/dev/stdout`, which is written to. Its directory allows no new
-/// files.
+/// Returns whether the path is that of a device or a pipe, such as `/dev/stderr`.
 fn is_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())

@@ -445,6 +445,20 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
     }
 }
 
+/// Attack: a committer replaces a file that a command creates with a link to a device. Commands write to a device that
+/// exists, if the user names it.
+#[test]
+fn writes_to_no_device_through_a_link_in_the_work_tree() {
+    let creating = |writer: &&Writer| writer.before == InitialContent::Missing;
+    for writer in WRITERS.iter().filter(creating) {
+        let fixture = writer.fixture();
+        symlink("/dev/null", fixture.path("tree/device")).expect("the test directory is writable");
+        let output = writer.run_in(&fixture, "tree", "device");
+        let why = format!("{}: {}", (writer.args)("device"), stderr(&output));
+        assert!(!output.status.success(), "{why}");
+    }
+}
+
 /// Attack: a committer replaces the directory that a command writes to, or a file in the directory, with a link to a
 /// path outside the work tree.
 #[test]

@@ -117,7 +117,7 @@ impl Authorized {
         })
     }
 
-    /// Sets how to show a wait for a busy controller, and how to check whether the user has interrupted the wait.
+    /// Sets how to show a wait before a retry, and how to check whether the user has interrupted the wait.
     #[must_use]
     pub fn with_waiting(self, waiting: Waiting) -> Self {
         Self { waiting, ..self }

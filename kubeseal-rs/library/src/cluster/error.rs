@@ -257,8 +257,8 @@ fn candidates_text(missing: &NoService) -> String {
     if *can_use_candidate {
         let _ = write!(
             text,
-            "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for these \
-             Services\n\
+            "\nNone was chosen automatically: anyone can set these labels, so a certificate found by them is \
+             trusted only if it is pinned for its Service or has the expected fingerprint\n\
              hint: pass the flags of one of these Services, or the expected fingerprint with --cert-fingerprint"
         );
     }
