@@ -282,22 +282,22 @@ mod tests {
     /// why Pods get no values.
     #[tokio::test(start_paused = true)]
     async fn a_permission_that_is_revoked_while_the_port_is_open_is_reported_until_it_is_granted() {
-        let answer = Arc::new(Mutex::new(Answer::Allowed));
-        let reviews = Reviews::new(answering(&answer));
+        let result = Arc::new(Mutex::new(ReviewResult::Allowed));
+        let reviews = Reviews::new(client_returning(&result));
         let health = Arc::<WatchHealth>::default();
         let mut reporting = std::pin::pin!(report_revocation(&reviews, Arc::clone(&health)));
         let minute = Duration::from_mins(1);
         for (obstacle, cause) in [
-            (Answer::Denied, Cause::Forbidden),
-            (Answer::Unavailable, Cause::Failed),
+            (ReviewResult::Denied, Cause::Forbidden),
+            (ReviewResult::Unavailable, Cause::Failed),
         ] {
             assert!(timeout(minute, &mut reporting).await.is_err());
             assert_eq!(health.report(), "", "{obstacle:?}");
-            *answer.lock().unwrap() = obstacle;
+            *result.lock().unwrap() = obstacle;
             assert!(timeout(minute, &mut reporting).await.is_err());
             assert_eq!(health.count_failing(cause), 1, "{obstacle:?}");
             assert!(health.report().starts_with(HEALTH_NAME), "{obstacle:?}");
-            *answer.lock().unwrap() = Answer::Allowed;
+            *result.lock().unwrap() = ReviewResult::Allowed;
             let seconds = Duration::from_secs(6);
             assert!(timeout(seconds, &mut reporting).await.is_err());
             assert_eq!(health.report(), "", "{obstacle:?}");

@@ -95,10 +95,10 @@ async fn a_crash_of_the_provider_leaves_no_core_dump() {
         .await;
     let tokens = json!({ deliver::AUDIENCE: { "token": TOKEN } }).to_string();
     let attributes = json!({ "objects": "- sealedSecret: db", TOKENS: tokens }).to_string();
-    let answer = node::client::mount(&socket, &attributes).await.unwrap();
-    assert!(memchr::memmem::find(&answer, VALUE.as_bytes()).is_some());
+    let response = node::client::mount(&socket, &attributes).await.unwrap();
+    assert!(memchr::memmem::find(&response, VALUE.as_bytes()).is_some());
 
-    site.controller.set_answers(|_| None);
+    site.controller.set_responses(|_| None);
     let waiting = tokio::spawn(async move { node::client::mount(&socket, &attributes).await });
     site.wait_for_requests(2).await;
     site.assert_leaves_no_dump("node", provider).await;
@@ -110,7 +110,7 @@ async fn a_crash_of_the_provider_leaves_no_core_dump() {
 #[tokio::test]
 async fn a_crash_of_the_agent_leaves_no_core_dump() {
     let site = Site::new();
-    site.controller.set_answers(|body| {
+    site.controller.set_responses(|body| {
         if body.contains("\"have\"") {
             return None;
         }
