@@ -121,7 +121,7 @@ impl ClusterController {
         body.to_owned()
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.process.memory()
     }

@@ -88,7 +88,7 @@ impl Restarter {
         digits.parse().expect("a port")
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -266,7 +266,7 @@ fn used_keys(needs: &BTreeMap<String, Need>) -> BTreeMap<String, UsedKey> {
         .collect()
 }
 
-/// Returns whether the limits on authors allow the scope of the object and the ages of these keys of its items.
+/// Returns whether the author limits allow the scope of the object and the age of each key in `sealed_by`.
 fn is_within_limits(
     sealed: &SealedSecret,
     sealed_by: &BTreeMap<String, UsedKey>,

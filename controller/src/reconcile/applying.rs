@@ -211,7 +211,7 @@ impl<S: Store> Tools<S> {
         })))
     }
 
-    /// Decides how to change the Secret, within the limits on authors and on corrections.
+    /// Decides how to change the Secret, within the author limits and the limit on corrections.
     fn decide(
         &self,
         id: &ObjectId,

@@ -81,7 +81,7 @@ pub(super) struct Inputs {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
     pub(super) was_failing: bool,
-    /// Whether no Pod uses the former values in the Secret anymore.
+    /// Whether Pods no longer use the former values in the Secret.
     pub(super) drops_former: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The result of an attempt, and its report.
+//! The result of an attempt, and the report of that result.
 
 use controller_core::previous::Obstacle;
 use controller_core::reason::{Reason, Remedy, classify};

@@ -49,7 +49,7 @@ rules! {
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators (or, in a template, one of its lines) cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
-    KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or from the size that a rule requires.";
+    KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or is below the minimum of a rule.";
     RETIRED_KEY "retired-key" Error "According to its key hint, an item is sealed for a retired key.";
     OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for a key other than the one that applies.";
     CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is sealed for one of these keys.";

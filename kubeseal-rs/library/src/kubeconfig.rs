@@ -34,7 +34,7 @@ pub enum KubeconfigError {
     /// A file is not valid YAML.
     #[error("the kubeconfig {} is malformed\nhint: pass --namespace, so that the kubeconfig is not needed", path.shown())]
     Malformed {
-        /// The path of the file.
+        /// The malformed file.
         path: PathBuf,
         /// The parser's error.
         source: ReadError,

@@ -107,12 +107,13 @@ fn first_in_node(node: &Node, values: &SealedValues) -> Option<usize> {
     }
 }
 
-/// Returns the position of the first sealed value.
+/// Returns the position of the first sealed value that is not in `values`.
 fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let starts = [first_v1(bytes, values), first_v2(bytes, values)];
     starts.into_iter().flatten().min()
 }
 
+/// Returns the position of the first v1 value that is not in `values`.
 fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut remaining = bytes;
     // The value begins with the modulus length in two bytes. The first byte is at most 8, for keys of 16384 bits, so
@@ -130,8 +131,8 @@ fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     None
 }
 
-/// Returns the position of the first v2 value. Checks only the beginning of a value, as the rest may be on further
-/// lines.
+/// Returns the position of the first v2 value that is not in `values`. Checks only the beginning of a value, as the
+/// rest may be on further lines.
 fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut starts = memchr::memmem::find_iter(bytes, V2_PREFIX);
     starts.find(|start| {

@@ -42,8 +42,8 @@ impl RepeatedKeyError {
 ///
 /// # Errors
 ///
-/// Fails if a document that can contain SealedSecrets repeats a key, and a SealedSecret of the file has v2 values; and
-/// if a merge repeats a key.
+/// Fails if a document that can contain SealedSecrets repeats a key and a SealedSecret of the file has v2 values, or if
+/// a merge repeats a key.
 pub fn check(bytes: &[u8], documents: &[Document]) -> Result<(), RepeatedKeyError> {
     let has_v2 = documents.iter().any(|document| has_v2(&document.root));
     if !has_v2 && memchr::memmem::find(bytes, b"<").is_none() {

@@ -109,8 +109,9 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if it does not have the fingerprint of
-/// `--fingerprint`, if the output file cannot be written, or if the user does not want to replace it.
+/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if the certificate does not have the
+/// fingerprint of `--fingerprint`, if the output file cannot be written, or if the user does not want to replace the
+/// file.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),

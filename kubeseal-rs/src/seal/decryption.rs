@@ -113,8 +113,8 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
 ///
 /// # Errors
 ///
-/// Fails if there is no terminal, if the passphrase is empty, has several lines or control characters, or if the two
-/// entries differ.
+/// Fails if there is no terminal, if the passphrase is empty or has several lines or control characters, or if the
+/// two entries differ.
 pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
     let ask = || -> Result<_, PromptError> {
         let prompt = Prompt::open()?;

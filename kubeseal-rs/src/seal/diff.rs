@@ -103,8 +103,8 @@ type ObjectChanges = (String, String, Vec<Change>);
 ///
 /// # Errors
 ///
-/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
-/// file cannot be read, the other files are compared first.
+/// Fails if the current directory or a path is in no work tree, or if an argument is neither a revision nor a file. If
+/// a file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
@@ -194,7 +194,7 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     changes
 }
 
-/// Returns the change of the sealed text of an item that exists in at least one of the versions.
+/// Returns the change to the sealed text of an item that exists in at least one of the versions.
 fn item_change(old: &Object, new: &Object, key: &String) -> Option<Change> {
     let kind = match (old.texts().get(key), new.texts().get(key)) {
         (None, _) => ChangeKind::Added,

@@ -64,7 +64,8 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// Fails if a key cannot be obtained, is not accepted, or the values exist already and only a rule names the key.
+    /// Fails if a key cannot be obtained or is not accepted, or if existing values would be re-encrypted for a key that
+    /// only a rule names and the user has not confirmed.
     pub fn recipients(&self, settings: &Settings) -> Result<Arc<Recipients>> {
         let cache_key = cache_key(settings);
         let mut cache = self.cached_recipients();

@@ -262,7 +262,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Fails if the rule allows another namespace only.
+    /// Fails if the rule allows only another namespace.
     pub fn check_namespace(&self, namespace: &str) -> Result<(), Violation> {
         match &self.rule {
             Some(rule) => rule.check_namespace(namespace),

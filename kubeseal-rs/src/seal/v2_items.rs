@@ -21,7 +21,7 @@ use crate::report::shown;
 pub struct Entries {
     /// New entries of `spec.encryptedData`.
     pub set: BTreeMap<String, String>,
-    /// Entries of locks that no item refers to any more.
+    /// Entries of locks to which items no longer refer.
     pub unused: Vec<String>,
 }
 

@@ -32,7 +32,7 @@ pub struct Settings {
     pub server: String,
     /// The CA certificates of the port. No other certificate is trusted.
     pub authority: Authority,
-    /// The file with the token of the Pod. Kubelet replaces it, so it is read before each request.
+    /// The file with the token of the Pod. The kubelet replaces it, so it is read before each request.
     pub token_file: PathBuf,
 }
 

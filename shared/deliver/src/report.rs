@@ -24,8 +24,8 @@ pub fn line(objects: &[DeliveredObject], outcome: &str) -> String {
     format!("{}: {outcome}", objects.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns the objects of the newest report in a log; `None` if the log has no report. A command that the reporting
-/// program has started may have written it.
+/// Returns the objects of the newest report in a log; `None` if the log has no report. The report is not reliable:
+/// commands that the reporting program starts write to the same log and can imitate a report.
 pub fn newest(log: &str) -> Option<Vec<DeliveredObject>> {
     log.lines().rev().find_map(objects)
 }

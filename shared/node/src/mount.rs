@@ -129,8 +129,8 @@ fn failure(error: &ClientError) -> Failure {
     Failure::new(code, &agent::poll::error_chain(error))
 }
 
-/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: kubelet
-/// retries a mount after any failure.
+/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: the
+/// kubelet retries a mount after any failure.
 fn code(refusal: &Refusal) -> FinalCode {
     match refusal.status.as_u16() {
         400 => FinalCode::InvalidArgument,

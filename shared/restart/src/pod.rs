@@ -11,8 +11,8 @@ use crate::consumption::{Consumption, Delivery, Source, Use};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
-/// The maximum time until kubelet, with its default settings, updates a mounted Secret: a sync period of a minute, plus
-/// a random part.
+/// The maximum time until the kubelet, with its default settings, updates a mounted Secret: a sync period of a minute,
+/// plus a random part.
 pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
 
 /// Maximum number of versions in the annotation that records a refresh. The policies in the chart admit as many.
@@ -119,7 +119,7 @@ impl Pod {
             (_, Delivery::Volume) if self.is_refreshed(history) => {
                 history.newest().map_or(now, |newest| newest.time.max(now))
             }
-            // Kubelet has written the content that was current two minutes ago, or newer content. The extra second
+            // The kubelet has written the content that was current two minutes ago, or newer content. The extra second
             // allows for rounded times.
             (_, Delivery::Volume) => {
                 let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
@@ -140,7 +140,7 @@ impl Pod {
         newest.is_some_and(|newest| self.refreshed_for.contains(&newest.version))
     }
 
-    /// Returns whether a container mounts the Secret as a volume that kubelet refreshes.
+    /// Returns whether a container mounts the Secret as a volume that the kubelet refreshes.
     pub fn mounts(&self, secret: &str) -> bool {
         let mut uses = self.uses.of_secret(secret);
         uses.any(|usage| usage.delivery == Delivery::Volume)

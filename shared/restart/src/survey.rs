@@ -41,7 +41,7 @@ pub struct Row {
 /// How a container receives values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// In environment variables or volumes, from kubelet or the CSI driver.
+    /// In environment variables or volumes, from the kubelet or the CSI driver.
     Kubelet(Delivery),
     /// From the controller, by a program in the container.
     Program(Program),
@@ -134,7 +134,7 @@ pub enum Remedy {
     AutomaticRestart,
     /// By a restart that a user triggers.
     Restart,
-    /// By kubelet's next update of the volume.
+    /// By the kubelet's next update of the volume.
     Kubelet,
     /// By the rotation of the CSI driver.
     Driver,

@@ -278,7 +278,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
-    fn debug_shows_the_fingerprint_only() {
+    fn debug_shows_only_the_fingerprint() {
         let key = new_test_key(0).pair;
         assert_eq!(
             format!("{:?}", key.private()),

@@ -303,7 +303,7 @@ impl HintedItems {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
         let conclusion = if self.is_in_ring {
             "which is in the key ring: the value was probably sealed for another name, namespace or scope, \
-             or changed since; seal the value again for this object"
+             or has since been changed; seal the value again for this object"
         } else {
             "which is not in the key ring; restore this key from a backup, or seal the value again"
         };

@@ -65,7 +65,7 @@ impl Flag {
 
 /// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks,
 /// including locks that no item refers to. Unless [`FoldSpec::is_forced`] is set, returns no change if the object
-/// already has one shared lock with these properties, whatever its revision.
+/// already has one shared lock with the requested properties, whatever the revision of the lock.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Creates responses: unseals the objects and renders the templates, once for all requests with the same selection.
 //!
-//! Who edits a template chooses what it does with a value, and other users see when a Pod gets its values: in logs, in
-//! metrics and by the start of the Pod. So the time of a response, and its failure, depend on the text of the templates,
-//! but not on the values.
+//! The editor of a template chooses what the template does with a value, and other users see when a Pod gets its
+//! values: in logs, in metrics and by the start of the Pod. So the time and the failure of a response depend on the
+//! text of the templates, but not on the values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -158,7 +158,7 @@ impl Opener {
         )?)
     }
 
-    /// Renders the templates of the object.
+    /// Renders the templates of the object, and checks the result against the author limits.
     fn render(
         &self,
         sealed: &SealedSecret,
@@ -345,8 +345,8 @@ mod tests {
         };
         let start = Instant::now();
         turn.begin().await.unwrap();
-        let opened = opener.open(fetched, ring(), Timestamp::now(), turn).await;
-        (opened, start.elapsed().as_millis())
+        let result = opener.open(fetched, ring(), Timestamp::now(), turn).await;
+        (result, start.elapsed().as_millis())
     }
 
     /// Attack: the author of a template has it take longer, fail, or create a larger value, depending on a sealed

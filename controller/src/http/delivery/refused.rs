@@ -201,7 +201,8 @@ impl DeliveryRefusal {
             ),
             Self::NotBound => texts(
                 "the token is not bound to a Pod",
-                "use a token that kubelet projects into a Pod; `kubectl create token` needs --bound-object-kind Pod",
+                "use a token that the kubelet projects into a Pod; `kubectl create token` needs --bound-object-kind \
+                 Pod",
             ),
             Self::Forbidden { account, object } => {
                 let name = account.rsplit(':').next().unwrap_or_default();

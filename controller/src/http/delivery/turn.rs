@@ -44,12 +44,12 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    /// Counts values that the request holds from now on.
+    /// Adds to the size of the values that the request holds.
     pub(super) fn hold(&mut self, bytes: usize) {
         self.held += bytes;
     }
 
-    /// Records that the request holds no values anymore.
+    /// Records that the request no longer holds values.
     pub(super) fn release(&mut self) {
         self.held = 0;
         self.reservation = None;

@@ -200,7 +200,7 @@ impl Entry {
         })
     }
 
-    /// Returns the identifier of the key of the newest content version in the status.
+    /// Returns the key ID of the newest content version in the status.
     pub(super) fn version_key(&self) -> Option<String> {
         let newest = self.status.as_ref()?.versions.first()?;
         Some(newest.key_id.clone())

@@ -61,7 +61,7 @@ pub enum SourceError {
         path.shown(), tree.shown()
     )]
     OutsideTree {
-        /// The path of the file.
+        /// The certificate that the rule names.
         path: PathBuf,
         /// The root of the tree.
         tree: PathBuf,

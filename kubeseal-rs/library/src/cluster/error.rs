@@ -47,7 +47,7 @@ pub enum ClusterError {
     Unreadable {
         /// The expected content of the file.
         content: &'static str,
-        /// The path of the file.
+        /// The file that cannot be read.
         path: PathBuf,
         /// The I/O error.
         source: std::io::Error,

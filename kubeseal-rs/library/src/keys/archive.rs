@@ -91,7 +91,7 @@ pub enum ArchiveError {
     File(#[from] FileError),
     /// A file of that name exists.
     #[error(
-        "{} exists and may be the only copy of keys that were deleted since\n\
+        "{} exists and may be the only copy of keys that have since been deleted\n\
          hint: choose another name, or pass --force to replace it", .0.shown()
     )]
     Exists(PathBuf),

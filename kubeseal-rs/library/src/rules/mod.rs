@@ -257,7 +257,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// Fails if the rule does not accept the certificate, or if its key is retired or too small.
+    /// Fails if the rule does not accept the certificate, or if the key of the certificate is retired or too small.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Violation> {
         self.check_certificate_unpinned(certificate)?;
         let found = certificate.fingerprint().clone();

@@ -59,7 +59,7 @@ pub enum RuleProblem {
     /// The value has the wrong type.
     #[error("{field} must be {expected}, not {found}")]
     Kind {
-        /// The name of the field.
+        /// The field with the wrong type.
         field: &'static str,
         /// The expected type, with its article.
         expected: &'static str,
@@ -78,7 +78,7 @@ pub enum RuleProblem {
     /// The scope does not exist.
     #[error("{field}: {source}")]
     Scope {
-        /// The name of the field.
+        /// The field with the unknown scope.
         field: &'static str,
         /// The unknown scope.
         source: UnknownScope,
@@ -91,7 +91,7 @@ pub enum RuleProblem {
     /// The fingerprint is malformed.
     #[error("{field}: {source}")]
     Fingerprint {
-        /// The name of the field.
+        /// The field with the malformed fingerprint.
         field: &'static str,
         /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
@@ -110,7 +110,7 @@ pub enum RuleProblem {
     /// No Service can have the name or the namespace of the controller.
     #[error("{field} of the controller: {source}")]
     Controller {
-        /// The name of the field.
+        /// `name` or `namespace`.
         field: &'static str,
         /// Why the name is invalid.
         source: NameError,
@@ -126,7 +126,7 @@ pub enum RuleProblem {
     /// The identifier of a key is malformed.
     #[error("{field}: {source}, or a fingerprint `SHA256:…`")]
     KeyId {
-        /// The name of the field.
+        /// The field with the malformed identifier.
         field: &'static str,
         /// Why the identifier is malformed.
         source: MalformedAnyKeyId,

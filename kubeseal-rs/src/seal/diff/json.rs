@@ -11,7 +11,7 @@ pub(super) struct DiffReport<'a> {
     changed: Vec<ChangedObject<'a>>,
 }
 
-/// The changes of one object, or of a file that cannot be read.
+/// The changes to one object, or of a file that cannot be read.
 #[derive(Debug, Serialize)]
 struct ChangedObject<'a> {
     /// The path of the file, relative to the current directory.

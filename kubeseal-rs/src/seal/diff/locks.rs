@@ -31,7 +31,8 @@ pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> 
     changes
 }
 
-/// Returns the change of the recipients of each item, or a single change of the object if it is the same for all items.
+/// Returns the change to the recipients of each item, or a single change to the object if all items have the same
+/// change.
 fn recipient_changes(by_item: BTreeMap<String, (String, String)>, count: usize) -> Vec<Change> {
     let distinct: BTreeSet<&(String, String)> = by_item.values().collect();
     if let [(from, to)] = Vec::from_iter(distinct)[..]

@@ -77,7 +77,7 @@ pub(super) fn changes(old: &Object, new: &Object) -> Vec<Change> {
 
 type Views<'a> = BTreeMap<&'a str, ItemView>;
 
-/// Returns the changes of one protection for items that exist in both versions.
+/// Returns the changes to one protection for items that exist in both versions.
 fn of_items(
     protection: Protection,
     old: &Views<'_>,
@@ -104,7 +104,7 @@ fn of_items(
     items.filter_map(change).collect()
 }
 
-/// Returns the change of one protection for the object, where other items replaced all those that had it, or the
+/// Returns the change to one protection for the object, where other items replaced all those that had it, or the
 /// reverse.
 fn of_object(protection: Protection, old: &Views<'_>, new: &Views<'_>) -> Option<Change> {
     let protects = |views: &Views<'_>| views.values().any(|view| protection.protects(view));
@@ -121,7 +121,7 @@ fn change(item: Option<&str>, protection: Protection, was: bool, is: bool) -> Op
     Some(Change { item, kind })
 }
 
-/// Returns the change of the annotation for delivery.
+/// Returns the change to the annotation for delivery.
 pub(super) fn delivery(old: &Object, new: &Object) -> Option<Change> {
     let (from, to) = (form(old), form(new));
     let kind = (from != to).then(|| ChangeKind::Delivery(from.to_owned(), to.to_owned()))?;

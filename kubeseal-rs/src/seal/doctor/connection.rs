@@ -96,8 +96,8 @@ fn check_directory(
     )
 }
 
-/// Checks the cluster and, if its Service is found, the controller, its certificate and the keys. Returns `None` if a
-/// step before the controller failed.
+/// Checks the cluster and, if the controller's Service is found, the controller, the certificate and the keys. Returns
+/// `None` if a step before the controller failed.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,
@@ -108,7 +108,7 @@ fn cluster(
     findings.add("kubeconfig", check_kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
     findings.add("API server", api_server(&objects))?;
-    findings.add("definition of SealedSecret", check_definition(&objects))?;
+    findings.add("SealedSecret CRD", check_definition(&objects))?;
     findings.add("Service", check_service(&objects, access))?;
     let (controller, finding) = controller::check(&objects, access, clusters);
     if findings.add("controller", finding).is_some() {

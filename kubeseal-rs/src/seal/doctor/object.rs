@@ -273,8 +273,8 @@ fn add_controller_findings(title: &str, verdict: &Verdict, findings: &mut Findin
     }
 }
 
-/// Compares the object with its version in the cluster and returns the finding of its status; `None` if the cluster was
-/// not reached, or the object has no namespace.
+/// Compares the object with its version in the cluster and returns the finding about the status of that version; `None`
+/// if the cluster was not reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

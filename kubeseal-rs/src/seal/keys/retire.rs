@@ -87,8 +87,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     check_state(record, state(served.as_ref()), &flags)?;
     if state(None) == Some(KeyState::Sealing) {
         let message = format!(
-            "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
-             older key",
+            "cannot retire {}: it is the newest key, so the controller seals with it now or will soon, although the \
+             controller last served the certificate of an older key",
             record.name()
         );
         let hint = format!("generate a new key first: `seal keys rotate{flags}`");

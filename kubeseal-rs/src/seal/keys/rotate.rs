@@ -55,7 +55,8 @@ pub struct KeysRotate {
 
 /// The time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// If a new key without a backup is not served after this time, the controller is assumed to wait for its backup.
+/// If a new key without a backup is not served after this time, the controller is assumed to wait for the backup of
+/// the key.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keys of a store.
@@ -359,7 +360,8 @@ fn unserved(
     })
 }
 
-/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires its URL.
+/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires
+/// `--cert`.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }

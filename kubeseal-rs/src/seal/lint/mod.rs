@@ -308,7 +308,7 @@ fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<C
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
-        let absolute = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        let absolute = |path: &PathBuf| Some(staged.root().join(staged.path_in_work_tree(path)?));
         args.paths.iter().filter_map(absolute).collect()
     } else {
         staged.staged_files()?
@@ -380,8 +380,10 @@ impl Linter<'_> {
     fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
         let converted = staged.converted_files()?;
         for Candidate { path, .. } in candidates {
-            let inside = staged.inside_work_tree(path);
-            if inside.is_some_and(|inside| converted.contains(&staged.root().join(inside))) {
+            let path_in_tree = staged.path_in_work_tree(path);
+            if path_in_tree
+                .is_some_and(|path_in_tree| converted.contains(&staged.root().join(path_in_tree)))
+            {
                 let message = "the attribute working-tree-encoding changes this file at checkout, so only its content \
                                in Git was checked: remove the attribute in .gitattributes";
                 let before = self.findings.len();

@@ -14,7 +14,7 @@ const LAST_BYTES: Limit = Limit {
     text: "1048576",
 };
 /// The size of the beginning of a log in which the first report is searched. Before it, `seal exec` writes only why it
-/// waits. Once kubelet has rotated the log, its beginning is output of the application.
+/// waits. Once the kubelet has rotated the log, its beginning is output of the application.
 const FIRST_BYTES: Limit = Limit {
     bytes: 262_144,
     text: "262144",

@@ -420,7 +420,7 @@ impl Work {
     }
 
     /// Returns the edits for the current content of the file, and the indexes of the objects to skip because another
-    /// program changed them since they were read.
+    /// program has changed them since they were read.
     fn edits(&self, bytes: &[u8]) -> Result<(Vec<edit::Edit>, BTreeSet<usize>)> {
         let current = Self::of(ManifestFile::parse(
             &self.file.path,

@@ -358,8 +358,9 @@ impl Cluster {
     }
 }
 
-/// Returns a warning for each item that the controller left unchanged although its hint names another key. Neither a
-/// hint nor the response is evidence: another server on the unauthenticated port could return the request unchanged.
+/// Returns a warning for each item that the controller left unchanged although the item's hint names another key.
+/// Neither a hint nor the response is evidence: another server on the unauthenticated port could return the request
+/// unchanged.
 fn contradicted_hints(
     sealed: &SealedSecret,
     changed: &BTreeMap<String, String>,

@@ -247,8 +247,12 @@ pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
         .sum();
     let counted = match unhinted {
         0 => String::new(),
+        1 => "; the count includes 1 value without a key hint, which the actual run skips if it is already sealed for \
+              the newest key"
+            .to_owned(),
         n => format!(
-            "; {n} without a key hint are counted, and the actual run skips those that are already for the newest key"
+            "; the count includes {n} values without a key hint, and the actual run skips every value that is already \
+             sealed for the newest key"
         ),
     };
     format!(

@@ -73,7 +73,7 @@ fn sends_nothing_to_a_server_with_another_name() {
     assert!(server.requests.try_recv().is_err(), "no request was sent");
 }
 
-/// Fault: the controller restarts with another CA, and kubelet updates the mounted file later.
+/// Fault: the controller restarts with another CA, and the kubelet updates the mounted file later.
 #[test]
 fn reads_the_ca_certificates_again_for_each_request() {
     let server = Server::start(vec![

@@ -74,7 +74,7 @@ pub enum RunError {
     /// The kubeconfig file cannot be used.
     #[error("cannot use the kubeconfig {path}")]
     Kubeconfig {
-        /// The path of the file.
+        /// The argument of `--kubeconfig`.
         path: String,
         /// The underlying error.
         source: Box<kube::config::KubeconfigError>,

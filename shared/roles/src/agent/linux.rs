@@ -26,7 +26,7 @@ use crate::port::listen;
 use crate::report;
 use crate::{CheckTemplate, Variables};
 
-/// The mode of the file of `--env-file`. Only kubelet reads the file, and kubelet runs as root.
+/// The mode of the file of `--env-file`. Only the kubelet reads the file, and the kubelet runs as root.
 const ENV_FILE_MODE: u32 = 0o400;
 /// The directory with the service account of a Pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

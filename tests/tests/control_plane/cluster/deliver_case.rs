@@ -51,7 +51,10 @@ impl TlsPort {
     /// Repeats a request until the response has this status code, because permissions and watches take effect with a
     /// delay.
     pub async fn wait_for(&self, want: u16, token: &str, body: &Value) -> Value {
-        let (mut last, goal) = ((0, Value::Null), format!("{body} is answered with {want}"));
+        let (mut last, goal) = (
+            (0, Value::Null),
+            format!("{body} gets the status code {want}"),
+        );
         let found = async {
             until(&goal, async || {
                 last = self.deliver(token, body).await;

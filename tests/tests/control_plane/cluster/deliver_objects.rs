@@ -40,7 +40,7 @@ async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
 }
 
 #[tokio::test]
-async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
+async fn the_annotation_deletes_the_secret_and_removing_the_annotation_recreates_the_secret() {
     let case = DeliverCase::new("deliver-annotation").await;
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
@@ -65,7 +65,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
         .any(|event| event.reason.as_deref() == Some("DriftFight"));
     assert!(
         !has_drift,
-        "no change of the annotation is an edit of the Secret"
+        "no change to the annotation is an edit of the Secret"
     );
     let status = case.case.status("db").await;
     assert_eq!(status.versions, versions);

@@ -106,7 +106,7 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
 
 /// Attack: a Pod requests the values of another namespace, with fields in the request that name the namespace.
 #[tokio::test]
-async fn a_pod_gets_values_of_its_own_namespace_only() {
+async fn a_pod_gets_only_values_of_its_own_namespace() {
     let (case, token) = case("deliver-namespaces").await;
     let other_namespace = case.case.plane.namespace("deliver-other").await;
     roles::create_caller(&other_namespace, "web", &["unseal"]).await;

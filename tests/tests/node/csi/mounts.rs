@@ -271,7 +271,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     })
     .await;
 
-    // The driver skips a mount within its interval after the last change of the files.
+    // The driver skips a mount within its interval after the last change to the files.
     tokio::time::sleep(Duration::from_secs(2)).await;
     site.seal("db", 0, &[("password", "third")]).await;
     let start = Instant::now();
