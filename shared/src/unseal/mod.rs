@@ -88,7 +88,7 @@ pub struct Randomness<'a> {
 }
 
 /// An unsealed SealedSecret.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsealed {
     /// The Secret, without owner.
     pub secret: Secret,
@@ -181,6 +181,7 @@ pub fn unseal_items(
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
+#[derive(Clone)]
 pub struct UnsealedItems(Contents);
 
 impl UnsealedItems {
@@ -270,6 +271,7 @@ pub fn unseal_values(
 }
 
 /// The unsealed content of an object, and the key of each item.
+#[derive(Clone)]
 pub(crate) enum Contents {
     /// The values of separate items.
     Items(OpenedItems),

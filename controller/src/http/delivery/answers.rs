@@ -6,28 +6,28 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::object_id::ObjectId;
-use deliver::{Entry, Request, Response};
+use deliver::{Entry, MAX_FILES, MAX_RESPONSE, MAX_VALUES, Request, Response};
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::record::Identity;
 use shared::v2::VersionKey;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Delivery;
 use super::body::PreparedBody;
-use super::files::{Files, Objects, class};
-use super::memory::Memory;
-use super::opening::{OpenedObject, Opener};
+use super::files::{Files, Objects, slow_work};
+use super::memory::{Memory, Reservation};
+use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
 use super::single_flight::SingleFlight;
-use super::turn::Turn;
-use crate::pool::slots::Slots;
+use crate::pool::slots::{Job, Slots};
 use crate::pool::{Budget, Pool};
 use crate::reconcile::timing::Class;
 use crate::store::cluster::ClusterStore;
@@ -45,6 +45,16 @@ const MAX_OPENED: usize = 32 << 20;
 /// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
 const MAX_ANSWERS: usize = 32 << 20;
 
+/// Maximum number of connections that one request ends to get memory, and the pause after each, in which it is closed.
+const MAX_DISPLACED: usize = 16;
+const CLOSING_TIME: Duration = Duration::from_millis(50);
+
+/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object.
+const MAX_FILE_OVERHEAD: usize = 2 << 10;
+
+/// The unsealed objects of a request, by name.
+type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
+
 /// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
 pub(super) struct Answers {
@@ -53,31 +63,9 @@ pub(super) struct Answers {
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     opener: Opener,
     slots: Slots,
-    opened: SingleFlight<Vec<u8>, OpenedObject>,
+    opened: SingleFlight<Vec<u8>, UnsealedObject>,
     prepared: SingleFlight<Revision, PreparedBody>,
     memory: Memory,
-}
-
-/// The objects of a request after unsealing.
-#[derive(Debug, Default)]
-struct OpenedObjects {
-    objects: Objects,
-    /// The size of their values and templates in bytes.
-    bytes: usize,
-    /// Whether an object failed for a reason that depends on its values.
-    is_failed: bool,
-}
-
-impl OpenedObjects {
-    fn add(&mut self, name: &str, opened: Arc<OpenedObject>) {
-        self.bytes += opened.size();
-        self.objects.insert(name.to_owned(), opened);
-    }
-
-    /// Returns whether the response depends on templates of the objects.
-    fn have_templates(&self) -> bool {
-        self.is_failed || self.objects.values().any(|opened| opened.has_templates())
-    }
 }
 
 impl Answers {
@@ -93,7 +81,7 @@ impl Answers {
                 accept_legacy: policy.rules.accept_legacy,
             },
             slots: Slots::reserving(SLOTS, RESERVED),
-            opened: SingleFlight::new(MAX_OPENED, OpenedObject::size),
+            opened: SingleFlight::new(MAX_OPENED, UnsealedObject::size),
             prepared: SingleFlight::new(MAX_ANSWERS, PreparedBody::size),
             memory: Memory::default(),
         }
@@ -123,52 +111,48 @@ impl Answers {
         let version_key = self.version_key.borrow().clone();
         let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
-        let mut turn = Turn::new(&self.slots, &self.memory, namespace);
-        let opened = Box::pin(self.open_all(objects, &mut turn)).await?;
-        turn.begin().await?;
-        let class = self.class(namespace, entries).await?;
-        let has_templates = opened.have_templates() || entries.iter().any(has_actions);
-        let rendered = self.render(namespace, entries, opened, version_key, revision, class);
-        let (start, answer) = rendered.await?;
-        turn.release();
-        let prepared = answer.and_then(|answer| self.prepare(namespace, &answer));
+        let slot = self.slots.enqueue(&mut Job::new(namespace));
+        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
+        self.slots.charge(namespace, 1);
+        let unsealed = Box::pin(self.open_all(objects)).await?;
+        let class = self.class(namespace, entries, &unsealed).await?;
+        let reservation = self
+            .reserve(namespace, max_response_len(entries, &unsealed))
+            .await?;
+        let has_templates = entries.iter().any(has_actions)
+            || unsealed.values().any(|object| object.has_templates());
+        let work = self.rendering(namespace, entries, unsealed, version_key, revision);
+        let rendering = class.rendering_for_delivery();
+        let rendered = self.opener.pool.render_for(namespace, rendering, work);
+        let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
+        // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
+        let (prepared, _unused) = match response {
+            Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
+            Err(why) => (Err(why), Some(reservation)),
+        };
         if !has_templates {
             return prepared;
         }
-        turn.pause(start + class.write_delay(start.elapsed()), 0)
-            .await;
+        // The reservation bounds the memory of responses that wait for their time.
+        drop(slot);
+        sleep_until(start + class.write_delay(start.elapsed())).await;
         let names = || objects.keys().map(|id| id.name.clone()).collect();
         prepared.map_err(|why| why.without_values(names))
     }
 
-    /// Unseals the objects one after another, so that at most one is in memory with its sealed values. After a failure
-    /// that depends on values, the other objects are unsealed too; otherwise, the time would reveal which one failed.
+    /// Unseals the objects one after another.
     async fn open_all(
         &self,
         objects: &BTreeMap<ObjectId, Identity>,
-        turn: &mut Turn<'_>,
-    ) -> Result<OpenedObjects, DeliveryRefusal> {
-        let mut all = OpenedObjects::default();
+    ) -> Result<UnsealedObjects, DeliveryRefusal> {
+        let (mut all, mut bytes) = (UnsealedObjects::new(), 0);
         for (id, identity) in objects {
-            turn.begin().await?;
-            match Box::pin(self.open(id, *identity, turn)).await {
-                Ok(opened) => {
-                    turn.hold(opened.size());
-                    all.add(&id.name, opened);
-                }
-                Err(DeliveryRefusal::Values { .. }) => all.is_failed = true,
-                Err(why) => return Err(why),
+            let unsealed = Box::pin(self.open(id, *identity)).await?;
+            bytes += unsealed.size();
+            if bytes > MAX_BYTES {
+                return Err(DeliveryRefusal::TooLarge);
             }
-            if all.bytes > MAX_BYTES {
-                if !all.have_templates() {
-                    return Err(DeliveryRefusal::TooLarge);
-                }
-                turn.release();
-                all = OpenedObjects {
-                    is_failed: true,
-                    ..OpenedObjects::default()
-                };
-            }
+            all.insert(id.name.clone(), unsealed);
         }
         Ok(all)
     }
@@ -178,8 +162,7 @@ impl Answers {
         &self,
         id: &ObjectId,
         identity: Identity,
-        turn: &mut Turn<'_>,
-    ) -> Result<Arc<OpenedObject>, DeliveryRefusal> {
+    ) -> Result<Arc<UnsealedObject>, DeliveryRefusal> {
         let open = Box::pin(async {
             let fetched = self.store.fetch_sealed(id).await;
             let fetched = fetched.map_err(|_| DeliveryRefusal::NoReview)?;
@@ -188,64 +171,126 @@ impl Answers {
                 return Err(DeliveryRefusal::Changed);
             }
             let ring = Arc::clone(&self.ring.borrow());
-            self.opener
-                .open(fetched, ring, Timestamp::now(), turn)
-                .await
+            self.opener.open(fetched, ring, Timestamp::now()).await
         });
         self.opened.get(identity.as_bytes().to_vec(), open).await
     }
 
-    /// Creates the response. Returns it with the time at which its templates began to be rendered.
-    async fn render(
+    /// Returns the work that creates the response, and returns it with the time at which the templates began to be
+    /// rendered. All templates share one budget, so the class limits the time of all of them together.
+    fn rendering(
         &self,
         namespace: &str,
         entries: &[Entry],
-        opened: OpenedObjects,
+        unsealed: UnsealedObjects,
         version_key: Arc<VersionKey>,
         revision: Revision,
-        class: Class,
-    ) -> Result<(Instant, Result<Response, DeliveryRefusal>), DeliveryRefusal> {
-        let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
-        let work = move |meter: &mut dyn Meter| {
-            let start = Instant::now();
-            if opened.is_failed {
-                return (start, Err(DeliveryRefusal::Rendering));
-            }
-            let files = Files {
-                namespace: &owned_namespace,
-                objects: &opened.objects,
-                version_key: &version_key,
-                now: Timestamp::now(),
-            };
-            (start, files.answer(revision.text(), &owned_entries, meter))
-        };
-        let rendering = class.rendering_for_delivery();
-        let rendered = self.opener.pool.render_for(namespace, rendering, work);
-        rendered.await.map_err(|_| DeliveryRefusal::Busy)
-    }
-
-    /// Returns the class of the templates of a request.
-    async fn class(&self, namespace: &str, entries: &[Entry]) -> Result<Class, DeliveryRefusal> {
-        if !entries.iter().any(has_actions) {
-            return Ok(Class::default());
+    ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Result<Response, DeliveryRefusal>) + Send + 'static
+    {
+        let (opener, ring) = (self.opener.clone(), Arc::clone(&self.ring.borrow()));
+        let (namespace, entries) = (namespace.to_owned(), entries.to_owned());
+        move |meter| {
+            // The measurement starts in the job: waiting for a slot does not depend on the values.
+            let (start, now) = (Instant::now(), Timestamp::now());
+            let response = render_all(&opener, &unsealed, &ring, now, meter).and_then(|objects| {
+                let files = Files {
+                    namespace: &namespace,
+                    objects: &objects,
+                    version_key: &version_key,
+                    now,
+                };
+                files.answer(revision.text(), &entries, meter)
+            });
+            (start, response)
         }
-        let entries = entries.to_owned();
-        let work = move |meter: &mut dyn Meter| class(&entries, meter);
-        let class = self.opener.pool.work_for(namespace, PARSING_BUDGET, work);
-        class.await.map_err(|_| DeliveryRefusal::Busy)?
     }
 
-    /// Reserves memory for the response. If too much is in use, evicts cached responses.
-    fn prepare(&self, namespace: &str, answer: &Response) -> Result<PreparedBody, DeliveryRefusal> {
-        let json = answer.to_json();
-        let reserve = || self.memory.reserve(namespace, json.capacity());
-        let reservation = reserve().or_else(|| {
-            self.prepared.clear();
-            reserve()
-        });
-        let reservation = reservation.ok_or(DeliveryRefusal::Busy)?;
-        Ok(PreparedBody::new(json, reservation))
+    /// Returns the class of all templates of a response.
+    async fn class(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        unsealed: &UnsealedObjects,
+    ) -> Result<Class, DeliveryRefusal> {
+        let works = unsealed.values().map(|object| object.slow_work());
+        let mut work = works.fold(0, u64::saturating_add);
+        if entries.iter().any(has_actions) {
+            let entries = entries.to_owned();
+            let parse = move |meter: &mut dyn Meter| slow_work(&entries, meter);
+            let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
+            work = work.saturating_add(parsed.await.map_err(|_| DeliveryRefusal::Busy)?);
+        }
+        Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
     }
+
+    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends connections that send
+    /// responses to a namespace with more memory.
+    async fn reserve(&self, namespace: &str, bytes: usize) -> Result<Reservation, DeliveryRefusal> {
+        if let Some(reservation) = self.memory.reserve(namespace, bytes) {
+            return Ok(reservation);
+        }
+        self.prepared.clear();
+        for _ in 0..MAX_DISPLACED {
+            if let Some(reservation) = self.memory.reserve(namespace, bytes) {
+                return Ok(reservation);
+            }
+            if !self.memory.displace(namespace, bytes) {
+                break;
+            }
+            sleep(CLOSING_TIME).await;
+        }
+        let reservation = self.memory.reserve(namespace, bytes);
+        reservation.ok_or(DeliveryRefusal::Busy)
+    }
+}
+
+/// Renders the templates of all objects. An error that does not depend on values takes precedence, so that it is the
+/// same for all values.
+fn render_all(
+    opener: &Opener,
+    unsealed: &UnsealedObjects,
+    ring: &KeyRing,
+    now: Timestamp,
+    meter: &mut dyn Meter,
+) -> Result<Objects, DeliveryRefusal> {
+    let (mut all, mut bytes, mut failure) = (Objects::new(), 0, None);
+    for (name, object) in unsealed {
+        match opener.render(object, ring, now, meter) {
+            Ok(opened) => {
+                bytes += opened.values_len();
+                all.insert(name.clone(), opened);
+            }
+            Err(why @ DeliveryRefusal::Values { .. }) => failure = Some(why),
+            Err(why) => return Err(why),
+        }
+        if bytes > MAX_BYTES {
+            failure = Some(DeliveryRefusal::TooLarge);
+            (all, bytes) = (Objects::new(), 0);
+        }
+    }
+    failure.map_or(Ok(all), Err)
+}
+
+/// Returns the maximum length of a response in bytes. It follows from public data, so that the response is refused for
+/// lack of memory regardless of the values.
+fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
+    let (mut values, mut files) = (0, 0);
+    for entry in entries {
+        match entry {
+            Entry::Object(entry) => {
+                let object = unsealed.get(&entry.sealed_secret);
+                values += object.map_or(0, |object| object.max_values_len());
+                files += object.map_or(0, |object| object.max_values());
+            }
+            Entry::Template(_) => files += 1,
+        }
+    }
+    if entries.iter().any(has_actions) {
+        values += MAX_RENDERED;
+    }
+    let base64 = values.min(MAX_VALUES).div_ceil(3) * 4;
+    let rest = (files.min(MAX_FILES) + unsealed.len()) * MAX_FILE_OVERHEAD;
+    (base64 + rest).min(MAX_RESPONSE)
 }
 
 /// Checks that the administrator allows templates in the namespace.
@@ -268,3 +313,6 @@ fn has_actions(entry: &Entry) -> bool {
         Entry::Template(entry) => entry.template.contains("{{"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,15 +25,12 @@ const CHUNK_SIZE: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct PreparedBody {
     json: Zeroizing<Vec<u8>>,
-    _memory: Reservation,
+    memory: Reservation,
 }
 
 impl PreparedBody {
     pub(super) fn new(json: Zeroizing<Vec<u8>>, memory: Reservation) -> Self {
-        Self {
-            json,
-            _memory: memory,
-        }
+        Self { json, memory }
     }
 
     /// Returns the size in bytes.
@@ -43,6 +40,7 @@ impl PreparedBody {
 
     /// Returns a response with this body, on the connection that holds `slot`.
     pub(super) fn respond(self: Arc<Self>, slot: Arc<Slot>) -> Response {
+        self.memory.add_connection(&slot);
         let limit = tokio::spawn(async move {
             tokio::time::sleep(MAX_TIME).await;
             slot.close();

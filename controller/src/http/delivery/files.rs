@@ -1,7 +1,6 @@
 //! Creates the files of a response from unsealed objects.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use deliver::{
     DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry, Response, ResponseError,
@@ -14,11 +13,10 @@ use template::{Budget, Context, Data, ParseBudget, Template};
 
 use super::opening::OpenedObject;
 use super::refused::{DeliveryRefusal, ObjectError};
-use crate::reconcile::timing::Class;
 use crate::reconcile::versioning::{self, Provenance};
 
 /// The unsealed objects of a request, by name.
-pub(super) type Objects = BTreeMap<String, Arc<OpenedObject>>;
+pub(super) type Objects = BTreeMap<String, OpenedObject>;
 
 /// The inputs that, with the entries of the request, determine the files of a response.
 pub(super) struct Files<'a> {
@@ -190,7 +188,7 @@ impl Files<'_> {
     }
 
     fn opened(&self, name: &str) -> Result<&OpenedObject, DeliveryRefusal> {
-        let opened = self.objects.get(name).map(Arc::as_ref);
+        let opened = self.objects.get(name);
         opened.ok_or_else(|| DeliveryRefusal::NotFound {
             object: name.to_owned(),
             item: None,
@@ -239,8 +237,9 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
     }
 }
 
-/// Returns the class of the templates of a request. A template that cannot be parsed is refused later.
-pub(super) fn class(entries: &[Entry], meter: &mut dyn Meter) -> Result<Class, DeliveryRefusal> {
+/// Returns the cost of the slow functions in the templates of a request, in microseconds. A template that cannot be
+/// parsed is refused later.
+pub(super) fn slow_work(entries: &[Entry], meter: &mut dyn Meter) -> u64 {
     let mut budget = ParseBudget::new(meter);
     let works = entries.iter().map(|entry| match entry {
         Entry::Object(_) => 0,
@@ -248,8 +247,7 @@ pub(super) fn class(entries: &[Entry], meter: &mut dyn Meter) -> Result<Class, D
             parse(entry, &mut budget).map_or(0, |template| template.slow_work())
         }
     });
-    let work = works.fold(0, u64::saturating_add);
-    Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
+    works.fold(0, u64::saturating_add)
 }
 
 fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {

@@ -15,7 +15,6 @@ mod refused;
 mod reviews;
 mod revision;
 mod single_flight;
-mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
