@@ -89,7 +89,7 @@ rules! {
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
     EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that allows no exemption by a comment.";
-    NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret can be read only after rendering.";
+    NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret, or a sealed value whose rule sets `neverSecret`, can be checked only after rendering.";
 }
 
 /// Rules that `.seal.yaml` cannot ignore: their findings are about that file, the certificate, or an

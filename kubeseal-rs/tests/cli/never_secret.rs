@@ -341,3 +341,71 @@ fn a_rule_requires_values_that_never_become_a_secret() {
     let output = assert_refused(directory, &set_beside_v1, "v1.yaml", "v1 cannot");
     assert_contains(&output, "into a new file", "the next step");
 }
+
+/// Attack: an author seals a value without the flag, and puts it where `seal lint` checks no SealedSecret: into values of
+/// a chart, a template, another object or a patch.
+#[test]
+fn lint_reports_sealed_values_that_it_cannot_check_against_the_rule() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "own.yaml"]);
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    create(directory, &[&v1[..], &["-w", "v1.yaml"]].concat());
+    let rules = crate::v2::RULES.to_owned() + "  neverSecret: true\n";
+    for file in ["own.yaml", "v1.yaml"] {
+        let object = read(directory, file);
+        let indented = object.replace('\n', "\n    ");
+        let value = sealed_value(&object);
+        for (case, text) in [
+            (
+                "a string",
+                format!("kind: ConfigMap\ndata:\n  a: |\n    {indented}\n"),
+            ),
+            (
+                "another object",
+                format!("extraObjects:\n  -\n    {indented}\n"),
+            ),
+            (
+                "a template",
+                format!("{{{{ if .Values.a }}}}\n{object}{{{{ end }}}}\n"),
+            ),
+            (
+                "a patch",
+                format!(
+                    "patches:\n- patch: '[{{\"op\": \"add\", \"path\": \"/spec/encryptedData/a\", \"value\": \"{value}\"}}]'\n"
+                ),
+            ),
+            ("values of a chart", format!("password: {value}\n")),
+        ] {
+            write_files(directory, &[(".seal.yaml", &rules), ("other.yaml", &text)]);
+            let case = format!("{file}, {case}");
+            for args in [&["lint", "other.yaml"][..], &["lint"]] {
+                let lint = seal(directory, args);
+                assert_contains(&lint, "[not-checked]", &case);
+                assert_contains(
+                    &lint,
+                    "so it may become a Secret, although rule 1 of",
+                    &case,
+                );
+            }
+            let exempt = format!("{rules}  ignore: {{not-checked: rendered in CI}}\n");
+            write_files(directory, &[(".seal.yaml", &exempt)]);
+            let lint = combined_output(&seal(directory, &["lint", "other.yaml"]));
+            assert!(!lint.contains("[not-checked]"), "{case}: {lint}");
+            write_files(directory, &[(".seal.yaml", crate::v2::RULES)]);
+            let lint = combined_output(&seal(directory, &["lint", "other.yaml"]));
+            assert!(!lint.contains("may become a Secret"), "{case}: {lint}");
+        }
+    }
+
+    write_files(directory, &[(".seal.yaml", &rules)]);
+    create(directory, &["-w", "db.yaml"]);
+    let lint = combined_output(&seal(directory, &["lint", "db.yaml"]));
+    assert!(!lint.contains("not-checked"), "{lint}");
+}
+
+/// Returns the longest word of a manifest, which is a sealed value.
+fn sealed_value(object: &str) -> &str {
+    let words = object.split_whitespace();
+    words.max_by_key(|word| word.len()).expect("a word")
+}

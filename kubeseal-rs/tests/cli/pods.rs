@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use crate::api_server::{self, Body, Request, text_body};
-use crate::support::{assert_code, assert_contains, command};
+use crate::support::{assert_code, assert_contains, combined_output, command};
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
 const SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/namespaces/shop/sealedsecrets";
@@ -117,4 +117,66 @@ fn the_last_complete_state_is_shown_at_the_time_limit() {
         "timed out after 6s: a SealedSecret has changed",
         "the last state",
     );
+}
+
+/// Returns the lists of an API server with the SealedSecret `shop/db`, which has this status, and a Deployment's Pod with
+/// a variable from the Secret.
+fn answer(request: &Request, status: &Json) -> (u16, String) {
+    let sealed = json!({
+        "metadata": { "name": "db", "namespace": "shop", "generation": 1 },
+        "status": status,
+    });
+    let state = json!({ "running": { "startedAt": "2026-01-02T00:00:00Z" } });
+    let pod = json!({
+        "metadata": { "name": "web", "namespace": "shop", "uid": "u" },
+        "spec": { "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] }] },
+        "status": { "phase": "Running", "containerStatuses": [{ "name": "app", "state": state }] },
+    });
+    let list = |object: &Json| json!({ "kind": "List", "metadata": {}, "items": [object] });
+    match request.path.as_str() {
+        PODS => (200, list(&pod).to_string()),
+        SEALED_SECRETS => (200, list(&sealed).to_string()),
+        path if path.ends_with("/rollouts") => api_server::not_found(),
+        _ => (200, empty_list("List", "")),
+    }
+}
+
+/// Fault: a pipeline applies a new SealedSecret, and `seal pods --wait` ends with success before the controller has seen
+/// it, while the state of every container is unknown.
+#[test]
+fn a_sealed_secret_without_a_report_is_awaited() {
+    for status in [json!(null), json!({}), json!({ "conditions": [] })] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let case = status.to_string();
+        let answer = move |request: &Request| answer(request, &status);
+        api_server::serve_with(directory.path(), String::new(), answer);
+        let output = pods(directory.path(), &["db", "--wait", "--timeout", "1s"]);
+        assert_code(&output, 1, &case);
+        assert_contains(&output, "unknown", &case);
+        let want = "timed out after 1s: the controller has not reported on these SealedSecrets";
+        assert_contains(&output, want, &case);
+        assert_contains(&output, "\n  shop/db\nhint: ", &case);
+        let output = pods(directory.path(), &["db"]);
+        assert_code(&output, 0, &case);
+        let printed = combined_output(&output);
+        assert!(!printed.contains("has not reported"), "{printed}");
+    }
+}
+
+#[test]
+fn the_wait_ends_when_the_controller_has_reported() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let lists = AtomicUsize::new(0);
+    let answer = move |request: &Request| {
+        let is_listed = request.path == SEALED_SECRETS;
+        let count = lists.fetch_add(usize::from(is_listed), Ordering::Relaxed);
+        let report = json!({ "observedGeneration": 1, "lastUnsealedGeneration": 1 });
+        let status = if count > 0 { report } else { Json::Null };
+        answer(request, &status)
+    };
+    api_server::serve_with(directory.path(), String::new(), answer);
+    let start = Instant::now();
+    let output = pods(directory.path(), &["db", "--wait", "--timeout", "60s"]);
+    assert!(start.elapsed() < TOO_LONG);
+    assert_code(&output, 0, "reported");
 }

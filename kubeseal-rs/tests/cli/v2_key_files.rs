@@ -241,6 +241,45 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
     assert!(!combined_output(&output).contains("shop/db"));
 }
 
+/// Fault: an archive or its signature is written to a pipe, so that the command waits for a reader and then removes the
+/// pipe, which is no backup.
+#[test]
+#[cfg(unix)]
+fn a_backup_refuses_pipes_before_anything_is_written() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    for name in ["pipe", "keys.age.sig"] {
+        let made = command("mkfifo", directory, "/nowhere")
+            .arg(directory.join(name))
+            .status();
+        assert!(made.expect("mkfifo starts").success());
+    }
+    let run = |archive: &str, more: &[&str]| {
+        let args = ["keys", "backup", archive, "-R", "escrow.txt", "--force"];
+        seal(
+            directory,
+            &[&args[..], &["--directory", "state"], more].concat(),
+        )
+    };
+    let sign = ["--sign", "signing-key"];
+    for (archive, more, pipe) in [
+        ("pipe", &[][..], "pipe"),
+        ("keys.age", &sign, "keys.age.sig"),
+    ] {
+        let output = run(archive, more);
+        assert_code(&output, 2, archive);
+        let want = format!("cannot write {pipe}: not a regular file\nhint: ");
+        assert_contains(&output, &want, archive);
+        let metadata = fs::metadata(directory.join(pipe)).expect("the pipe stays");
+        assert!(metadata.file_type().is_fifo());
+    }
+    assert!(!directory.join("keys.age").exists());
+    let keys = read(directory, "state/keys/old.yaml");
+    assert!(!keys.contains("backed-up"), "{keys}");
+}
+
 /// Fault: after a rotation, export prints the old key without a remark, and values are sealed for it for months.
 #[test]
 fn export_reports_a_newer_key_without_a_backup() {

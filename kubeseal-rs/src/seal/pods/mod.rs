@@ -42,8 +42,8 @@ has the newest value two minutes after a change at the latest. The Secrets Store
 mounted. `seal agent` logs the version that it wrote, and `seal exec` the version that its command started with. Without a \
 version in the status of the SealedSecret, for changes before the first version, and without a report, the result is \
 `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
-Exit code 1 means that a container has an earlier value, or that the newest version of a SealedSecret could not be unsealed. \
-Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
+Exit code 1 means that a container has an earlier value, that the newest version of a SealedSecret could not be unsealed or, \
+with `--wait`, that the controller has not reported on it. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
 SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
@@ -71,7 +71,8 @@ pub struct Pods {
 }
 
 /// Shows which containers have which version of a Secret. Returns [`Outcome::Findings`] if a container has an
-/// earlier value or, with `--wait`, may have one, or if the newest version of a SealedSecret could not be unsealed.
+/// earlier value or, with `--wait`, may have one, or if the newest version of a SealedSecret could not be unsealed. With
+/// `--wait`, a container may have an earlier value if the controller has not reported on the newest version.
 ///
 /// # Errors
 ///
@@ -93,8 +94,8 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     for note in &survey.notes {
         report::warn(note);
     }
-    let is_unrecorded = args.wait && survey.is_unrecorded;
-    let rows = survey.rows.into_iter().collect::<Vec<_>>();
+    let is_awaited = args.wait && !is_recorded(&survey);
+    let rows = survey.rows.iter().cloned().collect::<Vec<_>>();
     match args.output {
         OutputFormat::Text => {
             print(table::text(&rows, args.all_namespaces, environment.now).as_bytes())?
@@ -102,25 +103,25 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
         OutputFormat::Json => print(&output::json(&json::PodsReport::new(&rows))?)?,
     };
     if args.wait {
-        warn_about_timeout(&rows, is_unrecorded, args.timeout);
+        warn_about_timeout(&rows, &survey, args.timeout);
     }
     if let Some(warning) = failed::warning(&survey.failed) {
         report::warn(&warning);
     }
     let has_failed = !survey.failed.is_empty();
-    Ok(
-        if is_unrecorded || has_failed || rows.iter().any(is_stale) {
-            Outcome::Findings
-        } else {
-            Outcome::Done
-        },
-    )
+    Ok(if is_awaited || has_failed || rows.iter().any(is_stale) {
+        Outcome::Findings
+    } else {
+        Outcome::Done
+    })
 }
 
 /// Prints what is stale or not recorded after the wait, which ends with such a result only at the time limit.
-fn warn_about_timeout(rows: &[Row], is_unrecorded: bool, limit: SignedDuration) {
-    let unrecorded = is_unrecorded.then(|| timeout::unrecorded(limit));
-    for warning in unrecorded.into_iter().chain(timeout::warning(rows, limit)) {
+fn warn_about_timeout(rows: &[Row], survey: &Survey, limit: SignedDuration) {
+    let unreported = timeout::unreported(&survey.unreported, limit);
+    let unrecorded = survey.is_unrecorded.then(|| timeout::unrecorded(limit));
+    let warnings = unreported.into_iter().chain(unrecorded);
+    for warning in warnings.chain(timeout::warning(rows, limit)) {
         report::warn(&warning);
     }
 }
@@ -188,7 +189,12 @@ fn wait(
 }
 
 fn is_complete(survey: &Survey) -> bool {
-    stale_count(survey) == 0 && !survey.is_unrecorded && survey.failed.is_empty()
+    stale_count(survey) == 0 && is_recorded(survey) && survey.failed.is_empty()
+}
+
+/// Returns whether the controller has reported on the newest version of every SealedSecret.
+fn is_recorded(survey: &Survey) -> bool {
+    !survey.is_unrecorded && survey.unreported.is_empty()
 }
 
 fn stale_count(survey: &Survey) -> usize {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
+use restart::state::SecretId;
 use restart::survey::{Remedy, Row};
 
 use super::is_stale;
@@ -14,6 +15,9 @@ const MAX_LINES: usize = 20;
 /// The hint if a workload is stale and no automatic restart follows.
 const HINT: &str = "hint: restart workloads without automatic restart manually, or annotate them with \
                     `sealedsecrets.bitnami.com/restart: auto` and run `seal restart` in the cluster";
+/// The hint if no controller has reported on a SealedSecret.
+const UNREPORTED_HINT: &str = "hint: check with `seal doctor` whether the controller runs, watches these namespaces and \
+                               writes statuses";
 
 /// Returns the warning about rows that are stale after the time limit, or `None` if there are none. The last line is a
 /// hint if a workload waits for nothing.
@@ -43,6 +47,22 @@ pub(super) fn unrecorded(limit: SignedDuration) -> String {
         "timed out after {limit:#}: a SealedSecret has changed, and the controller has not recorded its new version: \
          see its status"
     )
+}
+
+/// Returns the warning about SealedSecrets on which no controller has reported within the time limit, or `None` if there
+/// are none.
+pub(super) fn unreported(unreported: &BTreeSet<SecretId>, limit: SignedDuration) -> Option<String> {
+    let line =
+        |(namespace, name): &SecretId| format!("  {}", shown(&format!("{namespace}/{name}")));
+    let mut lines = vec![format!(
+        "timed out after {limit:#}: the controller has not reported on these SealedSecrets, so the values that containers \
+         have are not known:"
+    )];
+    lines.extend(unreported.iter().take(MAX_LINES).map(line));
+    let omitted = unreported.len().saturating_sub(MAX_LINES);
+    lines.extend((omitted > 0).then(|| format!("  and {omitted} more")));
+    lines.push(UNREPORTED_HINT.to_owned());
+    (!unreported.is_empty()).then(|| lines.join("\n"))
 }
 
 fn containers(rows: &[&Row]) -> usize {
@@ -178,6 +198,18 @@ timed out after 5m: 2 containers still have an earlier value
             ..stale(Some("web"), "web-1", Remedy::Restart)
         };
         assert_eq!(warning(&[row], LIMIT), None);
+    }
+
+    #[test]
+    fn names_at_most_twenty_sealed_secrets_without_a_report() {
+        assert_eq!(unreported(&BTreeSet::new(), LIMIT), None);
+        let id = |number: usize| ("shop".to_owned(), format!("db-{number:02}"));
+        let one = unreported(&BTreeSet::from([id(7)]), LIMIT).unwrap();
+        assert!(one.starts_with("timed out after 5m: the controller has not reported on"));
+        assert!(one.contains("\n  shop/db-07\nhint: "), "{one}");
+        let many = unreported(&(0..23).map(id).collect(), LIMIT).unwrap();
+        assert!(many.contains("\n  and 3 more\nhint: "), "{many}");
+        assert_eq!(many.lines().count(), 23);
     }
 
     #[test]
