@@ -4,13 +4,16 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use gix::ObjectId;
+use kubeseal_library::files;
 use kubeseal_library::git::{GitError, Repository};
 use kubeseal_library::rules::Rule;
-use kubeseal_library::walk::ManifestFile;
+use kubeseal_library::walk::{self, ManifestFile};
 use shared::error_chain;
 use shared::resource::SealedSecret;
 use shared::sealed_file::{self, Found};
 use shared::v2::{self, Object, TemplateDigest};
+use zeroize::Zeroizing;
 
 use super::target::is_same_object;
 use super::v2_items::Change;
@@ -140,7 +143,8 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object as it is in HEAD; `None` if HEAD does not contain it, if the file is not in a repository, or,
+/// Returns the object as it is in HEAD, at the same path or, if HEAD has no file there, in a manifest that no longer
+/// exists; `None` if HEAD does not contain it, if the file is not in a repository, or,
 /// with a warning, if HEAD cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
@@ -166,12 +170,36 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
     ) else {
         return Ok(None);
     };
-    let Some(bytes) = repository.file_at(head, &path_in_tree)? else {
-        return Ok(None);
-    };
+    match repository.file_at(head, &path_in_tree)? {
+        Some(bytes) => find(&path, bytes, now),
+        None => committed_elsewhere(&repository, head, now),
+    }
+}
+
+/// Returns the same object in the content of a file.
+fn find(path: &Path, bytes: Zeroizing<Vec<u8>>, now: &Found) -> Result<Option<Found>> {
     // A repeated key in the commit must not free new values from the template.
-    let file = ManifestFile::parse_repeated(&path, bytes)?;
+    let file = ManifestFile::parse_repeated(path, bytes)?;
     let objects = sealed_file::find(&file.documents)?;
     let is_same = |before: &Found| is_same_object(before, now);
     Ok(objects.into_iter().find(is_same))
+}
+
+/// Returns the same object in a file of the commit that no longer exists in the work tree, from which the object was
+/// moved. Ignores malformed files, which need not contain the object.
+fn committed_elsewhere(
+    repository: &Repository,
+    commit: ObjectId,
+    now: &Found,
+) -> Result<Option<Found>> {
+    for (file, id) in repository.files(commit)? {
+        let path = repository.root().join(&file);
+        if !walk::is_manifest_name(&path) || !files::is_absent(&path).unwrap_or(false) {
+            continue;
+        }
+        if let Ok(Some(found)) = find(&path, repository.blob(id)?, now) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }

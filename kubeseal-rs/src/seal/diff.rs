@@ -1,7 +1,9 @@
 //! `seal diff`: shows the changes of sealed items between two states of a Git tree.
 
+mod content;
 mod json;
 mod locks;
+mod moves;
 mod protections;
 mod selection;
 mod states;
@@ -24,6 +26,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::{Outcome, output, print};
 use crate::report::{self, Paint, shown};
+use content::{Content, Values};
 use protections::Protection;
 use selection::{path_from, select};
 use states::Comparison;
@@ -66,9 +69,12 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The item or object is new.
-    Added,
+    Added(Content),
     /// The item or object was removed.
-    Removed,
+    Removed(Content),
+    /// The object was moved from another file, whose path is relative to the current directory. All other changes are
+    /// relative to the object in that file.
+    Moved(String),
     /// The item was re-encrypted, possibly with another value.
     Changed,
     /// The item was re-encrypted for another key, according to its hints: old and new fingerprint.
@@ -93,6 +99,8 @@ pub enum ChangeKind {
     Metadata,
     /// The file, directory or submodule cannot be read, with the reason.
     Unreadable(String),
+    /// The file, which changed, contains sealed values outside SealedSecrets in one of both states.
+    NotCompared,
 }
 
 /// The file of an object, relative to the current directory; the namespace and name of the object; and its changes.
@@ -142,17 +150,13 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
 pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
-        (None, Some(_)) => {
-            return vec![Change {
-                item: None,
-                kind: ChangeKind::Added,
-            }];
+        (None, Some(new)) => {
+            let kind = ChangeKind::Added(Content::of_object(new));
+            return vec![Change { item: None, kind }];
         }
-        (Some(_), None) => {
-            return vec![Change {
-                item: None,
-                kind: ChangeKind::Removed,
-            }];
+        (Some(old), None) => {
+            let kind = ChangeKind::Removed(Content::of_object(old));
+            return vec![Change { item: None, kind }];
         }
         (None, None) => return Vec::new(),
     };
@@ -163,16 +167,18 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     }
     let items = v2::items(old.texts()).chain(v2::items(new.texts()));
     let keys: BTreeSet<&String> = items.map(|(key, _)| key).collect();
+    let (old_values, new_values) = (content::values(old), content::values(new));
+    let (before, after) = ((old, &old_values), (new, &new_values));
     changes.extend(
         keys.into_iter()
-            .filter_map(|key| item_change(old, new, key)),
+            .filter_map(|key| item_change(before, after, key)),
     );
     changes.extend(protections::changes(old, new));
     changes.extend(locks::changes(old, new, changes.is_empty()));
     if old.sealed.spec.data != new.sealed.spec.data {
         let kind = match (&old.sealed.spec.data, &new.sealed.spec.data) {
-            (None, _) => ChangeKind::Added,
-            (_, None) => ChangeKind::Removed,
+            (None, _) => ChangeKind::Added(Content::of_item(&new_values, WHOLE_SECRET)),
+            (_, None) => ChangeKind::Removed(Content::of_item(&old_values, WHOLE_SECRET)),
             _ => ChangeKind::Changed,
         };
         let item = Some(WHOLE_SECRET.to_owned());
@@ -195,10 +201,14 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
 }
 
 /// Returns the change to the sealed text of an item that exists in at least one of the versions.
-fn item_change(old: &Object, new: &Object, key: &String) -> Option<Change> {
+fn item_change(
+    (old, old_values): (&Object, &Values),
+    (new, new_values): (&Object, &Values),
+    key: &String,
+) -> Option<Change> {
     let kind = match (old.texts().get(key), new.texts().get(key)) {
-        (None, _) => ChangeKind::Added,
-        (_, None) => ChangeKind::Removed,
+        (None, _) => ChangeKind::Added(Content::of_item(new_values, key)),
+        (_, None) => ChangeKind::Removed(Content::of_item(old_values, key)),
         (Some(old_text), Some(new_text)) if old_text == new_text => return None,
         (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
             ChangeKind::Reformatted(format(old_text), format(new_text))
@@ -256,8 +266,9 @@ fn template(object: &Object) -> SecretTemplate {
 impl ChangeKind {
     fn name(&self) -> &'static str {
         match self {
-            Self::Added => "added",
-            Self::Removed => "removed",
+            Self::Added(_) => "added",
+            Self::Removed(_) => "removed",
+            Self::Moved(_) => "moved",
             Self::Changed => "changed",
             Self::Rekeyed(..) => "rekeyed",
             Self::Reformatted(..) => "format changed",
@@ -270,11 +281,29 @@ impl ChangeKind {
             Self::Template => "template changed",
             Self::Metadata => "metadata changed",
             Self::Unreadable(_) => "unreadable",
+            Self::NotCompared => "not compared",
         }
     }
 
     fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable(_))
+    }
+
+    /// Returns the content of an added or removed object or item.
+    fn content(&self) -> Option<&Content> {
+        match self {
+            Self::Added(content) | Self::Removed(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// Returns the reason why a file was not compared.
+    fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable(why) => Some(why),
+            Self::NotCompared => Some("sealed values outside SealedSecrets"),
+            _ => None,
+        }
     }
 
     fn endpoints(&self) -> Option<(&str, &str)> {
@@ -296,29 +325,40 @@ fn text(changes: &[ObjectChanges], paint: Paint) -> String {
         text.extend([format!("{}{colon}{}\n", shown(file), shown(object_name))]);
         for Change { item, kind } in changes {
             let mark = match kind {
-                ChangeKind::Added => paint.green("+"),
-                ChangeKind::Removed => paint.red("-"),
+                ChangeKind::Added(_) => paint.green("+"),
+                ChangeKind::Removed(_) => paint.red("-"),
                 _ => paint.yellow("~"),
             };
-            let item = item.as_deref().unwrap_or("(the object)");
-            let ends = match kind {
-                ChangeKind::Unreadable(why) => Some(format!(": {}", shown(why))),
-                ChangeKind::Reformatted(from, to) => Some(format!(
-                    " from {from} to {to}; whether the value changed is unknown"
-                )),
-                kind => kind
-                    .endpoints()
-                    .map(|(from, to)| format!(" from {} to {}", shown(from), shown(to))),
+            let item = match (item.as_deref(), kind) {
+                (Some(item), _) => item,
+                (None, ChangeKind::NotCompared) => "(the file)",
+                (None, _) => "(the object)",
             };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
                 shown(item),
                 kind.name(),
-                ends.unwrap_or_default()
+                details(kind)
             )]);
         }
     }
     text
+}
+
+/// Returns the text after the name of a change.
+fn details(kind: &ChangeKind) -> String {
+    match kind {
+        ChangeKind::Moved(from) => format!(" from {}", shown(from)),
+        ChangeKind::Reformatted(from, to) => {
+            format!(" from {from} to {to}; whether the value changed is unknown")
+        }
+        kind => match (kind.content(), kind.problem(), kind.endpoints()) {
+            (Some(content), ..) => content.text(),
+            (_, Some(why), _) => format!(": {}", shown(why)),
+            (.., Some((from, to))) => format!(" from {} to {}", shown(from), shown(to)),
+            _ => String::new(),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -437,6 +477,7 @@ mod tests {
             object(&hint("B"), "a: w", ""),
         );
         assert_eq!(changes_of(&old, &new), ["a:rekeyed"]);
-        assert_eq!(compare(None, Some(&base))[0].kind, ChangeKind::Added);
+        let added = ChangeKind::Added(Content::of_object(&base));
+        assert_eq!(compare(None, Some(&base))[0].kind, added);
     }
 }

@@ -271,6 +271,143 @@ fn diff_shows_lost_protections_in_text_and_json() {
     );
 }
 
+/// Commits `db.yaml`, whose value is protected, and creates `own.yaml`, whose value has no protection.
+fn commit_protected_and_create_own(directory: &Path) {
+    create(directory, &NEVER_SECRET_ARGS);
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "protected"]);
+    let unbound_rule = crate::v2::RULES.to_owned() + "  bindTemplate: false\n";
+    write_files(directory, &[(".seal.yaml", &unbound_rule)]);
+    create(directory, &["-w", "own.yaml"]);
+}
+
+/// Attack: a committer moves a file and replaces the values, so that a reviewer sees only a removed and an added object.
+#[test]
+fn diff_shows_lost_protections_of_a_moved_object() {
+    let directory = directory();
+    let directory = directory.path();
+    commit_protected_and_create_own(directory);
+    let own = read(directory, "own.yaml");
+    std::fs::remove_file(directory.join("own.yaml")).expect("the test owns the file");
+    git(directory, &["mv", "db.yaml", "database.yaml"]);
+    let moved = "database.yaml: shop/db\n  ~ (the object) moved from db.yaml\n";
+    for args in [&["diff"][..], &["diff", "database.yaml"]] {
+        let output = seal(directory, args);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text, moved, "a pure move");
+    }
+
+    write_files(directory, &[("database.yaml", &own)]);
+    git(directory, &["add", "-A", "--", "database.yaml"]);
+    git(directory, &["commit", "-qm", "moved"]);
+    for path in ["database.yaml", "db.yaml", "."] {
+        let output = seal(directory, &["diff", "HEAD~1..HEAD", path]);
+        for line in [
+            moved,
+            "~ a changed",
+            "~ a never-secret lost",
+            "~ a template binding lost",
+        ] {
+            assert_contains(&output, line, path);
+        }
+    }
+    let output = seal(directory, &["diff", "HEAD~1..HEAD", "-o", "json"]);
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let changed = &report["changed"];
+    assert_eq!(changed[0]["file"], "database.yaml", "{report}");
+    assert_eq!(changed[0]["changes"][0]["change"], "moved", "{report}");
+    assert_eq!(changed[0]["changes"][0]["from"], "db.yaml", "{report}");
+    assert_eq!(changed[1], Json::Null, "{report}");
+}
+
+/// Attack: a committer gives an item or an object with protected values another name.
+#[test]
+fn diff_shows_the_protections_of_renamed_items_and_objects() {
+    let directory = directory();
+    let directory = directory.path();
+    commit_protected_and_create_own(directory);
+    let args = ["create", "db", "-n", "shop", "--from-file", "b=value"];
+    std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+    seal_ok(directory, &[&args[..], &["-w", "db.yaml"]].concat());
+    std::fs::remove_file(directory.join("own.yaml")).expect("the test owns the file");
+    let output = seal(directory, &["diff"]);
+    let removed = "- a removed (never-secret, template-bound)\n";
+    assert_contains(&output, removed, "item");
+    assert_contains(&output, "+ b added (v2)\n", "item");
+
+    let args = ["create", "other", "-n", "shop", "--from-file", "b=value"];
+    std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+    seal_ok(directory, &[&args[..], &["-w", "other.yaml"]].concat());
+    let output = seal(directory, &["diff"]);
+    let removed = "- (the object) removed (never-secret, template-bound)\n";
+    assert_contains(&output, removed, "object");
+    assert_contains(&output, "+ (the object) added (v2)\n", "object");
+    let output = seal(directory, &["diff", "-o", "json"]);
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let removed = &report["changed"][0]["changes"][0];
+    let protections = &removed["values"][0]["protections"];
+    assert_eq!(protections[0], "never-secret", "{report}");
+    assert_eq!(removed["scope"], "strict", "{report}");
+}
+
+/// Attack: a committer puts a sealed value where `seal diff` does not compare values, or changes it there.
+#[test]
+fn diff_reports_sealed_values_outside_sealed_secrets() {
+    let directory = directory();
+    let directory = directory.path();
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    create(directory, &[&v1[..], &["-w", "db.yaml"]].concat());
+    let text = read(directory, "db.yaml");
+    let line = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("a: "));
+    let value = line
+        .and_then(|line| line.split_once(": "))
+        .expect("a value");
+    let patch = format!(
+        "[{{\"op\": \"replace\", \"path\": \"/spec/encryptedData/a\", \"value\": \"{}\"}}]\n",
+        value.1
+    );
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "one"]);
+    for (file, content) in [
+        ("values.yaml", format!("db: {{password: {}}}\n", value.1)),
+        ("patch.json", patch),
+        ("db.tpl", format!("{{{{ if .x }}}}\n{text}{{{{ end }}}}\n")),
+    ] {
+        write_files(directory, &[(file, &content)]);
+        let output = seal(directory, &["diff", "--exit-code", file]);
+        assert_code(&output, 1, file);
+        let want = format!("{file}\n  ~ (the file) not compared: sealed values outside");
+        assert_contains(&output, &want, file);
+        let output = seal(directory, &["diff", "-o", "json", file]);
+        let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+        let change = &report["changed"][0]["changes"][0];
+        assert_eq!(change["change"], "not compared", "{report}");
+    }
+}
+
+/// Attack: an author moves a file and replaces its values by values that may become a Secret, so that the next value may
+/// too.
+#[test]
+fn refuses_new_values_of_a_moved_file_that_lost_the_flag() {
+    let directory = directory();
+    let directory = directory.path();
+    commit_protected_and_create_own(directory);
+    git(directory, &["mv", "-f", "db.yaml", "own.yaml"]);
+    let moved = read(directory, "own.yaml");
+    create(directory, &["-w", "unprotected.yaml"]);
+    let args = ["set", "own.yaml", "a", "--from-file", "value"];
+    seal_ok(directory, &args);
+    assert_ne!(read(directory, "own.yaml"), moved);
+
+    let args = ["set", "unprotected.yaml", "a", "--from-file", "value"];
+    let why = "no longer are";
+    assert_refused(directory, &args, "unprotected.yaml", why);
+}
+
 #[track_caller]
 fn assert_diff(directory: &Path, lines: &[&str], changes: &[(&str, &str)]) {
     let output = seal(directory, &["diff", "db.yaml"]);

@@ -39,6 +39,16 @@ impl Protection {
         }
     }
 
+    /// Returns the name of the protection in all outputs.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::NeverSecret => "never-secret",
+            Self::TemplateBinding => "template-bound",
+            Self::PostQuantumOnly => "post-quantum-only",
+            Self::Alone => "alone",
+        }
+    }
+
     /// Returns the name of the loss in all outputs.
     pub(super) fn lost(self) -> &'static str {
         match self {
@@ -58,6 +68,12 @@ impl Protection {
             Self::Alone => "alone gained",
         }
     }
+}
+
+/// Returns the protections of a value.
+pub(super) fn of(view: &ItemView) -> Vec<Protection> {
+    let all = Protection::ALL.into_iter();
+    all.filter(|protection| protection.protects(view)).collect()
 }
 
 /// Returns the protections that values lost or gained.
@@ -131,7 +147,11 @@ pub(super) fn delivery(old: &Object, new: &Object) -> Option<Change> {
 /// Returns the value of the annotation for delivery; `(none)` without the annotation, which lets the controller create
 /// a Secret unless a value can never become one.
 fn form(object: &Object) -> &str {
-    let annotations = object.sealed.metadata.annotations.as_ref();
-    let form = annotations.and_then(|annotations| annotations.get(DELIVER_ANNOTATION));
-    form.map_or("(none)", String::as_str)
+    delivery_annotation(object).unwrap_or("(none)")
+}
+
+/// Returns the value of the annotation for delivery.
+pub(super) fn delivery_annotation(object: &Object) -> Option<&str> {
+    let annotations = object.sealed.metadata.annotations.as_ref()?;
+    annotations.get(DELIVER_ANNOTATION).map(String::as_str)
 }
