@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod browser;
 pub mod cluster_controller;
 pub mod control_plane;
+pub mod core_dumps;
 pub mod csi;
 pub mod deployed;
 pub mod directory_controller;

@@ -84,8 +84,8 @@ pub struct TooLarge {
 ///
 /// # Errors
 ///
-/// Returns the error of the source, or an [`io::Error`] with [`TooLarge`] if the content is above
-/// the limit.
+/// Fails if the source cannot be read, or if the content is above the limit; in the second case, the [`io::Error`]
+/// contains [`TooLarge`].
 pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
     let limit = kind.limit();
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, TooLarge { kind });

@@ -57,7 +57,7 @@ impl FileError {
     }
 
     /// Returns whether the path does not name a file: it does not exist, or is a directory.
-    pub fn is_no_file(&self) -> bool {
+    pub fn is_missing_or_directory(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
     }
@@ -225,8 +225,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
 }
 
 /// Returns the target of a path, if a symbolic link on the way leads into a Git directory, or is in a Git work tree and
-/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is the
-/// user's own choice.
+/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is
+/// the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees, mut has_link) = (PathBuf::new(), Vec::new(), false);
     for component in std::path::absolute(path).ok()?.components() {
@@ -370,7 +370,7 @@ pub fn is_absent(path: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// Fails if the path is a pipe or device, and like [`replace_anywhere`].
+/// Fails if the path is a pipe or device, or if [`replace_anywhere`] fails.
 pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let existing = fs::metadata(path);
     if existing.is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
@@ -384,7 +384,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the file exists, and like [`replace`].
+/// Fails if the file exists, or for a reason for which [`replace`] fails.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let temporary = TemporaryFile::write(directory_of(path), bytes, None);
@@ -398,8 +398,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the path is a link out of a work tree or not a regular
-/// file, if the file cannot be read or written, or if another program changes it repeatedly.
+/// Returns an error from `change`. Fails if the path is a link out of a work tree or not a regular
+/// file, if the file cannot be read or written, or if another program changes the file repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
@@ -424,12 +424,12 @@ const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 const CHANGED: &str = "did not write";
 
-/// Replaces a file unless it changed since it was read, so that changes by other programs are not
+/// Replaces a file unless it has changed since it was read, so that changes by other programs are not
 /// lost. Where the operating system can exchange two files, there is no race.
 ///
 /// # Errors
 ///
-/// Fails if the content changed, and like [`replace`].
+/// Fails if the content has changed, or for a reason for which [`replace`] fails.
 pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let to_error = |cause| FileError::new("cannot write", path, cause);

@@ -107,17 +107,18 @@ fn first_in_node(node: &Node, values: &SealedValues) -> Option<usize> {
     }
 }
 
-/// Returns the position of the first sealed value.
+/// Returns the position of the first sealed value that is not in `values`.
 fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let starts = [first_v1(bytes, values), first_v2(bytes, values)];
     starts.into_iter().flatten().min()
 }
 
+/// Returns the position of the first v1 value that is not in `values`.
 fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut remaining = bytes;
-    // The value begins with the modulus length in two bytes. For keys of less than 8192 bits, the first byte is less
-    // than 4, so its base64 begins with `A`.
-    while let Some(start) = memchr::memchr(b'A', remaining) {
+    // The value begins with the modulus length in two bytes. The first byte is at most 8, for keys of 16384 bits, so
+    // its base64 begins with `A`, `B` from 8192 bits, or `C` for 16384 bits.
+    while let Some(start) = memchr::memchr3(b'A', b'B', b'C', remaining) {
         let is_start = start == 0 || !is_base64(remaining[start - 1]);
         let tail = &remaining[start..];
         let end = tail.iter().position(|byte| !is_base64(*byte));
@@ -130,8 +131,8 @@ fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     None
 }
 
-/// Returns the position of the first v2 value. Checks only the beginning of a value, as the rest may be on further
-/// lines.
+/// Returns the position of the first v2 value that is not in `values`. Checks only the beginning of a value, as the
+/// rest may be on further lines.
 fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut starts = memchr::memmem::find_iter(bytes, V2_PREFIX);
     starts.find(|start| {
@@ -370,8 +371,14 @@ mod tests {
             (format!("a: b\nsealed:\n  x: {}\n", sealed(256)), Some(3)),
             (format!("x: \"{}\"", sealed(512)), Some(1)),
             (format!("- {}", sealed(384)), Some(1)),
+            (format!("x: {}", sealed(960)), Some(1)),
+            (format!("x: {}", sealed(1024)), Some(1)),
+            (format!("x: {}", sealed(1984)), Some(1)),
+            (format!("x: {}", sealed(2048)), Some(1)),
+            (format!("x: {}", sealed(2112)), None),
             (format!("x: {}", &sealed(256)[..360]), None),
             (format!("x: z{}", sealed(256)), None),
+            (format!("x: z{}", sealed(1024)), None),
             (format!("x: {}", base64::encode(&[0; 400])), None),
             (format!("x: {}", "A".repeat(1000)), None),
             ("a: b\n".to_owned(), None),

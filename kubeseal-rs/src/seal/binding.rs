@@ -53,8 +53,8 @@ pub(super) fn decide(
     Ok(true)
 }
 
-/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template beside
-/// `item`, which is v1 and stays. Warns the user.
+/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template
+/// together with `item`, which is v1 and stays. Warns the user.
 ///
 /// # Errors
 ///
@@ -160,13 +160,13 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
         Err(GitError::NoRepository(_)) => return Ok(None),
         repository => repository?,
     };
-    let (Some(head), Some(inside)) = (
+    let (Some(head), Some(path_in_tree)) = (
         repository.commit("HEAD"),
-        repository.inside_work_tree(&path),
+        repository.path_in_work_tree(&path),
     ) else {
         return Ok(None);
     };
-    let Some(bytes) = repository.file_at(head, &inside)? else {
+    let Some(bytes) = repository.file_at(head, &path_in_tree)? else {
         return Ok(None);
     };
     // A repeated key in the commit must not free new values from the template.

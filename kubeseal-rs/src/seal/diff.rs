@@ -2,6 +2,7 @@
 
 mod json;
 mod locks;
+mod protections;
 mod selection;
 mod states;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use deliver::DELIVER_ANNOTATION;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::walk::SkippedFiles;
@@ -22,6 +24,7 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::{Outcome, output, print};
 use crate::report::{self, Paint, shown};
+use protections::Protection;
 use selection::{path_from, select};
 use states::Comparison;
 
@@ -76,7 +79,13 @@ pub enum ChangeKind {
     Rescoped(String, String),
     /// The keys that open a v2 value changed: old and new keys.
     Recipients(String, String),
-    /// The wrapped data keys of v2 values changed, and no change of items or recipients explains it.
+    /// A v2 value lost a protection; for the object, its only values with the protection were removed.
+    Lost(Protection),
+    /// A v2 value gained a protection; for the object, its only values with the protection were added.
+    Gained(Protection),
+    /// The annotation for delivery changed: old and new value.
+    Delivery(String, String),
+    /// The wrapped data keys of v2 values changed, and no change of items, protections or recipients explains it.
     Locks,
     /// The template changed.
     Template,
@@ -94,8 +103,8 @@ type ObjectChanges = (String, String, Vec<Change>);
 ///
 /// # Errors
 ///
-/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
-/// file cannot be read, the other files are compared first.
+/// Fails if the current directory or a path is in no work tree, or if an argument is neither a revision nor a file. If
+/// a file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
@@ -154,28 +163,11 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     }
     let items = v2::items(old.texts()).chain(v2::items(new.texts()));
     let keys: BTreeSet<&String> = items.map(|(key, _)| key).collect();
-    for key in keys {
-        let kind = match (old.texts().get(key), new.texts().get(key)) {
-            (None, _) => ChangeKind::Added,
-            (_, None) => ChangeKind::Removed,
-            (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
-                ChangeKind::Reformatted(format(old_text), format(new_text))
-            }
-            (Some(old_text), Some(new_text)) if old_text != new_text => {
-                match (old.hints.get(key), new.hints.get(key)) {
-                    (Some(from), Some(to)) if from != to => {
-                        ChangeKind::Rekeyed(from.to_string(), to.to_string())
-                    }
-                    _ => ChangeKind::Changed,
-                }
-            }
-            _ => continue,
-        };
-        changes.push(Change {
-            item: Some(key.clone()),
-            kind,
-        });
-    }
+    changes.extend(
+        keys.into_iter()
+            .filter_map(|key| item_change(old, new, key)),
+    );
+    changes.extend(protections::changes(old, new));
     changes.extend(locks::changes(old, new, changes.is_empty()));
     if old.sealed.spec.data != new.sealed.spec.data {
         let kind = match (&old.sealed.spec.data, &new.sealed.spec.data) {
@@ -186,6 +178,7 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         let item = Some(WHOLE_SECRET.to_owned());
         changes.push(Change { item, kind });
     }
+    changes.extend(protections::delivery(old, new));
     if metadata(old) != metadata(new) {
         changes.push(Change {
             item: None,
@@ -201,6 +194,26 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     changes
 }
 
+/// Returns the change to the sealed text of an item that exists in at least one of the versions.
+fn item_change(old: &Object, new: &Object, key: &String) -> Option<Change> {
+    let kind = match (old.texts().get(key), new.texts().get(key)) {
+        (None, _) => ChangeKind::Added,
+        (_, None) => ChangeKind::Removed,
+        (Some(old_text), Some(new_text)) if old_text == new_text => return None,
+        (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
+            ChangeKind::Reformatted(format(old_text), format(new_text))
+        }
+        _ => match (old.hints.get(key), new.hints.get(key)) {
+            (Some(from), Some(to)) if from != to => {
+                ChangeKind::Rekeyed(from.to_string(), to.to_string())
+            }
+            _ => ChangeKind::Changed,
+        },
+    };
+    let item = Some(key.clone());
+    Some(Change { item, kind })
+}
+
 fn format(text: &str) -> &'static str {
     if v2::is_v2_value(text) { "v2" } else { "v1" }
 }
@@ -209,12 +222,13 @@ fn format(text: &str) -> &'static str {
 /// name.
 const WHOLE_SECRET: &str = "(data)";
 
-/// Returns the metadata that affects the object, without the scope (reported separately), the hints (which change with
-/// each sealing), and fields that tools and the API server write.
+/// Returns the metadata that affects the object, without the scope and the delivery (reported separately), the hints
+/// (which change with each sealing), and fields that tools and the API server write.
 fn metadata(object: &Object) -> impl PartialEq {
     let metadata = &object.sealed.metadata;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
     Scope::Strict.annotate(&mut annotations);
+    annotations.remove(DELIVER_ANNOTATION);
     annotations.remove(KEY_HINTS_ANNOTATION);
     for annotation in LAST_APPLIED_ANNOTATIONS {
         annotations.remove(annotation);
@@ -249,6 +263,9 @@ impl ChangeKind {
             Self::Reformatted(..) => "format changed",
             Self::Rescoped(..) => "rescoped",
             Self::Recipients(..) => "recipients changed",
+            Self::Lost(protection) => protection.lost(),
+            Self::Gained(protection) => protection.gained(),
+            Self::Delivery(..) => "delivery changed",
             Self::Locks => "locks changed",
             Self::Template => "template changed",
             Self::Metadata => "metadata changed",
@@ -262,9 +279,10 @@ impl ChangeKind {
 
     fn endpoints(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Rekeyed(from, to) | Self::Rescoped(from, to) | Self::Recipients(from, to) => {
-                Some((from, to))
-            }
+            Self::Rekeyed(from, to)
+            | Self::Rescoped(from, to)
+            | Self::Recipients(from, to)
+            | Self::Delivery(from, to) => Some((from, to)),
             Self::Reformatted(from, to) => Some((from, to)),
             _ => None,
         }
@@ -290,7 +308,7 @@ fn text(changes: &[ObjectChanges], paint: Paint) -> String {
                 )),
                 kind => kind
                     .endpoints()
-                    .map(|(from, to)| format!(" from {from} to {to}")),
+                    .map(|(from, to)| format!(" from {} to {}", shown(from), shown(to))),
             };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
@@ -346,6 +364,11 @@ mod tests {
                 vec![],
             ),
             (", annotations: {}, labels: {}", "", vec![]),
+            (
+                ", annotations: {sealedsecrets.bitnami.com/deliver: files}",
+                "",
+                vec![":delivery changed"],
+            ),
         ] {
             assert_eq!(
                 changes_of(&base, &object(metadata, spec)),

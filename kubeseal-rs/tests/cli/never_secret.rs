@@ -190,13 +190,154 @@ fn refuses_annotations_that_have_an_effect_only_on_the_sealed_secret() {
             ("refresh", "to metadata.annotations of the SealedSecret"),
             ("key-hints", "omit it"),
         ] {
-            let annotation = format!("sealedsecrets.bitnami.com/{name}=x");
-            let more = ["--annotation", &annotation, "-w", "db.yaml"];
-            let output = seal(directory, &[command, &more].concat());
-            assert_code(&output, 2, name);
-            assert_contains(&output, "has an effect only on the SealedSecret", name);
-            assert_contains(&output, hint, name);
-            assert!(!directory.join("db.yaml").exists());
+            let pair = format!("sealedsecrets.bitnami.com/{name}=x");
+            for flag in ["--annotation", "--label"] {
+                let more = [flag, &pair, "-w", "db.yaml"];
+                let output = seal(directory, &[command, &more].concat());
+                assert_code(&output, 2, name);
+                assert_contains(&output, "has an effect only on the SealedSecret", name);
+                assert_contains(&output, hint, name);
+                assert!(!directory.join("db.yaml").exists());
+            }
         }
     }
+}
+
+/// Fault: the user annotates the Secret in a file, believes that the annotation has an effect, and the Secret is
+/// created. `kubeseal` prints no warning, like upstream.
+#[test]
+fn warns_about_annotations_in_files_that_have_an_effect_only_on_the_sealed_secret() {
+    let directory = directory();
+    let directory = directory.path();
+    let secret = "kind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  annotations: \
+                  {sealedsecrets.bitnami.com/deliver: files}\nstringData: {a: b}\n";
+    write_files(directory, &[("secret.yaml", secret)]);
+    let want = "secret.yaml: the annotation sealedsecrets.bitnami.com/deliver of the Secret \"db\" has no effect";
+    let output = seal(directory, &["secret.yaml"]);
+    assert_code(&output, 0, "seal");
+    assert_contains(&output, want, "seal");
+    assert_contains(&output, "seal create --deliver files", "the next step");
+    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
+    kubeseal.args(["--cert", "cert.pem", "-f", "secret.yaml"]);
+    let output = kubeseal.current_dir(directory).output().expect("it starts");
+    assert_code(&output, 0, "kubeseal");
+    assert!(!combined_output(&output).contains("has no effect"));
+}
+
+/// Attack: a committer replaces values that can never become a Secret, or that are bound to the template, with own
+/// values without the protection, or removes the annotation for delivery, and a reviewer reads `seal diff`.
+#[test]
+fn diff_shows_lost_protections_in_text_and_json() {
+    let directory = directory();
+    let directory = directory.path();
+    let deliver = ["--deliver", "files"];
+    create(directory, &[&deliver[..], &NEVER_SECRET_ARGS].concat());
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "protected"]);
+    let unbound_rule = crate::v2::RULES.to_owned() + "  bindTemplate: false\n";
+    write_files(directory, &[(".seal.yaml", &unbound_rule)]);
+    create(directory, &["-w", "own.yaml"]);
+    write_files(directory, &[("db.yaml", &read(directory, "own.yaml"))]);
+    assert_diff(
+        directory,
+        &[
+            "~ a never-secret lost",
+            "~ a template binding lost",
+            "~ (the object) delivery changed from files to (none)",
+        ],
+        &[
+            ("a", "never-secret lost"),
+            ("a", "template binding lost"),
+            ("", "delivery changed"),
+        ],
+    );
+
+    // The value has another name.
+    let args = ["create", "db", "-n", "shop", "--from-file", "b=value"];
+    std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+    seal_ok(
+        directory,
+        &[&args[..], &deliver, &["-w", "db.yaml"]].concat(),
+    );
+    assert_diff(
+        directory,
+        &[
+            "- a removed",
+            "~ (the object) never-secret lost",
+            "~ (the object) template binding lost",
+        ],
+        &[("", "never-secret lost"), ("", "template binding lost")],
+    );
+}
+
+#[track_caller]
+fn assert_diff(directory: &Path, lines: &[&str], changes: &[(&str, &str)]) {
+    let output = seal(directory, &["diff", "db.yaml"]);
+    for line in lines {
+        assert_contains(&output, line, "text");
+    }
+    let output = seal(directory, &["diff", "-o", "json", "db.yaml"]);
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found = report["changed"][0]["changes"].as_array().expect("a list");
+    for (item, name) in changes {
+        let is_it = |change: &&Json| {
+            change["item"].as_str().unwrap_or_default() == *item && change["change"] == *name
+        };
+        assert!(found.iter().any(|change| is_it(&change)), "{report}");
+    }
+}
+
+#[test]
+fn diff_shows_gained_protections() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    git(directory, &["init", "-q"]);
+    git(directory, &["add", "db.yaml"]);
+    git(directory, &["commit", "-qm", "unprotected"]);
+    std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
+    create(directory, &NEVER_SECRET_ARGS);
+    assert_diff(
+        directory,
+        &["~ a never-secret gained"],
+        &[("a", "never-secret gained")],
+    );
+}
+
+/// Attack: a committer replaces values that can never become a Secret with own values that can, so that the next value
+/// can too.
+#[test]
+fn a_rule_requires_values_that_never_become_a_secret() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "own.yaml"]);
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    create(directory, &[&v1[..], &["-w", "v1.yaml"]].concat());
+    let rules = crate::v2::RULES.to_owned() + "  neverSecret: true\n";
+    write_files(directory, &[(".seal.yaml", &rules)]);
+    for file in ["own.yaml", "v1.yaml"] {
+        let lint = seal(directory, &["lint", file]);
+        assert_code(&lint, 1, file);
+        assert_contains(&lint, "a may become a Secret, although", file);
+        assert_contains(&lint, "[may-become-secret]", file);
+    }
+
+    create(directory, &["-w", "db.yaml"]);
+    assert_flags(directory, &[("a", true)]);
+    assert_code(&seal(directory, &["lint", "db.yaml"]), 0, "lint");
+    write_files(directory, &[("db.yaml", &read(directory, "own.yaml"))]);
+    seal_ok(directory, &set("b"));
+    assert_flags(directory, &[("a", false), ("b", true)]);
+
+    let output = seal(
+        directory,
+        &[&CREATE_ARGS[..], &v1, &["-w", "new.yaml"]].concat(),
+    );
+    assert_code(&output, 2, "v1");
+    assert_contains(&output, "which v1 cannot express", "v1");
+    assert!(!directory.join("new.yaml").exists());
+    let set_beside_v1 = ["set", "v1.yaml", "b", "--from-file", "value"];
+    let output = assert_refused(directory, &set_beside_v1, "v1.yaml", "v1 cannot");
+    assert_contains(&output, "into a new file", "the next step");
 }

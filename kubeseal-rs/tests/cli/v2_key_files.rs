@@ -28,7 +28,8 @@ fn recipient(directory: &Path, file: &str) -> PublicRecipient {
     PublicRecipient::parse(lines.next().expect("a line")).expect("a recipient")
 }
 
-/// Fault: the short identifier, which values and lines contain, ends differently from the full one, and is refused.
+/// Fault: a command refuses the short identifier of a key, as it is in sealed values and in the output of other
+/// commands, because in base64url it is not a prefix of the full identifier.
 #[test]
 fn accepts_the_short_identifier_of_a_key_and_shows_both() {
     let directory = directory();
@@ -223,7 +224,7 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
     let rotate = ["rotate", "--recipient", "cluster.txt", "db.yaml"];
     let printed = seal_ok(directory, &[&rotate[..], &keys].concat());
     assert!(
-        printed.contains("1 already for these recipients"),
+        printed.contains("1 already for the configured recipients"),
         "{printed}"
     );
     let missing = [

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use deliver::{
-    Answer, AnswerError, DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry,
+    DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry, Response, ResponseError,
     TemplateEntry,
 };
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use template::{Budget, Context, Data, ParseBudget, Template};
 
 use super::opening::OpenedObject;
 use super::refused::{DeliveryRefusal, ObjectError};
+use crate::reconcile::timing::Class;
 use crate::reconcile::versioning::{self, Provenance};
 
 /// The unsealed objects of a request, by name.
@@ -40,7 +41,7 @@ impl Files<'_> {
         revision: String,
         entries: &[Entry],
         meter: &mut dyn Meter,
-    ) -> Result<Answer, DeliveryRefusal> {
+    ) -> Result<Response, DeliveryRefusal> {
         let mut files = Vec::new();
         for entry in entries {
             if let Entry::Object(entry) = entry {
@@ -50,14 +51,14 @@ impl Files<'_> {
         self.add_templates(entries, &mut files, meter)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let objects = self.objects.values().map(|opened| self.object(opened));
-        let answer = Answer {
+        let answer = Response {
             revision,
             files,
             objects: objects.collect(),
         };
         match answer.check() {
             Ok(()) => Ok(answer),
-            Err(AnswerError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
+            Err(ResponseError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
             Err(_) => Err(DeliveryRefusal::TooLarge),
         }
     }
@@ -238,16 +239,17 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
     }
 }
 
-/// Returns whether a template of the request uses slow functions, or cannot be parsed.
-pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
+/// Returns the class of the templates of a request. A template that cannot be parsed is refused later.
+pub(super) fn class(entries: &[Entry], meter: &mut dyn Meter) -> Result<Class, DeliveryRefusal> {
     let mut budget = ParseBudget::new(meter);
-    entries.iter().any(|entry| match entry {
-        Entry::Object(_) => false,
+    let works = entries.iter().map(|entry| match entry {
+        Entry::Object(_) => 0,
         Entry::Template(entry) => {
-            let template = parse(entry, &mut budget);
-            template.map_or(true, |template| template.slow_work() > 0)
+            parse(entry, &mut budget).map_or(0, |template| template.slow_work())
         }
-    })
+    });
+    let work = works.fold(0, u64::saturating_add);
+    Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
 }
 
 fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {

@@ -15,6 +15,7 @@ mod refused;
 mod reviews;
 mod revision;
 mod single_flight;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -290,7 +291,7 @@ impl Call<'_> {
                 .await
             {
                 Ok(answer) => return Ok(answer.respond(slot)),
-                // The watch has not reported the change of the object yet.
+                // The watch has not reported the change to the object yet.
                 Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }

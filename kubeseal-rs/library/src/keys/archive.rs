@@ -91,7 +91,7 @@ pub enum ArchiveError {
     File(#[from] FileError),
     /// A file of that name exists.
     #[error(
-        "{} exists and may be the only copy of keys that were deleted since\n\
+        "{} exists and may be the only copy of keys that have since been deleted\n\
          hint: choose another name, or pass --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
@@ -118,12 +118,12 @@ pub enum ArchiveError {
     /// The passphrase is wrong.
     #[error("the passphrase is wrong")]
     Passphrase,
-    /// The archive needs a passphrase.
+    /// The archive is encrypted with a passphrase, and none was passed.
     #[error(
         "the archive is encrypted with a passphrase\nhint: pass it with --passphrase-file FILE"
     )]
     NeedsPassphrase,
-    /// The archive needs an identity.
+    /// The archive is encrypted for recipients, and no identity was passed.
     #[error(
         "the archive is encrypted for recipients\nhint: pass the identity of one of them with --identity"
     )]

@@ -11,7 +11,7 @@ pub(super) struct DiffReport<'a> {
     changed: Vec<ChangedObject<'a>>,
 }
 
-/// The changes of one object, or of a file that cannot be read.
+/// The changes to one object, or of a file that cannot be read.
 #[derive(Debug, Serialize)]
 struct ChangedObject<'a> {
     /// The path of the file, relative to the current directory.
@@ -26,13 +26,14 @@ struct ChangedObject<'a> {
 struct ChangeReport<'a> {
     /// The item key; null for a change to the object or its file, `(data)` for the deprecated `spec.data`.
     item: Option<&'a str>,
-    /// `added`, `removed`, `changed`, `rekeyed`, `format changed`, `rescoped`, `recipients changed`, `locks changed`,
-    /// `template changed`, `metadata changed` or `unreadable`.
+    /// The name of the [`ChangeKind`].
     change: &'static str,
-    /// The old fingerprint, format, scope or keys; only for `rekeyed`, `format changed`, `rescoped` and `recipients changed`.
+    /// The old fingerprint, format, scope, keys or delivery; only for `rekeyed`, `format changed`, `rescoped`,
+    /// `recipients changed` and `delivery changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'a str>,
-    /// The new fingerprint, format, scope or keys; only for `rekeyed`, `format changed`, `rescoped` and `recipients changed`.
+    /// The new fingerprint, format, scope, keys or delivery; only for `rekeyed`, `format changed`, `rescoped`,
+    /// `recipients changed` and `delivery changed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     /// The reason; only for `unreadable`.
@@ -73,6 +74,7 @@ impl<'a> ChangeReport<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::diff::Protection;
     use crate::seal::output::tests::{check_documents, document_text};
 
     #[test]
@@ -84,6 +86,8 @@ mod tests {
         let rekeyed = ChangeKind::Rekeyed("SHA256:x".to_owned(), "SHA256:y".to_owned());
         let in_object = vec![
             change(Some("a"), rekeyed),
+            change(Some("a"), ChangeKind::Lost(Protection::NeverSecret)),
+            change(None, ChangeKind::Delivery("files".into(), "(none)".into())),
             change(None, ChangeKind::Template),
         ];
         let unreadable = change(None, ChangeKind::Unreadable("malformed".to_owned()));
@@ -102,6 +106,16 @@ mod tests {
           "change": "rekeyed",
           "from": "SHA256:x",
           "to": "SHA256:y"
+        },
+        {
+          "item": "a",
+          "change": "never-secret lost"
+        },
+        {
+          "item": null,
+          "change": "delivery changed",
+          "from": "files",
+          "to": "(none)"
         },
         {
           "item": null,

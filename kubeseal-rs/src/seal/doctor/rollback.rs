@@ -92,7 +92,7 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the location of an object with v1 values if it has no Secret only because of its annotation. Bitnami's
+/// Returns the location of an object with v1 values that has no Secret only because of its annotation. Bitnami's
 /// controller refuses v2 values.
 fn delivered_object(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;

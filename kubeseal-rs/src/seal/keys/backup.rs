@@ -243,12 +243,13 @@ fn archive_encryption(
         decryption_keys.passphrase = Some(passphrase.clone());
         return Ok(ArchiveEncryption::Passphrase(passphrase));
     }
-    let recipient = |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| no_recipient(text));
+    let recipient =
+        |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| invalid_recipient(text));
     let recipients = texts.iter().map(recipient).collect::<Result<_, _>>();
     Ok(ArchiveEncryption::Recipients(recipients?))
 }
 
-fn no_recipient(text: &str) -> Failure {
+fn invalid_recipient(text: &str) -> Failure {
     let what = "an argument of --recipient or a line of --recipients-file";
     if text.starts_with("seal2-recipient ") {
         return Failure::new(format!(

@@ -62,8 +62,8 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value class class-secret
-  class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
+  template-changed refused-value partly-bound unbound-value may-become-secret unused-lock format deliver deliver-value
+  class class-secret class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
 Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -308,7 +308,7 @@ fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<C
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
-        let absolute = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        let absolute = |path: &PathBuf| Some(staged.root().join(staged.path_in_work_tree(path)?));
         args.paths.iter().filter_map(absolute).collect()
     } else {
         staged.staged_files()?
@@ -380,8 +380,10 @@ impl Linter<'_> {
     fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
         let converted = staged.converted_files()?;
         for Candidate { path, .. } in candidates {
-            let inside = staged.inside_work_tree(path);
-            if inside.is_some_and(|inside| converted.contains(&staged.root().join(inside))) {
+            let path_in_tree = staged.path_in_work_tree(path);
+            if path_in_tree
+                .is_some_and(|path_in_tree| converted.contains(&staged.root().join(path_in_tree)))
+            {
                 let message = "the attribute working-tree-encoding changes this file at checkout, so only its content \
                                in Git was checked: remove the attribute in .gitattributes";
                 let before = self.findings.len();

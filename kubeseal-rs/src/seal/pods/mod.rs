@@ -1,8 +1,8 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of the
-//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent` and
-//! `seal exec` report in their log.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of
+//! the SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent`
+//! and `seal exec` report in their log.
 
 mod failed;
 mod json;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kubeseal_library::cluster::{Clusters, Objects};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::kubeconfig;
@@ -31,15 +31,17 @@ use read::{Scope, Survey};
 
 /// Time between two surveys with `--wait`.
 const POLL: Duration = Duration::from_secs(2);
+/// The time for the first survey with `--wait`, if the time limit is shorter.
+const FIRST_SURVEY: Duration = Duration::from_secs(5);
 
 /// Arguments of `seal pods`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a volume \
 has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
-mounted. `seal agent` reports in its log which one it has written, and `seal exec` with which one it has started its command. \
-Without a version in the status of the SealedSecret, for changes before the first version, and without a report, the answer \
-is `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
+mounted. `seal agent` logs the version that it wrote, and `seal exec` the version that its command started with. Without a \
+version in the status of the SealedSecret, for changes before the first version, and without a report, the result is \
+`unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
 Exit code 1 means that a container has an earlier value, or that the newest version of a SealedSecret could not be unsealed. \
 Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
 SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\
@@ -57,7 +59,7 @@ pub struct Pods {
     /// Wait until the newest versions are unsealed and no container has an earlier value
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait
+    /// How long to wait, including the time for reading objects and logs
     #[arg(long, value_name = "DURATION", default_value = "5m", requires = "wait", value_parser = flags::parse_duration)]
     pub timeout: SignedDuration,
     /// Output format
@@ -83,7 +85,11 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     let access = keys::access(&location, environment);
     let objects = Objects::connect(&access, &Clusters::new(environment))?;
     let scope = scope(args, environment)?;
-    let survey = survey(args, &objects, &scope, environment)?;
+    let survey = if args.wait {
+        wait(args, &objects, &scope, environment)?
+    } else {
+        read::survey(&objects, &scope, environment.now)?
+    };
     for note in &survey.notes {
         report::warn(note);
     }
@@ -141,9 +147,13 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the survey. With `--wait`, repeats it until no row is stale and the controller has unsealed and recorded
-/// every change, or until the time limit is reached.
-fn survey(
+/// Repeats the survey until no row is stale and the controller has unsealed and recorded every change, or until the time
+/// limit is reached. Then returns the last complete survey.
+///
+/// # Errors
+///
+/// Fails if the user interrupts the command, or if the first survey is not complete at the time limit.
+fn wait(
     args: &Pods,
     objects: &Objects,
     scope: &Scope,
@@ -151,32 +161,51 @@ fn survey(
 ) -> Result<Survey> {
     let limit = Duration::try_from(args.timeout).unwrap_or_default();
     let start = Instant::now();
-    loop {
-        let waited = start.elapsed();
-        let elapsed = SignedDuration::try_from(waited).unwrap_or_default();
-        let now = environment
-            .now
-            .checked_add(elapsed)
-            .unwrap_or(environment.now);
-        let survey = read::survey(objects, scope, now)?;
-        let stale = survey.rows.iter().filter(|row| is_stale(row)).count();
-        let is_complete = stale == 0 && !survey.is_unrecorded && survey.failed.is_empty();
-        if !args.wait || waited >= limit || is_complete {
-            return Ok(survey);
-        }
+    let first = objects.until(start + limit.max(FIRST_SURVEY));
+    let objects = objects.until(start + limit);
+    let first = read::survey_in_time(&first, scope, environment.now)?;
+    let mut survey = first.ok_or_else(|| not_read(limit))?;
+    while !is_complete(&survey) && start.elapsed() < limit {
         if (environment.is_interrupted)() {
             bail!(Failure::new(
                 "interrupted while containers had an earlier value"
             ));
         }
         if let Some(status_line) = environment.status_line {
-            status_line(&waiting_for(stale));
+            status_line(&waiting_for(stale_count(&survey)));
         }
-        sleep(POLL.min(limit.saturating_sub(waited)));
+        sleep(POLL.min(limit.saturating_sub(start.elapsed())));
         if environment.status_line.is_some() {
             report::status_line("");
         }
+        let now = time_after(environment.now, start.elapsed());
+        match read::survey_in_time(&objects, scope, now)? {
+            Some(newer) => survey = newer,
+            None => break,
+        }
     }
+    Ok(survey)
+}
+
+fn is_complete(survey: &Survey) -> bool {
+    stale_count(survey) == 0 && !survey.is_unrecorded && survey.failed.is_empty()
+}
+
+fn stale_count(survey: &Survey) -> usize {
+    survey.rows.iter().filter(|row| is_stale(row)).count()
+}
+
+fn time_after(start: Timestamp, elapsed: Duration) -> Timestamp {
+    let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+    start.checked_add(elapsed).unwrap_or(start)
+}
+
+fn not_read(limit: Duration) -> Failure {
+    let limit = SignedDuration::try_from(limit.max(FIRST_SURVEY)).unwrap_or_default();
+    Failure::new(format!(
+        "timed out after {limit:#}: the API server did not return all objects and logs in this time, so no state is known"
+    ))
+    .hint("pass a longer --timeout, or a namespace instead of --all-namespaces")
 }
 
 fn waiting_for(stale: usize) -> String {

@@ -61,6 +61,21 @@ pub(super) struct Survey {
     pub(super) notes: Vec<String>,
 }
 
+/// Returns the rows of all SealedSecrets in the scope; `None` if the time limit of `objects` is reached before all
+/// objects and logs are read.
+pub(super) fn survey_in_time(
+    objects: &Objects,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Option<Survey>> {
+    let is_time_limit =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(ClusterError::TimeLimit));
+    match survey(objects, scope, now) {
+        Err(error) if is_time_limit(&error) => Ok(None),
+        survey => survey.map(Some),
+    }
+}
+
 /// Returns the rows of all SealedSecrets in the scope.
 pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<Survey> {
     let Listed {
@@ -106,7 +121,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
     if listed.pods.iter().any(has_class) {
         read_mounts(objects, namespace, &mut listed, &mut notes)?;
     }
-    reports::read(objects, &mut listed);
+    reports::read(objects, &mut listed)?;
     read_workloads(objects, namespace, &mut listed)?;
     let sealed = Resource {
         group: "/apis/bitnami.com/v1alpha1",

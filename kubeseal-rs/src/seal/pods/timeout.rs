@@ -92,6 +92,9 @@ fn refresh(row: &Row) -> String {
             "no automatic restart: nothing recreates this Pod".to_owned()
         }
         (Some(Remedy::AutomaticRestart), _) => "waits for seal restart, if it runs".to_owned(),
+        (Some(remedy @ (Remedy::Kubelet | Remedy::Driver)), _) => {
+            format!("waits for the {}", remedy.text())
+        }
         (Some(remedy), _) => format!("waits for {}", remedy.text()),
         (None, _) => "not known what refreshes it".to_owned(),
     }
@@ -146,7 +149,7 @@ mod tests {
         let want = "\
 timed out after 5m: 5 containers still have an earlier value
   Deployment/api in shop, 1 container with an earlier db: waits for seal restart, if it runs
-  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m
+  Deployment/files in shop, 1 container with an earlier db: waits for the kubelet, within 2m
   Deployment/web in shop, 2 containers with an earlier db: no automatic restart: nothing restarts this workload
   Pod/job-1 in shop, 1 container with an earlier db: no automatic restart: nothing recreates this Pod
 hint: restart workloads without automatic restart manually, or annotate them with `sealedsecrets.bitnami.com/restart: auto` and run \
@@ -155,11 +158,15 @@ hint: restart workloads without automatic restart manually, or annotate them wit
     }
 
     #[test]
-    fn gives_no_hint_if_every_workload_is_refreshed() {
-        let rows = [stale(Some("files"), "files-1", Remedy::Kubelet)];
+    fn gives_no_hint_if_every_workload_is_refreshed_or_ends() {
+        let rows = [
+            stale(Some("files"), "files-1", Remedy::Kubelet),
+            stale(Some("web"), "web-1", Remedy::Termination),
+        ];
         let want = "\
-timed out after 5m: 1 container still has an earlier value
-  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m";
+timed out after 5m: 2 containers still have an earlier value
+  Deployment/files in shop, 1 container with an earlier db: waits for the kubelet, within 2m
+  Deployment/web in shop, 1 container with an earlier db: waits for termination";
         assert_eq!(warning(&rows, LIMIT).as_deref(), Some(want));
     }
 
