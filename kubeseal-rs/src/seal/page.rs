@@ -15,6 +15,7 @@ use page::{ChangedLine, Difference, Page, Pinned};
 use serde::Serialize;
 use shared::key::{Certificate, Fingerprint};
 
+use super::destination::is_device;
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::failure::Failure;
@@ -23,7 +24,7 @@ use crate::seal_args::{Cluster, Controller, OutputFormat, Sealing};
 
 /// The version in the page; each release has its own page.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The path that selects the rule if no file is written.
+/// The path that selects the rule if the page has no file.
 const DEFAULT_FILE: &str = "page.html";
 /// The title of every version of the page, by which a file is recognized as a page before it is replaced.
 const TITLE: &[u8] = b"<title>Seal a Secret</title>";
@@ -133,9 +134,7 @@ pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
 fn certificate(args: &SealPage, environment: &Environment) -> Result<Arc<Certificate>> {
     let sealing = args.certificate.sealing();
     let session = Session::new(&sealing, environment);
-    let file = args.out.as_deref().or(args.verify.as_deref());
-    let file = file.filter(|file| *file != Path::new("-"));
-    let settings = session.settings(file.unwrap_or(Path::new(DEFAULT_FILE)))?;
+    let settings = session.settings(path_of_rule(args))?;
     if settings.format.value == SealedFormat::V2 {
         let message = "a rule requires the format v2 here, but the page seals v1 only";
         bail!(Failure::new(message).hint(
@@ -143,6 +142,15 @@ fn certificate(args: &SealPage, environment: &Environment) -> Result<Arc<Certifi
         ));
     }
     session.certificate(&settings)
+}
+
+/// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout and devices. No
+/// rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
+fn path_of_rule(args: &SealPage) -> &Path {
+    let file = args.out.as_deref().or(args.verify.as_deref());
+    let file = file
+        .filter(|file| *file != Path::new("-") && !file.starts_with("/dev") && !is_device(file));
+    file.unwrap_or(Path::new(DEFAULT_FILE))
 }
 
 fn write(

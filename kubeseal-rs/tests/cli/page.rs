@@ -159,9 +159,16 @@ fn pins_and_rules_apply_to_the_page() {
     let rule = "rules: [{path: '*.html', certificate: cert.pem, \
                 fingerprint: 'SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk'}]\n";
     write_files(directory.path(), &[(".seal.yaml", rule)]);
-    let output = seal(directory.path(), "page --cert other.pem");
-    assert_code(&output, 2, "a certificate that the rule does not allow");
-    assert!(output.stdout.is_empty());
+    for args in [
+        "page --cert other.pem",
+        "page --cert other.pem -o /dev/stdout",
+        "page --cert other.pem --verify /dev/stdin",
+    ] {
+        let output = seal(directory.path(), args);
+        assert_code(&output, 2, args);
+        assert_contains(&output, "nor a rule accepts", args);
+        assert!(output.stdout.is_empty());
+    }
     let output = seal(directory.path(), "page --verify page.html");
     assert_code(&output, 0, "the certificate of the rule");
 
