@@ -9,6 +9,7 @@
 
 pub mod age;
 pub mod application;
+pub mod axe;
 pub mod binaries;
 pub mod browser;
 pub mod cluster_controller;

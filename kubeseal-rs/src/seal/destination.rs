@@ -97,7 +97,7 @@ impl Destination {
 }
 
 /// Returns whether the path is that of a device or a pipe, such as `/dev/stderr`.
-fn is_device(path: &Path) -> bool {
+pub fn is_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }

@@ -285,6 +285,10 @@ const WRITERS: &[Writer] = &[
         InitialContent::Missing,
     ),
     seal(
+        |out| format!("page --cert cert.pem --replace -o {out}"),
+        InitialContent::Missing,
+    ),
+    seal(
         |out| {
             format!(
                 "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"

@@ -38,6 +38,7 @@ mod not_dumpable;
 mod odd_environments;
 mod other_branches;
 mod outputs;
+mod page;
 mod pages;
 mod path_bytes;
 mod pins;

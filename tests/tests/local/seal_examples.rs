@@ -88,7 +88,7 @@ fn create_files(directory: &Path) {
     fs::create_dir(directory.join("prod")).unwrap();
     prepare_keys(directory, &key);
     let script = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
-                 -n shop -w db.sealed.yaml && git add . && git commit -qm two";
+                 -n shop -w db.sealed.yaml && seal page -o page.html && git add . && git commit -qm two";
     expect_success(script, &run_in_shell(directory, script));
 }
 
