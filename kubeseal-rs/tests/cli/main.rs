@@ -32,6 +32,7 @@ mod lint_literals;
 mod lint_misplaced;
 mod lint_templates;
 mod lint_v2_keys;
+mod loose_forms;
 mod malformed_items;
 mod never_secret;
 mod not_dumpable;
