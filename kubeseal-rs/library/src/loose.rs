@@ -376,6 +376,7 @@ mod tests {
     }
 
     proptest! {
+        /// Attack: an author surrounds a value with other text, so that commands overlook it.
         #[test]
         fn finds_v1_and_v2_values_in_any_text(
             before in "\\PC{0,40}",

@@ -332,17 +332,21 @@ fn diff_shows_the_protections_of_renamed_items_and_objects() {
     seal_ok(directory, &[&args[..], &["-w", "db.yaml"]].concat());
     std::fs::remove_file(directory.join("own.yaml")).expect("the test owns the file");
     let output = seal(directory, &["diff"]);
-    let removed = "- a removed (never-secret, template-bound)\n";
+    let removed = "- a removed (never-secret, template-bound, post-quantum-only)\n";
     assert_contains(&output, removed, "item");
-    assert_contains(&output, "+ b added (v2)\n", "item");
+    assert_contains(&output, "+ b added (post-quantum-only)\n", "item");
 
     let args = ["create", "other", "-n", "shop", "--from-file", "b=value"];
     std::fs::remove_file(directory.join("db.yaml")).expect("the test owns the file");
     seal_ok(directory, &[&args[..], &["-w", "other.yaml"]].concat());
     let output = seal(directory, &["diff"]);
-    let removed = "- (the object) removed (never-secret, template-bound)\n";
+    let removed = "- (the object) removed (never-secret, template-bound, post-quantum-only)\n";
     assert_contains(&output, removed, "object");
-    assert_contains(&output, "+ (the object) added (v2)\n", "object");
+    assert_contains(
+        &output,
+        "+ (the object) added (post-quantum-only)\n",
+        "object",
+    );
     let output = seal(directory, &["diff", "-o", "json"]);
     let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
     let removed = &report["changed"][0]["changes"][0];

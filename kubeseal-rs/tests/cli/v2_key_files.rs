@@ -270,7 +270,7 @@ fn a_backup_refuses_pipes_before_anything_is_written() {
     ] {
         let output = run(archive, more);
         assert_code(&output, 2, archive);
-        let want = format!("cannot write {pipe}: not a regular file\nhint: ");
+        let want = format!("cannot write {pipe}: not a regular file; hint: ");
         assert_contains(&output, &want, archive);
         let metadata = fs::metadata(directory.join(pipe)).expect("the pipe stays");
         assert!(metadata.file_type().is_fifo());

@@ -264,9 +264,9 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
 fn a_rollback_check_fails_if_it_finds_no_object() {
     let directory = directory();
     let directory = directory.path();
-    create(directory, &["-w", "tree/db.yaml"]);
-    let text = read(directory, "tree/db.yaml");
-    fs::remove_file(directory.join("tree/db.yaml")).expect("the test owns the file");
+    create(directory, &["-w", "db.yaml"]);
+    let text = read(directory, "db.yaml");
+    fs::create_dir(directory.join("tree")).expect("the test owns the directory");
     let rollback = ["doctor", "--rollback", "tree"];
     for case in ["empty directory", "template"] {
         let output = seal(directory, &rollback);

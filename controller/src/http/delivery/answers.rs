@@ -256,9 +256,9 @@ fn render_all(
     let (mut all, mut bytes, mut failure) = (Objects::new(), 0, None);
     for (name, object) in unsealed {
         match opener.render(object, ring, now, meter) {
-            Ok(opened) => {
-                bytes += opened.values_len();
-                all.insert(name.clone(), opened);
+            Ok(rendered) => {
+                bytes += rendered.values_len();
+                all.insert(name.clone(), rendered);
             }
             Err(why @ DeliveryRefusal::Values { .. }) => failure = Some(why),
             Err(why) => return Err(why),

@@ -71,7 +71,9 @@ impl Memory {
             return false;
         };
         let open: Vec<_> = connections.drain(..).filter_map(|c| c.upgrade()).collect();
-        open.iter().for_each(|connection| connection.close());
+        for connection in &open {
+            connection.close();
+        }
         !open.is_empty()
     }
 

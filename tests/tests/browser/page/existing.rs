@@ -100,6 +100,7 @@ fn updates_existing_hints_and_adds_to_empty_data() {
 /// Attack: an author gives a user a text that the page reads as one object and the API server as another, so that the
 /// value is sealed for another name, namespace or scope, or lands in another field.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn refuses_existing_text_that_parsers_could_read_differently() {
     let form = Form::open(Some(&certificate_of(&KEYS[0])));
     form.choose("purpose", "merge");

@@ -167,7 +167,7 @@ fn seals_files_byte_for_byte_and_random_values_of_their_alphabet() {
     );
     assert_eq!(values["hex"].len(), 4096);
     for digit in b"0123456789abcdef" {
-        let count = values["hex"].iter().filter(|byte| *byte == digit).count();
+        let count = memchr::memchr_iter(*digit, &values["hex"]).count();
         assert!((150..370).contains(&count), "{digit} occurs {count} times");
     }
     assert_eq!(values["password"].len(), 32);
