@@ -2,7 +2,7 @@
 //! `file://`.
 //!
 //! The sources of the page are in the directory `page` of this crate. [`Page::to_html`] puts them together, so equal
-//! versions and certificates give equal bytes; [`compare`] checks a published page by them. The page has one style and
+//! versions and certificates give equal bytes; [`compare()`] checks a published page by them. The page has one style and
 //! one script, and its policy admits exactly these two, by their hashes.
 
 mod compare;
