@@ -33,9 +33,10 @@ impl PreparedBody {
         Self { json, memory }
     }
 
-    /// Returns the size in bytes.
+    /// Returns the reserved size in bytes, which does not depend on the values. Other tenants can observe what a cache
+    /// of a limited size contains.
     pub(super) fn size(&self) -> usize {
-        self.json.len()
+        self.memory.bytes()
     }
 
     /// Returns a response with this body, on the connection that holds `slot`.

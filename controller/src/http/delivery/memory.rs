@@ -36,6 +36,7 @@ struct Entry {
 pub(super) struct Reservation {
     memory: Memory,
     number: u64,
+    bytes: usize,
 }
 
 impl Memory {
@@ -56,6 +57,7 @@ impl Memory {
         Some(Reservation {
             memory: self.clone(),
             number,
+            bytes,
         })
     }
 
@@ -125,6 +127,11 @@ impl Entry {
 }
 
 impl Reservation {
+    /// Returns the number of reserved bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Records a connection that sends the response.
     pub(super) fn add_connection(&self, connection: &Arc<Slot>) {
         if let Some(entry) = self.memory.state().reserved.get_mut(&self.number) {
