@@ -18,8 +18,8 @@ fn main() {
 /// Returns the directory with the C compiler's static unwinder library; `None` if there is none.
 fn directory_of_unwinder() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
-    let answer = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;
-    let path = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
+    let output = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;
+    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
     path.is_absolute()
         .then(|| path.parent().map(PathBuf::from))?
 }

@@ -79,7 +79,7 @@ if [ "$(id -u)" = 0 ]; then
     as_nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
 fi
 readable_seal=$([ -n "$as_nobody" ] && echo ./seal || echo "$seal")
-try 'an unreadable directory beside others: view' 2 'tree/z/db.yaml' "$as_nobody $readable_seal view tree"
+try 'an unreadable directory next to others: view' 2 'tree/z/db.yaml' "$as_nobody $readable_seal view tree"
 try 'an unreadable directory is named' 2 'tree/closed' "$as_nobody $readable_seal lint tree"
 chmod 755 tree/closed
 

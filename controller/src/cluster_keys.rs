@@ -113,7 +113,7 @@ impl ClusterKeys {
     ///
     /// # Errors
     ///
-    /// Returns the error of the API server. An unusable key is not an error.
+    /// Fails if a request to the API server fails. An unusable key is not an error.
     pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
         for format in KeyFormat::ALL {
@@ -214,7 +214,7 @@ impl ClusterKeys {
     ///
     /// # Errors
     ///
-    /// Returns the error of the API server.
+    /// Fails if the request to the API server fails.
     pub async fn add(&mut self, new: &GeneratedKey, now: Timestamp) -> Result<(), StoreError> {
         let mut secret = key_secret(new, "", &self.config);
         secret.metadata.name = None;

@@ -29,7 +29,7 @@ pub enum PortError {
         flag: &'static str,
         /// The address that the flag sets.
         address: String,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The TLS certificate of the port cannot be generated.
@@ -53,7 +53,7 @@ pub struct TlsPort {
     address: Address,
     listener: TcpListener,
     identity: Identity,
-    reviews: Reviews,
+    reviews: Arc<Reviews>,
     delivery: Delivery,
 }
 
@@ -171,12 +171,13 @@ impl TlsPort {
             address: address.clone(),
             listener: listen("listen-authorized-addr", address).await?,
             identity: Identity::new(cluster.own_namespace(), now)?,
-            reviews: cluster.reviews(),
+            reviews: Arc::new(cluster.reviews()),
             delivery: cluster.delivery(watch::Sender::new(false).subscribe()),
         }))
     }
 
-    /// Serves the port as soon as RBAC allows the controller to review callers; see [`PendingPort`].
+    /// Serves the port as soon as RBAC allows the controller to review callers (see [`PendingPort`]), and reports if this
+    /// permission is revoked.
     fn serve(
         self,
         state: ServerState,
@@ -188,7 +189,7 @@ impl TlsPort {
         let metrics = Arc::clone(metrics);
         async move {
             let health = Arc::clone(metrics.watches());
-            let pending = PendingPort::new(self.address, self.listener, health);
+            let pending = PendingPort::new(self.address, self.listener, Arc::clone(&health));
             let listener = tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => return,
                 listener = pending.wait(&self.reviews) => listener,
@@ -199,13 +200,16 @@ impl TlsPort {
                 stopped: stopped.clone(),
                 ..self.delivery
             };
-            let router =
-                http::authorized_router(state, limiter, self.reviews, Some(delivery), metrics);
+            let reviews = Arc::clone(&self.reviews);
+            let router = http::authorized_router(state, limiter, reviews, Some(delivery), metrics);
             let limits = http::ConnectionLimits {
                 capacity: http::Capacity::for_waiting_requests(),
                 ..limits
             };
-            http::serve(listener, tls, router, limits, stopped).await;
+            tokio::select! {
+                () = http::serve(listener, tls, router, limits, stopped) => {}
+                never = pending::report_revocation(&self.reviews, health) => match never {},
+            }
         }
     }
 }

@@ -34,12 +34,17 @@ fi
 export PATH=$tools/bin:$lists/bin:$PATH PYTHONPATH=$tools
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$out/.target}
-export RUSTFLAGS="--remap-path-prefix=$source=/build --remap-path-prefix=$CARGO_TARGET_DIR=/target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+flags="--remap-path-prefix=$source=/build --remap-path-prefix=$CARGO_TARGET_DIR=/target --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export CFLAGS="-ffile-prefix-map=$CARGO_TARGET_DIR=/target -ffile-prefix-map=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 
 for target; do
     rustup target add "$target" >/dev/null ||
         { echo "rustup cannot install the standard library for $target; see the errors above" >&2; exit 1; }
+    # Zig ignores `-static-pie`, which rustc passes; without `-pie`, a program has the same addresses in each run.
+    case $target in
+    *-linux-musl) export RUSTFLAGS="$flags -C link-arg=-pie" ;;
+    *) export RUSTFLAGS=$flags ;;
+    esac
     packages=(-p kubeseal-rs --bin seal) programs=(kubeseal seal) suffix= deliver=
     case $target in
     *-linux-*) packages+=(-p controller --bin controller) programs+=(controller seal-deliver) deliver=yes ;;
@@ -50,16 +55,27 @@ for target; do
     # shared/NOTES.md.
     AWS_LC_SYS_NO_JITTER_ENTROPY=1 cargo auditable zigbuild --profile dist --locked --target "$target" \
         --target-dir "$CARGO_TARGET_DIR/kubeseal" -p kubeseal-rs --bin kubeseal
-    # Built separately; otherwise the program would contain features that only other programs need.
+    # Built separately; otherwise the program would contain features that only other programs need. Its profile
+    # optimizes for the size in memory.
     if [ -n "$deliver" ]; then
-        cargo auditable zigbuild --profile dist --locked --target "$target" -p roles --bin seal-deliver
+        cargo auditable zigbuild --profile deliver --locked --target "$target" -p roles --bin seal-deliver
     fi
     mkdir -p "$out/$target"
     for program in "${programs[@]}"; do
         built=$CARGO_TARGET_DIR/$target/dist/$program$suffix
-        [ "$program" != kubeseal ] || built=$CARGO_TARGET_DIR/kubeseal/$target/dist/$program$suffix
+        case $program in
+        kubeseal) built=$CARGO_TARGET_DIR/kubeseal/$target/dist/$program$suffix ;;
+        seal-deliver) built=$CARGO_TARGET_DIR/$target/deliver/$program ;;
+        esac
         grep -qF .dep-v0 "$built" ||
             { echo "$program for $target does not contain the list of its crates" >&2; exit 1; }
+        # The type in the header of a position-independent ELF file is 3 (ET_DYN).
+        case $target in
+        *-linux-*)
+            [ "$(od -An -tu2 -j16 -N2 "$built" | tr -d ' ')" = 3 ] ||
+                { echo "$program for $target has a fixed address" >&2; exit 1; }
+            ;;
+        esac
         install -m 0755 "$built" "$out/$target/"
     done
 done

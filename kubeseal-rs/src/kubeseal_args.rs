@@ -420,7 +420,7 @@ fn access(flags: &Flags) -> Access {
 }
 
 /// Returns the command-line definition with value hints for shell completion.
-fn definition_with_hints() -> clap::Command {
+pub(crate) fn definition_with_hints() -> clap::Command {
     const FILES: &[&str] = &[
         "cert",
         "sealed-secret-file",

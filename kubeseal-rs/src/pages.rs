@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use clap::Command;
+use clap::builder::Str;
+use clap::{Arg, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -26,20 +27,27 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
 }
 
-/// Escapes the colon in the value name of fingerprints. `clap_complete` does not escape it, and zsh executes the text
+/// Escapes each colon in the value names of options. `clap_complete` does not escape them, and zsh executes the text
 /// after a colon.
 fn with_escaped_value_names(command: Command) -> Command {
-    let escape = |arg: clap::Arg| match arg.get_value_names() {
-        Some([name]) if name.as_str() == FINGERPRINT => arg.value_name("SHA256\\:…"),
-        _ => arg,
-    };
     command
-        .mut_args(escape)
+        .mut_args(|arg| match escaped_value_names(&arg) {
+            Some(names) => arg.value_names(names),
+            None => arg,
+        })
         .mut_subcommands(with_escaped_value_names)
 }
 
-/// The value name of fingerprints.
-const FINGERPRINT: &str = "SHA256:…";
+/// Returns the value names with escaped colons; `None` if no name contains a colon. The names are leaked, since clap
+/// requires static strings; a run generates one script.
+fn escaped_value_names(arg: &Arg) -> Option<Vec<&'static str>> {
+    let names = arg.get_value_names()?;
+    if !names.iter().any(|name| name.contains(':')) {
+        return None;
+    }
+    let escape = |name: &Str| -> &'static str { name.replace(':', "\\:").leak() };
+    Some(names.iter().map(escape).collect())
+}
 
 /// Changes a script for zsh so that the first word is a command or a file. `clap_complete` treats the first word as the
 /// optional file, and offers commands only for the second word.
@@ -78,8 +86,6 @@ fn write_page(command: &Command, page: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use clap::Arg;
-
     use super::*;
 
     fn command() -> Command {
@@ -97,6 +103,74 @@ mod tests {
             assert!(script.contains("inner"), "{shell}: {script}");
         }
         assert!(completions("cmd.exe", command()).is_empty());
+    }
+
+    /// Returns the specifications of options and positional arguments in a script for zsh, without the quotes around
+    /// them.
+    fn zsh_specifications(script: &str) -> Vec<&str> {
+        let calls = script.split("_arguments \"${_arguments_options[@]}\" : \\\n");
+        let calls = calls.skip(1).map(|call| call.split("&& ret=0").next());
+        let specifications = calls.flatten().flat_map(|call| call.split(" \\\n"));
+        specifications
+            .filter_map(|text| text.strip_prefix('\'')?.strip_suffix('\''))
+            .collect()
+    }
+
+    /// Splits a specification at unescaped colons, as zsh does, except in the help of an option.
+    fn split_as_zsh(specification: &str) -> Vec<String> {
+        let (mut parts, mut is_help) = (vec![String::new()], false);
+        let mut chars = specification.chars();
+        while let Some(c) = chars.next() {
+            match c {
+                ':' if !is_help => parts.push(String::new()),
+                '\\' => parts.last_mut().unwrap().extend(chars.next()),
+                '[' | ']' if parts.len() == 1 => is_help = c == '[',
+                _ => parts.last_mut().unwrap().push(c),
+            }
+        }
+        parts
+    }
+
+    /// Returns whether zsh completes values with this text, rather than executing a part of a value name.
+    fn is_zsh_action(text: &str) -> bool {
+        let is_list = text.starts_with('(') && text.ends_with(')');
+        is_list || ["", " ", "_default", "_files"].contains(&text)
+    }
+
+    /// Attack: a part of a value name after a colon is the name of a program, which zsh runs when the user completes
+    /// the value.
+    #[test]
+    fn zsh_executes_no_part_of_a_value_name() {
+        let named = |name: &'static str| Arg::new("named").long("named").value_name(name);
+        let pair = Arg::new("pair")
+            .long("pair")
+            .num_args(2)
+            .value_names(["A:a", "B:b"]);
+        for (why, command) in [
+            ("seal", crate::seal_args::program()),
+            ("kubeseal", crate::kubeseal_args::definition_with_hints()),
+            ("a colon", command().arg(named("UID:GID"))),
+            (
+                "several colons",
+                Command::new("outer").subcommand(command().arg(named("a:b|c:d:"))),
+            ),
+            ("two names", command().arg(pair)),
+        ] {
+            let script = String::from_utf8(completions("zsh", command)).unwrap();
+            let specifications = zsh_specifications(&script);
+            assert!(!specifications.is_empty(), "{why}: {script}");
+            for specification in specifications {
+                let parts = split_as_zsh(specification);
+                // An action follows each description. `::` before the description marks an optional argument.
+                let is_optional = parts.get(1).is_some_and(String::is_empty);
+                let first_action = 2 + usize::from(is_optional);
+                let mut actions = parts.iter().skip(first_action).step_by(2);
+                assert!(
+                    actions.all(|action| is_zsh_action(action)),
+                    "{why}: {specification}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(crate) enum PromptError {
 }
 
 impl PromptError {
-    /// Returns the failure for the user: `no_terminal`, or the problem with the answer, with `hint`, which names
+    /// Returns the error for the user: `no_terminal`, or the problem with the answer, with `hint`, which names
     /// another way to pass the value.
     pub(crate) fn into_failure(self, no_terminal: Failure, hint: &str) -> Failure {
         match self {

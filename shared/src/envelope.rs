@@ -256,7 +256,7 @@ mod tests {
 
     /// Attack: an author seals a guess, and compares published data for equal identifiers.
     #[test]
-    fn the_identifier_of_a_value_depends_on_its_session_key_only() {
+    fn the_identifier_of_a_value_depends_only_on_its_session_key() {
         let label = Scope::Strict.label("ns", "n");
         let public = test_key().certificate().public_key();
         let id = |plain: &[u8], seed| {

@@ -39,7 +39,7 @@ pub struct Pruned {
 ///
 /// # Errors
 ///
-/// Returns the error of the deserializer.
+/// Returns the deserializer's error.
 pub fn parse<'de, D: Deserializer<'de>>(
     deserializer: D,
     known: &'static Known,

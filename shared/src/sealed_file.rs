@@ -27,7 +27,7 @@ pub struct Found {
 pub struct Changes<'a> {
     /// New sealed values in base64, by item key.
     pub texts: BTreeMap<String, String>,
-    /// The keys of the items to remove.
+    /// The item keys to remove.
     pub removed: Vec<String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-type answer struct {
+type response struct {
 	Families map[string]*dto.MetricFamily `json:"families"`
 	Problems []promlint.Problem           `json:"problems"`
 }
@@ -42,7 +42,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(answer{families, problems}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(response{families, problems}); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -31,27 +31,27 @@ type generated struct {
 	PublicKey   string `json:"public_key"` // PEM, SubjectPublicKeyInfo
 }
 
-func generate(r *request) (answer, error) {
+func generate(r *request) (response, error) {
 	if r.Generate.Bits == 0 {
 		return generateEC(r.Generate)
 	}
 	key, err := rsa.GenerateKey(rand.Reader, r.Generate.Bits)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	from, validFor := r.Generate.times()
 	certificate, err := crypto.SignKeyWithNotBefore(rand.Reader, key, from, validFor, r.Generate.CommonName)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	traditional := encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))
 	return forms(traditional, key, &key.PublicKey, certificate.Raw)
 }
 
-func generateEC(g generation) (answer, error) {
+func generateEC(g generation) (response, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	from, validFor := g.times()
 	template := x509.Certificate{
@@ -62,11 +62,11 @@ func generateEC(g generation) (answer, error) {
 	}
 	certificate, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	sec1, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	return forms(encodePEM("EC PRIVATE KEY", sec1), key, &key.PublicKey, certificate)
 }
@@ -75,16 +75,16 @@ func (g generation) times() (time.Time, time.Duration) {
 	return time.Unix(g.NotBefore, 0), time.Duration(g.ValidFor) * time.Second
 }
 
-func forms(traditional string, private, public any, certificate []byte) (answer, error) {
+func forms(traditional string, private, public any, certificate []byte) (response, error) {
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	return answer{generated: &generated{
+	return response{generated: &generated{
 		PKCS1:       traditional,
 		PKCS8:       encodePEM("PRIVATE KEY", pkcs8),
 		Certificate: encodePEM("CERTIFICATE", certificate),

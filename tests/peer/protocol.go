@@ -17,8 +17,8 @@ type request struct {
 	Generate generation `json:"generate,omitzero"`
 }
 
-// answer contains the results of an operation, or only an error.
-type answer struct {
+// response contains the results of an operation, or only an error.
+type response struct {
 	Error string `json:"error,omitempty"`
 
 	Value       []byte `json:"value,omitempty"`
@@ -28,7 +28,7 @@ type answer struct {
 	*generated
 }
 
-var operations = map[string]func(*request) (answer, error){
+var operations = map[string]func(*request) (response, error){
 	"seal_value":  sealValue,
 	"open_value":  openValue,
 	"seal_secret": sealSecret,
@@ -39,14 +39,14 @@ var operations = map[string]func(*request) (answer, error){
 	"encode":      encode,
 }
 
-func (r *request) answer() answer {
+func (r *request) response() response {
 	operation, known := operations[r.Op]
 	if !known {
-		return answer{Error: fmt.Sprintf("unknown operation %q", r.Op)}
+		return response{Error: fmt.Sprintf("unknown operation %q", r.Op)}
 	}
 	result, err := operation(r)
 	if err != nil {
-		return answer{Error: err.Error()}
+		return response{Error: err.Error()}
 	}
 	return result
 }

@@ -11,31 +11,31 @@ import (
 	"k8s.io/client-go/util/keyutil"
 )
 
-func sealValue(r *request) (answer, error) {
+func sealValue(r *request) (response, error) {
 	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	sealed, err := crypto.HybridEncrypt(rand.Reader, public, r.Value, r.Label)
-	return answer{Value: sealed}, err
+	return response{Value: sealed}, err
 }
 
-func openValue(r *request) (answer, error) {
+func openValue(r *request) (response, error) {
 	keys, err := privateKeys(r.Keys)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	plain, err := crypto.HybridDecrypt(rand.Reader, keys, r.Value, r.Label)
-	return answer{Value: plain}, err
+	return response{Value: plain}, err
 }
 
-func fingerprint(r *request) (answer, error) {
+func fingerprint(r *request) (response, error) {
 	public, err := kubeseal.ParseKey(bytes.NewReader(r.Certificate))
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	text, err := crypto.PublicKeyFingerprint(public)
-	return answer{Fingerprint: text}, err
+	return response{Fingerprint: text}, err
 }
 
 // privateKeys parses private keys; returns them by fingerprint, as upstream expects them.

@@ -72,7 +72,7 @@ impl<'a> Application<'a> {
         applied.expect("the API server accepts the Deployment");
     }
 
-    /// Returns the generation of the Deployment, which increases with each change of its specification.
+    /// Returns the generation of the Deployment, which increases with each change to its specification.
     ///
     /// # Panics
     /// Panics if the Deployment does not exist.
@@ -81,7 +81,7 @@ impl<'a> Application<'a> {
         metadata.generation.expect("the API server sets it")
     }
 
-    /// Returns the number of ReplicaSets of the Deployment, one for each Pod template.
+    /// Returns the number of `ReplicaSets` of the Deployment, one for each Pod template.
     ///
     /// # Panics
     /// Panics if an administrator cannot list `ReplicaSets`.

@@ -90,13 +90,23 @@ impl ClusterController {
         port_after(&self.log(), SERVING_METRICS)
     }
 
-    /// Returns head and body of the response to a GET on the unauthenticated port.
+    /// Returns the head and body of the response to a GET on the unauthenticated port.
     ///
     /// # Panics
     /// Panics if there is no response.
     pub async fn get(&self, path: &str) -> String {
         let port = self.port().expect("the controller is ready");
         http::get(port, path).await.expect("a response")
+    }
+
+    /// Returns the CA certificates of the TLS port, as PEM.
+    ///
+    /// # Panics
+    /// Panics if there is no response.
+    pub async fn authority(&self) -> String {
+        let response = self.get("/v1/ca.pem").await;
+        let (_, certificates) = response.split_once("\r\n\r\n").expect("HTTP");
+        certificates.to_owned()
     }
 
     /// Returns the metrics as Prometheus receives them.
@@ -111,7 +121,7 @@ impl ClusterController {
         body.to_owned()
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.process.memory()
     }

@@ -18,7 +18,7 @@ pub fn free_port() -> u16 {
     tries.find(is_free).expect("a port is free")
 }
 
-/// Sends a GET request; returns head and body of the response.
+/// Sends a GET request; returns the head and body of the response.
 ///
 /// # Errors
 /// Returns an error if there is no response.
@@ -26,7 +26,7 @@ pub async fn get(port: u16, path: &str) -> io::Result<String> {
     send(port, "GET", path, "", "").await
 }
 
-/// Sends a request; returns head and body of the response. `headers` are complete lines.
+/// Sends a request; returns the head and body of the response. `headers` are complete lines.
 ///
 /// # Errors
 /// Returns an error if there is no response.

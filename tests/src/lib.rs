@@ -9,10 +9,12 @@
 
 pub mod age;
 pub mod application;
+pub mod axe;
 pub mod binaries;
 pub mod browser;
 pub mod cluster_controller;
 pub mod control_plane;
+pub mod core_dumps;
 pub mod csi;
 pub mod deployed;
 pub mod directory_controller;

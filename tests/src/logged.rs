@@ -56,7 +56,7 @@ impl LoggedProcess {
         .await
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.status_bytes("VmRSS:")
     }

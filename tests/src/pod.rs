@@ -195,7 +195,7 @@ impl Pod {
         self.process.try_wait()
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.process.memory()
     }

@@ -62,7 +62,7 @@ impl Prometheus {
         }
     }
 
-    /// Returns the series that a query returns now; `None` if Prometheus does not answer yet.
+    /// Returns the series that a query returns now; `None` if Prometheus does not respond yet.
     ///
     /// # Panics
     /// Panics if Prometheus rejects the query.

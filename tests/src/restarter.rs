@@ -63,8 +63,8 @@ impl Restarter {
     pub async fn wait_until_synced(&mut self) {
         self.wait_until_leader().await;
         until("the lists are complete", async || {
-            let answer = http::get(self.port(), "/readyz").await.ok()?;
-            answer.starts_with("HTTP/1.1 200").then_some(())
+            let response = http::get(self.port(), "/readyz").await.ok()?;
+            response.starts_with("HTTP/1.1 200").then_some(())
         })
         .await;
     }
@@ -88,7 +88,7 @@ impl Restarter {
         digits.parse().expect("a port")
     }
 
-    /// Returns the current memory of the process in bytes.
+    /// Returns the resident memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

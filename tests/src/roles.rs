@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::control_plane::Namespace;
@@ -87,13 +87,27 @@ pub async fn grant_pods(namespace: &Namespace<'_>) {
 /// Lets the account authenticate callers and check their permissions, which Bitnami's roles do not.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());
-    binding["metadata"]["name"] = json!(format!("reviews-{}", namespace.name()));
+    binding["metadata"]["name"] = json!(reviews_binding(namespace));
     let binding: ClusterRoleBinding = serde_json::from_value(binding).unwrap();
     let bindings = Api::<ClusterRoleBinding>::all(namespace.client());
     bindings
         .create(&PostParams::default(), &binding)
         .await
         .unwrap();
+}
+
+/// Revokes the permissions of [`grant_reviews`].
+pub async fn revoke_reviews(namespace: &Namespace<'_>) {
+    let bindings = Api::<ClusterRoleBinding>::all(namespace.client());
+    let name = reviews_binding(namespace);
+    bindings
+        .delete(&name, &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+fn reviews_binding(namespace: &Namespace<'_>) -> String {
+    format!("reviews-{}", namespace.name())
 }
 
 /// Creates an account with this name that has these verbs on SealedSecrets.

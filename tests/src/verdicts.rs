@@ -76,5 +76,5 @@ fn run<T: DeserializeOwned>(command: &mut Command, object: &Value) -> T {
         output.status.success(),
         "the program failed: see its stderr"
     );
-    serde_json::from_slice(&output.stdout).expect("the program prints its answer")
+    serde_json::from_slice(&output.stdout).expect("the program prints its result")
 }

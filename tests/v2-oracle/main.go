@@ -1,5 +1,5 @@
 // Command v2-oracle encrypts and decrypts with Go's crypto/hpke, as a second implementation of the suites `xw` and
-// `p256`. It reads one request a line and writes one answer a line, both JSON with hexadecimal bytes.
+// `p256`. It reads one request a line and writes one response a line, both JSON with hexadecimal bytes.
 package main
 
 import (
@@ -21,7 +21,7 @@ type request struct {
 	Message   string
 }
 
-type answer struct {
+type response struct {
 	Bytes string `json:"bytes"`
 	Error string `json:"error"`
 }
@@ -101,7 +101,7 @@ func main() {
 		if err == nil {
 			bytes, err = run(r)
 		}
-		a := answer{Bytes: hex.EncodeToString(bytes)}
+		a := response{Bytes: hex.EncodeToString(bytes)}
 		if err != nil {
 			a.Error = err.Error()
 		}

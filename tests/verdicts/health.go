@@ -22,12 +22,12 @@ func judge(object *unstructured.Unstructured) (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := &verdict{Kstatus: result.Status.String()}
+	response := &verdict{Kstatus: result.Status.String()}
 	argo, err := health.GetResourceHealth(object, rules{})
 	if argo != nil {
-		answer.Argo, answer.Message = string(argo.Status), argo.Message
+		response.Argo, response.Message = string(argo.Status), argo.Message
 	}
-	return answer, err
+	return response, err
 }
 
 // rules are the Lua rules that Argo CD contains.

@@ -19,11 +19,11 @@ import (
 )
 
 func main() {
-	answer, err := run(os.Args[1], os.Args[2:])
+	response, err := run(os.Args[1], os.Args[2:])
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(answer); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(response); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -24,7 +24,7 @@ pub use format_rules::{FormatRules, SuiteRules, SuiteRulesError};
 pub use scope_rules::{ScopeRules, ScopeRulesError};
 pub use type_rules::{RISKY_TYPES, TypeRules, TypeRulesError, risky_type};
 
-/// The limits on authors of SealedSecrets.
+/// The author limits: restrictions that administrators set for authors of SealedSecrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
     key_secrets: Option<ReservedNames>,

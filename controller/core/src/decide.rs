@@ -21,7 +21,7 @@ pub enum Desired {
     Secret {
         /// The Secret that the SealedSecret currently describes.
         secret: Box<Secret>,
-        /// Items whose values differ in each rendering.
+        /// Items whose values differ between renderings.
         random_items: BTreeSet<String>,
     },
     /// No Secret: the SealedSecret is deleted.

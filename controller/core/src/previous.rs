@@ -91,7 +91,7 @@ pub enum Obstacle {
 }
 
 impl Request {
-    /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The answer
+    /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The result
     /// does not depend on values.
     pub fn obstacle(&self, sealed: &SealedSecret) -> Option<Obstacle> {
         if is_legacy(sealed) {
@@ -199,7 +199,7 @@ pub struct Retention<'a> {
     pub request: Option<&'a Request>,
     /// Whether the request is unknown, because the SealedSecret cannot be read. If so, the default period applies.
     pub is_unknown: bool,
-    /// Whether no program needs the former values anymore.
+    /// Whether programs no longer need the former values.
     pub drops_former: bool,
     /// The current time.
     pub now: Timestamp,
@@ -332,7 +332,7 @@ pub struct NewValues<'a> {
     pub key_id: &'a str,
     /// Whether values without a version of the key `key_id` count as changed.
     pub is_changed: bool,
-    /// Whether no program needs the former values anymore.
+    /// Whether programs no longer need the former values.
     pub drops_former: bool,
     /// The public size of the values of the Secret.
     pub public_len: usize,

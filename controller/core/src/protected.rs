@@ -51,7 +51,8 @@ impl Protected<'_> {
         self.settled && self.is_exclusive && !is_in_template
     }
 
-    /// Returns whether the Secret may have labels and annotations of another owner.
+    /// Returns whether the SealedSecret is merged into the Secret, so that the labels and annotations of the Secret's
+    /// owner are kept. Without a template, only the annotation of the Secret counts.
     fn is_merged(&self, existing: &ObjectMeta) -> bool {
         self.template.map_or_else(
             || is_merged_into(existing),

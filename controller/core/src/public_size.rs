@@ -13,8 +13,8 @@ const V2_STEP: usize = 32;
 /// Bytes of a padded v2 value besides the value and the zeros: its identifier and the marker.
 const V2_OVERHEAD: usize = 17;
 
-/// Returns whether a SealedSecret shows the names and sizes of the values of its Secret: they are not sealed as a whole,
-/// and no template produces values.
+/// Returns whether a SealedSecret shows the names and sizes of the values of its Secret: they are not sealed as a
+/// whole, and no template produces values.
 pub fn is_public(sealed: &SealedSecret) -> bool {
     let templates = sealed.spec.template.data.as_ref();
     !is_legacy(sealed) && templates.is_none_or(BTreeMap::is_empty)
@@ -48,8 +48,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: an author finds out the exact length of a v2 value by the number of bytes that still fit beside its former
-    /// value.
+    /// Attack: an author finds out the exact length of a v2 value by the number of bytes that still fit together with
+    /// its former value.
     #[test]
     fn former_values_count_in_steps() {
         let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());

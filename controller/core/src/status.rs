@@ -35,6 +35,10 @@ const NO_SECRET: &str = "no Secret is created: the values are only delivered to 
 const SECRET_STAYS: &str = "no Secret is created: the values are only delivered to Pods; the existing Secret of this \
                             name is kept, since it has another owner or also has other values; if that Secret has \
                             values of this SealedSecret, remove them from the Secret";
+/// The message if no Secret is created, but the earlier Secret still exists although its deletion was requested.
+const SECRET_IS_BEING_DELETED: &str = "no Secret is created: the values are only delivered to Pods; the existing Secret \
+                                       of this name still exists and can be read, although its deletion was requested: \
+                                       clients must first remove their finalizers from its field metadata.finalizers";
 
 /// Maximum number of items in a status, so that a large object fits into etcd together with its status.
 const MAX_ITEMS: usize = 500;
@@ -50,6 +54,15 @@ pub enum KeptValues {
     Good,
     /// Values that another client may have changed.
     Unknown,
+}
+
+/// Why a Secret exists although the values of its SealedSecret are only delivered to Pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemainingSecret {
+    /// The controller keeps it, because the SealedSecret does not control it alone.
+    Kept,
+    /// Its deletion was requested, and finalizers of other clients delay the deletion.
+    BeingDeleted,
 }
 
 /// How an attempt ended.
@@ -72,8 +85,8 @@ pub enum Outcome<'a> {
         sealed_by: &'a BTreeMap<String, UsedKey>,
         /// The version of the content; `None` if versions are not recorded.
         version: Option<CurrentVersion>,
-        /// Whether a Secret of the same name exists, and is kept because the SealedSecret does not control it alone.
-        secret_stays: bool,
+        /// Why a Secret of the same name exists nevertheless; `None` if it does not.
+        remaining: Option<RemainingSecret>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller refuses to write its Secret.
     Refused {
@@ -155,13 +168,14 @@ impl Outcome<'_> {
 
     /// Returns the message of a success for which no Secret is created.
     fn remark(&self) -> Option<&'static str> {
-        match self {
-            Self::Delivered {
-                secret_stays: true, ..
-            } => Some(SECRET_STAYS),
-            Self::Delivered { .. } => Some(NO_SECRET),
-            _ => None,
-        }
+        let Self::Delivered { remaining, .. } = self else {
+            return None;
+        };
+        Some(match remaining {
+            None => NO_SECRET,
+            Some(RemainingSecret::Kept) => SECRET_STAYS,
+            Some(RemainingSecret::BeingDeleted) => SECRET_IS_BEING_DELETED,
+        })
     }
 
     /// Returns the line about the values that the Secret keeps after a failure.
@@ -487,7 +501,7 @@ mod tests {
         let delivered = Outcome::Delivered {
             sealed_by: &sealed_by,
             version: Some(version("v")),
-            secret_stays: false,
+            remaining: None,
         };
         let status = next(Some(&before), &delivered, Some(1), timestamp(2)).unwrap();
         let conditions = status.conditions.iter().map(|condition| {
@@ -499,6 +513,39 @@ mod tests {
         assert_eq!(status.versions, before.versions);
         assert_eq!(status.last_unsealed_generation, Some(1));
         assert_eq!(next(Some(&status), &delivered, Some(1), timestamp(3)), None);
+    }
+
+    /// Fault: the status of an object whose Secret can still be read reports that no Secret exists.
+    #[test]
+    fn the_status_of_a_delivered_object_says_why_a_secret_still_exists() {
+        let sealed_by = BTreeMap::new();
+        let outcome = |remaining| Outcome::Delivered {
+            sealed_by: &sealed_by,
+            version: None,
+            remaining,
+        };
+        let mut status = None;
+        for (second, remaining, want) in [
+            (1, Some(RemainingSecret::BeingDeleted), "finalizers"),
+            (2, Some(RemainingSecret::Kept), "is kept, since"),
+            (3, None, "only delivered to Pods"),
+        ] {
+            let next = next(
+                status.as_ref(),
+                &outcome(remaining),
+                Some(1),
+                timestamp(second),
+            );
+            let next = next.unwrap();
+            assert!(is_synced(&next));
+            for condition in &next.conditions {
+                assert_eq!(condition.reason.as_deref(), Some("NotMade"));
+                let message = condition.message.as_deref().unwrap();
+                assert!(message.contains(want), "{message}");
+                assert_eq!(message == NO_SECRET, remaining.is_none(), "{message}");
+            }
+            status = Some(next);
+        }
     }
 
     fn refused_outcome(refusal: &Refusal) -> Outcome<'_> {

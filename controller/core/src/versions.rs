@@ -14,7 +14,7 @@ const MAX_VERSIONS: usize = 5;
 pub struct CurrentVersion {
     /// The content version: an HMAC of the content.
     pub version: String,
-    /// The identifier of the HMAC key of `version`.
+    /// The identifier of the content-version key, with which `version` was calculated.
     pub key_id: String,
     /// A time at which the Secret had this content. Must not depend on the values, as the exact time of the write does:
     /// rendering takes longer for some values.

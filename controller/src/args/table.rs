@@ -194,8 +194,8 @@ const FLAGS: &[Flag] = &[
         "max-unseal-retries",
         Kind::Int,
         "5",
-        "Number of failed retries after which an object is reported as failing permanently. Useful retries continue \
-         with backoff.",
+        "Number of failed retries after which an object is logged as still failing. Failures that a retry can resolve \
+         are still retried, with backoff.",
     ),
     Flag::new(
         "kubeclient-qps",
@@ -269,7 +269,7 @@ const FLAGS: &[Flag] = &[
         "refuse-random-templates",
         Kind::Switch,
         "false",
-        "Refuse templates that use the time, random values or generated keys, since their results differ in each rendering.",
+        "Refuse templates that use the time, random values or generated keys, since their results differ between renderings.",
     ),
     Flag::new(
         "forbid-secret-types",

@@ -57,7 +57,7 @@ pub enum ConnectError {
     /// The kubeconfig file cannot be used.
     #[error("--kubeconfig: cannot use {path}")]
     Kubeconfig {
-        /// The path of the file.
+        /// The argument of `--kubeconfig`.
         path: String,
         /// The underlying error.
         source: kube::config::KubeconfigError,

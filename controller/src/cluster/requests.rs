@@ -22,7 +22,7 @@ use crate::leader::WriteLease;
 /// Maximum number of requests in flight. An API server schedules requests with API Priority and Fairness (APF), so
 /// additional requests would wait in the API server.
 const MAX_IN_FLIGHT: usize = 32;
-/// Maximum number of retries of a request that was answered with 429.
+/// Maximum number of retries of a request after responses with 429.
 const MAX_RETRIES: u32 = 5;
 /// The pause after a response with 429 in which the API server sets no pause, and the maximum pause.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
@@ -270,7 +270,7 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
 
-    /// Returns a service that answers every request whose path contains `rejected` with 429, and a counter of the
+    /// Returns a service that responds to every request whose path contains `rejected` with 429, and a counter of the
     /// requests.
     fn server_that_rejects(
         bounds: Arc<Bounds>,

@@ -78,7 +78,7 @@ impl FileError {
     pub fn shows_lost_value_file(&self) -> bool {
         match self {
             Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
-            // `NotFound` is a file that was removed since the directory was listed; a socket cannot be opened.
+            // `NotFound` is a file that has been removed since the directory was listed; a socket cannot be opened.
             Self::System { source, .. } => {
                 matches!(
                     source.kind(),

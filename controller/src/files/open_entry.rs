@@ -32,9 +32,9 @@ pub struct Stamp {
     /// The device and inode number.
     pub identity: (u64, u64),
     size: u64,
-    /// The last change of the content, in seconds and nanoseconds since 1970.
+    /// The last change to the content, in seconds and nanoseconds since 1970.
     modified: (i64, i64),
-    /// The last change of the metadata, in seconds and nanoseconds since 1970.
+    /// The last change to the metadata, in seconds and nanoseconds since 1970.
     changed: (i64, i64),
 }
 

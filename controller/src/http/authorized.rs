@@ -35,7 +35,7 @@ struct Context {
 
 /// Returns the routes for verify, rotate and unseal. Unlike on the unauthenticated port, verify also returns which key
 /// unseals each item, and there is a route that seals v1 items as v2.
-pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Reviews) -> Router {
+pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Arc<Reviews>) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
             move |State(context): State<Context>,
@@ -55,7 +55,7 @@ pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Revie
         .with_state(Context {
             state,
             limiter: Arc::new(limiter),
-            reviews: Arc::new(reviews),
+            reviews,
             tokens: Arc::default(),
         })
 }

@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 4 * MAX_BYTES_PER_ADDRESS;
 const MAX_BYTES_PER_ADDRESS: usize = MAX_BODY;
 /// How long a body waits for memory for its next bytes before the request is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Time limit for a body while more than half of the memory is in use, in total or by its address.
+/// Time limit for a body while more than half of the memory is in use, in total or by the client's address.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which the time limit of a body is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);

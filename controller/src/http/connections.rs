@@ -73,7 +73,7 @@ struct ClientConnections {
 #[derive(Debug)]
 struct SignalSenders {
     displaced: oneshot::Sender<()>,
-    /// Dropped when the head of a request was received.
+    /// Dropped once the head of a request is received.
     head: Option<oneshot::Sender<()>>,
 }
 
@@ -91,7 +91,7 @@ pub(super) struct Slot {
 pub(super) struct Signals {
     /// Receives a message when the connection must end. Closed when the connection is finished.
     pub(super) displaced: oneshot::Receiver<()>,
-    /// Closed when the head of a request was received.
+    /// Closed once the head of a request is received.
     pub(super) head: oneshot::Receiver<()>,
     /// Notified when the connection must end although a response is being sent.
     pub(super) closed: Arc<Notify>,
@@ -106,8 +106,8 @@ impl Connections {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// Admits a new connection. Returns `None` if its address has used up its share or the port is full, and there is
-    /// no unfinished connection to displace.
+    /// Admits a new connection. Returns `None` if the client's address has used up its share or the port is full, and
+    /// there is no unfinished connection to displace.
     pub(super) fn admit(&self, address: IpAddr) -> Option<(Slot, Signals)> {
         let address = client_address(address);
         let mut state = self.state();

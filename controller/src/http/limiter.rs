@@ -151,15 +151,15 @@ impl RequestLimiter {
         }
     }
 
-    /// Awaits `answer` in one of the caller's slots, for at most [`DEADLINE`].
+    /// Awaits `response` in one of the caller's slots, for at most [`DEADLINE`].
     pub(super) async fn wait<T>(
         &self,
         caller: &Caller,
-        answer: impl Future<Output = Result<T, Refusal>>,
+        response: impl Future<Output = Result<T, Refusal>>,
     ) -> Result<T, Refusal> {
         let _slot = self.acquire_slot(caller).await?;
-        let answer = tokio::time::timeout(DEADLINE, answer).await;
-        answer.unwrap_or(Err(Refusal::TooBusy))
+        let response = tokio::time::timeout(DEADLINE, response).await;
+        response.unwrap_or(Err(Refusal::TooBusy))
     }
 
     async fn acquire_slot(&self, caller: &Caller) -> Result<RequestSlot, Refusal> {

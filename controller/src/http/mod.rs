@@ -107,7 +107,7 @@ pub fn router(
 pub fn authorized_router(
     state: ServerState,
     limiter: RequestLimiter,
-    reviews: Reviews,
+    reviews: Arc<Reviews>,
     delivery: Option<Delivery>,
     metrics: Arc<Metrics>,
 ) -> Router {

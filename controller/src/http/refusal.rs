@@ -33,8 +33,8 @@ pub(super) enum Refusal {
     MayNotSeal(NoSealingKey),
     /// The caller sent no token, or a token that is refused: invalid, or not issued for this controller only.
     Unauthenticated,
-    /// RBAC does not allow the caller the verb on an object of the request, or on all objects that its values may
-    /// belong to. Contains the reach of the missing permission.
+    /// RBAC does not allow the caller the verb on an object of the request, or on all objects that the values of the
+    /// request may belong to. Contains the reach of the missing permission.
     Forbidden(Scope),
     /// The API server could not review the token or the permission.
     NoReview,

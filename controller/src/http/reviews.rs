@@ -87,7 +87,7 @@ impl Reviews {
     ///
     /// # Errors
     ///
-    /// Returns the error of the API server.
+    /// Fails if a request to the API server fails.
     pub async fn missing_permission(&self) -> Result<Option<&'static str>, kube::Error> {
         for (group, resource) in [
             ("authentication.k8s.io", "tokenreviews"),
@@ -210,7 +210,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: a caller with a permission for one object sends the values of another one under its name.
+    /// Attack: a caller with a permission for one object sends the values of another object under the name of
+    /// the first.
     #[test]
     fn unsealing_needs_a_permission_for_all_objects_that_the_values_may_belong_to() {
         for (scope, want) in [

@@ -2,7 +2,10 @@
 //!
 //! Callers of verify and rotate may send any ciphertext from a public repository, under any name and with any template.
 //! These endpoints therefore render no template, use the scope of the object itself, and return no reason if an object
-//! cannot be unsealed.
+//! cannot be unsealed. Verify applies the limits on scopes and key ages, like the reconciler and unseal. Rotate does not:
+//! its result is how an author replaces an item that was sealed for a key that is too old.
+
+use std::collections::BTreeMap;
 
 use axum::Extension;
 use axum::body::Body;
@@ -18,7 +21,7 @@ use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, ResealRules, Resealed, reseal, reseal_as_v2};
 use shared::resource::SealedSecret;
-use shared::unseal::{Admission, Randomness, UnsealError, check_within, unseal_within};
+use shared::unseal::{Admission, Randomness, UnsealError, UsedKey, check_within, unseal_within};
 use shared::v2::{Checked, Policy};
 use shared::visible;
 
@@ -39,7 +42,8 @@ const BYTES_PER_MICROSECOND: u64 = 10;
 pub(super) type Work =
     fn(Request, &KeyRing, &AcceptanceRules, &mut dyn Meter) -> Result<Response, Refusal>;
 
-/// Responds with 200 if the object can be unsealed, and 409 if not.
+/// Responds with 200 if the object can be unsealed within the limits on scopes and key ages of its namespace, and 409 if
+/// not.
 pub(super) async fn verify(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
@@ -131,8 +135,11 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let sealed = self.single_object()?;
-        check_within(sealed, ring, admission(sealed, accepted), meter)
+        let sealed_by = check_within(sealed, ring, admission(sealed, accepted), meter)
             .map_err(|error| cannot_unseal(&error))?;
+        if !is_within_limits(sealed, &sealed_by, ring, accepted) {
+            return Err(Refusal::CannotUnseal);
+        }
         Ok(StatusCode::OK.into_response())
     }
 
@@ -148,16 +155,15 @@ impl Request {
         let admission = admission(sealed, accepted);
         let is_refused = Checked::new(sealed, &admission.policy, admission.target).is_err();
         let needs = needs_within(sealed, ring, meter)?;
-        let key = |need: &Need| match need {
-            Need::Key(key) => json!(key.to_string()),
-            Need::V2Key(key) => json!(key.to_string()),
-            Need::OneOf(_) | Need::Undecided(_) | Need::AnyKey | Need::Nothing => Value::Null,
-        };
-        let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
+        let sealed_by = used_keys(&needs);
+        let key = |item| json!(sealed_by.get(item).map(UsedKey::to_string));
+        let items = needs.keys().map(|item| (item.clone(), key(item)));
+        let items: Map<String, Value> = items.collect();
         let has_failed_items = items.values().any(Value::is_null);
         // For the deprecated form, only a full check shows whether the content is an accepted Secret.
         let is_failure = is_refused
             || has_failed_items
+            || !is_within_limits(sealed, &sealed_by, ring, accepted)
             || sealed.spec.data.is_some() && check_within(sealed, ring, admission, meter).is_err();
         let code = if is_failure {
             StatusCode::CONFLICT
@@ -248,6 +254,32 @@ impl Request {
     }
 }
 
+/// Returns the key of each item that a key unseals.
+fn used_keys(needs: &BTreeMap<String, Need>) -> BTreeMap<String, UsedKey> {
+    let key = |need: &Need| match need {
+        Need::Key(key) => Some(UsedKey::Rsa(key.clone())),
+        Need::V2Key(key) => Some(UsedKey::V2(*key)),
+        Need::OneOf(_) | Need::Undecided(_) | Need::AnyKey | Need::Nothing => None,
+    };
+    let keys = needs.iter();
+    keys.filter_map(|(item, need)| Some((item.clone(), key(need)?)))
+        .collect()
+}
+
+/// Returns whether the author limits allow the scope of the object and the age of each key in `sealed_by`.
+fn is_within_limits(
+    sealed: &SealedSecret,
+    sealed_by: &BTreeMap<String, UsedKey>,
+    ring: &KeyRing,
+    accepted: &AcceptanceRules,
+) -> bool {
+    let now = Timestamp::now();
+    let allowed = accepted
+        .limits
+        .allow_ciphertext(sealed, sealed_by, ring, now);
+    allowed.is_ok()
+}
+
 /// Returns the response with the exact reason why an object is not unsealed.
 fn conflict(reason: &str) -> Response {
     (StatusCode::CONFLICT, format!("{}\n", visible(reason))).into_response()
@@ -307,7 +339,6 @@ fn as_json(document: &Value) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use axum::body::to_bytes;
@@ -389,6 +420,40 @@ mod tests {
                 "{text}"
             );
             assert_eq!(text.contains("MQ=="), problem.is_none(), "{text}");
+        }
+    }
+
+    /// Fault: the controller reports a value as valid that the reconciler refuses, by its scope or by the age of its key.
+    #[test]
+    fn verifying_applies_the_allowed_scopes_and_the_maximum_key_age() {
+        let hour = SignedDuration::from_hours(1);
+        let two_hours_ago = Timestamp::now() - 2 * hour;
+        for (scopes, max_age, want) in [
+            ("", None, StatusCode::OK),
+            ("prod=strict", Some(3 * hour), StatusCode::OK),
+            ("prod=namespace-wide", None, StatusCode::CONFLICT),
+            ("", Some(hour), StatusCode::CONFLICT),
+        ] {
+            let scopes = scopes.parse().unwrap();
+            let limits = AuthorLimits::new(TypeRules::default(), scopes, max_age);
+            let accepted = AcceptanceRules {
+                legacy: true,
+                limits: Arc::new(limits),
+            };
+            let (ring, recipient) = ring(two_hours_ago);
+            let works: [Work; 2] = [Request::verify, Request::verify_items];
+            for work in works {
+                let request = Request {
+                    objects: vec![object(&recipient, false)],
+                    is_list: false,
+                };
+                let response = work(request, &ring, &accepted, &mut Unmetered);
+                assert_eq!(
+                    response.into_response().status(),
+                    want,
+                    "{want} {max_age:?}"
+                );
+            }
         }
     }
 

@@ -139,7 +139,7 @@ async fn read_completely(
     response
 }
 
-/// Returns once the body is incomplete after [`CROWDED_TIMEOUT`] while the port or its client's share is crowded.
+/// Returns once the body is incomplete after [`CROWDED_TIMEOUT`] while the port or the client's share is crowded.
 async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     tokio::time::sleep(CROWDED_TIMEOUT).await;
     while body.is_complete() || !slot.is_crowded() {

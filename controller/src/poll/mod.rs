@@ -129,7 +129,7 @@ impl<T> PolledFile<T> {
             Err(error) if error.is_missing() => Err(BeingWritten),
             Err(error) => {
                 // Without a stamp, the file is read again in the next poll: the cause of the error can end without a
-                // change of the file.
+                // change to the file.
                 (self.stamp, self.digest) = (None, None);
                 Ok(self.set_problem(Some(error_chain(&error))))
             }
@@ -177,7 +177,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Returns the time since the last change of a file; `None` if the change is in the future by this machine's clock.
+/// Returns the time since the last change to a file; `None` if the change is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
     let nanoseconds = now.as_nanosecond() - stamp.last_change_nanoseconds();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);

@@ -11,8 +11,9 @@ use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use controller_core::protected::Protected;
+use controller_core::status::RemainingSecret;
 use controller_core::{previous, public_size};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
@@ -23,6 +24,10 @@ use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
 use crate::store::{AppliedPlan, Observed, Source, Store, StoreError, StoredSecret};
+
+/// Pause between two checks whether a Secret that is being deleted still exists. The controller might not observe the
+/// deletion, since watching Secrets is optional.
+const DELETION_CHECK_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// The result of applying a plan.
 #[expect(
@@ -43,8 +48,8 @@ pub(super) struct PlanResult {
     pub(super) is_regenerated: bool,
     /// Whether no Secret is created, because the values are only delivered to Pods.
     pub(super) is_delivered: bool,
-    /// Whether a Secret of this name exists and stays although the values are only delivered.
-    pub(super) outlives_delivery: bool,
+    /// Why a Secret of this name exists although the values are only delivered.
+    pub(super) remaining: Option<RemainingSecret>,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -79,6 +84,15 @@ struct Decision {
 }
 
 impl PlanResult {
+    /// Returns when to check again whether a Secret that is being deleted still exists; `None` if there is none.
+    pub(super) fn next_check(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_being_deleted = self.remaining == Some(RemainingSecret::BeingDeleted);
+        is_being_deleted.then(|| {
+            let next_check = now.saturating_add(DELETION_CHECK_PAUSE);
+            next_check.unwrap_or(Timestamp::MAX)
+        })
+    }
+
     pub(super) fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match (&self.applied, &self.refusal) {
             (Err(error), _) => error.depends_on_values(sealed),
@@ -175,6 +189,8 @@ impl<S: Store> Tools<S> {
         if is_delivered && applied.is_ok() {
             self.store.note_delivered(id);
         }
+        let stored = applied.as_ref().ok().and_then(Option::as_deref);
+        let remaining = remaining_secret(observed, decision.changed, stored);
         let is_regenerated = is_regenerated && decision.changed && applied.is_ok();
         let correction = Some(if is_regenerated {
             Correction::Regenerated
@@ -187,9 +203,7 @@ impl<S: Store> Tools<S> {
             is_random,
             is_regenerated,
             is_delivered,
-            outlives_delivery: is_delivered
-                && !decision.changed
-                && !matches!(observed.existing, Existing::Absent),
+            remaining: remaining.filter(|_| is_delivered),
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
@@ -197,7 +211,7 @@ impl<S: Store> Tools<S> {
         })))
     }
 
-    /// Decides how to change the Secret, within the limits on authors and on corrections.
+    /// Decides how to change the Secret, within the author limits and the limit on corrections.
     fn decide(
         &self,
         id: &ObjectId,
@@ -260,7 +274,8 @@ impl<S: Store> Tools<S> {
             hides_equality: self.hides_equality(observed),
             purged,
         };
-        let stays = matches!(desired, Desired::Delivered) && outlives_delivery(observed);
+        let stays = matches!(desired, Desired::Delivered)
+            && (outlives_delivery(observed) || is_being_deleted(observed));
         let plan = match (
             decide(id, desired, &observed.existing, circumstances),
             restored,
@@ -406,6 +421,28 @@ fn outlives_delivery(observed: &Observed) -> bool {
     let metadata = observed.existing.secret().map(|secret| &secret.metadata);
     let may_have_other_values = metadata.is_some_and(ownership::is_merged_into);
     !is_controlled(observed) || may_have_other_values && !observed.is_exclusive
+}
+
+/// Returns whether the deletion of the Secret was requested, and finalizers delay it.
+fn is_being_deleted(observed: &Observed) -> bool {
+    let secret = observed.existing.secret();
+    secret.is_some_and(|secret| secret.metadata.deletion_timestamp.is_some())
+}
+
+/// Returns why a Secret exists after the plan of an object whose values are only delivered was applied. `is_removed` is
+/// whether the plan removed the Secret; `stored` is the Secret after that, if finalizers delay its deletion.
+fn remaining_secret(
+    observed: &Observed,
+    is_removed: bool,
+    stored: Option<&Secret>,
+) -> Option<RemainingSecret> {
+    if matches!(observed.existing, Existing::Absent) || is_removed && stored.is_none() {
+        None
+    } else if is_removed || is_being_deleted(observed) {
+        Some(RemainingSecret::BeingDeleted)
+    } else {
+        Some(RemainingSecret::Kept)
+    }
 }
 
 /// Returns whether the SealedSecret controls the Secret.

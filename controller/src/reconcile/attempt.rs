@@ -63,7 +63,8 @@ pub(super) struct Tools<S> {
 #[derive(Debug)]
 pub(super) struct FinishedAttempt {
     pub(super) result: AttemptResult,
-    /// When to check again whether the Secret still needs its former values; `None` if it has none to remove.
+    /// When to check again whether the Secret still needs its former values, or whether it still exists; `None` if
+    /// neither is to be checked.
     pub(super) next_check: Option<Timestamp>,
 }
 
@@ -80,7 +81,7 @@ pub(super) struct Inputs {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
     pub(super) was_failing: bool,
-    /// Whether no Pod uses the former values in the Secret anymore.
+    /// Whether Pods no longer use the former values in the Secret.
     pub(super) drops_former: bool,
 }
 

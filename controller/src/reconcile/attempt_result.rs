@@ -1,4 +1,4 @@
-//! The result of an attempt, and its report.
+//! The result of an attempt, and the report of that result.
 
 use controller_core::previous::Obstacle;
 use controller_core::reason::{Reason, Remedy, classify};
@@ -34,7 +34,7 @@ pub(super) struct Report {
 }
 
 impl AttemptResult {
-    /// Returns the result for an outcome. `error` is the error of the store, if applying the plan failed.
+    /// Returns the result for an outcome. `error` is the store's error, if applying the plan failed.
     pub(super) fn from_outcome(
         outcome: &Outcome<'_>,
         error: Option<&StoreError>,

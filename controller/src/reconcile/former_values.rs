@@ -49,7 +49,7 @@ impl<S: Store> Tools<S> {
         previous::keep(desired, existing, &request, new, &prover);
     }
 
-    /// Returns whether no Pod uses the former values of the observed Secret anymore; false if this is unknown, if there
+    /// Returns whether Pods no longer use the former values of the observed Secret; false if this is unknown, if there
     /// are none, or if they are kept for the full retention period. The status can only delay the removal, since other
     /// clients may write it.
     pub(super) async fn may_drop_former_values(
@@ -75,8 +75,8 @@ impl<S: Store> Tools<S> {
         is_current.await == Some(true)
     }
 
-    /// Removes unneeded former values from a Secret that the SealedSecret does not manage anymore: its owner was
-    /// removed, the SealedSecret cannot be read, or the SealedSecret was deleted.
+    /// Removes unneeded former values from a Secret that the SealedSecret no longer manages: its owner was removed,
+    /// the SealedSecret cannot be read, or the SealedSecret was deleted.
     pub(super) async fn purge_unmanaged(
         &self,
         id: &ObjectId,
@@ -97,7 +97,7 @@ impl<S: Store> Tools<S> {
                     namespace = id.namespace,
                     name = id.name,
                     error = error_chain(&error),
-                    "Cannot remove former values from a Secret that is not managed anymore; the controller retries"
+                    "Cannot remove former values from a Secret that is no longer managed; the controller retries"
                 );
                 Ok(())
             }
@@ -223,11 +223,11 @@ pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
     Request::of(sealed).ok()??.obstacle(sealed)
 }
 
-/// Returns the request of the SealedSecret; `None` if there is none, or if its Secret may have no former values.
-/// Invalid annotations count as no request; the object is refused.
+/// Returns the SealedSecret's request for former values; `None` if there is none, or if its Secret may have no former
+/// values. Invalid annotations count as no request; the object is refused.
 ///
 /// No former values are kept if the names or sizes of values are not public, since the status shows which former values
-/// the Secret has, and if the SealedSecret is merged into the Secret, which never removes items.
+/// the Secret has, or if the SealedSecret is merged into the Secret, since a merge never removes items.
 pub(super) fn request_of(observed: &Observed) -> Option<Request> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;

@@ -12,7 +12,7 @@ mod random_values;
 mod recognition;
 mod reporting;
 mod schedule;
-mod timing;
+pub(crate) mod timing;
 mod unsealing;
 pub(crate) mod versioning;
 
@@ -55,7 +55,7 @@ const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
 pub struct Policy {
     /// The rules of unsealing.
     pub rules: Rules,
-    /// The limits on authors of SealedSecrets.
+    /// The author limits.
     pub author_limits: Arc<AuthorLimits>,
     /// The metadata that is added to every Secret.
     pub added: Arc<AddedMetadata>,
@@ -63,7 +63,7 @@ pub struct Policy {
     pub update_status: bool,
     /// Whether edits of Secrets by other clients are left in place.
     pub tolerates_drift: bool,
-    /// The number of consecutive failed retries after which an object is reported as failing permanently.
+    /// The number of consecutive failed retries after which an object is logged as still failing.
     pub retries: u32,
 }
 
@@ -286,15 +286,21 @@ impl<S: Store> Reconciler<S> {
     }
 
     fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
-        let (report, waits_for_keys, retry) = match result {
+        let (report, waits_for_keys, retry, next) = match result {
             AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
             AttemptResult::Gone { removed } => return self.finish_deleted_object(&id, removed),
-            AttemptResult::WaitsForKeys(report) => (report, true, false),
-            AttemptResult::WaitsForChange(report) => (report, false, false),
-            AttemptResult::Retry(report) => (report, false, true),
+            AttemptResult::WaitsForKeys(report) => {
+                let next = "not retried until the object, its Secret or the keys change";
+                (report, true, false, next)
+            }
+            AttemptResult::WaitsForChange(report) => {
+                let next = "not retried until the object or its Secret changes";
+                (report, false, false, next)
+            }
+            AttemptResult::Retry(report) => (report, false, true, "retrying with backoff"),
             AttemptResult::NotBefore(time, report) => {
                 self.queue.add(id.clone(), time, Urgency::Backlog);
-                (report, false, false)
+                (report, false, false, "the next retry is scheduled")
             }
         };
         let failing = self.failing.entry(id.clone()).or_default();
@@ -326,7 +332,7 @@ impl<S: Store> Reconciler<S> {
                 name = id.name,
                 failures = failing.failures,
                 error = message,
-                "Failing permanently; useful retries continue with backoff"
+                "Still failing after --max-unseal-retries; {next}"
             );
         }
         if retry {

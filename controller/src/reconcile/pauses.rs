@@ -77,7 +77,7 @@ impl Pauses {
         self.started.notified().await;
     }
 
-    /// Returns the number of attempts without a slot per namespace.
+    /// Returns, per namespace, the number of attempts without a slot.
     pub(super) fn attempts(&self) -> HashMap<String, usize> {
         let paused = self.paused();
         let attempts = paused.iter();

@@ -7,7 +7,7 @@ use shared::v2::OpenedLocks;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of stored items and locks of all objects together, which take about twenty megabytes. If an object
+/// Maximum number of stored items and locks of all objects together, about twenty megabytes in memory. If an object
 /// does not fit, its next attempt knows only the keys that its status names.
 const MAX_ITEMS: usize = 100_000;
 

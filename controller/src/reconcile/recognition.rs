@@ -110,8 +110,8 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    /// Returns whether the status needs no new content version: versions are not recorded, or `key_id`, the identifier
-    /// of the key of its newest version, is that of the current key.
+    /// Returns whether the status needs no new content version: versions are not recorded, or `key_id`, the key ID
+    /// of the newest version in the status, is that of the current content-version key.
     fn has_current_version(&self, key_id: Option<&str>) -> bool {
         self.versioning()
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))
@@ -123,7 +123,7 @@ impl<S: Store> Tools<S> {
         AttemptResult::UpToDate { changed: false }
     }
 
-    /// Returns a record of the Secret as currently stored: as returned by the store, or as fetched.
+    /// Returns a record of the current state of the Secret: `stored`, or the observed Secret if `stored` is `None`.
     pub(super) fn new_record(
         &self,
         id: &ObjectId,

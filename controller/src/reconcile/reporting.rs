@@ -48,7 +48,10 @@ impl<S: Store> Tools<S> {
         let is_synced = outcome.message().is_none();
         let is_reported = status.is_some() || !plan_result.is_delivered;
         let next_check = former_values::next_check(id, observed, secret, is_synced, inputs);
-        schedule.set_next_check(next_check);
+        let next_checks = next_check
+            .into_iter()
+            .chain(plan_result.next_check(inputs.now));
+        schedule.set_next_check(next_checks.min());
         if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
         }
@@ -150,7 +153,7 @@ impl<S: Store> Tools<S> {
             is_random: false,
             is_regenerated: false,
             is_delivered: false,
-            outlives_delivery: false,
+            remaining: None,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -181,7 +184,7 @@ impl<S: Store> Tools<S> {
             (None, Ok(_)) if plan_result.is_delivered => Outcome::Delivered {
                 sealed_by: &provenance.sealed_by,
                 version: self.current_version(observed, None, provenance, schedule),
-                secret_stays: plan_result.outlives_delivery,
+                remaining: plan_result.remaining,
             },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,

@@ -349,7 +349,7 @@ async fn delay_in_namespace(id: &ObjectId, namespace: &str) {
     }
 }
 
-/// Attack: a tenant creates many objects with templates in a namespace for which the API server answers slowly, for
+/// Attack: a tenant creates many objects with templates in a namespace for which the API server responds slowly, for
 /// instance because of a webhook, so that they occupy every slot after their pause.
 #[tokio::test(start_paused = true)]
 async fn slow_requests_of_one_tenant_do_not_delay_another() {

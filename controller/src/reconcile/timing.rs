@@ -1,4 +1,4 @@
-//! Determines when an outcome may be published.
+//! Determines when an outcome may be published, and when values may be delivered.
 //!
 //! The author of a SealedSecret chooses what its templates do with a value, which determines how long rendering takes
 //! and how large the Secret is, and the size determines how long writing takes. Neither time may be observable. The
@@ -28,6 +28,14 @@ const CLASSES: [(u64, Class); 4] = [
 /// The class of templates whose slow functions cost more, up to their own budget.
 const SLOWEST_CLASS: Class = Class::new(60_000, 50_000);
 
+/// The classes of templates that are rendered while a Pod waits, like [`CLASSES`]. Templates with a higher cost are not
+/// delivered: a Pod waits at most as long as the CSI driver allows.
+const DELIVERY_CLASSES: [(u64, Class); 3] = [
+    (0, Class::new(500, 450)),
+    (300_000, Class::new(2_000, 1_500)),
+    (600_000, Class::new(5_000, 4_000)),
+];
+
 /// The classes whose outcomes are published so late that their results need a permit.
 const SLOW_CLASSES: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST_CLASS];
 
@@ -53,7 +61,7 @@ const LATE_STEP: Duration = Duration::from_secs(10);
 
 /// A class of templates, whose outcomes are published after the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Class {
+pub(crate) struct Class {
     step: Duration,
     max_rendering: Duration,
 }
@@ -73,10 +81,13 @@ impl Class {
 
     /// Returns the class of templates whose slow functions cost this many microseconds.
     fn for_slow_work(slow_work: u64) -> Self {
-        let class = CLASSES
-            .into_iter()
-            .find(|(max_cost, _)| slow_work <= *max_cost);
-        class.map_or(SLOWEST_CLASS, |(_, class)| class)
+        find(&CLASSES, slow_work).unwrap_or(SLOWEST_CLASS)
+    }
+
+    /// Returns the class of templates that are rendered while a Pod waits, and whose slow functions cost this many
+    /// microseconds; `None` if the Pod would wait too long.
+    pub(crate) fn for_delivery(slow_work: u64) -> Option<Self> {
+        find(&DELIVERY_CLASSES, slow_work)
     }
 
     /// Returns the index of this class in [`SLOW_CLASSES`]; `None` if its results need no permit.
@@ -90,13 +101,25 @@ impl Class {
     /// Returns the budget of the rendering, and whether it is slow.
     pub(super) fn rendering(self) -> Rendering {
         Rendering {
-            budget: WORK_BUDGET.with_time_limit(self.max_rendering),
+            budget: self.budget(),
             is_slow: self.slow_class().is_some(),
         }
     }
 
+    /// Like [`Self::rendering`], for a class of templates that are rendered while a Pod waits.
+    pub(crate) fn rendering_for_delivery(self) -> Rendering {
+        Rendering {
+            budget: self.budget(),
+            is_slow: self != DELIVERY_CLASSES[0].1,
+        }
+    }
+
+    fn budget(self) -> Budget {
+        WORK_BUDGET.with_time_limit(self.max_rendering)
+    }
+
     /// Returns how long after the start of rendering the Secret may be written, if rendering took `took`.
-    pub(super) fn write_delay(self, took: Duration) -> Duration {
+    pub(crate) fn write_delay(self, took: Duration) -> Duration {
         publication_delay(self.step, took)
     }
 }
@@ -112,10 +135,15 @@ pub(super) fn round_for_metrics(took: Duration) -> Duration {
 }
 
 impl Default for Class {
-    /// Returns the class of objects without slow functions.
+    /// Returns the class of templates without slow functions.
     fn default() -> Self {
         CLASSES[0].1
     }
+}
+
+fn find(classes: &[(u64, Class)], slow_work: u64) -> Option<Class> {
+    let class = classes.iter().find(|(max_cost, _)| slow_work <= *max_cost);
+    class.map(|(_, class)| *class)
 }
 
 fn publication_delay(step: Duration, took: Duration) -> Duration {

@@ -238,7 +238,7 @@ fn unseal_if_allowed(
     Ok((items, class))
 }
 
-/// Returns the error of an attempt whose budget was used up before any item was unsealed.
+/// Returns the error for an attempt whose budget was used up before any item was unsealed.
 fn budget_used_up_error() -> UnsealError {
     let opened = Hints::new();
     UnsealError::BudgetUsedUp { opened }

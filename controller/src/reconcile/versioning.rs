@@ -18,7 +18,7 @@ pub(crate) struct Provenance {
     pub(crate) sealed_by: BTreeMap<String, UsedKey>,
     /// The digest of the value of each item, computed with the identifier of the value.
     pub(crate) digests: BTreeMap<String, ValueDigest>,
-    /// Items of the Secret whose values differ in each rendering.
+    /// Items of the Secret whose values differ between renderings.
     pub(crate) random_items: BTreeSet<String>,
 }
 
@@ -33,7 +33,8 @@ impl Versioning {
     /// Returns the version of the content of a Secret as currently stored. `written_at` must not depend on values.
     ///
     /// If templates may generate values from randomness or the time, the nonce of their rendering contributes to the
-    /// version. Whether a template generates values follows from its text, so this reveals nothing about values.
+    /// version. Whether a template generates values follows from its text, so the use of the nonce reveals nothing
+    /// about values.
     pub(crate) fn current(
         &self,
         sealed: &SealedSecret,

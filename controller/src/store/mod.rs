@@ -45,8 +45,8 @@ pub struct Observed {
     pub uid: Option<String>,
     /// The Secret with the same name.
     pub existing: Existing,
-    /// The Secret if [`Self::existing`] does not contain it although it has marks of former values, because it does not
-    /// belong to the SealedSecret anymore, or because the SealedSecret was deleted.
+    /// The Secret if [`Self::existing`] does not contain it although it has marks of former values, because it no
+    /// longer belongs to the SealedSecret, or because the SealedSecret was deleted.
     pub unmanaged: Option<Box<Secret>>,
     /// The generation of the SealedSecret, whether or not it is valid.
     pub generation: Option<i64>,
@@ -112,7 +112,7 @@ pub struct CachedState {
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
-    /// The identifier of the key of the newest content version in the last status.
+    /// The key ID of the newest content version in the last status.
     pub version_key: Option<String>,
     /// The last observed `uid` and `resourceVersion` of the Secret.
     pub secret: (String, String),
@@ -121,7 +121,8 @@ pub struct CachedState {
 /// The outcome of applying a plan.
 #[derive(Debug)]
 pub enum AppliedPlan {
-    /// The plan was applied. Contains the stored Secret, if the store returned it.
+    /// The plan was applied. Contains the stored Secret, if the store returned it; after [`Plan::Remove`], only if
+    /// finalizers delay the deletion.
     Done(Option<Box<Secret>>),
     /// The Secret was not created, since a Secret of this name already exists unexpectedly.
     Exists(Box<Secret>),

@@ -586,7 +586,7 @@ async fn an_item_whose_former_value_would_have_too_long_a_name_is_updated_withou
 
 /// Fault: the clock is set back by two minutes, or was a month ahead when a value changed.
 #[tokio::test(start_paused = true)]
-async fn a_former_value_survives_a_small_correction_of_the_clock_only() {
+async fn a_former_value_survives_only_a_small_correction_of_the_clock() {
     for (correction, is_kept) in [(120, true), (40 * 86_400, false)] {
         let long = |value: &str| {
             let mut object = pw(value);

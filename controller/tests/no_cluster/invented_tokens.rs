@@ -41,7 +41,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let counts: [Arc<AtomicUsize>; 2] = Default::default();
-        let reviews = Reviews::new(api_server(counts.clone()));
+        let reviews = Arc::new(Reviews::new(api_server(counts.clone())));
         let ring = watch::Sender::new(Arc::default());
         let state = ServerState {
             ring: ring.subscribe(),

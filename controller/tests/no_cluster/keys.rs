@@ -75,7 +75,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.advance(SECOND * 2).await;
-    // The keys are removed one after another, as by a command that removes several files.
+    // The keys are removed one after another, as a command does that removes several files.
     case.remove("keys/one.yaml");
     case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");

@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use controller_core::author_limits::{AuthorLimits, TypeRules};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use shared::key::KeyPair;
 use shared::key_ring::{KeyRing, RingKey};
@@ -23,7 +25,7 @@ use shared::{base64, envelope};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::server::{Server, start_server};
+use crate::support::server::{Server, start_server, start_server_with_limits};
 use crate::support::{KEYS, allow_many_files};
 
 const CANARY: &str = "canary-7d1e";
@@ -139,6 +141,37 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
     for text in ["", "kind: Secret", "a: [", "--- x\n--- y", list.as_str()] {
         let (status, _, _) = post(&server, "/v1/verify", text.as_bytes()).await;
         assert_eq!(status, "HTTP/1.1 400 Bad Request", "{text}");
+    }
+}
+
+/// Fault: `kubeseal --validate` reports a value as valid that the controller refuses to write to a Secret, by its scope or
+/// by the age of its key. Rotating such a value is how its author replaces an old key.
+#[tokio::test]
+async fn verify_applies_the_limits_on_scopes_and_key_ages_and_rotate_does_not() {
+    let hour = SignedDuration::from_hours(1);
+    let text = sealed_object(Scope::Strict).to_document().to_string();
+    for (scopes, max_key_age, want) in [
+        ("", None, OK),
+        ("shop=strict", Some(1_000_000 * hour), OK),
+        ("shop=namespace-wide", None, CONFLICT),
+        // The certificates of the keys have been valid since 2023.
+        ("", Some(hour), CONFLICT),
+    ] {
+        let scopes_rule = scopes.parse().unwrap();
+        let limits = AuthorLimits::new(TypeRules::default(), scopes_rule, max_key_age);
+        let server = start_server_with_limits(Duration::from_mins(1), Arc::new(limits)).await;
+        server.ring.send_replace(Arc::new(ring(2)));
+        let (status, _, body) = post(&server, "/v1/verify", text.as_bytes()).await;
+        let description = format!("{scopes:?} {max_key_age:?}");
+        assert_eq!(
+            (status.as_str(), body.as_str()),
+            (want, ""),
+            "{description}"
+        );
+        let (status, _, body) = post(&server, "/v1/rotate", text.as_bytes()).await;
+        assert_eq!(status, OK, "{description}");
+        let rotated = parse_object(&body).spec.encrypted_data;
+        assert_ne!(rotated, parse_object(&text).spec.encrypted_data);
     }
 }
 

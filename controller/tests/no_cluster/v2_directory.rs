@@ -124,9 +124,13 @@ const ATTACKS: [(&str, &str, Attack); 10] = [
         // After the header of 59 bytes and the number of recipients.
         change_bytes(sealed, "a", |bytes| bytes[60..62].copy_from_slice(&[0, 4]));
     }),
-    ("spec.data beside v2", "FormatRefused", |sealed| {
-        sealed.spec.data = Some("AgB=".into());
-    }),
+    (
+        "spec.data together with v2 values",
+        "FormatRefused",
+        |sealed| {
+            sealed.spec.data = Some("AgB=".into());
+        },
+    ),
 ];
 
 /// Attack: an editor of the file who has no keys changes, moves or replaces sealed values.

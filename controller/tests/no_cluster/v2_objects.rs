@@ -90,8 +90,8 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
 /// Secret is too large.
 #[tokio::test(start_paused = true)]
 async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernetes() {
-    // Beside `filling`, 16 more bytes fit into a Secret and 17 do not. The sealed value reveals only that the length is
-    // 16 to 47.
+    // Together with `filling`, 16 more bytes fit into a Secret and 17 do not. The sealed value reveals only that the
+    // length is 16 to 47.
     let filling = "x".repeat((1 << 20) - 16);
     let mut outcomes = Vec::new();
     for len in [16, 47] {

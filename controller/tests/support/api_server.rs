@@ -49,7 +49,7 @@ pub struct ApiServer {
     observed: Mutex<Vec<ObjectId>>,
     /// Whether the CRD has no `status` subresource.
     pub lacks_subresource: AtomicBool,
-    /// Whether writes of the Secret are answered with 403, because a quota is exhausted.
+    /// Whether writes of the Secret fail with the status code 403, because a quota is exhausted.
     pub has_exhausted_quota: AtomicBool,
 }
 

@@ -7,6 +7,7 @@ use controller::http::{
     self, ConnectionLimits, RequestLimiter, ServerState, UnauthenticatedEndpoints,
 };
 use controller::metrics::Metrics;
+use controller_core::author_limits::AuthorLimits;
 use shared::key_ring::KeyRing;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,6 +22,10 @@ pub struct Server {
 }
 
 pub async fn start_server(timeout: Duration) -> Server {
+    start_server_with_limits(timeout, Arc::default()).await
+}
+
+pub async fn start_server_with_limits(timeout: Duration, limits: Arc<AuthorLimits>) -> Server {
     let ring = watch::Sender::new(Arc::default());
     let state = ServerState {
         ring: ring.subscribe(),
@@ -35,7 +40,7 @@ pub async fn start_server(timeout: Duration) -> Server {
         capacity: http::Capacity::default(),
     };
     let endpoints = UnauthenticatedEndpoints {
-        limiter: Some(RequestLimiter::new((2, 2), timeout, true)),
+        limiter: Some(RequestLimiter::new((2, 2), timeout, true).with_author_limits(limits)),
         authority: None,
     };
     let task = tokio::spawn(http::serve(

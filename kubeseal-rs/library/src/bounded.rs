@@ -27,6 +27,8 @@ pub enum Kind {
     Credential,
     /// A kubeconfig or a rules file.
     Settings,
+    /// A page to seal in.
+    Page,
     /// A response of a controller or of the API server.
     Response,
     /// A page of a list from the API server.
@@ -38,7 +40,7 @@ impl Kind {
     pub fn limit(self) -> u64 {
         MIB * match self {
             Self::Manifests => 128,
-            Self::Value | Self::Settings => 16,
+            Self::Value | Self::Settings | Self::Page => 16,
             Self::Certificate => 10,
             Self::Keys => 64,
             Self::Credential => 1,
@@ -63,6 +65,7 @@ impl fmt::Display for Kind {
             Self::Keys => "keys",
             Self::Credential => "a token, passphrase or identity",
             Self::Settings => "settings",
+            Self::Page => "a page",
             Self::Response => "a response",
             Self::List => "a list",
         })
@@ -81,8 +84,8 @@ pub struct TooLarge {
 ///
 /// # Errors
 ///
-/// Returns the error of the source, or an [`io::Error`] with [`TooLarge`] if the content is above
-/// the limit.
+/// Fails if the source cannot be read, or if the content is above the limit; in the second case, the [`io::Error`]
+/// contains [`TooLarge`].
 pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizing<Vec<u8>>> {
     let limit = kind.limit();
     let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, TooLarge { kind });

@@ -4,7 +4,7 @@ mod lock;
 mod temporary;
 
 use std::borrow::Cow;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl FileError {
     }
 
     /// Returns whether the path does not name a file: it does not exist, or is a directory.
-    pub fn is_no_file(&self) -> bool {
+    pub fn is_missing_or_directory(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
     }
@@ -225,8 +225,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
 }
 
 /// Returns the target of a path, if a symbolic link on the way leads into a Git directory, or is in a Git work tree and
-/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is the
-/// user's own choice.
+/// points outside it. For a missing file, the location of its directory counts. `..` in the path is not a link, and is
+/// the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees, mut has_link) = (PathBuf::new(), Vec::new(), false);
     for component in std::path::absolute(path).ok()?.components() {
@@ -323,31 +323,75 @@ fn replace_with(
     permissions: impl Fn(&Permissions) -> Permissions,
 ) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
-        let existing = fs::metadata(path);
-        match &existing {
-            Ok(existing) if existing.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Err(_) if fs::symlink_metadata(path).is_ok() => {
-                let why = "symbolic link to a file that does not exist\nhint: remove the link";
-                return Err(io::Error::other(why));
-            }
-            // Open the given path: the target of `/dev/stdout` may have no other name.
-            Ok(existing) if !existing.is_file() => {
-                let mut file = fs::OpenOptions::new().write(true).open(path)?;
-                return file.write_all(bytes);
-            }
-            _ => {}
+        let existing = existing_file(path)?;
+        // Open the given path: the target of `/dev/stdout` may have no other name.
+        if existing
+            .as_ref()
+            .is_some_and(|existing| !existing.is_file())
+        {
+            let mut file = fs::OpenOptions::new().write(true).open(path)?;
+            return file.write_all(bytes);
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let temporary = TemporaryFile::write(directory_of(&path), bytes, existing.as_ref().ok())?;
-        if let Ok(existing) = &existing {
-            temporary.set_permissions(permissions(&existing.permissions()))?;
-        }
-        match existing {
-            Ok(_) => temporary.replace(&path),
-            Err(_) => temporary.persist_as_new(&path),
-        }
+        let temporary = TemporaryFile::write(directory_of(&path), bytes, existing.as_ref())?;
+        let Some(existing) = existing else {
+            return temporary.persist_as_new(&path);
+        };
+        temporary.set_permissions(permissions(&existing.permissions()))?;
+        temporary.replace(&path)
     };
     write().map_err(|cause| FileError::new("cannot write", path, cause))
+}
+
+/// Returns the metadata of the file, device or pipe that a path names; `None` if there is none. Refuses directories, and
+/// links to missing files.
+fn existing_file(path: &Path) -> io::Result<Option<Metadata>> {
+    match fs::metadata(path) {
+        Ok(existing) if existing.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(existing) => Ok(Some(existing)),
+        Err(_) if fs::symlink_metadata(path).is_ok() => {
+            let why = "symbolic link to a file that does not exist\nhint: remove the link";
+            Err(io::Error::other(why))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Creates or replaces a file like [`replace`], but only with content that `is_accepted` has read from the disk: the
+/// argument is the path of the complete new file, which still has a temporary name. Returns whether it was accepted;
+/// otherwise the path is unchanged. Refuses pipes and devices.
+///
+/// # Errors
+///
+/// Fails if the path is a pipe or device, and like [`replace`].
+pub fn replace_checked(
+    path: &Path,
+    bytes: &[u8],
+    is_accepted: impl FnOnce(&Path) -> bool,
+) -> Result<bool, FileError> {
+    check_inside_tree(path)?;
+    check_regular(path)?;
+    let replace = || -> io::Result<bool> {
+        let existing = existing_file(path)?;
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let temporary = TemporaryFile::write(directory_of(&path), bytes, existing.as_ref())?;
+        temporary.persist_if(&path, existing.is_none(), is_accepted)
+    };
+    replace().map_err(|cause| FileError::new("cannot write", path, cause))
+}
+
+/// Refuses a path that names a pipe or device: writing to it keeps no file, and opening a pipe waits for its reader.
+///
+/// # Errors
+///
+/// Fails if the path exists and names neither a regular file nor a directory.
+pub fn check_regular(path: &Path) -> Result<(), FileError> {
+    let existing = fs::metadata(path);
+    if existing.is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
+        let why = "not a regular file\nhint: pass the path of a regular or new file";
+        return Err(FileError::new("cannot write", path, io::Error::other(why)));
+    }
+    Ok(())
 }
 
 /// Returns whether neither a file nor a directory or link has this path. A path below a file, such as one below
@@ -370,13 +414,9 @@ pub fn is_absent(path: &Path) -> io::Result<bool> {
 ///
 /// # Errors
 ///
-/// Fails if the path is a pipe or device, and like [`replace_anywhere`].
+/// Fails if the path is a pipe or device, or if [`replace_anywhere`] fails.
 pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let existing = fs::metadata(path);
-    if existing.is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
-        let cause = io::Error::other("not a regular file");
-        return Err(FileError::new("cannot write", path, cause));
-    }
+    check_regular(path)?;
     replace_anywhere(path, bytes)
 }
 
@@ -384,7 +424,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the file exists, and like [`replace`].
+/// Fails if the file exists, or for a reason for which [`replace`] fails.
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let temporary = TemporaryFile::write(directory_of(path), bytes, None);
@@ -398,8 +438,8 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns the error of `change`. Fails if the path is a link out of a work tree or not a regular
-/// file, if the file cannot be read or written, or if another program changes it repeatedly.
+/// Returns an error from `change`. Fails if the path is a link out of a work tree or not a regular
+/// file, if the file cannot be read or written, or if another program changes the file repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,
     mut change: impl FnMut(&[u8]) -> Result<B, E>,
@@ -424,12 +464,12 @@ const MAX_ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 const CHANGED: &str = "did not write";
 
-/// Replaces a file unless it changed since it was read, so that changes by other programs are not
+/// Replaces a file unless it has changed since it was read, so that changes by other programs are not
 /// lost. Where the operating system can exchange two files, there is no race.
 ///
 /// # Errors
 ///
-/// Fails if the content changed, and like [`replace`].
+/// Fails if the content has changed, or for a reason for which [`replace`] fails.
 pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     let to_error = |cause| FileError::new("cannot write", path, cause);
@@ -605,6 +645,34 @@ mod tests {
         replace(&pipe, b"x").unwrap();
         assert_eq!(reader.join().unwrap(), b"x");
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    /// Fault: the disk returns other bytes than were written.
+    #[test]
+    fn keeps_the_old_file_if_the_new_one_is_not_accepted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let count = || fs::read_dir(directory.path()).unwrap().count();
+        let replace = |is_accepted: bool| {
+            replace_checked(&path, b"new", |written| {
+                assert_ne!(written, path);
+                assert_eq!(fs::read(written).unwrap(), b"new");
+                is_accepted
+            })
+        };
+        assert!(!replace(false).unwrap());
+        assert_eq!(count(), 0);
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(!replace(false).unwrap());
+        assert_eq!((fs::read(&path).unwrap(), count()), (b"old".to_vec(), 1));
+        assert!(replace(true).unwrap());
+        assert_eq!((fs::read(&path).unwrap(), count()), (b"new".to_vec(), 1));
+        assert_eq!(mode(&path), 0o640);
+        fs::remove_file(&path).unwrap();
+        assert!(replace(true).unwrap());
+        assert_eq!((fs::read(&path).unwrap(), count()), (b"new".to_vec(), 1));
+        assert_eq!(mode(&path), 0o600);
     }
 
     /// Attack: a committer makes a command read a pipe without a writer, an endless device or a huge file, so that it

@@ -49,7 +49,7 @@ rules! {
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators (or, in a template, one of its lines) cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";
-    KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or from the size that a rule requires.";
+    KEY_SIZE "key-size" Error "A value is sealed for a key whose size differs from that of the certificate, or is below the minimum of a rule.";
     RETIRED_KEY "retired-key" Error "According to its key hint, an item is sealed for a retired key.";
     OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for a key other than the one that applies.";
     CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is sealed for one of these keys.";
@@ -75,10 +75,11 @@ rules! {
     REFUSED_VALUE "refused-value" Error "A controller refuses a v2 value without using a key, for example because it was sealed for another name.";
     PARTLY_BOUND "partly-bound" Warning "Some v2 values of an object are bound to its template, and others are not.";
     UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule requires this.";
+    MAY_BECOME_SECRET "may-become-secret" Error "A value may become a Secret, but the rule requires that it never does.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule requires v2.";
     DELIVER "deliver" Note "Only an annotation prevents the controller from creating a Secret; every author of the object can remove the annotation.";
-    DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has no effect: the controller does not know its value, or it is on the template.";
+    DELIVER_VALUE "deliver-value" Error "The annotation for delivery without a Secret has an unknown value, and the controller refuses the object, or it is on the template, where it has no effect.";
     CLASS "class" Error "A SecretProviderClass for the provider `sealed` cannot be mounted.";
     CLASS_SECRET "class-secret" Warning "A SecretProviderClass for the provider `sealed` has `secretObjects`, from which the CSI driver creates Secrets.";
     CLASS_PARAMETER "class-parameter" Warning "A SecretProviderClass for the provider `sealed` has a parameter without effect.";
@@ -88,7 +89,7 @@ rules! {
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";
     EXEMPTION "exemption" Error "A comment exempts a file without a reason, or from a rule that allows no exemption by a comment.";
-    NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret can be read only after rendering.";
+    NOT_CHECKED "not-checked" Note "A part of a template of a possible Secret, or a sealed value whose rule sets `neverSecret`, can be checked only after rendering.";
 }
 
 /// Rules that `.seal.yaml` cannot ignore: their findings are about that file, the certificate, or an

@@ -34,14 +34,14 @@ pub enum KubeconfigError {
     /// A file is not valid YAML.
     #[error("the kubeconfig {} is malformed\nhint: pass --namespace, so that the kubeconfig is not needed", path.shown())]
     Malformed {
-        /// The path of the file.
+        /// The malformed file.
         path: PathBuf,
         /// The parser's error.
         source: ReadError,
     },
     /// A file is valid YAML but not a kubeconfig.
     #[error("{} is not a kubeconfig\nhint: pass --namespace, which makes a kubeconfig unnecessary", .0.shown())]
-    NoMapping(PathBuf),
+    NotKubeconfig(PathBuf),
     /// No file contains the context.
     #[error(
         "context {0:?} does not exist in the kubeconfig\n\
@@ -142,7 +142,7 @@ fn roots(text: &[u8], path: &Path) -> Result<Vec<Node>, KubeconfigError> {
         .iter()
         .any(|root| !matches!(root.value, Value::Map(_)))
     {
-        return Err(KubeconfigError::NoMapping(path.to_owned()));
+        return Err(KubeconfigError::NotKubeconfig(path.to_owned()));
     }
     Ok(roots)
 }

@@ -28,7 +28,7 @@
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | work trees, branches and history in Git; finding external programs |
-//! | [`repeated`] | repeated keys beside v2 values |
+//! | [`repeated`] | repeated keys in files with v2 values |
 //! | [`walk`], [`loose`] | manifests below directories, tracked by Git or not ignored; sealed values outside a SealedSecret |
 //! | [`merge`] | merging three versions of a file, for Git |
 //! | [`finding`] | the rules of `seal lint` |

@@ -43,7 +43,7 @@ impl Notice {
 /// Shows a line on the terminal that the next call replaces. An empty string removes it.
 pub type StatusLine = fn(&str);
 
-/// How a run waits for a busy server.
+/// How a run waits before it sends a request again.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
     /// The status line for waits; `None` if waits are not shown.

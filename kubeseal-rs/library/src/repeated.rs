@@ -1,14 +1,14 @@
 //! Refuses SealedSecrets with v2 values in a document that repeats a key, and any SealedSecret in a document where a
 //! merge (`<<`) overrides a key. Parsers disagree on which value applies, so a user would see or change a value or
-//! template other than the one that the cluster uses. Repeated keys beside v1 values are accepted, as upstream does:
-//! `kubectl` uses the last one, and kustomize refuses them.
+//! template other than the one that the cluster uses. Repeated keys are accepted in files with only v1 values, as
+//! upstream does: `kubectl` uses the last one, and kustomize refuses them.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};
 use shared::v2;
 
 use crate::shown::shown;
 
-/// A key is repeated beside v2 values, or overridden by a merge.
+/// A key is repeated in a file with v2 values, or overridden by a merge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}\nhint: remove one of them; an API server uses the last one", self.problem())]
 pub struct RepeatedKeyError {
@@ -31,7 +31,7 @@ impl RepeatedKeyError {
             );
         }
         format!(
-            "line {}: the key {} occurs twice in its mapping, beside values that are sealed as v2",
+            "line {}: the key {} occurs twice in its mapping, in a file with values that are sealed as v2",
             self.line,
             shown(&self.key)
         )
@@ -42,7 +42,7 @@ impl RepeatedKeyError {
 ///
 /// # Errors
 ///
-/// Fails if a document that can contain SealedSecrets repeats a key, and a SealedSecret of the file has v2 values; and if
+/// Fails if a document that can contain SealedSecrets repeats a key and a SealedSecret of the file has v2 values, or if
 /// a merge repeats a key.
 pub fn check(bytes: &[u8], documents: &[Document]) -> Result<(), RepeatedKeyError> {
     let has_v2 = documents.iter().any(|document| has_v2(&document.root));

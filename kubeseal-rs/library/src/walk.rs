@@ -35,7 +35,7 @@ pub enum WalkError {
     Directory {
         /// The path of the directory.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file cannot be read.
@@ -44,15 +44,15 @@ pub enum WalkError {
     /// A file is malformed.
     #[error("{}", path.shown())]
     Malformed {
-        /// The path of the file.
+        /// The malformed file.
         path: PathBuf,
         /// The parser's error.
         source: ReadError,
     },
-    /// A key is repeated beside v2 values, or overridden by a merge.
+    /// A key is repeated in a file with v2 values, or overridden by a merge.
     #[error("{}", path.shown())]
     Repeated {
-        /// The path of the file.
+        /// The file with the repeated or overridden key.
         path: PathBuf,
         /// The repeated or overridden key.
         source: RepeatedKeyError,
@@ -62,7 +62,7 @@ pub enum WalkError {
 /// A file that may contain manifests.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Candidate {
-    /// The path of the file.
+    /// The path as named by the user, or as found below a directory.
     pub path: PathBuf,
     /// Whether the user named the file. Otherwise, the file was found below a directory. An unusable named file is
     /// always an error; for a found file, see [`read`].
@@ -487,11 +487,11 @@ fn set_kind(item: &mut Node, version: &str, kind: &str) {
 /// A manifest file and its parsed documents.
 #[derive(Debug)]
 pub struct ManifestFile {
-    /// The path of the file.
+    /// The path of the manifest.
     pub path: PathBuf,
     /// The content of the file. It may contain plain values.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The documents in the file.
+    /// The documents, in file order. They contain only the last value of a repeated key.
     pub documents: Vec<Document>,
 }
 
@@ -600,14 +600,14 @@ pub fn read(candidate: &Candidate, kind: Kind) -> Result<Option<ManifestFile>, W
     match ManifestFile::parse(&candidate.path, bytes) {
         Ok(file) if candidate.named || file.of_kind(kind).next().is_some() => Ok(Some(file)),
         // Other programs may read objects behind a line break that this parser refuses.
-        Err(error) if is_wanted() || has_foreign_line_break(&error) => Err(error),
+        Err(error) if is_wanted() || has_unicode_line_break(&error) => Err(error),
         // Many templates contain a backslash or an exclamation mark, so a malformed file with only that is skipped.
         _ => Ok(None),
     }
 }
 
 /// Returns whether a file is malformed because of a character that other parsers read as a line break.
-pub(crate) fn has_foreign_line_break(error: &WalkError) -> bool {
+pub(crate) fn has_unicode_line_break(error: &WalkError) -> bool {
     let WalkError::Malformed { source, .. } = error else {
         return false;
     };

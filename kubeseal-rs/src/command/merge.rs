@@ -90,8 +90,8 @@ pub(super) fn merge(
     Ok(secrets::write(&documents, format))
 }
 
-/// Warns if the object has v2 values. Fails if they are malformed, or if a controller would refuse a v1 item beside
-/// them.
+/// Warns if the object has v2 values. Fails if they are malformed, or if a controller would refuse a v1 item in
+/// the same object.
 fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
     let entries = &target.spec.encrypted_data;
     if !v2::is_v2(entries) {

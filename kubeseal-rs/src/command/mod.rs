@@ -427,7 +427,8 @@ fn is_yaml(path: &Path) -> bool {
     name.ends_with(b".yaml") || name.ends_with(b".yml")
 }
 
-/// Refuses to overwrite a key or certificate that the command reads. The input file may be overwritten, as by upstream.
+/// Refuses to overwrite a key or certificate that the command reads. The input file may be overwritten, as upstream
+/// allows.
 fn refuse_to_overwrite(request: &Request, inputs: &[PathBuf]) -> Result<(), CommandError> {
     let inputs = inputs.iter().map(PathBuf::as_path);
     if let Some(output) = &request.output {

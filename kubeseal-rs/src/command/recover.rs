@@ -102,8 +102,8 @@ impl RecoveryKeys {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another is not a key
-    /// file: the user has probably passed a wrong file. Beside files with keys, a file with an empty list of keys only
-    /// causes a warning.
+    /// file: the user has probably passed the wrong file. If another file contains keys, a file with an empty list of
+    /// keys only causes a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
         Self::read_files(key_files, Joined::Warn)
     }

@@ -23,7 +23,7 @@ pub enum ManifestError {
     /// The input cannot be parsed.
     #[error("the input is malformed")]
     Read(#[from] ReadError),
-    /// A key is repeated beside v2 values, or overridden by a merge.
+    /// A key is repeated in a file with v2 values, or overridden by a merge.
     #[error(transparent)]
     Repeated(#[from] RepeatedKeyError),
     /// A document is not of the expected form.

@@ -4,13 +4,16 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use gix::ObjectId;
+use kubeseal_library::files;
 use kubeseal_library::git::{GitError, Repository};
 use kubeseal_library::rules::Rule;
-use kubeseal_library::walk::ManifestFile;
+use kubeseal_library::walk::{self, ManifestFile};
 use shared::error_chain;
 use shared::resource::SealedSecret;
 use shared::sealed_file::{self, Found};
 use shared::v2::{self, Object, TemplateDigest};
+use zeroize::Zeroizing;
 
 use super::target::is_same_object;
 use super::v2_items::Change;
@@ -53,8 +56,8 @@ pub(super) fn decide(
     Ok(true)
 }
 
-/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template beside
-/// `item`, which is v1 and stays. Warns the user.
+/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template
+/// together with `item`, which is v1 and stays. Warns the user.
 ///
 /// # Errors
 ///
@@ -140,7 +143,8 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object as it is in HEAD; `None` if HEAD does not contain it, if the file is not in a repository, or,
+/// Returns the object as it is in HEAD, at the same path or, if HEAD has no file there, in a manifest that no longer
+/// exists; `None` if HEAD does not contain it, if the file is not in a repository, or,
 /// with a warning, if HEAD cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
@@ -160,18 +164,42 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
         Err(GitError::NoRepository(_)) => return Ok(None),
         repository => repository?,
     };
-    let (Some(head), Some(inside)) = (
+    let (Some(head), Some(path_in_tree)) = (
         repository.commit("HEAD"),
-        repository.inside_work_tree(&path),
+        repository.path_in_work_tree(&path),
     ) else {
         return Ok(None);
     };
-    let Some(bytes) = repository.file_at(head, &inside)? else {
-        return Ok(None);
-    };
+    match repository.file_at(head, &path_in_tree)? {
+        Some(bytes) => find(&path, bytes, now),
+        None => committed_elsewhere(&repository, head, now),
+    }
+}
+
+/// Returns the same object in the content of a file.
+fn find(path: &Path, bytes: Zeroizing<Vec<u8>>, now: &Found) -> Result<Option<Found>> {
     // A repeated key in the commit must not free new values from the template.
-    let file = ManifestFile::parse_repeated(&path, bytes)?;
+    let file = ManifestFile::parse_repeated(path, bytes)?;
     let objects = sealed_file::find(&file.documents)?;
     let is_same = |before: &Found| is_same_object(before, now);
     Ok(objects.into_iter().find(is_same))
+}
+
+/// Returns the same object in a file of the commit that no longer exists in the work tree, from which the object was
+/// moved. Ignores malformed files, which need not contain the object.
+fn committed_elsewhere(
+    repository: &Repository,
+    commit: ObjectId,
+    now: &Found,
+) -> Result<Option<Found>> {
+    for (file, id) in repository.files(commit)? {
+        let path = repository.root().join(&file);
+        if !walk::is_manifest_name(&path) || !files::is_absent(&path).unwrap_or(false) {
+            continue;
+        }
+        if let Ok(Some(found)) = find(&path, repository.blob(id)?, now) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }

@@ -109,8 +109,9 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if it does not have the fingerprint of
-/// `--fingerprint`, if the output file cannot be written, or if the user does not want to replace it.
+/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if the certificate does not have the
+/// fingerprint of `--fingerprint`, if the output file cannot be written, or if the user does not want to replace the
+/// file.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -319,7 +320,7 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
         report::info_lines(&format!(
             "the certificate is {fingerprint}, but the pinned one is {}\n\
              hint: if the key was renewed, `seal keys list` shows the new key (this needs permission to read the keys); \
-             otherwise another server may have answered",
+             otherwise another server may have responded",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;

@@ -156,9 +156,13 @@ fn v2_lines(settings: &Settings) -> Vec<Line> {
         lines.push(line("recipient", text, &"--recipient"));
     }
     for rule in rule.filter(|_| *value == SealedFormat::V2) {
-        let (classical, bound) = (rule.allow_classical, rule.bind_template);
-        lines.push(line("allowClassical", classical.to_string(), &"the rule"));
-        lines.push(line("bindTemplate", bound.to_string(), &"the rule"));
+        for (name, value) in [
+            ("allowClassical", rule.allow_classical),
+            ("bindTemplate", rule.bind_template),
+            ("neverSecret", rule.never_secret),
+        ] {
+            lines.push(line(name, value.to_string(), &"the rule"));
+        }
     }
     lines
 }

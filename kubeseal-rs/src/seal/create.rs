@@ -162,8 +162,8 @@ impl Items {
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, the API server would not accept it,
-/// or if an annotation has an effect only on a SealedSecret.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, would be rejected by the
+/// API server, or has the name of an annotation that has an effect only on a SealedSecret.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let mut secret = Secret {
         type_: properties.type_.clone(),
@@ -183,9 +183,10 @@ pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result
              ends, or an empty value"
         );
     }
+    annotations::check("label", labels.iter().flat_map(BTreeMap::keys))?;
     secret.metadata.labels = labels;
     let annotations = pairs(&properties.annotation, "annotation")?;
-    annotations::check(annotations.iter().flat_map(BTreeMap::keys))?;
+    annotations::check("annotation", annotations.iter().flat_map(BTreeMap::keys))?;
     secret.metadata.annotations = annotations;
     Ok(secret)
 }

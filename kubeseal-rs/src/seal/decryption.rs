@@ -45,7 +45,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveD
     Ok(decryption)
 }
 
-/// Returns the failure for an identity file that contains no identity. Its message describes the content.
+/// Returns the error for an identity file that contains no identity. Its message describes the content.
 fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
@@ -113,8 +113,8 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
 ///
 /// # Errors
 ///
-/// Fails if there is no terminal, if the passphrase is empty, has several lines or control characters, or if the two
-/// entries differ.
+/// Fails if there is no terminal, if the passphrase is empty or has several lines or control characters, or if the
+/// two entries differ.
 pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
     let ask = || -> Result<_, PromptError> {
         let prompt = Prompt::open()?;

@@ -15,18 +15,28 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
-/// Returns the failure for a file that exists already.
+/// The path of stdout, which may be a file that exists.
+const STDOUT: &str = "/dev/stdout";
+
+/// Returns the error for a file that exists already.
 pub fn already_exists_failure(path: &Path) -> Failure {
     Failure::new(format!("{} already exists", path.shown()))
         .hint("change its items with `seal set`, or move the file away")
 }
 
 impl Destination {
+    /// Returns the file to write; `None` for stdout, also if its path is given.
+    fn file(&self) -> Option<&Path> {
+        let file = self.write.as_deref();
+        file.filter(|path| *path != Path::new(STDOUT))
+    }
+
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current directory.
+    /// to NAME.yaml in the current directory, also if the output is a device or a pipe.
     pub fn path(&self, name: &str) -> PathBuf {
-        let path = self.write.clone().or_else(|| self.for_path.clone());
-        path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
+        let file = self.file().filter(|path| !is_device(path));
+        let path = file.or(self.for_path.as_deref());
+        path.map_or_else(|| PathBuf::from(format!("{name}.yaml")), Path::to_owned)
     }
 
     /// Returns the format of `-o`, or else of the file's extension.
@@ -39,16 +49,21 @@ impl Destination {
         }
     }
 
-    /// Checks that the file does not exist, before the user is asked for a value.
+    /// Checks that the file may be written, before the user is asked for a value.
     ///
     /// # Errors
     ///
-    /// Fails if the file exists.
-    pub fn check(&self) -> Result<(), Failure> {
-        match &self.write {
-            Some(path) if path.exists() => Err(already_exists_failure(path)),
-            _ => Ok(()),
+    /// Fails if the file exists and is not a device, or if a link on its path leads out of the work tree or into a Git
+    /// directory.
+    pub fn check(&self) -> Result<()> {
+        let Some(path) = self.file() else {
+            return Ok(());
+        };
+        files::check_inside_tree(path)?;
+        if path.exists() && !is_device(path) {
+            bail!(already_exists_failure(path));
         }
+        Ok(())
     }
 
     /// Writes the objects to the new file of `-w`, or prints them.
@@ -62,15 +77,16 @@ impl Destination {
             .map(|sealed| sealed.object.to_document())
             .collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
-        let Some(path) = &self.write else {
+        let Some(path) = self.file() else {
             return print(&text);
         };
-        match files::create(path, &text) {
-            Err(error) if error.already_exists() && !is_device(path) => {
-                bail!(already_exists_failure(path));
-            }
-            // A device such as `/dev/stdout` always exists.
-            Err(error) if error.already_exists() => files::replace(path, &text)?,
+        let result = if is_device(path) {
+            files::replace(path, &text)
+        } else {
+            files::create(path, &text)
+        };
+        match result {
+            Err(error) if error.already_exists() => bail!(already_exists_failure(path)),
             result => result?,
         }
         for secret in sealed {
@@ -80,7 +96,8 @@ impl Destination {
     }
 }
 
-fn is_device(path: &Path) -> bool {
+/// Returns whether the path is that of a device or a pipe, such as `/dev/stderr`.
+pub fn is_device(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }

@@ -1,7 +1,10 @@
 //! `seal diff`: shows the changes of sealed items between two states of a Git tree.
 
+mod content;
 mod json;
 mod locks;
+mod moves;
+mod protections;
 mod selection;
 mod states;
 
@@ -11,6 +14,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use deliver::DELIVER_ANNOTATION;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::walk::SkippedFiles;
@@ -22,6 +26,8 @@ use zeroize::Zeroizing;
 use super::object::Object;
 use super::{Outcome, output, print};
 use crate::report::{self, Paint, shown};
+use content::{Content, Values};
+use protections::Protection;
 use selection::{path_from, select};
 use states::Comparison;
 
@@ -63,9 +69,12 @@ pub struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The item or object is new.
-    Added,
+    Added(Content),
     /// The item or object was removed.
-    Removed,
+    Removed(Content),
+    /// The object was moved from another file, whose path is relative to the current directory. All other changes are
+    /// relative to the object in that file.
+    Moved(String),
     /// The item was re-encrypted, possibly with another value.
     Changed,
     /// The item was re-encrypted for another key, according to its hints: old and new fingerprint.
@@ -76,7 +85,13 @@ pub enum ChangeKind {
     Rescoped(String, String),
     /// The keys that open a v2 value changed: old and new keys.
     Recipients(String, String),
-    /// The wrapped data keys of v2 values changed, and no change of items or recipients explains it.
+    /// A v2 value lost a protection; for the object, its only values with the protection were removed.
+    Lost(Protection),
+    /// A v2 value gained a protection; for the object, its only values with the protection were added.
+    Gained(Protection),
+    /// The annotation for delivery changed: old and new value.
+    Delivery(String, String),
+    /// The wrapped data keys of v2 values changed, and no change of items, protections or recipients explains it.
     Locks,
     /// The template changed.
     Template,
@@ -84,6 +99,8 @@ pub enum ChangeKind {
     Metadata,
     /// The file, directory or submodule cannot be read, with the reason.
     Unreadable(String),
+    /// The file, which changed, contains sealed values outside SealedSecrets in one of both states.
+    NotCompared,
 }
 
 /// The file of an object, relative to the current directory; the namespace and name of the object; and its changes.
@@ -94,8 +111,8 @@ type ObjectChanges = (String, String, Vec<Change>);
 ///
 /// # Errors
 ///
-/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
-/// file cannot be read, the other files are compared first.
+/// Fails if the current directory or a path is in no work tree, or if an argument is neither a revision nor a file. If
+/// a file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
@@ -133,17 +150,13 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
 pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     let (old, new) = match (old, new) {
         (Some(old), Some(new)) => (old, new),
-        (None, Some(_)) => {
-            return vec![Change {
-                item: None,
-                kind: ChangeKind::Added,
-            }];
+        (None, Some(new)) => {
+            let kind = ChangeKind::Added(Content::of_object(new));
+            return vec![Change { item: None, kind }];
         }
-        (Some(_), None) => {
-            return vec![Change {
-                item: None,
-                kind: ChangeKind::Removed,
-            }];
+        (Some(old), None) => {
+            let kind = ChangeKind::Removed(Content::of_object(old));
+            return vec![Change { item: None, kind }];
         }
         (None, None) => return Vec::new(),
     };
@@ -154,38 +167,24 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     }
     let items = v2::items(old.texts()).chain(v2::items(new.texts()));
     let keys: BTreeSet<&String> = items.map(|(key, _)| key).collect();
-    for key in keys {
-        let kind = match (old.texts().get(key), new.texts().get(key)) {
-            (None, _) => ChangeKind::Added,
-            (_, None) => ChangeKind::Removed,
-            (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
-                ChangeKind::Reformatted(format(old_text), format(new_text))
-            }
-            (Some(old_text), Some(new_text)) if old_text != new_text => {
-                match (old.hints.get(key), new.hints.get(key)) {
-                    (Some(from), Some(to)) if from != to => {
-                        ChangeKind::Rekeyed(from.to_string(), to.to_string())
-                    }
-                    _ => ChangeKind::Changed,
-                }
-            }
-            _ => continue,
-        };
-        changes.push(Change {
-            item: Some(key.clone()),
-            kind,
-        });
-    }
+    let (old_values, new_values) = (content::values(old), content::values(new));
+    let (before, after) = ((old, &old_values), (new, &new_values));
+    changes.extend(
+        keys.into_iter()
+            .filter_map(|key| item_change(before, after, key)),
+    );
+    changes.extend(protections::changes(old, new));
     changes.extend(locks::changes(old, new, changes.is_empty()));
     if old.sealed.spec.data != new.sealed.spec.data {
         let kind = match (&old.sealed.spec.data, &new.sealed.spec.data) {
-            (None, _) => ChangeKind::Added,
-            (_, None) => ChangeKind::Removed,
+            (None, _) => ChangeKind::Added(Content::of_item(&new_values, WHOLE_SECRET)),
+            (_, None) => ChangeKind::Removed(Content::of_item(&old_values, WHOLE_SECRET)),
             _ => ChangeKind::Changed,
         };
         let item = Some(WHOLE_SECRET.to_owned());
         changes.push(Change { item, kind });
     }
+    changes.extend(protections::delivery(old, new));
     if metadata(old) != metadata(new) {
         changes.push(Change {
             item: None,
@@ -201,6 +200,30 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
     changes
 }
 
+/// Returns the change to the sealed text of an item that exists in at least one of the versions.
+fn item_change(
+    (old, old_values): (&Object, &Values),
+    (new, new_values): (&Object, &Values),
+    key: &String,
+) -> Option<Change> {
+    let kind = match (old.texts().get(key), new.texts().get(key)) {
+        (None, _) => ChangeKind::Added(Content::of_item(new_values, key)),
+        (_, None) => ChangeKind::Removed(Content::of_item(old_values, key)),
+        (Some(old_text), Some(new_text)) if old_text == new_text => return None,
+        (Some(old_text), Some(new_text)) if format(old_text) != format(new_text) => {
+            ChangeKind::Reformatted(format(old_text), format(new_text))
+        }
+        _ => match (old.hints.get(key), new.hints.get(key)) {
+            (Some(from), Some(to)) if from != to => {
+                ChangeKind::Rekeyed(from.to_string(), to.to_string())
+            }
+            _ => ChangeKind::Changed,
+        },
+    };
+    let item = Some(key.clone());
+    Some(Change { item, kind })
+}
+
 fn format(text: &str) -> &'static str {
     if v2::is_v2_value(text) { "v2" } else { "v1" }
 }
@@ -209,12 +232,13 @@ fn format(text: &str) -> &'static str {
 /// name.
 const WHOLE_SECRET: &str = "(data)";
 
-/// Returns the metadata that affects the object, without the scope (reported separately), the hints (which change with
-/// each sealing), and fields that tools and the API server write.
+/// Returns the metadata that affects the object, without the scope and the delivery (reported separately), the hints
+/// (which change with each sealing), and fields that tools and the API server write.
 fn metadata(object: &Object) -> impl PartialEq {
     let metadata = &object.sealed.metadata;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
     Scope::Strict.annotate(&mut annotations);
+    annotations.remove(DELIVER_ANNOTATION);
     annotations.remove(KEY_HINTS_ANNOTATION);
     for annotation in LAST_APPLIED_ANNOTATIONS {
         annotations.remove(annotation);
@@ -242,17 +266,22 @@ fn template(object: &Object) -> SecretTemplate {
 impl ChangeKind {
     fn name(&self) -> &'static str {
         match self {
-            Self::Added => "added",
-            Self::Removed => "removed",
+            Self::Added(_) => "added",
+            Self::Removed(_) => "removed",
+            Self::Moved(_) => "moved",
             Self::Changed => "changed",
             Self::Rekeyed(..) => "rekeyed",
             Self::Reformatted(..) => "format changed",
             Self::Rescoped(..) => "rescoped",
             Self::Recipients(..) => "recipients changed",
+            Self::Lost(protection) => protection.lost(),
+            Self::Gained(protection) => protection.gained(),
+            Self::Delivery(..) => "delivery changed",
             Self::Locks => "locks changed",
             Self::Template => "template changed",
             Self::Metadata => "metadata changed",
             Self::Unreadable(_) => "unreadable",
+            Self::NotCompared => "not compared",
         }
     }
 
@@ -260,11 +289,29 @@ impl ChangeKind {
         matches!(self, Self::Unreadable(_))
     }
 
+    /// Returns the content of an added or removed object or item.
+    fn content(&self) -> Option<&Content> {
+        match self {
+            Self::Added(content) | Self::Removed(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// Returns the reason why a file was not compared.
+    fn problem(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable(why) => Some(why),
+            Self::NotCompared => Some("sealed values outside SealedSecrets"),
+            _ => None,
+        }
+    }
+
     fn endpoints(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Rekeyed(from, to) | Self::Rescoped(from, to) | Self::Recipients(from, to) => {
-                Some((from, to))
-            }
+            Self::Rekeyed(from, to)
+            | Self::Rescoped(from, to)
+            | Self::Recipients(from, to)
+            | Self::Delivery(from, to) => Some((from, to)),
             Self::Reformatted(from, to) => Some((from, to)),
             _ => None,
         }
@@ -278,29 +325,40 @@ fn text(changes: &[ObjectChanges], paint: Paint) -> String {
         text.extend([format!("{}{colon}{}\n", shown(file), shown(object_name))]);
         for Change { item, kind } in changes {
             let mark = match kind {
-                ChangeKind::Added => paint.green("+"),
-                ChangeKind::Removed => paint.red("-"),
+                ChangeKind::Added(_) => paint.green("+"),
+                ChangeKind::Removed(_) => paint.red("-"),
                 _ => paint.yellow("~"),
             };
-            let item = item.as_deref().unwrap_or("(the object)");
-            let ends = match kind {
-                ChangeKind::Unreadable(why) => Some(format!(": {}", shown(why))),
-                ChangeKind::Reformatted(from, to) => Some(format!(
-                    " from {from} to {to}; whether the value changed is unknown"
-                )),
-                kind => kind
-                    .endpoints()
-                    .map(|(from, to)| format!(" from {from} to {to}")),
+            let item = match (item.as_deref(), kind) {
+                (Some(item), _) => item,
+                (None, ChangeKind::NotCompared) => "(the file)",
+                (None, _) => "(the object)",
             };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
                 shown(item),
                 kind.name(),
-                ends.unwrap_or_default()
+                details(kind)
             )]);
         }
     }
     text
+}
+
+/// Returns the text after the name of a change.
+fn details(kind: &ChangeKind) -> String {
+    match kind {
+        ChangeKind::Moved(from) => format!(" from {}", shown(from)),
+        ChangeKind::Reformatted(from, to) => {
+            format!(" from {from} to {to}; whether the value changed is unknown")
+        }
+        kind => match (kind.content(), kind.problem(), kind.endpoints()) {
+            (Some(content), ..) => content.text(),
+            (_, Some(why), _) => format!(": {}", shown(why)),
+            (.., Some((from, to))) => format!(" from {} to {}", shown(from), shown(to)),
+            _ => String::new(),
+        },
+    }
 }
 
 #[cfg(test)]
@@ -346,6 +404,11 @@ mod tests {
                 vec![],
             ),
             (", annotations: {}, labels: {}", "", vec![]),
+            (
+                ", annotations: {sealedsecrets.bitnami.com/deliver: files}",
+                "",
+                vec![":delivery changed"],
+            ),
         ] {
             assert_eq!(
                 changes_of(&base, &object(metadata, spec)),
@@ -414,6 +477,7 @@ mod tests {
             object(&hint("B"), "a: w", ""),
         );
         assert_eq!(changes_of(&old, &new), ["a:rekeyed"]);
-        assert_eq!(compare(None, Some(&base))[0].kind, ChangeKind::Added);
+        let added = ChangeKind::Added(Content::of_object(&base));
+        assert_eq!(compare(None, Some(&base))[0].kind, added);
     }
 }

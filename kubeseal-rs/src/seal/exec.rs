@@ -123,15 +123,16 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(sealed)
 }
 
-/// Returns the failure for a missing choice: lists the items and a command that chooses some. Only names are read, so
-/// no key is needed.
+/// Returns the error for a command line that selects no items. It lists the items, and a command that selects some.
+/// Only names are read, so no key is needed.
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
     let name = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
     let objects = sealed.iter().map(name).collect::<Vec<_>>().join(", ");
     let command = shell_arguments(args);
-    let message = format!("choose the items to pass to the command; {objects} contains: {items}");
+    let message =
+        format!("choose the items to pass to the command; available items of {objects}: {items}");
     Failure::new(message)
         .hint(format!("name the items: seal exec --only ITEM,VARIABLE=ITEM {command}"))
         .hint("or pass every item with --all; then the authors of the file choose the names of variables")

@@ -33,7 +33,7 @@ pub struct Files {
     /// Files with Secrets, or directories to search; without any, stdin is sealed to stdout
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Replace each plain file with its sealed manifest, instead of writing NAME.sealed.yaml beside it
+    /// Replace each plain file with its sealed manifest, instead of writing NAME.sealed.yaml next to it
     #[arg(long, short, conflicts_with_all = ["stdout", "remove_plain", "keep_plain"])]
     pub in_place: bool,
     /// Print the result instead of writing files

@@ -107,7 +107,7 @@ fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
     args.iter().map(read).collect()
 }
 
-/// Returns the failure for an argument without a recipe. It does not quote the argument, which may be a value.
+/// Returns the error for an argument without a recipe. It does not quote the argument, which may be a value.
 fn malformed_item() -> Failure {
     Failure::new("invalid item: expected KEY=RECIPE, such as password=password:24")
         .hint("`seal generate --help` lists the recipes")

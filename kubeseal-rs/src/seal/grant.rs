@@ -58,14 +58,16 @@ pub fn run(args: &Grant, environment: &Environment) -> Result<Outcome> {
     print(text.as_bytes())
 }
 
-/// Checks that `account` is the name of a service account alone, without a prefix such as
+/// Checks that `account` is a valid name for a service account, without a prefix such as
 /// `system:serviceaccount:NAMESPACE:` or `serviceaccount/`.
 fn check_account(account: &str, objects: &[String]) -> Result<()> {
     if names::check_object(account).is_ok() {
         return Ok(());
     }
     let name = account.rsplit([':', '/']).next().unwrap_or_default();
-    let failure = Failure::new(format!("{account:?} is not the name of a service account"));
+    let failure = Failure::new(format!(
+        "{account:?} is not a valid name for a service account"
+    ));
     if name == account || names::check_object(name).is_err() {
         bail!(failure.hint("use lowercase letters, digits, `-` and `.`"));
     }

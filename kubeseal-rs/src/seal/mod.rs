@@ -58,6 +58,7 @@ pub mod man;
 pub mod merge_file;
 pub mod object;
 mod output;
+pub mod page;
 pub mod pods;
 mod post_quantum;
 pub mod recipients;
@@ -129,6 +130,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Agent(args) => role(roles::agent::run(args, variable, Some(check_template))),
         Command::Grant(args) => grant::run(args, environment),
         Command::Node(args) => role(roles::node::run(args)),
+        Command::Page(args) => page::run(args, environment),
         Command::Pods(args) => pods::run(args, environment),
         Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),

@@ -31,6 +31,8 @@ pub struct Recipients {
     pub allow_classical: bool,
     /// Whether the values of new objects are bound to the template.
     pub bind_template: bool,
+    /// Whether the rule requires that new values can never become a Secret.
+    pub is_never_secret: bool,
     /// The identifiers of the keys that the user names with `--recipient`.
     pub confirmed: Vec<AnyKeyId>,
 }
@@ -62,7 +64,8 @@ impl Session<'_> {
     ///
     /// # Errors
     ///
-    /// Fails if a key cannot be obtained, is not accepted, or the values exist already and only a rule names the key.
+    /// Fails if a key cannot be obtained or is not accepted, or if existing values would be re-encrypted for a key that
+    /// only a rule names and the user has not confirmed.
     pub fn recipients(&self, settings: &Settings) -> Result<Arc<Recipients>> {
         let cache_key = cache_key(settings);
         let mut cache = self.cached_recipients();
@@ -87,6 +90,7 @@ impl Session<'_> {
             keys: distinct(keys),
             allow_classical: rule.is_some_and(|rule| rule.allow_classical),
             bind_template: rule.is_none_or(|rule| rule.bind_template),
+            is_never_secret: rule.is_some_and(|rule| rule.never_secret),
             confirmed: confirmed_ids(settings, &named),
         })
     }
@@ -286,10 +290,10 @@ impl Session<'_> {
         };
         let controller = Controller::find(&self.access(&source), &self.clusters)?;
         let list = controller.recipients().map_err(|error| {
-            let hint = "a controller that serves no recipients opens only v1 values: use `--sealed-format v1`, or \
-                        name the keys with `recipients:` in .seal.yaml or --recipient";
+            let hint = "if the controller supports only v1 values, use `--sealed-format v1`, or list the keys in \
+                        `recipients:` in .seal.yaml or with --recipient";
             anyhow::Error::from(error).context(
-                Failure::new("the controller names no key for v2 values").hint(hint),
+                Failure::new("cannot get the recipients for v2 values from the controller").hint(hint),
             )
         })?;
         let key = recipients::from_list(&list, self.environment.now);

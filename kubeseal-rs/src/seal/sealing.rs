@@ -1,4 +1,4 @@
-//! Seals a Secret under the settings of the file that will contain it.
+//! Seals a Secret with the settings of the file that will contain it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use shared::v2;
 use super::recipients::Recipients;
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::{requirements, size};
+use super::{annotations, requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
@@ -196,7 +196,7 @@ fn seal_v1(
     secret: &Secret,
     parts: Parts<'_>,
 ) -> Result<Sealed> {
-    settings.check_no_recipients()?;
+    settings.check_v1()?;
     parts.delivery.check_format(SealedFormat::V1)?;
     let certificate = session.certificate(settings)?;
     let rng = &mut shared::random::system();
@@ -221,7 +221,7 @@ fn seal_v2(
         recipients: &recipients.keys(),
         allow_classical: recipients.allow_classical,
         bind_template: recipients.bind_template,
-        is_never_secret: parts.delivery.is_never_secret,
+        is_never_secret: parts.delivery.is_never_secret || recipients.is_never_secret,
         template_data: parts.templates,
         now: session.environment.now,
     };
@@ -280,13 +280,13 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Returns the failure for a file that `sops` encrypted.
+/// Returns the error for a file that `sops` encrypted.
 pub fn encrypted_by_sops_failure(file: &str) -> Failure {
     Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
 }
 
-/// Parses a Secret in a file. Warns about unquoted values whose text YAML changes, about template actions, and about
-/// items that do not fit the type of the Secret.
+/// Parses a Secret in a file. Warns about unquoted values whose text YAML changes, about template actions, about items
+/// that do not fit the type of the Secret, and about annotations that have an effect only on a SealedSecret.
 ///
 /// # Errors
 ///
@@ -309,6 +309,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
     }
+    annotations::warn(&secret, file);
     for (key, value) in &secret.data {
         let value = value.expose().trim_ascii();
         if value.starts_with(b"{{") && value.ends_with(b"}}") {

@@ -16,7 +16,7 @@ use shared::scope::Scope;
 use shared::v2::AnyKeyId;
 
 use crate::failure::Failure;
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, shown};
 use crate::seal_args::Sealing;
 
 /// A setting and its source.
@@ -262,7 +262,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Fails if the rule allows another namespace only.
+    /// Fails if the rule allows only another namespace.
     pub fn check_namespace(&self, namespace: &str) -> Result<(), Violation> {
         match &self.rule {
             Some(rule) => rule.check_namespace(namespace),
@@ -359,17 +359,20 @@ impl Settings {
         }
     }
 
-    /// Refuses keys of `--recipient` for values that are sealed as v1, since v1 values have one key, that of the
-    /// certificate.
+    /// Refuses what v1 values cannot have: a key of `--recipient`, since their only key is that of the certificate, and the
+    /// flag against a Secret.
     ///
     /// # Errors
     ///
-    /// Fails if the user names a recipient.
-    pub fn check_no_recipients(&self) -> Result<(), Failure> {
-        if self.named_recipients.is_empty() {
-            return Ok(());
+    /// Fails if the user names a recipient, or the rule requires values that can never become a Secret.
+    pub fn check_v1(&self) -> Result<(), Failure> {
+        if !self.named_recipients.is_empty() {
+            return Err(unused_recipients().hint("pass --sealed-format v2, or omit --recipient"));
         }
-        Err(unused_recipients().hint("pass --sealed-format v2, or omit --recipient"))
+        match self.rule.as_ref().filter(|rule| rule.never_secret) {
+            Some(rule) => Err(v1_against_rule(rule)),
+            None => Ok(()),
+        }
     }
 
     /// Returns whether the rule lists this key as retired.
@@ -378,6 +381,16 @@ impl Settings {
             .as_ref()
             .is_some_and(|rule| rule.retired.contains(key))
     }
+}
+
+fn v1_against_rule(rule: &Rule) -> Failure {
+    Failure::new(format!(
+        "{} requires values that can never become a Secret, which v1 cannot express",
+        shown(&rule.describe())
+    ))
+    .hint(
+        "omit --sealed-format v1; if the file has v1 values, seal all values again into a new file",
+    )
 }
 
 /// Checks that the file of `--cert` contains a certificate, as other commands do, even if the certificate is not
@@ -400,7 +413,7 @@ pub fn check_certificate_flag(args: &Sealing) -> Result<()> {
     Ok(())
 }
 
-/// Returns the failure for keys of `--recipient` that nothing is sealed for.
+/// Returns the error for keys of `--recipient` that nothing is sealed for.
 pub fn unused_recipients() -> Failure {
     Failure::new("--recipient has no effect on values sealed as v1")
 }

@@ -33,7 +33,7 @@ pub enum TargetError {
         file.shown(), candidates.len(), candidates.join(", ")
     )]
     Several {
-        /// The path of the file.
+        /// The file that contains the SealedSecrets.
         file: PathBuf,
         /// The namespaces and names of the SealedSecrets in the file.
         candidates: Vec<String>,
@@ -41,7 +41,7 @@ pub enum TargetError {
     /// The file contains no SealedSecret of that name.
     #[error("{} contains no SealedSecret {name:?}, but {}", file.shown(), candidates.join(", "))]
     NoSuchName {
-        /// The path of the file.
+        /// The file without a SealedSecret of that name.
         file: PathBuf,
         /// The argument of `--name`.
         name: String,
@@ -89,7 +89,7 @@ pub enum TargetError {
     /// During the run, another program changed the same item, the format of the values or the template.
     #[error("another program changed {item} in {}\nhint: run the command again", file.shown())]
     Conflict {
-        /// The path of the file.
+        /// The file that another program changed.
         file: PathBuf,
         /// The item key, or a description of what else was changed.
         item: String,
@@ -100,7 +100,7 @@ pub enum TargetError {
         file.shown()
     )]
     Busy {
-        /// The path of the file.
+        /// The file that contains the object.
         file: PathBuf,
         /// The namespace and name of the object.
         object: String,
@@ -111,7 +111,7 @@ pub enum TargetError {
         file.shown()
     )]
     Gone {
-        /// The path of the file.
+        /// The file that another program changed.
         file: PathBuf,
         /// The namespace and name of the object.
         object: String,
@@ -144,7 +144,7 @@ pub enum OnConflict {
 /// One SealedSecret in a file.
 #[derive(Clone)]
 pub struct Target {
-    /// The path of the file.
+    /// The manifest that contains the SealedSecret.
     pub path: PathBuf,
     /// The content of the file when it was read.
     pub bytes: Vec<u8>,
@@ -249,7 +249,7 @@ impl Target {
 
     /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
     /// template, the new values are v1 if other v1 values stay in the object, because controllers refuse bound values
-    /// beside v1 values.
+    /// together with v1 values.
     fn format_of_change(
         &self,
         settings: &Settings,
@@ -277,7 +277,7 @@ impl Target {
         settings: &Settings,
         values: &BTreeMap<String, Plain>,
     ) -> Result<NewValues> {
-        settings.check_no_recipients()?;
+        settings.check_v1()?;
         let certificate = session.certificate(settings)?;
         let sealed = &self.found.sealed;
         let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
@@ -391,7 +391,7 @@ impl Target {
     /// # Errors
     ///
     /// Returns the error of an attempt. Fails if the file can no longer be read, if the object is gone, or if another
-    /// program keeps changing it.
+    /// program keeps changing the object.
     pub fn until_current<T>(
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<Option<T>>,

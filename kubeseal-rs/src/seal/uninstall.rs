@@ -364,8 +364,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client that may write the Lease hides a running controller with a renew time that this project cannot
-    /// represent.
+    /// Attack: a client that may write the Lease sets a renew time that `Timestamp` cannot represent, to hide a running
+    /// controller.
     #[test]
     fn a_controller_with_an_unreadable_renew_time_counts_as_running() {
         let now = Timestamp::from_second(24).unwrap();

@@ -35,7 +35,7 @@ pub struct Unset {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the
+/// Fails if the file cannot be read or edited safely, or if an item does not exist or is required by the type of the
 /// Secret.
 pub fn run(args: &Unset) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;

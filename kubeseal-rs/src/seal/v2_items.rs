@@ -21,7 +21,7 @@ use crate::report::shown;
 pub struct Entries {
     /// New entries of `spec.encryptedData`.
     pub set: BTreeMap<String, String>,
-    /// Entries of locks that no item refers to any more.
+    /// Entries of locks to which items no longer refer.
     pub unused: Vec<String>,
 }
 
@@ -42,8 +42,8 @@ impl Change<'_> {
 
 /// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new
 /// shared lock. The scope is that of the SealedSecret in the file. The values are bound to the template if a value in
-/// the file is bound, or if the rule requires it. They can never become a Secret if a value in the file cannot, or, if
-/// the file has no values, a value in `committed`, the object in the last commit.
+/// the file is bound, or if the rule requires it. They can never become a Secret if the rule requires this, if a value in
+/// the file cannot, or, if the file has no values, if a value in `committed`, the object in the last commit, cannot.
 ///
 /// # Errors
 ///
@@ -68,7 +68,8 @@ pub fn seal(
         recipients: &keys,
         allow_classical: recipients.allow_classical,
         template: is_bound.then(|| TemplateDigest::of(&sealed.spec.template)),
-        is_never_secret: decide_never_secret(sealed, &object, committed)?,
+        is_never_secret: decide_never_secret(sealed, &object, committed)?
+            || recipients.is_never_secret,
         is_alone: false,
         revision: v2::next_revision(now, object.view().values().map(|item| item.revision)),
     };

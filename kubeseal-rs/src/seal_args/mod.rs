@@ -38,6 +38,7 @@ use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
 use crate::seal::merge_file::MergeFile;
+use crate::seal::page::SealPage;
 use crate::seal::pods::Pods;
 use crate::seal::restart::Restart;
 use crate::seal::rotate::Rotate;
@@ -100,6 +101,8 @@ pub enum Command {
     Keys(Keys),
     /// Fetch, show or verify the certificate of the controller
     Cert(Cert),
+    /// Write a page in which people without a shell seal values, or verify one
+    Page(SealPage),
     /// Diagnose the connection to the controller, and values that cannot be unsealed
     Doctor(Doctor),
     /// Run a command with values in its environment

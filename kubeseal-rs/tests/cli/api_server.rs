@@ -65,15 +65,15 @@ pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf
     })
 }
 
-/// Responds to each request with the code and body that `answer` returns, until the process ends. `head` contains
+/// Responds to each request with the code and body that `response` returns, until the process ends. `head` contains
 /// additional header lines. Returns a kubeconfig for the server.
 pub(crate) fn serve_with(
     directory: &Path,
     head: String,
-    answer: impl Fn(&Request) -> (u16, String) + Send + 'static,
+    response: impl Fn(&Request) -> (u16, String) + Send + 'static,
 ) -> PathBuf {
     listen(directory, move |request, client| {
-        respond(client, &head, &answer(request))
+        respond(client, &head, &response(request))
     })
 }
 

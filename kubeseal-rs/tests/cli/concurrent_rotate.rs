@@ -110,9 +110,9 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         let directory = directory.path().to_owned();
         let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
         create(&directory, &[&SECOND_ITEM_ARGS[..], &v1].concat());
-        let answer = document(&directory);
+        let response = document(&directory);
         let sent = Arc::new(AtomicUsize::new(0));
-        let kubeconfig = serve(&directory, answer.to_string(), {
+        let kubeconfig = serve(&directory, response.to_string(), {
             let (sent, directory) = (Arc::clone(&sent), directory.clone());
             move || {
                 if sent.fetch_add(1, SeqCst) < changes {
@@ -128,8 +128,10 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         assert_code(&output, code, changes);
         assert!(combined_output(&output).contains(want), "{output:?}");
         assert_eq!(sent.load(SeqCst), if code == 0 { 2 } else { 10 });
-        let answered = answer["spec"]["encryptedData"]["a"].as_str().expect("text");
-        assert_eq!(read(&directory, "db.yaml").contains(answered), code == 0);
+        let returned = response["spec"]["encryptedData"]["a"]
+            .as_str()
+            .expect("text");
+        assert_eq!(read(&directory, "db.yaml").contains(returned), code == 0);
     }
 }
 
@@ -143,13 +145,13 @@ fn document(directory: &Path) -> serde_json::Value {
 /// Serves a controller that calls `meanwhile` and then gives this response, for every re-encryption.
 fn serve(
     directory: &Path,
-    answer: String,
+    response: String,
     meanwhile: impl Fn() + Send + Sync + 'static,
 ) -> std::path::PathBuf {
     let (namespace, name) = ("kube-system", "sealed-secrets-controller");
     let rotated: api_server::Body = Box::new(move |to| {
         meanwhile();
-        to.write_all(answer.as_bytes())
+        to.write_all(response.as_bytes())
     });
     let responses = vec![
         (service_path(namespace, name), api_server::service_body()),

@@ -144,8 +144,8 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
-/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for a value. A v1 value beside bound values
-/// would make controllers refuse the object.
+/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for a value. A v1 value together with bound
+/// values would make controllers refuse the object.
 #[test]
 fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     let directory = directory();

@@ -117,14 +117,10 @@ fn compares_files_of_submodules_from_the_root_and_from_their_directory() {
     fs::write(outer.join("sub/new.yaml"), sealed_manifest(&["a"]))
         .expect("the test directory is writable");
     fs::remove_file(outer.join("sub/deep/db.yaml")).expect("the file exists");
-    let parts = [
-        "sub/new.yaml",
-        "(the object) added",
-        "sub/deep/db.yaml",
-        "(the object) removed",
-    ];
-    assert_diff(&outer, &[], 0, &parts);
-    assert_diff(&outer, &["sub/deep/db.yaml"], 0, &parts[2..]);
+    let moved = "sub/new.yaml: shop/db\n  ~ (the object) moved from sub/deep/db.yaml";
+    assert_diff(&outer, &[], 0, &[moved]);
+    let removed = ["sub/deep/db.yaml", "(the object) removed (v1)"];
+    assert_diff(&outer, &["sub/deep/db.yaml"], 0, &removed);
 }
 
 #[test]
@@ -485,7 +481,7 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
             root,
             &[],
             0,
-            &["out/deep/db.yaml: shop/db\n  - b removed\n  + d added"],
+            &["out/deep/db.yaml: shop/db\n  - b removed (v1)\n  + d added"],
         );
     }
 }

@@ -72,5 +72,5 @@ fn a_dry_run_requests_only_the_certificate() {
         stderr.contains("based on sizes and key hints alone"),
         "{stderr}"
     );
-    assert!(stderr.contains("1 without a key hint"), "{stderr}");
+    assert!(stderr.contains("1 value without a key hint"), "{stderr}");
 }

@@ -160,7 +160,7 @@ fn runs_no_credential_plug_in_of_the_current_directory() {
     );
 }
 
-/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative directories. `sops`
+/// Attack: a committer adds a `.sops.yaml` next to the file, for a user whose `PATH` has relative directories. `sops`
 /// must run in `/`, with only the absolute directories of `PATH`.
 #[test]
 fn sops_runs_outside_the_current_directory() {

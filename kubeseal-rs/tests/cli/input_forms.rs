@@ -176,7 +176,7 @@ fn does_not_report_files_without_secrets() {
     let directory = directory_with(&[
         ("values.yaml", "data: {user: abcd}\nsecretName: db\n"),
         (
-            "answer.json",
+            "response.json",
             "{\"data\": {\"id\": \"abcd1234\"}, \"secret\": true}",
         ),
         (
@@ -724,7 +724,7 @@ fn accepts_an_empty_list_among_recovery_keys() {
     }
 }
 
-/// Attack: a committer writes a file for which the error of `sops` controls or fills the terminal.
+/// Attack: a committer writes a file for which the error message of `sops` controls or fills the terminal.
 #[cfg(unix)]
 #[test]
 fn shows_errors_of_sops_escaped_and_shortened() {

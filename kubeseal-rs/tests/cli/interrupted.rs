@@ -18,7 +18,7 @@ const SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
 
 /// Returns the response of a controller that is always busy, and records a request for a re-encryption.
-fn busy_answer(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
+fn busy_response(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
     let path = request.path.as_str();
     if path == service_path(NAMESPACE, NAME) {
         let service = r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#;
@@ -51,7 +51,7 @@ fn a_signal_ends_a_wait_for_a_busy_controller() {
     let asked = Arc::clone(&is_asked);
     let head = "Retry-After: 20\r\n".to_owned();
     let kubeconfig = api_server::serve_with(directory.path(), head, move |request| {
-        busy_answer(request, &asked)
+        busy_response(request, &asked)
     });
     let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory.path(), kubeconfig);
     seal.args(["rotate", "db.yaml"])

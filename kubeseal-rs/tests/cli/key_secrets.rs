@@ -155,8 +155,8 @@ fn lint_reports_plain_and_sealed_keys() {
     }
 }
 
-/// Writes a fake `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores the input of
-/// `create`.
+/// Writes a fake `kubectl` that responds to `get secrets` with the keys of the cases and a Secret, and stores the input
+/// of `create`.
 #[cfg(unix)]
 fn write_kubectl(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! Tests which symbolic links of an untrusted commit commands follow to read or write files.
+//! Tests which symbolic links in an untrusted commit are followed when `seal` and `kubeseal` read or write files.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -285,6 +285,10 @@ const WRITERS: &[Writer] = &[
         InitialContent::Missing,
     ),
     seal(
+        |out| format!("page --cert cert.pem --replace -o {out}"),
+        InitialContent::Missing,
+    ),
+    seal(
         |out| {
             format!(
                 "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"
@@ -442,6 +446,20 @@ fn writes_no_file_through_a_link_into_a_git_directory() {
             assert_eq!(after, writer.target(), "{why}");
             assert!(!output.status.success(), "{why}");
         }
+    }
+}
+
+/// Attack: a committer replaces a file that a command creates with a link to a device. Commands write to a device that
+/// exists, if the user names it.
+#[test]
+fn writes_to_no_device_through_a_link_in_the_work_tree() {
+    let creating = |writer: &&Writer| writer.before == InitialContent::Missing;
+    for writer in WRITERS.iter().filter(creating) {
+        let fixture = writer.fixture();
+        symlink("/dev/null", fixture.path("tree/device")).expect("the test directory is writable");
+        let output = writer.run_in(&fixture, "tree", "device");
+        let why = format!("{}: {}", (writer.args)("device"), stderr(&output));
+        assert!(!output.status.success(), "{why}");
     }
 }
 

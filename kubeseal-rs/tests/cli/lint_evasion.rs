@@ -376,7 +376,7 @@ fn the_hook_follows_staged_links_of_a_generator() {
     }
 }
 
-/// The hook also finds a generator beside the link in a file that is not named like a kustomization.
+/// The hook also finds a generator next to the link, in a file that is not named like a kustomization.
 #[cfg(unix)]
 #[test]
 fn the_hook_finds_a_generator_beside_a_link() {

@@ -121,7 +121,7 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
             format!("# for a SealedSecret\nsealed: {value}\n"),
         ),
         (
-            "a value beside a SealedSecret",
+            "a value next to a SealedSecret",
             "db.yaml",
             format!("{}---\nother: {value}\n", manifest.replace(value, "AgBB")),
         ),
@@ -138,8 +138,9 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Attack: a committer hides a sealed value outside a SealedSecret, on another branch or in an earlier commit. `seal keys
-/// retire` would then retire a key that is still needed, and `seal keys compromise` would not list the value as exposed.
+/// Attack: a committer hides a sealed value outside a SealedSecret, on another branch or in an earlier commit. `seal
+/// keys retire` would then retire a key that is still needed, and `seal keys compromise` would not list the value as
+/// exposed.
 #[test]
 fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
     for (why, file, text) in forms(&Fixture::new()) {

@@ -343,3 +343,23 @@ fn messages_about_a_wrong_file_name_the_next_step() {
         assert_contains(&output, want, format_args!("{args:?}"));
     }
 }
+
+#[test]
+fn writes_a_new_object_to_stdout_by_its_path() {
+    let directory = directory();
+    let create = format!(
+        "exec {SEAL} create db -n shop --cert cert.pem --from-file a=secret.yaml -w /dev/stdout"
+    );
+    let output = run(directory.path(), "sh", &["-c", &create]);
+    assert_code(&output, 0, "a pipe");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("kind: SealedSecret"), "{output:?}");
+    let output = run(
+        directory.path(),
+        "sh",
+        &["-c", &format!("{create} > new.yaml")],
+    );
+    assert_code(&output, 0, "a file");
+    let written = std::fs::read_to_string(directory.path().join("new.yaml")).unwrap();
+    assert!(written.contains("kind: SealedSecret"), "{written}");
+}

@@ -68,6 +68,9 @@ fn zsh_completes_commands_files_and_values() {
         ("seal view zz", "zzz.yaml"),
         ("seal zz", "zzz.yaml"),
         ("seal --cert-fingerprint=zz", "zzz.yaml"),
+        ("seal exec --on-change=zz", "zzz.yaml"),
+        ("seal agent --owner=zz", "zzz.yaml"),
+        ("seal agent --objects=zz", "zzz.yaml"),
     ] {
         let args = ["20", "zsh", "-f", "-c", TYPE_IN_ZSH, "zsh", typed, expected];
         let output = Command::new("timeout")

@@ -108,6 +108,34 @@ fn assert_success(output: &Output) {
     );
 }
 
+/// Fault: the error says that no certificate is pinned, although a fingerprint is expected, or a certificate is pinned
+/// that the controller no longer serves.
+#[test]
+fn explains_why_a_found_certificate_is_not_trusted() {
+    let trust = "a certificate found by them is trusted only if it is pinned for its Service or has the expected \
+                 fingerprint\n";
+    let other = format!("--cert-fingerprint=SHA256:{}", "A".repeat(43));
+    let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
+    for (why, pins, args) in [
+        ("nothing is expected", false, vec![]),
+        (
+            "another fingerprint is expected",
+            false,
+            vec![other.as_str()],
+        ),
+        ("the pinned one is not the expected one", true, vec![&other]),
+    ] {
+        let fixture = Fixture::new();
+        if pins {
+            assert_success(&fixture.kubeseal(&flags, &[]));
+        }
+        let output = fixture.kubeseal(&args, &[]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{why}");
+        assert!(stderr.contains(trust), "{why}: {stderr}");
+    }
+}
+
 /// Attack: a committer names the attacker's controller, whose Service has a controller's labels, in the rules of a
 /// repository. Later the user seals in another directory without naming a controller.
 #[test]

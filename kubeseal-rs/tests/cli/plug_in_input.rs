@@ -56,7 +56,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
             let output = run.wait_with_output().expect("the child ends");
             assert!(
                 !output.status.success(),
-                "{mode} {args:?}: the cluster does not answer"
+                "{mode} {args:?}: the cluster does not respond"
             );
             let stolen = fs::read_to_string(&stolen_file).unwrap_or_default();
             assert_eq!(stolen, "", "{mode} {args:?}");

@@ -52,7 +52,7 @@ impl Fixture {
         &self,
         host: &'static str,
         is_tls: bool,
-        answer: String,
+        response: String,
     ) -> (String, Arc<AtomicUsize>) {
         let listener = TcpListener::bind((host, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -65,9 +65,9 @@ impl Fixture {
                 let _ = if is_tls {
                     let server = ServerConnection::new(Arc::clone(&tls))
                         .expect("the TLS configuration is valid");
-                    reply(StreamOwned::new(server, client), &answer)
+                    reply(StreamOwned::new(server, client), &response)
                 } else {
-                    reply(client, &answer)
+                    reply(client, &response)
                 };
             }
         });
@@ -101,13 +101,13 @@ impl Fixture {
     }
 }
 
-fn reply(mut client: impl Read + Write, answer: &str) -> io::Result<()> {
+fn reply(mut client: impl Read + Write, response: &str) -> io::Result<()> {
     let mut reader = BufReader::new(&mut client);
     let mut line = String::new();
     while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
-    client.write_all(answer.as_bytes())?;
+    client.write_all(response.as_bytes())?;
     client.flush()
 }
 
@@ -165,8 +165,8 @@ fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
         "{stderr}"
     );
 
-    // Redirects to the same host are followed, and redirects of a server that the user names to any
-    // host.
+    // Redirects to the same host are followed. If the user names the server with --cert, redirects to any host are
+    // followed.
     let (http_server, _) = fixture.serve("127.0.0.1", false, redirect_response(&target));
     let (tls_target, _) = fixture.serve("127.0.0.1", true, certificate_response());
     let (tls_server, _) = fixture.serve("127.0.0.1", true, redirect_response(&tls_target));

@@ -7,7 +7,7 @@ use crate::support::{assert_code, assert_contains, command, write_files};
 use crate::v2::{create, directory, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::{assert_refused, line_of, set};
 
-const PROBLEM: &str = "occurs twice in its mapping, beside values that are sealed as v2";
+const PROBLEM: &str = "occurs twice in its mapping, in a file with values that are sealed as v2";
 
 /// Returns a directory in which `db.yaml` repeats an item.
 fn directory_with_repeated_item() -> tempfile::TempDir {

@@ -1,5 +1,5 @@
 //! Tests forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
-//! cluster's network could answer instead of the controller.
+//! cluster's network could respond instead of the controller.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -25,14 +25,14 @@ const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 /// A user's directory with a sealed file, `db.yaml`, and the genuine response to its re-encryption.
 struct Fixture {
     directory: tempfile::TempDir,
-    answer: Json,
+    response: Json,
 }
 
 impl Fixture {
     fn new() -> Self {
         let mut fixture = Self {
             directory: tempfile::tempdir().expect("a directory"),
-            answer: Json::Null,
+            response: Json::Null,
         };
         let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
                       annotations: {owner: team}\nstringData: {p: value, q: other}\n";
@@ -43,10 +43,10 @@ impl Fixture {
             ("larger.pem", OTHER_CERT),
         ];
         write_files(fixture.directory.path(), &files);
-        fixture.answer = fixture.seal_for("new.pem");
+        fixture.response = fixture.seal_for("new.pem");
         let mut old = fixture.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
-        fixture.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        fixture.response["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         fs::write(fixture.path("db.yaml"), old.to_string())
             .expect("the test directory is writable");
         fixture
@@ -63,9 +63,11 @@ impl Fixture {
         serde_json::from_slice(&output.stdout).expect("the text is JSON")
     }
 
-    fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
-        let kubeconfig =
-            answer.map_or_else(|| "/nowhere".into(), |answer| self.start_cluster(answer));
+    fn run(&self, program: &str, args: &[&str], response: Option<&str>) -> Output {
+        let kubeconfig = response.map_or_else(
+            || "/nowhere".into(),
+            |response| self.start_cluster(response),
+        );
         let mut command = command(program, self.directory.path(), kubeconfig);
         if let Ok(input) = fs::File::open(self.path("db.yaml")) {
             command.stdin(input);
@@ -76,11 +78,14 @@ impl Fixture {
 
     /// Starts a cluster whose controller gives this response to every re-encryption. Returns the
     /// path of its kubeconfig.
-    fn start_cluster(&self, answer: &str) -> PathBuf {
+    fn start_cluster(&self, response: &str) -> PathBuf {
         let responses = vec![
             (service_path(NAMESPACE, NAME), service_body()),
             (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
-            (endpoint_path(NAMESPACE, NAME, "rotate"), text_body(answer)),
+            (
+                endpoint_path(NAMESPACE, NAME, "rotate"),
+                text_body(response),
+            ),
         ];
         api_server::serve(self.directory.path(), responses)
     }
@@ -91,7 +96,7 @@ impl Fixture {
 
     /// Runs every command that re-encrypts through the controller. Checks that each command
     /// refuses the response, changes no file and prints no part of the response.
-    fn assert_refused(&self, why: &str, answer: &str) {
+    fn assert_refused(&self, why: &str, response: &str) {
         let before = self.sealed_file();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
@@ -100,7 +105,7 @@ impl Fixture {
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
             (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),
         ] {
-            let output = self.run(program, args, Some(answer));
+            let output = self.run(program, args, Some(response));
             let stderr = stderr(&output);
             let why = format!("{why} {args:?}: {stderr}");
             assert!(!output.status.success(), "{why}");
@@ -117,8 +122,8 @@ impl Fixture {
 
 /// Returns a function that sets the value at a path of the response. `|` separates the names of the path.
 fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
-    Box::new(move |answer| {
-        let mut node = answer;
+    Box::new(move |response| {
+        let mut node = response;
         for name in path.split('|') {
             node = &mut node[name];
         }
@@ -137,23 +142,23 @@ fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
 /// The length of the plain value of the item `p` and of its authentication tag.
 const PAYLOAD_LEN: usize = "value".len() + 16;
 
-/// Attack: a server answers a re-encryption in the controller's place with a plain value, so that the user writes it to
-/// the file and commits it.
+/// Attack: a server responds to a re-encryption in the controller's place with a plain value, so that the user writes
+/// it to the file and commits it.
 #[test]
-fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
+fn refuses_a_response_with_a_plain_value_in_place_of_a_ciphertext() {
     let fixture = Fixture::new();
-    let mut answer = fixture.answer.clone();
-    answer["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
-    fixture.assert_refused("a plain value", &answer.to_string());
+    let mut response = fixture.response.clone();
+    response["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
+    fixture.assert_refused("a plain value", &response.to_string());
 }
 
-/// Attack: a server answers a re-encryption with other types, strings and envelopes in place of a ciphertext, to
+/// Attack: a server responds to a re-encryption with other types, strings and envelopes in place of a ciphertext, to
 /// replace a value in the user's file.
 #[test]
-fn refuses_answers_with_anything_but_matching_ciphertexts() {
+fn refuses_responses_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let fixture = Fixture::new();
-    let genuine_value = fixture.answer["spec"]["encryptedData"]["p"].as_str();
+    let genuine_value = fixture.response["spec"]["encryptedData"]["p"].as_str();
     let genuine_value = genuine_value.expect("the value is a string").to_owned();
     let (first, second) = genuine_value.split_at(64);
     for value in [
@@ -179,19 +184,19 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         envelope(256, 256, PAYLOAD_LEN - 1),
         envelope(256, 256, PAYLOAD_LEN + 1_000_000),
     ] {
-        let mut answer = fixture.answer.clone();
-        set_value(ITEM, value.clone())(&mut answer);
+        let mut response = fixture.response.clone();
+        set_value(ITEM, value.clone())(&mut response);
         let why: String = value.to_string().chars().take(80).collect();
-        fixture.assert_refused(&why, &answer.to_string());
+        fixture.assert_refused(&why, &response.to_string());
     }
 }
 
-/// Attack: a server answers a re-encryption with other items, another object, or a plain value in another field of the
-/// object, to change more in the user's file.
+/// Attack: a server responds to a re-encryption with other items, another object, or a plain value in another field of
+/// the object, to change more in the user's file.
 #[test]
-fn refuses_answers_that_change_more_than_ciphertexts() {
+fn refuses_responses_that_change_more_than_ciphertexts() {
     let fixture = Fixture::new();
-    let genuine_value = fixture.answer["spec"]["encryptedData"]["p"].clone();
+    let genuine_value = fixture.response["spec"]["encryptedData"]["p"].clone();
     let hints = json!({ "p": PLAIN_VALUE }).to_string();
     for (path, value) in [
         ("spec|encryptedData", json!({})),
@@ -229,11 +234,11 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
         ("spec|template|data|t", json!(PLAIN_VALUE)),
         ("spec|template|data|more", json!(PLAIN_VALUE)),
     ] {
-        let mut answer = fixture.answer.clone();
-        set_value(path, value.clone())(&mut answer);
-        fixture.assert_refused(&format!("{path}: {value}"), &answer.to_string());
+        let mut response = fixture.response.clone();
+        set_value(path, value.clone())(&mut response);
+        fixture.assert_refused(&format!("{path}: {value}"), &response.to_string());
     }
-    for answer in [
+    for response in [
         "",
         PLAIN_VALUE,
         "[]",
@@ -242,7 +247,7 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
         "\"\u{1b}\"",
         &json!({ "items": [PLAIN_VALUE] }).to_string(),
     ] {
-        fixture.assert_refused(answer, answer);
+        fixture.assert_refused(response, response);
     }
 }
 
@@ -255,8 +260,8 @@ fn refuses_exchanged_objects_in_a_list() {
     fs::write(fixture.path("e.yaml"), sealed.replace("\"db\"", "\"eb\""))
         .expect("the test directory is writable");
     let (db, eb) = (
-        fixture.answer.clone(),
-        fixture.answer.to_string().replace("\"db\"", "\"eb\""),
+        fixture.response.clone(),
+        fixture.response.to_string().replace("\"db\"", "\"eb\""),
     );
     let eb: Json = serde_json::from_str(&eb).expect("the text is JSON");
     let mut plain = eb.clone();
@@ -272,8 +277,8 @@ fn refuses_exchanged_objects_in_a_list() {
         let before = paths
             .clone()
             .map(|path| fs::read_to_string(path).expect("the file is readable"));
-        let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
-        let output = fixture.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
+        let response = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
+        let output = fixture.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&response));
         let why = format!("{is_changed:?}: {}", stderr(&output));
         assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
         let after = paths
@@ -290,33 +295,33 @@ fn refuses_exchanged_objects_in_a_list() {
 /// Accepts genuine responses of this project's controller, and of Bitnami's, which drops labels, the template's data,
 /// the kind and the `apiVersion`, and copies the template's metadata from the object.
 #[test]
-fn accepts_a_genuine_answer() {
+fn accepts_a_genuine_response() {
     let fixture = Fixture::new();
     let before = fixture.sealed_file();
-    let mut bitnami_answer = fixture.answer.clone();
+    let mut bitnami_response = fixture.response.clone();
     for path in ["kind", "apiVersion", "spec|template|data"] {
-        set_value(path, Json::Null)(&mut bitnami_answer);
+        set_value(path, Json::Null)(&mut bitnami_response);
     }
-    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami_answer);
+    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami_response);
     set_value(
         "spec|template|metadata",
         json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
-    )(&mut bitnami_answer);
-    let object = bitnami_answer.as_object_mut().expect("an object");
+    )(&mut bitnami_response);
+    let object = bitnami_response.as_object_mut().expect("an object");
     object.remove("kind");
     object.remove("apiVersion");
-    for answer in [&fixture.answer, &bitnami_answer] {
-        let answer = answer.to_string();
+    for response in [&fixture.response, &bitnami_response] {
+        let response = response.to_string();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
         ] {
-            let output = fixture.run(program, args, Some(&answer));
+            let output = fixture.run(program, args, Some(&response));
             assert!(output.status.success(), "{args:?}: {}", stderr(&output));
             let after: Json = parse_document(&fixture.sealed_file());
             assert_eq!(
                 after["spec"]["encryptedData"],
-                fixture.answer["spec"]["encryptedData"]
+                fixture.response["spec"]["encryptedData"]
             );
             fs::write(fixture.path("db.yaml"), &before).expect("the test directory is writable");
         }
@@ -332,7 +337,7 @@ fn parse_document(text: &str) -> Json {
         .expect("the text is JSON")
 }
 
-/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that
+/// Attack: a process that responds in the controller's place returns the request itself, so that the user believes that
 /// the old key is no longer needed.
 #[test]
 fn warns_of_an_unchanged_value_whose_hint_names_another_key() {

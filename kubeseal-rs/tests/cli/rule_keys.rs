@@ -53,12 +53,12 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
     ] {
         let directory = directory();
         let directory = directory.path();
-        let answer = answer(directory);
+        let response = response(directory);
         write_files(directory, &[(".seal.yaml", before)]);
         create(directory, &["-w", "db.yaml"]);
         write_files(directory, &[(".seal.yaml", &rules)]);
         let sealed = read(directory, "db.yaml");
-        let kubeconfig = serve(directory, answer.to_string());
+        let kubeconfig = serve(directory, response.to_string());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(directory);
         let output = command.output().expect("the command starts");
@@ -73,16 +73,16 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
 }
 
 /// Returns `shop/db` re-encrypted by a controller with the key of `cluster.txt`.
-fn answer(directory: &Path) -> Json {
+fn response(directory: &Path) -> Json {
     write_files(directory, &[(".seal.yaml", RULES)]);
-    create(directory, &["-w", "answer.yaml"]);
+    create(directory, &["-w", "response.yaml"]);
     let documents =
-        shared::manifest::read(read(directory, "answer.yaml").as_bytes()).expect("valid");
+        shared::manifest::read(read(directory, "response.yaml").as_bytes()).expect("valid");
     let objects = shared::sealed_file::find(&documents).expect("valid");
     objects[0].sealed.to_document()
 }
 
-fn serve(directory: &Path, answer: String) -> std::path::PathBuf {
+fn serve(directory: &Path, response: String) -> std::path::PathBuf {
     let (namespace, name) = ("kube-system", "sealed-secrets-controller");
     let body = |text: String| api_server::text_body(text);
     let responses = vec![
@@ -91,7 +91,7 @@ fn serve(directory: &Path, answer: String) -> std::path::PathBuf {
             certificate_path(namespace, name),
             body(read(directory, "cert.pem")),
         ),
-        (endpoint_path(namespace, name, "rotate"), body(answer)),
+        (endpoint_path(namespace, name, "rotate"), body(response)),
     ];
     api_server::serve(directory, responses)
 }

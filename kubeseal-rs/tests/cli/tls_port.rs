@@ -90,9 +90,9 @@ fn record_request(tls: &Arc<ServerConfig>, client: TcpStream, log: &Log) -> io::
     client.flush()
 }
 
-/// Answers as an API server with a man in the middle behind its service proxy. The man in the middle has its own CA,
-/// and answers verify and rotate with 404.
-fn answer(request: &Request, authority: &str, published: Option<&str>) -> (u16, String) {
+/// Responds as an API server with a man in the middle behind its service proxy. The man in the middle has its own CA,
+/// and responds to verify and rotate with 404.
+fn response(request: &Request, authority: &str, published: Option<&str>) -> (u16, String) {
     let endpoint = |name: &str| endpoint_path(NAMESPACE, NAME, name);
     match request.path.as_str() {
         path if path == service_path(NAMESPACE, NAME) => {
@@ -139,7 +139,7 @@ fn run(
     let published = published.map(str::to_owned);
     let kubeconfig = api_server::serve_with(directory.path(), String::new(), move |request| {
         log.lock().expect("no panic").push(request.path.clone());
-        answer(request, &authority, published.as_deref())
+        response(request, &authority, published.as_deref())
     });
     let url = format!("https://localhost:{}", server.port);
     let port = ["--authorized", &url, "--token-account", "shop/ci"];

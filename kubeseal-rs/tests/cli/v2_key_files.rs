@@ -28,7 +28,8 @@ fn recipient(directory: &Path, file: &str) -> PublicRecipient {
     PublicRecipient::parse(lines.next().expect("a line")).expect("a recipient")
 }
 
-/// Fault: the short identifier, which values and lines contain, ends differently from the full one, and is refused.
+/// Fault: a command refuses the short identifier of a key, as it is in sealed values and in the output of other
+/// commands, because in base64url it is not a prefix of the full identifier.
 #[test]
 fn accepts_the_short_identifier_of_a_key_and_shows_both() {
     let directory = directory();
@@ -223,7 +224,7 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
     let rotate = ["rotate", "--recipient", "cluster.txt", "db.yaml"];
     let printed = seal_ok(directory, &[&rotate[..], &keys].concat());
     assert!(
-        printed.contains("1 already for these recipients"),
+        printed.contains("1 already for the configured recipients"),
         "{printed}"
     );
     let missing = [
@@ -238,6 +239,45 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
     assert_code(&output, 2, "missing");
     assert_contains(&output, "cannot use the certificate missing.pem", "missing");
     assert!(!combined_output(&output).contains("shop/db"));
+}
+
+/// Fault: an archive or its signature is written to a pipe, so that the command waits for a reader and then removes the
+/// pipe, which is no backup.
+#[test]
+#[cfg(unix)]
+fn a_backup_refuses_pipes_before_anything_is_written() {
+    use std::os::unix::fs::FileTypeExt as _;
+    let directory = directory();
+    let directory = directory.path();
+    write_two_keys(directory);
+    for name in ["pipe", "keys.age.sig"] {
+        let made = command("mkfifo", directory, "/nowhere")
+            .arg(directory.join(name))
+            .status();
+        assert!(made.expect("mkfifo starts").success());
+    }
+    let run = |archive: &str, more: &[&str]| {
+        let args = ["keys", "backup", archive, "-R", "escrow.txt", "--force"];
+        seal(
+            directory,
+            &[&args[..], &["--directory", "state"], more].concat(),
+        )
+    };
+    let sign = ["--sign", "signing-key"];
+    for (archive, more, pipe) in [
+        ("pipe", &[][..], "pipe"),
+        ("keys.age", &sign, "keys.age.sig"),
+    ] {
+        let output = run(archive, more);
+        assert_code(&output, 2, archive);
+        let want = format!("cannot write {pipe}: not a regular file; hint: ");
+        assert_contains(&output, &want, archive);
+        let metadata = fs::metadata(directory.join(pipe)).expect("the pipe stays");
+        assert!(metadata.file_type().is_fifo());
+    }
+    assert!(!directory.join("keys.age").exists());
+    let keys = read(directory, "state/keys/old.yaml");
+    assert!(!keys.contains("backed-up"), "{keys}");
 }
 
 /// Fault: after a rotation, export prints the old key without a remark, and values are sealed for it for months.

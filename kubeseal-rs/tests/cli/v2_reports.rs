@@ -256,12 +256,25 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
         let printed = combined_output(&output);
         assert!(!printed.contains("can read all"), "{case}: {printed}");
     }
-    fs::remove_file(directory.join("tree/f.yaml")).expect("the test owns the file");
-    assert_code(
-        &seal(directory, &["doctor", "--rollback", "tree"]),
-        0,
-        "no files",
-    );
+}
+
+/// Fault: the directory is the wrong one, or contains only templates, and nothing is checked before the switch back to
+/// Bitnami's controller.
+#[test]
+fn a_rollback_check_fails_if_it_finds_no_object() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "db.yaml"]);
+    let text = read(directory, "db.yaml");
+    fs::create_dir(directory.join("tree")).expect("the test owns the directory");
+    let rollback = ["doctor", "--rollback", "tree"];
+    for case in ["empty directory", "template"] {
+        let output = seal(directory, &rollback);
+        assert_code(&output, 1, case);
+        let want = "BROKEN   rollback: no SealedSecret was found, so nothing was checked";
+        assert_contains(&output, want, case);
+        write_files(directory, &[("tree/_db.tpl", &text)]);
+    }
 }
 
 /// Fault: a user names a directory of keys only, so no file is searched for values that need the key.

@@ -121,7 +121,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
 }
 
 /// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
-/// values beside v1 values.
+/// values together with v1 values.
 #[test]
 fn a_file_with_v1_values_keeps_its_format() {
     let directory = directory_with_v1_values();
@@ -142,7 +142,7 @@ fn a_file_with_v1_values_keeps_its_format() {
     // A flag requires v2 although the value cannot be bound.
     let flag = [&set("a")[..], &["--sealed-format", "v2"]].concat();
     assert_refused(directory, &flag, "db.yaml", "is bound to the template");
-    // Unbound v2 values are allowed beside v1 values.
+    // Unbound v2 values are allowed together with v1 values.
     write_files(directory, &[(".seal.yaml", &unbound_rules())]);
     seal_ok(directory, &set("a"));
     assert!(line_of(&read(directory, "db.yaml"), "a").contains("seal2.i."));

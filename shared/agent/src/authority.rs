@@ -2,8 +2,8 @@
 //!
 //! Each replica of a controller creates a new CA when it starts, so the certificates are read again: a file is read
 //! before each request, and the `ConfigMap` that the controller publishes is read again after a request that did not
-//! reach the controller. A Pod can mount this `ConfigMap` only in the namespace of the controller, and kubelet updates
-//! the volume within a minute or two. The API server returns the current content to Pods of every namespace.
+//! reach the controller. A Pod can mount this `ConfigMap` only in the namespace of the controller, and the kubelet
+//! updates the volume within a minute or two. The API server returns the current content to Pods of every namespace.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deliver::{Answer, AnswerError, ENDPOINT, Failure, MAX_ANSWER, RequestBody};
+use deliver::{ENDPOINT, Failure, MAX_RESPONSE, RequestBody, Response, ResponseError};
 use ureq::http::{HeaderMap, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
@@ -32,7 +32,7 @@ pub struct Settings {
     pub server: String,
     /// The CA certificates of the port. No other certificate is trusted.
     pub authority: Authority,
-    /// The file with the token of the Pod. Kubelet replaces it, so it is read before each request.
+    /// The file with the token of the Pod. The kubelet replaces it, so it is read before each request.
     pub token_file: PathBuf,
 }
 
@@ -53,7 +53,7 @@ pub enum Delivery {
     /// The caller already has the current revision.
     Unchanged,
     /// The current values.
-    Values(Box<Answer>),
+    Values(Box<Response>),
 }
 
 /// Why a request returned no values. No message contains a value.
@@ -94,7 +94,7 @@ pub enum ClientError {
         /// What failed.
         why: String,
     },
-    /// The connection failed, no complete response arrived in time, or the response exceeds [`MAX_ANSWER`].
+    /// The connection failed, no complete response arrived in time, or the response exceeds [`MAX_RESPONSE`].
     #[error(
         "cannot reach the controller at {server}: {source}\n\
          hint: check that its Pods run, with `authorizedEndpoints` enabled, that the URL is that of its Service, and that the \
@@ -103,7 +103,7 @@ pub enum ClientError {
     Unreachable {
         /// The URL of the controller's TLS port.
         server: String,
-        /// The error of the HTTP client.
+        /// The HTTP client's error.
         source: Box<ureq::Error>,
     },
     /// The controller refuses the request.
@@ -111,7 +111,7 @@ pub enum ClientError {
     Refused(#[from] Refusal),
     /// The response is malformed, or exceeds a limit.
     #[error("the controller's response is invalid: {0}")]
-    Answer(#[from] AnswerError),
+    Response(#[from] ResponseError),
 }
 
 /// An error response of the controller.
@@ -289,7 +289,7 @@ impl Client {
         if response.status() != StatusCode::OK {
             return Err(refusal(response.status(), response.headers(), &bytes).into());
         }
-        Ok(Delivery::Values(Box::new(Answer::from_json(&bytes)?)))
+        Ok(Delivery::Values(Box::new(Response::from_json(&bytes)?)))
     }
 
     fn url(&self) -> String {
@@ -317,7 +317,7 @@ impl Client {
 }
 
 fn read(body: &mut Body) -> Result<Zeroizing<Vec<u8>>, ureq::Error> {
-    let limit = u64::try_from(MAX_ANSWER).unwrap_or(u64::MAX);
+    let limit = u64::try_from(MAX_RESPONSE).unwrap_or(u64::MAX);
     body.with_config()
         .limit(limit)
         .read_to_vec()

@@ -1,11 +1,11 @@
-//! The file that kubelet reads for `env.valueFrom.fileKeyRef`: `NAME='value'` lines.
+//! The file that the kubelet reads for `env.valueFrom.fileKeyRef`: `NAME='value'` lines.
 //!
-//! Kubelet supports no escapes in this file, so not every value can be written. A value that kubelet would misread is
-//! refused.
+//! The kubelet supports no escapes in this file, so not every value can be written. A value that the kubelet would
+//! misread is refused.
 
 use zeroize::Zeroizing;
 
-/// The maximum length of a line in bytes. Kubelet reads at most 64 KiB, including the line ending.
+/// The maximum length of a line in bytes. The kubelet reads at most 64 KiB, including the line ending.
 const MAX_LINE: usize = 65_000;
 
 /// Why an item cannot be written. The message does not depend on the value.
@@ -24,7 +24,7 @@ pub enum EnvFileError {
     Repeated(String),
     /// The value of the item cannot be written.
     #[error(
-        "the item {0} cannot become a variable: kubelet reads only non-empty UTF-8 text without `'` and NUL, \
+        "the item {0} cannot become a variable: the kubelet reads only non-empty UTF-8 text without `'` and NUL, \
          without carriage returns before line feeds, and with lines shorter than 64 KiB\n\
          hint: select other items with --objects=NAME:ITEM, and deliver this item as a file"
     )]
@@ -62,7 +62,7 @@ fn check(name: &str, value: &[u8]) -> Result<(), EnvFileError> {
     }
     let is_text = std::str::from_utf8(value).is_ok();
     let has_forbidden = value.contains(&b'\'') || value.contains(&0);
-    // Kubelet removes a carriage return before the end of a line.
+    // The kubelet removes a carriage return before the end of a line.
     let has_carriage_return = value.windows(2).any(|pair| pair == b"\r\n");
     let has_long_line = value
         .split(|byte| *byte == b'\n')

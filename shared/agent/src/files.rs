@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-/// The error of reading a file.
+/// A file cannot be read, or is longer than the limit.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
 pub struct FileError {
     /// The file that cannot be read.
     pub path: PathBuf,
-    /// The error of the operating system.
+    /// The I/O error.
     pub source: io::Error,
 }
 

@@ -10,7 +10,7 @@
 //! | [`authority`] | the CA certificates that verify the controller's certificate |
 //! | [`poll`] | waiting for the first values and for changes, with pauses after failures |
 //! | [`target`] | the target directory, replaced atomically |
-//! | [`env_file`] | the file that kubelet reads for `fileKeyRef` |
+//! | [`env_file`] | the file that the kubelet reads for `fileKeyRef` |
 //! | [`metrics`] | outcomes of requests |
 //! | [`files`] | reading small files up to a limit |
 //! | `random` | random numbers for names and pauses |

@@ -102,8 +102,8 @@ impl Metrics {
     /// Records the result of a request, and the number of SealedSecrets whose values the agent has.
     pub(crate) fn record(&self, result: &Result<Delivery, ClientError>) {
         self.requests.record(result.as_ref());
-        if let Ok(Delivery::Values(answer)) = result {
-            self.objects.set(answer.objects.len() as u64);
+        if let Ok(Delivery::Values(response)) = result {
+            self.objects.set(response.objects.len() as u64);
         }
     }
 }
@@ -133,7 +133,7 @@ fn outcome(result: Result<&Delivery, &ClientError>) -> Outcome {
             _ => Outcome::Failed,
         },
         Err(ClientError::Unreachable { .. }) => Outcome::Unreachable,
-        Err(ClientError::Answer(_)) => Outcome::Malformed,
+        Err(ClientError::Response(_)) => Outcome::Malformed,
         Err(_) => Outcome::Local,
     }
 }

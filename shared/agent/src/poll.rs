@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use deliver::{Answer, EntryBody, RequestBody};
+use deliver::{EntryBody, RequestBody, Response};
 
 use crate::client::{Client, ClientError, Delivery};
 use crate::metrics::Metrics;
@@ -62,7 +62,7 @@ impl Poll {
     }
 
     /// Returns the values at the first call; later calls wait for a change. Repeats failed requests until one succeeds.
-    pub fn next_change(&mut self) -> Answer {
+    pub fn next_change(&mut self) -> Response {
         loop {
             let past = self.requested_at.map(|time| time.elapsed());
             sleep(past.map_or(Duration::ZERO, |past| SHORTEST_WAIT.saturating_sub(past)));
@@ -70,11 +70,11 @@ impl Poll {
             let result = self.client.deliver(&self.request);
             self.metrics.record(&result);
             match result {
-                Ok(Delivery::Values(answer)) => {
+                Ok(Delivery::Values(response)) => {
                     self.record_success(start);
-                    self.request.have = Some(answer.revision.clone());
+                    self.request.have = Some(response.revision.clone());
                     self.request.wait = Some(wait_seconds(random::fraction()));
-                    return *answer;
+                    return *response;
                 }
                 Ok(Delivery::Unchanged) => self.record_success(start),
                 Err(error) => self.handle_failure(&error),

@@ -1,4 +1,4 @@
-//! A controller for tests: an HTTPS server that answers each request with the next prepared response.
+//! A controller for tests: an HTTPS server that responds to each request with the next prepared response.
 
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};

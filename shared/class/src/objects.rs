@@ -199,7 +199,7 @@ mod tests {
             ),
             (
                 "- sealedSecret: ../x",
-                "objects[0]: \"../x\" is not the name of a SealedSecret",
+                "objects[0]: \"../x\" is not a valid name for a SealedSecret",
             ),
             ("- sealedSecret: db\n  path: ../x/", "objects[0]: "),
             (
@@ -220,7 +220,7 @@ mod tests {
             ),
             (
                 "- {objectName: a, secretPath: '/', secretKey: k}",
-                "is not the name of a SealedSecret",
+                "is not a valid name for a SealedSecret",
             ),
         ];
         for (text, expected) in cases {

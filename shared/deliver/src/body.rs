@@ -29,7 +29,7 @@ pub struct EntryBody {
     /// The name of the SealedSecret whose items become files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_secret: Option<String>,
-    /// The keys of the items to deliver; all items if absent.
+    /// The item keys to deliver; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
     /// The path of the file, or, with a final `/`, of the directory for the files; the target directory if absent.

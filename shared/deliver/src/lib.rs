@@ -1,7 +1,7 @@
 //! The protocol between the controller and the programs that fetch values for a Pod: `POST` [`ENDPOINT`].
 //!
-//! Both sides use these types and check what they receive: the controller checks a [`Request`], and an agent checks an
-//! [`Answer`]. The crate contains neither a client nor a runtime.
+//! Both sides use these types and check what they receive: the controller checks a [`Request`], and an agent checks a
+//! [`Response`]. The crate contains neither a client nor a runtime.
 //!
 //! ```
 //! use deliver::{EntryBody, Request, RequestBody};
@@ -20,7 +20,6 @@
 //! # Ok::<(), deliver::RequestError>(())
 //! ```
 
-mod answer;
 mod body;
 mod failure;
 mod layout;
@@ -29,10 +28,10 @@ mod path;
 pub mod report;
 mod request;
 mod request_error;
+mod response;
 mod text;
 mod value;
 
-pub use answer::{Answer, AnswerError, DeliveredFile, DeliveredObject};
 pub use body::{EntryBody, RequestBody};
 pub use failure::Failure;
 pub use layout::{Layout, LayoutError};
@@ -40,6 +39,7 @@ pub use mode::{Mode, ModeError};
 pub use path::{FilePath, PathError};
 pub use request::{Destination, Entry, ObjectEntry, Request, TemplateEntry, is_object_name};
 pub use request_error::{EntryProblem, RequestError};
+pub use response::{DeliveredFile, DeliveredObject, Response, ResponseError};
 pub use value::Value;
 
 /// The path of the endpoint.
@@ -69,7 +69,7 @@ pub const MAX_FILES: usize = 1000;
 pub const MAX_VALUES: usize = 3 << 20;
 /// Maximum size of a response in bytes. The largest permitted values in base64 fit, with the longest paths for all
 /// files.
-pub const MAX_ANSWER: usize = 8 << 20;
+pub const MAX_RESPONSE: usize = 8 << 20;
 /// Maximum number of seconds that a request may wait for a change.
 pub const MAX_WAIT: u16 = 300;
 /// Maximum size of a revision in bytes.

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_permission_bits_only() {
+    fn accepts_only_permission_bits() {
         for (text, want) in [
             ("0", "0000"),
             ("444", "0444"),

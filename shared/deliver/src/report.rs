@@ -3,10 +3,10 @@
 //! A Pod's account may not change the Pod, so the log is the only place where a program can report without further
 //! permissions. Versions are public: the status of the SealedSecret contains them too.
 //!
-//! The application of `exec` writes to the same log, and can imitate a report. An imitation is only a false statement
-//! about the container that wrote it.
+//! The application of `exec` and the commands that `agent` runs after a change write to the same log, and can imitate a
+//! report. An imitation is only a false statement about the container that wrote it.
 
-use crate::answer::DeliveredObject;
+use crate::response::DeliveredObject;
 
 /// The maximum length of a version; versions from the controller have 22 characters.
 const MAX_VERSION: usize = 64;
@@ -24,13 +24,15 @@ pub fn line(objects: &[DeliveredObject], outcome: &str) -> String {
     format!("{}: {outcome}", objects.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns the objects of the newest report in a log; `None` if the log has no report.
+/// Returns the objects of the newest report in a log; `None` if the log has no report. The report is not reliable:
+/// commands that the reporting program starts write to the same log and can imitate a report.
 pub fn newest(log: &str) -> Option<Vec<DeliveredObject>> {
     log.lines().rev().find_map(objects)
 }
 
-/// Returns the objects of the first report in a log; `None` if the log has no report. A program that reports once,
-/// before it starts the application, wrote the first one.
+/// Returns the objects of the first report in a log; `None` if the log has no report. In a complete log of a program that
+/// reports once, before it starts the application, this is the report of the program. In the rest of a rotated log, the
+/// application may have written it.
 pub fn first(log: &str) -> Option<Vec<DeliveredObject>> {
     log.lines().find_map(objects)
 }
@@ -78,7 +80,8 @@ mod tests {
         assert!(log.contains(&line(&[delivered("db", 1, "v1")], "wrote 1 files")));
     }
 
-    /// Attack: an application writes a line in the form of a report after the report of the program that started it.
+    /// Attack: an application writes a line in the form of a report after the report of the program that started it. In a
+    /// rotated log, its line would be the first one.
     #[test]
     fn a_report_of_the_application_is_not_the_first_one() {
         let log = "waiting for values: no permission\ndb (generation 1, version v1): starting the command\n\

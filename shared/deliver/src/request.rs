@@ -61,7 +61,7 @@ pub enum Destination {
 /// A template, whose result becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TemplateEntry {
-    /// The path of the file.
+    /// The path of the file that receives the result.
     pub path: FilePath,
     /// The text of the template. It refers to values as `.OBJECT.ITEM`.
     pub template: String,

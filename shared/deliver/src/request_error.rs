@@ -61,11 +61,11 @@ pub enum EntryProblem {
         /// The field that determines the kind of the entry.
         with: &'static str,
     },
-    /// The name is not the name of a SealedSecret.
-    #[error("{0:?} is not the name of a SealedSecret")]
+    /// The name is not valid for a Kubernetes object.
+    #[error("{0:?} is not a valid name for a SealedSecret")]
     Name(String),
     /// The name is not a valid item key.
-    #[error("{0:?} is not the name of an item")]
+    #[error("{0:?} is not a valid item key")]
     Item(String),
     /// The list of items is empty.
     #[error("`items` is empty")]

@@ -24,7 +24,7 @@ mod imp {
     ///
     /// # Errors
     ///
-    /// Returns the error of the operating system.
+    /// Returns the I/O error.
     pub fn create_file(bytes: &[u8]) -> io::Result<File> {
         let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
         // The default is 0777.

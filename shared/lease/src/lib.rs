@@ -2,7 +2,7 @@
 //!
 //! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica that has
 //! observed the Lease unchanged for the lease duration, by its own clock, may acquire the Lease. The holder stops
-//! writing earlier, at the renew deadline by its own clock, even if the API server does not answer. A holder that was
+//! writing earlier, at the renew deadline by its own clock, even if the API server does not respond. A holder that was
 //! paused until after the renew deadline detects this before its next write.
 //!
 //! A request that was already queued in the connection when the process was paused can still be sent. The updates and
@@ -74,12 +74,12 @@ pub struct Candidate {
     renewals: Vec<i64>,
     write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
-    /// Counts how often the API server answered after a failure.
+    /// Counts how often the API server responded after a failure.
     recoveries: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
     /// Whether the Lease was read or written at least once. If so, this replica never leads without the Lease, even
-    /// after a denial.
+    /// if RBAC denies access later.
     has_used_lease: bool,
     /// Whether the last attempt to use the Lease failed with a persistent failure ([`Failure::is_persistent`]).
     is_stuck: bool,
@@ -127,7 +127,7 @@ impl Candidate {
         self.role.subscribe()
     }
 
-    /// Returns a receiver whose value changes each time the API server answers after a failure.
+    /// Returns a receiver whose value changes each time the API server responds after a failure.
     pub fn recoveries(&self) -> watch::Receiver<u64> {
         self.recoveries.subscribe()
     }
@@ -337,7 +337,7 @@ impl Candidate {
         );
     }
 
-    /// Updates the role. The leadership may have ended while the API server did not answer.
+    /// Updates the role. The leadership may have ended while the API server did not respond.
     fn update_role(&self) {
         let is_known = self.view.is_some() || self.has_used_lease;
         self.become_role(match self.write_lease.is_valid() {

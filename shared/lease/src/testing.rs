@@ -6,28 +6,28 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tower::service_fn;
 
-/// Returns a client of a simulated API server; `answer` returns the status code and the body of each response.
-pub fn client(answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static) -> Client {
+/// Returns a client of a simulated API server; `response` returns the status code and the body of each response.
+pub fn client(response: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static) -> Client {
     let service = service_fn(move |request: Request<Body>| {
-        let (code, body) = answer(request.method(), request.uri().path());
+        let (code, body) = response(request.method(), request.uri().path());
         let body = Body::from(body.to_string().into_bytes());
         std::future::ready(Response::builder().status(code).body(body))
     });
     Client::new(service, "default")
 }
 
-/// Like [`client`], but `answer` receives the method and the request body (null if it is not JSON).
+/// Like [`client`], but `response` receives the method and the request body (null if it is not JSON).
 pub fn client_with_bodies(
-    answer: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
+    response: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {
-    let answer = std::sync::Arc::new(answer);
+    let response = std::sync::Arc::new(response);
     let service = service_fn(move |request: Request<Body>| {
-        let answer = std::sync::Arc::clone(&answer);
+        let response = std::sync::Arc::clone(&response);
         async move {
             let (head, body) = request.into_parts();
             let body = body.collect_bytes().await.unwrap_or_default();
             let body = serde_json::from_slice(&body).unwrap_or_default();
-            let (code, body) = answer(head.method.as_str(), body);
+            let (code, body) = response(head.method.as_str(), body);
             let body = Body::from(body.to_string().into_bytes());
             Response::builder().status(code).body(body)
         }

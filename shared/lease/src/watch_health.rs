@@ -15,7 +15,7 @@ pub enum Cause {
     Missing,
     /// The API server cannot be reached.
     Unreachable,
-    /// The API server answers with another error, or with an object that cannot be parsed.
+    /// The API server responds with another error, or with an object that cannot be parsed.
     Failed,
 }
 

@@ -1,5 +1,5 @@
 //! The attributes of a volume: the parameters of the SecretProviderClass, overridden by those of the Pod's volume, and
-//! the attributes that kubelet adds.
+//! the attributes that the kubelet adds.
 //!
 //! The authors of the class and of the Pod choose these attributes freely. Only the token proves which Pod sends the
 //! request, and the controller checks the token.
@@ -62,7 +62,8 @@ fn token(tokens: &str) -> Option<Zeroizing<String>> {
 
 fn no_token() -> Failure {
     let text = format!(
-        "kubelet sent no token of the Pod for the audience {AUDIENCE}\nhint: set tokenRequests: [{{audience: {AUDIENCE}}}] \
+        "the kubelet sent no token of the Pod for the audience {AUDIENCE}\n\
+         hint: set tokenRequests: [{{audience: {AUDIENCE}}}] \
          in the values of the Secrets Store CSI driver's chart, or in the CSIDriver object secrets-store.csi.k8s.io"
     );
     Failure::new(FinalCode::FailedPrecondition, &text)
@@ -94,7 +95,8 @@ mod tests {
         assert_eq!(*attributes.token, "t");
     }
 
-    /// Fault: the cluster has no `tokenRequests`, only tokens for other audiences, or malformed ones.
+    /// Fault: the CSIDriver has no `tokenRequests`, or the kubelet sends only tokens for other audiences, or malformed
+    /// tokens.
     #[test]
     fn without_a_token_for_the_controller_nothing_is_sent() {
         let other = json!({ "vault": { "token": "t" } }).to_string();

@@ -19,12 +19,12 @@ pub(crate) const VERSION_METHOD: &str = "/v1alpha1.CSIDriverProvider/Version";
 pub(crate) const MOUNT_METHOD: &str = "/v1alpha1.CSIDriverProvider/Mount";
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// The time limit of a call. Without it, the driver waits until kubelet gives up after two minutes, with a code that is
-/// not final.
+/// The time limit of a call. Without it, the driver waits until the kubelet gives up after two minutes, with a code
+/// that is not final.
 const DEADLINE: Duration = Duration::from_secs(12);
 
-/// Answers one call, unless the driver cancels it.
-pub(crate) async fn answer(
+/// Serves one call, unless the driver cancels it.
+pub(crate) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Message>,
     controller: Arc<Controller>,
@@ -58,7 +58,8 @@ async fn call_within_deadline(
 ) -> Result<Message, Failure> {
     let result = tokio::time::timeout(DEADLINE, call(method, body, controller)).await;
     result.unwrap_or_else(|_| {
-        let text = "the controller did not respond in time\nhint: kubelet retries; check that the controller is running";
+        let text = "the controller did not respond in time\n\
+                    hint: the kubelet retries; check that the controller is running";
         Err(Failure::new(FinalCode::FailedPrecondition, text))
     })
 }

@@ -30,7 +30,7 @@ pub enum CallError {
     Socket {
         /// The path of the socket.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// No response arrived in time, or it is not a gRPC response.

@@ -57,7 +57,7 @@ impl Controller {
         let request = tokio::task::spawn_blocking(move || {
             let _slot = slot;
             let result = this.request(&mount);
-            mount::answer(result, &mount.selection.encodings)
+            mount::response(result, &mount.selection.encodings)
         });
         let panicked = |_| Failure::new(FinalCode::Internal, "the provider failed; see its log");
         request.await.map_err(panicked)?

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use http::HeaderValue;
 
-/// The maximum length of a message in bytes, before it is encoded. Kubelet shortens events to 1 KiB.
+/// The maximum length of a message in bytes, before it is encoded. The kubelet shortens events to 1 KiB.
 const MAX_MESSAGE: usize = 800;
 
 /// The status codes that a call can fail with.
 ///
-/// Kubelet treats each of these codes as the final result of a mount: it removes the directory of the volume, and
+/// The kubelet treats each of these codes as the final result of a mount: it removes the directory of the volume, and
 /// retries later. After `CANCELLED`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED` or `UNAVAILABLE` it keeps the
 /// directory. The driver can then mistake the volume for one that it has already mounted, and the Pod starts with an
 /// empty volume.
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(failure.header(), "100%25 of \"%C3%A4\"");
     }
 
-    /// Fault: kubelet keeps the directory of a volume after other codes, and the Pod starts with an empty volume.
+    /// Fault: the kubelet keeps the directory of a volume after other codes, and the Pod starts with an empty volume.
     #[test]
     fn every_code_is_final_for_kubelet() {
         const NOT_FINAL: [u8; 5] = [1, 4, 8, 10, 14];

@@ -11,8 +11,8 @@ use crate::protobuf::Writer;
 const MAX_REQUEST: usize = 1 << 20;
 
 /// The maximum size of a response in bytes, the driver's default. The driver would reject a larger response with a code
-/// after which kubelet keeps the directory of the volume.
-pub(crate) const MAX_ANSWER: usize = 4 << 20;
+/// after which the kubelet keeps the directory of the volume.
+pub(crate) const MAX_RESPONSE: usize = 4 << 20;
 
 /// The size of a message's prefix: a compression flag and the length of the message.
 const PREFIX: usize = 5;

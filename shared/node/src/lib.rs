@@ -14,7 +14,7 @@
 //! | `attributes` | parsing of attributes, which the author of the Pod controls; the crate `class` reads `objects` |
 //! | `controller` | requests to the controller |
 //! | [`metrics`] | requests and mounts by outcome |
-//! | `failure` | failures, only with codes that are final for kubelet |
+//! | `failure` | failures, only with codes that are final for the kubelet |
 //! | `frame`, `protobuf` | encoding of gRPC messages |
 //! | `socket` | the socket file |
 

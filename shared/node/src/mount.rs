@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use agent::client::{ClientError, Delivery, Refusal};
 use class::encoding::Encoding;
 use class::objects::{self, Selection};
-use deliver::{Answer, AnswerError, DeliveredFile, DeliveredObject};
+use deliver::{DeliveredFile, DeliveredObject, Response, ResponseError};
 use zeroize::Zeroizing;
 
 use crate::attributes::Attributes;
 use crate::failure::{Failure, FinalCode};
-use crate::frame::{MAX_ANSWER, Message};
+use crate::frame::{MAX_RESPONSE, Message};
 use crate::protobuf::{bytes_field, bytes_len, number_len};
 
 /// The number of the field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the
@@ -40,28 +40,28 @@ impl MountRequest {
 ///
 /// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts a response
 /// without files, but the Pod would then start with an empty volume if the driver could not use an earlier response.
-pub(crate) fn answer(
+pub(crate) fn response(
     result: Result<Delivery, ClientError>,
     encodings: &HashMap<String, Encoding>,
 ) -> Result<Message, Failure> {
-    let mut answer = match result.map_err(|error| failure(&error))? {
-        Delivery::Values(answer) => answer,
+    let mut response = match result.map_err(|error| failure(&error))? {
+        Delivery::Values(response) => response,
         Delivery::Unchanged => {
             let text = "the controller did not send the values\nhint: use a provider and a controller of the same release";
             return Err(Failure::new(FinalCode::Internal, text));
         }
     };
-    if answer.files.is_empty() {
+    if response.files.is_empty() {
         let text = "the SealedSecrets contain no items, and a volume without files is not mounted\nhint: seal an item";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
-    decode(&mut answer, encodings)?;
-    message(&answer)
+    decode(&mut response, encodings)?;
+    message(&response)
 }
 
 /// Decodes values. The message of a failure does not depend on the value.
-fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<(), Failure> {
-    for file in &mut answer.files {
+fn decode(response: &mut Response, encodings: &HashMap<String, Encoding>) -> Result<(), Failure> {
+    for file in &mut response.files {
         let Some(encoding) = encodings.get(file.path.as_str()) else {
             continue;
         };
@@ -80,24 +80,24 @@ fn decode(answer: &mut Answer, encodings: &HashMap<String, Encoding>) -> Result<
 const OBJECT_VERSION_FIELD: u64 = 1;
 const FILES_FIELD: u64 = 3;
 
-fn message(answer: &Answer) -> Result<Message, Failure> {
-    let versions = answer
+fn message(response: &Response) -> Result<Message, Failure> {
+    let versions = response
         .objects
         .iter()
         .map(|object| bytes_len(version_len(object)));
-    let files = answer.files.iter().map(|file| bytes_len(file_len(file)));
+    let files = response.files.iter().map(|file| bytes_len(file_len(file)));
     let len = versions.chain(files).sum();
-    if len > MAX_ANSWER {
+    if len > MAX_RESPONSE {
         let text = "the files have more than 4 MiB in total, the limit of the Secrets Store CSI driver\nhint: use several volumes";
         return Err(Failure::new(FinalCode::FailedPrecondition, text));
     }
     Ok(Message::write(len, |writer| {
-        for object in &answer.objects {
+        for object in &response.objects {
             writer.begin(OBJECT_VERSION_FIELD, version_len(object));
             writer.bytes(1, object.name.as_bytes());
             writer.bytes(2, object.version.as_bytes());
         }
-        for file in &answer.files {
+        for file in &response.files {
             writer.begin(FILES_FIELD, file_len(file));
             writer.bytes(1, file.path.as_str().as_bytes());
             writer.number(2, file.mode.bits().into());
@@ -119,18 +119,18 @@ fn failure(error: &ClientError) -> Failure {
     let code = match error {
         ClientError::Refused(refusal) => code(refusal),
         // The position of a syntax error would depend on values.
-        ClientError::Answer(AnswerError::Malformed { .. }) => {
+        ClientError::Response(ResponseError::Malformed { .. }) => {
             let text = "the response of the controller is malformed";
             return Failure::new(FinalCode::Internal, text);
         }
-        ClientError::Answer(_) => FinalCode::Internal,
+        ClientError::Response(_) => FinalCode::Internal,
         _ => FinalCode::FailedPrecondition,
     };
     Failure::new(code, &agent::poll::error_chain(error))
 }
 
-/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: kubelet
-/// retries a mount after any failure.
+/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: the
+/// kubelet retries a mount after any failure.
 fn code(refusal: &Refusal) -> FinalCode {
     match refusal.status.as_u16() {
         400 => FinalCode::InvalidArgument,
@@ -163,20 +163,20 @@ mod tests {
             generation: 1,
             version: "v2".into(),
         };
-        Delivery::Values(Box::new(Answer {
+        Delivery::Values(Box::new(Response {
             revision: "r".into(),
             files,
             objects: vec![object],
         }))
     }
 
-    fn answer_with_files(files: Vec<DeliveredFile>) -> Result<Message, Failure> {
-        answer(Ok(delivery(files)), &HashMap::new())
+    fn response_with_files(files: Vec<DeliveredFile>) -> Result<Message, Failure> {
+        response(Ok(delivery(files)), &HashMap::new())
     }
 
     #[test]
-    fn an_answer_has_the_versions_of_objects_and_the_files() {
-        let message = answer_with_files(vec![file("db/password", b"hunter2")]).unwrap();
+    fn a_response_has_the_versions_of_objects_and_the_files() {
+        let message = response_with_files(vec![file("db/password", b"hunter2")]).unwrap();
         let expected =
             b"\x0a\x08\x0a\x02db\x12\x02v2\x1a\x19\x0a\x0bdb/password\x10\xa0\x02\x1a\x07hunter2";
         assert_eq!(message.chunk()[5..], expected[..]);
@@ -185,23 +185,23 @@ mod tests {
     /// Fault: the driver rejects a large response with a code that is not final, so that a Pod can start with an empty
     /// volume.
     #[test]
-    fn an_answer_above_the_limit_of_the_driver_is_a_failure_here() {
+    fn a_response_above_the_limit_of_the_driver_is_a_failure_here() {
         let long = "a".repeat(200);
         let files = |len| {
             (0..20_000)
                 .map(|index| file(&format!("{long}{index}"), &vec![0; len]))
                 .collect()
         };
-        let failure = answer_with_files(files(200)).err().unwrap();
+        let failure = response_with_files(files(200)).err().unwrap();
         assert_eq!(failure.code, FinalCode::FailedPrecondition);
-        assert!(answer_with_files(vec![file("a", &vec![0; 3 << 20])]).is_ok());
+        assert!(response_with_files(vec![file("a", &vec![0; 3 << 20])]).is_ok());
     }
 
     #[test]
     fn no_files_are_a_failure_because_the_volume_would_be_empty() {
-        let failure = answer_with_files(Vec::new()).err().unwrap();
+        let failure = response_with_files(Vec::new()).err().unwrap();
         assert_eq!(failure.code, FinalCode::FailedPrecondition);
-        let failure = answer(Ok(Delivery::Unchanged), &HashMap::new());
+        let failure = response(Ok(Delivery::Unchanged), &HashMap::new());
         assert_eq!(failure.err().unwrap().code, FinalCode::Internal);
     }
 
@@ -209,11 +209,11 @@ mod tests {
     fn values_are_decoded_where_the_class_says_so() {
         let encodings = HashMap::from([("key".to_owned(), Encoding::Hex)]);
         let files = vec![file("key", b"616263"), file("other", b"616263")];
-        let message = answer(Ok(delivery(files)), &encodings).unwrap();
+        let message = response(Ok(delivery(files)), &encodings).unwrap();
         let message = message.chunk();
         let contains = |text: &[u8]| message.windows(text.len()).any(|window| window == text);
         assert!(contains(b"\x1a\x03abc") && contains(b"\x1a\x06616263"));
-        let failure = answer(Ok(delivery(vec![file("key", b"hunter2")])), &encodings);
+        let failure = response(Ok(delivery(vec![file("key", b"hunter2")])), &encodings);
         let failure = failure.err().unwrap();
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
         assert_eq!(failure.code, FinalCode::FailedPrecondition);

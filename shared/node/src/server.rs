@@ -113,7 +113,7 @@ async fn serve(
     Ok(())
 }
 
-/// Logs once if the controller does not answer. The controller may start later, so the process continues.
+/// Logs once if the controller does not respond. The controller may start later, so the process continues.
 fn report_unreachable(controller: &Controller, log: fn(&str)) {
     if let Err(error) = controller.reach() {
         let why = agent::poll::error_chain(&error);
@@ -171,7 +171,7 @@ async fn serve_connection(
                 let Some(Ok((request, respond))) = call else {
                     return;
                 };
-                calls.spawn(calls::answer(request, respond, Arc::clone(controller), log));
+                calls.spawn(calls::serve(request, respond, Arc::clone(controller), log));
             }
             Some(_) = calls.join_next() => {}
             () = tokio::time::sleep(IDLE_TIMEOUT), if calls.is_empty() && !is_ending => {

@@ -47,7 +47,7 @@ pub enum SocketError {
     System {
         /// The path of the socket.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
 }

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_probes_and_metrics() {
+    fn serves_probes_and_metrics() {
         let code = |method: Method, path: &str, is_ready: bool| {
             respond(&method, path, &FixedStatus(is_ready))
                 .status()
@@ -249,7 +249,7 @@ mod tests {
         response
     }
 
-    /// Attack: a tenant causes work that occupies the worker for longer than kubelet waits for a probe, so that the
+    /// Attack: a tenant causes work that occupies the worker for longer than the kubelet waits for a probe, so that the
     /// container is restarted repeatedly.
     #[test]
     fn probes_and_metrics_are_answered_while_the_worker_is_busy() {
@@ -262,8 +262,8 @@ mod tests {
         drop(server);
     }
 
-    /// Attack: a Pod opens more connections than the port admits and sends nothing, so that kubelet's probes fail and
-    /// the container is restarted repeatedly.
+    /// Attack: a Pod opens more connections than the port admits and sends nothing, so that the kubelet's probes fail
+    /// and the container is restarted repeatedly.
     #[tokio::test(flavor = "multi_thread")]
     async fn idle_connections_do_not_stop_the_probes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_in_annotations_match_whole_names_only() {
+    fn patterns_in_annotations_match_only_whole_names() {
         for (list, want) in [
             ("db", true),
             ("web, db", true),
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn exclusions_apply_to_exact_names_on_the_workload_only() {
+    fn exclusions_apply_only_to_exact_names_on_the_workload() {
         let exclude = |list: &str| json!({ "reloader.stakater.com/auto": "true", "secrets.exclude.reloader.stakater.com/reload": list });
         for (list, want) in [("db", false), ("web, db", false), ("d.", true), ("", true)] {
             assert_eq!(

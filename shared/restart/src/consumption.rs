@@ -14,7 +14,7 @@ pub enum Delivery {
     Env,
     /// A file mounted by `subPath`; only a restart of the container updates it.
     SubPath,
-    /// A file in a volume; kubelet updates it.
+    /// A file in a volume; the kubelet updates it.
     Volume,
     /// A file in a volume of the Secrets Store CSI driver; the driver's rotation updates it.
     Csi,

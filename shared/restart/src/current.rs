@@ -52,7 +52,7 @@ mod tests {
         let mounted = pod("p", Delivery::Volume, 50);
         assert!(
             has_newest(&mounted, "db", &history, second(300)),
-            "kubelet has refreshed the volume"
+            "the kubelet has refreshed the volume"
         );
     }
 

@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_changes_delay_a_restart_for_a_limited_time_only() {
+    fn repeated_changes_delay_a_restart_only_for_a_limited_time() {
         let case = Case {
             history: history(&[("b", "1", 2, 200), ("a", "1", 1, 10)]),
             ..Case::default()

@@ -1,9 +1,9 @@
 //! Values that a Pod receives without a Secret: in volumes of the Secrets Store CSI driver, and by programs that
 //! request them from the controller.
 //!
-//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`. `seal agent` reports in
-//! its log what it has written, and `seal exec` with which values it starts its command, which can be long after the
-//! start of the container. Other programs that receive values do not report which version they have.
+//! The driver records the version of each mounted object in a `SecretProviderClassPodStatus`. `seal agent` logs the
+//! versions that it wrote, and `seal exec` the versions that its command started with, possibly long after the start of
+//! the container. Other programs that receive values do not report which version they have.
 
 use std::collections::{BTreeMap, BTreeSet};
 

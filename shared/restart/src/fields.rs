@@ -156,7 +156,7 @@ const IDENTITY: Known = Known::Object(&[
 ///
 /// # Errors
 ///
-/// Returns the error of the deserializer.
+/// Returns the deserializer's error.
 pub fn object<'de, D: Deserializer<'de>>(
     deserializer: D,
     fields: Fields,

@@ -281,7 +281,7 @@ pub(crate) mod tests {
         for (why, history, version, is_recorded, want, generation) in [
             ("the newest", &changed[..], "b", true, CURRENT, Some(2)),
             (
-                "an earlier one",
+                "an earlier version",
                 &changed,
                 "a",
                 true,
@@ -289,7 +289,7 @@ pub(crate) mod tests {
                 Some(1),
             ),
             (
-                "one that is no longer recorded",
+                "a version that is no longer recorded",
                 &changed,
                 "z",
                 true,
@@ -297,7 +297,7 @@ pub(crate) mod tests {
                 None,
             ),
             (
-                "one that is not yet recorded",
+                "a version that is not yet recorded",
                 &changed,
                 "z",
                 false,
@@ -321,7 +321,7 @@ pub(crate) mod tests {
                 Some(2),
             ),
             (
-                "an earlier one under a former key",
+                "an earlier version under a former key",
                 &rekeyed_before,
                 "b",
                 true,

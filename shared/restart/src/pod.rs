@@ -11,8 +11,8 @@ use crate::consumption::{Consumption, Delivery, Source, Use};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
-/// The maximum time until kubelet, with its default settings, updates a mounted Secret: a sync period of a minute, plus
-/// a random part.
+/// The maximum time until the kubelet, with its default settings, updates a mounted Secret: a sync period of a minute,
+/// plus a random part.
 pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
 
 /// Maximum number of versions in the annotation that records a refresh. The policies in the chart admit as many.
@@ -37,6 +37,8 @@ pub struct Pod {
     pub uses: Consumption,
     /// Whether the annotation enables the refresh, or disables it (`Some(false)`); `None` if it is not set.
     pub refresh: Option<bool>,
+    /// Whether the Pod is being deleted. If its node responds, it ends at the latest after its grace period.
+    pub is_terminating: bool,
     /// The content versions of the Secrets for which the Pod was last refreshed.
     refreshed_for: Vec<Box<str>>,
     /// The start time of each running container, and of each init container that has ended.
@@ -76,6 +78,7 @@ impl Pod {
             labels: annotations::labels(object),
             uses: Consumption::read(&object["spec"]),
             refresh: annotations::refresh(all),
+            is_terminating: is_deleted(object),
             refreshed_for: refreshed_for(&all[REFRESHED_FOR_ANNOTATION]),
             starts,
         })
@@ -116,7 +119,7 @@ impl Pod {
             (_, Delivery::Volume) if self.is_refreshed(history) => {
                 history.newest().map_or(now, |newest| newest.time.max(now))
             }
-            // Kubelet has written the content that was current two minutes ago, or newer content. The extra second
+            // The kubelet has written the content that was current two minutes ago, or newer content. The extra second
             // allows for rounded times.
             (_, Delivery::Volume) => {
                 let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
@@ -137,7 +140,7 @@ impl Pod {
         newest.is_some_and(|newest| self.refreshed_for.contains(&newest.version))
     }
 
-    /// Returns whether a container mounts the Secret as a volume that kubelet refreshes.
+    /// Returns whether a container mounts the Secret as a volume that the kubelet refreshes.
     pub fn mounts(&self, secret: &str) -> bool {
         let mut uses = self.uses.of_secret(secret);
         uses.any(|usage| usage.delivery == Delivery::Volume)

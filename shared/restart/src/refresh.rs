@@ -1,5 +1,5 @@
-//! Chooses the Pods whose volumes kubelet should update immediately. A change to a Pod's annotations causes kubelet to
-//! synchronize the Pod and its mounted Secrets.
+//! Chooses the Pods whose volumes the kubelet should update immediately. A change to a Pod's annotations causes the
+//! kubelet to synchronize the Pod and its mounted Secrets.
 
 use std::cmp::Reverse;
 
@@ -12,14 +12,14 @@ use crate::refresh_queue::PodRefresh;
 /// A Secret and its content versions.
 pub type ChangedSecret = (String, History);
 
-/// Returns whether Pods need a refresh for the newest content of a Secret: the content changed, and kubelet may not
+/// Returns whether Pods need a refresh for the newest content of a Secret: the content changed, and the kubelet may not
 /// have written it yet.
 pub fn is_needed(history: &History, now: Timestamp) -> bool {
     let changed_at = history.changed_at();
     changed_at.is_some_and(|changed_at| now.duration_since(changed_at) <= KUBELET_SYNC)
 }
 
-/// Returns the refreshes of the Pods that need one for a Secret in `due`. Kubelet refreshes all volumes of a Pod at
+/// Returns the refreshes of the Pods that need one for a Secret in `due`. The kubelet refreshes all volumes of a Pod at
 /// once, so each refresh records the versions of the Secrets in `recent` that the Pod mounts.
 pub fn plan(pods: &[Pod], due: &[ChangedSecret], recent: &[ChangedSecret]) -> Vec<PodRefresh> {
     let mut recent: Vec<&ChangedSecret> = recent.iter().collect();
@@ -97,7 +97,14 @@ mod tests {
                 false,
             ),
             ("a variable", Delivery::Env, 15, json!({}), &changed, false),
-            ("a path", Delivery::SubPath, 15, json!({}), &changed, false),
+            (
+                "a subPath",
+                Delivery::SubPath,
+                15,
+                json!({}),
+                &changed,
+                false,
+            ),
             (
                 "a CSI volume of the same name",
                 Delivery::Csi,

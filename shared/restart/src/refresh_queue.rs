@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-/// Maximum number of queued Pods per namespace. Kubelet updates all other Pods itself within two minutes.
+/// Maximum number of queued Pods per namespace. The kubelet updates all other Pods itself within two minutes.
 const MAX_IN_NAMESPACE: usize = 2000;
 
 /// A Pod to refresh, and the content versions that it receives.
@@ -18,7 +18,7 @@ pub struct PodRefresh {
     pub uid: String,
     /// The value of the annotation that records the refresh: content versions, separated by commas.
     pub versions: String,
-    /// After this time, kubelet has written the content itself.
+    /// After this time, the kubelet has written the content itself.
     pub until: Timestamp,
 }
 
@@ -51,7 +51,7 @@ impl RefreshQueue {
         self.namespaces.is_empty()
     }
 
-    /// Removes and returns a Pod of the next namespace in order. Drops the Pods that kubelet has updated in the
+    /// Removes and returns a Pod of the next namespace in order. Drops the Pods that the kubelet has updated in the
     /// meantime.
     pub fn take(&mut self, now: Timestamp) -> Option<PodRefresh> {
         for waiting in self.namespaces.values_mut() {

@@ -271,7 +271,7 @@ impl State {
     }
 
     /// Removes and returns the Secrets of a namespace whose Pods must be refreshed, with their histories. Omits Secrets
-    /// whose content kubelet has written in the meantime.
+    /// whose content the kubelet has written in the meantime.
     pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<ChangedSecret> {
         let is_in = |id: &&SecretId| id.0 == namespace;
         let ids: Vec<SecretId> = self.refreshes.keys().filter(is_in).cloned().collect();
@@ -285,7 +285,7 @@ impl State {
         taken
     }
 
-    /// Returns the Secrets of a namespace whose newest content kubelet may not have written yet.
+    /// Returns the Secrets of a namespace whose newest content the kubelet may not have written yet.
     pub fn recent_changes(&self, namespace: &str, now: Timestamp) -> Vec<ChangedSecret> {
         let changed = self
             .secrets_in(namespace)

@@ -41,7 +41,7 @@ pub struct Row {
 /// How a container receives values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// In environment variables or volumes, from kubelet or the CSI driver.
+    /// In environment variables or volumes, from the kubelet or the CSI driver.
     Kubelet(Delivery),
     /// From the controller, by a program in the container.
     Program(Program),
@@ -134,7 +134,7 @@ pub enum Remedy {
     AutomaticRestart,
     /// By a restart that a user triggers.
     Restart,
-    /// By kubelet's next update of the volume.
+    /// By the kubelet's next update of the volume.
     Kubelet,
     /// By the rotation of the CSI driver.
     Driver,
@@ -142,6 +142,8 @@ pub enum Remedy {
     Agent,
     /// By `seal exec`, which waits for changes.
     Exec,
+    /// By no means: the Pod is being deleted, and ends without a restart by a user.
+    Termination,
 }
 
 impl Remedy {
@@ -154,6 +156,7 @@ impl Remedy {
             Self::Driver => "CSI driver",
             Self::Agent => "seal agent",
             Self::Exec => "seal exec",
+            Self::Termination => "termination",
         }
     }
 }
@@ -313,8 +316,7 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
-    /// unknown. The arguments take precedence over the report, because the application of `seal exec` can write to the
-    /// log too.
+    /// unknown. The arguments decide which ones, because the commands that the program starts can write to the log too.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
@@ -372,6 +374,9 @@ impl<'a> PodSurvey<'a> {
     fn remedy(&self, verdict: Verdict, way: Way, secret: Option<&str>) -> Option<Remedy> {
         if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
             return None;
+        }
+        if self.pod.is_terminating {
+            return Some(Remedy::Termination);
         }
         match way {
             Way::Kubelet(Delivery::Volume) => Some(Remedy::Kubelet),
@@ -568,6 +573,22 @@ mod tests {
         }
     }
 
+    /// Fault: a user restarts the workload of a Pod that is being deleted and ends anyway.
+    #[test]
+    fn a_pod_that_is_being_deleted_needs_no_restart() {
+        let auto = json!({ "reloader.stakater.com/auto": "true" });
+        for delivery in [Delivery::Env, Delivery::SubPath, Delivery::Volume] {
+            for annotations in [&json!({}), &auto] {
+                let mut pod = pod("p", delivery, 15);
+                pod["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:25Z");
+                let rows = survey(&pod, annotations, &CHANGED, 30);
+                let found = (rows[0].verdict, rows[0].remedy);
+                let want = (Verdict::Stale(second(20)), Some(Remedy::Termination));
+                assert_eq!(found, want, "{delivery:?} {annotations}");
+            }
+        }
+    }
+
     #[test]
     fn without_recorded_versions_the_verdict_is_unknown() {
         let rows = survey(&pod("p", Delivery::Env, 15), &json!({}), &[], 30);
@@ -643,9 +664,9 @@ mod tests {
                 Verdict::Current,
                 Some(2),
             ),
-            ("an earlier one", Delivery::Csi, 25, "a", stale, Some(1)),
+            ("an earlier version", Delivery::Csi, 25, "a", stale, Some(1)),
             (
-                "one that is no longer recorded",
+                "a version that is no longer recorded",
                 Delivery::Csi,
                 25,
                 "z",
@@ -653,7 +674,7 @@ mod tests {
                 None,
             ),
             (
-                "a path, started after the change",
+                "a subPath, in a container that started after the change",
                 Delivery::SubPath,
                 25,
                 "b",
@@ -661,7 +682,7 @@ mod tests {
                 Some(2),
             ),
             (
-                "a path, started before the change",
+                "a subPath, in a container that started before the change",
                 Delivery::SubPath,
                 15,
                 "b",
@@ -669,7 +690,7 @@ mod tests {
                 None,
             ),
             (
-                "a path, mounted before the change",
+                "a subPath that may have been mounted before the change",
                 Delivery::SubPath,
                 21,
                 "b",
@@ -677,7 +698,7 @@ mod tests {
                 None,
             ),
             (
-                "a path in a stale volume",
+                "a subPath of a stale volume",
                 Delivery::SubPath,
                 25,
                 "a",
@@ -802,7 +823,7 @@ mod tests {
                 None,
             ),
             (
-                "an earlier one",
+                "an earlier version",
                 Program::Agent,
                 db,
                 Some("a"),
@@ -852,7 +873,7 @@ mod tests {
                 Some(Remedy::Agent),
             ),
             (
-                "a command with an earlier one",
+                "a command with an earlier version",
                 Program::Exec,
                 db,
                 Some("a"),

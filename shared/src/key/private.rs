@@ -66,7 +66,7 @@ impl PrivateKey {
     ///
     /// # Errors
     ///
-    /// If no key is usable, returns the error of the first private-key block, or [`PrivateKeyError::Missing`] if there
+    /// If no key is usable, returns the error for the first private-key block, or [`PrivateKeyError::Missing`] if there
     /// is no such block.
     pub fn from_pem(text: &[u8]) -> Result<Self, PrivateKeyError> {
         let mut keys = Self::all_from_pem(text)?;
@@ -278,7 +278,7 @@ TdwKH0M6xpM2q+53wmsN/eYLdgtjgBd3DBmHtPilCkiFICXyaA8z9LkJ
     }
 
     #[test]
-    fn debug_shows_the_fingerprint_only() {
+    fn debug_shows_only_the_fingerprint() {
         let key = new_test_key(0).pair;
         assert_eq!(
             format!("{:?}", key.private()),

@@ -16,7 +16,7 @@ const BREAKS: [char; 3] = [NEXT_LINE, '\u{2028}', '\u{2029}'];
 const LETTER: &str = "\u{f8ff}";
 
 /// Checks YAML. Fails with the line, counted from one, of a character that parsers read differently.
-/// Accepts U+2028 and U+2029 inside quotes, except beside white space, which a parser would remove.
+/// Accepts U+2028 and U+2029 inside quotes, except next to white space, which a parser would remove.
 pub(super) fn check(text: &str) -> Result<(), (usize, ReadProblem)> {
     let breaks: Vec<usize> = text.match_indices(BREAKS).map(|(at, _)| at).collect();
     if breaks.is_empty() {
@@ -32,7 +32,7 @@ pub(super) fn check(text: &str) -> Result<(), (usize, ReadProblem)> {
     Err((line, problem))
 }
 
-/// Returns whether a parser would replace the break, or remove white space beside it, even inside quotes.
+/// Returns whether a parser would replace the break, or remove white space next to it, even inside quotes.
 fn is_folded(text: &str, at: usize) -> bool {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n') || BREAKS.contains(&c);
     let mut rest = text[at..].chars();

@@ -60,7 +60,7 @@ const MIN_ANCHOR_VALUES: usize = 200_000;
 ///
 /// # Errors
 ///
-/// Returns the error of the first malformed document, with its number and line. No malformed document is skipped.
+/// Returns the error for the first malformed document, with its number and line. No malformed document is skipped.
 pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MAX_VALUES)
 }

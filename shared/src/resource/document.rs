@@ -12,7 +12,7 @@ use crate::readable::adapt_metadata;
 impl SealedSecret {
     /// Reads every SealedSecret in a document: the document itself, or the items of a `List` or `SealedSecretList`.
     /// Also returns the unquoted scalars that were converted to a different string. A sealed value that is not a string
-    /// is read as an empty value, as by upstream.
+    /// is read as an empty value, as upstream does.
     ///
     /// # Errors
     ///

@@ -172,13 +172,14 @@ pub struct SecretVersion {
     /// when values are re-encrypted. Reveals nothing about values.
     #[schemars(length(max = 64))]
     pub version: String,
-    /// Identifies the key of the version. Versions under different keys cannot be compared.
+    /// Identifies the controller's content-version key, with which `version` was calculated (not a sealing key).
+    /// Versions with different key IDs cannot be compared.
     #[schemars(length(max = 64))]
     pub key_id: String,
     /// The first generation of the SealedSecret with this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
-    /// From this time on, the Secret had this content.
+    /// The time since which the Secret had this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
 }
@@ -187,9 +188,9 @@ pub struct SecretVersion {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PreviousValues {
-    /// The keys of the items with a former value.
+    /// The item keys with a former value.
     pub items: Vec<String>,
-    /// From this time on, some former values are not kept, even if programs still use them.
+    /// The time since which some former values are not kept, even if programs still use them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }

@@ -56,10 +56,11 @@ pub const RESTART_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart";
 pub const RESTART_WINDOW_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart-window";
 /// On a Pod template: identifies the content of its Secrets for which `seal restart` restarted the workload.
 pub const RESTARTED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/restarted-for";
-/// On a SealedSecret or a Namespace: with the value `true`, `seal restart` makes kubelet refresh mounted values at
+/// On a SealedSecret or a Namespace: with the value `true`, `seal restart` makes the kubelet refresh mounted values at
 /// once. With `false` on a SealedSecret or a Pod, `seal restart` does not.
 pub const REFRESH_ANNOTATION: &str = "sealedsecrets.bitnami.com/refresh";
-/// On a Pod: the content versions, separated by commas, for which `seal restart` last made kubelet refresh its volumes.
+/// On a Pod: the content versions, separated by commas, for which `seal restart` last made the kubelet refresh its
+/// volumes.
 pub const REFRESHED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/refreshed-for";
 /// Annotations with a copy of the whole Secret, which sealing must not copy.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [

@@ -63,7 +63,8 @@ pub enum UnsealError {
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The known keys of v1 items. With these hints, the next attempt needs one operation for each of these items.
+        /// The fingerprints of the keys that unsealed v1 items in this attempt, by item key. If they are passed as
+        /// hints, the next attempt needs one private-key operation for each of these items.
         opened: Hints,
     },
 }
@@ -302,7 +303,7 @@ impl HintedItems {
         let items: Vec<_> = self.items.iter().map(|item| visible_line(item)).collect();
         let conclusion = if self.is_in_ring {
             "which is in the key ring: the value was probably sealed for another name, namespace or scope, \
-             or changed since; seal the value again for this object"
+             or has since been changed; seal the value again for this object"
         } else {
             "which is not in the key ring; restore this key from a backup, or seal the value again"
         };

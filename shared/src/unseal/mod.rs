@@ -34,7 +34,8 @@ pub(crate) use opened_items::{ItemValue, OpenedItems};
 pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
 pub(crate) use items::MAX_NAMED;
 pub use render::{
-    RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
+    RenderError, RenderErrors, TemplateError, TemplateErrors, check_templates,
+    failures_without_values, slow_work,
 };
 pub use used_key::{MalformedUsedKey, UsedKey};
 
@@ -87,7 +88,7 @@ pub struct Randomness<'a> {
 }
 
 /// An unsealed SealedSecret.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unsealed {
     /// The Secret, without owner.
     pub secret: Secret,
@@ -180,6 +181,7 @@ pub fn unseal_items(
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
+#[derive(Clone)]
 pub struct UnsealedItems(Contents);
 
 impl UnsealedItems {
@@ -223,11 +225,12 @@ pub fn check(
     accept_legacy: bool,
 ) -> Result<(), UnsealError> {
     let admission = Admission::for_values(accept_legacy);
-    check_within(sealed, ring, admission, &mut Unmetered)
+    check_within(sealed, ring, admission, &mut Unmetered).map(drop)
 }
 
 /// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter
-/// before each operation, and uses no key after the first v1 item that cannot be unsealed.
+/// before each operation, and uses no key after the first v1 item that cannot be unsealed. Returns the key that unsealed
+/// each item, like [`Unsealed::sealed_by`].
 ///
 /// # Errors
 ///
@@ -237,12 +240,15 @@ pub fn check_within(
     ring: &KeyRing,
     admission: Admission,
     meter: &mut dyn Meter,
-) -> Result<(), UnsealError> {
+) -> Result<BTreeMap<String, UsedKey>, UnsealError> {
     let effort = Effort {
         meter,
         after_failure: 0,
     };
-    open_once(sealed, ring, admission, effort).map(drop)
+    Ok(match open_once(sealed, ring, admission, effort)? {
+        Contents::Items(items) => items.keys,
+        Contents::Legacy(unsealed) => unsealed.sealed_by,
+    })
 }
 
 /// Returns the value of every item, including the items in the deprecated form. Ignores templates.
@@ -265,6 +271,7 @@ pub fn unseal_values(
 }
 
 /// The unsealed content of an object, and the key of each item.
+#[derive(Clone)]
 pub(crate) enum Contents {
     /// The values of separate items.
     Items(OpenedItems),

@@ -24,7 +24,7 @@ pub enum TemplateError {
     /// The template is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// The result of the template would differ in each rendering, which [`super::Rules::refuse_random`] forbids.
+    /// The result of the template would differ between renderings, which [`super::Rules::refuse_random`] forbids.
     #[error(
         "template {0:?} uses the time, random values or new keys, which --refuse-random-templates refuses; \
          seal a fixed value instead"
@@ -142,6 +142,22 @@ pub fn slow_work(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, In
         }
     }
     Ok(work)
+}
+
+/// Checks the templates of an object that must have the same result in each rendering, and returns the cost of their
+/// slow functions like [`slow_work`]. The result depends only on public data.
+///
+/// # Errors
+///
+/// Returns [`UnsealError::Template`] for templates that are malformed or random, and [`UnsealError::Render`] if the meter
+/// ends the parsing.
+pub fn check_templates(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, UnsealError> {
+    let Some(texts) = &sealed.spec.template.data else {
+        return Ok(0);
+    };
+    let templates = parse_all(texts, true, meter)?;
+    let work = templates.iter().map(Template::slow_work);
+    Ok(work.fold(0, u64::saturating_add))
 }
 
 /// The values of a Secret, with the results of templates.
@@ -360,7 +376,7 @@ mod tests {
                 &[("t", b"x")],
             ),
             (
-                "null without an item is nothing",
+                "null for a key without an item has no effect",
                 &[],
                 &[("a", None), ("t", Some("{{ .a }}"))],
                 &[("t", b"<no value>")],

@@ -34,8 +34,8 @@ impl VersionKey {
         Self { key, id }
     }
 
-    /// Returns the public identifier of the key, eight hexadecimal digits. Versions under different keys cannot be
-    /// compared.
+    /// Returns the public identifier of the key, eight hexadecimal digits. Versions of different content-version
+    /// keys cannot be compared.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -47,8 +47,8 @@ impl fmt::Debug for VersionKey {
     }
 }
 
-/// The contribution of a value to a content version: the HMAC of the value under its identifier. It must not be
-/// published, because equal digests mean equal values.
+/// The contribution of a value to a content version: the HMAC of the value under its identifier. The digest must not
+/// be published, because equal digests mean equal values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ValueDigest([u8; 32]);
 

@@ -155,7 +155,7 @@ fn check_addition(checked: &Checked, recipient: &dyn Recipient) -> Result<(), Ed
 
 /// Removes a recipient from every lock, and all locks that no item refers to: otherwise a merge could restore their
 /// items together with the recipient. Needs no key. The recipient keeps values that it has already read; to protect new
-/// values from it, seal them again.
+/// values from the recipient, seal them under a new lock.
 ///
 /// # Errors
 ///

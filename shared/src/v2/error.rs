@@ -247,7 +247,7 @@ pub enum Refusal {
         quoted(.items)
     )]
     Tampered {
-        /// The keys of the items that may have been changed.
+        /// The item keys whose values may have been changed.
         items: Vec<String>,
     },
 }

@@ -65,7 +65,7 @@ impl Flag {
 
 /// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks,
 /// including locks that no item refers to. Unless [`FoldSpec::is_forced`] is set, returns no change if the object
-/// already has one shared lock with these properties, whatever its revision.
+/// already has one shared lock with the requested properties, whatever the revision of the lock.
 ///
 /// # Errors
 ///
@@ -148,7 +148,9 @@ fn lock_spec<'a>(checked: &'a Checked, place: &'a Place, spec: &FoldSpec<'a>) ->
     }
 }
 
-/// Refuses to give up the protection of a lock, and refuses results that readers would refuse.
+/// Checks that no lock that requires post-quantum recipients is converted for classical ones, unless
+/// [`LockSpec::allow_classical`] is set. Checks that no v1 item remains if the new lock is bound to the template or has
+/// the flag `alone`: programs that unseal would refuse such an object.
 fn check_result(
     checked: &Checked,
     converted: &BTreeMap<String, Value>,

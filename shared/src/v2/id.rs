@@ -114,7 +114,7 @@ pub enum AnyKeyId {
 }
 
 impl AnyKeyId {
-    /// Returns whether this is the identifier of a key, in either form.
+    /// Returns whether this identifies `key`, in either form.
     pub fn is_of(&self, key: &KeyId) -> bool {
         match self {
             Self::Full(id) => id == key,

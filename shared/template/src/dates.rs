@@ -230,8 +230,8 @@ impl Time {
         )
     }
 
-    /// Returns the fields that verbs without a time format, such as `%d`, show. Go shows its internal fields,
-    /// this crate the Unix time.
+    /// Returns the fields that verbs such as `%d`, which do not call the `String` method, print. Go prints the
+    /// unexported fields of `time.Time`; this crate prints the Unix time.
     pub(crate) fn fields(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("seconds", Value::int64(self.seconds)),

@@ -51,10 +51,10 @@ pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         return (0, Vec::new());
     };
     RUNTIME.block_on(async {
-        let answer = ROUTER.clone().oneshot(request).await;
-        let answer = answer.unwrap_or_else(|never| match never {});
-        let status = answer.status().as_u16();
-        let body = to_bytes(answer.into_body(), usize::MAX).await;
+        let response = ROUTER.clone().oneshot(request).await;
+        let response = response.unwrap_or_else(|never| match never {});
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await;
         (status, body.unwrap_or_default().to_vec())
     })
 }

@@ -184,9 +184,12 @@ pub fn deliver_bytes(bytes: &[u8]) {
             }
         }
     }
-    if let Ok(answer) = deliver::Answer::from_json(bytes) {
-        assert!(answer.files.iter().all(|file| stays_below(&file.path)));
-        assert_eq!(deliver::Answer::from_json(&answer.to_json()), Ok(answer));
+    if let Ok(response) = deliver::Response::from_json(bytes) {
+        assert!(response.files.iter().all(|file| stays_below(&file.path)));
+        assert_eq!(
+            deliver::Response::from_json(&response.to_json()),
+            Ok(response)
+        );
     }
 }
 

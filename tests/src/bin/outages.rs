@@ -145,7 +145,7 @@ struct Row {
     alerts: BTreeSet<String>,
 }
 
-/// The numbers of requests that the API server answered, of writes among them, and of lines in the log.
+/// The numbers of requests that the API server responded to, of writes among them, and of lines in the log.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     requests: usize,
@@ -532,7 +532,7 @@ so that the two do not compete for the processors.
 - *Next Secret*: the time from the end of the outage until an object that is created then has its Secret. If keys are deleted,
   the time is measured while there is no key. An outage that interrupts neither controller leaves a difference of a few
   milliseconds: in these rows, the time is the median of 21 further objects, created one after another.
-- *Requests*: requests of the controller that the API server answered, from before the outage until five seconds after the
+- *Requests*: requests of the controller that the API server responded to, from before the outage until five seconds after the
   Secret, without those for the further objects; in brackets, those that change something. For this project's controller,
   they include renewals of the Lease, a read and a write every two seconds, by which a second replica could take over.
 - *Alerts*: the alerts of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired during a run. An outage of a minute

@@ -1,17 +1,19 @@
 //! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
 //! The custom resource is installed, and the controller works in all namespaces, behind the Service where `kubeseal`
-//! expects it. A node for Pods, and Flux, are optional.
+//! expects it. A node for Pods, delivery of values to their volumes, and Flux are optional.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
+use tests::csi::{Driver, Provider};
 use tests::flux::{Flux, Sync};
 use tests::node::{BUSYBOX, Node};
+use tests::patience::until;
 
-const USAGE: &str = "Usage: playground [--flux] [--node [ARCHIVE...]]
+const USAGE: &str = "Usage: playground [--flux] [--node [ARCHIVE...] [--deliver]]
 
 Starts etcd, kube-apiserver, kube-controller-manager and the controller of this repository, which it builds first,
 and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.
@@ -20,8 +22,10 @@ and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.
     --node    also start a node, on which Pods run. Needs root. Its images are docker.io/library/busybox:tests and
               those in the archives, in the OCI layout: deploy/scripts/image.sh writes one. Pods have no DNS, and reach
               no Service except that of the API server.
-
-The controller has no TLS port, so it delivers no values to Pods.";
+    --deliver also deliver values to Pods without Secrets: start the Secrets Store CSI driver and `seal-deliver node` on
+              the node, and open the TLS port of the controller. Volumes of a SecretProviderClass with the provider
+              `sealed` work as in deploy/docs/csi.md. Pods themselves do not reach the controller, so `seal-deliver
+              agent` and `seal-deliver exec` do not work in them.";
 
 /// The first file of the repository, because Flux refuses to apply nothing.
 const FIRST_FILE: &str = "apiVersion: v1
@@ -39,6 +43,8 @@ struct Options {
     has_flux: bool,
     /// The image archives for a node; `None` to start no node.
     node: Option<Vec<PathBuf>>,
+    /// Whether values are delivered to volumes of the node's Pods.
+    delivers: bool,
 }
 
 impl Options {
@@ -48,12 +54,18 @@ impl Options {
         for arg in args {
             match (arg.as_str(), &mut options.node) {
                 ("--flux", _) => options.has_flux = true,
+                ("--deliver", _) => options.delivers = true,
                 ("--node", node @ None) => *node = Some(Vec::new()),
                 (path, Some(archives)) if !path.starts_with('-') => archives.push(path.into()),
                 _ => return None,
             }
         }
-        Some(options)
+        (options.node.is_some() || !options.delivers).then_some(options)
+    }
+
+    fn controller_args(&self) -> &[&str] {
+        const DELIVERY: &[&str] = &["--listen-authorized-addr=127.0.0.1:0"];
+        if self.delivers { DELIVERY } else { &[] }
     }
 }
 
@@ -66,15 +78,19 @@ async fn main() -> std::io::Result<ExitCode> {
     };
     let plane = ControlPlane::shared().await;
     let system = plane.kube_system();
-    let args = ["--all-namespaces=true"];
+    let args = [&["--all-namespaces=true"][..], options.controller_args()].concat();
     let controller =
         ClusterController::start_quietly(plane.kubeconfig(), system.name(), &args).await;
     if let (true, Some(port)) = (plane.is_own(), controller.port()) {
         system.route("sealed-secrets-controller", port).await;
     }
-    let _node = match options.node {
-        Some(archives) => Some(start_node(plane, &archives).await),
+    let node = match &options.node {
+        Some(archives) => Some(start_node(plane, archives).await),
         None => None,
+    };
+    let _provider = match &node {
+        Some(node) if options.delivers => Some(start_delivery(plane, node, &controller).await),
+        _ => None,
     };
     let _flux = if options.has_flux {
         Some(start_flux(plane).await)
@@ -94,6 +110,22 @@ async fn start_node(plane: &ControlPlane, archives: &[PathBuf]) -> Node {
     }
     eprintln!("Pods run; try `kubectl run try --image={BUSYBOX} -- sleep 600`");
     node
+}
+
+/// Starts the CSI driver on the node, and a provider, through which the controller delivers values.
+async fn start_delivery(
+    plane: &ControlPlane,
+    node: &Node,
+    controller: &ClusterController,
+) -> (Driver, Provider) {
+    let port = until("the controller opens its TLS port", async || {
+        controller.authorized_port()
+    });
+    let (port, authority) = (port.await, controller.authority().await);
+    let driver = Driver::start(plane, node).await;
+    let provider = Provider::start(&driver, class::PROVIDER, port, &authority).await;
+    eprintln!("values are delivered to volumes; the example is in deploy/docs/csi.md");
+    (driver, provider)
 }
 
 /// Starts Flux with a repository, and prints how to clone it.

@@ -19,6 +19,8 @@ use session::Session;
 
 /// The log in which Chromium records its requests.
 const REQUEST_LOG: &str = "performance";
+/// The log of the console, which contains violations of a page's policy.
+const CONSOLE_LOG: &str = "browser";
 
 /// As root, Chromium starts only without its own sandbox. The rule for host names prevents connections to other
 /// machines, for example for the start page.
@@ -67,6 +69,16 @@ impl Browser {
         self.session.post("url", &json!({ "url": url }));
     }
 
+    /// Returns to the page before this one, and waits until it is loaded.
+    pub fn back(&self) {
+        self.session.post("back", &json!({}));
+    }
+
+    /// Loads the page again, and waits until it is loaded.
+    pub fn reload(&self) {
+        self.session.post("refresh", &json!({}));
+    }
+
     /// Calls a function, which may use functions of the page, with these arguments; returns the value of its promise.
     ///
     /// # Panics
@@ -89,6 +101,46 @@ impl Browser {
         entries.iter().filter_map(requested_url).collect()
     }
 
+    /// Returns the messages in the console since the last call, such as violations of a page's policy.
+    pub fn console(&self) -> Vec<String> {
+        let entries = self.session.post("se/log", &json!({ "type": CONSOLE_LOG }));
+        let entries = entries.as_array().expect("the session records the console");
+        let messages = entries.iter().filter_map(|entry| entry["message"].as_str());
+        messages.map(str::to_owned).collect()
+    }
+
+    /// Presses and releases keys one after another. A character of the range U+E000 to U+E05D is a special key of
+    /// `WebDriver`, such as U+E004 for Tab.
+    pub fn press(&self, keys: &str) {
+        let key = |kind: &str, key: char| json!({ "type": kind, "value": key.to_string() });
+        let presses = keys
+            .chars()
+            .flat_map(|c| [key("keyDown", c), key("keyUp", c)]);
+        let presses: Vec<Value> = presses.collect();
+        let actions =
+            json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": presses }] });
+        self.session.post("actions", &actions);
+    }
+
+    /// Changes the size of the page in CSS pixels, and whether the system prefers a dark design.
+    pub fn set_display(&self, width: u32, height: u32, is_dark: bool) {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.run_devtools("Emulation.setDeviceMetricsOverride", &size);
+        let scheme = if is_dark { "dark" } else { "light" };
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.run_devtools(
+            "Emulation.setEmulatedMedia",
+            &json!({ "features": [feature] }),
+        );
+    }
+
+    /// Runs a command of Chromium's protocol for developer tools.
+    fn run_devtools(&self, command: &str, parameters: &Value) {
+        let command = json!({ "cmd": command, "params": parameters });
+        self.session.post("goog/cdp/execute", &command);
+    }
+
     /// Saves a screenshot in the directory `screenshots` next to the built programs; returns its path.
     pub fn screenshot(&self, name: &str) -> PathBuf {
         let image = self.session.get("screenshot");
@@ -108,7 +160,7 @@ fn capabilities(files: &Path) -> Value {
     json!({
         "browserName": "chrome",
         "goog:chromeOptions": { "args": args },
-        "goog:loggingPrefs": { REQUEST_LOG: "ALL" },
+        "goog:loggingPrefs": { REQUEST_LOG: "ALL", CONSOLE_LOG: "ALL" },
     })
 }
 

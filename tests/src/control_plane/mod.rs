@@ -266,7 +266,7 @@ impl ControlPlane {
         self.own_mut().start_api_server().await;
     }
 
-    /// Kills etcd. The API server continues to answer, mostly with errors.
+    /// Kills etcd. The API server continues to respond, mostly with errors.
     pub fn stop_etcd(&mut self) {
         self.own_mut().stop_etcd();
     }

@@ -51,7 +51,7 @@ impl ControlPlane {
             .token
     }
 
-    /// Returns the token with changed claims, signed like those of the API server.
+    /// Returns the token with changed claims, signed with the API server's key.
     ///
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, whose key is not accessible, or if the token is not a JSON Web

@@ -12,13 +12,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// Returns the head and body of the response to a request with this body; `None` to send no response and wait until the
 /// client closes the connection.
-type Answers = dyn Fn(&str) -> Option<String> + Send;
+type Responses = dyn Fn(&str) -> Option<String> + Send;
 
 /// A server on 127.0.0.1 that runs until the test program ends.
 pub struct FakeController {
     port: u16,
     authority: String,
-    answers: Arc<Mutex<Box<Answers>>>,
+    responses: Arc<Mutex<Box<Responses>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
@@ -27,24 +27,24 @@ impl FakeController {
     ///
     /// # Panics
     /// Panics if no port is free.
-    pub fn start(answers: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
+    pub fn start(responses: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
         let (authority, config) = identity();
         let controller = Self {
             port: listener.local_addr().expect("it listens").port(),
             authority,
-            answers: Arc::new(Mutex::new(Box::new(answers))),
+            responses: Arc::new(Mutex::new(Box::new(responses))),
             requests: Arc::default(),
         };
-        let (answers, requests) = (
-            Arc::clone(&controller.answers),
+        let (responses, requests) = (
+            Arc::clone(&controller.responses),
             Arc::clone(&controller.requests),
         );
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
+                let (responses, requests) = (Arc::clone(&responses), Arc::clone(&requests));
                 let config = Arc::clone(&config);
-                thread::spawn(move || serve(stream, config, &answers, &requests));
+                thread::spawn(move || serve(stream, config, &responses, &requests));
             }
         });
         controller
@@ -54,8 +54,8 @@ impl FakeController {
     ///
     /// # Panics
     /// Panics if the closure for a response has panicked.
-    pub fn set_answers(&self, answers: impl Fn(&str) -> Option<String> + Send + 'static) {
-        *self.answers.lock().unwrap() = Box::new(answers);
+    pub fn set_responses(&self, responses: impl Fn(&str) -> Option<String> + Send + 'static) {
+        *self.responses.lock().unwrap() = Box::new(responses);
     }
 
     /// Returns the bodies of the requests so far, without empty ones.
@@ -86,7 +86,7 @@ impl FakeController {
 
     /// Returns a response with one file.
     pub fn file(path: &str, value: &str) -> Option<String> {
-        let answer = deliver::Answer {
+        let response = deliver::Response {
             revision: "revision".into(),
             files: vec![deliver::DeliveredFile {
                 path: path.parse().expect("a path"),
@@ -102,7 +102,7 @@ impl FakeController {
         };
         Self::response(
             "200 OK",
-            std::str::from_utf8(&answer.to_json()).expect("JSON"),
+            std::str::from_utf8(&response.to_json()).expect("JSON"),
         )
     }
 }
@@ -110,23 +110,23 @@ impl FakeController {
 fn serve(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-    answers: &Mutex<Box<Answers>>,
+    responses: &Mutex<Box<Responses>>,
     requests: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     let connection = ServerConnection::new(config).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let body = read_body(&mut stream)?;
-    let answer = if body.is_empty() {
+    let response = if body.is_empty() {
         // An empty request is the provider's check whether the controller can be reached.
         FakeController::response("401 Unauthorized", "")
     } else {
         requests.lock().unwrap().push(body.clone());
-        answers.lock().unwrap()(&body)
+        responses.lock().unwrap()(&body)
     };
-    let Some(answer) = answer else {
+    let Some(response) = response else {
         return io::copy(&mut stream, &mut io::sink()).map(drop);
     };
-    stream.write_all(answer.as_bytes())?;
+    stream.write_all(response.as_bytes())?;
     stream.conn.send_close_notify();
     stream.flush()
 }

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::Driver;
 use crate::logged::LoggedProcess;
 use crate::scratch::Scratch;
-use crate::{binaries, guarded};
+use crate::{binaries, core_dumps, guarded};
 
 /// A provider that tests can kill and restart.
 pub struct Provider {
@@ -59,7 +59,8 @@ impl Provider {
             .args(["node", "--server", &self.server, "--socket"])
             .arg(&self.socket)
             .arg("--ca-file")
-            .arg(self.files.path().join("ca.pem"));
+            .arg(self.files.path().join("ca.pem"))
+            .current_dir(self.files.path());
         let mut process = LoggedProcess::spawn(&mut command).expect("the program was built");
         let is_serving = |log: &str| log.contains("serving").then_some(());
         process
@@ -76,6 +77,18 @@ impl Provider {
     /// Stops the process with SIGTERM; returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
         self.stop_with(Signal::TERM)
+    }
+
+    /// Crashes the process. Returns whether it left a core dump, and the files in its working directory with one of these
+    /// texts.
+    ///
+    /// # Panics
+    /// Panics if the provider is stopped.
+    pub async fn crash(&mut self, texts: &[&str]) -> (bool, Vec<PathBuf>) {
+        let process = self.process.take().expect("it runs");
+        self.earlier_logs.push_str(&process.log());
+        let is_dumped = core_dumps::crash(process).await;
+        (is_dumped, core_dumps::files_with(self.files.path(), texts))
     }
 
     fn stop_with(&mut self, signal: Signal) -> Option<i32> {

@@ -39,9 +39,9 @@ use crate::scratch::Scratch;
 use crate::{patience, tunnel};
 use control_groups::ControlGroups;
 
-/// A running node. When this value is dropped or this process ends, the node ends as by a loss of power: its processes
-/// are killed, including its Pods, and its mounts, control groups, network and files are removed. The cluster keeps its
-/// objects.
+/// A running node. When this value is dropped or this process ends, the node ends as after a loss of power: its
+/// processes are killed, including its Pods, and its mounts, control groups, network and files are removed. The cluster
+/// keeps its objects.
 pub struct Node {
     number: u8,
     network: PodNetwork,
@@ -158,7 +158,7 @@ impl Node {
         mounts.lines().any(|line| line.contains(part_of_path))
     }
 
-    /// Returns a command for a program in the node's files.
+    /// Returns a command that runs a program from `/usr/bin` of the node, in the node's mount namespace.
     fn command(&self, program: &str) -> Command {
         let process = self.process.id();
         let mut command = Command::new("nsenter");

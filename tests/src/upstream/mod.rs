@@ -103,7 +103,7 @@ impl Kind {
 /// Upstream as a library: one running process, shared between threads.
 ///
 /// Keys and certificates are PEM strings. A method returns [`UpstreamError::Refused`] with upstream's own message
-/// if upstream refuses, and another variant only if the process is gone or its answer is malformed.
+/// if upstream refuses, and another variant only if the process is gone or its response is malformed.
 #[derive(Debug)]
 pub struct Upstream(Process);
 
@@ -126,13 +126,13 @@ impl Upstream {
         label: &[u8],
         plain: &[u8],
     ) -> Result<Vec<u8>, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "seal_value",
             "certificate": STANDARD.encode(certificate),
             "label": STANDARD.encode(label),
             "value": STANDARD.encode(plain),
         }))?;
-        wire::bytes(&answer, "value")
+        wire::bytes(&response, "value")
     }
 
     /// Returns the plaintext of one ciphertext, decrypted with the first of the keys that succeeds.
@@ -145,13 +145,13 @@ impl Upstream {
         label: &[u8],
         sealed: &[u8],
     ) -> Result<Vec<u8>, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "open_value",
             "keys": keys,
             "label": STANDARD.encode(label),
             "value": STANDARD.encode(sealed),
         }))?;
-        wire::bytes(&answer, "value")
+        wire::bytes(&response, "value")
     }
 
     /// Returns upstream's `SealedSecret` for a Secret manifest (JSON or YAML).
@@ -164,13 +164,13 @@ impl Upstream {
         secret: &[u8],
         format: Format,
     ) -> Result<Vec<u8>, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "seal_secret",
             "certificate": STANDARD.encode(certificate),
             "text": STANDARD.encode(secret),
             "format": format.name(),
         }))?;
-        wire::bytes(&answer, "text")
+        wire::bytes(&response, "text")
     }
 
     /// Returns upstream's Secret for a `SealedSecret` manifest (JSON or YAML).
@@ -183,13 +183,13 @@ impl Upstream {
         sealed: &[u8],
         format: Format,
     ) -> Result<Vec<u8>, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "unseal",
             "keys": keys,
             "text": STANDARD.encode(sealed),
             "format": format.name(),
         }))?;
-        wire::bytes(&answer, "text")
+        wire::bytes(&response, "text")
     }
 
     /// Generates a key pair with a self-signed certificate.
@@ -197,10 +197,10 @@ impl Upstream {
     /// # Errors
     /// Returns an error if Go rejects the key size.
     pub fn generate(&self, request: &KeyRequest) -> Result<KeyPair, UpstreamError> {
-        let answer = self
+        let response = self
             .0
             .call(&json!({ "op": "generate", "generate": request }))?;
-        wire::from_json(answer)
+        wire::from_json(response)
     }
 
     /// Returns `SHA256:…` of the certificate's public key, as `ssh-keygen -l` prints it.
@@ -208,11 +208,11 @@ impl Upstream {
     /// # Errors
     /// Returns an error if upstream refuses the certificate.
     pub fn fingerprint(&self, certificate: &str) -> Result<String, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "fingerprint",
             "certificate": STANDARD.encode(certificate),
         }))?;
-        wire::text(&answer, "fingerprint")
+        wire::text(&response, "fingerprint")
     }
 
     /// Parses one JSON or YAML document with Go's `sigs.k8s.io/yaml`.
@@ -242,22 +242,22 @@ impl Upstream {
         object: &Value,
         format: Format,
     ) -> Result<Vec<u8>, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "encode",
             "kind": kind.name(),
             "text": STANDARD.encode(object.to_string()),
             "format": format.name(),
         }))?;
-        wire::bytes(&answer, "text")
+        wire::bytes(&response, "text")
     }
 
     fn parse_through(&self, document: &[u8], kind: &str) -> Result<Value, UpstreamError> {
-        let answer = self.0.call(&json!({
+        let response = self.0.call(&json!({
             "op": "parse",
             "kind": kind,
             "text": STANDARD.encode(document),
         }))?;
-        wire::json_text(&answer, "text")
+        wire::json_text(&response, "text")
     }
 }
 

@@ -15,15 +15,15 @@ pub enum UpstreamError {
     /// The process could not be started, or its pipe broke.
     #[error("cannot use the upstream process")]
     Pipe(#[from] std::io::Error),
-    /// The answer does not have the form that `tests/peer` documents.
-    #[error("unexpected answer from upstream: expected {0}")]
-    Answer(&'static str),
+    /// The response does not have the form that `tests/peer` documents.
+    #[error("unexpected response from upstream: expected {0}")]
+    Response(&'static str),
     /// Upstream refused, with this message.
     #[error("upstream refused: {0}")]
     Refused(String),
 }
 
-/// A child process that answers each JSON line with a JSON line. It exits when its input is closed, which
+/// A child process that responds to each JSON line with a JSON line. It exits when its input is closed, which
 /// dropping this value does.
 #[derive(Debug)]
 pub(super) struct Process(Mutex<Pipe>);
@@ -32,7 +32,7 @@ pub(super) struct Process(Mutex<Pipe>);
 struct Pipe {
     child: Child,
     requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    responses: BufReader<ChildStdout>,
 }
 
 impl Process {
@@ -42,29 +42,29 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()?;
         let requests = child.stdin.take();
-        let answers = child
+        let responses = child
             .stdout
             .take()
-            .ok_or(UpstreamError::Answer("an open pipe"))?;
+            .ok_or(UpstreamError::Response("an open pipe"))?;
         Ok(Self(Mutex::new(Pipe {
             child,
             requests,
-            answers: BufReader::new(answers),
+            responses: BufReader::new(responses),
         })))
     }
 
-    /// Sends one request and reads one answer; concurrent calls wait for each other.
+    /// Sends one request and reads one response; concurrent calls wait for each other.
     pub(super) fn call(&self, request: &Value) -> Result<Value, UpstreamError> {
         let mut line = request.to_string();
         line.push('\n');
-        let answer = self
+        let response = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .exchange(&line)?;
-        match answer.get("error").and_then(Value::as_str) {
+        match response.get("error").and_then(Value::as_str) {
             Some(error) => Err(UpstreamError::Refused(error.to_owned())),
-            None => Ok(answer),
+            None => Ok(response),
         }
     }
 }
@@ -74,19 +74,19 @@ impl Pipe {
         let requests = self
             .requests
             .as_mut()
-            .ok_or(UpstreamError::Answer("an open pipe"))?;
+            .ok_or(UpstreamError::Response("an open pipe"))?;
         requests.write_all(line.as_bytes())?;
         requests.flush()?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer)?;
-        serde_json::from_str(&answer).map_err(|_| UpstreamError::Answer("a JSON line"))
+        let mut response = String::new();
+        self.responses.read_line(&mut response)?;
+        serde_json::from_str(&response).map_err(|_| UpstreamError::Response("a JSON line"))
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
         drop(self.requests.take());
-        // The answers already report errors, so the exit code is ignored; waiting avoids a zombie process.
+        // The responses already report errors, so the exit code is ignored; waiting avoids a zombie process.
         let _ = self.child.wait();
     }
 }

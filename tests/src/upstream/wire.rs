@@ -54,30 +54,31 @@ impl std::fmt::Debug for KeyPair {
 }
 
 /// Decodes the bytes of a field. Returns no bytes if the field is missing, because Go omits empty fields.
-pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, UpstreamError> {
-    let Some(text) = answer.get(field) else {
+pub(super) fn bytes(response: &Value, field: &str) -> Result<Vec<u8>, UpstreamError> {
+    let Some(text) = response.get(field) else {
         return Ok(Vec::new());
     };
     let text = text
         .as_str()
-        .ok_or(UpstreamError::Answer("a base64 string"))?;
+        .ok_or(UpstreamError::Response("a base64 string"))?;
     STANDARD
         .decode(text)
-        .map_err(|_| UpstreamError::Answer("a base64 string"))
+        .map_err(|_| UpstreamError::Response("a base64 string"))
 }
 
-pub(super) fn text(answer: &Value, field: &str) -> Result<String, UpstreamError> {
-    answer
+pub(super) fn text(response: &Value, field: &str) -> Result<String, UpstreamError> {
+    response
         .get(field)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or(UpstreamError::Answer("a string"))
+        .ok_or(UpstreamError::Response("a string"))
 }
 
-pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, UpstreamError> {
-    serde_json::from_slice(&bytes(answer, field)?).map_err(|_| UpstreamError::Answer("a JSON text"))
+pub(super) fn json_text(response: &Value, field: &str) -> Result<Value, UpstreamError> {
+    serde_json::from_slice(&bytes(response, field)?)
+        .map_err(|_| UpstreamError::Response("a JSON text"))
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(answer: Value) -> Result<T, UpstreamError> {
-    serde_json::from_value(answer).map_err(|_| UpstreamError::Answer("a key pair"))
+pub(super) fn from_json<T: DeserializeOwned>(response: Value) -> Result<T, UpstreamError> {
+    serde_json::from_value(response).map_err(|_| UpstreamError::Response("a key pair"))
 }

@@ -1,6 +1,6 @@
 // The Go side of the differential tests: Go's text/template with the function map of Bitnami's controller.
 //
-// Reads one JSON request per line and writes one JSON answer per line.
+// Reads one JSON request per line and writes one JSON response per line.
 package main
 
 import (
@@ -33,7 +33,7 @@ type request struct {
 	DNSName     string `json:"dns_name"`
 }
 
-type answer struct {
+type response struct {
 	Out       []byte   `json:"out,omitempty"`
 	Error     string   `json:"error,omitempty"`
 	Stage     string   `json:"stage,omitempty"`
@@ -61,13 +61,13 @@ func main() {
 		if err := decoder.Decode(&req); err != nil {
 			return
 		}
-		done := make(chan answer, 1)
+		done := make(chan response, 1)
 		go func() { done <- handle(req) }()
 		select {
 		case result := <-done:
 			_ = encoder.Encode(result)
 		case <-time.After(timeLimit):
-			_ = encoder.Encode(answer{Stage: "timeout", Error: "the template took too long"})
+			_ = encoder.Encode(response{Stage: "timeout", Error: "the template took too long"})
 			_ = out.Flush()
 			os.Exit(1)
 		}
@@ -75,10 +75,10 @@ func main() {
 	}
 }
 
-func handle(req request) answer {
+func handle(req request) response {
 	switch {
 	case req.Functions:
-		return answer{Functions: names()}
+		return response{Functions: names()}
 	case req.Certificate != "":
 		return outcome("verify", verify(req))
 	default:
@@ -86,12 +86,12 @@ func handle(req request) answer {
 	}
 }
 
-// outcome returns an empty answer, or an answer with the error and the stage in which it occurred.
-func outcome(stage string, err error) answer {
+// outcome returns an empty response, or a response with the error and the stage in which it occurred.
+func outcome(stage string, err error) response {
 	if err != nil {
-		return answer{Stage: stage, Error: err.Error()}
+		return response{Stage: stage, Error: err.Error()}
 	}
-	return answer{}
+	return response{}
 }
 
 func names() []string {
@@ -103,7 +103,7 @@ func names() []string {
 	return names
 }
 
-func render(req request) answer {
+func render(req request) response {
 	parsed, err := template.New(req.Name).Funcs(functions()).Parse(req.Template)
 	if err != nil {
 		return outcome("parse", err)
@@ -116,7 +116,7 @@ func render(req request) answer {
 	if err := parsed.Execute(&out, data); err != nil {
 		return outcome("render", err)
 	}
-	result := answer{Out: append([]byte{}, out.Bytes()...)}
+	result := response{Out: append([]byte{}, out.Bytes()...)}
 	if req.Repeat > 0 {
 		start := time.Now()
 		for range req.Repeat {

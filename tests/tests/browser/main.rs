@@ -8,4 +8,5 @@
 
 mod left_behind;
 mod missing;
+mod page;
 mod seal_page;

@@ -123,14 +123,14 @@ async fn reaches_a_local_process_through_the_service_proxy() {
         let request = Request::post(path)
             .body(b"what the caller sent".to_vec())
             .unwrap();
-        let answer = client.request_text(request).await.unwrap();
+        let response = client.request_text(request).await.unwrap();
         assert!(
-            answer.starts_with("POST /v1/verify?a=b HTTP/1.1\r\n"),
-            "{port_form}: {answer}"
+            response.starts_with("POST /v1/verify?a=b HTTP/1.1\r\n"),
+            "{port_form}: {response}"
         );
         assert!(
-            answer.ends_with("\r\n\r\nwhat the caller sent"),
-            "{port_form}: {answer}"
+            response.ends_with("\r\n\r\nwhat the caller sent"),
+            "{port_form}: {response}"
         );
     }
 }
@@ -150,14 +150,14 @@ async fn the_service_proxy_reports_a_local_process_that_is_down() {
         "/api/v1/namespaces/{}/services/down:http/proxy/",
         namespace.name()
     );
-    let answer = plane
+    let response = plane
         .admin()
         .request_text(Request::get(path).body(Vec::new()).unwrap())
         .await;
 
     assert!(
-        matches!(&answer, Err(Error::Api(status)) if status.code == 503),
-        "{answer:?}"
+        matches!(&response, Err(Error::Api(status)) if status.code == 503),
+        "{response:?}"
     );
 }
 
@@ -258,14 +258,14 @@ async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-fn assert_forbidden<T: Debug>(request: &str, answer: &Result<T, Error>) {
+fn assert_forbidden<T: Debug>(request: &str, response: &Result<T, Error>) {
     assert!(
-        matches!(answer, Err(Error::Api(status)) if status.code == 403),
-        "{request}: {answer:?}"
+        matches!(response, Err(Error::Api(status)) if status.code == 403),
+        "{request}: {response:?}"
     );
 }
 
-/// Starts a server that answers every request with the request itself; returns its port.
+/// Starts a server that responds to every request with the request itself; returns its port.
 fn echo_server() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -190,14 +190,14 @@ fn parse(json: &[u8]) -> SealedSecret {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_uses_the_port_that_the_service_names() {
     let fixture = Fixture::new().await;
-    let account = fixture
+    let kubeconfig = fixture
         .plane
         .kubeconfig_of(fixture.namespace.name(), "ci")
         .await;
     let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
     let validate = fixture.with_controller_flags(&["--validate", "-f", "db.json"]);
     until("the account's permissions take effect", async || {
-        let output = fixture.run_in_cluster(&kubeseal, &account, &validate);
+        let output = fixture.run_in_cluster(&kubeseal, &kubeconfig, &validate);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!message.contains("is not a controller"), "{message}");
         output.status.success().then_some(())
@@ -212,7 +212,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
 
     let re_encrypt =
         fixture.with_controller_flags(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
-    expect_success(fixture.run_in_cluster(&kubeseal, &account, &re_encrypt));
+    expect_success(fixture.run_in_cluster(&kubeseal, &kubeconfig, &re_encrypt));
     let re_encrypted = parse(&fs::read(fixture.file("new.json")).unwrap());
     assert_ne!(
         re_encrypted.spec.encrypted_data,
@@ -220,7 +220,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     );
 
     let doctor = fixture.with_controller_flags(&["doctor", "db.json"]);
-    let message = fixture.run_in_cluster(&seal, &account, &doctor);
+    let message = fixture.run_in_cluster(&seal, &kubeconfig, &doctor);
     let message = String::from_utf8(message.stdout).unwrap();
     assert!(
         message.contains("the controller can unseal it"),
@@ -228,7 +228,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     );
 
     let rotate = fixture.with_controller_flags(&["rotate", "db.json"]);
-    expect_success(fixture.run_in_cluster(&seal, &account, &rotate));
+    expect_success(fixture.run_in_cluster(&seal, &kubeconfig, &rotate));
     let rotated = parse(&fs::read(fixture.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
@@ -239,7 +239,7 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
     moved.metadata.name = Some("other".into());
     fs::write(fixture.file("moved.json"), moved.to_document().to_string()).unwrap();
     let validate = fixture.with_controller_flags(&["--validate", "-f", "moved.json"]);
-    let message = expect_failure(fixture.run_in_cluster(&kubeseal, &account, &validate));
+    let message = expect_failure(fixture.run_in_cluster(&kubeseal, &kubeconfig, &validate));
     assert!(
         message.contains("unable to decrypt sealed secret: other"),
         "{message}"
@@ -305,7 +305,7 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_no_token_to_a_controller_that_a_rule_names() {
     let fixture = Fixture::new().await;
-    let account = fixture
+    let kubeconfig = fixture
         .plane
         .kubeconfig_of(fixture.namespace.name(), "ci")
         .await;
@@ -317,7 +317,7 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
     let seal = binaries::seal();
     let message = until("the account's permissions take effect", async || {
         let message =
-            expect_failure(fixture.run_in_cluster(&seal, &account, &["rotate", "db.json"]));
+            expect_failure(fixture.run_in_cluster(&seal, &kubeconfig, &["rotate", "db.json"]));
         (!message.contains("forbidden")).then_some(message)
     })
     .await;
@@ -325,13 +325,13 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
         message.contains("a rule names this controller"),
         "{message}"
     );
-    let report = fixture.run_in_cluster(&seal, &account, &["doctor", "db.json"]);
+    let report = fixture.run_in_cluster(&seal, &kubeconfig, &["doctor", "db.json"]);
     let report = String::from_utf8_lossy(&report.stdout).into_owned();
     assert!(report.contains("a rule names this controller"), "{report}");
     assert_eq!(fixture.network.names(), [""; 0]);
     // Without --authority, the CA certificate would come from a namespace that the rule names.
-    let url = ["rotate", "db.json", "--authorized", "https://localhost:1"];
-    let message = expect_failure(fixture.run_in_cluster(&seal, &account, &url));
+    let args_with_url = ["rotate", "db.json", "--authorized", "https://localhost:1"];
+    let message = expect_failure(fixture.run_in_cluster(&seal, &kubeconfig, &args_with_url));
     assert!(
         message.contains("a rule names this controller"),
         "{message}"
@@ -339,6 +339,6 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
     assert_eq!(fixture.network.names(), [""; 0]);
     for arguments in [["rotate", "db.json"], ["doctor", "db.json"]] {
         let arguments = fixture.with_controller_flags(&arguments);
-        expect_success(fixture.run_in_cluster(&seal, &account, &arguments));
+        expect_success(fixture.run_in_cluster(&seal, &kubeconfig, &arguments));
     }
 }

@@ -218,8 +218,8 @@ async fn c22_is_live_but_not_ready_while_the_api_server_is_down() {
     let mut controller = ClusterController::spawn(&kubeconfig, &namespace, &[]);
     controller.wait_for_log("Cannot start yet").await;
     let status = async |path| {
-        let answer = controller.get(path).await;
-        answer.lines().next().unwrap().to_owned()
+        let response = controller.get(path).await;
+        response.lines().next().unwrap().to_owned()
     };
     assert_eq!(status("/healthz").await, "HTTP/1.1 200 OK");
     assert_eq!(status("/readyz").await, "HTTP/1.1 503 Service Unavailable");

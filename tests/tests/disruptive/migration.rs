@@ -256,10 +256,10 @@ impl<'a> Case<'a> {
     }
 
     async fn list(&self) -> Vec<SealedSecret> {
-        let list = ListParams::default();
+        let params = ListParams::default();
         self.namespace
             .api::<SealedSecret>()
-            .list(&list)
+            .list(&params)
             .await
             .unwrap()
             .items
@@ -391,8 +391,8 @@ impl<'a> Case<'a> {
 
     /// Returns the versions of Secrets that were created from SealedSecrets.
     async fn secrets(&self) -> Versions {
-        let list = ListParams::default();
-        let secrets = self.namespace.api::<ApiSecret>().list(&list).await;
+        let params = ListParams::default();
+        let secrets = self.namespace.api::<ApiSecret>().list(&params).await;
         let secrets_before = secrets
             .unwrap()
             .into_iter()

@@ -1,4 +1,5 @@
-//! Tests the faults that a test can cause in a control plane. Each test has its own control plane.
+//! Tests the methods of `ControlPlane` that cause faults: a restart of the API server, an outage of etcd, a pause. Each
+//! test has its own control plane.
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,

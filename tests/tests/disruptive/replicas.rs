@@ -276,7 +276,7 @@ async fn replicas_that_start_together_generate_one_key() {
         controllers[0].get("/v1/cert.pem").await,
         controllers[1].get("/v1/cert.pem").await,
     ];
-    let body = |answer: &str| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let body = |response: &str| response.split_once("\r\n\r\n").unwrap().1.to_owned();
     assert_eq!(body(&certificates[0]), body(&certificates[1]));
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
 }

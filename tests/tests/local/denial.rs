@@ -381,14 +381,14 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
         for path in ["/v1/verify", "/v1/rotate"] {
             // Each text comes from a different client; otherwise the rate limit would apply.
             let caller = format!("X-Forwarded-For: {i}\r\n");
-            let answer = http::send(port, "POST", path, &caller, &body).await;
-            let answer = answer.unwrap();
-            let code = answer.split(' ').nth(1);
+            let response = http::send(port, "POST", path, &caller, &body).await;
+            let response = response.unwrap();
+            let code = response.split(' ').nth(1);
             let code =
-                code.unwrap_or_else(|| panic!("{kind}: no answer\n{}", controller.process.log()));
+                code.unwrap_or_else(|| panic!("{kind}: no response\n{}", controller.process.log()));
             let is_refused = ["400", "409", "413"].contains(&code);
             let is_answered = is_refused || code == "200" && UNSEALABLE.contains(&kind);
-            assert!(is_answered, "{kind}: {answer}");
+            assert!(is_answered, "{kind}: {response}");
         }
     }
     put_victim(directory, "db", "1");

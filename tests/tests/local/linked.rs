@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use tests::binaries;
 
-/// The header of an ELF file (elf(5)), 64 bits and little-endian.
+/// A 64-bit little-endian ELF file (elf(5)), with its type and program headers.
 struct Elf {
     kind: u64,
     /// The type, flags, offset and size of each segment.

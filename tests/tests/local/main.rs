@@ -1,6 +1,7 @@
 //! Tests that need no control plane. All tests are in one program, because linking a program for each file takes
 //! minutes.
 
+mod core_dumps;
 mod definition;
 mod denial;
 mod directory_crash;

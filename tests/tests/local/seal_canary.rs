@@ -131,7 +131,8 @@ impl Sandbox {
         )
     }
 
-    /// Returns whether a file was written since the creation of this sandbox, which is the time of its directory `run`.
+    /// Returns whether a file has been written since the creation of this sandbox, which is the time of its directory
+    /// `run`.
     fn is_newer(&self, path: &Path) -> bool {
         modified(path) >= modified(&self.path("run"))
     }

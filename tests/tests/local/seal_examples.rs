@@ -88,7 +88,7 @@ fn create_files(directory: &Path) {
     fs::create_dir(directory.join("prod")).unwrap();
     prepare_keys(directory, &key);
     let script = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
-                 -n shop -w db.sealed.yaml && git add . && git commit -qm two";
+                 -n shop -w db.sealed.yaml && cp db.sealed.yaml prod/ && seal page -o page.html && git add . && git commit -qm two";
     expect_success(script, &run_in_shell(directory, script));
 }
 
@@ -105,8 +105,11 @@ fn prepare_keys(directory: &Path, new_key: &NewKey) {
         fs::write(directory.join(format!("state/keys/{name}.yaml")), &text).unwrap();
         text
     });
+    let key = v2::SecretKey::from_bytes(v2::Suite::XWing, &[1; 32]).unwrap();
+    let recipient = format!("{}\n", key.recipient());
+    fs::write(directory.join("cluster.txt"), recipient).unwrap();
     let v2_key = v2::key_secret::StoredKey {
-        key: v2::SecretKey::from_bytes(v2::Suite::XWing, &[1; 32]).unwrap(),
+        key,
         not_before: jiff::Timestamp::UNIX_EPOCH,
         not_after: jiff::Timestamp::MAX,
     };

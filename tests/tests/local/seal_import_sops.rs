@@ -208,7 +208,7 @@ fn an_error_names_the_document_and_imports_nothing() {
     let first = secret("one", "first");
     for (description, name, text, expected) in [
         (
-            "values beside a Secret",
+            "values next to a Secret",
             None,
             format!("{first}---\na: b\n"),
             "document 2",

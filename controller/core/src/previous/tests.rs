@@ -198,7 +198,8 @@ fn an_item_of_the_sealed_secret_is_neither_replaced_nor_removed() {
     assert_eq!(former(&third), None);
 }
 
-/// Attack: an author finds out the length of a value by the number of bytes that still fit beside its former value.
+/// Attack: an author finds out the length of a value by the number of bytes that still fit together with its former
+/// value.
 #[test]
 fn public_sizes_decide_whether_former_values_are_kept() {
     let first = next(None, &[("a", "sixteen bytes ..")], 0);

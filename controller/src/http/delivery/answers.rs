@@ -1,44 +1,59 @@
 //! Creates responses: unseals the objects and renders the templates, once for all requests with the same selection.
+//!
+//! The editor of a template chooses what the template does with a value, and other users see when a Pod gets its
+//! values: in logs, in metrics and by the start of the Pod. So the time and the failure of a response depend on the
+//! text of the templates, but not on the values.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller_core::author_limits::AuthorLimits;
 use controller_core::object_id::ObjectId;
-use deliver::{Answer, Entry, Request};
+use deliver::{Entry, MAX_FILES, MAX_RESPONSE, MAX_VALUES, Request, Response};
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::record::Identity;
 use shared::v2::VersionKey;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Delivery;
 use super::body::PreparedBody;
-use super::files::{Files, Objects, are_slow};
-use super::memory::Memory;
-use super::opening::{OpenedObject, Opener};
+use super::files::{Files, Objects, slow_work};
+use super::memory::{Memory, Reservation};
+use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
 use super::single_flight::SingleFlight;
 use crate::pool::slots::{Job, Slots};
-use crate::pool::{Budget, Pool, Rendering};
+use crate::pool::{Budget, Pool};
+use crate::reconcile::timing::Class;
 use crate::store::cluster::ClusterStore;
 
 /// Maximum number of responses that are created at the same time. Each holds the values of its objects in memory.
 const SLOTS: usize = 8;
 /// Number of slots that are reserved for namespaces that occupy no slot yet.
 const RESERVED: usize = 2;
-/// The budget for parsing the templates of a request, to find out whether they are slow.
+/// The budget for determining the class of the templates of a request.
 const PARSING_BUDGET: Budget = Budget::seconds(5);
-/// The budget for the templates of one request.
-const RENDERING_BUDGET: Budget = Budget::seconds(10);
 /// Maximum size of the objects of one response in bytes, including items that the response does not contain.
 const MAX_BYTES: usize = 8 << 20;
 /// Maximum total size of the cached unsealed objects in bytes.
 const MAX_OPENED: usize = 32 << 20;
 /// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
 const MAX_ANSWERS: usize = 32 << 20;
+
+/// Maximum number of connections that one request ends to get memory, and the pause after each, in which it is closed.
+const MAX_DISPLACED: usize = 16;
+const CLOSING_TIME: Duration = Duration::from_millis(50);
+
+/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object.
+const MAX_FILE_OVERHEAD: usize = 2 << 10;
+
+/// The unsealed objects of a request, by name.
+type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
 
 /// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
@@ -48,7 +63,7 @@ pub(super) struct Answers {
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     opener: Opener,
     slots: Slots,
-    opened: SingleFlight<Vec<u8>, OpenedObject>,
+    opened: SingleFlight<Vec<u8>, UnsealedObject>,
     prepared: SingleFlight<Revision, PreparedBody>,
     memory: Memory,
 }
@@ -66,7 +81,7 @@ impl Answers {
                 accept_legacy: policy.rules.accept_legacy,
             },
             slots: Slots::reserving(SLOTS, RESERVED),
-            opened: SingleFlight::new(MAX_OPENED, OpenedObject::size),
+            opened: SingleFlight::new(MAX_OPENED, UnsealedObject::size),
             prepared: SingleFlight::new(MAX_ANSWERS, PreparedBody::size),
             memory: Memory::default(),
         }
@@ -97,26 +112,47 @@ impl Answers {
         let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
         let slot = self.slots.enqueue(&mut Job::new(namespace));
-        let _slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
+        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
         self.slots.charge(namespace, 1);
-        let opened = Box::pin(self.open_all(objects)).await?;
-        let answer = self.answer(namespace, entries, opened, version_key, revision);
-        self.prepare(namespace, &answer.await?)
+        let unsealed = Box::pin(self.open_all(objects)).await?;
+        let class = self.class(namespace, entries, &unsealed).await?;
+        let reservation = self
+            .reserve(namespace, max_response_len(entries, &unsealed))
+            .await?;
+        let has_templates = entries.iter().any(has_actions)
+            || unsealed.values().any(|object| object.has_templates());
+        let work = self.rendering(namespace, entries, unsealed, version_key, revision);
+        let rendering = class.rendering_for_delivery();
+        let rendered = self.opener.pool.render_for(namespace, rendering, work);
+        let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
+        // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
+        let (prepared, _unused) = match response {
+            Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
+            Err(why) => (Err(why), Some(reservation)),
+        };
+        if !has_templates {
+            return prepared;
+        }
+        // The reservation bounds the memory of responses that wait for their time.
+        drop(slot);
+        sleep_until(start + class.write_delay(start.elapsed())).await;
+        let names = || objects.keys().map(|id| id.name.clone()).collect();
+        prepared.map_err(|why| why.without_values(names))
     }
 
-    /// Unseals the objects one after another, so that at most one is in memory with its sealed values.
+    /// Unseals the objects one after another.
     async fn open_all(
         &self,
         objects: &BTreeMap<ObjectId, Identity>,
-    ) -> Result<Objects, DeliveryRefusal> {
-        let (mut all, mut bytes) = (Objects::new(), 0);
+    ) -> Result<UnsealedObjects, DeliveryRefusal> {
+        let (mut all, mut bytes) = (UnsealedObjects::new(), 0);
         for (id, identity) in objects {
-            let opened = Box::pin(self.open(id, *identity)).await?;
-            bytes += opened.size();
+            let unsealed = Box::pin(self.open(id, *identity)).await?;
+            bytes += unsealed.size();
             if bytes > MAX_BYTES {
                 return Err(DeliveryRefusal::TooLarge);
             }
-            all.insert(id.name.clone(), opened);
+            all.insert(id.name.clone(), unsealed);
         }
         Ok(all)
     }
@@ -126,7 +162,7 @@ impl Answers {
         &self,
         id: &ObjectId,
         identity: Identity,
-    ) -> Result<Arc<OpenedObject>, DeliveryRefusal> {
+    ) -> Result<Arc<UnsealedObject>, DeliveryRefusal> {
         let open = Box::pin(async {
             let fetched = self.store.fetch_sealed(id).await;
             let fetched = fetched.map_err(|_| DeliveryRefusal::NoReview)?;
@@ -140,73 +176,143 @@ impl Answers {
         self.opened.get(identity.as_bytes().to_vec(), open).await
     }
 
-    async fn answer(
+    /// Returns the work that creates the response, and returns it with the time at which the templates began to be
+    /// rendered. All templates share one budget, so the class limits the time of all of them together.
+    fn rendering(
         &self,
         namespace: &str,
         entries: &[Entry],
-        objects: Objects,
+        unsealed: UnsealedObjects,
         version_key: Arc<VersionKey>,
         revision: Revision,
-    ) -> Result<Answer, DeliveryRefusal> {
-        let is_slow = self.are_slow(namespace, entries).await?;
-        let (owned_namespace, owned_entries) = (namespace.to_owned(), entries.to_owned());
-        let work = move |meter: &mut dyn Meter| {
-            let files = Files {
-                namespace: &owned_namespace,
-                objects: &objects,
-                version_key: &version_key,
-                now: Timestamp::now(),
-            };
-            files.answer(revision.text(), &owned_entries, meter)
-        };
-        let rendering = Rendering {
-            budget: RENDERING_BUDGET,
-            is_slow,
-        };
-        let answer = self.opener.pool.render_for(namespace, rendering, work);
-        answer.await.map_err(|_| DeliveryRefusal::Busy)?
-    }
-
-    async fn are_slow(&self, namespace: &str, entries: &[Entry]) -> Result<bool, DeliveryRefusal> {
-        if entries
-            .iter()
-            .all(|entry| matches!(entry, Entry::Object(_)))
-        {
-            return Ok(false);
+    ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Result<Response, DeliveryRefusal>) + Send + 'static
+    {
+        let (opener, ring) = (self.opener.clone(), Arc::clone(&self.ring.borrow()));
+        let (namespace, entries) = (namespace.to_owned(), entries.to_owned());
+        move |meter| {
+            // The measurement starts in the job: waiting for a slot does not depend on the values.
+            let (start, now) = (Instant::now(), Timestamp::now());
+            let response = render_all(&opener, &unsealed, &ring, now, meter).and_then(|objects| {
+                let files = Files {
+                    namespace: &namespace,
+                    objects: &objects,
+                    version_key: &version_key,
+                    now,
+                };
+                files.answer(revision.text(), &entries, meter)
+            });
+            (start, response)
         }
-        let entries = entries.to_owned();
-        let work = move |meter: &mut dyn Meter| are_slow(&entries, meter);
-        let is_slow = self.opener.pool.work_for(namespace, PARSING_BUDGET, work);
-        is_slow.await.map_err(|_| DeliveryRefusal::Busy)
     }
 
-    /// Reserves memory for the response. If too much is in use, evicts cached responses.
-    fn prepare(&self, namespace: &str, answer: &Answer) -> Result<PreparedBody, DeliveryRefusal> {
-        let json = answer.to_json();
-        let reserve = || self.memory.reserve(namespace, json.capacity());
-        let reservation = reserve().or_else(|| {
-            self.prepared.clear();
-            reserve()
-        });
-        let reservation = reservation.ok_or(DeliveryRefusal::Busy)?;
-        Ok(PreparedBody::new(json, reservation))
+    /// Returns the class of all templates of a response.
+    async fn class(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        unsealed: &UnsealedObjects,
+    ) -> Result<Class, DeliveryRefusal> {
+        let works = unsealed.values().map(|object| object.slow_work());
+        let mut work = works.fold(0, u64::saturating_add);
+        if entries.iter().any(has_actions) {
+            let entries = entries.to_owned();
+            let parse = move |meter: &mut dyn Meter| slow_work(&entries, meter);
+            let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
+            work = work.saturating_add(parsed.await.map_err(|_| DeliveryRefusal::Busy)?);
+        }
+        Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
+    }
+
+    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends connections that send
+    /// responses to a namespace with more memory.
+    async fn reserve(&self, namespace: &str, bytes: usize) -> Result<Reservation, DeliveryRefusal> {
+        if let Some(reservation) = self.memory.reserve(namespace, bytes) {
+            return Ok(reservation);
+        }
+        self.prepared.clear();
+        for _ in 0..MAX_DISPLACED {
+            if let Some(reservation) = self.memory.reserve(namespace, bytes) {
+                return Ok(reservation);
+            }
+            if !self.memory.displace(namespace, bytes) {
+                break;
+            }
+            sleep(CLOSING_TIME).await;
+        }
+        let reservation = self.memory.reserve(namespace, bytes);
+        reservation.ok_or(DeliveryRefusal::Busy)
     }
 }
 
-/// Checks that the administrator allows templates in the namespace. A string without actions does not count as a
-/// template.
+/// Renders the templates of all objects. An error that does not depend on values takes precedence, so that it is the
+/// same for all values.
+fn render_all(
+    opener: &Opener,
+    unsealed: &UnsealedObjects,
+    ring: &KeyRing,
+    now: Timestamp,
+    meter: &mut dyn Meter,
+) -> Result<Objects, DeliveryRefusal> {
+    let (mut all, mut bytes, mut failure) = (Objects::new(), 0, None);
+    for (name, object) in unsealed {
+        match opener.render(object, ring, now, meter) {
+            Ok(rendered) => {
+                bytes += rendered.values_len();
+                all.insert(name.clone(), rendered);
+            }
+            Err(why @ DeliveryRefusal::Values { .. }) => failure = Some(why),
+            Err(why) => return Err(why),
+        }
+        if bytes > MAX_BYTES {
+            failure = Some(DeliveryRefusal::TooLarge);
+            (all, bytes) = (Objects::new(), 0);
+        }
+    }
+    failure.map_or(Ok(all), Err)
+}
+
+/// Returns the maximum length of a response in bytes. It follows from public data, so that the response is refused for
+/// lack of memory regardless of the values.
+fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
+    let (mut values, mut files) = (0, 0);
+    for entry in entries {
+        match entry {
+            Entry::Object(entry) => {
+                let object = unsealed.get(&entry.sealed_secret);
+                values += object.map_or(0, |object| object.max_values_len());
+                files += object.map_or(0, |object| object.max_values());
+            }
+            Entry::Template(_) => files += 1,
+        }
+    }
+    if entries.iter().any(has_actions) {
+        values += MAX_RENDERED;
+    }
+    let base64 = values.min(MAX_VALUES).div_ceil(3) * 4;
+    let rest = (files.min(MAX_FILES) + unsealed.len()) * MAX_FILE_OVERHEAD;
+    (base64 + rest).min(MAX_RESPONSE)
+}
+
+/// Checks that the administrator allows templates in the namespace.
 fn allow_templates(
     limits: &AuthorLimits,
     namespace: &str,
     entries: &[Entry],
 ) -> Result<(), DeliveryRefusal> {
-    let has_actions = entries.iter().any(|entry| match entry {
-        Entry::Object(_) => false,
-        Entry::Template(entry) => entry.template.contains("{{"),
-    });
-    if has_actions && limits.forbids_templates(namespace) {
+    if entries.iter().any(has_actions) && limits.forbids_templates(namespace) {
         let namespace = namespace.to_owned();
         return Err(DeliveryRefusal::TemplatesForbidden { namespace });
     }
     Ok(())
 }
+
+/// Returns whether the entry is a template. A string without actions does not count as a template.
+fn has_actions(entry: &Entry) -> bool {
+    match entry {
+        Entry::Object(_) => false,
+        Entry::Template(entry) => entry.template.contains("{{"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,24 +25,23 @@ const CHUNK_SIZE: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct PreparedBody {
     json: Zeroizing<Vec<u8>>,
-    _memory: Reservation,
+    memory: Reservation,
 }
 
 impl PreparedBody {
     pub(super) fn new(json: Zeroizing<Vec<u8>>, memory: Reservation) -> Self {
-        Self {
-            json,
-            _memory: memory,
-        }
+        Self { json, memory }
     }
 
-    /// Returns the size in bytes.
+    /// Returns the reserved size in bytes, which does not depend on the values. Other tenants can observe what a cache
+    /// of a limited size contains.
     pub(super) fn size(&self) -> usize {
-        self.json.len()
+        self.memory.bytes()
     }
 
     /// Returns a response with this body, on the connection that holds `slot`.
     pub(super) fn respond(self: Arc<Self>, slot: Arc<Slot>) -> Response {
+        self.memory.add_connection(&slot);
         let limit = tokio::spawn(async move {
             tokio::time::sleep(MAX_TIME).await;
             slot.close();

@@ -1,10 +1,9 @@
 //! Creates the files of a response from unsealed objects.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use deliver::{
-    Answer, AnswerError, DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry,
+    DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry, Response, ResponseError,
     TemplateEntry,
 };
 use jiff::Timestamp;
@@ -17,7 +16,7 @@ use super::refused::{DeliveryRefusal, ObjectError};
 use crate::reconcile::versioning::{self, Provenance};
 
 /// The unsealed objects of a request, by name.
-pub(super) type Objects = BTreeMap<String, Arc<OpenedObject>>;
+pub(super) type Objects = BTreeMap<String, OpenedObject>;
 
 /// The inputs that, with the entries of the request, determine the files of a response.
 pub(super) struct Files<'a> {
@@ -40,7 +39,7 @@ impl Files<'_> {
         revision: String,
         entries: &[Entry],
         meter: &mut dyn Meter,
-    ) -> Result<Answer, DeliveryRefusal> {
+    ) -> Result<Response, DeliveryRefusal> {
         let mut files = Vec::new();
         for entry in entries {
             if let Entry::Object(entry) = entry {
@@ -50,14 +49,14 @@ impl Files<'_> {
         self.add_templates(entries, &mut files, meter)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let objects = self.objects.values().map(|opened| self.object(opened));
-        let answer = Answer {
+        let answer = Response {
             revision,
             files,
             objects: objects.collect(),
         };
         match answer.check() {
             Ok(()) => Ok(answer),
-            Err(AnswerError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
+            Err(ResponseError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
             Err(_) => Err(DeliveryRefusal::TooLarge),
         }
     }
@@ -189,7 +188,7 @@ impl Files<'_> {
     }
 
     fn opened(&self, name: &str) -> Result<&OpenedObject, DeliveryRefusal> {
-        let opened = self.objects.get(name).map(Arc::as_ref);
+        let opened = self.objects.get(name);
         opened.ok_or_else(|| DeliveryRefusal::NotFound {
             object: name.to_owned(),
             item: None,
@@ -238,16 +237,17 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
     }
 }
 
-/// Returns whether a template of the request uses slow functions, or cannot be parsed.
-pub(super) fn are_slow(entries: &[Entry], meter: &mut dyn Meter) -> bool {
+/// Returns the cost of the slow functions in the templates of a request, in microseconds. A template that cannot be
+/// parsed is refused later.
+pub(super) fn slow_work(entries: &[Entry], meter: &mut dyn Meter) -> u64 {
     let mut budget = ParseBudget::new(meter);
-    entries.iter().any(|entry| match entry {
-        Entry::Object(_) => false,
+    let works = entries.iter().map(|entry| match entry {
+        Entry::Object(_) => 0,
         Entry::Template(entry) => {
-            let template = parse(entry, &mut budget);
-            template.map_or(true, |template| template.slow_work() > 0)
+            parse(entry, &mut budget).map_or(0, |template| template.slow_work())
         }
-    })
+    });
+    works.fold(0, u64::saturating_add)
 }
 
 fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {

@@ -290,7 +290,7 @@ impl Call<'_> {
                 .await
             {
                 Ok(answer) => return Ok(answer.respond(slot)),
-                // The watch has not reported the change of the object yet.
+                // The watch has not reported the change to the object yet.
                 Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }

@@ -6,32 +6,91 @@ use std::sync::Arc;
 use controller_core::author_limits::AuthorLimits;
 use controller_core::decide::Refusal;
 use controller_core::no_secret::refusal_depends_on_values;
+use deliver::MAX_FILES;
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::unseal::{
-    Admission, EarlierResults, Randomness, TemplateError, TemplateErrors, UnsealError, Unsealed,
-    UnsealedItems, slow_work, unseal_items,
+    Admission, EarlierResults, Randomness, TemplateError, TemplateErrors, UnsealError,
+    UnsealedItems, check_templates, unseal_items,
 };
 use shared::v2::{self, OpenedLocks, Target, ValueDigest};
 use shared::{error_chain, visible};
 
 use super::refused::{DeliveryRefusal, ObjectError};
-use crate::pool::{Budget, Pool, Rendering};
+use crate::pool::{Budget, Pool};
+use crate::reconcile::timing::Class;
 use crate::store::cluster::delivery::FetchedObject;
 
 /// The budget for unsealing the items of one object.
 const OPENING_BUDGET: Budget = Budget::seconds(10);
-/// The budget for rendering the templates of one object.
-const RENDERING_BUDGET: Budget = Budget::seconds(10);
 
 const HINT_FOR_OBJECT: &str = "check the status of the SealedSecret, and seal the values again";
-const HINT_FOR_VALUES: &str = "check which values the templates expect; the reason is not reported, because it depends on the values";
 const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
-/// An unsealed SealedSecret. Its values are wiped on drop.
+/// Maximum length of the results of all templates of an object, or of a request, in bytes.
+pub(super) const MAX_RENDERED: usize = 1 << 20;
+
+/// A SealedSecret with its unsealed items, before its templates are rendered. The values are wiped on drop.
+///
+/// All its sizes follow from public data: the caches and the memory of responses are limited, and other tenants can
+/// observe when a limit is reached.
+pub(super) struct UnsealedObject {
+    sealed: Arc<SealedSecret>,
+    items: UnsealedItems,
+    slow_work: u64,
+}
+
+impl UnsealedObject {
+    /// Returns whether the object has templates.
+    pub(super) fn has_templates(&self) -> bool {
+        self.sealed.spec.template.data.is_some()
+    }
+
+    /// Returns the cost of the slow functions of the templates, in microseconds.
+    pub(super) fn slow_work(&self) -> u64 {
+        self.slow_work
+    }
+
+    /// Returns the maximum size of the object in memory in bytes: the sealed and the unsealed values, and the
+    /// templates.
+    pub(super) fn size(&self) -> usize {
+        let templates = self.sealed.spec.template.data.iter();
+        let texts = templates.flat_map(BTreeMap::values).flatten();
+        2 * self.sealed_len() + texts.map(String::len).sum::<usize>()
+    }
+
+    /// Returns the maximum length of the values after rendering, in bytes.
+    pub(super) fn max_values_len(&self) -> usize {
+        let rendered = if self.has_templates() {
+            MAX_RENDERED
+        } else {
+            0
+        };
+        self.sealed_len() + rendered
+    }
+
+    /// Returns the maximum number of values after rendering.
+    pub(super) fn max_values(&self) -> usize {
+        let spec = &self.sealed.spec;
+        if spec.data.is_some() {
+            return MAX_FILES;
+        }
+        let templates = spec.template.data.as_ref().map_or(0, BTreeMap::len);
+        spec.encrypted_data.len() + templates
+    }
+
+    /// Returns the length of the sealed values, which are longer than the values in plaintext.
+    fn sealed_len(&self) -> usize {
+        let spec = &self.sealed.spec;
+        let items = spec.encrypted_data.values().map(String::len);
+        items.sum::<usize>() + spec.data.as_ref().map_or(0, String::len)
+    }
+}
+
+/// An unsealed SealedSecret whose templates are rendered. Its values are wiped on drop.
 #[derive(Debug)]
 pub(super) struct OpenedObject {
     /// The values of the Secret that the SealedSecret describes.
@@ -43,17 +102,9 @@ pub(super) struct OpenedObject {
 }
 
 impl OpenedObject {
-    /// Returns the size of the values and templates in bytes.
-    pub(super) fn size(&self) -> usize {
-        let values: usize = self.values.values().map(|value| value.expose().len()).sum();
-        let templates = self
-            .sealed
-            .spec
-            .template
-            .data
-            .iter()
-            .flat_map(BTreeMap::values);
-        values + templates.flatten().map(String::len).sum::<usize>()
+    /// Returns the length of the values in bytes.
+    pub(super) fn values_len(&self) -> usize {
+        self.values.values().map(|value| value.expose().len()).sum()
     }
 }
 
@@ -66,54 +117,52 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    /// Unseals the object under the author limits of its namespace.
+    /// Unseals the items of an object whose templates its namespace may use.
     pub(super) async fn open(
         &self,
         fetched: FetchedObject,
         ring: Arc<KeyRing>,
         now: Timestamp,
-    ) -> Result<OpenedObject, DeliveryRefusal> {
-        let sealed = Arc::clone(&fetched.sealed);
-        let refused = |why: Refusal| to_delivery_refusal(&why, &sealed);
-        let namespace = sealed.namespace_or_empty().to_owned();
-        let (items, is_slow) = {
-            let (opener, ring) = (self.clone(), Arc::clone(&ring));
-            let work = move |meter: &mut dyn Meter| opener.open_items(&fetched, &ring, now, meter);
-            let result = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
-            result
-                .map_err(|_| DeliveryRefusal::Busy)?
-                .map_err(refused)?
-        };
-        let work = {
-            let (opener, sealed) = (self.clone(), Arc::clone(&sealed));
-            move |meter: &mut dyn Meter| opener.render(&sealed, items, &ring, now, meter)
-        };
-        let rendering = Rendering {
-            budget: RENDERING_BUDGET,
-            is_slow,
-        };
-        let rendered = self.pool.render_for(&namespace, rendering, work).await;
-        let unsealed = rendered
-            .map_err(|_| DeliveryRefusal::Busy)?
-            .map_err(refused)?;
-        Ok(OpenedObject {
-            values: unsealed.secret.data,
-            digests: unsealed.digests,
-            sealed: without_values(&sealed),
-        })
+    ) -> Result<UnsealedObject, DeliveryRefusal> {
+        let namespace = fetched.sealed.namespace_or_empty().to_owned();
+        let opener = self.clone();
+        let work = move |meter: &mut dyn Meter| opener.open_items(&fetched, &ring, now, meter);
+        let result = self.pool.work_for(&namespace, OPENING_BUDGET, work).await;
+        result.map_err(|_| DeliveryRefusal::Busy)?
     }
 
-    /// Unseals the items, and returns whether the templates are slow.
     fn open_items(
         &self,
         fetched: &FetchedObject,
         ring: &KeyRing,
         now: Timestamp,
         meter: &mut dyn Meter,
-    ) -> Result<(UnsealedItems, bool), Refusal> {
+    ) -> Result<UnsealedObject, DeliveryRefusal> {
         let sealed = &fetched.sealed;
-        self.limits.allow_templates(sealed)?;
-        let is_slow = slow_work(sealed, meter).map_or(true, |work| work > 0);
+        let refused = |why: Refusal| to_delivery_refusal(&why, sealed);
+        let allowed = self.limits.allow_templates(sealed);
+        allowed.map_err(|why| refused(why.into()))?;
+        let slow_work = check_templates(sealed, meter);
+        let slow_work = slow_work.map_err(|why| refused(why.into()))?;
+        if Class::for_delivery(slow_work).is_none() {
+            return Err(too_slow(sealed));
+        }
+        let items = self.unseal(fetched, ring, now, meter);
+        Ok(UnsealedObject {
+            sealed: Arc::clone(sealed),
+            items: items.map_err(refused)?,
+            slow_work,
+        })
+    }
+
+    fn unseal(
+        &self,
+        fetched: &FetchedObject,
+        ring: &KeyRing,
+        now: Timestamp,
+        meter: &mut dyn Meter,
+    ) -> Result<UnsealedItems, Refusal> {
+        let sealed = &fetched.sealed;
         let admission = Admission {
             accept_legacy: self.accept_legacy,
             policy: self.limits.policy_of(sealed, now),
@@ -123,26 +172,40 @@ impl Opener {
             hints: &fetched.hints,
             locks: &mut OpenedLocks::default(),
         };
-        let items = unseal_items(sealed, ring, admission, earlier_results, meter)?;
-        Ok((items, is_slow))
+        Ok(unseal_items(
+            sealed,
+            ring,
+            admission,
+            earlier_results,
+            meter,
+        )?)
     }
 
-    /// Renders the templates of the object. Fails if a template gives a different value each time.
-    fn render(
+    /// Renders the templates of the object, and checks the result against the author limits.
+    pub(super) fn render(
         &self,
-        sealed: &SealedSecret,
-        items: UnsealedItems,
+        object: &UnsealedObject,
         ring: &KeyRing,
         now: Timestamp,
         meter: &mut dyn Meter,
-    ) -> Result<Unsealed, Refusal> {
+    ) -> Result<OpenedObject, DeliveryRefusal> {
+        let sealed = &object.sealed;
         let mut randomness = Randomness {
             now,
             rng: &mut shared::random::system(),
         };
-        let unsealed = items.render(sealed, true, &mut randomness, meter)?;
-        self.limits.allow(sealed, &unsealed, ring, now)?;
-        Ok(unsealed)
+        let items = object.items.clone();
+        let unsealed = items.render(sealed, true, &mut randomness, meter);
+        let checked = unsealed.map_err(Refusal::from).and_then(|unsealed| {
+            self.limits.allow(sealed, &unsealed, ring, now)?;
+            Ok(unsealed)
+        });
+        let unsealed = checked.map_err(|why| to_delivery_refusal(&why, sealed))?;
+        Ok(OpenedObject {
+            values: unsealed.secret.data,
+            digests: unsealed.digests,
+            sealed: without_values(sealed),
+        })
     }
 }
 
@@ -167,12 +230,30 @@ fn to_delivery_refusal(why: &Refusal, sealed: &SealedSecret) -> DeliveryRefusal 
     ) {
         return DeliveryRefusal::Busy;
     }
-    let (item, error, hint) = if refusal_depends_on_values(why, sealed) {
-        let error = "the values cannot be delivered: a template fails, or the content of the field 'data' is invalid";
-        (None, error.to_owned(), HINT_FOR_VALUES)
-    } else {
-        (causing_item(why), public_message(why), hint(why))
-    };
+    if refusal_depends_on_values(why, sealed) {
+        let objects = vec![sealed.name_or_empty().to_owned()];
+        return DeliveryRefusal::Values { objects };
+    }
+    object_error(sealed, causing_item(why), public_message(why), hint(why))
+}
+
+/// Returns the refusal of templates whose slow functions cost too much.
+fn too_slow(sealed: &SealedSecret) -> DeliveryRefusal {
+    let error = format!(
+        "the templates of the SealedSecret {:?} call slow functions such as derivePassword too often to be rendered while a \
+         Pod waits",
+        sealed.name_or_empty()
+    );
+    let hint = "call derivePassword at most four times and not in a loop, or seal its result";
+    object_error(sealed, None, error, hint)
+}
+
+fn object_error(
+    sealed: &SealedSecret,
+    item: Option<String>,
+    error: String,
+    hint: &'static str,
+) -> DeliveryRefusal {
     DeliveryRefusal::Object(Box::new(ObjectError {
         object: sealed.name_or_empty().to_owned(),
         item,

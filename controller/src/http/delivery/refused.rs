@@ -9,6 +9,9 @@ use crate::http::refusal::Refusal;
 /// Seconds after which a caller may retry, unless a limit determines another time.
 const RETRY_AFTER: i64 = 5;
 
+const HINT_FOR_VALUES: &str = "check which values the templates expect, and the size of the files; the reason is not \
+                               reported, because it depends on the values";
+
 /// Why a request is refused. No message depends on a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryRefusal {
@@ -43,8 +46,15 @@ pub(super) enum DeliveryRefusal {
     },
     /// The object cannot be delivered as it is.
     Object(Box<ObjectError>),
-    /// A template fails with the values.
+    /// A template of the request fails with the values.
     Rendering,
+    /// The reason depends on the values, and is not reported.
+    Values {
+        /// The names of all objects of the request, or of the object that fails.
+        objects: Vec<String>,
+    },
+    /// The slow functions of the request's templates cost too much.
+    TooSlow,
     /// A template would give each Pod different values.
     Random {
         /// The path of the template's file.
@@ -93,6 +103,17 @@ impl DeliveryRefusal {
         )
     }
 
+    /// Returns the refusal of a request with templates: one refusal for all reasons that depend on the values. Such a
+    /// reason would otherwise let the author of a template learn more than one bit of a value.
+    pub(super) fn without_values(self, objects: impl FnOnce() -> Vec<String>) -> Self {
+        match self {
+            Self::Rendering | Self::TooLarge | Self::Values { .. } => {
+                Self::Values { objects: objects() }
+            }
+            other => other,
+        }
+    }
+
     /// Returns the outcome for the log.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
@@ -102,6 +123,8 @@ impl DeliveryRefusal {
             Self::NotFound { .. } => "not found",
             Self::Object(_)
             | Self::Rendering
+            | Self::Values { .. }
+            | Self::TooSlow
             | Self::Random { .. }
             | Self::TemplatesForbidden { .. } => "cannot be delivered",
             Self::TooLarge => "too large",
@@ -121,6 +144,8 @@ impl DeliveryRefusal {
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Object(_)
             | Self::Rendering
+            | Self::Values { .. }
+            | Self::TooSlow
             | Self::Random { .. }
             | Self::TemplatesForbidden { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -144,6 +169,7 @@ impl DeliveryRefusal {
         let (object, item) = match self {
             Self::NotFound { object, item } => (Some(object), item.as_ref()),
             Self::Object(unusable) => (Some(&unusable.object), unusable.item.as_ref()),
+            Self::Values { objects } => (objects.first().filter(|_| objects.len() == 1), None),
             _ => (None, None),
         };
         Failure {
@@ -175,7 +201,8 @@ impl DeliveryRefusal {
             ),
             Self::NotBound => texts(
                 "the token is not bound to a Pod",
-                "use a token that kubelet projects into a Pod; `kubectl create token` needs --bound-object-kind Pod",
+                "use a token that the kubelet projects into a Pod; `kubectl create token` needs --bound-object-kind \
+                 Pod",
             ),
             Self::Forbidden { account, object } => {
                 let name = account.rsplit(':').next().unwrap_or_default();
@@ -198,7 +225,20 @@ impl DeliveryRefusal {
             Self::Object(unusable) => (unusable.error.clone(), unusable.hint.to_owned()),
             Self::Rendering => texts(
                 "a template cannot be rendered with these values",
-                "check which values the template expects; the reason is not reported, because it depends on the values",
+                HINT_FOR_VALUES,
+            ),
+            Self::Values { objects } => (
+                format!(
+                    "the values of {} cannot be delivered: a template fails, the files are too large, or the content of the \
+                     field 'data' is invalid",
+                    quoted(objects)
+                ),
+                HINT_FOR_VALUES.to_owned(),
+            ),
+            Self::TooSlow => texts(
+                "the templates of the request call slow functions such as derivePassword too often to be rendered while a \
+                 Pod waits",
+                "call derivePassword at most four times and not in a loop, or seal its result",
             ),
             Self::Random { path } => (
                 format!(
@@ -236,6 +276,11 @@ impl DeliveryRefusal {
             ),
         }
     }
+}
+
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    names.join(", ")
 }
 
 impl From<Refusal> for DeliveryRefusal {
@@ -302,6 +347,10 @@ mod tests {
                 item: Some("x".into()),
             },
             DeliveryRefusal::Rendering,
+            DeliveryRefusal::Values {
+                objects: vec![object()],
+            },
+            DeliveryRefusal::TooSlow,
             DeliveryRefusal::Random { path: "f".into() },
             DeliveryRefusal::TemplatesForbidden {
                 namespace: "ns".into(),
@@ -329,7 +378,8 @@ mod tests {
                 "{refused:?}"
             );
             let is_missing = refused.status() == StatusCode::NOT_FOUND;
-            assert_eq!(failure.sealed_secret.is_some(), is_missing, "{refused:?}");
+            let names_object = is_missing || matches!(refused, DeliveryRefusal::Values { .. });
+            assert_eq!(failure.sealed_secret.is_some(), names_object, "{refused:?}");
         }
     }
 

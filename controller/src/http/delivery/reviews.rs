@@ -179,7 +179,7 @@ fn earliest(time: Instant, limit: Option<Instant>) -> Instant {
     limit.map_or(time, |limit| time.min(limit))
 }
 
-/// Results by key, each with the time at which its review began, and the time until which it is valid.
+/// Results by key, each with the time at which its review began, and the time until which the result is valid.
 #[derive(Debug)]
 struct Results<K, V>(Mutex<HashMap<K, (V, Instant, Instant)>>);
 

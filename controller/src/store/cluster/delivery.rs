@@ -32,8 +32,8 @@ impl ClusterStore {
     /// Returns an object as last reported by the watch, without a request to the API server; `None` if it does not
     /// exist.
     pub(crate) fn observed(&self, id: &ObjectId) -> Option<ObservedObject> {
-        let catalogue = self.catalogue();
-        let entry = catalogue.entry(id).filter(|entry| !entry.is_gone())?;
+        let catalog = self.catalog();
+        let entry = catalog.entry(id).filter(|entry| !entry.is_gone())?;
         Some(ObservedObject {
             identity: entry.identity,
         })
@@ -43,12 +43,12 @@ impl ClusterStore {
     ///
     /// # Errors
     ///
-    /// Returns the error of the API server.
+    /// Fails if the request to the API server fails.
     pub(crate) async fn fetch_sealed(
         &self,
         id: &ObjectId,
     ) -> Result<Option<FetchedObject>, StoreError> {
-        let entry = self.catalogue().entry(id).cloned();
+        let entry = self.catalog().entry(id).cloned();
         let cached = entry.and_then(|entry| match entry.cached.clone() {
             CachedSource::Complete(source) => Some((entry, source)),
             CachedSource::Digest => None,

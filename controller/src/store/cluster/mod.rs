@@ -5,7 +5,7 @@
 //! Secrets by POST, and by PUT with the `resourceVersion` that it read, and deletes them if `--old-gc-behavior` is set
 //! or their values are only delivered; it writes statuses by PUT, and events by POST and PATCH.
 
-mod catalogue;
+mod catalog;
 pub(crate) mod changes;
 mod consumers;
 pub(crate) mod delivery;
@@ -38,8 +38,8 @@ use crate::store::{
     AppliedPlan, CachedState, EventRecord, Observed, ReadMode, RecognizedSecret, Source, Store,
     StoreError, StoredSecret, api_error, require_readable,
 };
-pub use catalogue::sealed_secrets;
-use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
+pub use catalog::sealed_secrets;
+use catalog::{CachedSource, Catalog, Entry, SecretVersion, VerifiedSecret};
 use changes::Changes;
 use events::{Events, Subject};
 pub use watched::Watched;
@@ -50,7 +50,7 @@ const READ_SECRET_FAILED: &str = "cannot read the Secret";
 /// The store for a cluster: SealedSecrets come from a watch, Secrets are read one by one.
 pub struct ClusterStore {
     client: Client,
-    catalogue: Mutex<Catalogue>,
+    catalog: Mutex<Catalog>,
     changes: Changes,
     events: Events,
     event_level: EventLevel,
@@ -73,7 +73,7 @@ impl ClusterStore {
             events: Events::new(client.clone(), Subject::SealedSecrets),
             event_level: EventLevel::All,
             client,
-            catalogue: Mutex::default(),
+            catalog: Mutex::default(),
             changes: Changes::default(),
             deletes,
             drops_items: AtomicBool::new(false),
@@ -90,10 +90,8 @@ impl ClusterStore {
         self
     }
 
-    fn catalogue(&self) -> MutexGuard<'_, Catalogue> {
-        self.catalogue
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn secrets(&self, id: &ObjectId) -> Api<Readable<core::Secret>> {
@@ -131,7 +129,7 @@ impl ClusterStore {
     }
 
     fn set_secret(&self, id: &ObjectId, metadata: Option<&ObjectMeta>) {
-        self.catalogue().set_secret(id, metadata);
+        self.catalog().set_secret(id, metadata);
     }
 
     /// Reads the Secret if the SealedSecret may change the Secret, or if the Secret has marks of former values. The
@@ -143,7 +141,7 @@ impl ClusterStore {
         source: &Source,
         uid: Option<&str>,
     ) -> Result<(Existing, Option<Box<Secret>>), StoreError> {
-        let may_read = self.catalogue().may_read_secret(id);
+        let may_read = self.catalog().may_read_secret(id);
         if !may_read {
             match self.secret_metadata(id).await? {
                 None => return Ok((Existing::Absent, None)),
@@ -251,7 +249,7 @@ impl ClusterStore {
         }
     }
 
-    /// Records the version of a Secret that was created or replaced.
+    /// Records the version of a Secret that was created or replaced, or that finalizers keep after its deletion.
     fn process_stored(
         &self,
         id: &ObjectId,
@@ -275,17 +273,14 @@ impl ClusterStore {
     }
 
     /// Deletes the Secret if the SealedSecret controls it, with the precondition that its version is unchanged since
-    /// this check.
-    async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
+    /// this check. Returns the Secret if its finalizers delay the deletion.
+    async fn remove(&self, id: &ObjectId) -> Result<AppliedPlan, StoreError> {
         let Some(metadata) = self.secret_metadata(id).await? else {
-            return Ok(());
+            return Ok(AppliedPlan::Done(None));
         };
-        let uid = self
-            .catalogue()
-            .entry(id)
-            .and_then(|entry| entry.uid.clone());
+        let uid = self.catalog().entry(id).and_then(|entry| entry.uid.clone());
         if !ownership::is_controlled_by(&metadata, uid.as_deref()) {
-            return Ok(());
+            return Ok(AppliedPlan::Done(None));
         }
         let precondition = Preconditions {
             uid: metadata.uid.clone(),
@@ -293,29 +288,33 @@ impl ClusterStore {
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
-            Err(error) if !has_status(&error, 404) => {
+            Ok(response) => match response.left() {
+                Some(remaining) => self.process_stored(id, remaining),
+                None => Ok(AppliedPlan::Done(None)),
+            },
+            Err(error) if has_status(&error, 404) => Ok(AppliedPlan::Done(None)),
+            Err(error) => {
                 let secret = Secret {
                     metadata,
                     ..Secret::default()
                 };
                 Err(rejection::secret_error("cannot delete the Secret", &secret)(error))
             }
-            _ => Ok(()),
         }
     }
 
     /// Returns whether the Secret can be assumed to be absent: the object has no conditions, and the Secret was never
     /// read, written or in a watch event.
     fn is_probably_new(&self, id: &ObjectId, entry: &Entry) -> bool {
-        entry.was_never_synced() && !self.catalogue().has_secret_state(id)
+        entry.was_never_synced() && !self.catalog().has_secret_state(id)
     }
 }
 
 impl Store for ClusterStore {
     fn cached_state(&self, id: &ObjectId) -> Option<CachedState> {
-        let catalogue = self.catalogue();
-        let entry = catalogue.entry(id).filter(|entry| entry.is_synced())?;
-        let SecretVersion { uid, version } = catalogue.secret(id)?.clone();
+        let catalog = self.catalog();
+        let entry = catalog.entry(id).filter(|entry| entry.is_synced())?;
+        let SecretVersion { uid, version } = catalog.secret(id)?.clone();
         // Only the Secret shows its former values: other clients may write the status.
         let exists = !entry.is_gone() && !entry.may_keep_former && !entry.is_only_delivered;
         Some(CachedState {
@@ -349,12 +348,12 @@ impl Store for ClusterStore {
         let verified = version.map(|version| {
             VerifiedSecret::new(version, stored.has_unsealed_values, stored.is_exclusive)
         });
-        self.catalogue()
+        self.catalog()
             .record_unsealed(id, uid, generation, verified.unwrap_or_default());
     }
 
     fn note_delivered(&self, id: &ObjectId) {
-        self.catalogue().forget_unsealed(id);
+        self.catalog().forget_unsealed(id);
     }
 
     fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: RecognizedSecret<'_>) {
@@ -364,15 +363,15 @@ impl Store for ClusterStore {
         };
         let verified =
             VerifiedSecret::new(version, secret.has_unsealed_values, secret.is_exclusive);
-        self.catalogue().record_recognized(id, identity, verified);
+        self.catalog().record_recognized(id, identity, verified);
     }
 
     fn release(&self, id: &ObjectId) {
-        self.catalogue().shorten(id);
+        self.catalog().shorten(id);
     }
 
     async fn gather(&self, id: &ObjectId, mode: ReadMode) -> Result<Observed, StoreError> {
-        let entry = self.catalogue().entry(id).cloned();
+        let entry = self.catalog().entry(id).cloned();
         let entry = match entry {
             Some(entry) if !entry.is_gone() => entry,
             entry => return self.gather_deleted(id, entry).await,
@@ -415,7 +414,7 @@ impl Store for ClusterStore {
         match plan {
             Plan::Create(secret) => self.create(id, secret).await,
             Plan::Replace(secret) => self.replace(id, &secret).await,
-            Plan::Remove => self.remove(id).await.map(|()| AppliedPlan::Done(None)),
+            Plan::Remove => self.remove(id).await,
             Plan::Leave | Plan::Refuse(_) => Ok(AppliedPlan::Done(None)),
         }
     }
@@ -427,11 +426,11 @@ impl Store for ClusterStore {
         status: Option<SealedSecretStatus>,
     ) -> Result<(), StoreError> {
         let Some(mut status) = status else {
-            self.catalogue().forget(id);
+            self.catalog().forget(id);
             self.events.forget(id);
             return Ok(());
         };
-        let entry = self.catalogue().entry(id).cloned();
+        let entry = self.catalog().entry(id).cloned();
         let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) else {
             return Ok(());
         };
@@ -451,7 +450,7 @@ impl Store for ClusterStore {
         if self.event_level == EventLevel::Warnings && !event.is_warning {
             return;
         }
-        let entry = self.catalogue().entry(id).cloned();
+        let entry = self.catalog().entry(id).cloned();
         let uid = entry.and_then(|entry| entry.uid);
         self.events.write(id, uid, event, Timestamp::now()).await;
     }

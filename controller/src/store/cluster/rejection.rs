@@ -90,7 +90,7 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
             let webhook = failed_webhook(&status.message);
             let reason = &status.reason;
             status.message =
-                webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
+                webhook.unwrap_or_else(|| format!("the API server responded with {code} {reason}"));
         }
     }
     api_error(operation)(kube::Error::Api(Box::new(status)))
@@ -385,9 +385,9 @@ mod tests {
                 "secrets is forbidden: User \"u\" cannot create resource",
                 "secrets is forbidden: User \"u\" cannot create resource",
             ),
-            (403, "hunter2", "the API server answered 403 R"),
-            (400, "hunter2", "the API server answered 400 R"),
-            (500, "hunter2", "the API server answered 500 R"),
+            (403, "hunter2", "the API server responded with 403 R"),
+            (400, "hunter2", "the API server responded with 400 R"),
+            (500, "hunter2", "the API server responded with 500 R"),
             (
                 500,
                 "Internal error occurred: failed calling webhook \"w\": hunter2",

@@ -7,7 +7,7 @@ use kube::api::PostParams;
 use shared::resource::SealedSecretStatus;
 use tracing::warn;
 
-use super::catalogue::Entry;
+use super::catalog::Entry;
 use super::watched::Watched;
 use super::{ClusterStore, has_status};
 use crate::store::{StoreError, api_error};
@@ -36,7 +36,7 @@ impl ClusterStore {
                 Ok(response) => {
                     self.lacks_subresource.store(false, Ordering::Relaxed);
                     self.detect_pruning(&status, &response);
-                    self.catalogue().store_status(&response);
+                    self.catalog().store_status(&response);
                     return Ok(());
                 }
                 Err(error) if has_status(&error, 404) => {

@@ -11,7 +11,7 @@ use super::{ClusterStore, id_of};
 impl ClusterStore {
     /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change affects its Secret.
     pub fn store_object(&self, object: Watched) -> Option<ObjectId> {
-        let changed = self.catalogue().store(object);
+        let changed = self.catalog().store(object);
         changed.inspect(|id| self.changes.report(id))
     }
 
@@ -19,7 +19,7 @@ impl ClusterStore {
     /// it.
     pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
-        let deleted = self.catalogue().mark_deleted(&id).then_some(id);
+        let deleted = self.catalog().mark_deleted(&id).then_some(id);
         deleted.inspect(|id| self.changes.report(id))
     }
 
@@ -30,10 +30,10 @@ impl ClusterStore {
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
-        let mut catalogue = self.catalogue();
-        let missing = catalogue.missing_ids(namespace, listed);
+        let mut catalog = self.catalog();
+        let missing = catalog.missing_ids(namespace, listed);
         for id in &missing {
-            catalogue.mark_deleted(id);
+            catalog.mark_deleted(id);
             self.changes.report(id);
         }
         missing
@@ -43,19 +43,19 @@ impl ClusterStore {
     /// about Secrets without a SealedSecret.
     pub fn record_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
-        self.catalogue()
+        self.catalog()
             .observe_secret(&id, Some(secret))
             .then_some(id)
     }
 
     /// Returns all objects, including deleted objects that are not reconciled yet.
     pub fn ids(&self) -> Vec<ObjectId> {
-        self.catalogue().ids(None).cloned().collect()
+        self.catalog().ids(None).cloned().collect()
     }
 
     /// Forgets an object if it was deleted. Called for objects that another replica now reconciles.
     pub fn forget_if_deleted(&self, id: &ObjectId) {
-        if self.catalogue().forget(id) {
+        if self.catalog().forget(id) {
             self.events.forget(id);
         }
     }
@@ -63,8 +63,8 @@ impl ClusterStore {
     /// Returns whether the status reports that the object is synced, and has a record, so that its Secret can show that
     /// no reconciliation is needed.
     pub fn may_be_recognized(&self, id: &ObjectId) -> bool {
-        let catalogue = self.catalogue();
-        catalogue.entry(id).is_some_and(|entry| {
+        let catalog = self.catalog();
+        catalog.entry(id).is_some_and(|entry| {
             entry.is_synced() && entry.status.as_ref().is_some_and(|s| s.record.is_some())
         })
     }
@@ -73,12 +73,12 @@ impl ClusterStore {
     /// was not already absent.
     pub fn record_secret_deletion(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
-        self.catalogue().observe_secret(&id, None).then_some(id)
+        self.catalog().observe_secret(&id, None).then_some(id)
     }
 
     /// Returns whether the store contains a SealedSecret with this namespace and name, possibly as deleted.
     pub fn contains(&self, id: &ObjectId) -> bool {
-        self.catalogue().entry(id).is_some()
+        self.catalog().entry(id).is_some()
     }
 
     /// Returns the objects in a namespace (or in all namespaces) whose Secret existed and is not in a complete list.
@@ -88,7 +88,7 @@ impl ClusterStore {
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
-        self.catalogue().ids_without_secret(namespace, listed)
+        self.catalog().ids_without_secret(namespace, listed)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::files::{FileError, Stamp};
 /// The pause between two checks of all directories. An edit is detected within this pause plus one scan interval.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The state of an object's directory at one time, without entries that other programs added beside the controller's.
+/// The state of an object's directory at one time, without entries that other programs added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DirectoryState {
     pub(super) owner: Owner,

@@ -5,7 +5,7 @@
 //! directories with mode 0700 and files with mode 0600. This includes statuses, since they name files, items and
 //! failures: the owner of DIR decides which users may read them.
 
-mod catalogue;
+mod catalog;
 mod directory_states;
 mod manifest_directory;
 mod manifest_file;
@@ -33,7 +33,7 @@ use crate::files::{Directory, FileError, OpenEntry};
 use crate::poll::{self, Depth, Listing, PolledFiles};
 use crate::pool::Pool;
 use crate::store::{AppliedPlan, Observed, ReadMode, Source, Store, StoreError, StoredSecret};
-use catalogue::Catalogue;
+use catalog::Catalog;
 use directory_states::{DirectoryState, DirectoryStates};
 use manifest_directory::ManifestDirectory;
 use manifest_file::ManifestFile;
@@ -73,7 +73,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     files: PolledFiles<ManifestFile>,
-    catalogue: Catalogue,
+    catalog: Catalog,
     manifest_directory: ManifestDirectory,
     directory_states: DirectoryStates,
     /// Whether `secrets` is on a different file system than at start.
@@ -102,14 +102,14 @@ impl DirectoryStore {
         pool: Pool,
         tolerates_drift: bool,
     ) -> Result<Self, FileError> {
-        let mut catalogue = Catalogue::default();
+        let mut catalog = Catalog::default();
         let statuses = root.child_or_new(STATUS)?;
         statuses.remove_leftovers()?;
-        remember_statuses(&statuses, &mut catalogue)?;
+        remember_statuses(&statuses, &mut catalog)?;
         let secrets = root.child_or_new(SECRETS)?;
-        remember_secrets(&secrets, &mut catalogue)?;
+        remember_secrets(&secrets, &mut catalog)?;
         let state = State {
-            catalogue,
+            catalog,
             manifest_directory: ManifestDirectory::read(&statuses),
             ..State::default()
         };
@@ -196,14 +196,12 @@ impl Inner {
                     error_chain(&error)
                 );
                 state.report([text].into(), BTreeSet::new());
-                state.catalogue.record_failed_scan();
+                state.catalog.record_failed_scan();
                 return Vec::new();
             }
         };
         let directory_problem = self.check_manifest_directory(&mut state, &listing);
-        let State {
-            files, catalogue, ..
-        } = &mut *state;
+        let State { files, catalog, .. } = &mut *state;
         let scan = files.scan(&self.root, &listing, now, |_, bytes| {
             manifest_file::read(bytes)
         });
@@ -212,15 +210,15 @@ impl Inner {
         let mut ignored = BTreeSet::new();
         for (path, file) in files.files() {
             let path = path.display();
-            problems.extend(catalogue::problems(file).map(|text| format!("{path}: {text}")));
+            problems.extend(catalog::problems(file).map(|text| format!("{path}: {text}")));
             ignored.extend(
-                catalogue::ignored_messages(file)
+                catalog::ignored_messages(file)
                     .iter()
                     .map(|text| format!("{path}: {text}")),
             );
         }
         let is_clean = scan.settled && problems.is_empty();
-        let changed = catalogue.process_scan(files.files(), is_clean, now);
+        let changed = catalog.process_scan(files.files(), is_clean, now);
         state.report(problems, ignored);
         changed
     }
@@ -233,11 +231,11 @@ impl Inner {
         }
         let State {
             directory_states,
-            catalogue,
+            catalog,
             unsealed,
             ..
         } = &mut *state;
-        let source = |id: &ObjectId| catalogue.entry(id).map(|entry| &entry.source);
+        let source = |id: &ObjectId| catalog.entry(id).map(|entry| &entry.source);
         let keeps_edits = |id: &ObjectId| self.tolerates_drift || source(id).is_some_and(opts_out);
         let is_failing =
             |id: &ObjectId| source(id).and_then(digest_of).as_ref() != unsealed.get(id);
@@ -279,7 +277,7 @@ impl Inner {
                 );
             }
         }
-        let is_suspicious = state.catalogue.tracks_any()
+        let is_suspicious = state.catalog.tracks_any()
             && state.manifest_directory.is_another_empty_directory(listing);
         is_suspicious.then(|| {
             format!(
@@ -366,7 +364,7 @@ impl Inner {
 
     fn source(&self, id: &ObjectId) -> Source {
         let mut state = self.state();
-        let entry = state.catalogue.entry(id);
+        let entry = state.catalog.entry(id);
         let source = entry.map_or(Source::Gone, |entry| entry.source.clone());
         state.gathered.insert(id.clone(), source.clone());
         source
@@ -498,7 +496,7 @@ impl Inner {
         }
         let file = self
             .state()
-            .catalogue
+            .catalog
             .entry(id)
             .map(|entry| entry.file.clone());
         let previous = self.status(id).ok().flatten();
@@ -577,7 +575,7 @@ fn forget_status(statuses: &Directory, id: &ObjectId, name: &str) -> Result<(), 
 }
 
 /// Records the objects with a status file of an earlier process.
-fn remember_statuses(statuses: &Directory, catalogue: &mut Catalogue) -> Result<(), FileError> {
+fn remember_statuses(statuses: &Directory, catalog: &mut Catalog) -> Result<(), FileError> {
     for (name, directory) in
         open_subdirectories(statuses, |name| names::status_namespace(name).is_some())?
     {
@@ -593,14 +591,14 @@ fn remember_statuses(statuses: &Directory, catalogue: &mut Catalogue) -> Result<
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());
             let (namespace, name) = (namespace.to_owned(), name.to_owned());
-            catalogue.remember(ObjectId { namespace, name }, manifest);
+            catalog.remember(ObjectId { namespace, name }, manifest);
         }
     }
     Ok(())
 }
 
 /// Records the objects with values of an earlier process.
-fn remember_secrets(secrets: &Directory, catalogue: &mut Catalogue) -> Result<(), FileError> {
+fn remember_secrets(secrets: &Directory, catalog: &mut Catalog) -> Result<(), FileError> {
     for (namespace, directory) in
         open_subdirectories(secrets, |name| names::check_namespace(name).is_ok())?
     {
@@ -609,7 +607,7 @@ fn remember_secrets(secrets: &Directory, catalogue: &mut Catalogue) -> Result<()
         {
             if Values::list(directory)?.owner() == Owner::Controller {
                 let namespace = namespace.clone();
-                catalogue.remember(ObjectId { namespace, name }, None);
+                catalog.remember(ObjectId { namespace, name }, None);
             }
         }
     }

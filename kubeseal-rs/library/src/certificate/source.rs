@@ -23,7 +23,7 @@ pub enum SourceError {
     Missing {
         /// The URL, without credentials.
         uri: String,
-        /// The error of the operating system.
+        /// Why the file cannot be read.
         source: FileError,
     },
     /// The server responded with a code other than 200.
@@ -41,7 +41,7 @@ pub enum SourceError {
     Fetch {
         /// The URL, without credentials.
         uri: String,
-        /// The error of the HTTP client.
+        /// The HTTP client's error.
         source: Box<ureq::Error>,
     },
     /// A redirect is not allowed, or exceeds the limit of redirects.
@@ -61,7 +61,7 @@ pub enum SourceError {
         path.shown(), tree.shown()
     )]
     OutsideTree {
-        /// The path of the file.
+        /// The certificate that the rule names.
         path: PathBuf,
         /// The root of the tree.
         tree: PathBuf,

@@ -1,5 +1,7 @@
 //! Sends requests to the API server, one at a time.
 
+use std::time::Instant;
+
 use connect::Connections;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -88,6 +90,21 @@ impl Api {
             Some((body, content_type)),
             response_kind,
         ))
+    }
+
+    /// Like [`Self::send_once`], with method, path, body and content type of the request. Fails with
+    /// [`ClusterError::TimeLimit`] if the response is not complete at this time.
+    pub(super) fn send_once_until(
+        &self,
+        deadline: Instant,
+        (method, path, body, content_type): (&Method, &ApiPath, Vec<u8>, &'static str),
+        response_kind: Kind,
+    ) -> Result<Response, ClusterError> {
+        let response = self.try_once(method, path, Some((body, content_type)), response_kind);
+        self.runtime.block_on(async {
+            let response = tokio::time::timeout_at(deadline.into(), response).await;
+            response.unwrap_or(Err(ClusterError::TimeLimit))
+        })
     }
 
     /// Sends a request, and sends it again while [`Retry`] requires this, the limits of [`Attempts`] allow it and the

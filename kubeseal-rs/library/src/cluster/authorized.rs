@@ -56,7 +56,7 @@ pub enum AuthorizedError {
     Unreachable {
         /// The address of the port, without credentials.
         url: String,
-        /// The error of the HTTP client.
+        /// The HTTP client's error.
         source: Box<ureq::Error>,
     },
     /// The controller does not accept the token.
@@ -117,7 +117,7 @@ impl Authorized {
         })
     }
 
-    /// Sets how to show a wait for a busy controller, and how to check whether the user has interrupted the wait.
+    /// Sets how to show a wait before a retry, and how to check whether the user has interrupted the wait.
     #[must_use]
     pub fn with_waiting(self, waiting: Waiting) -> Self {
         Self { waiting, ..self }

@@ -47,6 +47,15 @@ impl Retry {
         is_broken.then_some(Self::Broken)
     }
 
+    /// Returns why the request is sent again, for display.
+    fn cause(self) -> &'static str {
+        match self {
+            // The server can be the controller or the API server.
+            Self::Busy(_) => "the server asks to wait",
+            Self::Broken => "the API server lost its connection to the controller",
+        }
+    }
+
     /// Returns how long the server asks to wait; `None` for a broken connection.
     pub(super) fn requested_pause(self) -> Option<Duration> {
         match self {
@@ -98,7 +107,8 @@ impl Attempts {
     /// final or a limit does not allow another attempt.
     pub(super) fn next_pause(&mut self, retry: Option<Retry>) -> Option<Duration> {
         self.done += 1;
-        let wait = match retry? {
+        let retry = retry?;
+        let wait = match retry {
             Retry::Busy(wait) => {
                 wait.min(LONGEST_WAIT)
                     + random_extra_wait(self.done, shared::random::system().random())
@@ -112,7 +122,7 @@ impl Attempts {
         if self.limit.is_some_and(|limit| elapsed_after_wait > limit) {
             return None;
         }
-        self.wait_line.show(wait, self.done);
+        self.wait_line.show(retry, wait, self.done);
         Some(wait)
     }
 
@@ -147,14 +157,15 @@ struct WaitLine {
 }
 
 impl WaitLine {
-    fn show(&mut self, wait: Duration, attempts: u32) {
+    fn show(&mut self, retry: Retry, wait: Duration, attempts: u32) {
         let Some(line) = self.line else {
             return;
         };
         self.is_shown = true;
         let seconds = wait.as_secs_f64().ceil();
         line(&format!(
-            "the controller is busy: retrying in {seconds} s (attempt {})",
+            "{}: retrying in {seconds} s (attempt {})",
+            retry.cause(),
             attempts + 1
         ));
     }
@@ -240,26 +251,45 @@ mod tests {
             response: None,
             busy: Some(Duration::from_secs(20)),
         };
+        let busy = |seconds| Some(Retry::Busy(Duration::from_secs(seconds)));
         let line = |seconds, attempt| {
-            format!("the controller is busy: retrying in {seconds} s (attempt {attempt})")
+            format!("the server asks to wait: retrying in {seconds} s (attempt {attempt})")
+        };
+        let broken_line = |attempt| {
+            format!(
+                "the API server lost its connection to the controller: retrying in 1 s (attempt {attempt})"
+            )
         };
         // The random extra wait is less than a second after the first two attempts.
-        for (why, waits, want) in [
+        for (why, retries, want) in [
             ("none", &[][..], vec![]),
-            ("a final answer", &[0], vec![]),
-            ("one", &[3], vec![line(4, 2), String::new()]),
-            ("two", &[1, 5], vec![line(2, 2), line(6, 3), String::new()]),
-            ("longer than the time limit", &[30], vec![]),
+            ("a final response", &[None], vec![]),
+            ("one", &[busy(3)], vec![line(4, 2), String::new()]),
+            (
+                "two",
+                &[busy(1), busy(5)],
+                vec![line(2, 2), line(6, 3), String::new()],
+            ),
+            (
+                "a broken connection",
+                &[Some(Retry::Broken)],
+                vec![broken_line(2), String::new()],
+            ),
+            (
+                "a request to wait, then a broken connection",
+                &[busy(1), Some(Retry::Broken)],
+                vec![line(2, 2), broken_line(3), String::new()],
+            ),
+            ("longer than the time limit", &[busy(30)], vec![]),
             (
                 "the second longer than the time limit",
-                &[1, 30],
+                &[busy(1), busy(30)],
                 vec![line(2, 2), String::new()],
             ),
         ] {
             let mut attempts = Attempts::new(timeout, waiting(Some(show)));
-            for seconds in waits {
-                let wait = Retry::Busy(Duration::from_secs(*seconds));
-                let _ = attempts.next_pause((*seconds > 0).then_some(wait));
+            for retry in retries {
+                let _ = attempts.next_pause(*retry);
             }
             drop(attempts);
             assert_eq!(SHOWN.take(), want, "{why}");

@@ -5,7 +5,7 @@
 //! only for the controller (its audience), and grants all permissions of the account for SealedSecrets. So a token is
 //! never sent to a controller that only a file in the repository names, and only to a server whose certificate was
 //! issued by a CA that the user or the API server names. The unauthenticated port serves the CA certificate too, but a
-//! man in the middle can answer there.
+//! man in the middle can respond there.
 
 use std::path::PathBuf;
 
@@ -87,7 +87,7 @@ pub enum NoToken {
          hint: pass --token-account NAMESPACE/NAME with an account for which you may create tokens, or --token-file",
         describe_user(.0)
     )]
-    NoAccount(String),
+    NotServiceAccount(String),
     /// `--token-account` is malformed.
     #[error("invalid value {0:?} for --token-account: expected NAMESPACE/NAME")]
     Malformed(String),
@@ -220,7 +220,7 @@ impl Controller {
             .and_then(|rest| rest.split_once(':'));
         match account {
             Some((namespace, name)) => Ok(format!("{namespace}/{name}")),
-            None => Err(NoToken::NoAccount(user.to_owned()).into()),
+            None => Err(NoToken::NotServiceAccount(user.to_owned()).into()),
         }
     }
 

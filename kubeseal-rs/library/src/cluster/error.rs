@@ -47,9 +47,9 @@ pub enum ClusterError {
     Unreadable {
         /// The expected content of the file.
         content: &'static str,
-        /// The path of the file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The kubeconfig has a CA certificate, and also disables the verification of certificates.
@@ -123,13 +123,16 @@ pub enum ClusterError {
     NoPorts(Service),
     /// A list from the API server is too long.
     #[error(
-        "{failure}: the list from the API server is too long: more than 512 MiB or a million objects\n\
+        "{failure}: the list from the API server is too long: more than 512 MiB, a million objects or 100 empty pages\n\
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
         /// The beginning of the message, such as `cannot list the SealedSecrets`.
         failure: &'static str,
     },
+    /// The time limit of the command was reached before the response was complete.
+    #[error("the time limit was reached before the API server had responded")]
+    TimeLimit,
     /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\
@@ -164,7 +167,7 @@ pub enum ClusterError {
     /// The response of the API server reports success, but does not contain the requested change or object.
     #[error(
         "{failure}: the response is not {expected}\n\
-         hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
+         hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page responds in \
          its place"
     )]
     Unexpected {
@@ -254,8 +257,8 @@ fn candidates_text(missing: &NoService) -> String {
     if *can_use_candidate {
         let _ = write!(
             text,
-            "\nNone was chosen automatically: anyone can set these labels, and no certificate is pinned for these \
-             Services\n\
+            "\nNone was chosen automatically: anyone can set these labels, so a certificate found by them is \
+             trusted only if it is pinned for its Service or has the expected fingerprint\n\
              hint: pass the flags of one of these Services, or the expected fingerprint with --cert-fingerprint"
         );
     }

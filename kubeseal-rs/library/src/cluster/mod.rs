@@ -290,8 +290,8 @@ impl Controller {
     }
 
     /// Returns the CA certificates of the TLS port, in PEM, from the `ConfigMap` where the controller publishes them.
-    /// The CA certificates from the unauthenticated port are not used: another server could answer there, and would get
-    /// the token.
+    /// The CA certificates from the unauthenticated port are not used: another server could respond there, and would
+    /// get the token.
     ///
     /// # Errors
     ///

@@ -1,6 +1,7 @@
 //! Reads and writes objects of the API server as JSON bytes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -18,12 +19,17 @@ const PAGE: usize = 200;
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
 const MAX_PAGES: usize = 5_000;
 
+/// The maximum number of pages without objects. The API server fills each page but the last one, unless objects are
+/// deleted meanwhile.
+const MAX_EMPTY_PAGES: usize = 100;
+
 /// The maximum size of a list, in bytes of the JSON that is kept. By default, etcd stores at most 2 GiB in total.
 const MAX_LIST: usize = 512 << 20;
 
 /// An authenticated client of an API server.
 pub struct Objects {
     api: Arc<Api>,
+    deadline: Option<Instant>,
 }
 
 /// The outcome of creating an object.
@@ -44,7 +50,18 @@ impl Objects {
     pub fn connect(access: &Access, clusters: &Clusters<'_>) -> Result<Self, ClusterError> {
         Ok(Self {
             api: clusters.connect(access)?.api,
+            deadline: None,
         })
+    }
+
+    /// Returns a client with the same connection whose requests fail with [`ClusterError::TimeLimit`] once this time has
+    /// come, also while they wait for a response.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self {
+            api: Arc::clone(&self.api),
+            deadline: Some(deadline),
+        }
     }
 
     /// Returns the address of the API server.
@@ -81,12 +98,16 @@ impl Objects {
         path: &ApiPath,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
         let first = path.parameter("limit", &PAGE.to_string());
-        let mut pages = Pages::new(MAX_PAGES, MAX_LIST);
+        let mut pages = Pages::new(MAX_PAGES, MAX_EMPTY_PAGES, MAX_LIST);
         let mut next = first.clone();
         loop {
             let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(failure)?);
-            let (page, token) = page(failure, &body)?;
-            if !pages.add(page) {
+            let Page {
+                json,
+                is_empty,
+                next: token,
+            } = page(failure, &body)?;
+            if !pages.add(json, is_empty) {
                 return Err(ClusterError::EndlessList { failure });
             }
             let Some(token) = token else {
@@ -156,10 +177,7 @@ impl Objects {
         &self,
         path: &ApiPath,
     ) -> Result<(u16, Vec<u8>, Option<Timestamp>), ClusterError> {
-        let (body, content_type) = (Vec::new(), "application/json");
-        let response =
-            self.api
-                .send_once(&Method::GET, path, body, content_type, Kind::Response)?;
+        let response = self.send_with(&Method::GET, path, None, Kind::Response)?;
         Ok((response.code.as_u16(), response.body, response.date))
     }
 
@@ -169,9 +187,26 @@ impl Objects {
         path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Response, ClusterError> {
-        let (bytes, content_type) = body.unwrap_or((Vec::new(), "application/json"));
-        self.api
-            .send_once(method, path, bytes, content_type, Kind::List)
+        self.send_with(method, path, body, Kind::List)
+    }
+
+    fn send_with(
+        &self,
+        method: &Method,
+        path: &ApiPath,
+        body: Option<(Vec<u8>, &'static str)>,
+        response_kind: Kind,
+    ) -> Result<Response, ClusterError> {
+        let (body, content_type) = body.unwrap_or((Vec::new(), "application/json"));
+        match self.deadline {
+            None => self
+                .api
+                .send_once(method, path, body, content_type, response_kind),
+            Some(deadline) => {
+                let request = (method, path, body, content_type);
+                self.api.send_once_until(deadline, request, response_kind)
+            }
+        }
     }
 }
 
@@ -179,31 +214,43 @@ impl Objects {
 struct Pages {
     read: Vec<Zeroizing<Vec<u8>>>,
     count_left: usize,
+    empty_left: usize,
     bytes_left: usize,
 }
 
 impl Pages {
-    fn new(count_left: usize, bytes_left: usize) -> Self {
+    fn new(count_left: usize, empty_left: usize, bytes_left: usize) -> Self {
         Self {
             read: Vec::new(),
             count_left,
+            empty_left,
             bytes_left,
         }
     }
 
     /// Adds a page. Returns `false` if the list is too long.
-    fn add(&mut self, page: Zeroizing<Vec<u8>>) -> bool {
+    fn add(&mut self, page: Zeroizing<Vec<u8>>, is_empty: bool) -> bool {
         let left = (
             self.count_left.checked_sub(1),
+            self.empty_left.checked_sub(usize::from(is_empty)),
             self.bytes_left.checked_sub(page.len()),
         );
-        let (Some(count_left), Some(bytes_left)) = left else {
+        let (Some(count_left), Some(empty_left), Some(bytes_left)) = left else {
             return false;
         };
-        (self.count_left, self.bytes_left) = (count_left, bytes_left);
+        (self.count_left, self.empty_left, self.bytes_left) = (count_left, empty_left, bytes_left);
         self.read.push(page);
         true
     }
+}
+
+/// A page of a list.
+struct Page {
+    /// The JSON that [`Object`] keeps.
+    json: Zeroizing<Vec<u8>>,
+    is_empty: bool,
+    /// The token of the next page; `None` for the last page.
+    next: Option<String>,
 }
 
 /// Parses a response of the API server.
@@ -227,28 +274,28 @@ fn object(failure: &'static str, body: &[u8]) -> Result<Json, ClusterError> {
         .ok_or(ClusterError::Unexpected { failure, expected })
 }
 
-/// Returns a page of a list with the parts that [`Object`] keeps, so that no object can make a list unreadable, and the
-/// token of the next page. Anything but a list is an error: it must not look like a list without objects.
-fn page(
-    failure: &'static str,
-    body: &[u8],
-) -> Result<(Zeroizing<Vec<u8>>, Option<String>), ClusterError> {
+/// Returns a page of a list with the parts that [`Object`] keeps, so that no object can make a list unreadable. Anything
+/// but a list is an error: it must not look like a list without objects.
+fn page(failure: &'static str, body: &[u8]) -> Result<Page, ClusterError> {
     let expected = "a list of objects";
     let error = || ClusterError::Unexpected { failure, expected };
     let list = parse(body).map_err(|_| error())?;
     let is_list = list["kind"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("List"));
-    if !is_list || !list["items"].is_array() {
-        return Err(error());
-    }
+    let items = list["items"].as_array().filter(|_| is_list);
+    let is_empty = items.ok_or_else(error)?.is_empty();
     // The token is base64 that needs no escaping in a query.
-    let token = match &list["metadata"]["continue"] {
+    let next = match &list["metadata"]["continue"] {
         Json::Null => None,
         Json::String(token) => Some(token.clone()).filter(|token| !token.is_empty()),
         _ => return Err(error()),
     };
-    Ok((Zeroizing::new(list.to_string().into_bytes()), token))
+    Ok(Page {
+        json: Zeroizing::new(list.to_string().into_bytes()),
+        is_empty,
+        next,
+    })
 }
 
 /// Returns whether an object has the values of a merge patch, except for the version that the patch requires.
@@ -312,13 +359,23 @@ mod tests {
             (&[5, 6], false),
             (&[11], false),
         ] {
-            let mut pages = Pages::new(2, 10);
-            let is_read = lengths.iter().all(|length| pages.add(page(*length)));
+            let mut pages = Pages::new(2, 0, 10);
+            let is_read = lengths.iter().all(|length| pages.add(page(*length), false));
             assert_eq!(is_read, want, "{lengths:?}");
         }
     }
 
-    /// Fault: a proxy in front of the API server answers with success and something other than a list.
+    /// Attack: a server that impersonates the API server continues a list with empty pages, so that the command does not
+    /// end.
+    #[test]
+    fn the_empty_pages_of_a_list_are_limited() {
+        let mut pages = Pages::new(9, 2, 10);
+        let mut add = |is_empty| pages.add(Zeroizing::new(Vec::new()), is_empty);
+        assert!(add(true) && add(false) && add(true) && add(false));
+        assert!(!add(true));
+    }
+
+    /// Fault: a proxy in front of the API server responds with success and something other than a list.
     #[test]
     fn accepts_only_a_list_as_a_page() {
         for (body, want) in [
@@ -348,7 +405,7 @@ mod tests {
                 None,
             ),
         ] {
-            let token = page("x", body.as_bytes()).ok().map(|(_, token)| token);
+            let token = page("x", body.as_bytes()).ok().map(|page| page.next);
             let want = want.map(|token: Option<&str>| token.map(str::to_owned));
             assert_eq!(token, want, "{body}");
         }

@@ -67,6 +67,26 @@ impl TemporaryFile {
         Ok(self.with_name(path)?.persist(path)?)
     }
 
+    /// Gives the file a temporary name and, if `is_accepted` returns `true` for it, this name: it replaces any file of that
+    /// name, or fails with `is_new` if one exists. Returns whether the file was accepted; otherwise it is removed.
+    pub(super) fn persist_if(
+        self,
+        path: &Path,
+        is_new: bool,
+        is_accepted: impl FnOnce(&Path) -> bool,
+    ) -> io::Result<bool> {
+        let temporary = self.with_name(path)?;
+        if !is_accepted(&temporary) {
+            return Ok(false);
+        }
+        if is_new {
+            temporary.persist_noclobber(path)?;
+        } else {
+            temporary.persist(path)?;
+        }
+        Ok(true)
+    }
+
     /// Replaces a file if it contains the bytes of `before`, and returns whether the file was replaced. Where the
     /// system can exchange two files atomically (Linux), a write of another program at the same moment is kept.
     pub(super) fn replace_if_unchanged(

@@ -19,7 +19,7 @@ use super::{GitError, Repository, work_tree};
 /// A sealed value and the file that contains it.
 #[derive(Debug, Clone, Copy)]
 pub struct SealedValue<'a> {
-    /// The path of the file.
+    /// The file that contains the value.
     pub file: &'a Path,
     /// The ciphertext of the value.
     pub text: &'a str,

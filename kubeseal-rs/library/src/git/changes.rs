@@ -124,7 +124,7 @@ impl Repository {
         }
         match files::read_regular(&self.root.join(file), LARGEST_FILE) {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.is_no_file() => Ok(None),
+            Err(error) if error.is_missing_or_directory() => Ok(None),
             Err(error) => Err(error.reason()),
         }
     }

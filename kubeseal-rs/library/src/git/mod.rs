@@ -56,7 +56,7 @@ pub enum GitError {
         part: String,
         /// The root of the work tree.
         root: PathBuf,
-        /// The error of `gix`.
+        /// The error from `gix`.
         source: Box<gix::Error>,
     },
     /// The object was never fetched. `git` would fetch it on demand, with programs that the repository
@@ -75,7 +75,7 @@ pub enum GitError {
     /// A file is a pipe or device or too large, or a directory has too many files.
     #[error("cannot read {} in a Git repository: {why}", file.shown())]
     Irregular {
-        /// The path of the file.
+        /// The file or directory that is not read.
         file: PathBuf,
         /// Why it is not read.
         why: String,
@@ -391,7 +391,7 @@ impl Repository {
 
     /// Returns the path of a file from the root, or `None` if it is outside the work tree. The file
     /// need not exist.
-    pub fn inside_work_tree(&self, file: &Path) -> Option<PathBuf> {
+    pub fn path_in_work_tree(&self, file: &Path) -> Option<PathBuf> {
         Some(to_path(self.git_path(file)?.as_ref()))
     }
 

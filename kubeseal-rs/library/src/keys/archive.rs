@@ -91,7 +91,7 @@ pub enum ArchiveError {
     File(#[from] FileError),
     /// A file of that name exists.
     #[error(
-        "{} exists and may be the only copy of keys that were deleted since\n\
+        "{} exists and may be the only copy of keys that have since been deleted\n\
          hint: choose another name, or pass --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
@@ -102,7 +102,10 @@ pub enum ArchiveError {
     )]
     NotDecryptable,
     /// The archive could not be read back from the disk as it was written.
-    #[error("{} could not be read back as it was written, so it cannot serve as a backup, and no key is marked as backed up\nhint: check the disk, or write to another disk", .0.shown())]
+    #[error(
+        "the new archive could not be read back as it was written, so {} is unchanged, and no key is marked as backed \
+         up\nhint: check the disk, or write to another disk", .0.shown()
+    )]
     NotAsWritten(PathBuf),
     /// The file is not an age archive, or its first lines were changed.
     #[error(
@@ -118,12 +121,12 @@ pub enum ArchiveError {
     /// The passphrase is wrong.
     #[error("the passphrase is wrong")]
     Passphrase,
-    /// The archive needs a passphrase.
+    /// The archive is encrypted with a passphrase, and none was passed.
     #[error(
         "the archive is encrypted with a passphrase\nhint: pass it with --passphrase-file FILE"
     )]
     NeedsPassphrase,
-    /// The archive needs an identity.
+    /// The archive is encrypted for recipients, and no identity was passed.
     #[error(
         "the archive is encrypted for recipients\nhint: pass the identity of one of them with --identity"
     )]
@@ -320,15 +323,15 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
     })
 }
 
-/// Writes an archive in one step, reads the file back, and returns the bytes written. If `decryption` contains a
-/// passphrase for an archive with a passphrase, or identities for an archive with recipients, the archive is decrypted
-/// and compared with `plain` before it is written. A file that cannot be read back as it was written is removed, if
-/// possible.
+/// Writes an archive in one step, and returns the bytes written. If `decryption` contains a passphrase for an archive
+/// with a passphrase, or identities for an archive with recipients, the archive is decrypted and compared with `plain`
+/// before it is written. It is read back from a temporary file before it gets its name or replaces an earlier archive.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`] if the archive cannot be created, decrypted, written or read back, or if a file exists
-/// and `may_replace` is false. The keys do not count as backed up then.
+/// Returns an [`ArchiveError`] if the archive cannot be created, decrypted, written or read back, if the path names a
+/// pipe or device, or if a file exists and `may_replace` is false. The path is unchanged then, and the keys do not count
+/// as backed up.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -336,6 +339,7 @@ pub fn write(
     decryption: &ArchiveDecryption,
     may_replace: bool,
 ) -> Result<Vec<u8>, ArchiveError> {
+    files::check_regular(path)?;
     if path.exists() && !may_replace {
         return Err(ArchiveError::Exists(path.to_owned()));
     }
@@ -343,13 +347,12 @@ pub fn write(
     if can_decrypt(encryption, decryption) && **decrypt(&archive, decryption)? != *plain {
         return Err(ArchiveError::NotDecryptable);
     }
-    files::replace(path, &archive)?;
-    match files::read_as(path, Kind::Keys) {
-        Ok(read) if **read == *archive => Ok(archive),
-        _ => {
-            let _ = std::fs::remove_file(path);
-            Err(ArchiveError::NotAsWritten(path.to_owned()))
-        }
+    let is_as_written =
+        |written: &Path| files::read_as(written, Kind::Keys).is_ok_and(|read| **read == *archive);
+    if files::replace_checked(path, &archive, is_as_written)? {
+        Ok(archive)
+    } else {
+        Err(ArchiveError::NotAsWritten(path.to_owned()))
     }
 }
 
@@ -455,6 +458,31 @@ mod tests {
         write(&path, b"two", &encryption, &identity(&recipient), true).unwrap();
         let archive = std::fs::read(&path).unwrap();
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
+    }
+
+    /// Fault: an archive is written to a pipe or, through a link, to a device. Such a path keeps no archive, and the
+    /// failed archive was removed together with the device.
+    #[test]
+    #[cfg(unix)]
+    fn refuses_a_pipe_as_the_path_of_an_archive() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let status = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(status.unwrap().success());
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        let recipient = age::x25519::Identity::generate();
+        let encryption = ArchiveEncryption::Recipients(vec![recipient.to_public().into()]);
+        for path in [&pipe, &link] {
+            for may_replace in [false, true] {
+                let result = write(path, b"x", &encryption, &identity(&recipient), may_replace);
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("not a regular file\nhint: "), "{error}");
+            }
+        }
+        assert!(std::fs::metadata(&link).unwrap().file_type().is_fifo());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     /// Returns an archive with many or long stanzas. Anyone who knows a recipient can create such an archive.

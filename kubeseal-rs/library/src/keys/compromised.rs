@@ -71,7 +71,7 @@ pub enum CheckError {
     Unreadable {
         /// The path of the record.
         file: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
 }

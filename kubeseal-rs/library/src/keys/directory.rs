@@ -207,7 +207,7 @@ mod tests {
                 format!(r#"{{"items":[{{"kind":"List","apiVersion":"v1","items":[{{{key}}}]}}]}}"#),
             ),
             (
-                "beside another object",
+                "next to another object",
                 format!(r#"{{"items":[{{"kind":"ConfigMap","data":{{"a":"b"}}}},{{{key}}}]}}"#),
             ),
         ] {

@@ -22,7 +22,7 @@ pub struct Commit {
     pub author: String,
     /// The author date, in RFC 3339 format.
     pub at: String,
-    /// The path of the file.
+    /// The manifest in this commit, relative to the root of the repository.
     pub path: String,
 }
 

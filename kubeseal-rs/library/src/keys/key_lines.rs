@@ -1,4 +1,4 @@
-//! Reads the lines of private keys for v2 in a file, alone or beside PEM blocks.
+//! Reads the lines of private keys for v2 in a file, alone or together with PEM blocks.
 
 use jiff::Timestamp;
 use shared::v2::key_secret::StoredKey;

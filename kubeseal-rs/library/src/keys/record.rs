@@ -36,7 +36,7 @@ impl KeyRecord {
         let parsed = key.as_ref().ok();
         let parsed = parsed.map(|key| (key.fingerprint(), key.order_time()));
         let mut properties = KeyProperties::new(&secret.metadata, parsed);
-        // The controller uses this key regardless of its label.
+        // Controllers, also upstream's, read this key whatever its label is.
         properties.is_active |= secret.metadata.name.as_deref() == Some(LEGACY_NAME);
         Self {
             secret,
@@ -93,4 +93,36 @@ pub fn ring(records: &[KeyRecord]) -> KeyRing {
             .iter()
             .filter_map(|record| record.key.as_ref().ok().cloned()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::resource::KEY_LABEL;
+
+    use super::*;
+
+    const MANIFEST: &str =
+        include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
+
+    #[test]
+    fn a_key_is_active_by_its_label_or_by_the_legacy_name() {
+        for (name, label, want) in [
+            ("k", Some("active"), true),
+            ("k", Some("retired"), false),
+            ("k", None, false),
+            (LEGACY_NAME, Some("active"), true),
+            (LEGACY_NAME, Some("retired"), true),
+            (LEGACY_NAME, Some("compromised"), true),
+            (LEGACY_NAME, Some(""), true),
+            (LEGACY_NAME, None, true),
+        ] {
+            let secrets = crate::keys::directory::secrets(MANIFEST.as_bytes());
+            let mut secret = secrets.unwrap().remove(0);
+            secret.metadata.name = Some(name.to_owned());
+            let labels = label.map(|label| [(KEY_LABEL.to_owned(), label.to_owned())].into());
+            secret.metadata.labels = labels;
+            let record = KeyRecord::new(secret, None);
+            assert_eq!(record.properties.is_active, want, "{name} {label:?}");
+        }
+    }
 }

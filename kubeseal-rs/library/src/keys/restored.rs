@@ -15,7 +15,7 @@ use shared::resource::{
 };
 use shared::secret::Secret;
 
-use super::record::{KeyRecord, LEGACY_NAME};
+use super::record::KeyRecord;
 
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
@@ -95,11 +95,9 @@ fn labels(record: &KeyRecord, key_use: KeyUse) -> BTreeMap<String, String> {
     let state = labels.and_then(|labels| labels.get(KEY_LABEL));
     let state = state.map(String::as_str);
     let state = match state {
-        _ if key_use == KeyUse::Sealing => KEY_ACTIVE,
+        // Controllers read the key of the Secret `sealed-secrets-key` whatever its label is.
+        _ if record.properties.is_active || key_use == KeyUse::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
-        // Controllers read this key without a label too.
-        None if record.name() == LEGACY_NAME => KEY_ACTIVE,
-        Some(KEY_ACTIVE) => KEY_ACTIVE,
         // With any other value, controllers do not read the key.
         _ => KEY_RETIRED,
     };
@@ -118,8 +116,11 @@ fn annotations(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> BTreeM
     if let Some(time) = record.properties.marks.backed_up {
         annotations.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, time));
     }
-    if let Some(since) = before.get(COMPROMISED_ANNOTATION) {
-        let since = since.parse::<Timestamp>().map(|since| since.to_string());
+    // The mark of the backup may be a label that is not restored.
+    if record.properties.marks.is_compromised {
+        let since = before.get(COMPROMISED_ANNOTATION);
+        let since = since.and_then(|since| since.parse::<Timestamp>().ok());
+        let since = since.map(|since| since.to_string());
         annotations.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
     }
     if let KeyUse::OpeningOnly(since) = key_use {
@@ -154,6 +155,7 @@ mod tests {
     use shared::resource::RENEW_ANNOTATION;
 
     use super::*;
+    use crate::keys::record::LEGACY_NAME;
 
     const MANIFEST: &str =
         include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
@@ -318,6 +320,9 @@ mod tests {
             ("k", Some("anything"), OPENING_ONLY, "retired"),
             ("k", None, OPENING_ONLY, "retired"),
             (LEGACY_NAME, None, OPENING_ONLY, "active"),
+            (LEGACY_NAME, Some("retired"), OPENING_ONLY, "active"),
+            (LEGACY_NAME, Some("anything"), OPENING_ONLY, "active"),
+            (LEGACY_NAME, Some("compromised"), OPENING_ONLY, "active"),
             ("k", Some("active"), KeyUse::Sealing, "active"),
         ] {
             let mut secret = backup();
@@ -333,6 +338,8 @@ mod tests {
             let parsed = key_secret::parse(&restored.secret, OrderPriority::CertNotBefore);
             let marks = parsed.unwrap().marks();
             assert_eq!(marks.is_opening_only, key_use == OPENING_ONLY, "{label:?}");
+            let is_compromised = label == Some("compromised");
+            assert_eq!(marks.is_compromised, is_compromised, "{label:?}");
         }
     }
 

@@ -210,7 +210,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if the Secret was removed, changed in a cluster, or cannot be written.
+    /// Fails if the Secret was removed, was changed in a cluster, or cannot be written.
     pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
         self.change_secret(&record.secret, record.file.as_deref(), change)
     }

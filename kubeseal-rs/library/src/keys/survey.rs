@@ -38,14 +38,14 @@ pub enum Origin {
     },
     /// In a controller's directory.
     Directory {
-        /// The path of the file.
+        /// The manifest that contains the object.
         path: PathBuf,
         /// The name of the object.
         name: String,
     },
     /// In a file.
     File {
-        /// The path of the file.
+        /// The manifest that contains the object.
         path: PathBuf,
         /// The name of the object.
         name: String,
@@ -507,7 +507,7 @@ impl Contents {
             }
             Err(error) => {
                 contents.is_malformed = true;
-                contents.may_hide_objects = walk::has_foreign_line_break(&error);
+                contents.may_hide_objects = walk::has_unicode_line_break(&error);
                 contents.unread.push(match error {
                     WalkError::Malformed { source, .. } => error_chain(&source),
                     error => error_chain(&error),

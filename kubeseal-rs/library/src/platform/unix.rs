@@ -19,7 +19,7 @@ use super::signals::DelayedSignals;
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Returns the I/O error.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty())?;
@@ -42,7 +42,7 @@ pub fn unnamed_file(directory: &Path) -> Option<File> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Returns the I/O error.
 #[cfg(target_os = "linux")]
 pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, linkat};
@@ -54,7 +54,7 @@ pub fn give_name(file: &File, path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Returns the I/O error.
 #[cfg(target_os = "linux")]
 pub fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -164,7 +164,7 @@ pub fn without_other_users(permissions: &Permissions) -> Permissions {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Returns the I/O error.
 pub fn make_executable(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }

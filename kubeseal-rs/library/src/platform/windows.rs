@@ -13,7 +13,7 @@ pub fn is_trusted(_: &Path, _: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// Returns the error of the operating system.
+/// Returns the I/O error.
 pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     File::open(path)
 }
@@ -77,7 +77,7 @@ impl QuietTerminal {
     ///
     /// # Errors
     ///
-    /// Returns the error of the operating system.
+    /// Returns the I/O error.
     pub fn open(_: bool) -> io::Result<Self> {
         let console = OpenOptions::new().read(true).write(true).open("CONIN$");
         console.map(|_| Self)

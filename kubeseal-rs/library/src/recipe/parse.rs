@@ -90,7 +90,7 @@ fn password(options: &[&str]) -> Result<Recipe, RecipeError> {
 fn bytes(kind: &'static str, options: &[&str]) -> Result<usize, RecipeError> {
     match options {
         [] => Ok(32),
-        [count] => number(count, "the count of random bytes", 8, 65536),
+        [count] => number(count, "the number of random bytes", 8, 65536),
         _ => Err(RecipeError::Option(kind)),
     }
 }

@@ -19,7 +19,7 @@ const MAX_LEN: u64 = 1024 * 1024;
 /// Rules, and the directory that their paths are relative to.
 #[derive(Debug)]
 pub struct RulesFile {
-    /// The path of the file.
+    /// The file that contains the rules.
     pub path: PathBuf,
     directory: PathBuf,
     tree: PathBuf,
@@ -35,7 +35,7 @@ pub enum RulesFileError {
     /// The file does not contain valid rules.
     #[error("{}", path.shown())]
     Rules {
-        /// The path of the file.
+        /// The file with the invalid rules.
         path: PathBuf,
         /// The error in the rules.
         source: RulesError,

@@ -80,6 +80,8 @@ pub struct Rule {
     pub allow_classical: bool,
     /// Whether v2 values are bound to the template of their object.
     pub bind_template: bool,
+    /// Whether the values can never become a Secret.
+    pub never_secret: bool,
     /// Rules of `seal lint` to ignore, each with the reason.
     pub ignore: Vec<(String, String)>,
 }
@@ -255,7 +257,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// Fails if the rule does not accept the certificate, or if its key is retired or too small.
+    /// Fails if the rule does not accept the certificate, or if the key of the certificate is retired or too small.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Violation> {
         self.check_certificate_unpinned(certificate)?;
         let found = certificate.fingerprint().clone();

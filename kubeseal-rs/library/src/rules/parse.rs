@@ -59,7 +59,7 @@ pub enum RuleProblem {
     /// The value has the wrong type.
     #[error("{field} must be {expected}, not {found}")]
     Kind {
-        /// The name of the field.
+        /// The field with the wrong type.
         field: &'static str,
         /// The expected type, with its article.
         expected: &'static str,
@@ -78,7 +78,7 @@ pub enum RuleProblem {
     /// The scope does not exist.
     #[error("{field}: {source}")]
     Scope {
-        /// The name of the field.
+        /// The field with the unknown scope.
         field: &'static str,
         /// The unknown scope.
         source: UnknownScope,
@@ -91,7 +91,7 @@ pub enum RuleProblem {
     /// The fingerprint is malformed.
     #[error("{field}: {source}")]
     Fingerprint {
-        /// The name of the field.
+        /// The field with the malformed fingerprint.
         field: &'static str,
         /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
@@ -110,7 +110,7 @@ pub enum RuleProblem {
     /// No Service can have the name or the namespace of the controller.
     #[error("{field} of the controller: {source}")]
     Controller {
-        /// The name of the field.
+        /// `name` or `namespace`.
         field: &'static str,
         /// Why the name is invalid.
         source: NameError,
@@ -126,7 +126,7 @@ pub enum RuleProblem {
     /// The identifier of a key is malformed.
     #[error("{field}: {source}, or a fingerprint `SHA256:…`")]
     KeyId {
-        /// The name of the field.
+        /// The field with the malformed identifier.
         field: &'static str,
         /// Why the identifier is malformed.
         source: MalformedAnyKeyId,
@@ -185,7 +185,7 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     Ok(Rules(rules?))
 }
 
-const RULE_FIELDS: [&str; 15] = [
+const RULE_FIELDS: [&str; 16] = [
     "path",
     "certificate",
     "context",
@@ -200,11 +200,17 @@ const RULE_FIELDS: [&str; 15] = [
     "recipients",
     "allowClassical",
     "bindTemplate",
+    "neverSecret",
     "ignore",
 ];
 
 /// The fields that have an effect only with `format: v2`.
-const V2_FIELDS: [&str; 3] = ["recipients", "allowClassical", "bindTemplate"];
+const V2_FIELDS: [&str; 4] = [
+    "recipients",
+    "allowClassical",
+    "bindTemplate",
+    "neverSecret",
+];
 
 fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
     let fields = Fields::parse(node, "a rule", &RULE_FIELDS)?;
@@ -239,6 +245,7 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
         recipients: recipients(&fields)?,
         allow_classical: fields.boolean("allowClassical")?.unwrap_or(false),
         bind_template: fields.boolean("bindTemplate")?.unwrap_or(true),
+        never_secret: fields.boolean("neverSecret")?.unwrap_or(false),
         ignore: fields
             .get("ignore")
             .map(ignored_rules)
@@ -598,7 +605,7 @@ mod tests {
         let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
         let text = format!(
             "rules:\n- path: a\n  format: v2\n  recipients: [cluster, c.pem]\n  fingerprint: [{PIN}, {id}]\n  \
-             retired: {id}\n  allowClassical: true\n- path: b\n"
+             retired: {id}\n  allowClassical: true\n  neverSecret: true\n- path: b\n"
         );
         let Rules(rules) = parse(text.as_bytes()).unwrap();
         let [v2, other] = rules.as_slice() else {
@@ -608,7 +615,8 @@ mod tests {
         assert_eq!(recipients, ["cluster", "c.pem"]);
         assert_eq!(v2.pin_texts(), [PIN, id]);
         assert_eq!(v2.retired_texts(), [id]);
-        assert!(v2.allow_classical && v2.bind_template);
+        assert!(v2.allow_classical && v2.bind_template && v2.never_secret);
+        assert!(!other.never_secret);
         assert_eq!((v2.format, other.format), (Some(SealedFormat::V2), None));
     }
 
@@ -744,6 +752,10 @@ mod tests {
             (
                 "rules:\n- path: a\n  format: v1\n  bindTemplate: true\n",
                 "line 4: bindTemplate has no effect",
+            ),
+            (
+                "rules:\n- path: a\n  neverSecret: true\n",
+                "line 3: neverSecret has no effect on values sealed as v1\nhint: add `format: v2`",
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  bindTemplate: 'no'\n",

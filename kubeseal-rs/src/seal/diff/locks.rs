@@ -7,7 +7,8 @@ use shared::v2::{self, ItemView};
 use super::{Change, ChangeKind};
 use crate::seal::object::Object;
 
-/// Returns the changes of locks. `are_items_unchanged` is whether neither the items nor the scope changed.
+/// Returns the changes of locks. `are_items_unchanged` is whether neither the items, their protections nor the scope
+/// changed.
 pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> Vec<Change> {
     let (old_items, new_items) = (views(old), views(new));
     let mut by_item = BTreeMap::new();
@@ -30,7 +31,8 @@ pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> 
     changes
 }
 
-/// Returns the change of the recipients of each item, or a single change of the object if it is the same for all items.
+/// Returns the change to the recipients of each item, or a single change to the object if all items have the same
+/// change.
 fn recipient_changes(by_item: BTreeMap<String, (String, String)>, count: usize) -> Vec<Change> {
     let distinct: BTreeSet<&(String, String)> = by_item.values().collect();
     if let [(from, to)] = Vec::from_iter(distinct)[..]
@@ -46,7 +48,8 @@ fn recipient_changes(by_item: BTreeMap<String, (String, String)>, count: usize) 
     by_item.into_iter().map(change).collect()
 }
 
-fn views(object: &Object) -> BTreeMap<&str, ItemView> {
+/// Returns the v2 items; none if the v2 content is malformed.
+pub(super) fn views(object: &Object) -> BTreeMap<&str, ItemView> {
     let v2 = object.v2.as_ref().and_then(|v2| v2.as_ref().ok());
     v2.map(v2::Object::view).unwrap_or_default()
 }

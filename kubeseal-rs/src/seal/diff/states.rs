@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 use kubeseal_library::git::{Differences, GitError, Repository, Submodule};
+use kubeseal_library::loose;
 use kubeseal_library::walk::{self, Kind, ManifestFile, WalkError};
 use shared::error_chain;
+use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
+use super::moves::{self, Difference, OneSided};
 use super::selection::path_from;
 use super::{Change, ChangeKind, compare};
 use crate::report::{self, path_text};
@@ -50,17 +53,18 @@ impl<'a> Comparison<'a> {
         from: Option<ObjectId>,
         to: Option<ObjectId>,
     ) -> Result<Vec<Changed>, GitError> {
-        self.run_at(0, repository, from, to)
+        let differences = self.run_at(0, repository, from, to)?;
+        Ok(moves::changes(&differences, self.current_dir))
     }
 
-    /// Like [`Self::run`], for a submodule at this depth.
+    /// Returns the differences in a repository, which is a submodule at this depth.
     fn run_at(
         &self,
         depth: usize,
         repository: &Repository,
         from: Option<ObjectId>,
         to: Option<ObjectId>,
-    ) -> Result<Vec<Changed>, GitError> {
+    ) -> Result<Vec<Difference>, GitError> {
         let differing = match to {
             Some(to) => repository.differences(from, to)?,
             None => repository.differences_from_work_tree(from)?,
@@ -79,19 +83,24 @@ impl<'a> Comparison<'a> {
                 .map_err(|error| error_chain(&error)),
             None => repository.read_in_work_tree(file),
         };
-        let mut changed = Vec::new();
-        for file in files {
-            let path = repository.root().join(&file);
-            if !self.includes(&path) {
-                continue;
-            }
-            let read_at = |commit| repository.file_at(commit, &file);
-            let content_at = |commit| read_at(commit).map_err(|error| error_chain(&error));
+        let compare_file = |file: &Path, is_selected| {
+            let content_at = |commit| {
+                let content = repository.file_at(commit, file);
+                content.map_err(|error| error_chain(&error))
+            };
             let old = from.map_or(Ok(None), content_at);
-            let new = to.map_or_else(|| current_content(&file), content_at);
-            let objects = compare_files(&file, old, new).into_iter();
-            changed
-                .extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
+            let new = to.map_or_else(|| current_content(file), content_at);
+            compare_files(&repository.root().join(file), is_selected, old, new)
+        };
+        let (selected, others): (Vec<PathBuf>, Vec<PathBuf>) = files
+            .into_iter()
+            .partition(|file| self.includes(&repository.root().join(file)));
+        let compared = selected.iter().flat_map(|file| compare_file(file, true));
+        let mut changed: Vec<Difference> = compared.collect();
+        // The counterpart of an added or removed object may be in a file that the user did not select.
+        if changed.iter().any(Difference::is_one_sided) {
+            let compared = others.iter().flat_map(|file| compare_file(file, false));
+            changed.extend(compared.filter(Difference::is_one_sided));
         }
         for (directory, why) in unlisted {
             let path = repository.root().join(directory);
@@ -133,15 +142,15 @@ impl<'a> Comparison<'a> {
                 .any(|selected| selected.starts_with(directory))
     }
 
-    /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
-    /// the containing repository has recorded.
+    /// Returns the differences in a submodule, or the reason why it cannot be compared. Its older state is the commit
+    /// that the containing repository has recorded.
     fn in_submodule(
         &self,
         depth: usize,
         outer: &Repository,
         module: &Submodule,
         in_work_tree: bool,
-    ) -> Result<Vec<Changed>, String> {
+    ) -> Result<Vec<Difference>, String> {
         if depth > MAX_DEPTH {
             return Err(format!(
                 "submodules are nested more than {MAX_DEPTH} levels deep"
@@ -204,54 +213,94 @@ fn has_files(directory: &Path) -> bool {
     !directory.is_symlink() && entries.next().is_some()
 }
 
-fn unreadable_at(path: PathBuf, why: String) -> Changed {
-    (path, String::new(), vec![unreadable(why)])
+fn unreadable_at(path: PathBuf, why: String) -> Difference {
+    of_file(path, ChangeKind::Unreadable(why))
 }
 
-fn unreadable(why: String) -> Change {
-    let kind = ChangeKind::Unreadable(why);
-    Change { item: None, kind }
+fn of_file(path: PathBuf, kind: ChangeKind) -> Difference {
+    Difference::InPlace((path, String::new(), vec![Change { item: None, kind }]))
 }
 
-/// Returns the changes of each object that differs, with its namespace and name.
-fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Change>)> {
+/// The sealed values in one state of a file.
+#[derive(Default)]
+struct State {
+    /// The SealedSecrets by namespace and name.
+    objects: BTreeMap<String, Object>,
+    /// Whether the file contains sealed values outside of these objects.
+    has_other_values: bool,
+}
+
+impl State {
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && !self.has_other_values
+    }
+}
+
+/// Returns the difference of each object that differs, and one of the file if its sealed values cannot all be compared.
+fn compare_files(path: &Path, is_selected: bool, old: Content, new: Content) -> Vec<Difference> {
     let in_older_state = |why| format!("in the older state: {why}");
     let old = old.map_err(in_older_state);
-    let old = old.and_then(|old| objects(file, old).map_err(in_older_state));
+    let old = old.and_then(|old| state(path, old).map_err(in_older_state));
     // The content of an unreadable file is unknown, so its name or its older content decides whether it is reported.
     let may_contain =
-        walk::is_manifest_name(file) || old.as_ref().map_or(true, |old| !old.is_empty());
+        walk::is_manifest_name(path) || old.as_ref().map_or(true, |old| !old.is_empty());
     let new = match new {
         Err(_) if !may_contain => return Vec::new(),
-        new => new.and_then(|new| objects(file, new)),
+        new => new.and_then(|new| state(path, new)),
     };
     let (old, new) = match (old, new) {
         (Ok(old), Ok(new)) => (old, new),
-        (_, Err(why)) | (Err(why), _) => return vec![(String::new(), vec![unreadable(why)])],
+        (_, Err(why)) | (Err(why), _) => return vec![unreadable_at(path.to_owned(), why)],
     };
-    let object_names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = object_names.into_iter().map(|object_name| {
-        (
-            object_name.clone(),
-            compare(old.get(object_name), new.get(object_name)),
-        )
-    });
-    changes.filter(|(_, changes)| !changes.is_empty()).collect()
+    let has_other_values = old.has_other_values || new.has_other_values;
+    let not_compared = has_other_values.then(|| of_file(path.to_owned(), ChangeKind::NotCompared));
+    let objects = compare_objects(path, is_selected, old.objects, new.objects);
+    not_compared.into_iter().chain(objects).collect()
 }
 
-/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file counts
-/// as empty if it does not mention SealedSecrets, or its name is not that of a manifest, and no well-formed
-/// SealedSecret is found in it: for example, a page that mentions SealedSecrets.
-fn objects(
-    file: &Path,
-    bytes: Option<Zeroizing<Vec<u8>>>,
-) -> Result<BTreeMap<String, Object>, String> {
+fn compare_objects(
+    path: &Path,
+    is_selected: bool,
+    mut old: BTreeMap<String, Object>,
+    mut new: BTreeMap<String, Object>,
+) -> Vec<Difference> {
+    let object_names: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
+    let difference = |object_name: String| {
+        let (old, new) = (old.remove(&object_name), new.remove(&object_name));
+        let is_added = old.is_none();
+        let object = match (old, new) {
+            (Some(old), Some(new)) => {
+                let changes = compare(Some(&old), Some(&new));
+                return (!changes.is_empty())
+                    .then(|| Difference::InPlace((path.to_owned(), object_name, changes)));
+            }
+            (old, new) => old.or(new)?,
+        };
+        Some(Difference::OneSided(Box::new(OneSided {
+            path: path.to_owned(),
+            object_name,
+            object,
+            is_added,
+            is_selected,
+        })))
+    };
+    object_names.into_iter().filter_map(difference).collect()
+}
+
+/// Returns the sealed values in a file, or the reason why they cannot be read. A malformed file counts as a file without
+/// objects if it does not mention SealedSecrets, or its name is not that of a manifest, and no well-formed SealedSecret
+/// is found in it: for example, a page that mentions SealedSecrets.
+fn state(file: &Path, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<State, String> {
     let Some(bytes) = bytes else {
-        return Ok(BTreeMap::new());
+        return Ok(State::default());
+    };
+    let without_objects = State {
+        objects: BTreeMap::new(),
+        has_other_values: loose::first_line(&bytes).is_some(),
     };
     let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
     if !is_mentioned && !walk::may_hide_kind(&bytes) {
-        return Ok(BTreeMap::new());
+        return Ok(without_objects);
     }
     let is_sure = is_mentioned && walk::is_manifest_name(file);
     let doubtful_bytes = (!is_sure).then(|| bytes.clone());
@@ -262,7 +311,7 @@ fn objects(
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_contain() => return Err(source.to_string()),
         Err(WalkError::Repeated { source, .. }) => return Err(source.problem()),
-        Err(_) => return Ok(BTreeMap::new()),
+        Err(_) => return Ok(without_objects),
     };
     let read = |node| Object::read(node).map_err(|error| error_chain(error.as_ref()));
     let mut objects = BTreeMap::new();
@@ -270,7 +319,12 @@ fn objects(
         let object = object?;
         insert(&mut objects, &object.sealed.qualified_name(), object);
     }
-    Ok(objects)
+    let sealed: Vec<&SealedSecret> = objects.values().map(|object| &object.sealed).collect();
+    let has_other_values = loose::first_line_beside(&file.bytes, &sealed).is_some();
+    Ok(State {
+        objects,
+        has_other_values,
+    })
 }
 
 /// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster uses the

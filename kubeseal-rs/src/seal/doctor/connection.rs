@@ -16,8 +16,8 @@ use crate::report::ShowPath as _;
 use crate::seal::doctor::Doctor;
 use crate::seal::keys::{access, location_flags};
 
-/// The remedy for an API server that stopped answering.
-pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: try again";
+/// The remedy for an API server that stopped responding.
+pub(super) const STOPPED_RESPONDING: &str = "the API server stopped responding: try again";
 
 /// The results of the steps that the check of a file uses.
 #[derive(Default)]
@@ -33,8 +33,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Returns up to 500 namespaces of the cluster; none if it does not answer or the user may not list them. Each call
-    /// sends a request.
+    /// Returns up to 500 namespaces of the cluster; none if it does not respond or the user may not list them. Each
+    /// call sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()
     }
@@ -96,8 +96,8 @@ fn check_directory(
     )
 }
 
-/// Checks the cluster and, if its Service is found, the controller, its certificate and the keys. Returns `None` if a
-/// step before the controller failed.
+/// Checks the cluster and, if the controller's Service is found, the controller, the certificate and the keys. Returns
+/// `None` if a step before the controller failed.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,
@@ -108,7 +108,7 @@ fn cluster(
     findings.add("kubeconfig", check_kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
     findings.add("API server", api_server(&objects))?;
-    findings.add("definition of SealedSecret", check_definition(&objects))?;
+    findings.add("SealedSecret CRD", check_definition(&objects))?;
     findings.add("Service", check_service(&objects, access))?;
     let (controller, finding) = controller::check(&objects, access, clusters);
     if findings.add("controller", finding).is_some() {
@@ -143,7 +143,7 @@ fn api_server(objects: &Objects) -> Finding {
         Ok((200, body)) if has_kind(&body) => Finding::good("reachable, authenticated"),
         Ok((200, _)) => Finding::bad(
             "does not respond like a Kubernetes API server",
-            "check that no proxy or login page answers in place of the API server: `kubectl get --raw /api`",
+            "check that no proxy or login page responds in place of the API server: `kubectl get --raw /api`",
         ),
         // A user who may not list the API versions may still read the Service.
         Ok((403, _)) => Finding::good("reachable"),
@@ -199,7 +199,7 @@ fn check_service(objects: &Objects, access: &Access) -> Finding {
             format!("{title}: the API server returns {code}"),
             "check the log of the API server",
         ),
-        Err(error) => Finding::bad(error_chain(&error), STOPPED_ANSWERING),
+        Err(error) => Finding::bad(error_chain(&error), STOPPED_RESPONDING),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
 
-use super::connection::STOPPED_ANSWERING;
+use super::connection::STOPPED_RESPONDING;
 use super::findings::Finding;
 
 /// Checks that the controller is running and has finished its initial sync. Returns `None` instead of the controller if
@@ -38,7 +38,7 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
             "ask an administrator for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
         ),
         Ok((502..=504, _)) => Finding::bad(
-            "no Pod answers behind the Service",
+            "no Pod responds behind the Service",
             format!(
                 "check whether the Pod of the controller is running: kubectl -n {0} get pods,endpoints; kubectl -n \
                 {0} describe \
@@ -50,7 +50,7 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
             format!("the program behind the Service is not a controller ({code} for /healthz)"),
             "the Service selects another program: check its selector and target port",
         ),
-        Err(error) => Finding::bad(error_chain(&error), STOPPED_ANSWERING),
+        Err(error) => Finding::bad(error_chain(&error), STOPPED_RESPONDING),
     })
 }
 

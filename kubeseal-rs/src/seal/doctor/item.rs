@@ -14,7 +14,7 @@ use super::findings::Finding;
 use super::keys::StoredKeys;
 use crate::seal::keys::rotate_command;
 
-/// Returns the finding for an item.
+/// Explains why an item can or cannot be unsealed, and what to do.
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Finding {
     match reason {
         Reason::Opens(key) => Finding::good(format!("can be unsealed with {key}")),

@@ -69,16 +69,17 @@ fn check_object(
         return;
     }
     match ask_controller(sealed, &title, connection, findings) {
-        Answer::Unsealable => {
+        Verdict::Unsealable => {
             findings.add(&title, Finding::good("the controller can unseal it"));
         }
-        answer if keys.is_empty() => return add_controller_findings(&title, &answer, findings),
-        answer => {
+        verdict if keys.is_empty() => return add_controller_findings(&title, &verdict, findings),
+        verdict => {
             let mut scoped_names = likely_scoped_names(sealed, namespaces, names);
             scoped_names.truncate(MAX_SCOPED_NAMES);
             let mut reasons = examine(sealed, keys, &scoped_names);
             prefer_keys_in_use(&mut reasons, sealed, &connection.stored);
-            if add_item_findings(sealed, &answer, reasons, &connection.stored, findings).is_none() {
+            if add_item_findings(sealed, &verdict, reasons, &connection.stored, findings).is_none()
+            {
                 return;
             }
         }
@@ -132,7 +133,7 @@ fn key_of(reason: &Reason) -> Option<UsedKey> {
 /// `None`.
 fn add_item_findings(
     sealed: &SealedSecret,
-    answer: &Answer,
+    verdict: &Verdict,
     mut reasons: BTreeMap<String, Reason>,
     stored: &StoredKeys,
     findings: &mut Findings,
@@ -143,7 +144,7 @@ fn add_item_findings(
         return findings.add(&title, finding);
     }
     let unsealable = |reason: &Reason| key_of(reason).is_some();
-    if reasons.values().all(unsealable) && *answer != Answer::Unknown {
+    if reasons.values().all(unsealable) && *verdict != Verdict::Unknown {
         let finding = Finding::bad(
             "an available key can unseal it, but the controller cannot",
             "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether the \
@@ -151,7 +152,7 @@ fn add_item_findings(
         );
         return findings.add(&title, finding);
     }
-    for (item, key) in answer.unsealed() {
+    for (item, key) in verdict.unsealed() {
         reasons.insert(item.clone(), opening_reason(key));
     }
     add_shared_finding(sealed, &mut reasons, findings);
@@ -192,9 +193,9 @@ fn opening_reason(key: &UsedKey) -> Reason {
     }
 }
 
-/// The controller's response about an object.
+/// Whether the controller can unseal an object.
 #[derive(PartialEq, Eq)]
-enum Answer {
+enum Verdict {
     /// The object can be unsealed.
     Unsealable,
     /// The object cannot be unsealed. The TLS port also reports the key that unseals each item, if any; the list is
@@ -204,7 +205,7 @@ enum Answer {
     Unknown,
 }
 
-impl Answer {
+impl Verdict {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
             Self::CannotUnseal(items) => Some(items),
@@ -226,41 +227,41 @@ fn ask_controller(
     title: &str,
     connection: &Connection,
     findings: &mut Findings,
-) -> Answer {
+) -> Verdict {
     let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
-        Ok(true) => Ok(Answer::Unsealable),
-        Ok(false) => Ok(Answer::CannotUnseal(KeysOfItems::new())),
+        Ok(true) => Ok(Verdict::Unsealable),
+        Ok(false) => Ok(Verdict::CannotUnseal(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorized = |controller: &Authorized| match controller.keys(sealed) {
-        Ok(items) if items.values().all(Option::is_some) => Ok(Answer::Unsealable),
-        Ok(items) => Ok(Answer::CannotUnseal(items)),
+        Ok(items) if items.values().all(Option::is_some) => Ok(Verdict::Unsealable),
+        Ok(items) => Ok(Verdict::CannotUnseal(items)),
         Err(error) => Err(error_chain(&error)),
     };
-    let answer = match (&connection.authorized, &connection.controller) {
+    let verdict = match (&connection.authorized, &connection.controller) {
         (Some(controller), _) => authorized(controller),
         (None, Some(controller)) => unauthenticated(controller),
-        (None, None) => return Answer::Unknown,
+        (None, None) => return Verdict::Unknown,
     };
-    answer.unwrap_or_else(|why| {
+    verdict.unwrap_or_else(|why| {
         let finding = format!("cannot ask the controller whether it can unseal the object: {why}");
         findings.add(title, Finding::skipped(finding));
-        Answer::Unknown
+        Verdict::Unknown
     })
 }
 
 /// Adds findings from the controller's response alone. Without local keys, the reason cannot be determined.
-fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings) {
+fn add_controller_findings(title: &str, verdict: &Verdict, findings: &mut Findings) {
     let remedy =
         "pass a backup with --backup, or ask an administrator who has a backup to run this command";
-    if *answer == Answer::Unknown {
+    if *verdict == Verdict::Unknown {
         let finding = Finding::skipped("no key available: pass a backup with --backup");
         findings.add(title, finding);
-    } else if answer.items().next().is_none() {
+    } else if verdict.items().next().is_none() {
         let finding = "the controller cannot unseal it, and no key is available to find the reason";
         findings.add(title, Finding::bad(finding, remedy));
     }
-    for (item, key) in answer.items() {
+    for (item, key) in verdict.items() {
         let finding = match key {
             Some(key) => Finding::good(format!("the controller can unseal it with {key}")),
             None => Finding::bad(
@@ -272,8 +273,8 @@ fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings
     }
 }
 
-/// Compares the object with its version in the cluster and returns the finding of its status; `None` if the cluster was
-/// not reached, or the object has no namespace.
+/// Compares the object with its version in the cluster and returns the finding about the status of that version; `None`
+/// if the cluster was not reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

@@ -51,9 +51,16 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     Ok(())
 }
 
-/// Returns the verdict on all objects. Unreadable files and objects may contain v2 values.
+/// Returns the verdict on all objects. Unreadable files and objects may contain v2 values. A check of no object proves
+/// nothing.
 fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding {
     let (total, unread) = (inventory.holders.len(), inventory.unread_count());
+    if total == 0 && unread == 0 {
+        return Finding::bad(
+            "no SealedSecret was found, so nothing was checked",
+            "check the path, or the context of the cluster and --directory",
+        );
+    }
     if affected > 0 {
         let text = format!(
             "{affected} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"
@@ -92,7 +99,7 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the location of an object with v1 values if it has no Secret only because of its annotation. Bitnami's
+/// Returns the location of an object with v1 values that has no Secret only because of its annotation. Bitnami's
 /// controller refuses v2 values.
 fn delivered_object(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;

@@ -63,7 +63,7 @@ impl HiddenDirectory {
     }
 }
 
-/// Returns the failure for a system without an in-memory directory.
+/// Returns the error for a system without an in-memory directory.
 fn no_memory_file_system() -> Failure {
     Failure::new(
         "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \

@@ -92,7 +92,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
 fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
     let format = target.format(settings)?;
     if format == SealedFormat::V1 {
-        settings.check_no_recipients()?;
+        settings.check_v1()?;
     }
     let has_recipients = settings
         .rule

@@ -48,7 +48,7 @@ struct Search<'a, 'f> {
     file: &'f str,
     document: usize,
     contents: ManifestContents<'a>,
-    /// The failure for the first object without a kind.
+    /// The error for the first object without a kind.
     without_kind: Option<Failure>,
 }
 
@@ -160,17 +160,17 @@ mod tests {
                 Some((1, 0)),
             ),
             (
-                "beside an object without a kind",
+                "next to an object without a kind",
                 format!("{SECRET}\n---\na: b"),
                 None,
             ),
             (
-                "beside an object without a kind, in a list",
+                "next to an object without a kind, in a list",
                 format!("kind: List\nitems: [{SECRET}, {{stringData: {{a: b}}}}]"),
                 None,
             ),
             (
-                "beside an empty document",
+                "next to an empty document",
                 format!("{SECRET}\n---\n{{}}\n"),
                 Some((1, 0)),
             ),

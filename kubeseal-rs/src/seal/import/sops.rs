@@ -297,7 +297,7 @@ fn absolute<'a>(
 /// The hint for a file with several documents, which may use the same names.
 const SEPARATE_FILES_HINT: &str = "write each document to a separate file";
 
-/// Returns the failure for a value that `sops` changed.
+/// Returns the error for a value that `sops` changed.
 fn changed_value(file: &str, document: usize, path: &str) -> Failure {
     let message = format!(
         "{file}, document {document}: sops does not print the value of {path} unchanged; nothing was imported"

@@ -114,7 +114,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to replace a file that this run reads, such as the only copy of a key.
+/// Refuses to replace a file that this run reads, such as the only copy of a key, and to write to a pipe or device.
 fn check_outputs(
     args: &KeysBackup,
     records: &[KeyRecord],
@@ -134,8 +134,11 @@ fn check_outputs(
         .chain(&args.sign);
     let inputs = inputs.map(PathBuf::as_path);
     files::refuse_input_as_output(&args.archive, inputs.clone())?;
+    files::check_regular(&args.archive)?;
     if args.sign.is_some() {
-        files::refuse_input_as_output(&signature::default_path(&args.archive), inputs)?;
+        let signature = signature::default_path(&args.archive);
+        files::refuse_input_as_output(&signature, inputs)?;
+        files::check_regular(&signature)?;
     }
     Ok(())
 }
@@ -243,12 +246,13 @@ fn archive_encryption(
         decryption_keys.passphrase = Some(passphrase.clone());
         return Ok(ArchiveEncryption::Passphrase(passphrase));
     }
-    let recipient = |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| no_recipient(text));
+    let recipient =
+        |text: &String| ArchiveRecipient::parse(text).ok_or_else(|| invalid_recipient(text));
     let recipients = texts.iter().map(recipient).collect::<Result<_, _>>();
     Ok(ArchiveEncryption::Recipients(recipients?))
 }
 
-fn no_recipient(text: &str) -> Failure {
+fn invalid_recipient(text: &str) -> Failure {
     let what = "an argument of --recipient or a line of --recipients-file";
     if text.starts_with("seal2-recipient ") {
         return Failure::new(format!(

@@ -434,7 +434,7 @@ impl Successor {
     }
 
     /// Returns the step that checks a successor which counts as newer only by its own times; `None` if the controller
-    /// confirms that it seals.
+    /// confirms that it seals with the successor.
     fn check(&self, location_flags: &str) -> Option<String> {
         let Self { name, time_source } = self;
         let source = time_source.as_ref()?;

@@ -291,9 +291,9 @@ fn check_all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
             let name = record.name();
             let message = format!(
-                "the key Secret {name} may contain the same key: {problem}; nothing was changed"
+                "cannot check the key Secret {name}: {problem}; it may contain a copy of this key, so nothing was changed"
             );
-            bail!(Failure::new(message).hint("correct or delete this Secret first"));
+            bail!(Failure::new(message).hint("repair this Secret, or back it up and delete it"));
         }
     }
     Ok(records)

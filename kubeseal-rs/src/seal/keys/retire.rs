@@ -73,7 +73,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         return retire_v2(args, environment, &store, &records, &key);
     }
     if args.former_suite {
-        bail!("--former-suite is for v2 keys: controllers always keep an RSA key, for v1");
+        bail!("--former-suite is for v2 keys: every controller needs an RSA key, for v1 values");
     }
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
     let state = |served: Option<&Fingerprint>| {
@@ -87,8 +87,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     check_state(record, state(served.as_ref()), &flags)?;
     if state(None) == Some(KeyState::Sealing) {
         let message = format!(
-            "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
-             older key",
+            "cannot retire {}: it is the newest key, so the controller seals with it now or will soon, although the \
+             controller last served the certificate of an older key",
             record.name()
         );
         let hint = format!("generate a new key first: `seal keys rotate{flags}`");

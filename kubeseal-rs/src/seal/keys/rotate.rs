@@ -55,7 +55,8 @@ pub struct KeysRotate {
 
 /// The time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// If a new key without a backup is not served after this time, the controller is assumed to wait for its backup.
+/// If a new key without a backup is not served after this time, the controller is assumed to wait for the backup of
+/// the key.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The keys of a store.
@@ -331,7 +332,7 @@ fn unknown_served_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     first.filter(|served| !keys.contains(served))
 }
 
-/// Returns the failure for a new key that is not served, with the likely reason. The arguments include whether the key
+/// Returns the error for a new key that is not served, with the likely reason. The arguments include whether the key
 /// is backed up, and the served key if no key Secret contains it.
 fn unserved(
     name: &str,
@@ -345,7 +346,7 @@ fn unserved(
     ));
     if let Some(unknown_key) = unknown_key {
         return failure.hint(format!(
-            "the served key is {unknown_key}, which is in no key Secret: check which server answers with \
+            "the served key is {unknown_key}, which is in no key Secret: check which server responds with \
              `seal doctor{location_flags}`"
         ));
     }
@@ -359,7 +360,8 @@ fn unserved(
     })
 }
 
-/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires its URL.
+/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires
+/// `--cert`.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }

@@ -35,7 +35,7 @@ impl Served {
         let controller = match Controller::find(&access, clusters) {
             Ok(controller) => controller,
             Err(error) => {
-                warn_unknown("certificate; assuming the newest key", &error);
+                warn_unknown("certificate", "the newest key seals", &error);
                 return Self::default();
             }
         };
@@ -66,7 +66,7 @@ fn certificate(controller: &Controller) -> Option<Fingerprint> {
     match controller.certificate() {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
-            warn_unknown("certificate; assuming the newest key", &error);
+            warn_unknown("certificate", "the newest key seals", &error);
             None
         }
     }
@@ -83,14 +83,16 @@ fn preferred(
     clusters: &Clusters<'_>,
     stored: &[KeyId],
 ) -> Option<(Suite, KeyId)> {
-    let subject = "keys for v2 values; assuming the newest key of each suite";
+    let assumption = "the controller prefers the newest key of each suite";
     let list = controller.recipients();
-    let list = list.map_err(|error| warn_unknown(subject, &error)).ok()?;
+    let list = list
+        .map_err(|error| warn_unknown("keys for v2 values", assumption, &error))
+        .ok()?;
     let key = match recipients::from_list(&list, clusters.environment.now) {
         Ok(key) => key,
         Err(error) => {
             warn(&format!(
-                "cannot use the controller's {subject}: {}",
+                "cannot use the controller's keys for v2 values: {}; assuming that {assumption}",
                 error_chain(&error)
             ));
             return None;
@@ -100,18 +102,18 @@ fn preferred(
     if !stored.contains(&id) {
         warn(&format!(
             "the controller prefers the key {suite} {id} for v2 values, which is not among the key Secrets; assuming \
-             the newest key of each suite"
+             that {assumption}"
         ));
         return None;
     }
     Some((suite, id))
 }
 
-fn warn_unknown(subject: &str, error: &ClusterError) {
+fn warn_unknown(subject: &str, assumption: &str, error: &ClusterError) {
     let why = error_chain(error);
     let why: Vec<&str> = why.lines().collect();
     warn(&format!(
-        "cannot fetch the controller's {subject}: {}",
+        "cannot fetch the controller's {subject}: {}; assuming that {assumption}",
         why.join(" ")
     ));
 }

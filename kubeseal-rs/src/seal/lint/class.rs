@@ -39,7 +39,7 @@ struct ClassInFile {
 
 struct SealedInFile {
     namespace: String,
-    /// The keys of the items of the Secret; `None` if they are not known.
+    /// The item keys of the Secret; `None` if they are not known.
     items: Option<BTreeSet<String>>,
 }
 
@@ -77,8 +77,8 @@ impl ClassCheck {
         findings
     }
 
-    /// Returns the findings about SealedSecrets that classes name, each with its file. With `is_tree`, a SealedSecret that
-    /// no file defines is a finding too.
+    /// Returns the findings about SealedSecrets that classes name, each with its file. With `is_tree`, a SealedSecret
+    /// that no file defines is a finding too.
     pub(super) fn findings(&self, is_tree: bool) -> Vec<(&Path, FindingInFile)> {
         let findings = self.classes.iter().flat_map(|class| {
             let found = self.findings_of(class, is_tree);

@@ -42,7 +42,6 @@ struct FindingReport<'a> {
     rule: &'a str,
     /// `error`, `warning` or `note`.
     severity: &'a str,
-    /// The path of the file.
     file: Cow<'a, str>,
     /// The line, counted from one.
     line: usize,

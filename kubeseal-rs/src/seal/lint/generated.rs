@@ -87,7 +87,7 @@ impl GeneratedFiles {
 fn staged_target(links: &StagedLinks<'_>, directory: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
     // The name of any file in the directory: the root alone has no path inside the work tree.
-    let file = repository.inside_work_tree(&directory.join("file"))?;
+    let file = repository.path_in_work_tree(&directory.join("file"))?;
     let directory = repository.root().join(file.parent()?);
     links.route(&directory.join(name)).target
 }

@@ -34,11 +34,12 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile, SkippedFiles};
-use kubeseal_library::{files, finding};
+use kubeseal_library::{files, finding, loose};
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
+use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
 use self::class::ClassCheck;
@@ -47,6 +48,7 @@ use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
 use self::unrendered::Unread;
+use super::object::Object;
 use super::recipients::{KnownRecipients, known_recipients};
 use super::session::Session;
 use super::settings::{self, Origin, Settings};
@@ -62,8 +64,8 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value unused-lock format deliver deliver-value class class-secret
-  class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
+  template-changed refused-value partly-bound unbound-value may-become-secret unused-lock format deliver deliver-value
+  class class-secret class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
 Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -308,7 +310,7 @@ fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<C
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
-        let absolute = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        let absolute = |path: &PathBuf| Some(staged.root().join(staged.path_in_work_tree(path)?));
         args.paths.iter().filter_map(absolute).collect()
     } else {
         staged.staged_files()?
@@ -380,8 +382,10 @@ impl Linter<'_> {
     fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
         let converted = staged.converted_files()?;
         for Candidate { path, .. } in candidates {
-            let inside = staged.inside_work_tree(path);
-            if inside.is_some_and(|inside| converted.contains(&staged.root().join(inside))) {
+            let path_in_tree = staged.path_in_work_tree(path);
+            if path_in_tree
+                .is_some_and(|path_in_tree| converted.contains(&staged.root().join(path_in_tree)))
+            {
                 let message = "the attribute working-tree-encoding changes this file at checkout, so only its content \
                                in Git was checked: remove the attribute in .gitattributes";
                 let before = self.findings.len();
@@ -434,11 +438,15 @@ impl Linter<'_> {
             return;
         }
         let is_mentioned = mentions_secrets(&walk::without_nulls(&bytes));
+        let before = self.findings.len();
         if !candidate.named && !is_mentioned && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
+            self.add_loose_value(&candidate.path, &bytes, &[]);
+            if self.findings.len() > before {
+                self.exempt(&candidate.path, before, &[]);
+            }
             return;
         }
         let (exempt, problems) = exempt::comments(&bytes);
-        let before = self.findings.len();
         self.check_content(candidate, bytes);
         if self.findings.len() > before {
             self.exempt(&candidate.path, before, &exempt);
@@ -515,8 +523,34 @@ impl Linter<'_> {
         }
         self.add_sealed_secrets(path, &file, object::sealed_secret);
         self.add_sealed_secrets(path, &unrendered, object::unrendered);
+        let checked: Vec<&Node> = file.of_kind(Kind::SealedSecret).collect();
+        self.add_loose_value(path, &file.bytes, &checked);
         self.add_class_objects(path, &file);
         self.add_repeated(path, repeated);
+    }
+
+    /// Adds a note about the first sealed value outside these SealedSecrets, if the rule of the file requires that values
+    /// never become a Secret: such a value is not checked, for example in the values of a chart.
+    fn add_loose_value(&mut self, path: &Path, bytes: &[u8], checked: &[&Node]) {
+        let rule = self
+            .session
+            .settings(path)
+            .ok()
+            .and_then(|of_file| of_file.rule);
+        let Some(rule) = rule.filter(|rule| rule.never_secret) else {
+            return;
+        };
+        let objects = checked.iter().map(|node| Object::read_leniently(node));
+        let objects: Vec<Object> = objects.filter_map(Result::ok).collect();
+        let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
+        if let Some(line) = loose::first_line_beside(&manifest::as_utf8(bytes), &sealed) {
+            let message = format!(
+                "a sealed value on this line is outside the SealedSecrets that can be checked here, so it may become a \
+                 Secret, although {} requires that values never do: render the template or chart, and check the result",
+                rule.describe()
+            );
+            self.add(path, (finding::NOT_CHECKED, line, message));
+        }
     }
 
     /// Adds the findings about each `SecretProviderClass` in a file, and remembers the SealedSecrets.

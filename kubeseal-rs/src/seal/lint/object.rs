@@ -139,8 +139,8 @@ fn is_template_delivered(object: &Object) -> bool {
 
 fn unknown_value(value: &str) -> String {
     format!(
-        "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller creates a Secret; the only valid \
-         value is {DELIVER_FILES:?}"
+        "the annotation {DELIVER_ANNOTATION} has the value {value:?}, so the controller refuses the object; the only \
+         valid value is {DELIVER_FILES:?}"
     )
 }
 
@@ -175,8 +175,8 @@ fn key_of_controller(object: &Object) -> Option<FindingInFile> {
     }
     let message = format!(
         "{} contains a private key of the controller: anyone who can unseal it can then unseal every value that is sealed \
-         for this key; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
-         committed",
+         for this key; remove it, and keep the key in an archive of `seal keys backup`; if it was committed, run \
+         `seal keys compromise`, renew the key, and change these values",
         object.sealed.qualified_name()
     );
     Some((finding::SEALED_KEY, object.line, message))

@@ -18,7 +18,8 @@ use super::{patch, sops};
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
-/// Reports a Secret with plaintext values. Placeholders do not count, nor do ciphertexts of sops beside its metadata.
+/// Reports a Secret with plaintext values. Placeholders do not count, nor do ciphertexts of sops in an object with its
+/// metadata.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,

@@ -1,4 +1,4 @@
-//! Checks the v2 values of an object: everything that is visible without a key.
+//! Checks the v2 values of an object, and what a rule requires of its v1 values: everything that is visible without a key.
 
 use kubeseal_library::finding;
 use kubeseal_library::rules::SealedFormat;
@@ -21,6 +21,7 @@ pub(super) fn findings(
     context: CheckContext<'_>,
 ) -> Vec<FindingInFile> {
     let mut findings = other_format(object, context);
+    findings.extend(may_become_secret(object, context));
     match &object.v2 {
         None => {}
         Some(Err(refusal)) => findings.push(malformed_finding(node, object, refusal)),
@@ -58,6 +59,30 @@ fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile
         (finding::FORMAT, item.line, message)
     };
     v1_items.map(message).collect()
+}
+
+/// Reports values that may become a Secret although the rule forbids this. Malformed values have findings already.
+fn may_become_secret(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile> {
+    let rule = context.settings.rule.as_ref();
+    let Some(rule) = rule.filter(|rule| rule.never_secret) else {
+        return Vec::new();
+    };
+    let items = object.items.iter().filter(|item| match &item.form {
+        Form::V2(view) => !view.is_never_secret,
+        Form::Bits(_) => true,
+        Form::MalformedV2 | Form::NotString | Form::NotSealed(_) => false,
+    });
+    let items = items.map(|item| (item.line, item.key.as_str()));
+    let whole_secret = object.sealed.spec.data.as_ref();
+    let whole_secret = whole_secret.map(|_| (object.line, "spec.data"));
+    let finding = |(line, name): (usize, &str)| {
+        let message = format!(
+            "{name} may become a Secret, although {} requires that it never does; seal all values again into a new file",
+            rule.describe()
+        );
+        (finding::MAY_BECOME_SECRET, line, message)
+    };
+    items.chain(whole_secret).map(finding).collect()
 }
 
 fn malformed_finding(node: &Node, object: &Object, refusal: &Refusal) -> FindingInFile {

@@ -1,8 +1,8 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of the
-//! SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent` and
-//! `seal exec` report in their log.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values. A version is determined by the status of
+//! the SealedSecret, and by the time at which a container started, the record of the CSI driver, or what `seal agent`
+//! and `seal exec` report in their log.
 
 mod failed;
 mod json;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kubeseal_library::cluster::{Clusters, Objects};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::kubeconfig;
@@ -31,17 +31,19 @@ use read::{Scope, Survey};
 
 /// Time between two surveys with `--wait`.
 const POLL: Duration = Duration::from_secs(2);
+/// The time for the first survey with `--wait`, if the time limit is shorter.
+const FIRST_SURVEY: Duration = Duration::from_secs(5);
 
 /// Arguments of `seal pods`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "A variable and a file mounted by subPath have the value from the start of their container. A file in a volume \
 has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
-mounted. `seal agent` reports in its log which one it has written, and `seal exec` with which one it has started its command. \
-Without a version in the status of the SealedSecret, for changes before the first version, and without a report, the answer \
-is `unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
-Exit code 1 means that a container has an earlier value, or that the newest version of a SealedSecret could not be unsealed. \
-Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
+mounted. `seal agent` logs the version that it wrote, and `seal exec` the version that its command started with. Without a \
+version in the status of the SealedSecret, for changes before the first version, and without a report, the result is \
+`unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
+Exit code 1 means that a container has an earlier value, that the newest version of a SealedSecret could not be unsealed or, \
+with `--wait`, that the controller has not reported on it. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
 SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
@@ -57,7 +59,7 @@ pub struct Pods {
     /// Wait until the newest versions are unsealed and no container has an earlier value
     #[arg(long)]
     pub wait: bool,
-    /// How long to wait
+    /// How long to wait, including the time for reading objects and logs
     #[arg(long, value_name = "DURATION", default_value = "5m", requires = "wait", value_parser = flags::parse_duration)]
     pub timeout: SignedDuration,
     /// Output format
@@ -69,7 +71,8 @@ pub struct Pods {
 }
 
 /// Shows which containers have which version of a Secret. Returns [`Outcome::Findings`] if a container has an
-/// earlier value or, with `--wait`, may have one, or if the newest version of a SealedSecret could not be unsealed.
+/// earlier value or, with `--wait`, may have one, or if the newest version of a SealedSecret could not be unsealed. With
+/// `--wait`, a container may have an earlier value if the controller has not reported on the newest version.
 ///
 /// # Errors
 ///
@@ -83,12 +86,16 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     let access = keys::access(&location, environment);
     let objects = Objects::connect(&access, &Clusters::new(environment))?;
     let scope = scope(args, environment)?;
-    let survey = survey(args, &objects, &scope, environment)?;
+    let survey = if args.wait {
+        wait(args, &objects, &scope, environment)?
+    } else {
+        read::survey(&objects, &scope, environment.now)?
+    };
     for note in &survey.notes {
         report::warn(note);
     }
-    let is_unrecorded = args.wait && survey.is_unrecorded;
-    let rows = survey.rows.into_iter().collect::<Vec<_>>();
+    let is_awaited = args.wait && !is_recorded(&survey);
+    let rows = survey.rows.iter().cloned().collect::<Vec<_>>();
     match args.output {
         OutputFormat::Text => {
             print(table::text(&rows, args.all_namespaces, environment.now).as_bytes())?
@@ -96,25 +103,25 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
         OutputFormat::Json => print(&output::json(&json::PodsReport::new(&rows))?)?,
     };
     if args.wait {
-        warn_about_timeout(&rows, is_unrecorded, args.timeout);
+        warn_about_timeout(&rows, &survey, args.timeout);
     }
     if let Some(warning) = failed::warning(&survey.failed) {
         report::warn(&warning);
     }
     let has_failed = !survey.failed.is_empty();
-    Ok(
-        if is_unrecorded || has_failed || rows.iter().any(is_stale) {
-            Outcome::Findings
-        } else {
-            Outcome::Done
-        },
-    )
+    Ok(if is_awaited || has_failed || rows.iter().any(is_stale) {
+        Outcome::Findings
+    } else {
+        Outcome::Done
+    })
 }
 
 /// Prints what is stale or not recorded after the wait, which ends with such a result only at the time limit.
-fn warn_about_timeout(rows: &[Row], is_unrecorded: bool, limit: SignedDuration) {
-    let unrecorded = is_unrecorded.then(|| timeout::unrecorded(limit));
-    for warning in unrecorded.into_iter().chain(timeout::warning(rows, limit)) {
+fn warn_about_timeout(rows: &[Row], survey: &Survey, limit: SignedDuration) {
+    let unreported = timeout::unreported(&survey.unreported, limit);
+    let unrecorded = survey.is_unrecorded.then(|| timeout::unrecorded(limit));
+    let warnings = unreported.into_iter().chain(unrecorded);
+    for warning in warnings.chain(timeout::warning(rows, limit)) {
         report::warn(&warning);
     }
 }
@@ -141,9 +148,13 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the survey. With `--wait`, repeats it until no row is stale and the controller has unsealed and recorded
-/// every change, or until the time limit is reached.
-fn survey(
+/// Repeats the survey until no row is stale and the controller has unsealed and recorded every change, or until the time
+/// limit is reached. Then returns the last complete survey.
+///
+/// # Errors
+///
+/// Fails if the user interrupts the command, or if the first survey is not complete at the time limit.
+fn wait(
     args: &Pods,
     objects: &Objects,
     scope: &Scope,
@@ -151,32 +162,56 @@ fn survey(
 ) -> Result<Survey> {
     let limit = Duration::try_from(args.timeout).unwrap_or_default();
     let start = Instant::now();
-    loop {
-        let waited = start.elapsed();
-        let elapsed = SignedDuration::try_from(waited).unwrap_or_default();
-        let now = environment
-            .now
-            .checked_add(elapsed)
-            .unwrap_or(environment.now);
-        let survey = read::survey(objects, scope, now)?;
-        let stale = survey.rows.iter().filter(|row| is_stale(row)).count();
-        let is_complete = stale == 0 && !survey.is_unrecorded && survey.failed.is_empty();
-        if !args.wait || waited >= limit || is_complete {
-            return Ok(survey);
-        }
+    let first = objects.until(start + limit.max(FIRST_SURVEY));
+    let objects = objects.until(start + limit);
+    let first = read::survey_in_time(&first, scope, environment.now)?;
+    let mut survey = first.ok_or_else(|| not_read(limit))?;
+    while !is_complete(&survey) && start.elapsed() < limit {
         if (environment.is_interrupted)() {
             bail!(Failure::new(
                 "interrupted while containers had an earlier value"
             ));
         }
         if let Some(status_line) = environment.status_line {
-            status_line(&waiting_for(stale));
+            status_line(&waiting_for(stale_count(&survey)));
         }
-        sleep(POLL.min(limit.saturating_sub(waited)));
+        sleep(POLL.min(limit.saturating_sub(start.elapsed())));
         if environment.status_line.is_some() {
             report::status_line("");
         }
+        let now = time_after(environment.now, start.elapsed());
+        match read::survey_in_time(&objects, scope, now)? {
+            Some(newer) => survey = newer,
+            None => break,
+        }
     }
+    Ok(survey)
+}
+
+fn is_complete(survey: &Survey) -> bool {
+    stale_count(survey) == 0 && is_recorded(survey) && survey.failed.is_empty()
+}
+
+/// Returns whether the controller has reported on the newest version of every SealedSecret.
+fn is_recorded(survey: &Survey) -> bool {
+    !survey.is_unrecorded && survey.unreported.is_empty()
+}
+
+fn stale_count(survey: &Survey) -> usize {
+    survey.rows.iter().filter(|row| is_stale(row)).count()
+}
+
+fn time_after(start: Timestamp, elapsed: Duration) -> Timestamp {
+    let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
+    start.checked_add(elapsed).unwrap_or(start)
+}
+
+fn not_read(limit: Duration) -> Failure {
+    let limit = SignedDuration::try_from(limit.max(FIRST_SURVEY)).unwrap_or_default();
+    Failure::new(format!(
+        "timed out after {limit:#}: the API server did not return all objects and logs in this time, so no state is known"
+    ))
+    .hint("pass a longer --timeout, or a namespace instead of --all-namespaces")
 }
 
 fn waiting_for(stale: usize) -> String {

@@ -54,6 +54,8 @@ pub(super) struct Survey {
     pub(super) rows: BTreeSet<Row>,
     /// Whether a SealedSecret has changed since the controller recorded its version.
     pub(super) is_unrecorded: bool,
+    /// The SealedSecrets on which no controller has reported: their status has no observed generation.
+    pub(super) unreported: BTreeSet<SecretId>,
     /// The SealedSecrets whose newest version could not be unsealed: Pods that have the newest content of the Secret do
     /// not have that of the SealedSecret.
     pub(super) failed: BTreeSet<SecretId>,
@@ -61,10 +63,26 @@ pub(super) struct Survey {
     pub(super) notes: Vec<String>,
 }
 
+/// Returns the rows of all SealedSecrets in the scope; `None` if the time limit of `objects` is reached before all
+/// objects and logs are read.
+pub(super) fn survey_in_time(
+    objects: &Objects,
+    scope: &Scope,
+    now: Timestamp,
+) -> Result<Option<Survey>> {
+    let is_time_limit =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(ClusterError::TimeLimit));
+    match survey(objects, scope, now) {
+        Err(error) if is_time_limit(&error) => Ok(None),
+        survey => survey.map(Some),
+    }
+}
+
 /// Returns the rows of all SealedSecrets in the scope.
 pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<Survey> {
     let Listed {
         objects: listed,
+        unreported,
         failed,
         notes,
     } = read(objects, scope.namespace())?;
@@ -85,6 +103,7 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
     Ok(Survey {
         rows: rows.into_iter().filter(|row| scope.contains(row)).collect(),
         is_unrecorded: listed.unrecorded.iter().any(is_shown),
+        unreported: unreported.into_iter().filter(is_shown).collect(),
         failed: failed.into_iter().filter(is_shown).collect(),
         notes,
     })
@@ -93,6 +112,7 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
 /// The objects of a namespace or of the cluster; the other fields are those of [`Survey`].
 struct Listed {
     objects: survey::Objects,
+    unreported: BTreeSet<SecretId>,
     failed: BTreeSet<SecretId>,
     notes: Vec<String>,
 }
@@ -100,13 +120,13 @@ struct Listed {
 /// Reads the SealedSecrets last, so that no Pod has a newer version than the SealedSecret that was read.
 fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
     let mut listed = survey::Objects::default();
-    let mut failed = BTreeSet::new();
+    let (mut unreported, mut failed) = (BTreeSet::new(), BTreeSet::new());
     let mut notes = Vec::new();
     read_pods(objects, namespace, &mut listed)?;
     if listed.pods.iter().any(has_class) {
         read_mounts(objects, namespace, &mut listed, &mut notes)?;
     }
-    reports::read(objects, &mut listed);
+    reports::read(objects, &mut listed)?;
     read_workloads(objects, namespace, &mut listed)?;
     let sealed = Resource {
         group: "/apis/bitnami.com/v1alpha1",
@@ -117,6 +137,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
         let id = id(object);
         match Newest::of(object) {
             Newest::Recorded => {}
+            Newest::NotReported => unreported.extend([id.clone()]),
             Newest::NotRecorded => listed.unrecorded.extend([id.clone()]),
             Newest::Failed => failed.extend([id.clone()]),
         }
@@ -124,6 +145,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
     })?;
     Ok(Listed {
         objects: listed,
+        unreported,
         failed,
         notes,
     })
@@ -132,8 +154,11 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
 /// What the controller has done with the newest generation of a SealedSecret.
 #[derive(Debug, PartialEq, Eq)]
 enum Newest {
-    /// It was unsealed and its version recorded, or no controller records versions.
+    /// It was unsealed and its version recorded, or the controller records no versions.
     Recorded,
+    /// No controller has reported on this generation or an earlier one: the object is new, no controller runs, or the
+    /// controller writes no status.
+    NotReported,
     /// The controller has not observed it yet.
     NotRecorded,
     /// It could not be unsealed.
@@ -141,12 +166,14 @@ enum Newest {
 }
 
 impl Newest {
-    /// A SealedSecret without a status has no controller that records versions. Other controllers and earlier releases
-    /// write no `lastUnsealedGeneration`.
+    /// Other controllers and earlier releases write no `lastUnsealedGeneration`.
     fn of(object: &Json) -> Self {
         let (newest, status) = (&object["metadata"]["generation"], &object["status"]);
         let observed = &status["observedGeneration"];
-        if newest.is_null() || observed.is_null() {
+        if observed.is_null() {
+            return Self::NotReported;
+        }
+        if newest.is_null() {
             return Self::Recorded;
         }
         if newest != observed {
@@ -382,13 +409,16 @@ mod tests {
             (json!(2), json!(2), Newest::Recorded),
             (json!(2), json!(1), Newest::NotRecorded),
             (json!(2), json!(-1), Newest::NotRecorded),
-            (json!(2), json!(null), Newest::Recorded),
-            (json!(null), json!(null), Newest::Recorded),
+            (json!(2), json!(null), Newest::NotReported),
+            (json!(null), json!(null), Newest::NotReported),
+            (json!(null), json!(2), Newest::Recorded),
         ] {
             let status = json!({ "observedGeneration": observed, "lastUnsealedGeneration": 2 });
             let object = json!({ "metadata": { "generation": newest }, "status": status });
             assert_eq!(Newest::of(&object), want, "{object}");
         }
+        let object = json!({ "metadata": { "generation": 1 } });
+        assert_eq!(Newest::of(&object), Newest::NotReported);
     }
 
     /// Attack: a SealedSecret gets a value that no key unseals, so that a pipeline revokes the former password although

@@ -77,7 +77,7 @@ fn exec(args: &Exec) -> (Program, Option<BTreeSet<String>>) {
     (program, literal_names(args.from.iter().map(String::as_str)))
 }
 
-/// Returns the names; `None` if a name contains a variable, which kubelet replaces.
+/// Returns the names; `None` if a name contains a variable, which the kubelet replaces.
 fn literal_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<BTreeSet<String>> {
     names
         .map(|name| (!name.contains("$(")).then(|| name.to_owned()))

@@ -1,7 +1,8 @@
-//! Reads the reports of programs from the logs of their containers.
+//! Reads the reports of programs from the logs of their containers. A report proves nothing: the commands that these
+//! programs start write to the same log, and can imitate one.
 
 use deliver::{DeliveredObject, report};
-use kubeseal_library::cluster::{ApiPath, Objects};
+use kubeseal_library::cluster::{ApiPath, ClusterError, Objects};
 use restart::delivered::{Content, Receiver, Report};
 use restart::survey;
 
@@ -13,7 +14,7 @@ const LAST_BYTES: Limit = Limit {
     text: "1048576",
 };
 /// The size of the beginning of a log in which the first report is searched. Before it, `seal exec` writes only why it
-/// waits.
+/// waits. Once the kubelet has rotated the log, its beginning is output of the application.
 const FIRST_BYTES: Limit = Limit {
     bytes: 262_144,
     text: "262144",
@@ -29,9 +30,10 @@ struct Limit {
 /// Which part of a log is read, and which report in it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// The beginning. The first report counts: the lines after it are those of the application.
+    /// The beginning. The first report counts: unless the log was rotated, `seal exec` wrote it, and the application the
+    /// lines after it.
     Beginning,
-    /// The end. The newest report counts.
+    /// The end. The newest report counts, whether the program or a command that it has started wrote it.
     End,
 }
 
@@ -79,30 +81,44 @@ fn contents(objects: Vec<DeliveredObject>) -> Report {
     Report::Content(objects.into_iter().map(content).collect())
 }
 
-/// Reads the reports of all programs that write them.
-pub(super) fn read(objects: &Objects, listed: &mut survey::Objects) {
+/// Reads the reports of all programs that write them. A log that cannot be read is not an error.
+///
+/// # Errors
+///
+/// Fails at the time limit of `objects`.
+pub(super) fn read(objects: &Objects, listed: &mut survey::Objects) -> Result<(), ClusterError> {
     for ((namespace, pod), receivers) in &mut listed.receivers {
         let reporting = receivers
             .iter_mut()
             .filter(|receiver| receiver.program.reports());
         for receiver in reporting {
-            receiver.report = read_report(objects, namespace, pod, receiver).unwrap_or_default();
+            receiver.report = read_report(objects, namespace, pod, receiver)?;
         }
     }
+    Ok(())
 }
 
-/// Returns the report of a program; `None` if its log cannot be read.
 fn read_report(
     objects: &Objects,
     namespace: &str,
     pod: &str,
     receiver: &Receiver,
-) -> Option<Report> {
-    let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
-    let log = pods.object(pod).ok()?.log_of(&receiver.container).ok()?;
+) -> Result<Report, ClusterError> {
+    let Some(log) = log(namespace, pod, receiver) else {
+        return Ok(Report::Unreadable);
+    };
     let part = Part::of(receiver);
-    let (code, log) = objects.get_raw(&part.select(&log)).ok()?;
-    (code == 200).then(|| part.report(&log))
+    match objects.get_raw(&part.select(&log)) {
+        Ok((200, log)) => Ok(part.report(&log)),
+        Err(ClusterError::TimeLimit) => Err(ClusterError::TimeLimit),
+        Ok(_) | Err(_) => Ok(Report::Unreadable),
+    }
+}
+
+/// Returns the path of the log of a receiver; `None` if a name is not valid.
+fn log(namespace: &str, pod: &str, receiver: &Receiver) -> Option<ApiPath> {
+    let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
+    pods.object(pod).ok()?.log_of(&receiver.container).ok()
 }
 
 #[cfg(test)]
@@ -136,7 +152,8 @@ mod tests {
         }
     }
 
-    /// Attack: an application writes a line in the form of a report, to hide that it has an earlier value.
+    /// Attack: an application writes a line in the form of a report, to hide that it has an earlier value. Only the first
+    /// report of a log that was not rotated resists this.
     #[test]
     fn a_line_of_the_application_does_not_replace_a_single_report() {
         let log = format!("waiting for values: no permission\n{OLD}{NEW}");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
+use restart::state::SecretId;
 use restart::survey::{Remedy, Row};
 
 use super::is_stale;
@@ -14,6 +15,9 @@ const MAX_LINES: usize = 20;
 /// The hint if a workload is stale and no automatic restart follows.
 const HINT: &str = "hint: restart workloads without automatic restart manually, or annotate them with \
                     `sealedsecrets.bitnami.com/restart: auto` and run `seal restart` in the cluster";
+/// The hint if no controller has reported on a SealedSecret.
+const UNREPORTED_HINT: &str = "hint: check with `seal doctor` whether the controller runs, watches these namespaces and \
+                               writes statuses";
 
 /// Returns the warning about rows that are stale after the time limit, or `None` if there are none. The last line is a
 /// hint if a workload waits for nothing.
@@ -43,6 +47,22 @@ pub(super) fn unrecorded(limit: SignedDuration) -> String {
         "timed out after {limit:#}: a SealedSecret has changed, and the controller has not recorded its new version: \
          see its status"
     )
+}
+
+/// Returns the warning about SealedSecrets on which no controller has reported within the time limit, or `None` if there
+/// are none.
+pub(super) fn unreported(unreported: &BTreeSet<SecretId>, limit: SignedDuration) -> Option<String> {
+    let line =
+        |(namespace, name): &SecretId| format!("  {}", shown(&format!("{namespace}/{name}")));
+    let mut lines = vec![format!(
+        "timed out after {limit:#}: the controller has not reported on these SealedSecrets, so the values that containers \
+         have are not known:"
+    )];
+    lines.extend(unreported.iter().take(MAX_LINES).map(line));
+    let omitted = unreported.len().saturating_sub(MAX_LINES);
+    lines.extend((omitted > 0).then(|| format!("  and {omitted} more")));
+    lines.push(UNREPORTED_HINT.to_owned());
+    (!unreported.is_empty()).then(|| lines.join("\n"))
 }
 
 fn containers(rows: &[&Row]) -> usize {
@@ -92,6 +112,9 @@ fn refresh(row: &Row) -> String {
             "no automatic restart: nothing recreates this Pod".to_owned()
         }
         (Some(Remedy::AutomaticRestart), _) => "waits for seal restart, if it runs".to_owned(),
+        (Some(remedy @ (Remedy::Kubelet | Remedy::Driver)), _) => {
+            format!("waits for the {}", remedy.text())
+        }
         (Some(remedy), _) => format!("waits for {}", remedy.text()),
         (None, _) => "not known what refreshes it".to_owned(),
     }
@@ -146,7 +169,7 @@ mod tests {
         let want = "\
 timed out after 5m: 5 containers still have an earlier value
   Deployment/api in shop, 1 container with an earlier db: waits for seal restart, if it runs
-  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m
+  Deployment/files in shop, 1 container with an earlier db: waits for the kubelet, within 2m
   Deployment/web in shop, 2 containers with an earlier db: no automatic restart: nothing restarts this workload
   Pod/job-1 in shop, 1 container with an earlier db: no automatic restart: nothing recreates this Pod
 hint: restart workloads without automatic restart manually, or annotate them with `sealedsecrets.bitnami.com/restart: auto` and run \
@@ -155,11 +178,15 @@ hint: restart workloads without automatic restart manually, or annotate them wit
     }
 
     #[test]
-    fn gives_no_hint_if_every_workload_is_refreshed() {
-        let rows = [stale(Some("files"), "files-1", Remedy::Kubelet)];
+    fn gives_no_hint_if_every_workload_is_refreshed_or_ends() {
+        let rows = [
+            stale(Some("files"), "files-1", Remedy::Kubelet),
+            stale(Some("web"), "web-1", Remedy::Termination),
+        ];
         let want = "\
-timed out after 5m: 1 container still has an earlier value
-  Deployment/files in shop, 1 container with an earlier db: waits for kubelet, within 2m";
+timed out after 5m: 2 containers still have an earlier value
+  Deployment/files in shop, 1 container with an earlier db: waits for the kubelet, within 2m
+  Deployment/web in shop, 1 container with an earlier db: waits for termination";
         assert_eq!(warning(&rows, LIMIT).as_deref(), Some(want));
     }
 
@@ -171,6 +198,18 @@ timed out after 5m: 1 container still has an earlier value
             ..stale(Some("web"), "web-1", Remedy::Restart)
         };
         assert_eq!(warning(&[row], LIMIT), None);
+    }
+
+    #[test]
+    fn names_at_most_twenty_sealed_secrets_without_a_report() {
+        assert_eq!(unreported(&BTreeSet::new(), LIMIT), None);
+        let id = |number: usize| ("shop".to_owned(), format!("db-{number:02}"));
+        let one = unreported(&BTreeSet::from([id(7)]), LIMIT).unwrap();
+        assert!(one.starts_with("timed out after 5m: the controller has not reported on"));
+        assert!(one.contains("\n  shop/db-07\nhint: "), "{one}");
+        let many = unreported(&(0..23).map(id).collect(), LIMIT).unwrap();
+        assert!(many.contains("\n  and 3 more\nhint: "), "{many}");
+        assert_eq!(many.lines().count(), 23);
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub use unsupported::run;
 #[command(
     after_help = "Runs until SIGTERM. It restarts workloads that opt in by the annotation `sealedsecrets.bitnami.com/restart: \
 auto`, or by annotations of Stakater's Reloader, after the content of a SealedSecret changed. With the annotation \
-`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, kubelet refreshes mounted files immediately. The \
-command reads no Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
+`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, the kubelet refreshes mounted files \
+immediately. The command reads no Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
 Examples:\n  seal restart --kubeconfig admin.conf --listen 127.0.0.1:8082"
 )]
 pub struct Restart {

@@ -7,7 +7,7 @@ use super::Restart;
 use crate::failure::Failure;
 use crate::seal::Outcome;
 
-/// Returns the failure that names the supported system.
+/// Returns the error that names the supported system.
 ///
 /// # Errors
 ///

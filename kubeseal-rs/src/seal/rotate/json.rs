@@ -29,7 +29,6 @@ pub(super) struct RotateReport<'a> {
 /// The result for one file.
 #[derive(Debug, Serialize)]
 struct RotatedFile<'a> {
-    /// The path of the file.
     path: Cow<'a, str>,
     /// Objects with changes, failures or items whose key is known only from a hint.
     objects: Vec<RotatedObject<'a>>,

@@ -105,7 +105,7 @@ pub struct Rotate {
 ///
 /// # Errors
 ///
-/// Fails if the tree or the keys cannot be read, or the controller does not answer. Also fails if some objects cannot
+/// Fails if the tree or the keys cannot be read, or the controller does not respond. Also fails if some objects cannot
 /// be re-encrypted; the others are re-encrypted first, except in a dry run.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
@@ -172,7 +172,7 @@ fn interruption_text(signal: &str, reports: &[FileReport]) -> String {
 
 fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     let target = match (args.to, args.key.is_empty()) {
-        (Some(SealedFormat::V2), _) => "these recipients",
+        (Some(SealedFormat::V2), _) => "the configured recipients",
         (_, true) => "the newest key",
         (Some(SealedFormat::V1), false) => "the key of the certificate",
         (None, false) => summary::target(reports),
@@ -277,7 +277,7 @@ enum NewKeys {
         /// Whether every item gets a key hint, not only items that already have one.
         adds_hints: bool,
     },
-    /// The keys of v2 values. All entries of the object belong together.
+    /// The recipients of v2 values, as text for reports.
     Recipients(String),
 }
 
@@ -419,8 +419,8 @@ impl Work {
         }
     }
 
-    /// Returns the edits for the current content of the file, and the indexes of the objects to skip because another program
-    /// changed them since they were read.
+    /// Returns the edits for the current content of the file, and the indexes of the objects to skip because another
+    /// program has changed them since they were read.
     fn edits(&self, bytes: &[u8]) -> Result<(Vec<edit::Edit>, BTreeSet<usize>)> {
         let current = Self::of(ManifestFile::parse(
             &self.file.path,

@@ -38,7 +38,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 ///
-/// Fails if a controller cannot be found or does not answer, unless the run is interrupted.
+/// Fails if a controller cannot be found or does not respond, unless the run is interrupted.
 pub(super) fn rotate(
     session: &Session<'_>,
     candidates: &[Candidate],
@@ -234,15 +234,15 @@ impl Rotation<'_> {
             .iter()
             .map(|(f, o)| &files[*f].objects[*o].0)
             .collect();
-        let answers = cluster.rotate(&objects, self.to, self.interrupt)?;
-        for ((file, object), answer) in indices.into_iter().zip(answers) {
-            let answer = ReceivedAnswer {
-                answer,
+        let responses = cluster.rotate(&objects, self.to, self.interrupt)?;
+        for ((file, object), response) in indices.into_iter().zip(responses) {
+            let response = ReceivedResponse {
+                response,
                 to: self.to,
                 certificate: &cluster.certificate,
                 rule: &rules[file],
             };
-            files[file].apply_answer(object, answer);
+            files[file].apply_response(object, response);
         }
         for work in files {
             let finished = work.finish(false);
@@ -283,7 +283,7 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 }
 
 /// The new object, or the reason why the controller returned none.
-type Answer = Result<Json, String>;
+type Response = Result<Json, String>;
 
 const CANNOT_UNSEAL: &str = "the controller cannot unseal the object: most likely, the object was sealed for another \
     cluster, or for another name, namespace or scope";
@@ -308,13 +308,13 @@ impl Cluster {
         objects: &[&Found],
         to: Option<SealedFormat>,
         interrupt: &Interrupt,
-    ) -> Result<Vec<Answer>> {
+    ) -> Result<Vec<Response>> {
         let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
         if let [_, _, ..] = documents.as_slice() {
             let list = json!({ "kind": "List", "apiVersion": "v1", "items": documents });
             match self.request(&list, to) {
-                Ok(Some(Json::Object(mut answer))) => {
-                    if let Some(Json::Array(items)) = answer.remove("items")
+                Ok(Some(Json::Object(mut response))) => {
+                    if let Some(Json::Array(items)) = response.remove("items")
                         && items.len() == documents.len()
                     {
                         return Ok(items.into_iter().map(Ok).collect());
@@ -346,9 +346,9 @@ impl Cluster {
         }
     }
 
-    fn rotate_one(&self, document: &Json, to: Option<SealedFormat>) -> Result<Answer> {
+    fn rotate_one(&self, document: &Json, to: Option<SealedFormat>) -> Result<Response> {
         match self.request(document, to) {
-            Ok(Some(answer)) => Ok(Ok(answer)),
+            Ok(Some(response)) => Ok(Ok(response)),
             Ok(None) => Ok(Err(CANNOT_UNSEAL.to_owned())),
             Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
                 Err(error.into())
@@ -358,8 +358,9 @@ impl Cluster {
     }
 }
 
-/// Returns a warning for each item that the controller left unchanged although its hint names another key. Neither a
-/// hint nor the response is evidence: another server on the unauthenticated port could return the request unchanged.
+/// Returns a warning for each item that the controller left unchanged although the item's hint names another key.
+/// Neither a hint nor the response is evidence: another server on the unauthenticated port could return the request
+/// unchanged.
 fn contradicted_hints(
     sealed: &SealedSecret,
     changed: &BTreeMap<String, String>,
@@ -383,24 +384,24 @@ fn contradicted_hints(
 }
 
 /// A response, and the data to check it against.
-struct ReceivedAnswer<'a> {
-    answer: Answer,
+struct ReceivedResponse<'a> {
+    response: Response,
     to: Option<SealedFormat>,
     certificate: &'a Certificate,
     rule: &'a RuleKeys,
 }
 
-impl ReceivedAnswer<'_> {
+impl ReceivedResponse<'_> {
     /// Returns the entries of the re-encrypted object, after checking that no other part of the object changed, and
     /// that the rule of the file accepts their keys.
     fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
-        let answer = rotated::parse(self.answer?).map_err(|problem| problem.to_string())?;
+        let response = rotated::parse(self.response?).map_err(|problem| problem.to_string())?;
         let checked = match self.to {
-            Some(SealedFormat::V2) => rotated::check_converted(sent, &answer),
-            _ => rotated::check(sent, &answer, self.certificate.public_key()),
+            Some(SealedFormat::V2) => rotated::check_converted(sent, &response),
+            _ => rotated::check(sent, &response, self.certificate.public_key()),
         };
         checked.map_err(|problem| problem.to_string())?;
-        let entries = answer.spec.encrypted_data;
+        let entries = response.spec.encrypted_data;
         let checked = self.rule.check(sent, &entries);
         checked.map_err(|failure| failure.to_string())?;
         Ok(entries)
@@ -409,11 +410,11 @@ impl ReceivedAnswer<'_> {
 
 impl Work {
     /// Takes the new ciphertexts from a response.
-    fn apply_answer(&mut self, index: usize, answer: ReceivedAnswer<'_>) {
-        let certificate = answer.certificate;
+    fn apply_response(&mut self, index: usize, response: ReceivedResponse<'_>) {
+        let certificate = response.certificate;
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;
-        match answer.entries(&found.sealed) {
+        match response.entries(&found.sealed) {
             Ok(entries) => {
                 let removed = old.keys().filter(|name| !entries.contains_key(*name));
                 let removed = removed.cloned().collect();

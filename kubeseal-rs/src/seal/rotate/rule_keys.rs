@@ -1,5 +1,5 @@
-//! Checks v2 values that a controller re-encrypted against the rule of their file. A controller seals for its own key
-//! and the recipients of its flags, regardless of the rule.
+//! Checks v2 values against the rule of their file, after a controller has re-encrypted them. A controller seals for
+//! its own key and the recipients of its flags, regardless of the rule.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,7 @@ pub(super) struct ObjectReport {
     pub(super) line: usize,
     /// Whether the object has v2 values.
     pub(super) is_v2: bool,
-    /// Whether the object has v1 values, possibly besides v2 values.
+    /// Whether the object has v1 values, possibly together with v2 values.
     pub(super) has_v1: bool,
     /// The number of values.
     pub(super) items: usize,
@@ -99,8 +99,8 @@ impl ObjectReport {
 pub(super) fn target(reports: &[FileReport]) -> &'static str {
     let objects = || reports.iter().flat_map(|report| &report.objects);
     match (objects().any(|o| o.is_v2), objects().all(|o| o.is_v2)) {
-        (true, true) => "these recipients",
-        (true, false) => "the key of the certificate or these recipients",
+        (true, true) => "the configured recipients",
+        (true, false) => "the certificate's key or the configured recipients",
         (false, _) => "the key of the certificate",
     }
 }
@@ -247,8 +247,12 @@ pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
         .sum();
     let counted = match unhinted {
         0 => String::new(),
+        1 => "; the count includes 1 value without a key hint, which the actual run skips if it is already sealed for \
+              the newest key"
+            .to_owned(),
         n => format!(
-            "; {n} without a key hint are counted, and the actual run skips those that are already for the newest key"
+            "; the count includes {n} values without a key hint, and the actual run skips every value that is already \
+             sealed for the newest key"
         ),
     };
     format!(

@@ -11,7 +11,6 @@ use crate::seal::object::{Form, Item};
 /// One SealedSecret. **It contains plain values with `--reveal`.**
 #[derive(Serialize)]
 pub(super) struct ObjectReport<'a> {
-    /// The path of the file.
     file: &'a str,
     /// The line where the object begins.
     line: usize,

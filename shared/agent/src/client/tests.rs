@@ -4,7 +4,7 @@ use super::*;
 use crate::authority::ConfigMap;
 use crate::testing::{Server, response};
 
-const ANSWER: &str = r#"{"revision":"r1","files":[{"path":"password","mode":"0440","version":"v","value":"aHVudGVyMg=="}],"objects":[{"name":"db","generation":3,"version":"v"}]}"#;
+const RESPONSE: &str = r#"{"revision":"r1","files":[{"path":"password","mode":"0440","version":"v","value":"aHVudGVyMg=="}],"objects":[{"name":"db","generation":3,"version":"v"}]}"#;
 
 fn request() -> RequestBody {
     let entry = EntryBody {
@@ -23,14 +23,14 @@ fn deliver(server: &Server) -> Result<Delivery, ClientError> {
 
 fn value(delivery: Result<Delivery, ClientError>) -> Vec<u8> {
     match delivery {
-        Ok(Delivery::Values(answer)) => answer.files[0].value.expose().to_vec(),
+        Ok(Delivery::Values(response)) => response.files[0].value.expose().to_vec(),
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn sends_the_token_and_returns_the_values() {
-    let server = Server::start(vec![response("200 OK", ANSWER)]);
+    let server = Server::start(vec![response("200 OK", RESPONSE)]);
     assert_eq!(value(deliver(&server)), b"hunter2");
     let request = server.requests.recv().unwrap();
     assert!(
@@ -52,7 +52,7 @@ fn sends_the_token_and_returns_the_values() {
 /// Attack: a machine in the middle responds in place of the controller, to receive the token.
 #[test]
 fn sends_nothing_to_a_server_with_a_certificate_of_another_ca() {
-    let server = Server::start(vec![response("200 OK", ANSWER)]);
+    let server = Server::start(vec![response("200 OK", RESPONSE)]);
     server.renew();
     let error = deliver(&server).unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
@@ -62,7 +62,7 @@ fn sends_nothing_to_a_server_with_a_certificate_of_another_ca() {
 /// Attack: a machine in the middle has a certificate of the same CA for another name.
 #[test]
 fn sends_nothing_to_a_server_with_another_name() {
-    let server = Server::start(vec![response("200 OK", ANSWER)]);
+    let server = Server::start(vec![response("200 OK", RESPONSE)]);
     let mut settings = server.settings();
     settings.server = format!("https://127.0.0.1:{}", server.port);
     let error = Client::new(settings)
@@ -73,10 +73,13 @@ fn sends_nothing_to_a_server_with_another_name() {
     assert!(server.requests.try_recv().is_err(), "no request was sent");
 }
 
-/// Fault: the controller restarts with another CA, and kubelet updates the mounted file later.
+/// Fault: the controller restarts with another CA, and the kubelet updates the mounted file later.
 #[test]
 fn reads_the_ca_certificates_again_for_each_request() {
-    let server = Server::start(vec![response("200 OK", ANSWER), response("200 OK", ANSWER)]);
+    let server = Server::start(vec![
+        response("200 OK", RESPONSE),
+        response("200 OK", RESPONSE),
+    ]);
     let mut client = Client::new(server.settings()).unwrap();
     assert_eq!(value(client.deliver(&request())), b"hunter2");
     let new = server.renew();
@@ -88,7 +91,10 @@ fn reads_the_ca_certificates_again_for_each_request() {
 #[test]
 fn reads_the_ca_certificates_from_the_config_map_with_the_account_of_the_pod() {
     let api_server = Server::start(Vec::new());
-    let controller = Server::start(vec![response("200 OK", ANSWER), response("200 OK", ANSWER)]);
+    let controller = Server::start(vec![
+        response("200 OK", RESPONSE),
+        response("200 OK", RESPONSE),
+    ]);
     let config_map = |ca: &str| {
         let data = serde_json::json!({ "data": { "ca.pem": ca } });
         response("200 OK", &data.to_string())
@@ -181,10 +187,10 @@ fn shows_the_error_and_hint_of_the_controller() {
 
 /// Attack: a server in place of the controller sends an endless response, to fill the memory.
 #[test]
-fn refuses_an_answer_above_the_limit() {
+fn refuses_a_response_above_the_limit() {
     let mut endless = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-    endless.resize(MAX_ANSWER + 100_000, b' ');
-    let body = "x".repeat(MAX_ANSWER + 1);
+    endless.resize(MAX_RESPONSE + 100_000, b' ');
+    let body = "x".repeat(MAX_RESPONSE + 1);
     let server = Server::start(vec![endless, response("200 OK", &body)]);
     for _ in 0..2 {
         let error = deliver(&server).unwrap_err();
@@ -196,9 +202,12 @@ fn refuses_an_answer_above_the_limit() {
 #[test]
 fn refuses_paths_outside_of_the_directory() {
     for path in ["../x", "/etc/x", "..data/x"] {
-        let server = Server::start(vec![response("200 OK", &ANSWER.replace("password", path))]);
+        let server = Server::start(vec![response(
+            "200 OK",
+            &RESPONSE.replace("password", path),
+        )]);
         let error = deliver(&server).unwrap_err();
-        assert!(matches!(error, ClientError::Answer(_)), "{error}");
+        assert!(matches!(error, ClientError::Response(_)), "{error}");
         assert!(!error.to_string().contains("aHVudGVyMg"), "{error}");
     }
 }

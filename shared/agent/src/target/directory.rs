@@ -75,8 +75,9 @@ impl Directory {
             _ => {}
         }
         let child = self.child(name)?;
-        // The umask of this process may have removed permissions. The set-group-ID bit comes from the parent: kubelet
-        // sets it, together with the group `fsGroup`, on the root of a volume, so that the files get this group.
+        // The umask of this process may have removed permissions. The set-group-ID bit comes from the parent: the
+        // kubelet sets it, together with the group `fsGroup`, on the root of a volume, so that the files get this
+        // group.
         let result = fs::fstat(&child.fd).and_then(|stat| {
             let inherited = Mode::from_raw_mode(stat.st_mode) & Mode::SGID;
             fs::fchmod(&child.fd, DIRECTORY_MODE | inherited)

@@ -87,7 +87,7 @@ pub enum TargetError {
         verb: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// The owner of a file cannot be changed.
@@ -98,7 +98,7 @@ pub enum TargetError {
     Owner {
         /// The file whose owner cannot be changed.
         path: PathBuf,
-        /// The error of the operating system.
+        /// The I/O error.
         source: io::Error,
     },
     /// Another program manages the directory.
@@ -168,7 +168,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if the directory does not exist, another program manages it, or another agent has locked it.
+    /// Fails if the directory does not exist, is managed by another program, or is locked by another agent.
     pub fn open(path: &Path, owner: Option<Owner>) -> Result<Self, TargetError> {
         let directory = Directory::open(path)?;
         if !directory.lock()? {
@@ -183,7 +183,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if the directory cannot be listed, or another program manages it.
+    /// Fails if the directory cannot be listed, or is managed by another program.
     pub fn is_complete(path: &Path) -> Result<bool, TargetError> {
         Ok(Entries::list(&Directory::open(path)?)?.current().is_some())
     }
@@ -260,7 +260,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if the directory cannot be listed, another program manages it, or an entry cannot be removed.
+    /// Fails if the directory cannot be listed or is managed by another program, or if an entry cannot be removed.
     pub fn clean_up(&self) -> Result<(), TargetError> {
         let entries = Entries::list(&self.directory)?;
         if entries.has_next_data {

@@ -164,8 +164,8 @@ fn files_have_their_mode_and_owner() {
     assert_eq!(target.write(&files).unwrap(), WriteOutcome::Unchanged);
 }
 
-/// Kubelet sets the group `fsGroup` and the set-group-ID bit on the root of a volume. The application may have that group
-/// only.
+/// The kubelet sets the group `fsGroup` and the set-group-ID bit on the root of a volume. The application may have only
+/// that group.
 #[test]
 fn files_get_the_group_of_a_volume_with_the_set_group_id_bit() {
     const GROUP: u32 = 23456;

@@ -74,7 +74,7 @@ pub enum RunError {
     /// The kubeconfig file cannot be used.
     #[error("cannot use the kubeconfig {path}")]
     Kubeconfig {
-        /// The path of the file.
+        /// The argument of `--kubeconfig`.
         path: String,
         /// The underlying error.
         source: Box<kube::config::KubeconfigError>,
@@ -87,7 +87,7 @@ pub enum RunError {
     Listen {
         /// The address from `--listen`.
         address: SocketAddr,
-        /// The error of the operating system.
+        /// The I/O error.
         source: std::io::Error,
     },
     /// The runtime, the signal handlers, or the server of metrics and probes cannot be created.

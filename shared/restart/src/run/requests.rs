@@ -104,7 +104,7 @@ fn restart_patch(workload: &Workload, target: &Target) -> Json {
     json!({ "metadata": { "uid": workload.uid, "resourceVersion": workload.version }, "spec": spec })
 }
 
-/// Changes an annotation of a Pod, so that kubelet synchronizes the Pod.
+/// Changes an annotation of a Pod, so that the kubelet synchronizes the Pod.
 pub(super) async fn refresh(client: &Client, pod: &PodRefresh) -> Result<(), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
     let api: Api<CompactObject<()>> =

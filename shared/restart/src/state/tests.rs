@@ -1,4 +1,4 @@
-//! Tests of the state: what is restarted when.
+//! Tests which workloads are restarted, and when.
 
 use serde_json::{Value as Json, json};
 

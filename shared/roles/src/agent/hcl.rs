@@ -278,10 +278,11 @@ impl Parser<'_> {
     }
 }
 
-/// Removes this indentation from the lines if all of them have it, and joins them.
+/// Removes `indentation` bytes from the start of each line if every line is indented at least that far, and joins the
+/// lines.
 fn join_lines(lines: &[String], indentation: usize) -> String {
-    let blank = |line: &str| line.chars().take_while(|c| matches!(c, ' ' | '\t')).count();
-    let is_common = lines.iter().all(|line| blank(line) >= indentation);
+    let indentation_of = |line: &str| line.chars().take_while(|c| matches!(c, ' ' | '\t')).count();
+    let is_common = lines.iter().all(|line| indentation_of(line) >= indentation);
     let start = if is_common { indentation } else { 0 };
     lines
         .iter()

@@ -12,7 +12,7 @@ use agent::env_file;
 use agent::poll::Poll;
 use agent::target::{self, FORMER_VERSION_LIFETIME, Owner, Target, WriteOutcome};
 use anyhow::{Context as _, Result, bail};
-use deliver::{Answer, Request, RequestBody, is_object_name};
+use deliver::{Request, RequestBody, Response, is_object_name};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use text::{ShowPath as _, error_chain};
@@ -26,7 +26,7 @@ use crate::port::listen;
 use crate::report;
 use crate::{CheckTemplate, Variables};
 
-/// The mode of the file of `--env-file`. Only kubelet reads the file, and kubelet runs as root.
+/// The mode of the file of `--env-file`. Only the kubelet reads the file, and the kubelet runs as root.
 const ENV_FILE_MODE: u32 = 0o400;
 /// The directory with the service account of a Pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -109,9 +109,9 @@ fn check_ready(directory: &Path) -> Result<()> {
 
 /// Writes the first files. If they differ from files of an earlier run in the directory, takes the actions after a
 /// change.
-fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()> {
-    let written = target.write(&answer.files)?;
-    report_written(answer, &written);
+fn write_first(target: &Target, response: &Response, actions: &Actions) -> Result<()> {
+    let written = target.write(&response.files)?;
+    report_written(response, &written);
     if let WriteOutcome::Changed(paths) = &written {
         actions.run(paths);
     }
@@ -122,10 +122,10 @@ fn write_first(target: &Target, answer: &Answer, actions: &Actions) -> Result<()
 /// Waits for changes and writes them, until a signal ends the process.
 fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
     loop {
-        let answer = poll.next_change();
-        match target.write(&answer.files) {
+        let response = poll.next_change();
+        match target.write(&response.files) {
             Ok(written) => {
-                report_written(&answer, &written);
+                report_written(&response, &written);
                 finish(target);
                 if let WriteOutcome::Changed(paths) = &written {
                     actions.run(paths);
@@ -144,26 +144,30 @@ fn finish(target: &Target) {
     }
 }
 
-fn report_written(answer: &Answer, written: &WriteOutcome) {
+fn report_written(response: &Response, written: &WriteOutcome) {
     let outcome = match written {
         WriteOutcome::Unchanged => "unchanged".to_owned(),
-        WriteOutcome::First => format!("wrote {} files", answer.files.len()),
+        WriteOutcome::First => format!("wrote {} files", response.files.len()),
         WriteOutcome::Changed(paths) => {
-            format!("changed {} of {} files", paths.len(), answer.files.len())
+            format!("changed {} of {} files", paths.len(), response.files.len())
         }
     };
-    report::info(&deliver::report::line(&answer.objects, &outcome));
+    report::info(&deliver::report::line(&response.objects, &outcome));
 }
 
-fn write_env_file(answer: &Answer, path: &Path, owner: Option<Owner>) -> Result<()> {
-    let items = answer.files.iter().map(|file| {
+fn write_env_file(response: &Response, path: &Path, owner: Option<Owner>) -> Result<()> {
+    let items = response.files.iter().map(|file| {
         let name = file.path.components().last().unwrap_or_default();
         (name, file.value.expose())
     });
     let content = env_file::content(items)?;
     target::replace_file(path, &content, ENV_FILE_MODE, owner)?;
-    let outcome = format!("wrote {} variables to {}", answer.files.len(), path.shown());
-    report::info(&deliver::report::line(&answer.objects, &outcome));
+    let outcome = format!(
+        "wrote {} variables to {}",
+        response.files.len(),
+        path.shown()
+    );
+    report::info(&deliver::report::line(&response.objects, &outcome));
     Ok(())
 }
 
@@ -191,7 +195,7 @@ pub(crate) fn connect(args: &Delivery, variables: Variables) -> Result<Client> {
 /// Returns the `ConfigMap` that the controller publishes by default: `NAME-certificate` in its namespace.
 fn config_map(server: &str, variables: Variables) -> Result<ConfigMap> {
     let Some((name, namespace)) = service(server) else {
-        let message = "the host in --server is not the name of a Service, NAME.NAMESPACE.svc, so the ConfigMap with the CA certificate is unknown";
+        let message = "the host in --server does not have the form NAME.NAMESPACE.svc, so the ConfigMap with the CA certificate is unknown";
         bail!(Failure::new(message).hint("pass the controller's CA certificates with --ca-file"));
     };
     let variable = |name| {

@@ -2,7 +2,7 @@
 
 use agent::poll::Poll;
 use anyhow::{Result, bail};
-use deliver::{Answer, DeliveredObject, EntryBody, Request, RequestBody};
+use deliver::{DeliveredObject, EntryBody, Request, RequestBody, Response};
 
 use super::supervisor::{self, OnChange};
 use super::{CommandArgs, DeliveryCommand, Values, become_command_after};
@@ -35,10 +35,10 @@ pub(super) fn run(args: &DeliveryCommand<'_>, variables: Variables) -> Result<()
         return supervisor::run(command_args, on_change, poll, variables);
     }
     stop_on_signals()?;
-    let answer = poll.next_change();
-    let values = values(command_args, &answer)?;
+    let response = poll.next_change();
+    let values = values(command_args, &response)?;
     become_command_after(command_args, &values, variables, || {
-        report_passed(&answer.objects, Passed::AtStart);
+        report_passed(&response.objects, Passed::AtStart);
     })
 }
 
@@ -96,11 +96,11 @@ fn entries(args: &DeliveryCommand<'_>) -> Result<Vec<EntryBody>> {
 
 /// Returns the values to choose from, by item. Fails if several objects have a chosen item. Of other items with the
 /// same name, the last value is kept.
-pub(super) fn values(command_args: &CommandArgs, answer: &Answer) -> Result<Values> {
+pub(super) fn values(command_args: &CommandArgs, response: &Response) -> Result<Values> {
     let is_chosen =
         |item: &str| command_args.all || command_args.only.iter().any(|chosen| chosen.item == item);
     let mut values = Values::new();
-    for file in &answer.files {
+    for file in &response.files {
         let item = file.path.components().last().unwrap_or_default();
         if is_chosen(item) && values.contains_key(item) {
             bail!(

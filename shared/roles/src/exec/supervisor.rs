@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent::poll::Poll;
 use anyhow::{Context as _, Result, bail};
-use deliver::{Answer, DeliveredObject};
+use deliver::{DeliveredObject, Response};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
@@ -61,7 +61,7 @@ impl OnChange {
 
 enum Event {
     Signal(i32),
-    Values(Box<Answer>),
+    Values(Box<Response>),
 }
 
 /// Waits for the first values, runs the command, and exits with the exit code of the command.
@@ -110,10 +110,10 @@ fn watch_values(mut poll: Poll, events: SyncSender<Event>) {
 }
 
 /// Waits for the first values. A signal that requests termination ends this process.
-fn wait_for_first_values(events: &Receiver<Event>) -> Answer {
+fn wait_for_first_values(events: &Receiver<Event>) -> Response {
     loop {
         match events.recv() {
-            Ok(Event::Values(answer)) => return *answer,
+            Ok(Event::Values(response)) => return *response,
             Ok(Event::Signal(signal)) if TERMINATION_SIGNALS.contains(&signal) => {
                 exit(128 + signal)
             }
@@ -132,10 +132,10 @@ struct Received {
 }
 
 impl Received {
-    fn new(command_args: &CommandArgs, answer: Answer) -> Result<Self> {
+    fn new(command_args: &CommandArgs, response: Response) -> Result<Self> {
         Ok(Self {
-            values: values(command_args, &answer)?,
-            objects: answer.objects,
+            values: values(command_args, &response)?,
+            objects: response.objects,
         })
     }
 }
@@ -217,7 +217,7 @@ impl Supervisor<'_> {
                     }
                 }
                 Some(Event::Signal(signal)) => self.forward(signal),
-                Some(Event::Values(answer)) => self.handle_change(*answer),
+                Some(Event::Values(response)) => self.handle_change(*response),
                 None => self.kill(),
             }
         }
@@ -271,15 +271,15 @@ impl Supervisor<'_> {
     }
 
     /// Acts on new values. If they cannot be used, the command keeps the former values.
-    fn handle_change(&mut self, answer: Answer) {
-        if let Err(error) = self.apply_change(answer) {
+    fn handle_change(&mut self, response: Response) {
+        if let Err(error) = self.apply_change(response) {
             let why = text::error_chain(error.as_ref());
             report::warn(&format!("the command keeps its former values: {why}"));
         }
     }
 
-    fn apply_change(&mut self, answer: Answer) -> Result<()> {
-        let received = Received::new(self.command_args, answer)?;
+    fn apply_change(&mut self, response: Response) -> Result<()> {
+        let received = Received::new(self.command_args, response)?;
         match self.on_change {
             OnChange::Signal(signal) => {
                 self.child.update(&received.values)?;

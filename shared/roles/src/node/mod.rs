@@ -19,9 +19,9 @@ pub use unsupported::run;
 /// Arguments of `seal node`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Runs until SIGTERM, as the provider `sealed` of the Secrets Store CSI driver: kubelet mounts a volume, the driver \
-requests its files, and this command requests the values from the controller with the token of the Pod. It has no key, no \
-permission in the cluster and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
+    after_help = "Runs until SIGTERM, as the provider `sealed` of the Secrets Store CSI driver: the kubelet mounts a volume, \
+the driver requests its files, and this command requests the values from the controller with the token of the Pod. It has \
+no key, no permission in the cluster and no token of its own, and stores no value. The chart runs it with `csi.enabled`.\n\n\
 Examples:\n  seal node --socket /provider/sealed.sock --ca-file /ca/ca.pem\n  seal node --socket /provider/sealed.sock --check"
 )]
 pub struct Node {

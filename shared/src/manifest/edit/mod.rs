@@ -125,13 +125,13 @@ pub enum Problem {
     Alias,
     /// The value is a list or a mapping.
     #[error("it is a list or a mapping, not a single value")]
-    NoScalar,
+    NotScalar,
     /// The path continues into a value that is not a mapping.
     #[error("its parent is not a mapping")]
-    NoMapping,
+    NotMapping,
     /// The value to remove, or the mapping to add to, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
-    NotThere,
+    Missing,
     /// The value is the only entry of its mapping, and the mapping cannot be replaced by `{}`.
     #[error("it is the only entry of its mapping; remove it manually")]
     Last,

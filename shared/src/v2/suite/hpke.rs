@@ -202,12 +202,12 @@ impl Kem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v2::tests::{bytes, published};
+    use crate::v2::tests::{bytes, read_vectors};
 
     /// One published vector for each KEM.
     #[test]
     fn the_key_schedule_equals_published_vectors() {
-        let vectors = published("hpke.json");
+        let vectors = read_vectors("hpke.json");
         for vector in vectors["vectors"].as_array().unwrap() {
             let code = |name: &str| u16::try_from(vector[name].as_u64().unwrap()).unwrap();
             let suite = SuiteId::of(code("kem_id"), code("aead_id"));
@@ -222,7 +222,7 @@ mod tests {
     /// The vector of RFC 9180 for the suite `p256` with the AEAD of this module.
     #[test]
     fn the_first_message_equals_the_published_vector() {
-        let vector = &published("hpke.json")["vectors"][0];
+        let vector = &read_vectors("hpke.json")["vectors"][0];
         let suite = SuiteId::of(0x0010, AEAD_AES_256_GCM);
         let secret: [u8; 32] = bytes(&vector["shared_secret"]).try_into().unwrap();
         let context = Context::new(&suite, &secret, &bytes(&vector["info"])).unwrap();

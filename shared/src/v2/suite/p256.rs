@@ -188,7 +188,7 @@ impl P256PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v2::tests::{bytes, published};
+    use crate::v2::tests::{bytes, read_vectors};
 
     fn key() -> P256PrivateKey {
         P256PrivateKey::from_scalar(&[7; SCALAR_LEN]).unwrap()
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_kem_equals_the_vector_of_rfc_9180() {
-        let vector = &published("hpke.json")["vectors"][0];
+        let vector = &read_vectors("hpke.json")["vectors"][0];
         let scalar = bytes(&vector["skRm"]).try_into().unwrap();
         let key = P256PrivateKey::from_scalar(&scalar).unwrap();
         assert_eq!(key.public.to_bytes(), bytes(&vector["pkRm"]));

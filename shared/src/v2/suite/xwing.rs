@@ -270,7 +270,7 @@ impl XWingPublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v2::tests::{FixedBytes, bytes, published};
+    use crate::v2::tests::{FixedBytes, bytes, read_vectors};
 
     fn key() -> XWingPrivateKey {
         XWingPrivateKey::from_seed(&[7; SEED_LEN]).unwrap()
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn equals_the_vectors_of_the_xwing_draft() {
-        let vectors = published("x-wing.json");
+        let vectors = read_vectors("x-wing.json");
         for vector in vectors["vectors"].as_array().unwrap() {
             let seed = bytes(&vector["sk"]).try_into().unwrap();
             let key = XWingPrivateKey::from_seed(&seed).unwrap();
@@ -296,7 +296,7 @@ mod tests {
     /// A vector of the HPKE draft, which another implementation generated.
     #[test]
     fn decapsulates_the_vector_of_the_hpke_draft() {
-        let vector = &published("hpke.json")["vectors"][1];
+        let vector = &read_vectors("hpke.json")["vectors"][1];
         let seed = bytes(&vector["skRm"]).try_into().unwrap();
         let key = XWingPrivateKey::from_seed(&seed).unwrap();
         assert_eq!(key.public.to_bytes(), bytes(&vector["pkRm"]));

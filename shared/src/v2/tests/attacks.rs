@@ -209,7 +209,7 @@ fn debug_shows_no_value() {
 }
 
 #[test]
-fn an_object_is_v2_by_its_names_or_values_only() {
+fn an_object_is_v2_only_by_its_names_or_values() {
     let entries = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
     assert!(!is_v2(&BTreeMap::new()));
     assert!(!is_v2(&entries("a", "AgB=")));

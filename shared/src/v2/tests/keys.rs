@@ -85,7 +85,7 @@ fn reports_why_a_private_key_cannot_be_used() {
 /// Uses a key pair that age generated.
 #[test]
 fn post_quantum_keys_of_age_are_keys_of_the_suite_xw() {
-    let pair = published("age.json");
+    let pair = read_vectors("age.json");
     let key = SecretKey::parse(pair["identity"].as_str().unwrap()).unwrap();
     let recipient = PublicRecipient::parse(pair["recipient"].as_str().unwrap()).unwrap();
     assert_eq!(recipient.key_id(), key.recipient().key_id());

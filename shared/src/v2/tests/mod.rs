@@ -23,7 +23,7 @@ use crate::resource::{SealedSecret, SealedSecretSpec};
 use crate::scope::Scope;
 
 /// Reads a file in `tests/vectors`.
-pub(super) fn published(name: &str) -> Json {
+pub(super) fn read_vectors(name: &str) -> Json {
     let text = match name {
         "age.json" => include_str!("../../../../tests/vectors/age.json"),
         "hpke.json" => include_str!("../../../../tests/vectors/hpke.json"),
@@ -91,7 +91,7 @@ struct Keys {
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys {
     xw: SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap(),
     p256: SecretKey::from_bytes(Suite::P256, &[2; 32]).unwrap(),
-    rsa: rsa_key(&published("v2-reference.json")["rsa pkcs8"]),
+    rsa: rsa_key(&read_vectors("v2-reference.json")["rsa pkcs8"]),
 });
 
 impl Keys {

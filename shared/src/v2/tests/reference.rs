@@ -32,7 +32,7 @@ impl ReferenceKeys {
 
 #[test]
 fn every_reference_case_gives_its_values_or_reason() {
-    let file = published("v2-reference.json");
+    let file = read_vectors("v2-reference.json");
     let keys = ReferenceKeys::new(&file);
     let cases = file["cases"].as_array().unwrap();
     for case in cases {

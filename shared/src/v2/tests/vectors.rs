@@ -85,7 +85,7 @@ fn values_of(case: &Json) -> BTreeMap<String, Value> {
 
 #[test]
 fn every_case_gives_its_values_or_reason() {
-    let file = published("v2.json");
+    let file = read_vectors("v2.json");
     let cases = file["cases"].as_array().unwrap();
     for case in cases {
         assert_eq!(outcome(case), wanted(case), "{}", case["name"]);
@@ -99,7 +99,7 @@ fn every_case_gives_its_values_or_reason() {
 /// A case with the field `seal` is sealed again with the random bytes in this field, and must be equal.
 #[test]
 fn writes_the_cases_with_known_randomness() {
-    let file = published("v2.json");
+    let file = read_vectors("v2.json");
     let cases = file["cases"].as_array().unwrap();
     let written = cases.iter().filter(|case| case["seal"].is_object());
     let count = written.map(write_again).count();
@@ -142,7 +142,7 @@ fn write_again(case: &Json) {
 
 #[test]
 fn the_keys_of_the_vector_file_have_their_identifiers() {
-    let file = published("v2.json");
+    let file = read_vectors("v2.json");
     for (name, key) in file["keys"].as_object().unwrap() {
         let id = opener(name).key_id();
         assert_eq!(
@@ -173,7 +173,7 @@ fn write_the_vector_file() {
             "id": hexadecimal(key.recipient().key_id().as_bytes()),
         })
     };
-    let rsa = &published("v2-reference.json")["rsa pkcs8"];
+    let rsa = &read_vectors("v2-reference.json")["rsa pkcs8"];
     let file = json!({
         "about": "Vectors of the v2 sealed format; section 11 of shared/docs/v2.md describes them.",
         "keys": {

@@ -81,9 +81,10 @@ fn repeated_size(repetition: &Repetition) -> (usize, usize) {
     )
 }
 
-/// Returns whether a search may continue beyond its match. `x*y|x` finds an x, but only after reading every x that
-/// follows; so does `x(x*y)?`. This cannot happen if every match must contain the part that the search waits for: a
-/// match in the text already read would have extended the first match.
+/// Returns whether many searches may each read far beyond their match, so that the same text is read repeatedly.
+/// `x*y|x` finds an `x` only after reading every `x` that follows; so does `x(x*y)?`. `(?:x*y)+` is harmless: every
+/// match contains a `y`, and a `y` in the text already read would have extended the match, so that text contains no
+/// other match.
 fn can_read_beyond(hir: &Hir) -> bool {
     match hir.kind() {
         HirKind::Alternation(parts) => parts

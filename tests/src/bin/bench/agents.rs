@@ -83,14 +83,13 @@ impl<'a> Site<'a> {
             controller.authorized_port()
         });
         let port = port.await;
-        let answer = controller.get("/v1/ca.pem").await;
-        let (_, authority) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let authority = controller.authority().await;
         let site = Self {
             plane,
             namespace,
-            port,
-            authority: authority.to_owned(),
             controller,
+            port,
+            authority,
         };
         site.seal("first").await;
         site
@@ -134,9 +133,9 @@ impl<'a> Site<'a> {
 
     /// Lets agents wait, changes the value, and returns how long each waited after the change.
     async fn change_while_waiting(&self, tokens: &[String], agents: usize) -> Vec<Duration> {
-        let (_, answer) = self.deliver(&tokens[0], &request()).await;
+        let (_, response) = self.deliver(&tokens[0], &request()).await;
         let mut body = request();
-        body["have"] = answer["revision"].clone();
+        body["have"] = response["revision"].clone();
         body["wait"] = json!(300);
         let mut requests = JoinSet::new();
         for i in 0..agents {
@@ -153,10 +152,10 @@ impl<'a> Site<'a> {
         self.row(&format!("controller, {agents} agents wait")).await;
         self.seal("second").await;
         let start = Instant::now();
-        let answers = requests.join_all().await;
-        let refused = answers.iter().filter(|(code, _)| *code != 200).count();
+        let responses = requests.join_all().await;
+        let refused = responses.iter().filter(|(code, _)| *code != 200).count();
         println!("\n{refused} of {agents} requests were refused\n");
-        let times = answers.iter();
+        let times = responses.iter();
         times
             .map(|(_, end)| end.saturating_duration_since(start))
             .collect()
@@ -190,8 +189,8 @@ impl<'a> Site<'a> {
 
 async fn post(port: u16, authority: &str, token: &str, body: &Value) -> (u16, Value) {
     let (path, body) = (deliver::ENDPOINT, body.to_string());
-    let answer = https::post(port, authority, deliver::AUDIENCE, path, Some(token), &body).await;
-    let (code, text) = answer.expect("a response");
+    let response = https::post(port, authority, deliver::AUDIENCE, path, Some(token), &body).await;
+    let (code, text) = response.expect("a response");
     (code, serde_json::from_str(&text).unwrap_or(Value::Null))
 }
 

@@ -78,7 +78,7 @@ pub async fn flood(sizes: Sizes) {
         ));
         let (p99, before) = (percentile(&busy, 99), percentile(&quiet, 99));
         println!(
-            "| p99 grows {} | answers {:?} | | |",
+            "| p99 grows {} | responses {:?} | | |",
             ratio(p99, before),
             responses.borrow()
         );

@@ -77,7 +77,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "start-v2",
-        about: "a cold start with many v2 objects for a post-quantum key, beside v1 objects",
+        about: "a cold start with many v2 objects for a post-quantum key, together with v1 objects",
         has_upstream: true,
         run: |sizes| Box::pin(cold_start::run_v2(sizes)),
     },
@@ -95,7 +95,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "tenants",
-        about: "how soon a quiet tenant's new object has its Secret, alone and beside hostile tenants",
+        about: "how soon a quiet tenant's new object has its Secret, alone and with hostile tenants",
         has_upstream: false,
         run: |sizes| Box::pin(tenants::run(sizes)),
     },

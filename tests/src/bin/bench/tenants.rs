@@ -1,4 +1,4 @@
-//! Measures the time until a quiet tenant's new object has its Secret, alone and beside hostile tenants.
+//! Measures the time until a quiet tenant's new object has its Secret, alone and with hostile tenants.
 
 use std::time::{Duration, Instant};
 
@@ -67,12 +67,12 @@ pub async fn run(sizes: Sizes) {
         create(&api, &object).await;
     })
     .await;
-    let beside = quiet.time_objects("beside", seconds).await;
+    let contended = quiet.time_objects("contended", seconds).await;
     print_row(&cells(
-        &format!("beside {tenants} hostile tenants"),
-        &beside,
+        &format!("with {tenants} hostile tenants"),
+        &contended,
     ));
-    let (p99, before) = (percentile(&beside, 99), percentile(&alone, 99));
+    let (p99, before) = (percentile(&contended, 99), percentile(&alone, 99));
     let unfinished_count = count_unfinished(&plane, &hostile).await;
     println!(
         "| p99 grows {} | {unfinished_count} of {} hostile objects unfinished at the end | | |",

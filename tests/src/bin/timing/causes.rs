@@ -7,7 +7,7 @@ use shared::scope::Scope;
 use tests::sealing::{KEYS, copy_of};
 use tests::timing::{Comparison, compare, time};
 
-/// Length of a value, so large that the time of its decryption is visible beside a private-key operation.
+/// Length of a value, so large that the time of its decryption is visible next to a private-key operation.
 const VALUE_LEN: usize = 64 * 1024;
 
 pub(crate) const NAMESPACE: &str = "ns";

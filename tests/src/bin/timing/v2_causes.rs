@@ -14,7 +14,7 @@ use tests::v2_objects::{change_bytes, empty, set_inline};
 
 use crate::causes::{NAME, NAMESPACE};
 
-/// Length of a value, so large that the time of its decryption is visible beside a private-key operation.
+/// Length of a value, so large that the time of its decryption is visible next to a private-key operation.
 const VALUE_LEN: usize = 64 * 1024;
 /// Length of the fields before the body of the only stanza: header, number of stanzas, suite, identifier and length.
 const BEFORE_BODY: usize = 59 + 1 + 2 + 16 + 2;

@@ -23,6 +23,12 @@ const VALUES: &str = "{fullnameOverride: sealed-secrets-controller, namespace: k
 const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespace: sealed-secrets, \
                           rbac: {clusterRole: false, namespacedRoles: true}}";
 
+const DELIVERY: &str = "{fullnameOverride: sealed-secrets-controller, namespace: kube-system, \
+                        authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, csi: {enabled: true}}";
+
+/// The arguments that differ from the controller's defaults and have a value of their own.
+const KEPT_FLAGS: &[&str] = &["--certificate-configmap", "--listen-authorized-addr"];
+
 const RBAC_KINDS: &[&str] = &[
     "ServiceAccount",
     "ClusterRole",
@@ -34,6 +40,8 @@ const RBAC_KINDS: &[&str] = &[
 #[test]
 fn the_published_manifests_match_the_chart() {
     let rendered = static_manifest_objects(VALUES);
+    let mut delivery = static_manifest_objects(DELIVERY);
+    delivery.retain(|object| !rendered.iter().any(|other| is_same_object(object, other)));
     let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
         .into_iter()
         .partition(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()));
@@ -54,6 +62,10 @@ fn the_published_manifests_match_the_chart() {
         (
             "kustomize/overlays/namespaced/rbac.yaml",
             manifest_text(&[&namespaced]),
+        ),
+        (
+            "kustomize/overlays/delivery/delivery.yaml",
+            manifest_text(&[&delivery]),
         ),
         (
             "manifests/controller.yaml",
@@ -91,6 +103,15 @@ fn kustomize_builds_the_static_manifests() {
             "{directory}"
         );
     }
+}
+
+/// The patches of the overlay are not generated.
+#[test]
+fn the_overlay_for_delivery_builds_the_objects_of_the_chart() {
+    assert_eq!(
+        sort_objects(kustomize_build("kustomize/overlays/delivery")),
+        sort_objects(static_manifest_objects(DELIVERY))
+    );
 }
 
 #[test]
@@ -161,7 +182,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
                       namespace: default}";
     let rendered = ["namespace: default", everything]
         .map(|values| manifest_text(&[RenderedChart::new(values).objects()]));
-    let overlays = ["replicas", "namespaced"].map(|name| {
+    let overlays = ["replicas", "namespaced", "delivery"].map(|name| {
         let directory = deploy(&format!("kustomize/overlays/{name}"));
         operators::run_successfully(
             Command::new(operators::kustomize())
@@ -234,6 +255,8 @@ fn to_static_manifest_object(mut object: Value) -> Value {
             object["roleRef"]["name"] = json!(static_manifest_name("Role", role));
         }
         "Deployment" => change_to_static_deployment(&mut object["spec"], &labels),
+        // The Service of the controller does not select these Pods.
+        "DaemonSet" => select_by(&mut object["spec"], &json!({ "name": name })),
         _ => {
             object["metadata"].as_object_mut().unwrap().remove("labels");
         }
@@ -261,20 +284,38 @@ fn static_manifest_name(kind: &str, name: &str) -> String {
 
 fn change_to_static_deployment(spec: &mut Value, labels: &Value) {
     spec["minReadySeconds"] = json!(30);
-    spec["selector"]["matchLabels"] = labels.clone();
-    spec["template"]["metadata"]["labels"] = labels.clone();
+    select_by(spec, labels);
     let container = &mut spec["template"]["spec"]["containers"][0];
     container["name"] = json!(NAME);
     let container = container.as_object_mut().unwrap();
-    // The other arguments equal the controller's defaults.
     let args = container.remove("args").unwrap();
-    if args
-        .as_array()
-        .unwrap()
-        .contains(&json!("--all-namespaces=false"))
-    {
-        container.insert("args".to_owned(), json!(["--all-namespaces=false"]));
+    let args = changed_args(args.as_array().unwrap());
+    if !args.is_empty() {
+        container.insert("args".to_owned(), json!(args));
     }
+}
+
+fn select_by(spec: &mut Value, labels: &Value) {
+    spec["selector"]["matchLabels"] = labels.clone();
+    spec["template"]["metadata"]["labels"] = labels.clone();
+}
+
+/// Returns the arguments that differ from the controller's defaults.
+fn changed_args(args: &[Value]) -> Vec<&Value> {
+    let is_kept = |index: usize| {
+        let is_flag =
+            |arg: Option<&Value>| arg.is_some_and(|arg| KEPT_FLAGS.iter().any(|flag| arg == flag));
+        let before = index.checked_sub(1).and_then(|before| args.get(before));
+        args[index] == "--all-namespaces=false" || is_flag(args.get(index)) || is_flag(before)
+    };
+    (0..args.len())
+        .filter(|&index| is_kept(index))
+        .map(|index| &args[index])
+        .collect()
+}
+
+fn is_same_object(object: &Value, other: &Value) -> bool {
+    object["kind"] == other["kind"] && object["metadata"]["name"] == other["metadata"]["name"]
 }
 
 const HEADER: &str =

@@ -210,9 +210,9 @@ async fn users_who_seal_reach_only_the_sealing_endpoints() {
         format!("/apis/bitnami.com/v1alpha1/namespaces/{home}/sealedsecrets"),
     ] {
         let request = http::Request::get(&path).body(Vec::new()).unwrap();
-        let answer = client.request_text(request).await;
-        let is_forbidden = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
-        assert!(is_forbidden, "{path}: {answer:?}");
+        let response = client.request_text(request).await;
+        let is_forbidden = matches!(&response, Err(kube::Error::Api(status)) if status.code == 403);
+        assert!(is_forbidden, "{path}: {response:?}");
     }
 }
 

@@ -25,7 +25,7 @@ const WORKLOADS: [(&str, &str); 4] = [
     ("apps/v1", "DaemonSet"),
     ("argoproj.io/v1alpha1", "Rollout"),
 ];
-/// Minimum time between two changes of the value, longer than the `restart-window` of the workloads.
+/// Minimum time between two changes to the value, longer than the `restart-window` of the workloads.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Attack: an attacker takes over the account of `seal restart`, and uses a permission that it never needs.
@@ -137,7 +137,8 @@ fn status(kind: &str) -> Value {
     }
 }
 
-/// Removes a verb from the rules for a resource, in every Role of the release and in the ClusterRole of `seal restart`.
+/// Removes a verb from the rules for a resource, in every Role of the release and in the `ClusterRole` of `seal
+/// restart`.
 async fn revoke(plane: &ControlPlane, home: &Namespace<'_>, resource: &str, verb: &str) {
     let roles: Api<Role> = home.api();
     for mut role in roles.list(&ListParams::default()).await.unwrap() {

@@ -11,6 +11,7 @@ use tests::http;
 use tests::https;
 use tests::patience::until;
 use tests::roles::{self, ACCOUNT, Reach};
+use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
@@ -41,8 +42,8 @@ impl Case {
             controller.authorized_port()
         });
         let port = port.await;
-        let answer = controller.get("/v1/ca.pem").await;
-        let (_, authority) = answer.split_once("\r\n\r\n").unwrap();
+        let response = controller.get("/v1/ca.pem").await;
+        let (_, authority) = response.split_once("\r\n\r\n").unwrap();
         Self {
             authority: authority.to_owned(),
             plane,
@@ -71,7 +72,7 @@ impl Case {
     /// Repeats a request until the response has this status code, because RBAC changes take a moment to apply.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed_secret().to_document().to_string();
-        until(&format!("{path} answers {code}"), async || {
+        until(&format!("{path} responds with {code}"), async || {
             let (response_code, body) = self.post(path, Some(token), &body).await;
             (response_code == code).then_some(body)
         })
@@ -96,8 +97,8 @@ async fn returns_401_403_or_the_result_by_permission() {
             Some(" nonsense"),
             Some(for_the_api_server.as_str()),
         ] {
-            let (code, answer) = case.post(path, token, &body).await;
-            assert_eq!(code, 401, "{path} {answer}");
+            let (code, response) = case.post(path, token, &body).await;
+            assert_eq!(code, 401, "{path} {response}");
         }
         let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
         assert_eq!(
@@ -187,16 +188,16 @@ async fn a_permission_for_one_object_unseals_no_values_of_a_wider_scope() {
         let mut copy = sealed_for(&KEYS[0], case.namespace.name(), "other", &items, scope);
         copy.metadata.name = Some("db".into());
         let body = copy.to_document().to_string();
-        let (code, answer) = case.post("/v1/unseal", Some(token), &body).await;
+        let (code, response) = case.post("/v1/unseal", Some(token), &body).await;
         let (want_code, text) = want.map_or_else(|text| (403, text), |text| (200, text));
-        assert_eq!(code, want_code, "{scope} {answer}");
-        assert!(answer.contains(text), "{scope} {answer}");
+        assert_eq!(code, want_code, "{scope} {response}");
+        assert!(response.contains(text), "{scope} {response}");
     }
 }
 
 /// Returns the key of each item in a response.
-fn item_keys(answer: &str) -> Value {
-    serde_json::from_str::<Value>(answer).unwrap()["items"].clone()
+fn item_keys(response: &str) -> Value {
+    serde_json::from_str::<Value>(response).unwrap()["items"].clone()
 }
 
 /// Attack: a caller without the verb `verify` asks which items can be unsealed, and by which key.
@@ -230,16 +231,16 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
         .encrypted_data
         .insert("no-value".into(), "!".into());
     let body = mixed.to_document().to_string();
-    let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
+    let (code, response) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
     let want = json!({ "a": fingerprint, "other-key": null, "moved": null, "no-value": null });
-    assert_eq!(item_keys(&answer), want);
+    assert_eq!(item_keys(&response), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;
     let unsealable = case.sealed_secret().to_document().to_string();
     for token in [None, Some(unprivileged.as_str())] {
-        let answers = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
-        let [mixed, unsealable] = answers;
+        let responses = [&body, &unsealable].map(|body| case.post("/v1/verify", token, body));
+        let [mixed, unsealable] = responses;
         let (mixed, unsealable) = (mixed.await, unsealable.await);
         assert_eq!(
             mixed, unsealable,
@@ -304,6 +305,48 @@ async fn serves_the_tls_port_once_the_permission_is_granted() {
     assert_eq!(errors, 1, "{}", controller.log());
 }
 
+/// Fault: an administrator removes the binding to `system:auth-delegator` while the TLS port is open, so that Pods get no
+/// values, and nothing reports why.
+#[tokio::test]
+async fn reports_a_permission_that_is_revoked_while_the_tls_port_is_open() {
+    let case = Case::new().await;
+    roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
+    let token = case.token("verifier", &[AUDIENCE]).await;
+    case.wait_for_code(200, "/v1/verify", &token).await;
+    let metrics_port = case.controller.metrics_port().unwrap();
+    let health = async || http::get(metrics_port, "/readyz/watches").await.unwrap();
+    let is_reported = |health: &str| {
+        health.starts_with("HTTP/1.1 503 ")
+            && health.contains("\nthe TLS port (--listen-authorized-addr): forbidden since ")
+    };
+    let count = |text: &str| case.controller.log().matches(text).count();
+    let forbidden = "sealed_secrets_controller_watches_failing";
+    for round in 1..=2 {
+        let response = health().await;
+        assert!(!response.contains("the TLS port"), "{response}");
+        roles::revoke_reviews(&case.namespace).await;
+        case.wait_for_code(503, "/v1/verify", &token).await;
+        until("the missing permission is reported", async || {
+            is_reported(&health().await).then_some(())
+        })
+        .await;
+        let scrape = Scrape::read(&case.controller.scrape().await);
+        let failing = scrape.value(forbidden, &[("reason", "forbidden")]);
+        assert!(failing.is_some_and(|count| count >= 1.0), "{failing:?}");
+
+        roles::grant_reviews(&case.namespace).await;
+        until("the report is cleared", async || {
+            (!health().await.contains("the TLS port")).then_some(())
+        })
+        .await;
+        case.wait_for_code(200, "/v1/verify", &token).await;
+        let revoked = "level=ERROR msg=\"--listen-authorized-addr: callers may get the status 503, because RBAC";
+        assert_eq!(count(revoked), round, "{}", case.controller.log());
+        let granted = "--listen-authorized-addr: callers can be reviewed again";
+        assert_eq!(count(granted), round, "{}", case.controller.log());
+    }
+}
+
 /// Attack: a program sends the controller a token that it received for its own audience or the API server, and that is
 /// also valid for the controller.
 #[tokio::test]
@@ -321,8 +364,8 @@ async fn refuses_a_token_that_is_valid_for_another_audience_too() {
     ] {
         let token = case.token("all", audiences).await;
         for path in ["/v1/verify", "/v1/rotate", "/v1/unseal"] {
-            let (code, answer) = case.post(path, Some(&token), &body).await;
-            assert_eq!(code, 401, "{audiences:?} {path} {answer}");
+            let (code, response) = case.post(path, Some(&token), &body).await;
+            assert_eq!(code, 401, "{audiences:?} {path} {response}");
         }
     }
 }

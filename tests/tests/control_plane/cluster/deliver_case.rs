@@ -29,8 +29,8 @@ impl TlsPort {
             controller.authorized_port()
         });
         let port = port.await;
-        let answer = controller.get("/v1/ca.pem").await;
-        let (_, authority) = answer.split_once("\r\n\r\n").unwrap();
+        let response = controller.get("/v1/ca.pem").await;
+        let (_, authority) = response.split_once("\r\n\r\n").unwrap();
         let authority = authority.to_owned();
         Self { port, authority }
     }
@@ -51,7 +51,10 @@ impl TlsPort {
     /// Repeats a request until the response has this status code, because permissions and watches take effect with a
     /// delay.
     pub async fn wait_for(&self, want: u16, token: &str, body: &Value) -> Value {
-        let (mut last, goal) = ((0, Value::Null), format!("{body} is answered with {want}"));
+        let (mut last, goal) = (
+            (0, Value::Null),
+            format!("{body} gets the status code {want}"),
+        );
         let found = async {
             until(&goal, async || {
                 last = self.deliver(token, body).await;
@@ -164,8 +167,8 @@ pub fn waiting_request(body: &Value, revision: &Value, seconds: u16) -> Value {
 }
 
 /// Returns the path and value of each file.
-pub fn values(answer: &Value) -> Vec<(String, String)> {
-    let files = answer["files"].as_array().into_iter().flatten();
+pub fn values(response: &Value) -> Vec<(String, String)> {
+    let files = response["files"].as_array().into_iter().flatten();
     let text = |field: &Value| field.as_str().unwrap().to_owned();
     let value = |file: &Value| {
         let bytes = shared::base64::decode(text(&file["value"]).as_bytes()).unwrap();
@@ -175,8 +178,8 @@ pub fn values(answer: &Value) -> Vec<(String, String)> {
 }
 
 /// Returns the version of a file.
-pub fn version<'a>(answer: &'a Value, path: &str) -> &'a str {
-    let mut files = answer["files"].as_array().into_iter().flatten();
+pub fn version<'a>(response: &'a Value, path: &str) -> &'a str {
+    let mut files = response["files"].as_array().into_iter().flatten();
     let file = files.find(|file| file["path"] == path);
     file.and_then(|file| file["version"].as_str()).unwrap()
 }

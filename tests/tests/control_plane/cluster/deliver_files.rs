@@ -1,7 +1,9 @@
 //! Tests the responses of `/v1/deliver`: files, versions and refusals.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use shared::v2;
 use tests::patience::until;
 use tests::sealing::{KEYS, key_ring, put_key};
 
-use super::deliver_case::{DeliverCase, all_of, values, version};
+use super::deliver_case::{DeliverCase, all_of, timed, values, version};
 
 const ITEMS: [(&str, &str); 2] = [("password", "p/w"), ("user", "app")];
 
@@ -34,7 +36,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         { "sealedSecret": "api", "path": "api/" },
         { "path": "conf/dsn", "template": "{{ .db.user }} {{ .api.url }}", "from": ["db", "api"], "mode": "0400" },
     ] });
-    let answer = case.tls.wait_for(200, &token, &body).await;
+    let response = case.tls.wait_for(200, &token, &body).await;
     let want = pairs(&[
         ("api/password", "x y"),
         ("api/url", "pg://u:x+y@db"),
@@ -43,8 +45,8 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         ("db/password", "p/w"),
         ("name", "app"),
     ]);
-    assert_eq!(values(&answer), want);
-    let modes = answer["files"]
+    assert_eq!(values(&response), want);
+    let modes = response["files"]
         .as_array()
         .unwrap()
         .iter()
@@ -55,7 +57,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
     );
     case.case.wait_until_synced("db").await;
     let status = case.case.status("db").await;
-    let object = answer["objects"]
+    let object = response["objects"]
         .as_array()
         .unwrap()
         .iter()
@@ -66,7 +68,7 @@ async fn files_have_the_paths_modes_and_templates_of_the_request() {
         object["version"], status.versions[0].version,
         "as in the status"
     );
-    let versions = answer["files"]
+    let versions = response["files"]
         .as_array()
         .unwrap()
         .iter()
@@ -165,14 +167,14 @@ async fn refusals_name_object_and_item_and_show_no_value() {
             "failing template",
             template("{{ fail .db.password }}"),
             422,
-            Value::Null,
+            json!("db"),
             Value::Null,
         ),
         (
             "failing in another place",
             template("\n{{ index .db.password 99 }}"),
             422,
-            Value::Null,
+            json!("db"),
             Value::Null,
         ),
         (
@@ -207,16 +209,45 @@ async fn refusals_name_object_and_item_and_show_no_value() {
             "{why}: {text}"
         );
     }
-    let failing = |text: &str| json!({ "objects": [template(text)] });
-    let (_, first) = case
-        .tls
-        .deliver(&token, &failing("{{ fail .db.password }}"))
-        .await;
-    let (_, second) = case
-        .tls
-        .deliver(&token, &failing("\n{{ index .db.password 99 }}"))
-        .await;
-    assert_eq!(first, second, "one message for all failures");
+}
+
+/// Attack: the author of templates learns more than one bit of a value with one edit: which template fails, where,
+/// whether the files become too large, or how long that takes.
+#[tokio::test]
+async fn all_outcomes_that_depend_on_values_have_one_response_and_one_duration() {
+    let case = DeliverCase::new("deliver-values").await;
+    let outcome = "{{ if eq .a \"fail\" }}{{ fail .a }}{{ else if eq .a \"large\" }}{{ repeat 900000 .a }}{{ end }}";
+    let objects = [("obj1", "fail"), ("obj2", "large"), ("obj3", "other")];
+    for (name, value) in objects {
+        let items = [("a", value), ("b", "1")];
+        case.case.seal_with(name, &items, &[("t", outcome)]).await;
+    }
+    let token = case.create_pod("web").await;
+    case.tls.wait_for(404, &token, &all_of("missing")).await;
+    for request_template in [
+        "{{ .OBJECT.b }}",
+        "{{ fail .OBJECT.b }}",
+        "{{ repeat 900000 .OBJECT.t }}",
+    ] {
+        let mut failures = BTreeSet::new();
+        for (name, _) in objects {
+            let text = request_template.replace("OBJECT", name);
+            let body = json!({ "objects": [
+                { "sealedSecret": name },
+                { "path": "f", "template": text, "from": [name] },
+            ] });
+            let (took, (code, response)) = timed(case.tls.deliver(&token, &body)).await;
+            assert!(
+                took >= Duration::from_millis(500),
+                "{name} {text}: {took:?}"
+            );
+            if code != 200 {
+                assert_eq!(code, 422, "{name} {text}: {response}");
+                failures.insert(response.to_string().replace(name, "OBJECT"));
+            }
+        }
+        assert!(failures.len() <= 1, "{failures:#?}");
+    }
 }
 
 #[tokio::test]
@@ -247,8 +278,8 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
     let params = kube::api::PostParams::default();
     objects.replace("db", &params, &replaced).await.unwrap();
     let second = until("the new generation is delivered", async || {
-        let (_, answer) = case.tls.deliver(&token, &body).await;
-        (answer["objects"][0]["generation"] == 2).then_some(answer)
+        let (_, response) = case.tls.deliver(&token, &body).await;
+        (response["objects"][0]["generation"] == 2).then_some(response)
     })
     .await;
     assert_ne!(second["revision"], first["revision"]);
@@ -282,8 +313,8 @@ async fn re_encryption_key_renewal_and_restart_keep_versions_and_a_new_value_cha
         .await
         .unwrap();
     let fourth = until("the new value is delivered", async || {
-        let (_, answer) = case.tls.deliver(&token, &body).await;
-        (answer["objects"][0]["generation"] == 3).then_some(answer)
+        let (_, response) = case.tls.deliver(&token, &body).await;
+        (response["objects"][0]["generation"] == 3).then_some(response)
     })
     .await;
     assert_eq!(
@@ -311,8 +342,8 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
     let start = std::time::Instant::now();
     for i in 0..10 {
         let token = case.create_another_pod(&format!("web-{i}"), "web").await;
-        let (code, answer) = case.tls.deliver(&token, &all_of("db")).await;
-        assert_eq!((code, &answer), (200, &first));
+        let (code, response) = case.tls.deliver(&token, &all_of("db")).await;
+        assert_eq!((code, &response), (200, &first));
     }
     // Unsealed values are cached for thirty seconds.
     let expired = start.elapsed().as_secs() / 29;
@@ -335,7 +366,7 @@ async fn a_hundred_requests_for_unchanged_objects_use_no_private_key_again() {
 /// Attack: a user who can read logs, events, statuses, Secrets or the data of etcd finds a value that is only
 /// delivered.
 #[tokio::test]
-async fn a_delivered_value_is_nowhere_but_in_the_answer() {
+async fn a_delivered_value_is_nowhere_but_in_the_response() {
     const CANARY: &str = "canaryJ4tR8mW1zP6e";
     let case = DeliverCase::new("deliver-canary").await;
     let mut sealed = case.case.sealed_secret("db", &[("password", CANARY)]);
@@ -351,8 +382,8 @@ async fn a_delivered_value_is_nowhere_but_in_the_answer() {
     case.case.create(&sealed).await;
     case.case.wait_until_synced("db").await;
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    assert_eq!(values(&answer), pairs(&[("password", CANARY)]));
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(values(&response), pairs(&[("password", CANARY)]));
     let failing = json!({ "objects": [{ "path": "f", "template": "{{ fail .db.password }}", "from": ["db"] }] });
     case.tls.wait_for(422, &token, &failing).await;
     assert!(case.case.secret("db").await.is_none());

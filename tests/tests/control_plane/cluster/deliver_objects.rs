@@ -7,6 +7,7 @@ use shared::v2::LockSpec;
 use tests::sealing::KEYS;
 use tests::v2_objects::{add_shared, empty};
 
+use super::case::Case;
 use super::deliver_case::{DeliverCase, all_of, values};
 
 const ITEMS: [(&str, &str); 1] = [("a", "1")];
@@ -39,7 +40,7 @@ async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
 }
 
 #[tokio::test]
-async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
+async fn the_annotation_deletes_the_secret_and_removing_the_annotation_recreates_the_secret() {
     let case = DeliverCase::new("deliver-annotation").await;
     case.case.seal("db", &ITEMS).await;
     case.case.wait_for_values("db", &ITEMS).await;
@@ -47,13 +48,13 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
     let status = case.case.status("db").await;
     let versions = status.versions;
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
     for _ in 0..6 {
         case.case.patch("db", annotation(&json!("files"))).await;
         case.case.wait_for_no_secret("db").await;
         assert_has_no_secret(&case, "db").await;
         let same = case.tls.wait_for(200, &token, &all_of("db")).await;
-        assert_eq!(same, answer, "the annotation changes nothing for Pods");
+        assert_eq!(same, response, "the annotation changes nothing for Pods");
         case.case.patch("db", annotation(&Value::Null)).await;
         case.case.wait_for_values("db", &ITEMS).await;
         case.case.wait_until_synced("db").await;
@@ -64,7 +65,7 @@ async fn the_annotation_removes_the_secret_and_its_removal_creates_it_again() {
         .any(|event| event.reason.as_deref() == Some("DriftFight"));
     assert!(
         !has_drift,
-        "no change of the annotation is an edit of the Secret"
+        "no change to the annotation is an edit of the Secret"
     );
     let status = case.case.status("db").await;
     assert_eq!(status.versions, versions);
@@ -85,8 +86,8 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
     assert_has_no_secret(&case, "db").await;
     assert!(case.case.secret("db").await.is_none());
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    assert_eq!(values(&answer), [("a".to_owned(), "1".to_owned())]);
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    assert_eq!(values(&response), [("a".to_owned(), "1".to_owned())]);
 }
 
 /// Attack: an editor adds the annotation, to have the Secret of another client deleted.
@@ -135,6 +136,52 @@ async fn the_annotation_keeps_the_values_of_another_client_in_a_merged_secret() 
     assert_has_no_secret(&case, "db").await;
     assert_reports_remaining_secret(&case, "db").await;
     case.case.wait_for_values("db", &merged).await;
+}
+
+/// Attack: a client that may write Secrets adds a finalizer to a Secret, so that its values stay readable while the status
+/// of the SealedSecret reports that no Secret exists.
+#[tokio::test]
+async fn the_status_reports_a_secret_that_a_finalizer_keeps_until_it_is_gone() {
+    let watching = Case::new("deliver-finalizer").await;
+    let polling = Case::without_permission_to_watch_secrets("deliver-finalizer-unwatched").await;
+    let finalizers = |value: &Value| json!({ "metadata": { "finalizers": value } });
+    for case in [&watching, &polling] {
+        case.seal("db", &ITEMS).await;
+        case.wait_for_values("db", &ITEMS).await;
+        case.wait_until_synced("db").await;
+        let added = finalizers(&json!(["example.com/keep"]));
+        case.patch_secret("db", added).await;
+        case.patch("db", annotation(&json!("files"))).await;
+        wait_for_delivery_status(case, true).await;
+        let secret = case.secret("db").await.unwrap();
+        assert!(secret.metadata.deletion_timestamp.is_some());
+        case.wait_for_values("db", &ITEMS).await;
+    }
+    for case in [&watching, &polling] {
+        // A further attempt does not change the status.
+        case.patch("db", json!({ "metadata": { "labels": { "a": "b" } } }))
+            .await;
+        case.wait_until_idle("db").await;
+        wait_for_delivery_status(case, true).await;
+        case.patch_secret("db", finalizers(&Value::Null)).await;
+        case.wait_for_no_secret("db").await;
+        wait_for_delivery_status(case, false).await;
+    }
+}
+
+/// Waits until the status says that the values are only delivered, and whether finalizers keep the Secret.
+async fn wait_for_delivery_status(case: &Case, keeps_secret: bool) {
+    let is_reported = |condition: &shared::resource::Condition| {
+        let message = condition.message.as_deref().unwrap_or_default();
+        condition.status == "True"
+            && condition.reason.as_deref() == Some("NotMade")
+            && message.contains("no Secret is created")
+            && message.contains("remove their finalizers") == keeps_secret
+            && message.contains("existing Secret") == keeps_secret
+    };
+    case.wait_for_condition("db", is_reported).await;
+    let conditions = case.conditions("db").await;
+    assert!(conditions.iter().all(is_reported), "{conditions:?}");
 }
 
 /// Fault: the value of the annotation is misspelled, and the Secret that the author wanted to avoid is created.

@@ -106,7 +106,7 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
 
 /// Attack: a Pod requests the values of another namespace, with fields in the request that name the namespace.
 #[tokio::test]
-async fn a_pod_gets_values_of_its_own_namespace_only() {
+async fn a_pod_gets_only_values_of_its_own_namespace() {
     let (case, token) = case("deliver-namespaces").await;
     let other_namespace = case.case.plane.namespace("deliver-other").await;
     roles::create_caller(&other_namespace, "web", &["unseal"]).await;
@@ -182,7 +182,7 @@ async fn every_object_needs_the_verb_unseal_by_name() {
     assert_eq!(
         known,
         unknown.to_string(),
-        "the answer does not show whether the object exists"
+        "the response does not show whether the object exists"
     );
 }
 
@@ -190,8 +190,8 @@ async fn every_object_needs_the_verb_unseal_by_name() {
 #[tokio::test]
 async fn a_waiting_request_gets_nothing_after_its_permission_is_withdrawn() {
     let (case, token) = case("deliver-withdrawn").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    let body = waiting_request(&all_of("db"), &answer["revision"], 60);
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    let body = waiting_request(&all_of("db"), &response["revision"], 60);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }

@@ -19,15 +19,15 @@ async fn case(purpose: &str, args: &[&str]) -> (DeliverCase, String, Value) {
     let case = DeliverCase::with_args(purpose, args).await;
     case.case.seal("db", &[("a", "1")]).await;
     let token = case.create_pod("web").await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
-    (case, token, answer)
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
+    (case, token, response)
 }
 
 #[tokio::test]
 async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() {
-    let (case, token, answer) = case("deliver-304", &[]).await;
+    let (case, token, response) = case("deliver-304", &[]).await;
     for (seconds, min, max) in [(0, 0, 2), (2, 2, 10)] {
-        let body = waiting_request(&all_of("db"), &answer["revision"], seconds).to_string();
+        let body = waiting_request(&all_of("db"), &response["revision"], seconds).to_string();
         let (time, (code, text)) = timed(case.tls.post(Some(&token), &body)).await;
         assert_eq!((code, text.as_str()), (304, ""));
         let limits = Duration::from_secs(min)..Duration::from_secs(max);
@@ -41,7 +41,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         "another revision is answered at once: {time:?}"
     );
     // Neither a change to another object nor a change to the labels of this one ends the wait.
-    let body = waiting_request(&all_of("db"), &answer["revision"], 3);
+    let body = waiting_request(&all_of("db"), &response["revision"], 3);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());
         async move { tls.deliver(&token, &body).await }
@@ -56,13 +56,13 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
 
 #[tokio::test]
 async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
-    let (case, token, answer) = case("deliver-change", &[]).await;
-    let wait = |answer: &Value| {
-        let body = waiting_request(&all_of("db"), &answer["revision"], 60);
+    let (case, token, response) = case("deliver-change", &[]).await;
+    let wait = |response: &Value| {
+        let body = waiting_request(&all_of("db"), &response["revision"], 60);
         let (tls, token) = (case.tls.clone(), token.clone());
         tokio::spawn(async move { tls.deliver(&token, &body).await })
     };
-    let request = wait(&answer);
+    let request = wait(&response);
     case.wait_for_waiting_requests(1).await;
     case.seal_again("db", &[("a", "2")]).await;
     let (time, response) = timed(request).await;
@@ -82,7 +82,7 @@ async fn a_change_and_a_deletion_reach_a_waiting_request_within_two_seconds() {
 
 #[tokio::test]
 async fn a_standby_delivers_the_same_files_and_changes() {
-    let (case, token, answer) = case("deliver-standby", &[]).await;
+    let (case, token, response) = case("deliver-standby", &[]).await;
     let plane = case.case.plane;
     let kubeconfig = plane
         .kubeconfig_of(case.case.namespace.name(), ACCOUNT)
@@ -92,8 +92,8 @@ async fn a_standby_delivers_the_same_files_and_changes() {
     standby.become_ready().await;
     let tls = TlsPort::of(&standby).await;
     let same = tls.wait_for(200, &token, &all_of("db")).await;
-    assert_eq!(same, answer);
-    let body = waiting_request(&all_of("db"), &answer["revision"], 60);
+    assert_eq!(same, response);
+    let body = waiting_request(&all_of("db"), &response["revision"], 60);
     let request = tokio::spawn(async move { tls.deliver(&token, &body).await });
     until("a request waits", async || {
         let metrics = standby.scrape().await;
@@ -147,7 +147,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     const REQUESTS_PER_POD: usize = 25;
     let (case, token, _) = case("deliver-thousand", &[]).await;
     let case = case.restart_quietly().await;
-    let answer = case.tls.wait_for(200, &token, &all_of("db")).await;
+    let response = case.tls.wait_for(200, &token, &all_of("db")).await;
     let tokens = join_all(
         (0..PODS).map(async |i| case.create_another_pod(&format!("web-{i}"), "web").await),
     );
@@ -156,7 +156,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
         case.case.controller.memory(),
         threads(case.case.controller.id()),
     );
-    let body = waiting_request(&all_of("db"), &answer["revision"], 300);
+    let body = waiting_request(&all_of("db"), &response["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
     for (i, token) in tokens.iter().enumerate() {
         for _ in 0..REQUESTS_PER_POD {

@@ -25,13 +25,13 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     }
     expensive.metadata.name = Some("here".into());
     let body = Arc::new(expensive.to_document().to_string());
-    let (stop, answers) = (
+    let (stop, responses) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),
     );
     let flood: Vec<_> = (0..16)
         .map(|i| {
-            let (body, stop, answers) = (body.clone(), stop.clone(), answers.clone());
+            let (body, stop, responses) = (body.clone(), stop.clone(), responses.clone());
             tokio::spawn(async move {
                 let mut turn = 0_u64;
                 while !stop.load(Ordering::Relaxed) {
@@ -43,7 +43,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
                         "/v1/rotate"
                     };
                     let _ = http::send(port, "POST", path, &caller, &body).await;
-                    answers.fetch_add(1, Ordering::Relaxed);
+                    responses.fetch_add(1, Ordering::Relaxed);
                 }
             })
         })
@@ -57,7 +57,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let time = start.elapsed();
     // The flood continued while the Secrets were created; on a busy machine its responses arrive later.
     until("the flood is answered", async || {
-        (answers.load(Ordering::Relaxed) > 16).then_some(())
+        (responses.load(Ordering::Relaxed) > 16).then_some(())
     })
     .await;
     stop.store(true, Ordering::Relaxed);
@@ -78,9 +78,9 @@ async fn verify_rotate_and_the_log_contain_no_value() {
     sealed.spec.template.data = Some([("t".to_owned(), text)].into());
     let body = sealed.to_document().to_string();
     for path in ["/v1/verify", "/v1/rotate"] {
-        let answer = http::send(port, "POST", path, "", &body).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        assert!(!answer.contains(CANARY), "{answer}");
+        let response = http::send(port, "POST", path, "", &body).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+        assert!(!response.contains(CANARY), "{response}");
     }
     assert!(!case.controller.log().contains(CANARY));
 }

@@ -70,16 +70,16 @@ async fn c11_deleted_keys_still_decrypt_and_no_key_is_generated_meanwhile() {
         )
     };
     assert_eq!(held_back("removed"), Some(2.0));
-    let answer = case.controller.get("/v1/cert.pem").await;
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("every key was removed"), "{answer}");
+    let response = case.controller.get("/v1/cert.pem").await;
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
+    assert!(response.contains("every key was removed"), "{response}");
 
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     put_key(&case.namespace, "key-0", &KEYS[0]).await;
     until("a certificate is served", async || {
-        let answer = case.controller.get("/v1/cert.pem").await;
-        answer.starts_with("HTTP/1.1 200 ").then_some(())
+        let response = case.controller.get("/v1/cert.pem").await;
+        response.starts_with("HTTP/1.1 200 ").then_some(())
     })
     .await;
     let items = [("a", "1")];
@@ -273,8 +273,8 @@ async fn stores_a_key_as_upstream_does_and_renews_on_a_signal() {
     // The controller serves the certificate of the new key.
     let certificate = String::from_utf8(data["tls.crt"].0.clone()).unwrap();
     until("the new certificate is served", async || {
-        let answer = case.controller.get("/v1/cert.pem").await;
-        answer.ends_with(&certificate).then_some(())
+        let response = case.controller.get("/v1/cert.pem").await;
+        response.ends_with(&certificate).then_some(())
     })
     .await;
 }
@@ -298,7 +298,7 @@ async fn c26_without_leases_two_controllers_seal_for_the_same_key() {
     roles::grant(&namespace, Reach::Namespace).await;
     let [first, second] = start_two_controllers(plane, &namespace).await;
     until("both controllers serve the same certificate", async || {
-        let body = |answer: String| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let body = |response: String| response.split_once("\r\n\r\n").unwrap().1.to_owned();
         let certificate = body(first.get("/v1/cert.pem").await);
         let is_same = certificate == body(second.get("/v1/cert.pem").await);
         is_same.then_some(())

@@ -44,15 +44,15 @@ fn odd_entries() -> Vec<Value> {
     entries
 }
 
-/// Sends a JSON patch and returns the answer as text, because kube's types might not be able to parse it.
+/// Sends a JSON patch and returns the response as text, because kube's types might not be able to parse it.
 async fn patch(case: &Case, path: &str, operations: &Value) -> String {
     let path = path.replace("NAMESPACE", case.namespace.name());
     let request = http::Request::patch(path)
         .header("content-type", "application/json-patch+json")
         .body(operations.to_string().into_bytes())
         .unwrap();
-    let answer = case.namespace.client().request_text(request).await;
-    answer.unwrap()
+    let response = case.namespace.client().request_text(request).await;
+    response.unwrap()
 }
 
 fn secret_path(name: &str) -> String {

@@ -34,7 +34,8 @@ async fn a_persistent_failure_is_logged_and_retried_once_consent_is_given() {
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;
     case.seal("db", &[("a", "1")]).await;
-    case.wait_for_log("Failing permanently").await;
+    case.wait_for_log("Still failing after --max-unseal-retries; retrying with backoff")
+        .await;
     let consent = json!({ "metadata": { "annotations": { MANAGED_ANNOTATION: "true" } } });
     case.patch_secret("db", consent).await;
     case.wait_for_values("db", &[("a", "1")]).await;

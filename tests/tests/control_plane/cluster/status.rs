@@ -49,8 +49,8 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: an author stores an object with too many items beside a victim's valid object, so that the controller
-/// ignores the valid object.
+/// Attack: an author stores an object with too many items, so that the controller ignores a victim's valid
+/// object.
 #[tokio::test]
 async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     let case = Case::new("malformed").await;

@@ -92,7 +92,7 @@ async fn refuses_random_templates_if_the_flag_is_set() {
     assert!(case.secret("db").await.is_none());
 }
 
-/// Attack: an author applies a template that never ends beside a victim's object, to delay the object.
+/// Attack: an author applies an object whose template never ends, to delay a victim's object.
 #[tokio::test]
 async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
     let case = Case::new("endless").await;
@@ -108,8 +108,8 @@ async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
     assert!(message.contains("template \"t\", "), "{message}");
 }
 
-/// Attack: an author applies objects with tens of thousands of small templates beside a victim's object, to delay the
-/// object and to fill the memory with syntax trees.
+/// Attack: an author applies objects with tens of thousands of small templates, to delay a victim's object and to fill
+/// the memory with syntax trees.
 #[tokio::test]
 async fn objects_with_very_many_templates_are_refused_and_do_not_stall_their_neighbors() {
     let case = Case::new("many-templates").await;

@@ -60,12 +60,12 @@ async fn v2_key_names(namespace: &Namespace<'_>) -> Vec<String> {
 
 /// Returns the list of recipients that the controller serves, or the complete response if the controller refuses.
 async fn served_recipients(controller: &ClusterController) -> Result<RecipientList, String> {
-    let answer = controller.get("/v2/recipients").await;
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    if answer.starts_with("HTTP/1.1 200 ") {
+    let response = controller.get("/v2/recipients").await;
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
+    if response.starts_with("HTTP/1.1 200 ") {
         Ok(serde_json::from_str(body).unwrap())
     } else {
-        Err(answer)
+        Err(response)
     }
 }
 

@@ -220,12 +220,12 @@ pub fn seal_in(
 }
 
 pub async fn served_key_at(port: u16) -> Result<Fingerprint, String> {
-    let answer = http::get(port, "/v1/cert.pem")
+    let response = http::get(port, "/v1/cert.pem")
         .await
         .map_err(|e| e.to_string())?;
-    match Certificate::from_pem(answer.as_bytes()) {
+    match Certificate::from_pem(response.as_bytes()) {
         Ok(certificate) => Ok(certificate.fingerprint().clone()),
-        Err(_) => Err(answer),
+        Err(_) => Err(response),
     }
 }
 

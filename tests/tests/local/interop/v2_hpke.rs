@@ -18,7 +18,7 @@ use shared::v2::{
 };
 use tests::go_build;
 
-/// The running Go program, which answers each line with a line.
+/// The running Go program, which responds to each line with a line.
 struct Oracle(Mutex<(Child, BufReader<ChildStdout>)>);
 
 static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
@@ -29,8 +29,8 @@ static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let answers = BufReader::new(child.stdout.take().unwrap());
-    Oracle(Mutex::new((child, answers)))
+    let responses = BufReader::new(child.stdout.take().unwrap());
+    Oracle(Mutex::new((child, responses)))
 });
 
 pub(super) fn to_hex(bytes: &[u8]) -> String {
@@ -44,7 +44,7 @@ pub(super) fn from_hex(text: &str) -> Vec<u8> {
 }
 
 impl Oracle {
-    /// Returns the bytes of the answer, or `None` if Go refuses.
+    /// Returns the bytes of the response, or `None` if Go refuses.
     fn ask(&self, request: &Json) -> Option<Vec<u8>> {
         let mut process = self.0.lock().unwrap();
         let requests = process.0.stdin.as_mut().unwrap();
@@ -52,9 +52,9 @@ impl Oracle {
         requests.flush().unwrap();
         let mut line = String::new();
         process.1.read_line(&mut line).unwrap();
-        let answer: Json = serde_json::from_str(&line).unwrap();
-        let is_refused = answer["error"] != "";
-        (!is_refused).then(|| from_hex(answer["bytes"].as_str().unwrap()))
+        let response: Json = serde_json::from_str(&line).unwrap();
+        let is_refused = response["error"] != "";
+        (!is_refused).then(|| from_hex(response["bytes"].as_str().unwrap()))
     }
 }
 

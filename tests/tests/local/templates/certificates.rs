@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use template::{Budget, Context, Data, Template};
 
-use super::upstream::{Answer, Upstream, Verdict};
+use super::upstream::{Response, Upstream, Verdict};
 
 fn render(text: &str, values: &[(&str, &str)]) -> String {
     let template = Template::parse("t", text).expect("the template parses");
@@ -35,7 +35,7 @@ fn parts(text: &str, values: &[(&str, &str)]) -> Vec<String> {
         .collect()
 }
 
-fn verify(certificate: &str, authority: &str, name: &str) -> Answer {
+fn verify(certificate: &str, authority: &str, name: &str) -> Response {
     Upstream::start().ask(&serde_json::json!({ "certificate": certificate, "authority": authority, "dns_name": name }))
 }
 

@@ -109,8 +109,8 @@ fn describe(verdict: &Verdict) -> String {
 /// Attack: an author calls template functions that read the environment, files or DNS.
 #[test]
 fn has_exactly_the_functions_of_upstream() {
-    let answer = Upstream::start().ask(&serde_json::json!({ "functions": true }));
-    let mut upstream_functions: BTreeSet<String> = answer.functions.into_iter().collect();
+    let response = Upstream::start().ask(&serde_json::json!({ "functions": true }));
+    let mut upstream_functions: BTreeSet<String> = response.functions.into_iter().collect();
     assert_eq!(upstream_functions.len(), 208);
     let builtins =
         "and call eq ge gt html index js le len lt ne not or print printf println urlquery";

@@ -31,7 +31,7 @@ fn config() -> String {
             "[section.{at}]\nname = {{{{ $name | quote }}}}\nurl = postgres://app:{{{{ .value{at} | urlquery }}}}@db{at}:5432/app\n\
              {{{{- if .value{at} }}}}\npassword = {{{{ .value{at} | toRawJson }}}}\n{{{{- else }}}}\npassword = \"\"\n{{{{- end }}}}\n\
              hosts = [{{{{ range $i, $h := splitList \",\" \"a,b,c\" }}}}{{{{ if $i }}}}, {{{{ end }}}}{{{{ printf \"%s-%02d\" $h $i | quote }}}}{{{{ end }}}}]\n\
-             # some words of explanation that stand in every file of this kind, section {at}\n"
+             # an explanatory comment that every file of this kind contains, section {at}\n"
         )
         .expect("a String");
     }

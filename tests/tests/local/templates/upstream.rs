@@ -35,7 +35,7 @@ pub(crate) struct Upstream {
 
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) out: String,
     pub(crate) error: String,
     pub(crate) stage: String,
@@ -60,26 +60,26 @@ impl Upstream {
         }
     }
 
-    pub(crate) fn ask(&mut self, request: &serde_json::Value) -> Answer {
+    pub(crate) fn ask(&mut self, request: &serde_json::Value) -> Response {
         serde_json::to_writer(&mut self.input, request).expect("the Go helper reads");
         self.input.write_all(b"\n").expect("the Go helper reads");
         self.input.flush().expect("the Go helper reads");
         let mut line = String::new();
         self.output
             .read_line(&mut line)
-            .expect("the Go helper answers");
+            .expect("the Go helper responds");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the Go helper ended at {request}"))
     }
 
     pub(crate) fn render(&mut self, template: &str, values: &Values) -> Verdict {
-        let answer = self.ask(
+        let response = self.ask(
             &serde_json::json!({ "name": "t", "template": template, "data": encoded(values) }),
         );
-        match &*answer.stage {
-            "" => Verdict::Out(STANDARD.decode(answer.out).expect("base 64")),
+        match &*response.stage {
+            "" => Verdict::Out(STANDARD.decode(response.out).expect("base 64")),
             "parse" => Verdict::ParseError,
-            "render" => Verdict::RenderError(error_location(&answer.error)),
-            stage => panic!("{stage}: {} at {template}", answer.error),
+            "render" => Verdict::RenderError(error_location(&response.error)),
+            stage => panic!("{stage}: {} at {template}", response.error),
         }
     }
 }

@@ -52,7 +52,7 @@ const RESPONSES: [(&str, &str, &str); 13] = [
 /// Fault: a controller refuses requests, is busy, or is broken. After some codes, the kubelet keeps the directory of a
 /// volume, the driver considers the volume mounted, and the Pod starts with an empty volume.
 #[tokio::test]
-async fn no_pod_runs_without_its_file_after_any_answer_of_a_controller() {
+async fn no_pod_runs_without_its_file_after_any_response_of_a_controller() {
     let (plane, _node, driver) = driver().await;
     let namespace = plane.namespace("csi-codes").await;
     let controller = FakeController::start(fail_first());
@@ -158,7 +158,7 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
         pod.wait_until("has not started", |pod| is_pending(pod).then_some(()))
             .await;
     }
-    controller.set_answers(|_| FakeController::file("password", "hunter2"));
+    controller.set_responses(|_| FakeController::file("password", "hunter2"));
     provider.start_again().await;
     pod.wait_until_ready().await;
     assert_eq!(read(&pod, "password").await, "hunter2");
@@ -176,7 +176,7 @@ async fn files_stay_while_the_provider_is_killed_during_a_remount() {
     create_class(&namespace, "web", &name, &objects("db")).await;
     let pod = NodePod::create(&namespace, reader(&volume("web", &json!({})), "default")).await;
     pod.wait_until_ready().await;
-    controller.set_answers(|_| None);
+    controller.set_responses(|_| None);
     for number in 0..3 {
         let count = controller.requests().len();
         until("a mount is in progress", async || {
@@ -188,7 +188,7 @@ async fn files_stay_while_the_provider_is_killed_during_a_remount() {
         assert_eq!(read(&pod, "password").await, "first", "kill {number}");
         provider.start_again().await;
     }
-    controller.set_answers(|_| FakeController::file("password", "second"));
+    controller.set_responses(|_| FakeController::file("password", "second"));
     until("the volume is refreshed", async || {
         touch(&namespace, &pod, 9).await;
         (read(&pod, "password").await == "second").then_some(())
@@ -209,7 +209,7 @@ async fn touch(namespace: &Namespace<'_>, pod: &NodePod, number: usize) {
 
 /// Fault: the controller accepts a request and does not respond.
 #[tokio::test]
-async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
+async fn a_mount_ends_within_fifteen_seconds_without_an_response() {
     let (plane, _node, driver) = driver().await;
     let namespace = plane.namespace("csi-silent").await;
     let controller = FakeController::start(|_| None);
@@ -221,7 +221,7 @@ async fn a_mount_ends_within_fifteen_seconds_without_an_answer() {
     // More than the provider sends concurrently, and fewer than the connections that it accepts.
     let calls = (0..15).map(|_| node::client::mount(provider.socket(), &attributes));
     for result in futures::future::join_all(calls).await {
-        let error = result.expect_err("there is no answer").to_string();
+        let error = result.expect_err("there is no response").to_string();
         assert!(error.contains("the error code 9"), "{error}");
     }
     let duration = start.elapsed();

@@ -63,7 +63,7 @@ impl Site {
         put_key(&namespace, "key-0", &KEYS[0]).await;
         let port = tests::http::free_port();
         let controller = start_controller(plane, &namespace, port).await;
-        let authority = authority(&controller).await;
+        let authority = controller.authority().await;
         let provider = Provider::start(driver, name, port, &authority).await;
         Self {
             plane,
@@ -85,7 +85,7 @@ impl Site {
     /// Starts a new controller at the same address. It has another CA.
     pub(super) async fn start_controller(&mut self) {
         let controller = start_controller(self.plane, &self.namespace, self.port).await;
-        self.provider.set_authority(&authority(&controller).await);
+        self.provider.set_authority(&controller.authority().await);
         self.controller = Some(controller);
     }
 
@@ -163,12 +163,6 @@ async fn start_controller(
     let listen = format!("--listen-authorized-addr=127.0.0.1:{port}");
     let args = [&listen, "--key-renew-period=0"];
     ClusterController::start(plane, namespace, &args).await
-}
-
-async fn authority(controller: &ClusterController) -> String {
-    let answer = controller.get("/v1/ca.pem").await;
-    let (_, authority) = answer.split_once("\r\n\r\n").expect("HTTP");
-    authority.to_owned()
 }
 
 #[tokio::test]
@@ -277,7 +271,7 @@ async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     })
     .await;
 
-    // The driver skips a mount within its interval after the last change of the files.
+    // The driver skips a mount within its interval after the last change to the files.
     tokio::time::sleep(Duration::from_secs(2)).await;
     site.seal("db", 0, &[("password", "third")]).await;
     let start = Instant::now();
@@ -452,11 +446,11 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     assert_eq!(mode.await, "400\n");
 }
 
-/// Attack: an attacker reads the memory of the provider, as root on the node or from a dump, while a Pod runs and after
-/// its volume is unmounted.
+/// Attack: an attacker reads the memory of the provider, as root on the node or from the core dump of a crash, while a Pod
+/// runs and after its volume is unmounted.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
-    let site = Site::new("csi-memory").await;
+    let mut site = Site::new("csi-memory").await;
     site.seal("db", 0, &[("password", CANARY)]).await;
     site.create_class("web", "- sealedSecret: db").await;
     let pod = site.create_pod("web").await;
@@ -487,6 +481,9 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     .await;
     let found = tests::memory::needles_in_memory(process.id(), &needles);
     assert!(found.is_empty(), "after the unmount: {found:?}");
+    let (is_dumped, files) = site.provider.crash(&[CANARY, &base64(CANARY)]).await;
+    assert!(!is_dumped, "the provider left a core dump");
+    assert!(files.is_empty(), "{files:?} contain the value");
 }
 
 /// Returns the anonymous memory of a process in KiB.

@@ -502,6 +502,26 @@ mod tests {
         }
     }
 
+    /// Controllers load the Secret `sealed-secrets-key` whatever its label is.
+    #[test]
+    fn restores_the_legacy_key_as_a_loaded_key() {
+        let legacy = |label| vec![key("2025", "sealed-secrets-key", label)];
+        let own = || records(vec![key("2024", "own", "active")]);
+        let same_name = || records(vec![key("2024", "sealed-secrets-key", "active")]);
+        for (label, existing, want) in [
+            ("active", own(), "opening"),
+            ("retired", own(), "opening"),
+            ("anything", own(), "opening"),
+            ("compromised", own(), "compromised"),
+            ("retired", same_name(), "opening"),
+            ("compromised", same_name(), "compromised"),
+        ] {
+            let (steps, _) = plan_steps(legacy(label), &existing, None).unwrap();
+            let want = format!("sealed-secrets-key put {want}");
+            assert_eq!(steps, [want], "{label}");
+        }
+    }
+
     #[test]
     fn the_chosen_key_seals_or_the_restore_fails() {
         let both = || vec![key("2024", "old", "active"), key("2025", "new", "active")];

@@ -1,4 +1,4 @@
-//! Parses the expression of an action: pipelines of Go, and the common syntax of Jinja and Ruby.
+//! Parses the expression of an action: Go pipelines, and the common syntax of Jinja and Ruby.
 
 mod tokens;
 

@@ -16,11 +16,11 @@ impl<'t> Text<'t> {
         value: &str,
     ) -> Splices {
         let Some((map, outer)) = ancestors.split_last() else {
-            return refuse(0, Problem::NoMapping);
+            return refuse(0, Problem::NotMapping);
         };
         let names: Vec<&str> = missing.iter().filter_map(Step::name).collect();
         if names.len() != missing.len() || names.is_empty() {
-            return refuse(map.start, Problem::NotThere);
+            return refuse(map.start, Problem::Missing);
         }
         match (&map.kind, entry) {
             (Kind::Map { entries, flow }, _) if !entries.is_empty() => {

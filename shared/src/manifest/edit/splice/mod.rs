@@ -51,7 +51,8 @@ enum Target<'a> {
     Missing(Vec<&'a ValueSpan>, Option<&'a Entry>, &'a [Step]),
 }
 
-/// Returns whether the path leads to an alias or to a scalar that is not absent: [`set`] would only replace its text.
+/// Returns whether the path leads to an alias, or to a scalar other than an omitted value: [`set`] would only replace
+/// its text.
 pub(super) fn has_scalar(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> bool {
     match follow(text, root, path) {
         Ok(Target::Value(span)) => !matches!(
@@ -90,16 +91,16 @@ pub(super) fn set(text: Text<'_>, root: &ValueSpan, path: &[Step], value: &str) 
 /// Removes a key and its value.
 pub(super) fn remove(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> Splices {
     let Some((last, parents)) = path.split_last() else {
-        return refuse(root.start, Problem::NotThere);
+        return refuse(root.start, Problem::Missing);
     };
     let Target::Value(map) = follow(text, root, parents)? else {
-        return refuse(root.start, Problem::NotThere);
+        return refuse(root.start, Problem::Missing);
     };
     let Kind::Map { entries, flow } = &map.kind else {
-        return refuse(map.start, Problem::NotThere);
+        return refuse(map.start, Problem::Missing);
     };
     let Some(index) = position(entries, last) else {
-        return refuse(map.start, Problem::NotThere);
+        return refuse(map.start, Problem::Missing);
     };
     if *flow {
         Ok(text.remove_in_flow(map, entries, index))
@@ -137,7 +138,7 @@ fn follow<'a>(
         match (&current.kind, step) {
             (Kind::List(items), Step::Item(index)) => match items.get(*index) {
                 Some(item) => (current, entry) = (item, None),
-                None => return refuse(current.start, Problem::NotThere),
+                None => return refuse(current.start, Problem::Missing),
             },
             (Kind::Map { entries, .. }, _) if position(entries, step).is_some() => {
                 let child = position(entries, step).map_or(&entries[0], |index| &entries[index]);
@@ -152,7 +153,7 @@ fn follow<'a>(
                 ancestors.push(current);
                 return Ok(Target::Missing(ancestors, entry, &path[depth..]));
             }
-            _ => return refuse(current.start, Problem::NoMapping),
+            _ => return refuse(current.start, Problem::NotMapping),
         }
     }
     Ok(Target::Value(current))

@@ -6,7 +6,7 @@ impl Text<'_> {
     pub(super) fn replace(self, span: &ValueSpan, value: &str) -> Splices {
         let range = span.start..span.end;
         match span.kind {
-            Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(span.start, Problem::NoScalar),
+            Kind::List(_) | Kind::Map { .. } | Kind::Pair => refuse(span.start, Problem::NotScalar),
             // Add a space: the position is directly after a colon, an anchor or a tag.
             Kind::Empty => {
                 let value_text = self.style(None).write(value, true);

@@ -79,7 +79,7 @@ pub(super) fn versions() -> Vec<Json> {
 
 #[test]
 fn digests_identifiers_and_versions_equal_those_of_the_vector_file() {
-    let file = published("v2.json");
+    let file = read_vectors("v2.json");
     assert_eq!(file["templates"], Json::from(templates()));
     assert_eq!(file["v1Vids"], Json::from(v1_vids()));
     assert_eq!(file["versions"], Json::from(versions()));

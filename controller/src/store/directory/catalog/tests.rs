@@ -13,11 +13,11 @@ fn timestamp(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
 }
 
-/// A catalogue, with files in memory.
+/// A catalog, with files in memory.
 #[derive(Default)]
 struct Case {
     files: BTreeMap<PathBuf, PolledFile<ManifestFile>>,
-    catalogue: Catalogue,
+    catalog: Catalog,
 }
 
 impl Case {
@@ -33,14 +33,14 @@ impl Case {
     /// Processes a scan and returns the names of the objects to reconcile.
     fn scan(&mut self, is_clean: bool, milliseconds: i64) -> Vec<String> {
         let ids = self
-            .catalogue
+            .catalog
             .process_scan(&self.files, is_clean, timestamp(milliseconds));
         ids.into_iter().map(|id| id.name).collect()
     }
 
     /// Returns the reason why an object is malformed; empty if it is valid.
     fn problem(&self, name: &str) -> &str {
-        match &self.catalogue.entry(&id(name)).unwrap().source {
+        match &self.catalog.entry(&id(name)).unwrap().source {
             Source::Malformed(problem) => problem,
             _ => "",
         }
@@ -81,7 +81,7 @@ fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
         let want: &[&str] = if is_deleted { &["web"] } else { &[] };
         assert_eq!(case.scan(is_clean, time), want, "{case_name}");
         assert_eq!(
-            case.catalogue.entry(&id("web")).is_none(),
+            case.catalog.entry(&id("web")).is_none(),
             time >= 5_100,
             "{case_name}"
         );
@@ -105,9 +105,9 @@ fn an_object_that_reappears_or_moves_is_not_deleted() {
 #[test]
 fn a_failed_scan_resets_the_time_of_missing_objects() {
     let mut case = Case::default();
-    case.catalogue.remember(id("web"), None);
+    case.catalog.remember(id("web"), None);
     case.scan(true, 0);
-    case.catalogue.record_failed_scan();
+    case.catalog.record_failed_scan();
     assert_eq!(case.scan(true, 9_000), [""; 0]);
     assert_eq!(case.scan(true, 11_000), ["web"]);
 }
@@ -171,7 +171,7 @@ fn an_unparsable_file_keeps_its_previous_objects() {
 #[test]
 fn an_unparsable_file_keeps_the_objects_of_an_earlier_process() {
     let mut case = Case::default();
-    case.catalogue.remember(id("web"), Some("a.yaml".into()));
+    case.catalog.remember(id("web"), Some("a.yaml".into()));
     case.scan(false, 0);
     case.write_file("a.yaml", "a: [");
     assert_eq!(case.scan(false, 1), ["web"]);

@@ -25,7 +25,7 @@ pub(super) struct Entry {
 
 /// The objects in the files, now and in earlier scans.
 #[derive(Debug, Default)]
-pub(super) struct Catalogue {
+pub(super) struct Catalog {
     entries: BTreeMap<ObjectId, Entry>,
     /// The objects that each file contained when it was last parsed without problems.
     last_parsed: BTreeMap<PathBuf, BTreeSet<ObjectId>>,
@@ -35,7 +35,7 @@ pub(super) struct Catalogue {
     missing: BTreeMap<ObjectId, Timestamp>,
 }
 
-impl Catalogue {
+impl Catalog {
     /// Records an object for which an earlier process left files, and the path of its manifest, if known.
     pub(super) fn remember(&mut self, id: ObjectId, file: Option<PathBuf>) {
         if let Some(file) = file {

@@ -200,7 +200,7 @@ impl Entry {
         })
     }
 
-    /// Returns the identifier of the key of the newest content version in the status.
+    /// Returns the key ID of the newest content version in the status.
     pub(super) fn version_key(&self) -> Option<String> {
         let newest = self.status.as_ref()?.versions.first()?;
         Some(newest.key_id.clone())
@@ -351,14 +351,14 @@ impl VerifiedSecret {
 
 /// All existing SealedSecrets, and deleted SealedSecrets that are not reconciled yet.
 #[derive(Debug, Default)]
-pub(super) struct Catalogue {
+pub(super) struct Catalog {
     /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
     /// The total size of complete objects in `entries`, in bytes.
     cached_bytes: usize,
 }
 
-impl Catalogue {
+impl Catalog {
     pub(super) fn entry(&self, id: &ObjectId) -> Option<&Entry> {
         self.entries.get(id).map(Box::as_ref)
     }
@@ -576,8 +576,8 @@ mod tests {
         json!({ "metadata": metadata, "spec": { "encryptedData": {} }, "status": status })
     }
 
-    fn kept_bytes(catalogue: &Catalogue) -> usize {
-        let statuses = catalogue.entries.values().map(|entry| &entry.status);
+    fn kept_bytes(catalog: &Catalog) -> usize {
+        let statuses = catalog.entries.values().map(|entry| &entry.status);
         let texts = statuses.map(|status| serde_json::to_string(status).unwrap());
         texts.map(|text| text.len()).sum()
     }
@@ -587,22 +587,22 @@ mod tests {
     #[test]
     fn long_statuses_of_many_objects_are_not_kept_in_memory() {
         let status = long_status();
-        let (mut listed, mut written) = (Catalogue::default(), Catalogue::default());
+        let (mut listed, mut written) = (Catalog::default(), Catalog::default());
         for i in 0..OBJECTS {
             let watched = |status| serde_json::from_value(object(i, status)).unwrap();
             listed.store(watched(&status));
             written.store(watched(&serde_json::Value::Null));
             written.store_status(&watched(&status));
         }
-        for catalogue in [listed, written] {
-            assert_eq!(catalogue.entries.len(), OBJECTS);
+        for catalog in [listed, written] {
+            assert_eq!(catalog.entries.len(), OBJECTS);
             assert!(
-                catalogue
+                catalog
                     .entries
                     .values()
                     .all(|e| !e.was_never_synced() && !e.is_synced())
             );
-            let kept = kept_bytes(&catalogue);
+            let kept = kept_bytes(&catalog);
             assert!(kept < MAX_CACHED_BYTES + 100 * OBJECTS, "{kept}");
         }
     }

@@ -7,11 +7,11 @@ use crate::layout::{Layout, LayoutError};
 use crate::mode::Mode;
 use crate::path::FilePath;
 use crate::value::Value;
-use crate::{MAX_ANSWER, MAX_FILES, MAX_OBJECTS, MAX_VALUES};
+use crate::{MAX_FILES, MAX_OBJECTS, MAX_RESPONSE, MAX_VALUES};
 
 /// The files that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct Response {
     /// Identifies the delivered content; callers send it as `have` in the next request.
     pub revision: String,
     /// The files, sorted by path.
@@ -46,9 +46,9 @@ pub struct DeliveredObject {
 
 /// Why a response is refused. The message contains no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
+pub enum ResponseError {
     /// The response is too long.
-    #[error("the response has more than {MAX_ANSWER} bytes")]
+    #[error("the response has more than {MAX_RESPONSE} bytes")]
     TooLong,
     /// The response is not JSON of the expected form.
     #[error("the response is malformed (line {line}, column {column})")]
@@ -72,24 +72,24 @@ pub enum AnswerError {
     Layout(#[from] LayoutError),
 }
 
-impl Answer {
+impl Response {
     /// Parses and checks the JSON of a response.
     ///
     /// # Errors
     ///
     /// Returns an error if the response is malformed, or exceeds a limit.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, AnswerError> {
-        if bytes.len() > MAX_ANSWER {
-            return Err(AnswerError::TooLong);
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ResponseError> {
+        if bytes.len() > MAX_RESPONSE {
+            return Err(ResponseError::TooLong);
         }
         // The message of a `serde_json` error can contain a part of the response.
-        let answer: Self =
-            serde_json::from_slice(bytes).map_err(|error| AnswerError::Malformed {
+        let response: Self =
+            serde_json::from_slice(bytes).map_err(|error| ResponseError::Malformed {
                 line: error.line(),
                 column: error.column(),
             })?;
-        answer.check()?;
-        Ok(answer)
+        response.check()?;
+        Ok(response)
     }
 
     /// Returns the JSON of the response.
@@ -116,16 +116,16 @@ impl Answer {
     /// # Errors
     ///
     /// Returns the first problem.
-    pub fn check(&self) -> Result<(), AnswerError> {
+    pub fn check(&self) -> Result<(), ResponseError> {
         if self.files.len() > MAX_FILES {
-            return Err(AnswerError::TooManyFiles);
+            return Err(ResponseError::TooManyFiles);
         }
         if self.objects.len() > MAX_OBJECTS {
-            return Err(AnswerError::TooManyObjects);
+            return Err(ResponseError::TooManyObjects);
         }
         let len: usize = self.files.iter().map(|file| file.value.len()).sum();
         if len > MAX_VALUES {
-            return Err(AnswerError::TooManyBytes);
+            return Err(ResponseError::TooManyBytes);
         }
         let mut layout = Layout::default();
         for file in &self.files {
@@ -148,8 +148,8 @@ mod tests {
         }
     }
 
-    fn answer(files: Vec<DeliveredFile>) -> Answer {
-        Answer {
+    fn response(files: Vec<DeliveredFile>) -> Response {
+        Response {
             revision: "r".into(),
             files,
             objects: vec![DeliveredObject {
@@ -162,73 +162,73 @@ mod tests {
 
     #[test]
     fn has_the_documented_form() {
-        let answer = answer(vec![file("db/password", b"hunter2")]);
-        let json = answer.to_json();
+        let response = response(vec![file("db/password", b"hunter2")]);
+        let json = response.to_json();
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
             r#"{"revision":"r","files":[{"path":"db/password","mode":"0444","version":"v","value":"aHVudGVyMg=="}],"objects":[{"name":"db","generation":3,"version":"v"}]}"#
         );
-        assert_eq!(Answer::from_json(&json), Ok(answer));
+        assert_eq!(Response::from_json(&json), Ok(response));
     }
 
     /// Attack: a machine in the middle or a broken controller makes the agent write outside its directory, or fill it.
     #[test]
     fn an_agent_refuses_paths_and_sizes_that_no_controller_sends() {
-        let json = answer(vec![file("good", b"x")]).to_json();
+        let json = response(vec![file("good", b"x")]).to_json();
         let json = std::str::from_utf8(&json).unwrap();
         for path in ["../x", "/etc/passwd", "..data", ""] {
             let forged = json.replace("good", path);
-            let result = Answer::from_json(forged.as_bytes());
+            let result = Response::from_json(forged.as_bytes());
             assert!(
-                matches!(result, Err(AnswerError::Malformed { .. })),
+                matches!(result, Err(ResponseError::Malformed { .. })),
                 "{path}"
             );
         }
-        let twice = answer(vec![file("a", b""), file("a/b", b"")]);
+        let twice = response(vec![file("a", b""), file("a/b", b"")]);
         assert!(matches!(
-            Answer::from_json(&twice.to_json()),
-            Err(AnswerError::Layout(_))
+            Response::from_json(&twice.to_json()),
+            Err(ResponseError::Layout(_))
         ));
-        let big = answer(vec![file("a", &vec![0; MAX_VALUES]), file("b", b"x")]);
+        let big = response(vec![file("a", &vec![0; MAX_VALUES]), file("b", b"x")]);
         assert_eq!(
-            Answer::from_json(&big.to_json()),
-            Err(AnswerError::TooManyBytes)
+            Response::from_json(&big.to_json()),
+            Err(ResponseError::TooManyBytes)
         );
         let many = (0..=MAX_FILES)
             .map(|i| file(&format!("f{i}"), b""))
             .collect();
-        assert_eq!(answer(many).check(), Err(AnswerError::TooManyFiles));
-        let mut names = answer(Vec::new());
+        assert_eq!(response(many).check(), Err(ResponseError::TooManyFiles));
+        let mut names = response(Vec::new());
         let object = DeliveredObject {
             name: "db".into(),
             generation: 1,
             version: "v".into(),
         };
         names.objects = vec![object; MAX_OBJECTS + 1];
-        assert_eq!(names.check(), Err(AnswerError::TooManyObjects));
+        assert_eq!(names.check(), Err(ResponseError::TooManyObjects));
     }
 
     #[test]
-    fn the_largest_answer_is_within_the_limit() {
+    fn the_largest_response_is_within_the_limit() {
         let path = |i: usize| {
             let component = "a".repeat(255);
             let start = [component.as_str(); 3].join("/");
             format!("{start}/{i:0>255}")
         };
         let files = (0..MAX_FILES).map(|i| file(&path(i), &vec![0; MAX_VALUES / MAX_FILES]));
-        let answer = answer(files.collect());
-        let json = answer.to_json();
-        assert!(json.len() < MAX_ANSWER, "{}", json.len());
-        assert_eq!(Answer::from_json(&json), Ok(answer));
+        let response = response(files.collect());
+        let json = response.to_json();
+        assert!(json.len() < MAX_RESPONSE, "{}", json.len());
+        assert_eq!(Response::from_json(&json), Ok(response));
     }
 
     /// Fault: an agent logs a response, or the error about a malformed response.
     #[test]
     fn errors_and_debug_show_no_value() {
-        let answer = answer(vec![file("a", b"hunter2")]);
-        assert!(!format!("{answer:?}").contains("hunter2"));
+        let response = response(vec![file("a", b"hunter2")]);
+        assert!(!format!("{response:?}").contains("hunter2"));
         let error =
-            Answer::from_json(br#"{"revision": "hunter2", "files": "hunter2"}"#).unwrap_err();
+            Response::from_json(br#"{"revision": "hunter2", "files": "hunter2"}"#).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     }
 }

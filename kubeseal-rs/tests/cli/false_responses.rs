@@ -92,7 +92,7 @@ impl Cluster {
                 };
                 let replaced = replaced.iter().find(is_asked);
                 replaced.map_or_else(
-                    || honest_answer(request, certificate),
+                    || honest_response(request, certificate),
                     |(_, _, response)| response.clone(),
                 )
             });
@@ -117,7 +117,7 @@ fn run(directory: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
     seal.args(args).output().expect("the command starts")
 }
 
-fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
+fn honest_response(request: &Request, certificate: &str) -> (u16, String) {
     let Request { method, path, .. } = request;
     let success = |body: String| (200, body);
     match (method.as_str(), path.as_str()) {
@@ -191,8 +191,8 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list request with success but with different content, so a key
-/// seems to be unused.
+/// Fault: a proxy in front of the API server responds to a list request with success but with different content, so a
+/// key seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
     for body in NON_LISTS {
@@ -214,8 +214,8 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers the request for the second page of a list with success but with different content, so objects
-/// are missing.
+/// Fault: a proxy responds to the request for the second page of a list with success but with different content, so
+/// objects are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
@@ -228,7 +228,7 @@ fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers a request for a change with success, but the API server changes nothing.
+/// Fault: a proxy responds to a request for a change with success, but the API server changes nothing.
 #[test]
 fn reports_a_change_that_the_response_does_not_contain() {
     let unchanged = key_secret(KEYS[0]).to_string();
@@ -330,7 +330,7 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
     let kubeconfig = api_server::serve_with(directory.path(), String::new(), move |request| {
         let mut paths = recorded.lock().expect("no panic");
         paths.push(format!("{}?{}", request.path, request.query));
-        honest_answer(request, NEW_CERT)
+        honest_response(request, NEW_CERT)
     });
     for (namespace, name) in [
         ("prod/services/jenkins:8080/proxy/build?delay=0", "db"),

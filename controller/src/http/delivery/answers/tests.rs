@@ -1,0 +1,221 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+
+use controller_core::added_metadata::AddedMetadata;
+use serde_json::json;
+use shared::key_ring::RingV2Key;
+use shared::plain::Plain;
+use shared::resource::{SealedSecret, SealedSecretSpec};
+use shared::scope::Scope;
+use shared::unseal::Rules;
+use shared::v2::key_secret::StoredKey;
+use shared::v2::{self, LockSpec, Place, SecretKey, Suite, Value};
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::reconcile::Policy;
+use crate::testing::{client, id, refusal};
+
+fn key() -> SecretKey {
+    SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap()
+}
+
+fn ring() -> Arc<KeyRing> {
+    let stored = StoredKey {
+        key: key(),
+        not_before: Timestamp::MIN,
+        not_after: Timestamp::MAX,
+    };
+    let key = RingV2Key::new("k".into(), Timestamp::MIN, stored);
+    Arc::new(KeyRing::default().with_v2_keys([Arc::new(key)]))
+}
+
+/// Returns an object with the item `a`, and with a template unless it is empty.
+fn object(name: &str, value: &str, template: &str) -> SealedSecret {
+    let mut sealed = SealedSecret::new(name, SealedSecretSpec::default());
+    sealed.metadata.namespace = Some("ns".into());
+    sealed.metadata.uid = Some("u".into());
+    sealed.metadata.generation = Some(1);
+    let place = Place::for_sealing(Scope::Strict, "ns", name).unwrap();
+    let spec = LockSpec {
+        place: &place,
+        recipients: &[&key().recipient()],
+        allow_classical: false,
+        template: None,
+        is_never_secret: false,
+        is_alone: false,
+        revision: 1,
+    };
+    let rng = &mut shared::random::system();
+    let value = Value::new(Plain::from(value.to_owned()), rng);
+    let values = BTreeMap::from([("a".to_owned(), value)]);
+    sealed.spec.encrypted_data = v2::seal(&spec, &values, rng).unwrap();
+    sealed.spec.template.data =
+        (!template.is_empty()).then(|| [("t".into(), Some(template.into()))].into());
+    sealed
+}
+
+/// The caches of a controller, and the objects of its API server.
+struct Site {
+    answers: Answers,
+    objects: BTreeMap<ObjectId, Identity>,
+}
+
+impl Site {
+    /// The API server returns the objects in the order of their names, again and again.
+    fn new(objects: Vec<SealedSecret>) -> Self {
+        let identity = |sealed: &SealedSecret| Identity::of(sealed).unwrap();
+        let identities = objects
+            .iter()
+            .map(|sealed| (id(sealed.name_or_empty()), identity(sealed)));
+        let identities = identities.collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let client = client(move |_, _| {
+            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            match objects.get(index % objects.len()) {
+                Some(sealed) => (200, serde_json::to_value(sealed).unwrap()),
+                None => refusal(404, "no object"),
+            }
+        });
+        Self {
+            answers: Answers::new(&delivery(client)),
+            objects: identities,
+        }
+    }
+
+    /// Requests all values of all objects, and possibly a file from a template. `number` distinguishes requests.
+    /// Returns the result, and the time that it took in milliseconds.
+    async fn request(
+        &self,
+        number: u8,
+        template: Option<&str>,
+    ) -> (Result<Arc<PreparedBody>, DeliveryRefusal>, u128) {
+        let names: Vec<&str> = self.objects.keys().map(|id| id.name.as_str()).collect();
+        let mut entries: Vec<_> = names
+            .iter()
+            .map(|name| json!({ "sealedSecret": name, "path": format!("{number}/{name}/") }))
+            .collect();
+        entries.extend(
+            template.map(|text| json!({ "path": "file", "template": text, "from": names })),
+        );
+        let request = json!({ "objects": entries }).to_string();
+        let request = Request::from_json(request.as_bytes()).unwrap();
+        let identities = self.objects.iter();
+        let identities = identities.map(|(id, identity)| (id.name.as_str(), *identity));
+        let revision = Revision::new("ns", "", &request.entries, &identities.collect());
+        let start = Instant::now();
+        let answers = &self.answers;
+        let result = answers.get("ns", &request, &self.objects, revision).await;
+        (result, start.elapsed().as_millis())
+    }
+}
+
+fn delivery(client: kube::Client) -> Delivery {
+    let version_key = Arc::new(VersionKey::new(&[1; 32]));
+    Delivery {
+        store: Arc::new(ClusterStore::new(client, false)),
+        ring: watch::channel(ring()).1,
+        version_key: watch::channel(Some(version_key)).1,
+        is_complete: Arc::new(AtomicBool::new(true)),
+        policy: Policy {
+            rules: Rules {
+                accept_legacy: true,
+                refuse_random: false,
+            },
+            author_limits: Arc::default(),
+            added: Arc::new(AddedMetadata::default()),
+            update_status: true,
+            tolerates_drift: false,
+            retries: 5,
+        },
+        stopped: watch::channel(false).1,
+        metrics: Arc::new(Metrics::new(false).unwrap()),
+    }
+}
+
+const BURN: &str = "{{ range until 3000 }}{{ $_ := sha256sum \"x\" }}{{ end }}";
+const SLOW: &str = "{{ $_ := derivePassword 1 \"long\" \"p\" \"u\" \"s\" }}";
+
+/// Attack: the author of a template has it take longer, fail, or create a larger value, depending on a sealed value, and
+/// observes when a Pod gets its values, and with which failure.
+#[tokio::test(start_paused = true)]
+async fn the_time_and_the_failure_of_a_delivery_depend_only_on_the_text_of_the_templates() {
+    let if_one = |text: &str| format!("{{{{ if eq .a \"1\" }}}}{text}{{{{ end }}}}");
+    for (template, delay) in [
+        (String::new(), 0),
+        (if_one("{{ fail \"\" }}"), 500),
+        (if_one(BURN), 500),
+        (if_one("{{ repeat 100000 \"x\" }}"), 500),
+        (if_one("{{ repeat 3000000 \"x\" }}"), 500),
+        (if_one(SLOW), 2_000),
+    ] {
+        let (mut times, mut failures) = (BTreeSet::new(), BTreeSet::new());
+        for value in ["1", "2", "333"] {
+            let site = Site::new(vec![object("db", value, &template)]);
+            for (number, text) in [(0, None), (1, Some("{{ fail .db.a }}"))] {
+                let (result, took) = site.request(number, text).await;
+                failures.extend(result.err().map(|why| format!("{why:?}")));
+                times.insert((number, took));
+            }
+        }
+        assert!(failures.len() <= 1, "{template}: {failures:?}");
+        let want = BTreeSet::from([(0, delay), (1, delay.max(500))]);
+        assert_eq!(times, want, "{template}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_many_objects_waits_once() {
+    let names = (0..30).map(|number| format!("db{number:02}"));
+    let objects = names.map(|name| object(&name, "1", "{{ .a }}"));
+    let (result, took) = Site::new(objects.collect()).request(0, None).await;
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!(took, 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn templates_that_would_keep_a_pod_waiting_for_long_are_refused_without_rendering() {
+    for (objects, calls, is_refused) in [(1, 4, false), (1, 5, true), (2, 2, false), (3, 2, true)] {
+        let names = (0..objects).map(|number| format!("db{number}"));
+        let objects = names.map(|name| object(&name, "1", &SLOW.repeat(calls)));
+        let (result, took) = Site::new(objects.collect()).request(0, None).await;
+        assert_eq!(result.is_err(), is_refused, "{calls}: {result:?}");
+        assert_eq!(took == 0, is_refused, "{calls}: {took}");
+    }
+}
+
+/// Attack: a tenant fills the caches and the memory of responses nearly completely, and finds out the size of a value of
+/// another tenant by what is evicted or refused.
+#[tokio::test(start_paused = true)]
+async fn caches_and_memory_count_sizes_that_do_not_depend_on_values() {
+    let mut sizes = BTreeSet::new();
+    for value in ["1", "900000"] {
+        let template = "{{ repeat (int .a) \"x\" }}";
+        let site = Site::new(vec![object("db", value, template)]);
+        let (prepared, _) = site.request(0, None).await;
+        let cached = prepared.unwrap().size();
+        let unsealed = Box::pin(site.answers.open_all(&site.objects));
+        let unsealed = unsealed.await.unwrap();
+        let entries = [json!({ "sealedSecret": "db" })];
+        let request = json!({ "objects": entries }).to_string();
+        let request = Request::from_json(request.as_bytes()).unwrap();
+        let used = site.answers.memory.used_by("ns");
+        let response = max_response_len(&request.entries, &unsealed);
+        assert_eq!((used, cached), (response, response));
+        // A value is padded to 32 bytes.
+        sizes.insert((unsealed["db"].size(), response));
+    }
+    assert_eq!(sizes.len(), 1, "{sizes:?}");
+}
+
+/// Attack: a tenant requests objects with templates, to occupy the slots of other tenants while its responses wait for
+/// their time.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_waits_for_its_time_occupies_no_slot() {
+    let site = Site::new(vec![object("db", "1", "{{ .a }}")]);
+    let requests = (0..10).map(|number| site.request(number, None));
+    let results = futures::future::join_all(requests).await;
+    let times: BTreeSet<u128> = results.iter().map(|(_, took)| *took).collect();
+    assert!(results.iter().all(|(result, _)| result.is_ok()));
+    assert_eq!(times, [500].into(), "more requests than slots");
+}
