@@ -14,6 +14,7 @@ use kubeseal_library::rules::SealedFormat;
 use page::{ChangedLine, Difference, Page, Pinned};
 use serde::Serialize;
 use shared::key::{Certificate, Fingerprint};
+use zeroize::Zeroizing;
 
 use super::destination::is_device;
 use super::session::Session;
@@ -113,6 +114,8 @@ impl PageCertificate {
 ///
 /// Fails if there is no certificate, the certificate cannot be used, or a file cannot be read or written.
 pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
+    // Before the certificate is fetched, so that a wrong path is reported first.
+    let published = args.verify.as_deref().map(Published::read).transpose()?;
     let certificate = if args.without_cert {
         None
     } else {
@@ -123,8 +126,8 @@ pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
         version: VERSION,
         certificate: pem.as_deref(),
     };
-    match (&args.verify, &args.out) {
-        (Some(published), _) => verify(published, &page, args.output),
+    match (published, &args.out) {
+        (Some(published), _) => verify(&published, &page, args.output),
         (None, Some(out)) => write(args, out, &page, certificate.as_deref()),
         (None, None) => print(page.to_html().as_bytes()),
     }
@@ -197,14 +200,27 @@ fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
-fn verify(published: &Path, page: &Page<'_>, output: OutputFormat) -> Result<Outcome> {
-    let bytes = if published == Path::new("-") {
-        files::read_stdin_as(Kind::Page)?
-    } else {
-        files::read_as(published, Kind::Page)?
-    };
-    let difference = page::compare(&bytes, page);
-    let report = PageReport::new(published, page, difference.as_ref());
+/// A published page.
+struct Published<'a> {
+    path: &'a Path,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> Published<'a> {
+    /// Reads the page from a file, or from stdin if the path is `-`.
+    fn read(path: &'a Path) -> Result<Self> {
+        let bytes = if path == Path::new("-") {
+            files::read_stdin_as(Kind::Page)?
+        } else {
+            files::read_as(path, Kind::Page)?
+        };
+        Ok(Self { path, bytes })
+    }
+}
+
+fn verify(published: &Published<'_>, page: &Page<'_>, output: OutputFormat) -> Result<Outcome> {
+    let difference = page::compare(&published.bytes, page);
+    let report = PageReport::new(published.path, page, difference.as_ref());
     match output {
         OutputFormat::Text => report::info_lines(&report.text()),
         OutputFormat::Json => {
