@@ -39,7 +39,7 @@ pub struct HookInstall {
     pub print: bool,
 }
 
-/// The first lines of every installed hook.
+/// The first lines of a hook that this version installs.
 const HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: runs `seal lint` before `git commit`, but not before cherry-pick, rebase, am and merge.\n";
 
@@ -55,9 +55,7 @@ const MAX_COMPARED: u64 = 1 << 20;
 /// that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
-/// Lines of hooks that earlier versions installed. The first three checked the work tree, where a
-/// file may be sealed although it is staged in plain text; the first two failed on files that are
-/// not YAML.
+/// Lines of hooks that earlier versions installed.
 const EARLIER: [&str; 4] = [
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n",
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n",
@@ -70,8 +68,8 @@ const EARLIER: [&str; 4] = [
 ///
 /// # Errors
 ///
-/// Fails outside a work tree, if another hook exists, or if the hook or `seal` itself is where the author of the
-/// repository could control it.
+/// Fails if the path of `seal` is not usable in a shell script. Without `--print`, fails outside a work tree, if
+/// another hook exists, or if the hook or `seal` itself is where the author of the repository could control it.
 pub fn run(args: &Hook) -> Result<Outcome> {
     let HookVerb::Install(HookInstall { print: print_only }) = &args.verb;
     let program = this_program()?;
@@ -147,7 +145,7 @@ fn hook(program: &Path) -> Result<String> {
         Failure::new(message).hint("install it under another path")
     };
     let name = program.to_str().with_context(unquotable)?;
-    // Git for Windows runs hooks with a shell that accepts these slashes.
+    // Git for Windows runs hooks with a shell that accepts forward slashes.
     let name = if cfg!(windows) {
         name.replace('\\', "/")
     } else {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use shared::key::{Certificate, Fingerprint};
 use zeroize::Zeroizing;
 
-use super::destination::is_device;
+use super::destination::is_special_file;
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::failure::Failure;
@@ -147,12 +147,13 @@ fn certificate(args: &SealPage, environment: &Environment) -> Result<Arc<Certifi
     session.certificate(&settings)
 }
 
-/// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout and devices. No
-/// rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
+/// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout, devices, pipes
+/// and sockets. No rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
 fn path_of_rule(args: &SealPage) -> &Path {
     let file = args.out.as_deref().or(args.verify.as_deref());
-    let file = file
-        .filter(|file| *file != Path::new("-") && !file.starts_with("/dev") && !is_device(file));
+    let file = file.filter(|file| {
+        *file != Path::new("-") && !file.starts_with("/dev") && !is_special_file(file)
+    });
     file.unwrap_or(Path::new(DEFAULT_FILE))
 }
 
@@ -246,12 +247,13 @@ struct PageReport {
     /// The version that the page names, if it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_version: Option<String>,
-    /// The fingerprint of the expected certificate.
+    /// The fingerprint of the expected certificate; null with `--without-cert`.
     fingerprint: Option<String>,
     /// What the page seals for, if it is another certificate: a fingerprint, `none` or `unreadable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_certificate: Option<String>,
-    /// The first line that differs by more than version and certificate.
+    /// The first line that differs by more than version and certificate; absent if there is none, or if the page names
+    /// another version.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_line: Option<LineReport>,
 }
@@ -315,9 +317,9 @@ impl PageReport {
             "unreadable" => "something that is not a certificate".to_owned(),
             fingerprint => format!("the certificate {fingerprint}"),
         };
-        let expected = self.fingerprint.as_deref().unwrap_or("none");
+        let expected = self.fingerprint.as_deref().unwrap_or("no certificate");
         Some(format!(
-            "it has {published}, but expected is {expected}\n\
+            "it has {published} instead of {expected}\n\
              hint: if the key was renewed, publish the page again; otherwise its users seal for another key"
         ))
     }
@@ -333,7 +335,7 @@ impl PageReport {
             None => "nothing".to_owned(),
         };
         Some(format!(
-            "its content was changed: line {number} is {}, but expected is {}\n\
+            "its content was changed: line {number} is {} instead of {}\n\
              hint: do not use this page; anyone who changed it can read the values that are typed into it",
             text(published.as_deref()),
             text(expected.as_deref())
