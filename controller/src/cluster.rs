@@ -47,7 +47,7 @@ const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const VERSION_KEY_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between two attempts of the leader to load or create the content-version key.
 const VERSION_KEY_RETRY: SignedDuration = SignedDuration::from_secs(10);
-/// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
+/// Capacity of the queue of watch events. When it is full, the watches wait. An event can contain a whole object of up
 /// to 1.5 MiB.
 const EVENT_QUEUE: usize = 64;
 
@@ -85,7 +85,7 @@ pub struct Cluster {
     role: watch::Receiver<Role>,
     /// Changes each time the API server responds to the leader election after a failure.
     recoveries: watch::Receiver<u64>,
-    /// Whether this replica, as the leader, has generated the keys that were due at its start.
+    /// Whether this replica has been the leader and has generated the keys that were due.
     has_started: bool,
     /// Whether this replica was a standby in the last round.
     was_standby: bool,
@@ -485,7 +485,7 @@ impl Cluster {
     }
 
     fn update_readiness(&mut self) {
-        // `has_started` stays false on a standby, which only loads keys.
+        // `has_started` is false on a replica that was never the leader: it only loads keys.
         let has_keys = self.has_started || !self.keys.ring().is_empty();
         self.is_complete |= has_keys && self.watches.are_complete();
         self.is_listed.store(self.is_complete, Ordering::Release);

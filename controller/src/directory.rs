@@ -60,7 +60,7 @@ pub enum StartError {
     /// A file in the directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A key that is due at start cannot be generated.
+    /// A key that is due at startup cannot be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
     /// The work was interrupted; see [`Stopped`].

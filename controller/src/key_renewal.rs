@@ -1,5 +1,5 @@
-//! Generates new keys: at start if there is no key, when the newest key is due for renewal, and on
-//! request. The keys of each suite are renewed separately, by the same policy.
+//! Generates new keys: at startup if there is no key, when the newest key is due for renewal, and on request. The keys
+//! of each suite are renewed separately, by the same policy.
 
 use std::collections::BTreeMap;
 
@@ -124,7 +124,7 @@ impl Renewals {
         self.0.iter().map(KeyRenewal::suite).collect()
     }
 
-    /// At start, generates a new key of a suite if one is due, and waits for it. Returns `None` if none is due, or if
+    /// At startup, generates a new key of a suite if one is due, and waits for it. Returns `None` if none is due, or if
     /// the keys of the suite were removed: the administrator is probably about to restore them, and a key generated
     /// before the restore would be newer and would remain the sealing key.
     ///
@@ -171,7 +171,7 @@ impl Renewals {
     }
 }
 
-/// The accepted requests for new keys: for each suite, the name of the key Secret that requested a key.
+/// The accepted requests for new keys: for each suite, the name of the key Secret that last requested a key.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptedRequests(BTreeMap<Suite, String>);
 

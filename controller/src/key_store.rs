@@ -108,8 +108,8 @@ impl KeyFormat {
     }
 }
 
-/// Returns the Secret that stores a generated key. An empty `name` lets the API server generate the name. Configured
-/// labels cannot turn the Secret into a key of another format, on which upstream's controller would crash.
+/// Returns the Secret that stores a generated key. Configured labels cannot turn the Secret into a key of another
+/// format, on which upstream's controller would crash.
 pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> Secret {
     let (mut labels, annotations) = (config.labels.clone(), config.annotations.clone());
     labels.retain(|label, _| label != KEY_LABEL && label != V2_KEY_LABEL);
@@ -202,7 +202,7 @@ impl KeyStore {
             reported: BTreeSet::new(),
             accepted: AcceptedRequests::default(),
         };
-        // Files that exist at start are assumed to be complete, so this scan skips the [`QUIET_PERIOD`].
+        // Files that exist at startup are assumed to be complete, so this scan skips the [`QUIET_PERIOD`].
         store.scan(now.saturating_add(QUIET_PERIOD).unwrap_or(now))?;
         Ok(store)
     }

@@ -32,7 +32,7 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Pause between two checks for changes by other clients.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Writes the certificate of the sealing key, and the CA certificate, to the `ConfigMap` whenever either changes, and
+/// Writes the certificate of the sealing key, and the CA certificate, to the `ConfigMap` when the key ring changes, and
 /// every five minutes checks for changes by other clients.
 pub struct Publisher {
     config_maps: Api<Readable<ConfigMap>>,

@@ -81,13 +81,15 @@ async fn create(
     let operation = "cannot create the content-version key";
     let secret = Readable::Object(new_secret(name, random));
     let created = match api.create(&PostParams::default(), &secret).await {
-        Ok(created) => created,
+        Ok(created) => {
+            info!(secretname = name, "Created the content-version key");
+            created
+        }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             api.get(name).await.map_err(api_error(operation))?
         }
         Err(error) => return Err(api_error(operation)(error)),
     };
-    info!(secretname = name, "Created the content-version key");
     require_readable(created, operation)
 }
 

@@ -1,4 +1,4 @@
-//! The failure of a command of `seal`, with hints for the user.
+//! The failure of a `seal` command, with hints for the user.
 
 pub use roles::failure::Failure;
 

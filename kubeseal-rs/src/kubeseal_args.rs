@@ -1,4 +1,4 @@
-//! Parses upstream's flags and environment variables into a [`Request`].
+//! Parses the flags and environment variables of `kubeseal` into a [`Request`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -419,7 +419,8 @@ fn access(flags: &Flags) -> Access {
     }
 }
 
-/// Returns the command-line definition with value hints for shell completion.
+/// Returns the command-line definition for shell completion and the manual page, with the values of `--format` and
+/// `--scope`, and hints for files.
 pub(crate) fn definition_with_hints() -> clap::Command {
     const FILES: &[&str] = &[
         "cert",
@@ -450,7 +451,8 @@ pub(crate) fn definition_with_hints() -> clap::Command {
     })
 }
 
-/// Parses a timeout like kubectl: a number is seconds; 0 and invalid values mean no timeout.
+/// Parses a timeout: a number of seconds, or a Go duration. Returns `None`, which means no timeout, if it is 0,
+/// negative or invalid.
 fn timeout(text: &str) -> Option<Duration> {
     let seconds = text.parse().map(Duration::from_secs).ok();
     let duration = || Duration::try_from(parse_duration(text).ok()?).ok();

@@ -3,12 +3,12 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`kubeseal_args`] | parsing upstream's flags and variables into a [`command::Command`] |
-//! | [`command`] | running a command of `kubeseal` |
+//! | [`kubeseal_args`] | parsing the flags and variables of `kubeseal` into a [`command::Request`] |
+//! | [`command`] | running a `kubeseal` command |
 //! | [`seal_args`] | parsing the command line of `seal` into a [`seal_args::Command`] |
-//! | [`seal`] | running a command of `seal`: one module for each |
+//! | [`seal`] | running a `seal` command: one module for each |
 //! | [`pages`] | shell completions and manual pages |
-//! | [`failure`] | the failure of a command of `seal`, with hints for the user |
+//! | [`failure`] | the failure of a `seal` command, with hints for the user |
 //! | [`interrupt`] | signals during a long run |
 //! | `prompt` | questions on the terminal |
 //! | [`report`] | messages, error chains, hints and exit codes |

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 /// The shells that [`completions`] supports.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 
-/// Returns a completion script of a program for one of [`SHELLS`]; empty for another shell.
+/// Returns a completion script of a program; empty for a shell that `clap_complete` does not support.
 pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     let mut script = Vec::new();
     let Ok(shell) = shell.parse::<Shell>() else {
@@ -27,8 +27,8 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
 }
 
-/// Escapes each colon in the value names of options. `clap_complete` does not escape them, and zsh executes the text
-/// after a colon.
+/// Escapes each colon in value names. `clap_complete` does not escape those of options, and zsh executes the text after
+/// a colon.
 fn with_escaped_value_names(command: Command) -> Command {
     command
         .mut_args(|arg| match escaped_value_names(&arg) {
@@ -65,8 +65,7 @@ fn offer_commands_before_files(script: &str, name: &str) -> String {
     format!("{before}\":: :{{_{name}_commands; _files}}\" \\\n{after}")
 }
 
-/// Returns the manual page of a program in roff, for `man -l`. Pages of subcommands follow, one
-/// below the other.
+/// Returns the manual page of a program in roff, for `man -l`. The pages of its visible subcommands follow.
 pub fn manual(command: Command) -> Vec<u8> {
     let mut page = Vec::new();
     let mut command = command.disable_help_subcommand(true);
@@ -75,7 +74,7 @@ pub fn manual(command: Command) -> Vec<u8> {
     page
 }
 
-/// Appends a page. Writing to memory does not fail, so errors are ignored.
+/// Appends the pages of a command and its visible subcommands. Writing to memory does not fail, so errors are ignored.
 fn write_page(command: &Command, page: &mut Vec<u8>) {
     let _ = Man::new(command.clone()).render(page);
     for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {

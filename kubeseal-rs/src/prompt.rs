@@ -1,9 +1,9 @@
 //! Asks questions on the terminal: for values without showing the answers, and for confirmations.
 //!
-//! The rest of a paste must not reach the shell, which would show, execute and save it. So the prompt turns on
-//! bracketed paste, with which a terminal encloses pasted text in escape sequences; reads a paste of several lines to
-//! its end and refuses it; and discards input, when it closes, until none arrives for a moment. On Windows, `rpassword`
-//! reads each line without these precautions.
+//! The rest of a paste must not reach the shell, which would show, execute and save it. So, unless the terminal is
+//! dumb, the prompt turns on bracketed paste, with which a terminal encloses pasted text in escape sequences; it reads
+//! a paste of several lines to its end and refuses it, and discards input, when it closes, until none arrives for a
+//! moment. On Windows, `rpassword` reads each line without these precautions.
 
 #[cfg(unix)]
 mod line;
@@ -37,13 +37,13 @@ pub(crate) fn confirm(question: &str, environment: &Environment) -> io::Result<O
     Ok(Some(["y", "yes"].contains(&answer.as_str())))
 }
 
-/// A terminal with echo turned off until the value is dropped.
+/// A terminal whose echo is turned off until this value is closed or dropped; on Windows, only during each question.
 pub(crate) struct Prompt(QuietTerminal);
 
 /// Why a question was not answered.
 #[derive(Debug)]
 pub(crate) enum PromptError {
-    /// There is no terminal, or reading from it failed.
+    /// There is no terminal, it failed, or the input ended.
     NoTerminal,
     /// The answer cannot be used. The message never quotes it.
     Unusable(String),
@@ -69,7 +69,7 @@ impl From<io::Error> for PromptError {
 }
 
 impl Prompt {
-    /// Turns the echo off.
+    /// Opens the terminal and turns its echo off; on Windows, checks that there is a terminal.
     ///
     /// # Errors
     ///
@@ -84,8 +84,8 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Fails if the terminal is closed, if the input ends without a line, or if the line cannot be used: it contains
-    /// control characters, or is a paste of several lines.
+    /// Fails if the terminal is closed, if the input ends without a line, or if the line cannot be used, such as a
+    /// paste of several lines.
     pub(crate) fn ask(&self, question: &str) -> Result<Zeroizing<String>, PromptError> {
         let answer = self.read(question);
         if matches!(&answer, Err(error) if error.kind() == ErrorKind::Interrupted) {
@@ -125,12 +125,11 @@ impl Prompt {
         rpassword::prompt_password(question).map(Zeroizing::new)
     }
 
-    /// Restores the terminal.
+    /// Discards remaining input and restores the terminal; does nothing on Windows.
     ///
     /// # Errors
     ///
-    /// Fails if more input arrived than was requested, such as a paste of several lines. The additional input is
-    /// discarded.
+    /// Fails if more input arrived than was requested, such as a paste of several lines.
     pub(crate) fn close(self) -> Result<(), PromptError> {
         if self.0.restore() {
             return Err(PromptError::Unusable(

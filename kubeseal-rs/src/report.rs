@@ -100,7 +100,7 @@ pub fn environment() -> Environment {
     }
 }
 
-/// Asks on the terminal. The answer is typed on the same line.
+/// Prints a question to stderr, without a line break after it.
 pub fn ask(question: &str) {
     write_stderr(question);
 }
@@ -148,7 +148,7 @@ pub fn stop(stop: Stop) -> ExitCode {
     }
 }
 
-/// Colors for output on a terminal that supports them, unless `NO_COLOR` is set.
+/// Colors for output on a terminal that supports them, unless `NO_COLOR` is set and not empty.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint {
     enabled: bool,

@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 /// A smaller step back is ignored: it delays work by less than a second.
 const MIN_STEP: SignedDuration = SignedDuration::from_secs(1);
 
-/// The latest time that was read from the clock.
+/// The latest time that was read from the clock since a step back was last reported.
 #[derive(Debug, Default)]
 pub struct LatestTime(Option<Timestamp>);
 
 impl LatestTime {
-    /// Records the current time. If the clock was set back by a second or more, returns by how much: times that were
-    /// planned before are too late by this duration.
+    /// Records the current time. If it is a second or more before the latest recorded time, returns by how much: times
+    /// that were planned before the clock was set back are too late by this duration.
     pub fn record(&mut self, now: Timestamp) -> Option<SignedDuration> {
         let step = self.0.map(|latest| latest.duration_since(now));
         let step = step.filter(|step| *step >= MIN_STEP);

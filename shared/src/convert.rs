@@ -20,10 +20,10 @@ const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 /// Why an object cannot be converted. On an error, no value is converted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
-    /// The object is refused.
+    /// The object violates the v2 format or the policy.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The object cannot be opened.
+    /// A value cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The scope needs a name or namespace, which the object lacks or the API server would reject.
@@ -49,13 +49,12 @@ pub fn policy(now: Timestamp) -> Policy {
     }
 }
 
-/// Seals all v2 values again as v1, for one RSA key. v1 values stay as they are. Gives up the protection that v1 lacks:
-/// the binding to the item key and the template, and other recipients.
+/// Seals all v2 values again as v1, for one RSA key. v1 values stay as they are. Gives up what v1 lacks, such as the
+/// binding to the item key and the template, post-quantum encryption, and several recipients.
 ///
 /// # Errors
 ///
-/// Returns [`ConvertError`] if the object is refused, if a value cannot be opened or sealed, or if the values must
-/// never become a Secret object.
+/// Returns [`ConvertError`] if the object cannot be converted.
 pub fn to_v1(
     sealed: &SealedSecret,
     ring: &KeyRing,

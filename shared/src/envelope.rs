@@ -19,7 +19,7 @@ use crate::v2::{Value, ValueId};
 
 /// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
-/// Substitute for a session key that could not be decrypted.
+/// Substitute for a session key that could not be decrypted, or whose length is not that of an AES key.
 const SUBSTITUTE_KEY: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
 /// The message that the session key authenticates to derive the identifier of a value.
 const VALUE_ID_INFO: &[u8] = b"seal/v1/vid\0";

@@ -1,6 +1,6 @@
 //! The proof of the annotation with which the controller marks former values in a Secret.
 //!
-//! Only a controller can create the proof, because the HMAC key is derived from a private key of the ring. The proof
+//! Only a holder of a private key of the ring can create the proof, because the HMAC key is derived from it. The proof
 //! covers the namespace, name and `uid` of the SealedSecret, the marks and the former values, so it is not valid for
 //! marks that a client changed or copied, or for former values that a client changed.
 
@@ -15,7 +15,7 @@ use crate::record::Digest;
 /// The length of a proof in bytes. A forger has one attempt for each write of the Secret.
 const LEN: usize = 16;
 
-/// A SealedSecret, whatever its version, and the keys that prove its marks.
+/// Creates and verifies the proofs for one SealedSecret.
 #[derive(Debug, Clone, Copy)]
 pub struct Prover<'a> {
     /// The namespace of the SealedSecret.
@@ -29,8 +29,8 @@ pub struct Prover<'a> {
 }
 
 impl Prover<'_> {
-    /// Returns the proof of these marks and former values, created with the newest key that only this controller should
-    /// know; `None` if the ring has no such key. A value is `None` if its item does not exist.
+    /// Returns the proof of these marks and former values, created with the newest RSA key of the ring that is neither
+    /// compromised nor opening-only; `None` if there is no such key. A value is `None` if its item does not exist.
     pub fn prove<'v>(
         &self,
         marks: &str,
@@ -45,8 +45,8 @@ impl Prover<'_> {
         )))
     }
 
-    /// Returns whether a controller with a key of the ring that only this controller should know created the proof for
-    /// these marks and values.
+    /// Returns whether the proof was created for these marks and values, with an RSA key of the ring that is neither
+    /// compromised nor opening-only.
     pub fn is_proven<'v>(
         &self,
         proof: &str,

@@ -1,7 +1,7 @@
 //! Marks on a key Secret: when the key was backed up, and whether it is compromised or opening-only.
 //!
-//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So this mark has no effect if it was
-//! copied with a manifest, or remained when the key was replaced.
+//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So the backup mark has no effect on
+//! another key: if it was copied to another Secret, or remained when the key in its Secret was replaced.
 
 use std::fmt::Display;
 
@@ -23,8 +23,9 @@ pub struct Marks {
     pub backed_up: Option<Timestamp>,
     /// Whether the key is marked as compromised: its private key may be known to an attacker.
     pub is_compromised: bool,
-    /// Whether the key is opening-only: it unseals and must not seal. Restored keys have this mark, because an archive
-    /// does not prove who created a key, and the creator of a key can read all values that are sealed for it.
+    /// Whether the key is opening-only: it unseals and must not seal. A restored key has this mark until an
+    /// administrator chooses the key for sealing, because a backup does not prove who created a key, and the creator of
+    /// a key can read all values that are sealed for it.
     pub is_opening_only: bool,
 }
 
@@ -108,7 +109,7 @@ pub struct KeyProperties {
     pub fingerprint: Option<Fingerprint>,
     /// Whether the controller loads this key.
     pub is_active: bool,
-    /// The marks of the key.
+    /// The marks of the key; no marks if the Secret contains no usable key.
     pub marks: Marks,
     /// The time by which keys are ordered; [`Timestamp::MIN`] if the Secret contains no usable key.
     pub order_time: Timestamp,
@@ -227,21 +228,29 @@ mod tests {
         };
         let (key, other) = (id(1), id(2));
         for (why, text, want) in [
-            ("its key", backed_up_text(&key, Timestamp::UNIX_EPOCH), true),
             (
-                "other",
+                "the id of the key",
+                backed_up_text(&key, Timestamp::UNIX_EPOCH),
+                true,
+            ),
+            (
+                "the id of another key",
                 backed_up_text(&other, Timestamp::UNIX_EPOCH),
                 false,
             ),
             (
-                "short",
+                "the short id of the key",
                 backed_up_text(&key.short(), Timestamp::UNIX_EPOCH),
                 false,
             ),
-            ("padded", format!("{key}= 1970-01-01T00:00:00Z"), false),
+            (
+                "the id of the key with padding",
+                format!("{key}= 1970-01-01T00:00:00Z"),
+                false,
+            ),
             ("no time", format!("{key} soon"), false),
             (
-                "RSA",
+                "the fingerprint of an RSA key",
                 backed_up_text(test_key().fingerprint(), Timestamp::UNIX_EPOCH),
                 false,
             ),

@@ -133,7 +133,7 @@ pub struct SealingRecipients {
 }
 
 impl SealingRecipients {
-    /// Returns the keys, the controller's own first.
+    /// Returns the public keys, the controller's own first.
     pub fn all(&self) -> Vec<&dyn Recipient> {
         let own = self.key.sealing_half().map(|half| half.recipient);
         let additional = self.additional.iter().map(|key| key as &dyn Recipient);
@@ -294,7 +294,7 @@ impl KeyRing {
         self
     }
 
-    /// Returns the keys, newest first.
+    /// Returns the RSA keys, newest first.
     pub fn keys(&self) -> &[Arc<RingKey>] {
         &self.keys
     }

@@ -41,7 +41,7 @@
 //! | [`envelope`] | the ciphertext of one value: encryption and decryption |
 //! | [`key`] | one RSA key and its certificate: generation, parsing, PEM, fingerprint, validity |
 //! | [`key_secret`] | the Secret that stores a key and its certificate |
-//! | [`key_marks`] | marks on a key: backed up, compromised; its state |
+//! | [`key_marks`] | marks on a key: backed up, compromised, opening-only; its state |
 //! | [`key_ring`] | ordered keys: the newest that may seal is the sealing key, any can unseal |
 //! | [`renewal`] | newest key + policy + now → renewal due, or the time of the next one |
 //! | [`names`] | names and item keys that the API server accepts |

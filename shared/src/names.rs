@@ -1,7 +1,6 @@
-//! Checks names by the API server's rules, before a label is built from them and while the user can still see
-//! the input.
+//! Checks names, item keys, and keys and values of labels by the API server's rules.
 
-/// A name that the API server rejects. Item keys and names are not secret.
+/// A name or item key that is not accepted. The message quotes it, since names and item keys are not secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// An invalid item key.

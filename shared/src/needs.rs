@@ -1,5 +1,6 @@
 //! Determines which key each item of a SealedSecret needs, and why an item cannot be unsealed, by trying the keys of a
-//! key ring. Do not report the results to callers who are not allowed to verify the object.
+//! key ring; only [`from_metadata`] tries none. Do not report the results to callers who are not allowed to verify the
+//! object.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,8 +100,8 @@ pub fn needs_within(
 
 /// Returns the key that each item needs, by item key, without trying any key: v2 items name their keys; for v1 items,
 /// the status of this generation is used, or else the annotation. This is not evidence, since clients that may write
-/// the status or the object can forge it. Returns `None` unless, for every item that is a sealed value, the named key
-/// is in the ring and, for v1, has the announced size.
+/// the status or the object can forge it. Returns `None` if a v2 entry is malformed, or if a sealed value names no key
+/// of the ring or, for v1, a key of another size than the value announces.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status
@@ -125,7 +126,7 @@ pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<S
     v2_needs.into_iter().map(Some).chain(v1_needs).collect()
 }
 
-/// Returns the sealed v1 values with their item keys, including the deprecated `spec.data`.
+/// Returns the item key and the string of each v1 item, including the deprecated `spec.data`.
 fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
     let encrypted_data = &sealed.spec.encrypted_data;

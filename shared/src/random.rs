@@ -2,9 +2,9 @@
 //!
 //! A generator in the memory of a process repeats its numbers when a virtual machine is restored from a snapshot, or
 //! when a process is forked at the wrong moment; two values would then have the same session key. So random numbers
-//! come from the kernel, except those that aws-lc-rs draws itself for RSA keys and OAEP. `rand` is built without its
-//! feature `thread_rng`, so `rand::rng` and `rand::random` do not exist. Functions whose results depend on random
-//! numbers take the generator as an argument, so that tests can pass a deterministic generator.
+//! come from the kernel, except those that aws-lc-rs draws itself for RSA keys, OAEP and TLS. Clippy's
+//! `disallowed-methods` refuses `rand::rng` and similar functions. Functions whose results depend on random numbers
+//! take the generator as an argument, so that tests can pass a deterministic generator.
 
 use rand::RngExt as _;
 use rand::distr::{Distribution, StandardUniform};

@@ -3,8 +3,8 @@
 //!
 //! The mark is stored with the Secret, in an annotation, so that one request writes both. The mark shows for which
 //! version of a SealedSecret the values were rendered, and which of them another client has changed since. Only a
-//! controller can create a mark, because the key of the digests is derived from a private key of the ring; a mark that
-//! a client changed or copied proves nothing.
+//! holder of a private key of the ring can create a mark, because the key of the digests is derived from it; a mark
+//! that a client changed or copied proves nothing.
 //!
 //! A mark also has a nonce, which is random for each rendering. Content versions identify the rendering by the nonce
 //! and not by the values: whether two renderings have the same values can depend on a sealed value.
@@ -50,7 +50,8 @@ pub fn nonce(mark: &str) -> Option<&str> {
 }
 
 /// Creates the mark of these items, which were rendered from a version of the SealedSecret. `nonce` identifies the
-/// rendering. Uses the newest key that only this controller should know; returns `None` without such a key.
+/// rendering. Uses the newest RSA key of the ring that is neither compromised nor opening-only; returns `None` if there
+/// is no such key.
 pub fn create(
     version: Identity,
     items: &BTreeSet<String>,
@@ -67,8 +68,9 @@ pub fn create(
     Some(format!("{}{SEPARATOR}{nonce}", base64::encode(&mark)))
 }
 
-/// Returns the items whose values have not changed since they were marked. Returns `None` if no controller with these
-/// keys created the mark for this version and these items.
+/// Returns the items whose values have not changed since they were marked; if one of the items that share a digest was
+/// changed, all of them count as changed. Returns `None` if the mark was not created for this version and these items
+/// with an RSA key of the ring that is neither compromised nor opening-only.
 pub fn unchanged_items(
     mark: &str,
     version: Identity,

@@ -1,4 +1,4 @@
-//! Records in statuses: a keyed digest that proves that a Secret was created from a SealedSecret.
+//! Records in statuses: keyed digests that prove that a Secret was created from a SealedSecret.
 //!
 //! A reader of statuses must not learn anything about values from a record. A keyed digest of the values is
 //! not enough for that: anyone can seal a guess and have the controller compute its digest. So the digest of
@@ -7,8 +7,8 @@
 //! so it is published as a digest too. See "Guesses" in `controller/NOTES.md`.
 //!
 //! A writer of statuses must not make the controller accept a Secret that differs from its SealedSecret. So
-//! the proof covers everything that the Secret depends on: namespace, name, `uid`, scope, ciphertext, the
-//! configured rules and limits, and which Secret it is. A record that is copied, outdated, forged or
+//! the proof covers everything that the Secret depends on: the [`Identity`] of the SealedSecret, the configured
+//! rules, limits and tolerance of drift, and which Secret it is. A record that is copied, outdated, forged or
 //! malformed is ignored: it costs a decryption and nothing else.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -31,7 +31,7 @@ const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_AN
 /// The indexes of the proofs in a record. In this order, they prove that the version was unsealed, that the Secret
 /// matches the version under the rules, where the content of the Secret comes from, whether the Secret has former
 /// values, and whether its names and sizes are public. The first proof stays valid when the rules change, because it
-/// decides whether random values are kept. The third proof stays valid for later versions.
+/// decides whether random values are kept. The third proof stays valid for later versions of the Secret.
 const UNSEALED_PROOF: usize = 0;
 const MATCHES_PROOF: usize = 1;
 const ORIGIN_PROOF: usize = 2;
@@ -106,8 +106,9 @@ pub struct Facts {
     pub has_public_sizes: bool,
 }
 
-/// Creates the record that shows that this stored Secret was created from the SealedSecret. Uses the newest key that
-/// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
+/// Creates the record that shows that this stored Secret was created from the SealedSecret. Uses the newest RSA key of
+/// the ring that is neither compromised nor opening-only. Returns `None` if there is no such key, or if the Secret has
+/// no `uid` or `resourceVersion`.
 pub fn create(
     origin: Origin<'_>,
     secret: &Secret,
@@ -142,7 +143,8 @@ pub fn create(
     Some(record)
 }
 
-/// Returns whether a controller with these keys created the record for this origin, whichever Secret it describes.
+/// Returns whether the record was created for this origin, whichever Secret it describes, with an RSA key of the ring
+/// that is neither compromised nor opening-only.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
     let has = |index, tag: hmac::Tag| has_proof(record, index, &tag);
     trusted_key(record, ring).is_some_and(|key| {
@@ -178,8 +180,8 @@ pub fn has_public_sizes(record: &SecretRecord, secret: &ObjectMeta, ring: &KeyRi
         && expected.is_some_and(|tag| has_proof(record, SIZES_PROOF, &tag))
 }
 
-/// Returns whether a controller with these keys created the record for this version of the object, under any rules and
-/// limits: if so, this version was unsealed.
+/// Returns whether the record was created for this version of the object, under any rules and limits, with an RSA key
+/// of the ring that is neither compromised nor opening-only: if so, this version was unsealed.
 pub fn is_proof_of_unsealing(record: &SecretRecord, identity: Identity, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| unsealed_tag(key, identity));
     expected.is_some_and(|tag| has_proof(record, UNSEALED_PROOF, &tag))
@@ -199,7 +201,7 @@ pub fn is_for_secret(
 
 /// Returns whether the record of the object shows that the Secret still has the recorded content, whatever its version.
 /// Labels and annotations that other clients added are ignored, except annotations that allow the controller to change
-/// the Secret.
+/// the Secret. Returns false for the deprecated form, whose labels and annotations are sealed.
 pub fn is_for_content(
     record: &SecretRecord,
     identity: Identity,
@@ -212,7 +214,7 @@ pub fn is_for_content(
 }
 
 /// Like [`is_for_content`], for any labels and annotations, except annotations that allow the controller to change the
-/// Secret.
+/// Secret, and also for the deprecated form.
 pub fn has_recorded_values(
     record: &SecretRecord,
     identity: Identity,

@@ -203,7 +203,7 @@ mod tests {
                 At(instant(430)),
             ),
             (
-                "from the future, by a moved clock",
+                "from the future, because the clock was ahead",
                 Some(instant(401)),
                 policy(Some(30), None),
                 Due(Future),

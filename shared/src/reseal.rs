@@ -29,9 +29,9 @@ pub use to_v2::{convert_to_v2, reseal_as_v2};
 /// A re-encrypted SealedSecret: only sealing keys are needed to unseal it, one for v1 items and one for v2 items.
 #[derive(Debug)]
 pub struct Resealed {
-    /// The SealedSecret, without status, and without metadata other than names, labels, annotations and finalizers.
-    /// These are unchanged, except for the key hints of re-encrypted items. The template is also unchanged, except for
-    /// the deprecated form, in which the sealed Secret becomes the template.
+    /// The SealedSecret, without status, and with only these metadata: name, `generateName`, namespace, labels,
+    /// annotations and finalizers. They are unchanged, except for the key hints of re-encrypted items. The template is
+    /// also unchanged, except for the deprecated form, in which the sealed Secret becomes the template.
     pub sealed: SealedSecret,
     /// Number of re-encrypted items. Items that were already sealed for their sealing key are unchanged.
     pub changed: usize,
@@ -43,7 +43,7 @@ pub enum ResealError {
     /// The SealedSecret cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// No key of the ring may seal.
+    /// No RSA key, or no key of the preferred suite, may seal.
     #[error(transparent)]
     NoCertificate(#[from] NoSealingKey),
     /// The deprecated form contains more items than the caller allows.
@@ -52,7 +52,7 @@ pub enum ResealError {
     /// The SealedSecret was unsealed, but its values cannot be sealed again.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The v2 items cannot be sealed again.
+    /// The v2 items cannot be opened, or the items cannot be sealed as v2.
     #[error(transparent)]
     V2(EditError),
     /// The meter ended the work.
@@ -79,21 +79,21 @@ pub struct ResealRules {
     pub accept_legacy: bool,
     /// Maximum number of items of the deprecated form.
     pub max_items: usize,
-    /// The format that administrators require.
+    /// The requirements of administrators for the object.
     pub policy: v2::Policy,
 }
 
 /// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing
 /// key are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are
-/// already. Other recipients in the object are not kept: they are not trustworthy.
+/// already. Other recipients in the object are not kept: they are not trustworthy. The deprecated form becomes v1
+/// items.
 ///
 /// v2 items keep their properties: place, template binding, the identifiers of their values, and the restrictions on
 /// their use. The checks of v2 precede all other work.
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; no item is then
-/// re-encrypted.
+/// Returns [`ResealError`] if the SealedSecret cannot be re-encrypted. In this case, no item is re-encrypted.
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -214,8 +214,8 @@ fn reseal_v1(
     Ok(resealed)
 }
 
-/// Returns the names, labels, annotations and finalizers. Other fields, such as `resourceVersion`, can make a later
-/// write fail.
+/// Returns the name, `generateName`, namespace, labels, annotations and finalizers. Other fields, such as
+/// `resourceVersion`, can make a later write fail.
 fn metadata_without_server_fields(metadata: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         name: metadata.name.clone(),
@@ -249,8 +249,8 @@ pub struct ResealedValues {
     pub items: BTreeMap<String, String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// The key that unsealed the last value, or the caller's `first` if there was no value. Try this key first on the
-    /// next object, which was probably sealed at about the same time.
+    /// The key that unsealed the last value, or the caller's `first` if no value was unsealed. Try this key first on
+    /// the next object, which was probably sealed at about the same time.
     pub last: Option<Fingerprint>,
     /// The number of re-encrypted values, by the key that they were sealed for before.
     pub from: BTreeMap<Fingerprint, usize>,

@@ -14,7 +14,7 @@ const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 /// A SealedSecret and its position.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// The SealedSecret.
+    /// The SealedSecret, as parsed from the file.
     pub sealed: SealedSecret,
     /// The line of the file on which the SealedSecret begins.
     pub line: usize,
@@ -66,7 +66,7 @@ impl Changes<'_> {
     }
 }
 
-/// Returns every SealedSecret in a file, including those in lists; skips objects of other kinds.
+/// Returns every SealedSecret in a file, including those in lists; skips objects of another kind or API version.
 ///
 /// # Errors
 ///

@@ -34,7 +34,7 @@ enum Actual {
     Text,
     NotBase64(Base64Error),
     CutBase64(Base64Error),
-    /// The value is truncated: the announced RSA block and the tag need this many bytes.
+    /// The value is truncated: the length field, the announced RSA block and the tag need this many bytes.
     Short(usize),
     Unknown,
 }
@@ -54,7 +54,7 @@ impl NotSealed {
         }
     }
 
-    /// Describes the actual content of the string, and its length.
+    /// Describes the actual content, and the length of a string.
     pub fn finding(&self) -> String {
         match self.actual {
             Actual::Type(_) => self.actual.to_string(),

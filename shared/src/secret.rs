@@ -14,7 +14,7 @@ use crate::resource::{DocumentError, METADATA, expect_kind, order, order_metadat
 /// A Secret in memory: the input of sealing and the result of unsealing.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Secret {
-    /// Metadata of the Secret.
+    /// Metadata, such as name, namespace, labels and annotations.
     pub metadata: ObjectMeta,
     /// `type`; `None` means `Opaque`.
     pub type_: Option<String>,

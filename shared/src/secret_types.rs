@@ -115,8 +115,8 @@ pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<()
     })
 }
 
-/// Checks that every value has the form that the type requires. The result depends on the values, so it is only for
-/// users who may read them.
+/// Checks that the values of required items have the form that the type requires. The result depends on the values, so
+/// it is only for users who may read them.
 ///
 /// # Errors
 ///

@@ -169,15 +169,15 @@ impl AuthorLimits {
         self
     }
 
-    /// Adds rules about the formats of values.
+    /// Sets the rules about the formats of values.
     #[must_use]
     pub fn requiring_formats(mut self, formats: FormatRules) -> Self {
         self.formats = formats;
         self
     }
 
-    /// Forbids these labels and annotations on every Secret. `texts` is a comma-separated list of key
-    /// prefixes and `key=value` pairs.
+    /// Forbids SealedSecrets whose Secret has one of these labels or annotations. `texts` is a comma-separated list of
+    /// key prefixes and `key=value` pairs.
     #[must_use]
     pub fn forbidding_metadata(mut self, texts: &str) -> Self {
         self.forbidden_metadata = split_list(texts).map(ForbiddenMetadata::parse).collect();

@@ -61,7 +61,7 @@ pub enum Existing {
 }
 
 impl Existing {
-    /// Returns the complete Secret, if the controller owns it and its content is known.
+    /// Returns the complete Secret; `None` if the controller does not own it, or knows at most its values.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Owned(Content::Secret(secret)) => Some(secret),
@@ -136,7 +136,7 @@ pub enum Plan {
 /// Why the Secret does not match the SealedSecret.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// The SealedSecret is malformed.
+    /// The SealedSecret, one of its annotations or one of its templates is invalid.
     #[error("{0}")]
     Malformed(String),
     /// The SealedSecret cannot be unsealed.

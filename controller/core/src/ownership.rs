@@ -93,7 +93,7 @@ pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) 
     is_merged_into(existing) && is_allowed
 }
 
-/// Removes the annotation for merging.
+/// Removes the annotation for merging if its value is `true`.
 pub fn drop_consent(metadata: &mut ObjectMeta) {
     if is_merged_into(metadata)
         && let Some(annotations) = metadata.annotations.as_mut()
@@ -151,8 +151,8 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// all content comes from the SealedSecret (`is_exclusive`), a consent to a merge that is not in the template is
 /// removed. The additions of Kubernetes itself are kept as described in [`token_secrets::keep_additions`].
 ///
-/// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
-/// of another owner cannot add consent annotations or make the Secret immutable.
+/// Consent to a merge covers only items, labels and annotations: a template that is merged into a Secret of another
+/// owner cannot add consent annotations or make the Secret immutable.
 pub fn successor(
     mut desired: Secret,
     existing: &Secret,

@@ -419,8 +419,8 @@ pub fn differ_only_in_marks(a: &Secret, b: &Secret) -> bool {
 }
 
 impl Marks {
-    /// Returns the key under which the existing Secret has the former value of `item`, and when the former value was
-    /// stored; `None` if there is no former value.
+    /// Returns the key in the existing Secret of the value to keep as the former value of `item`, and since when that
+    /// value is a former value; `None` if no former value is kept.
     fn former_value(
         &self,
         item: &str,

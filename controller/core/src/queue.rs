@@ -26,8 +26,8 @@ pub fn backoff(failures: u32, jitter: f64) -> SignedDuration {
     max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// Returns whether a retry must still wait until `retry_at`, which is the sum of an earlier time and a wait of
-/// [`backoff`]. A later time than that comes from a clock that was wrong, and counts as past.
+/// Returns whether a retry must still wait until `retry_at`, which is the sum of an earlier time and a wait of at most
+/// five minutes. A later time than that comes from a clock that was wrong, and counts as past.
 pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
     now < retry_at && retry_at.duration_since(now) <= LONGEST_WAIT
 }
@@ -35,9 +35,10 @@ pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
 /// The urgency of an object. A higher urgency goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// The object comes from a list, or is retried. There can be thousands of such objects.
+    /// The object comes from a list, is retried, or is processed again for another reason, such as a new key. There can
+    /// be thousands of such objects.
     Backlog,
-    /// A client has just changed the object or its Secret, and a user may be waiting.
+    /// A client may just have changed the object or its Secret, and a user may be waiting.
     Fresh,
 }
 

@@ -54,7 +54,7 @@ fn is_same(recorded: &SecretVersion, current: &CurrentVersion) -> bool {
 }
 
 /// Returns the recorded time of the content of this generation, if only the identification of the content is new: the
-/// content-version key was replaced, or an earlier release unsealed the generation without recording a version.
+/// content-version key was replaced, or the generation was unsealed without recording a version.
 fn time_of_same_content(
     previous: &SealedSecretStatus,
     current: &CurrentVersion,

@@ -80,7 +80,7 @@ impl Checks<'_> {
     }
 
     /// Returns the rate limit; `None` if the rate is negative or not finite. As in upstream's client library, 0 means
-    /// the default: 5 requests per second, burst 10.
+    /// the default: a rate of 5 requests per second, or a burst of 10.
     fn rate(&self) -> Option<(f64, u32)> {
         let non_zero_or = |value: f64, default| if value == 0.0 { default } else { value };
         let rate = non_zero_or(self.flags.float("kubeclient-qps"), 5.0);

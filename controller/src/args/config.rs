@@ -44,7 +44,7 @@ pub struct Config {
     pub write_timeout: Duration,
     /// The configuration of the log.
     pub log: log::Config,
-    /// The warnings to log once at start.
+    /// The warnings to log once at startup.
     pub warnings: Vec<String>,
 }
 
@@ -120,9 +120,9 @@ pub struct KeyConfig {
     pub prefix: String,
     /// The namespace of new keys.
     pub namespace: String,
-    /// The labels of new keys.
+    /// Additional labels of new key Secrets.
     pub labels: BTreeMap<String, String>,
-    /// The annotations of new keys.
+    /// Annotations of new key Secrets.
     pub annotations: BTreeMap<String, String>,
     /// The size, validity and common name of new RSA keys. The validity applies to v2 keys too.
     pub spec: KeySpec,

@@ -354,7 +354,7 @@ const FLAGS: &[Flag] = &[
         "listen-authorized-addr",
         Kind::Text,
         "",
-        "Address of the TLS endpoints for authenticated callers: verify, rotate, unseal. Disabled if empty.",
+        "Address of the TLS endpoints for authenticated callers: verify, rotate, unseal, deliver. Disabled if empty.",
     ),
     Flag::new(
         "certificate-configmap",

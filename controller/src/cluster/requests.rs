@@ -50,7 +50,7 @@ struct Rate {
 
 /// The request is a write, and this replica is not the leader.
 #[derive(Debug, thiserror::Error)]
-#[error("this replica is no longer the leader; the write was not sent")]
+#[error("this replica is no longer the leader; the write was refused or canceled")]
 struct NotLeader;
 
 impl Bounds {

@@ -56,7 +56,7 @@ pub(super) struct Watches {
     /// Namespaces whose Secrets were listed, or are not watched.
     secrets_known: BTreeSet<usize>,
     /// Objects that need no reconciliation if their Secret is the recorded Secret. They wait until the Secrets of their
-    /// namespace are listed.
+    /// namespace are listed or cannot be listed.
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
@@ -66,8 +66,8 @@ const MAX_LISTS: usize = 32;
 /// When the API server is reachable again after an outage, the restarts of the watches are spread over this time
 /// multiplied by the number of namespaces.
 const RESTART_INTERVAL: Duration = Duration::from_millis(4);
-/// A watch without an event or error for this long after a failure counts as working again: an attempt to connect fails
-/// earlier, and an established watch sends no events while nothing changes.
+/// A watch without an event or error for this long after the pause that follows a failure counts as working again: an
+/// attempt to connect fails earlier, and an established watch sends no events while nothing changes.
 const RECOVERED_AFTER: Duration = Duration::from_secs(15);
 /// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces, the
 /// duration is longer, up to [`MAX_SECONDS`], to limit the load of restarts.
@@ -95,7 +95,7 @@ impl Watches {
         }
     }
 
-    /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not
+    /// Starts the watches of objects. The returned [`Starter`] starts the watches of keys. A namespace that does not
     /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets in the namespace are
     /// listed, so that no data about other Secrets has to be stored.
     pub(super) fn start(
@@ -341,7 +341,7 @@ impl Starter {
             allowed: Duration::from_secs(watch_seconds(self.namespaces).into()),
             forbidden: FORBIDDEN_PERIOD,
         };
-        let (text, name) = (target.text.clone(), target.name());
+        let name = target.name();
         let (health, denial_flag) = (Arc::clone(&self.health), denial.clone());
         let report = move |result: Result<(), String>| match result {
             Ok(()) => {
@@ -353,7 +353,7 @@ impl Starter {
                 if denial_flag.record_forbidden() {
                     warn!(
                         error,
-                        "Cannot watch {text} again; the current watch continues until the API server ends it"
+                        "Cannot watch {name} again; the current watch continues until the API server ends it"
                     );
                 }
                 health.record_failure(&name, Cause::Forbidden, Timestamp::now());

@@ -166,7 +166,7 @@ impl State {
     }
 
     /// Returns the address whose connection is displaced next: the address with the most unfinished connections or,
-    /// among equals, with the oldest connection. A new connection is therefore displaced last.
+    /// among equals, with the oldest connection.
     fn next_to_displace(&self) -> Option<IpAddr> {
         let candidates = self.by_address.iter().filter_map(|(address, client)| {
             let (arrival, _) = client.unfinished.first_key_value()?;

@@ -83,7 +83,7 @@ pub struct RequestLimiter {
 pub(super) struct AcceptanceRules {
     /// Whether the deprecated `spec.data` is accepted.
     pub(super) legacy: bool,
-    /// The requirements of administrators for the formats in each namespace.
+    /// The author limits. Those on formats, scopes and key ages apply.
     pub(super) limits: Arc<AuthorLimits>,
 }
 
@@ -105,7 +105,7 @@ impl RequestLimiter {
         }
     }
 
-    /// Sets the author limits, whose format rules apply to the objects of requests.
+    /// Sets the author limits that apply to the objects of requests.
     #[must_use]
     pub fn with_author_limits(mut self, limits: Arc<AuthorLimits>) -> Self {
         self.accepted.limits = limits;

@@ -140,8 +140,8 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
         .layer(from_fn_with_state(metrics, count_request))
 }
 
-/// Returns the routes of the metrics port. This port serves health checks too, so that probes work while untrusted
-/// callers, which cannot reach this port, exhaust the connections of the main port.
+/// Returns the routes of the metrics port. This port serves health checks too, so that probes work while callers
+/// exhaust the connections of the main port.
 pub fn metrics_router(state: ServerState, metrics: Arc<Metrics>) -> Router {
     let scrape = |State(metrics): State<Arc<Metrics>>| async move {
         let content_type = [(

@@ -1,7 +1,7 @@
 //! Limits the request rate of each caller: the generic cell rate algorithm, with upstream's headers.
 //!
 //! No crate is used, since callers with invented names must not use unbounded memory, and the headers report when the
-//! limit is full again.
+//! whole burst is available again.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};

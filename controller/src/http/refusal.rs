@@ -29,7 +29,7 @@ pub(super) enum Refusal {
     CannotUnseal,
     /// There is no certificate for sealing, or sealing with it failed.
     NoCertificate,
-    /// There are keys, but none of them may seal.
+    /// No key may seal, for this reason.
     MayNotSeal(NoSealingKey),
     /// The caller sent no token, or a token that is refused: invalid, or not issued for this controller only.
     Unauthenticated,

@@ -18,7 +18,7 @@ use super::audiences::has_another_audience;
 pub use deliver::AUDIENCE;
 /// Maximum number of concurrent reviews, which limits the load on the API server from callers without a valid token.
 const MAX_CONCURRENT: usize = 8;
-/// Like [`MAX_CONCURRENT`], for Pods that ask for values: after a change, a thousand of them are reviewed again.
+/// Like [`MAX_CONCURRENT`], for Pods that request values: after a change, a thousand Pods can need a new review.
 const MAX_CONCURRENT_OF_PODS: usize = 16;
 
 /// Sends reviews to the API server.

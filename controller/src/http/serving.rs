@@ -168,7 +168,7 @@ async fn serve_until_displaced(task: impl Future<Output = ()>, signals: Signals,
         () = task => {}
         () = silent => debug!("A connection sent no request in time"),
         () = displaced => debug!("A connection without a complete request was displaced by a newer connection"),
-        () = closed.notified() => debug!("A client received its response too slowly"),
+        () = closed.notified() => debug!("A connection was closed while its response was sent"),
     }
 }
 

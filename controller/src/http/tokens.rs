@@ -26,7 +26,7 @@ const PODS_PER_ADDRESS: (u32, u32) = (20, 500);
 const PODS_TOTAL: (u32, u32) = (50, 2_000);
 /// How long a refused token of a Pod is refused without another review.
 const PODS_REFUSED_FOR: SignedDuration = SignedDuration::from_secs(5);
-/// How long an accepted token is exempt from the limit. Each use is still reviewed.
+/// How long an accepted token is exempt from the limits. This does not replace its review.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The results of earlier reviews. Only a keyed digest of each token is stored.

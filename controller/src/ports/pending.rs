@@ -68,7 +68,7 @@ impl Obstacle {
 }
 
 impl PendingPort {
-    /// Takes the open port. `health` reports the port as failing until it can be served.
+    /// Takes the open port. `health` reports the port as failing while it cannot be served.
     pub(super) fn new(address: Address, listener: TcpListener, health: Arc<WatchHealth>) -> Self {
         Self {
             address,

@@ -329,7 +329,7 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns the owned Secret with its protected metadata restored and unneeded former values removed; `None` if
-    /// nothing changes. `purged` is the result of [`without_former_values`].
+    /// nothing changes, or if there is no owned Secret. `purged` is the result of [`without_former_values`].
     fn restored(&self, observed: &Observed, purged: Option<&Secret>) -> Option<Box<Secret>> {
         let secret = observed.existing.secret()?;
         let metadata = self.restored_metadata(observed);
@@ -377,7 +377,7 @@ impl<S: Store> Tools<S> {
     ///
     /// The values of a Secret that this object controls may be compared in three cases. First, nothing was reported
     /// about the object before this process started, for example after a crash between writing the Secret and the
-    /// status. Second, the status at the start claims that the version was unsealed, as the status of upstream's
+    /// status. Second, the status at startup claims that the version was unsealed, as the status of upstream's
     /// controller does, which has no record. Third, the Secret is immutable, since otherwise no re-encryption of its
     /// SealedSecret could succeed. A client can forge the first two cases before a start, and all three reveal whether
     /// the values are equal, which is the one bit that an edit reveals anyway. If templates are forbidden, an edit
@@ -475,7 +475,8 @@ fn changes_only_former_values(observed: &Observed, plan: &Plan, purged: Option<&
 }
 
 /// Returns the size of the Secret's values, if the size of the sealed values determines it; `None` if templates produce
-/// values, if some values belong to another client, or if there is no valid SealedSecret.
+/// values, if the Secret is sealed as a whole, if some values belong to another client, or if there is no valid
+/// SealedSecret.
 fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;

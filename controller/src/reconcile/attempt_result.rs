@@ -115,7 +115,8 @@ pub(super) fn sealed_risky_type_event() -> EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
         message: "the Secret sealed in the deprecated field 'data' has a type that grants the author of the SealedSecret \
-                  access beyond the sealed values; if this is not intended, run the controller with --forbid-secret-types"
+                  access beyond the sealed values; if this is not intended, remove the risky types from \
+                  --allow-secret-types"
             .into(),
     }
 }

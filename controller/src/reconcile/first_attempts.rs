@@ -58,7 +58,7 @@ impl FirstAttempts {
         }
     }
 
-    /// Returns the store's last error for this version, and whether a user must act.
+    /// Returns the store's last error for the current version of the object, and whether a user must act.
     pub(super) fn error(&self, id: &ObjectId) -> Option<(String, bool)> {
         self.0.get(id)?.error.clone()
     }

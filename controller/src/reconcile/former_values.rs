@@ -177,7 +177,7 @@ pub(super) fn without_former_values(
 }
 
 /// Returns whether the controller itself may change the marks of the existing Secret: they have a valid proof, or no
-/// other client has written the Secret since it had the values of this version.
+/// other client has written the Secret since it had the values of the last version that was unsealed.
 pub(super) fn has_own_marks(id: &ObjectId, observed: &Observed, ring: &KeyRing) -> bool {
     let secret = observed.existing.secret();
     let proven = secret.and_then(|secret| FormerValues::of(secret, &prover(id, observed, ring)));

@@ -14,8 +14,8 @@ use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// Copies the random values of the existing Secret into the desired Secret if they are known to belong to this
-    /// version, and marks the random values of the result. Returns whether values of a version that was unsealed before
-    /// are replaced.
+    /// version of the SealedSecret, and marks the random values of the result. Returns whether values of a version that
+    /// was unsealed before are replaced.
     ///
     /// The decision depends on the mark of the values, which is written together with them: it shows for which version
     /// they were rendered, even if the process ended before it recorded anything else. Without a mark that a key

@@ -234,7 +234,7 @@ impl<S: Store> Tools<S> {
         self.store.emit_event(id, event).await;
     }
 
-    /// Returns the status to record; `None` if it is unchanged, or if statuses are not written.
+    /// Returns the status to write; `None` if none needs to be written, or if statuses are not written.
     fn next_status(
         &self,
         observed: &Observed,
@@ -243,8 +243,9 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // The status of a new version or mark is written even if its text is unchanged, for stores that keep the
-        // unsealed version and a copy of the mark of its random values together with the status.
+        // A store can keep the unsealed version, and a copy of the mark of its random values, together with the status.
+        // So the status is written for a new version of the SealedSecret and for a new mark, even if its text is
+        // unchanged.
         let is_new = !(observed.settled || observed.claimed);
         let is_marked = plan_result.changed && plan_result.is_random;
         let is_needed = matches!(outcome, Outcome::Unsealed { .. }) && (is_new || is_marked);

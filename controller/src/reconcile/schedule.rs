@@ -26,7 +26,7 @@ pub(super) struct Schedule {
     /// When the outcome may be published.
     report: Option<Instant>,
     is_reported: bool,
-    /// When to check again whether the Secret still needs its former values.
+    /// When to check again whether the Secret still needs its former values, or whether it still exists.
     next_check: Option<Timestamp>,
     /// The size of the values that the attempt keeps, in bytes.
     values: usize,
@@ -91,8 +91,8 @@ impl Schedule {
         self.write.is_some()
     }
 
-    /// Returns when the outcome may be published, as soon as the Secret was written or is known to stay; `None` if the
-    /// times are not set.
+    /// Returns when the outcome may be published; `None` if the times are not set. The first call must follow the
+    /// write, or the decision to leave the Secret.
     pub(super) fn publication(&mut self) -> Option<Instant> {
         let write = self.write?;
         let report = *self.report.get_or_insert_with(|| {

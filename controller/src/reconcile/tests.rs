@@ -269,9 +269,9 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
 const SLOW_AND_LARGE: &str =
     "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
 
-/// A public store of objects with one template each: slow and large in namespaces that begin with "hostile", and no
-/// template in namespaces that begin with "plain". In a namespace such as "slow-writes", the named operation takes 20
-/// seconds.
+/// A public store of objects with one template each, which is slow and large in namespaces that begin with "hostile".
+/// Objects in namespaces that begin with "plain" have no template. In a namespace such as "slow-writes", the named
+/// operation takes 20 seconds.
 #[derive(Debug, Default)]
 struct TemplateStore {
     writes: Mutex<Vec<ObjectId>>,

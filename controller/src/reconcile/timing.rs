@@ -51,7 +51,8 @@ impl SlowClass {
     }
 }
 
-/// The work budget of rendering. The limits of the templates and the clock usually end rendering earlier.
+/// The work budget of rendering. The limits of the templates and the limit on processor time usually end rendering
+/// earlier.
 const WORK_BUDGET: Budget = Budget::seconds(30);
 
 /// The time from the start of the write to the publication of the outcome.

@@ -72,9 +72,9 @@ pub struct Observed {
     pub is_exclusive: bool,
     /// The mark of the random values of the Secret. See [`shared::random_mark`].
     pub random_mark: Option<String>,
-    /// Whether the store itself shows that no other client replaced the mark while no process ran. Random values then
-    /// stay even if no key verifies their mark, usually because the key was removed. False if this process has unsealed
-    /// this version: in this case, the process knows whether another client has changed the Secret since.
+    /// Whether the store itself shows that no other client replaced the mark while no process ran. In that case, random
+    /// values stay even if no key verifies their mark, usually because the key was removed. False if this process has
+    /// unsealed this version: in this case, the process knows whether another client has changed the Secret since.
     pub trusts_mark: bool,
 }
 
@@ -124,7 +124,8 @@ pub enum AppliedPlan {
     /// The plan was applied. Contains the stored Secret, if the store returned it; after [`Plan::Remove`], only if
     /// finalizers delay the deletion.
     Done(Option<Box<Secret>>),
-    /// The Secret was not created, since a Secret of this name already exists unexpectedly.
+    /// The Secret was not created, since a Secret of this name already exists unexpectedly. Contains the Secret to
+    /// create.
     Exists(Box<Secret>),
 }
 
@@ -176,8 +177,8 @@ pub enum StoreError {
         /// The problem; `None` if its text would depend on the values.
         public: Option<String>,
     },
-    /// An earlier attempt on this version failed with this error, which is reported again instead of a new result that
-    /// depends on values.
+    /// An earlier attempt on the same version of the SealedSecret failed with this error, which is reported again
+    /// instead of a new result that depends on values.
     #[error("{text}")]
     AsBefore {
         /// The earlier error.
@@ -185,9 +186,9 @@ pub enum StoreError {
         /// Whether a user must resolve the earlier error; see [`Self::is_stalled`].
         is_stalled: bool,
     },
-    /// Another client repeatedly created and deleted the Secret between two checks.
+    /// Another client created the Secret, or changed the SealedSecret, while the controller processed it.
     #[error(
-        "cannot create the Secret: another client creates and deletes it at the same time; find that client in the API server's audit log"
+        "cannot write the Secret: another client created the Secret or changed the SealedSecret at the same time; if this error persists, find that client in the API server's audit log"
     )]
     Exists,
     /// Other clients keep modifying the same object.
@@ -251,8 +252,8 @@ pub(crate) fn require_readable<K>(
 pub struct StoredSecret<'a> {
     /// The Secret as stored, if known.
     pub secret: Option<&'a Secret>,
-    /// Whether the Secret has the values of this version of the SealedSecret; otherwise it may have values of another
-    /// client.
+    /// Whether the Secret has the values of the observed version of the SealedSecret; otherwise it may have values of
+    /// another client.
     pub has_unsealed_values: bool,
     /// See [`Observed::is_exclusive`].
     pub is_exclusive: bool,

@@ -319,8 +319,8 @@ async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_
     }
 }
 
-/// Upstream's controller writes no record and no items to a status. The first reconciliation after it writes no Secret,
-/// replaces no random value, and keeps labels of other clients.
+/// Upstream's controller writes no record and no items to a status. After a switch from that controller, the first
+/// reconciliation writes no Secret, replaces no random value, and keeps labels of other clients.
 #[tokio::test(start_paused = true)]
 async fn migrating_from_upstreams_controller_writes_no_secret() {
     let mut run = Run::new(|_| ());

@@ -314,8 +314,8 @@ async fn the_status_names_no_item_of_a_secret_that_was_sealed_as_a_whole() {
     assert_eq!(guesses[1].1, guesses[3].1);
 }
 
-/// Attack: an author writes a template that renders a large item for some values only. If former values were kept only
-/// if they fit, the status would reveal a second bit about the values.
+/// Attack: an author writes a template that renders a large item for some values only. If the rendered sizes decided
+/// whether former values are kept, the status would reveal a second bit about the values.
 #[tokio::test(start_paused = true)]
 async fn whether_former_values_are_kept_does_not_depend_on_rendered_sizes() {
     let template = "{{ if hasPrefix \"a\" .pw }}{{ repeat 400000 \"y\" }}{{ end }}";
@@ -584,7 +584,7 @@ async fn an_item_whose_former_value_would_have_too_long_a_name_is_updated_withou
     );
 }
 
-/// Fault: the clock is set back by two minutes, or was a month ahead when a value changed.
+/// Fault: the clock is set back by two minutes, or was 40 days ahead when a value changed.
 #[tokio::test(start_paused = true)]
 async fn a_former_value_survives_only_a_small_correction_of_the_clock() {
     for (correction, is_kept) in [(120, true), (40 * 86_400, false)] {
@@ -604,7 +604,7 @@ async fn a_former_value_survives_only_a_small_correction_of_the_clock() {
     }
 }
 
-/// Attack: an author sends an edit just before the end of a second: the time of the version would show whether a large
+/// Attack: an author sends an edit at a chosen time within a second: the time of the version would show whether a large
 /// value was rendered and written, depending on a sealed value.
 #[tokio::test(start_paused = true)]
 async fn the_time_of_a_version_does_not_depend_on_the_size_of_the_result() {

@@ -65,24 +65,24 @@ const EDITS: &[(&str, Edit)] = &[
     }),
 ];
 
-/// Edits that replace a value file with another kind of file.
+/// Edits after which a version contains something that is not a value file, or a huge value file.
 const REPLACEMENTS: &[(&str, Edit)] = &[
-    ("replaces a value by a directory", |directory| {
+    ("replaces a value with a directory", |directory| {
         remove_file(&directory.join("..data/a"));
         std::fs::create_dir_all(directory.join("..data/a/b/c")).unwrap();
         write(&directory.join("..data/a/b/c/d"), "x");
     }),
-    ("replaces a value by a link", |directory| {
+    ("replaces a value with a link", |directory| {
         remove_file(&directory.join("..data/a"));
         symlink("/etc/passwd", directory.join("..data/a")).unwrap();
     }),
-    ("replaces a value by a pipe", |directory| {
+    ("replaces a value with a pipe", |directory| {
         remove_file(&directory.join("..data/a"));
         let mode = rustix::fs::Mode::RUSR;
         let kind = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, directory.join("..data/a"), kind, mode, 0).unwrap();
     }),
-    ("replaces a value by a socket", |directory| {
+    ("replaces a value with a socket", |directory| {
         remove_file(&directory.join("..data/a"));
         std::os::unix::net::UnixListener::bind(directory.join("..data/a")).unwrap();
     }),
@@ -243,8 +243,8 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     }
 }
 
-/// Attack: a program replaces a value file with a directory, a link or a device, so that neither the value nor a later
-/// version is written, while the status reports success.
+/// Attack: a program replaces a value file with a directory, a link or a special file, so that neither the value nor a
+/// later version is written, while the status reports success.
 #[tokio::test]
 async fn values_replaced_by_links_or_directories_are_restored() {
     for (description, edit) in REPLACEMENTS {
@@ -618,7 +618,7 @@ async fn a_drift_fight_without_statuses_ends() {
             |directory| write(&directory.join("..data/a"), "edited"),
             5,
         ),
-        // A deleted value is always restored, once a minute.
+        // Deleted values are restored once a minute even after the limit.
         ("deletes", remove_directory, 6),
     ];
     for (description, action, max) in actions {

@@ -218,7 +218,7 @@ async fn an_added_consent_to_a_merge_has_no_effect_after_a_restart_without_a_rec
 }
 
 /// Attack: a client removes a label that the administrator adds, together with so many annotations that the API server
-/// accepts no write that restores it, where other edits are tolerated, or while the SealedSecret is refused.
+/// accepts no write that restores it.
 #[tokio::test(start_paused = true)]
 async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_annotations() {
     for tolerates_drift in [false, true] {

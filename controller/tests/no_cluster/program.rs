@@ -378,7 +378,7 @@ fn private_key_operations(address: &str) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
-/// Attack: an author delays the stop of the Pod with templates that generate the largest keys.
+/// Attack: an author delays the stop of the Pod with templates that generate RSA keys.
 #[test]
 fn a_signal_stops_the_controller_while_it_generates_keys() {
     let dir = temporary_directory();

@@ -292,7 +292,7 @@ fn immutable_object(value: &str) -> SealedSecret {
 }
 
 /// Attack: an author applies a guess for a Secret whose values cannot be changed, so that only the correct guess
-/// succeeds, in a namespace where an edit must not reveal a single bit.
+/// succeeds, in a namespace where an edit must reveal nothing.
 #[tokio::test(start_paused = true)]
 async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong_one() {
     let forbid = |policy: &mut Policy| {
@@ -393,7 +393,7 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
 
 /// Attack: an author whose templates are forbidden gives the Secret a type whose values the API server checks.
 ///
-/// One fixed question remains: whether the value is a JSON object.
+/// The author can still learn one thing: whether the value is a JSON object.
 #[tokio::test(start_paused = true)]
 async fn without_templates_the_type_of_a_secret_reveals_only_whether_a_value_is_valid() {
     fn check(secret: &Value) -> Option<Value> {

@@ -111,8 +111,8 @@ async fn the_time_until_a_status_does_not_depend_on_the_size_of_the_result() {
     assert_eq!(times.len(), 1, "{times:?}");
 }
 
-/// Attack: an author infers a value from the time until a failure is reported. The API server rejects the Secret (by
-/// validation or for its size), or a template fails.
+/// Attack: an author infers a value from the time until a failure is reported. The Secret is rejected (by validation or
+/// for its size), or a template fails.
 #[tokio::test(start_paused = true)]
 async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
     fn refuse_all_but_the_first(secret: &Value) -> Option<Value> {

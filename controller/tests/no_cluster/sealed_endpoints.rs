@@ -428,7 +428,6 @@ async fn s4_slow_bodies_do_not_block_other_requests() {
     for caller in 0..ABOVE_LIMIT {
         connections.push(open_slow_connection(&server, caller).await);
     }
-    // The address gets no other connection while the server waits for these bodies.
     let end = Instant::now() + Duration::from_mins(1);
     while fetch_certificate(server.address).await.is_none() {
         assert!(Instant::now() < end, "the connections are never closed");
@@ -494,7 +493,7 @@ async fn s4_repeated_requests_do_not_block_probes() {
         (240..=250).contains(&kept_open),
         "{kept_open} connections are kept open"
     );
-    // Other clients send their requests slowly.
+    // Further connections send their requests slowly.
     for caller in 0..10 {
         connections.push(open_slow_connection(&server, caller).await);
     }

@@ -182,7 +182,7 @@ fn lease_held_by(holder: &str) -> Value {
     })
 }
 
-/// Runs a controller with the API server until its log contains `entry`.
+/// Runs a controller with the API server until the log of the API server contains `entry`.
 async fn run_until(server: &ApiServer, entry: &str) {
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = directory.path().join("kubeconfig");

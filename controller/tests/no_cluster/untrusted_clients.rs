@@ -20,7 +20,7 @@ use crate::support::{KEYS, allow_many_files, key_manifest, manifest_of, sealed};
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The time limit for a response. A kubelet waits 1 s; this machine may be busy.
+/// The time limit for a response. A kubelet waits 1 s; the machine that runs the test may be busy.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running controller on a directory with one key, and the addresses of its two ports.
@@ -165,8 +165,9 @@ fn open_connections(count: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     connections
 }
 
-/// Opens a connection from each of `addresses` addresses and sends a string on it, then another byte once a second.
-/// Replaces each connection one second after it ends. Returns when each address has connected once.
+/// Opens a connection from each of `addresses` addresses and sends a string on it and, unless the string is empty,
+/// another byte once a second. Replaces each connection one second after it ends. Returns when each address has
+/// connected once.
 async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     let mut botnet = JoinSet::new();
     let all_connected = Arc::new(Barrier::new(addresses + 1));

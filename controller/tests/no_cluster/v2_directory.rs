@@ -208,7 +208,7 @@ async fn a_changed_bit_of_any_entry_is_refused() {
     }
 }
 
-/// Attack: an editor changes the template, so that it writes a value to another place.
+/// Attack: an editor changes the template, so that a value is written elsewhere.
 #[tokio::test]
 async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let mut case = Case::new().await;

@@ -40,7 +40,7 @@ fn rsa() -> AnyKey {
     AnyKey::Rsa(Arc::new(key))
 }
 
-/// Returns a v2 key that became valid an hour ago, with this validity period.
+/// Returns a v2 key that became valid an hour ago, and is valid for this many hours.
 fn v2_key(suite: Suite, byte: u8, hours: i64, marks: Marks) -> AnyKey {
     let not_before = Timestamp::now() - SignedDuration::from_hours(1);
     let stored = StoredKey {

@@ -27,7 +27,7 @@ type Action = Box<dyn FnOnce(&ApiServer) + Send>;
 pub struct ApiServer {
     objects: Mutex<[Value; 2]>,
     version: Mutex<u64>,
-    /// Changes by other clients, each of which happens before the response to one of the next writes of the Secret.
+    /// Changes by other clients. The server makes the first one before it processes the next write of the Secret.
     actions: Mutex<VecDeque<Action>>,
     /// The number of reads of the Secret with its values.
     pub value_reads: Mutex<u32>,
@@ -176,7 +176,7 @@ impl ApiServer {
         self.report_object();
     }
 
-    /// Adds the annotation with which a Secret that is not owned consents to a merge but not to a change of the owner.
+    /// Adds the annotation with which a Secret that is not owned consents to a merge but not to a change of owner.
     pub fn consent_to_a_merge(&self) {
         let mut secret = self.get(SECRET);
         secret["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/patch": "true" });
@@ -233,7 +233,7 @@ impl ApiServer {
         self.get(SEALED)
     }
 
-    /// Starts the server, and a store that has observed the existing objects.
+    /// Starts the server, and a store that has observed the SealedSecret, if it exists.
     pub fn start(self) -> (Arc<Self>, Arc<ClusterStore>) {
         let server = Arc::new(self);
         let store = Arc::new(ClusterStore::new(client(&server), false));
@@ -249,7 +249,8 @@ impl ApiServer {
         store
     }
 
-    /// Queues a change that another client makes before the response to the next write of the Secret.
+    /// Queues a change that another client makes before the server processes a write of the Secret. Each write takes
+    /// one change from the queue.
     pub fn before_the_next_write(&self, action: impl FnOnce(&Self) + Send + 'static) {
         self.actions.lock().unwrap().push_back(Box::new(action));
     }

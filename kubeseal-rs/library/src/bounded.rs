@@ -21,17 +21,17 @@ pub enum Kind {
     Value,
     /// Certificates and other public keys.
     Certificate,
-    /// Private keys. A backup grows by a few kilobytes each month.
+    /// Private keys, or a backup of them.
     Keys,
     /// A token, a passphrase or an age identity.
     Credential,
     /// A kubeconfig or a rules file.
     Settings,
-    /// A page to seal in.
+    /// A web page that seals values.
     Page,
-    /// A response of a controller or of the API server.
+    /// A response of a controller, or of the API server except [`Self::List`].
     Response,
-    /// A page of a list from the API server.
+    /// An object, or a page of a list, from the API server.
     List,
 }
 
@@ -101,8 +101,7 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
-/// The maximum number of values in a JSON response. A value has at least two bytes, and takes about a hundred bytes of
-/// memory when parsed.
+/// The maximum number of values in a JSON response. A parsed value can take many times the memory of its text.
 const MAX_JSON_VALUES: usize = 1_000_000;
 
 /// Returns whether a response may have too many values to be parsed as JSON. Commas and brackets in strings count too.
@@ -143,8 +142,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server that impersonates the controller sends very many small values, which take fifty times their
-    /// size in memory when parsed.
+    /// Attack: a server that impersonates the controller sends very many small values, which take many times their size
+    /// in memory when parsed.
     #[test]
     fn parses_a_limited_number_of_values() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));

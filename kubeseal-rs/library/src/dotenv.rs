@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub struct Variable {
     /// The variable's name.
     pub name: String,
-    /// The variable's value, without quotes and with escapes resolved.
+    /// The variable's value, without quotes and with escapes resolved; as written in a file that `kubectl` reads.
     pub value: Plain,
     /// The line where the variable begins, counted from one.
     pub line: usize,
@@ -95,8 +95,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
     Ok(variables)
 }
 
-/// Parses a file for `kubectl create secret --from-env-file`: each value is the rest of its line
-/// after the first `=`, without quotes or escapes.
+/// Parses a file for `kubectl create secret --from-env-file`: each value is the rest of its line after the first `=`,
+/// as written.
 ///
 /// # Errors
 ///
@@ -180,8 +180,8 @@ fn check_name(name: &str) -> Result<(), DotenvProblem> {
     }
 }
 
-/// Parses an unquoted value, which ends at the end of the line or at a `#` that begins the value or follows a blank.
-/// Returns the value, whether it contains a dollar sign, and the text after the line.
+/// Parses an unquoted value, which ends at the end of the line or at a `#` that begins the value or follows a space or
+/// tab. Returns the value, whether it contains a dollar sign, and the text after the line.
 fn parse_unquoted(value: &str) -> (Plain, bool, &str) {
     let end = value.find('\n').unwrap_or(value.len());
     let remaining = value.get(end + 1..).unwrap_or_default();

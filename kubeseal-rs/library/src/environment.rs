@@ -41,7 +41,7 @@ impl Environment {
         }
     }
 
-    /// Returns how this run waits for a busy server.
+    /// Returns how this run waits before it sends a request again.
     pub fn waiting(&self) -> Waiting {
         Waiting {
             status_line: self.status_line,

@@ -72,7 +72,7 @@ impl FileError {
         self.verb == CHANGED
     }
 
-    /// Returns whether the file exists already.
+    /// Returns whether the file already exists.
     pub fn already_exists(&self) -> bool {
         self.cause.kind() == io::ErrorKind::AlreadyExists
     }
@@ -112,7 +112,8 @@ pub fn read_to_change(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_regular(path, Kind::Manifests.limit())
 }
 
-/// Reads a whole file, up to the size limit for its kind of content.
+/// Reads a whole file, up to the size limit for its kind of content. Converts text with [`text()`]; see
+/// [`Kind::is_text`].
 ///
 /// # Errors
 ///
@@ -151,7 +152,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
         if !metadata.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        // Read one byte more than the limit, since the file may grow meanwhile.
+        // One byte more than the limit shows that the file is too large.
         let mut bytes = Zeroizing::new(Vec::new());
         file.take(limit + 1).read_to_end(&mut bytes)?;
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
@@ -185,7 +186,8 @@ pub fn read_stdin() -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_stdin_as(Kind::Manifests)
 }
 
-/// Reads stdin to its end, up to the size limit for its kind of content.
+/// Reads stdin to its end, up to the size limit for its kind of content. Converts text with [`text()`]; see
+/// [`Kind::is_text`].
 ///
 /// # Errors
 ///
@@ -202,7 +204,7 @@ pub fn read_stdin_as(kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// # Errors
 ///
-/// Fails like [`replace_anywhere`], and if the path is a link out of the work tree.
+/// Fails like [`replace_anywhere`], and if the path is a symbolic link that leads out of the work tree.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
     replace_anywhere(path, bytes)
@@ -358,8 +360,8 @@ fn existing_file(path: &Path) -> io::Result<Option<Metadata>> {
 }
 
 /// Creates or replaces a file like [`replace`], but only with content that `is_accepted` has read from the disk: the
-/// argument is the path of the complete new file, which still has a temporary name. Returns whether it was accepted;
-/// otherwise the path is unchanged. Refuses pipes and devices.
+/// argument is the path of the complete new file, which still has a temporary name. Returns whether it was accepted; if
+/// not, the path is unchanged. Refuses pipes and devices.
 ///
 /// # Errors
 ///
@@ -420,7 +422,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-/// Creates a file for this user only. The file appears in its directory only when its content is complete.
+/// Creates a file for this user only. The file gets its name only when its content is complete.
 ///
 /// # Errors
 ///
@@ -432,13 +434,14 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
-/// Updates a file: `change` maps the old content to the new. Where the system supports it, a lock excludes other runs
-/// of this program. If another program changes the file meanwhile, that program's content is kept and passed to
-/// `change`. Like [`replace`], refuses a link out of a work tree. Never waits for a pipe.
+/// Updates a file: `change` maps the old content to the new. Where the system supports it, waits for other runs of this
+/// program that update the file, at most ten seconds. If another program changes the file meanwhile, that program's
+/// content is kept and passed to `change`. Like [`replace`], refuses a symbolic link that leads out of a work tree.
+/// Never waits for a pipe.
 ///
 /// # Errors
 ///
-/// Returns an error from `change`. Fails if the path is a link out of a work tree or not a regular
+/// Returns an error from `change`. Fails if the path is a symbolic link that leads out of a work tree or not a regular
 /// file, if the file cannot be read or written, or if another program changes the file repeatedly.
 pub fn update<B: AsRef<[u8]>, E: From<FileError>>(
     path: &Path,

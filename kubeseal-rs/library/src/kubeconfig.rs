@@ -1,5 +1,5 @@
-//! Reads the namespace from the user's kubeconfig, without a Kubernetes client. Sealing needs no other data from the
-//! kubeconfig.
+//! Reads the namespace from the user's kubeconfig, without a Kubernetes client. Sealing for a certificate file needs no
+//! other data from the kubeconfig.
 //!
 //! Files and precedence are those of client-go: `--kubeconfig`, else the list in `KUBECONFIG`, else
 //! `~/.kube/config`, else the Pod's service account. If several files set a value, the first one applies.

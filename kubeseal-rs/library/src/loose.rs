@@ -17,7 +17,8 @@ const V2_PREFIX: &[u8] = b"seal2.";
 /// The length of the shortest v2 value, the header of a lock: prefix, letter, `.`, and 59 bytes in base64url.
 const MIN_V2_LEN: usize = V2_PREFIX.len() + 2 + 79;
 
-/// Returns the line of the first string that looks like a sealed value, counted from one.
+/// Returns the line, counted from one, of a string that looks like a sealed value. Strings on one line take precedence
+/// over wrapped or escaped ones.
 pub fn first_line(bytes: &[u8]) -> Option<usize> {
     first_line_beside(bytes, &[])
 }
@@ -366,7 +367,6 @@ mod tests {
         }
     }
 
-    /// A value in a text with escapes may follow a space, and may be wrapped.
     #[test]
     fn finds_a_value_after_a_space_in_a_text_with_escapes() {
         let v1 = random_values(3)[0].replace('/', "\\/");

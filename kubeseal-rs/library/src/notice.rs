@@ -9,7 +9,7 @@ use crate::shown::ShowPath as _;
 pub enum Notice {
     /// A problem that does not make the run fail.
     Warning(String),
-    /// A directory or a part of it cannot be read. The search continues, and the run fails at its end.
+    /// A directory, or a part of it, cannot be read. The search continues.
     Unread {
         /// The directory, for messages.
         location: String,
@@ -32,7 +32,7 @@ impl Notice {
             Self::Warning(message) => message.clone(),
             Self::Unread { why, .. } => why.clone(),
             Self::LinkOutside { link, target } => format!(
-                "{}: not read: link out of the tree, to {}",
+                "{}: not read: symbolic link that leads out of the tree, to {}",
                 link.shown(),
                 target.shown()
             ),

@@ -6,10 +6,10 @@ use http::Uri;
 
 /// Returns the URL of the proxy for this server, or `None` for a direct connection.
 ///
-/// `HTTPS_PROXY` applies to https and `HTTP_PROXY` to http, in upper or lower case; a proxy without
-/// scheme is `http://`. Loopback addresses are always reached directly. `NO_PROXY` lists hosts
-/// (including their subdomains), `.domains` (subdomains only), addresses, each with an optional
-/// `:port`, and CIDR blocks; `*` matches everything. Malformed entries match nothing.
+/// `HTTPS_PROXY` applies to https and `HTTP_PROXY` to http, in upper or lower case; a proxy without scheme is
+/// `http://`. Loopback addresses are always reached directly. `NO_PROXY` lists hosts (including their subdomains),
+/// `.domains` and `*.domains` (subdomains only), addresses, each with an optional `:port`, and CIDR blocks; `*` matches
+/// everything. Malformed entries match nothing.
 pub fn proxy_for(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let variable_in_any_case = |capital: &str| {
         let nonempty = |name: &str| variable(name).filter(|value| !value.is_empty());

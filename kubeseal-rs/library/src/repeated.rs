@@ -1,6 +1,6 @@
-//! Refuses SealedSecrets with v2 values in a document that repeats a key, and any SealedSecret in a document where a
-//! merge (`<<`) overrides a key. Parsers disagree on which value applies, so a user would see or change a value or
-//! template other than the one that the cluster uses. Repeated keys are accepted in files with only v1 values, as
+//! Refuses a file with v2 values if a document with SealedSecrets repeats a key, and any file in which a merge (`<<`)
+//! overrides a key of such a document. Parsers disagree on which value applies, so a user would see or change a value
+//! or template other than the one that the cluster uses. Repeated keys are accepted in files with only v1 values, as
 //! upstream does: `kubectl` uses the last one, and kustomize refuses them.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};

@@ -27,7 +27,7 @@ use search::Search;
 /// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// A directory cannot be walked, or a file cannot be read.
+/// Why a directory or a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A directory cannot be read.
@@ -73,9 +73,9 @@ pub struct Candidate {
 /// or that no ignore rule of the work tree or the user matches. Sorted by path. Other repositories below a directory,
 /// such as submodules, have their own index and rules. Without paths, searches the current directory.
 ///
-/// A symbolic link that is tracked by Git or not ignored is followed to files of the same work tree or, without Git, of
-/// the directory. Each file is returned once, under its own name if that is below a directory. Directories that cannot
-/// be read and links that lead out of the tree are reported as notices, and the search continues.
+/// A symbolic link that no ignore rule matches is followed to files of the same work tree or, without Git, of the
+/// directory. Each file is returned once, under its own name if that is below a directory. Directories that cannot be
+/// read and links that lead out of the tree are reported as notices, and the search continues.
 ///
 /// # Errors
 ///
@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
         matches!(deciding, Some(Match::Ignore(_)))
     }
 
-    /// Adds files and submodules of a directory that Git tracks although they match an ignore rule.
+    /// Adds manifests and submodules below a directory that Git tracks although they match an ignore rule.
     fn add_tracked(&mut self, directory: &Path) -> Result<(), WalkError> {
         let TrackedPaths { files, submodules } = match tracked_below(directory) {
             Ok(tracked) => tracked,
@@ -306,8 +306,8 @@ struct TrackedPaths {
     submodules: Vec<PathBuf>,
 }
 
-/// Returns the manifests and submodules that Git tracks below a directory, in whose path symbolic links are resolved.
-/// Leaves out paths that are no longer regular files, or that lead through a link.
+/// Returns the manifests and submodules that Git tracks below `directory`, a path without symbolic links. Leaves out
+/// paths that are no longer regular files, or that lead through a link.
 fn tracked_below(directory: &Path) -> Result<TrackedPaths, GitError> {
     let repository = Repository::discover(directory)?;
     let mut files = repository.staged_files()?;
@@ -429,11 +429,11 @@ impl Kind {
     }
 }
 
-/// The kinds of lists that may contain objects.
+/// The kinds of lists that may contain Secrets or SealedSecrets.
 pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 
-/// Sets the kind of the items of a `SecretList` or `SealedSecretList`, which may omit their kind, as in responses of
-/// the API server.
+/// Sets the kind and `apiVersion` of the items of a `SecretList` or `SealedSecretList`, which may omit them, as in
+/// responses of the API server.
 fn set_item_kinds(node: &mut Node) {
     let item_type = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
@@ -582,8 +582,8 @@ pub fn sealed_in(path: &Path) -> anyhow::Result<Vec<SealedSecret>> {
     Ok(sealed)
 }
 
-/// Reads a candidate if it can contain an object of that kind. A found file that cannot contain the
-/// kind's name is not parsed.
+/// Reads a candidate if it can contain an object of that kind. A found file that cannot contain the kind's name is not
+/// parsed. Returns `None` for a found file without such an object.
 ///
 /// # Errors
 ///
@@ -642,8 +642,8 @@ impl SkippedFiles {
     }
 }
 
-/// Returns whether a file that cannot be parsed may contain an object of this kind. Many templates mention
-/// Secrets, so a Secret needs a `kind` in the text; for a SealedSecret, a mention is enough.
+/// Returns whether a file may contain an object of this kind, from its text alone. Many templates mention Secrets, so a
+/// Secret needs a `kind` in the text; for a SealedSecret, a mention is enough.
 fn may_contain(bytes: &[u8], kind: Kind) -> bool {
     mentions(bytes, kind)
         && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
@@ -749,7 +749,7 @@ mod tests {
     const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nspec: {}\n";
 
     #[test]
-    fn finds_the_files_that_git_sees() {
+    fn finds_the_files_that_git_does_not_ignore() {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in [
             ("a.yaml", SEALED),

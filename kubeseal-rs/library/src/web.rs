@@ -1,4 +1,4 @@
-//! HTTP requests to servers other than the API server: a certificate's URL, and the controller's
+//! HTTP requests to servers other than the API server: the URLs of certificates and recipients, and the controller's
 //! TLS port.
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Explains why the controller cannot decrypt a SealedSecret, from public data: name, namespace,
-//! scope, key hints, and the certificates that the controller publishes.
+//! Explains why the controller cannot decrypt a SealedSecret, from public data: its name, namespace, scope, key hints
+//! and status, and the certificates that the controller publishes.
 
 use std::collections::BTreeSet;
 
@@ -97,9 +97,14 @@ mod tests {
                 vec![b.clone(), a.clone()],
                 "most likely the object's name, namespace or scope was changed after sealing",
             ),
-            ("foreign", &hinted, vec![b.clone()], "for another cluster"),
             (
-                "nothing shown",
+                "of another cluster",
+                &hinted,
+                vec![b.clone()],
+                "for another cluster",
+            ),
+            (
+                "no published certificate",
                 &hinted,
                 vec![],
                 "Either the object was sealed for another",

@@ -20,7 +20,7 @@ use crate::report::{self, ShowPath as _};
 /// Why new items cannot be added to a file.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// The file cannot be parsed.
+    /// The file cannot be read as manifests.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The first document does not contain exactly one SealedSecret.

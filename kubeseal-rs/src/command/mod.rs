@@ -1,6 +1,6 @@
 //! Runs the commands of `kubeseal`.
 //!
-//! This module reads the input first and writes the result last, so a command that fails writes no part of a result.
+//! A command writes its result last, so a command that fails earlier writes no part of a result.
 
 mod explain;
 mod merge;
@@ -39,8 +39,7 @@ pub struct Request {
     pub command: Command,
     /// Stdin, or the file of `--secret-file`.
     pub input: Input,
-    /// The file of `--sealed-secret-file`. If `None`, the result is printed or, with `--re-encrypt`, replaces the input
-    /// file if there is one.
+    /// The file of `--sealed-secret-file`.
     pub output: Option<PathBuf>,
     /// The value of `--format`, not validated yet.
     pub format: String,
@@ -73,7 +72,7 @@ pub enum Command {
         /// The values of `--from-file`; stdin if empty.
         from_files: Vec<OsString>,
     },
-    /// Print the certificate without checking its validity.
+    /// Output the certificate, even if it is not valid now.
     FetchCertificate(CertificateQuery),
     /// Decrypt with backup keys.
     Recover {
@@ -128,13 +127,13 @@ pub enum CommandError {
     /// The file of `--secret-file` cannot be read.
     #[error("Could not read file specified with --secret-file")]
     Input(#[source] FileError),
-    /// Another file cannot be read or written.
+    /// Another file, or stdin, cannot be read, or a file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
     /// Writing to stdout failed.
     #[error("cannot write to stdout")]
     Stdout(#[source] std::io::Error),
-    /// No certificate can be obtained.
+    /// The certificate cannot be obtained, or is not trusted.
     #[error(transparent)]
     Obtain(#[from] ObtainError),
     /// The certificate cannot be used.
@@ -146,12 +145,12 @@ pub enum CommandError {
     /// The input is malformed, or an object in it is invalid.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// A Secret cannot be sealed.
+    /// A Secret, or the value of `--raw`, cannot be sealed.
     #[error("{prefix}{problem}")]
     Seal {
-        /// The prefix `object 2 of 3: `; empty if there is only one object.
+        /// The prefix, such as `object 2 of 3: `; empty if there is only one object.
         prefix: String,
-        /// Why the Secret cannot be sealed.
+        /// Why it cannot be sealed.
         problem: SealError,
     },
     /// The input contains no Secret.
@@ -168,10 +167,10 @@ pub enum CommandError {
          To work with empty data, --allow-empty-data can be used"
     )]
     EmptyData {
-        /// The prefix `object 2 of 3: `; empty if there is only one object.
+        /// The prefix, such as `object 2 of 3: `; empty if there is only one object.
         prefix: String,
     },
-    /// The output format is neither json nor yaml.
+    /// The output format, which is neither json nor yaml.
     #[error("unsupported output format: {0}")]
     Format(String),
     /// Sealing one value lacks a flag that its scope requires.
@@ -207,7 +206,7 @@ pub enum CommandError {
     /// A SealedSecret cannot be decrypted.
     #[error("{prefix}{}{}", problem.exact_message(), hint_lines(hints))]
     Unseal {
-        /// The prefix `namespace/name: `; empty if there is only one object.
+        /// The namespace and name, as `namespace/name: `; empty if there is only one object.
         prefix: String,
         /// Why the SealedSecret cannot be decrypted.
         problem: UnsealError,
@@ -217,7 +216,7 @@ pub enum CommandError {
     /// There is no private key to decrypt with.
     #[error("--recovery-unseal requires the private keys\nhint: pass --recovery-private-key FILE")]
     NoRecoveryKey,
-    /// The controller cannot be reached, or refuses the request.
+    /// The cluster or the controller cannot be reached, refuses a request, or responds incorrectly.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The controller cannot decrypt the SealedSecret. The message begins like upstream's.
@@ -247,11 +246,11 @@ pub enum CommandError {
     },
 }
 
-/// Runs a command: reads the input, processes it, writes the result.
+/// Prints the warnings of the request, and runs its command.
 ///
 /// # Errors
 ///
-/// Fails at the first problem. The result is then not written, unless writing it is what failed.
+/// Returns why the command failed. Unless the failure is a write error, no result has been written.
 pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandError> {
     for warning in &request.warnings {
         report::warn(warning);
@@ -348,8 +347,8 @@ fn print_version() -> Result<(), CommandError> {
     report::print(line.as_bytes()).map_err(CommandError::Stdout)
 }
 
-/// The input. A file is read before the certificate is fetched, so that a missing file is reported
-/// before a bad certificate. Stdin is read only when it is needed.
+/// The input. A file is read before the certificate is fetched, so that a missing file is reported before a bad
+/// certificate. Stdin is read afterwards.
 enum PreparedInput {
     Stdin,
     Bytes(Zeroizing<Vec<u8>>),
@@ -376,8 +375,7 @@ impl PreparedInput {
     }
 }
 
-/// Checks that an input file exists although the command does not use it, as upstream does. A
-/// missing file reveals that the flag was a mistake.
+/// Checks that the file of `--secret-file` exists although the command does not use it, as upstream does.
 fn check_input(request: &Request) -> Result<(), CommandError> {
     match &request.input {
         Input::File(path) => files::check(path).map_err(CommandError::Input),

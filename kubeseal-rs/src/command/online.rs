@@ -1,4 +1,4 @@
-//! Commands that use the controller: validate and re-encrypt.
+//! The commands `--validate` and `--re-encrypt`, which send SealedSecrets to the controller.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
-/// Removes the namespaces that the objects or their templates lacked before [`fill_namespaces`].
+/// Removes the namespace of each object and template that had no field `metadata.namespace` before [`fill_namespaces`].
 pub(super) fn remove_added_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;
@@ -80,8 +80,8 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses a response that fails
-/// [`rotated::check_leniently`].
+/// Re-encrypts the objects in order, and returns all of them or the first error. Unlike upstream, refuses a response
+/// that fails [`rotated::check_leniently`].
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -102,8 +102,7 @@ pub(super) fn rotate(
     objects.iter().map(rotate_one).collect()
 }
 
-/// Parses a re-encrypted object, without its status, timestamps and generation. Old controllers omit the kind and write
-/// invalid times.
+/// Parses a re-encrypted object, and removes its status, generation, and times of creation and deletion.
 fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
     let failure = "cannot re-encrypt secret";
     let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { failure };
@@ -115,8 +114,8 @@ fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
     Ok(sealed)
 }
 
-/// Returns the output file and format. Without `--sealed-secret-file`, an input file is replaced,
-/// in the format of its extension.
+/// Returns the output file and format. Without `--sealed-secret-file`, an input file is replaced, as YAML if its name
+/// ends in `.yaml` or `.yml`, otherwise as JSON.
 pub(super) fn output_file_and_format(
     request: &Request,
 ) -> Result<(Option<&Path>, Format), CommandError> {

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 use super::{CommandError, SealOptions, default_namespace};
 use crate::report;
 
-/// Seals the bytes unchanged, including a line break at the end.
+/// Seals the bytes of stdin or of the file of `--from-file` unchanged, including a line break at the end. Returns the
+/// ciphertext in base64.
 pub(super) fn seal(
     certificate: &Certificate,
     options: &SealOptions,

@@ -44,16 +44,17 @@ pub enum KeyFileError {
     /// The file is neither PEM nor manifests.
     #[error("it contains neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
-    /// The PEM block of a key is incomplete.
+    /// The file contains the beginning of a PEM block, but no complete key in PEM.
     #[error("its PEM is truncated or damaged\nhint: use another copy of the file")]
     Damaged,
-    /// The key in a PEM file cannot be used.
+    /// The keys in a PEM file cannot be used.
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// A line with a v2 key cannot be used.
     #[error(transparent)]
     Line(#[from] KeyLineError),
-    /// A document has a duplicate field, so the keys before that field would be lost.
+    /// A document has a duplicate field, as if Secrets had been joined without `---`, so all but the last would be
+    /// lost.
     #[error(
         "line {0}: duplicate field, as if files had been joined without a `---` line between them: the first of the \
          two Secrets would be lost\nhint: insert a `---` line above this line"
@@ -86,12 +87,12 @@ impl Joined {
     }
 }
 
-/// The keys in the files for `--recovery-private-key`.
+/// The keys in files that the user named.
 #[derive(Default)]
 pub(super) struct RecoveryKeys {
     keys: Vec<Arc<RingKey>>,
     v2_keys: Vec<Arc<RingV2Key>>,
-    /// The reasons why files without a key cannot be used.
+    /// Why files provide no usable key.
     unusable: Vec<CommandError>,
 }
 
@@ -101,9 +102,8 @@ impl RecoveryKeys {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another is not a key
-    /// file: the user has probably passed the wrong file. If another file contains keys, a file with an empty list of
-    /// keys only causes a warning.
+    /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another provides none:
+    /// the user has probably passed the wrong file. Only an empty list of keys causes a warning instead.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
         Self::read_files(key_files, Joined::Warn)
     }
@@ -154,7 +154,8 @@ impl RecoveryKeys {
         KeyRing::new(self.keys.clone()).with_v2_keys(self.v2_keys.clone())
     }
 
-    /// Returns hints for a failed decryption; empty if there are keys.
+    /// Returns hints for a failed decryption: why each file provides no key, or how to pass keys. Empty if there are
+    /// keys.
     fn hints(&self) -> Vec<String> {
         if !self.is_empty() {
             return Vec::new();
@@ -170,7 +171,8 @@ impl RecoveryKeys {
 ///
 /// # Errors
 ///
-/// Fails if no file is named, no file contains a usable key, or a file is not a key file.
+/// Fails if no file is named, or if one cannot be read or provides no key. An empty list of keys only causes a warning
+/// if another file provides keys.
 pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> {
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);

@@ -1,4 +1,4 @@
-//! Annotations that have an effect on a SealedSecret only, and none on the Secret that a user describes with flags.
+//! Annotations that have an effect on a SealedSecret only, and none on its Secret.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use shared::secret::Secret;
 use crate::failure::Failure;
 use crate::report::{self, shown};
 
-/// The annotations that the controller and `seal restart` read from a SealedSecret, and not from its template or
-/// Secret. The scope annotations are not among them: `seal` applies the scope that a Secret declares.
+/// The annotations that are read from a SealedSecret, and not from its template or Secret. The scope annotations are
+/// not among them: `seal` applies the scope that a Secret declares.
 const OF_SEALED_SECRETS: [&str; 7] = [
     DELIVER_ANNOTATION,
     KEEP_PREVIOUS_ANNOTATION,
@@ -25,12 +25,8 @@ const OF_SEALED_SECRETS: [&str; 7] = [
     KEY_HINTS_ANNOTATION,
 ];
 
-/// Refuses annotations or labels of a new Secret that would have no effect on it: the user believes that they have one.
-/// `flag` sets what `kind` names: `annotation` or `label`.
-///
-/// # Errors
-///
-/// Fails for the first name of an annotation that has an effect only on a SealedSecret.
+/// Refuses annotations or labels of a new Secret whose names are those of annotations that have an effect only on a
+/// SealedSecret. `kind` is `annotation` or `label`.
 pub(super) fn check<'a>(kind: &str, mut names: impl Iterator<Item = &'a String>) -> Result<()> {
     let Some(name) = names.find(|name| is_of_sealed_secrets(name)) else {
         return Ok(());
@@ -68,7 +64,7 @@ fn warnings(secret: &Secret) -> Vec<String> {
     names.map(warning).collect()
 }
 
-/// Returns the end of a warning about an annotation or label in a file: its consequence, and what to do.
+/// Returns the end of a warning about an annotation or label in a file, which says what to do.
 fn remedy(name: &str) -> String {
     match name {
         DELIVER_ANNOTATION => format!(

@@ -143,9 +143,9 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object as it is in HEAD, at the same path or, if HEAD has no file there, in a manifest that no longer
-/// exists; `None` if HEAD does not contain it, if the file is not in a repository, or,
-/// with a warning, if HEAD cannot be read.
+/// Returns the object as it is in HEAD, at the same path or, if HEAD has no file there, in a manifest that the work
+/// tree no longer contains. Returns `None` if the object is not found there, if the file is not in a repository, or,
+/// with a warning, if the file, its committed version or the repository cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(
@@ -176,7 +176,7 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
     }
 }
 
-/// Returns the same object in the content of a file.
+/// Returns the object in the content of a file that is the same as `now` (see [`is_same_object`]).
 fn find(path: &Path, bytes: Zeroizing<Vec<u8>>, now: &Found) -> Result<Option<Found>> {
     // A repeated key in the commit must not free new values from the template.
     let file = ManifestFile::parse_repeated(path, bytes)?;
@@ -185,8 +185,8 @@ fn find(path: &Path, bytes: Zeroizing<Vec<u8>>, now: &Found) -> Result<Option<Fo
     Ok(objects.into_iter().find(is_same))
 }
 
-/// Returns the same object in a file of the commit that no longer exists in the work tree, from which the object was
-/// moved. Ignores malformed files, which need not contain the object.
+/// Returns the object that is the same as `now` in a manifest of the commit that no longer exists in the work tree, as
+/// after a move. Ignores malformed files.
 fn committed_elsewhere(
     repository: &Repository,
     commit: ObjectId,

@@ -109,9 +109,8 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read, fetched or parsed; for `fetch`, also if the certificate does not have the
-/// fingerprint of `--fingerprint`, if the output file cannot be written, or if the user does not want to replace the
-/// file.
+/// Fails if a certificate cannot be read, fetched or parsed; for `fetch`, also if the certificate is not trusted or
+/// does not have the fingerprint of `--fingerprint`, or if the output file is not written.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -141,8 +140,8 @@ fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing; the
-/// caller saves the pin after the user has accepted the certificate.
+/// Returns the certificate. The certificate of a controller is compared with the cached one, as it is before sealing;
+/// the caller saves the new pin after the user has accepted the certificate.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,
@@ -204,12 +203,12 @@ fn write(
 enum Existing {
     None,
     Certificate(Fingerprint),
-    /// Anything but a certificate.
+    /// Content that is not a certificate.
     Other,
 }
 
 fn read_existing(out: &Path) -> Result<Existing> {
-    // A pipe or device has no content to replace.
+    // A pipe, a device or a missing file has no content to replace.
     if !out.is_file() {
         return Ok(Existing::None);
     }
@@ -303,7 +302,8 @@ fn validity(certificate: &Certificate, environment: &Environment) -> &'static st
     }
 }
 
-/// Compares the certificate with the pins. Returns findings if no pin matches, or if the certificate is not valid now.
+/// Compares the certificate with those of `--fingerprint` and `--against`. Returns findings if none matches, or if the
+/// certificate is not valid now.
 fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
     let mut pins = args.fingerprint.clone();

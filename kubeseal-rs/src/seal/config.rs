@@ -132,7 +132,8 @@ fn lines(settings: &Settings) -> Vec<Line> {
     lines
 }
 
-/// Returns the settings of v2; empty if the format is the default.
+/// Returns the format of new values, the recipients and, for v2, the options of the rule; empty if no flag or rule sets
+/// the format.
 fn v2_lines(settings: &Settings) -> Vec<Line> {
     let Setting { value, by } = &settings.format;
     if *by == Origin::Default {
@@ -217,7 +218,7 @@ fn text(args: &Explain, settings: &Settings) -> String {
 struct Explanation<'a> {
     /// The path from the command line.
     path: Cow<'a, str>,
-    /// The `.seal.yaml` that applies; absent if there is none.
+    /// The rules file that applies; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<Cow<'a, str>>,
     /// The rule that applies; absent if none matches.

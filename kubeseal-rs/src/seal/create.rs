@@ -69,7 +69,8 @@ pub struct Create {
 ///
 /// # Errors
 ///
-/// Fails if a value cannot be read, a name is invalid, or the Secret cannot be sealed.
+/// Fails if a value cannot be read, an argument is invalid, there are no values, or the Secret cannot be sealed or
+/// written.
 pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
@@ -158,12 +159,12 @@ impl Items {
     }
 }
 
-/// Returns a Secret without a namespace; the settings add it later.
+/// Returns a Secret without a namespace, which is added when the Secret is sealed.
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, would be rejected by the
-/// API server, or has the name of an annotation that has an effect only on a SealedSecret.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, has an invalid key, is a label with
+/// an invalid value, or has the name of an annotation that has an effect only on a SealedSecret.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let mut secret = Secret {
         type_: properties.type_.clone(),

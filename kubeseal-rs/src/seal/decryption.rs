@@ -29,7 +29,8 @@ use crate::seal_args::DecryptionArgs;
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, or does not contain an identity or passphrase.
+/// Fails if a file cannot be read or does not contain an identity or passphrase, or if the passphrase would be read
+/// from a terminal.
 pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveDecryption> {
     let mut decryption = ArchiveDecryption::default();
     for path in &args.identity {
@@ -45,7 +46,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveD
     Ok(decryption)
 }
 
-/// Returns the error for an identity file that contains no identity. Its message describes the content.
+/// Returns the error for an identity file that contains no usable identity. Its message describes the content.
 fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
@@ -64,7 +65,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     }
     if starts_with(b"-----BEGIN ") {
         return Failure::new(format!(
-            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-"
+            "{path} is a PEM file, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-"
         ))
         .hint("pass the identity of one of the archive's recipients");
     }
@@ -113,8 +114,7 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
 ///
 /// # Errors
 ///
-/// Fails if there is no terminal, if the passphrase is empty or has several lines or control characters, or if the
-/// two entries differ.
+/// Fails if there is no terminal, if the passphrase is empty or is not one line of text, or if the two entries differ.
 pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
     let ask = || -> Result<_, PromptError> {
         let prompt = Prompt::open()?;
@@ -151,11 +151,11 @@ fn no_terminal(is_new: bool) -> Failure {
 
 /// The contents of a backup.
 pub struct Backup {
-    /// The Secrets. **They contain private keys.**
+    /// The Secrets with an item `tls.key` or `v2.key`. **They contain private keys.**
     pub secrets: Vec<Secret>,
     /// PEM keys that are not in a Secret.
     pub pem_keys: Vec<PrivateKey>,
-    /// Lines with v2 keys, and post-quantum identities of age.
+    /// The v2 keys in lines, including post-quantum age identities.
     pub lines: Vec<StoredKey>,
 }
 
@@ -163,7 +163,7 @@ pub struct Backup {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or decrypted, is too large, or is not a backup of at least one key.
+/// Fails if the file cannot be read, parsed or decrypted, exceeds a limit, or contains no key.
 pub fn read_backup(path: &Path, decryption: &mut ArchiveDecryption) -> Result<Backup> {
     parse_backup(path, files::read_as(path, Kind::Keys)?, decryption)
 }
@@ -177,7 +177,7 @@ const MAX_KEYS: usize = 1_000;
 ///
 /// # Errors
 ///
-/// Fails as [`read_backup`] does, except that nothing is read.
+/// Fails as [`read_backup`] does, except for a file that cannot be read.
 pub fn parse_backup(
     path: &Path,
     bytes: Zeroizing<Vec<u8>>,
@@ -263,7 +263,7 @@ pub fn parse_backup(
     })
 }
 
-/// Returns the v2 keys in the lines of a file. An X25519 identity of age is not a v2 key; the caller reports it.
+/// Returns the v2 keys in the lines of a file. An X25519 age identity is not a v2 key; the caller reports it.
 fn read_lines(plain: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
     match key_lines::read(plain) {
         Err(_) if archive::identities(plain).is_some() => Ok(Vec::new()),
@@ -271,8 +271,7 @@ fn read_lines(plain: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
     }
 }
 
-/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key that is in
-/// both is taken from `records`.
+/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups.
 ///
 /// # Errors
 ///

@@ -15,31 +15,31 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
-/// The path of stdout, which may be a file that exists.
+/// The path of stdout, which may be redirected to an existing file.
 const STDOUT: &str = "/dev/stdout";
 
-/// Returns the error for a file that exists already.
+/// Returns the error for a file that already exists.
 pub fn already_exists_failure(path: &Path) -> Failure {
     Failure::new(format!("{} already exists", path.shown()))
         .hint("change its items with `seal set`, or move the file away")
 }
 
 impl Destination {
-    /// Returns the file to write; `None` for stdout, also if its path is given.
+    /// Returns the file to write; `None` for stdout, even if its path is given.
     fn file(&self) -> Option<&Path> {
         let file = self.write.as_deref();
         file.filter(|path| *path != Path::new(STDOUT))
     }
 
-    /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current directory, also if the output is a device or a pipe.
+    /// Returns the path that selects the rule: the file to write, unless it is a special file, or the path of `--for`.
+    /// Defaults to NAME.yaml in the current directory.
     pub fn path(&self, name: &str) -> PathBuf {
-        let file = self.file().filter(|path| !is_device(path));
+        let file = self.file().filter(|path| !is_special_file(path));
         let path = file.or(self.for_path.as_deref());
         path.map_or_else(|| PathBuf::from(format!("{name}.yaml")), Path::to_owned)
     }
 
-    /// Returns the format of `-o`, or else of the file's extension.
+    /// Returns the format of `-o`; otherwise JSON if the file's extension is `json`, else YAML.
     pub fn format(&self) -> Format {
         let is_json = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
         match (self.output, &self.write) {
@@ -53,14 +53,14 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// Fails if the file exists and is not a device, or if a link on its path leads out of the work tree or into a Git
-    /// directory.
+    /// Fails if the path exists and is not a special file, or if a symbolic link on it leads out of the work tree or
+    /// into a Git directory.
     pub fn check(&self) -> Result<()> {
         let Some(path) = self.file() else {
             return Ok(());
         };
         files::check_inside_tree(path)?;
-        if path.exists() && !is_device(path) {
+        if path.exists() && !is_special_file(path) {
             bail!(already_exists_failure(path));
         }
         Ok(())
@@ -70,7 +70,7 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// Fails if the file exists and is not a device, or if it cannot be written.
+    /// Fails if the file already exists and is not a special file, or if it cannot be written.
     pub fn write_new(&self, sealed: &[Sealed]) -> Result<Outcome> {
         let documents: Vec<_> = sealed
             .iter()
@@ -80,7 +80,7 @@ impl Destination {
         let Some(path) = self.file() else {
             return print(&text);
         };
-        let result = if is_device(path) {
+        let result = if is_special_file(path) {
             files::replace(path, &text)
         } else {
             files::create(path, &text)
@@ -96,8 +96,9 @@ impl Destination {
     }
 }
 
-/// Returns whether the path is that of a device or a pipe, such as `/dev/stderr`.
-pub fn is_device(path: &Path) -> bool {
+/// Returns whether the path leads to a special file, such as a device, a pipe or a socket: neither a regular file nor a
+/// directory.
+pub fn is_special_file(path: &Path) -> bool {
     path.metadata()
         .is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir())
 }

@@ -1,4 +1,4 @@
-//! `seal diff`: shows the changes of sealed items between two states of a Git tree.
+//! `seal diff`: shows the changes to sealed items between two states of a Git tree.
 
 mod content;
 mod json;
@@ -59,7 +59,7 @@ pub struct Diff {
 /// A change to an item, or to the object itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The item key, or `(data)` for the deprecated `spec.data`; `None` for a change to the object or its file.
+    /// The item key, or `(data)` for the deprecated `spec.data`; `None` for any other change.
     pub item: Option<String>,
     /// The kind of change.
     pub kind: ChangeKind,
@@ -83,7 +83,7 @@ pub enum ChangeKind {
     Reformatted(&'static str, &'static str),
     /// The scope changed: old and new scope.
     Rescoped(String, String),
-    /// The keys that open a v2 value changed: old and new keys.
+    /// The keys that open v2 values changed: old and new keys.
     Recipients(String, String),
     /// A v2 value lost a protection; for the object, its only values with the protection were removed.
     Lost(Protection),
@@ -91,7 +91,8 @@ pub enum ChangeKind {
     Gained(Protection),
     /// The annotation for delivery changed: old and new value.
     Delivery(String, String),
-    /// The wrapped data keys of v2 values changed, and no change of items, protections or recipients explains it.
+    /// Lock entries of v2 values changed, and no change to the scope, items, protections or recipients explains it; or
+    /// an entry was replaced under the same name.
     Locks,
     /// The template changed.
     Template,
@@ -99,20 +100,20 @@ pub enum ChangeKind {
     Metadata,
     /// The file, directory or submodule cannot be read, with the reason.
     Unreadable(String),
-    /// The file, which changed, contains sealed values outside SealedSecrets in one of both states.
+    /// The file, which changed, contains sealed values outside SealedSecrets in at least one of the two states.
     NotCompared,
 }
 
 /// The file of an object, relative to the current directory; the namespace and name of the object; and its changes.
-/// Namespace and name are empty if the file cannot be read.
+/// Namespace and name are empty for a file, directory or submodule that is unreadable or not compared.
 type ObjectChanges = (String, String, Vec<Change>);
 
 /// Shows which sealed items changed between two states of a Git tree.
 ///
 /// # Errors
 ///
-/// Fails if the current directory or a path is in no work tree, or if an argument is neither a revision nor a file. If
-/// a file cannot be read, the other files are compared first.
+/// Fails if a path or, without paths, the current directory is in no Git work tree, or if an argument is invalid or
+/// ambiguous. If a file cannot be read, the changes to the other files are printed first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
@@ -233,7 +234,7 @@ fn format(text: &str) -> &'static str {
 const WHOLE_SECRET: &str = "(data)";
 
 /// Returns the metadata that affects the object, without the scope and the delivery (reported separately), the hints
-/// (which change with each sealing), and fields that tools and the API server write.
+/// (which sealing changes), and fields that tools and the API server write.
 fn metadata(object: &Object) -> impl PartialEq {
     let metadata = &object.sealed.metadata;
     let mut annotations = metadata.annotations.clone().unwrap_or_default();
@@ -251,7 +252,7 @@ fn metadata(object: &Object) -> impl PartialEq {
     )
 }
 
-/// Returns the template without its copy of the scope, because [`ChangeKind::Rescoped`] already reports the scope.
+/// Returns the template without its copy of the scope annotation.
 fn template(object: &Object) -> SecretTemplate {
     let mut template = object.sealed.spec.template.clone();
     if let Some(annotations) = &mut template.metadata.annotations {
@@ -297,7 +298,7 @@ impl ChangeKind {
         }
     }
 
-    /// Returns the reason why a file was not compared.
+    /// Returns why a file, directory or submodule was not compared.
     fn problem(&self) -> Option<&str> {
         match self {
             Self::Unreadable(why) => Some(why),

@@ -70,13 +70,13 @@ pub struct Exec {
     pub delivery: Delivery,
 }
 
-/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and
-/// exits with its exit code.
+/// Runs the command in place of this process; with `--on-change` or on Windows, runs it as a child and exits with its
+/// exit code. Does not return on success.
 ///
 /// # Errors
 ///
-/// Fails if no items are chosen, the keys cannot be read, a file cannot be decrypted, an item cannot become a
-/// variable, `--files` is not supported, or the command cannot be started.
+/// Fails if no items are chosen, the keys cannot be read, a file cannot be decrypted, an item cannot become a variable,
+/// `--files` or `--from` is not supported or cannot be used, or the command cannot be started.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     exec::check_files(&args.command_args)?;
     if !args.from.is_empty() {
@@ -123,7 +123,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(sealed)
 }
 
-/// Returns the error for a command line that selects no items. It lists the items, and a command that selects some.
+/// Returns the error for a command line that selects no items. It lists the items, and shows how to select some or all.
 /// Only names are read, so no key is needed.
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
@@ -135,7 +135,7 @@ fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
         format!("choose the items to pass to the command; available items of {objects}: {items}");
     Failure::new(message)
         .hint(format!("name the items: seal exec --only ITEM,VARIABLE=ITEM {command}"))
-        .hint("or pass every item with --all; then the authors of the file choose the names of variables")
+        .hint("or pass every item with --all, which lets the authors of the file choose the names of variables")
 }
 
 fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
@@ -222,8 +222,9 @@ fn values(
         for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
-                    Failure::new(format!("several files contain an item {key}"))
-                        .hint("run the command with only one of these files")
+                    Failure::new(format!("several SealedSecrets contain an item {key}")).hint(
+                        "run the command with files in which only one SealedSecret contains it"
+                    )
                 );
             }
             values.insert(key, value.expose().to_vec().into());

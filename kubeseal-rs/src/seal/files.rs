@@ -162,7 +162,7 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
     })
 }
 
-/// Refuses two files with the same result, such as `db.yaml` and `db.json` with `-o json`.
+/// Refuses two files with the same output file, such as `db.yaml` and `db.json` with `-o json`.
 fn check_outputs_differ(plans: &[Plan]) -> Result<()> {
     let mut outputs: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
     for plan in plans {
@@ -220,7 +220,7 @@ fn check_not_in_git(plain: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a file may be replaced: it must contain nothing but SealedSecrets, like the result of an earlier run.
+/// Checks that a file may be replaced: it must contain SealedSecrets and nothing else.
 fn check_replaceable(to: &Path) -> Result<()> {
     let is_sealed = ManifestFile::read(to).is_ok_and(|file| {
         let mut objects = file.objects().peekable();
@@ -335,7 +335,7 @@ const SEPARATE_FILE_HINT: &str = "move the Secrets to a separate file";
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),
-    /// Any other document, unchanged.
+    /// The text of any other document: its original text or, if that cannot be kept, formatted again.
     Kept(Vec<u8>),
 }
 
@@ -365,7 +365,7 @@ fn manifest_parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> 
     Ok(parts)
 }
 
-/// Formats a document again, for another format or a JSON stream.
+/// Formats a document again, if its original text cannot be kept.
 fn reformat(root: &Node, format: Format) -> Result<Vec<u8>> {
     let json = Reading::default().json(root, Shape::Any).map_err(|_| {
         Failure::new("the file contains other objects, which cannot be kept unchanged")

@@ -65,7 +65,7 @@ pub struct Generate {
 ///
 /// # Errors
 ///
-/// Fails if a recipe or name is not valid, or the result cannot be sealed.
+/// Fails if an argument is not valid, the password cannot be read, or the result cannot be sealed or written.
 pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;

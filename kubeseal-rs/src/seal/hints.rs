@@ -10,7 +10,7 @@ use regex::Regex;
 
 use crate::seal_args;
 
-/// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
+/// Flags of another program or command: the file with the message, the flag, and the program or command that has it.
 const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
     // The part of `--require-v2` that the pattern for flags matches.
     ("binding", "--require-v", "the controller"),

@@ -17,13 +17,14 @@ use crate::failure::Failure;
 /// Values by item key; `None` for an unknown value.
 pub type Values = BTreeMap<String, Option<Plain>>;
 
-/// Returns the values that the Secret in the cluster has for the items of an object in this file. The Secret may come
-/// from another version of the file. The value of an item is unknown if the Secret lacks its key, or if a template
-/// produces this key.
+/// Returns the values that the Secret in the cluster has for the items of an object in `file`. The Secret may come from
+/// another version of the file. The value of an item is unknown if the Secret lacks its key, or if a template produces
+/// this key.
 ///
 /// # Errors
 ///
-/// Fails with `hint` if the Secret cannot be read. Fails if the object's namespace is unknown.
+/// Fails with `hint` if the Secret cannot be read. Also fails if the settings for the file or the namespace of the
+/// object cannot be determined.
 pub fn values(
     session: &Session<'_>,
     file: &Path,

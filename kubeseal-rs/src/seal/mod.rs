@@ -1,4 +1,4 @@
-//! Runs the commands of `seal`. Each command reads, decides in pure functions, and writes last, so an error before it
+//! Runs the `seal` commands. Each command reads, decides in pure functions, and writes last, so an error before it
 //! writes changes nothing.
 //!
 //! A new command needs changes in four files:
@@ -20,7 +20,7 @@
 //! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret in a file, and changes to its items |
 //! | [`v2_items`] | sealing new v2 values for an object in a file |
-//! | `annotations` | annotations that a new Secret must not have |
+//! | `annotations` | annotations that have an effect only on a SealedSecret |
 //! | `binding` | whether new v2 values are bound to the template |
 //! | [`values`], [`names`] | reading values; valid names |
 //! | [`decryption`] | identities, passphrases and keys in backups |
@@ -103,7 +103,7 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Returns the first error. Nothing has been written then, unless the error states otherwise.
+/// Returns the first error. In that case, nothing has been written, unless the error states otherwise.
 pub fn run(command: &Command, environment: &Environment) -> Result<Outcome, Failure> {
     Ok(run_command(command, environment)?)
 }

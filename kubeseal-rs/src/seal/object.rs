@@ -16,9 +16,9 @@ use shared::{envelope, sealed_text, v2};
 pub struct Object {
     /// The line where the object begins.
     pub line: usize,
-    /// The parsed object.
+    /// The SealedSecret, as parsed from the file.
     pub sealed: SealedSecret,
-    /// The scope of the object.
+    /// The scope that the annotations of the object declare.
     pub scope: Scope,
     /// The items, in the order of the file.
     pub items: Vec<Item>,
@@ -33,7 +33,7 @@ pub struct Object {
 pub struct Item {
     /// The item key.
     pub key: String,
-    /// The line where the item begins.
+    /// The line where the sealed value begins.
     pub line: usize,
     /// The form of the sealed value.
     pub form: Form,

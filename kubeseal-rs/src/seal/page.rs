@@ -14,8 +14,9 @@ use kubeseal_library::rules::SealedFormat;
 use page::{ChangedLine, Difference, Page, Pinned};
 use serde::Serialize;
 use shared::key::{Certificate, Fingerprint};
+use zeroize::Zeroizing;
 
-use super::destination::is_device;
+use super::destination::is_special_file;
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::failure::Failure;
@@ -113,6 +114,8 @@ impl PageCertificate {
 ///
 /// Fails if there is no certificate, the certificate cannot be used, or a file cannot be read or written.
 pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
+    // Before the certificate is fetched, so that a wrong path is reported first.
+    let published = args.verify.as_deref().map(Published::read).transpose()?;
     let certificate = if args.without_cert {
         None
     } else {
@@ -123,8 +126,8 @@ pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
         version: VERSION,
         certificate: pem.as_deref(),
     };
-    match (&args.verify, &args.out) {
-        (Some(published), _) => verify(published, &page, args.output),
+    match (published, &args.out) {
+        (Some(published), _) => verify(&published, &page, args.output),
         (None, Some(out)) => write(args, out, &page, certificate.as_deref()),
         (None, None) => print(page.to_html().as_bytes()),
     }
@@ -144,12 +147,13 @@ fn certificate(args: &SealPage, environment: &Environment) -> Result<Arc<Certifi
     session.certificate(&settings)
 }
 
-/// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout and devices. No
-/// rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
+/// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout, devices, pipes
+/// and sockets. No rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
 fn path_of_rule(args: &SealPage) -> &Path {
     let file = args.out.as_deref().or(args.verify.as_deref());
-    let file = file
-        .filter(|file| *file != Path::new("-") && !file.starts_with("/dev") && !is_device(file));
+    let file = file.filter(|file| {
+        *file != Path::new("-") && !file.starts_with("/dev") && !is_special_file(file)
+    });
     file.unwrap_or(Path::new(DEFAULT_FILE))
 }
 
@@ -197,14 +201,27 @@ fn date(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d").to_string()
 }
 
-fn verify(published: &Path, page: &Page<'_>, output: OutputFormat) -> Result<Outcome> {
-    let bytes = if published == Path::new("-") {
-        files::read_stdin_as(Kind::Page)?
-    } else {
-        files::read_as(published, Kind::Page)?
-    };
-    let difference = page::compare(&bytes, page);
-    let report = PageReport::new(published, page, difference.as_ref());
+/// A published page.
+struct Published<'a> {
+    path: &'a Path,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl<'a> Published<'a> {
+    /// Reads the page from a file, or from stdin if the path is `-`.
+    fn read(path: &'a Path) -> Result<Self> {
+        let bytes = if path == Path::new("-") {
+            files::read_stdin_as(Kind::Page)?
+        } else {
+            files::read_as(path, Kind::Page)?
+        };
+        Ok(Self { path, bytes })
+    }
+}
+
+fn verify(published: &Published<'_>, page: &Page<'_>, output: OutputFormat) -> Result<Outcome> {
+    let difference = page::compare(&published.bytes, page);
+    let report = PageReport::new(published.path, page, difference.as_ref());
     match output {
         OutputFormat::Text => report::info_lines(&report.text()),
         OutputFormat::Json => {
@@ -230,12 +247,13 @@ struct PageReport {
     /// The version that the page names, if it is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_version: Option<String>,
-    /// The fingerprint of the expected certificate.
+    /// The fingerprint of the expected certificate; null with `--without-cert`.
     fingerprint: Option<String>,
     /// What the page seals for, if it is another certificate: a fingerprint, `none` or `unreadable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_certificate: Option<String>,
-    /// The first line that differs by more than version and certificate.
+    /// The first line that differs by more than version and certificate; absent if there is none, or if the page names
+    /// another version.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed_line: Option<LineReport>,
 }
@@ -299,9 +317,9 @@ impl PageReport {
             "unreadable" => "something that is not a certificate".to_owned(),
             fingerprint => format!("the certificate {fingerprint}"),
         };
-        let expected = self.fingerprint.as_deref().unwrap_or("none");
+        let expected = self.fingerprint.as_deref().unwrap_or("no certificate");
         Some(format!(
-            "it has {published}, but expected is {expected}\n\
+            "it has {published} instead of {expected}\n\
              hint: if the key was renewed, publish the page again; otherwise its users seal for another key"
         ))
     }
@@ -317,7 +335,7 @@ impl PageReport {
             None => "nothing".to_owned(),
         };
         Some(format!(
-            "its content was changed: line {number} is {}, but expected is {}\n\
+            "its content was changed: line {number} is {} instead of {}\n\
              hint: do not use this page; anyone who changed it can read the values that are typed into it",
             text(published.as_deref()),
             text(expected.as_deref())

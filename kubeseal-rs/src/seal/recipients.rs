@@ -29,7 +29,7 @@ pub struct Recipients {
     pub keys: Vec<RecipientKey>,
     /// Whether classical recipients are allowed in addition to post-quantum recipients.
     pub allow_classical: bool,
-    /// Whether the values of new objects are bound to the template.
+    /// Whether the rule requires that values are bound to the template; `true` without a rule.
     pub bind_template: bool,
     /// Whether the rule requires that new values can never become a Secret.
     pub is_never_secret: bool,
@@ -60,7 +60,7 @@ struct NamedKey {
 
 impl Session<'_> {
     /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all
-    /// files with the same settings.
+    /// files with the same rule and source of the certificate.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Session<'_> {
     }
 
     /// Returns the keys of `--recipient`, without those named by identifier, which only confirms a recipient of the
-    /// rule. `is_alone` is whether the rule lists no recipients; an identifier is then refused.
+    /// rule. `is_alone` is whether the rule lists no recipients; in that case, an identifier is refused.
     fn named_by_user(&self, settings: &Settings, is_alone: bool) -> Result<Vec<RecipientKey>> {
         let mut keys = Vec::new();
         for named in &settings.named_recipients {
@@ -224,9 +224,8 @@ impl Session<'_> {
             _ => ("recipients", "keys"),
         };
         let message = format!(
-            "only a rule names the {recipients} {names}; the author of the rule could decrypt existing values that are \
-             re-encrypted for {}",
-            if unconfirmed.len() == 1 { "it" } else { "them" }
+            "refused to re-encrypt for the {recipients} {names}, which only a rule names: the author of the rule could \
+             decrypt existing values"
         );
         bail!(Failure::new(message).hint(format!("if you trust the {keys_noun}, pass {flags}")))
     }
@@ -354,14 +353,15 @@ pub type KeyComments = BTreeMap<ShortKeyId, String>;
 /// The keys of a rule that can be read without a network.
 #[derive(Debug, Clone, Default)]
 pub struct KnownRecipients {
-    /// The keys that the rule names as lines or in files of its tree.
+    /// The keys that the rule names as lines or in files of its tree, or that are in its certificate file.
     pub keys: Vec<RecipientKey>,
     /// The number of recipients whose keys are unknown: recipients that the rule names by URL or as the controller, and
     /// files that cannot be read. `usize::MAX` without a rule.
     pub unknown: usize,
-    /// The fingerprints of the certificates in files that the rule names, valid or not.
+    /// The fingerprints of the certificates in files that the rule names or the settings select as the certificate,
+    /// valid or not.
     pub fingerprints: BTreeMap<ShortKeyId, Fingerprint>,
-    /// Files that cannot be read, with the reason.
+    /// Files that cannot be read or contain no valid recipient, with the reason.
     pub problems: Vec<String>,
 }
 
@@ -389,7 +389,7 @@ pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients 
 }
 
 impl KnownRecipients {
-    /// Returns whether the rule lists a key.
+    /// Returns whether a key is one of [`Self::keys`].
     pub fn has(&self, id: ShortKeyId) -> bool {
         self.keys.iter().any(|key| key.short_id() == id)
     }

@@ -33,7 +33,7 @@ pub fn warn_of_type(secret: &Secret, file: &str) {
     }
 }
 
-/// Warns about a Secret that is too large.
+/// Warns about a Secret whose values are too large in total.
 pub fn warn_of_size(secret: &Secret) {
     if let Some(warning) = size_warning(values_len(secret)) {
         report::warn(&warning);

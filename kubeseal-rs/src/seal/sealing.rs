@@ -27,7 +27,7 @@ use crate::report;
 /// A sealed Secret, and the keys that it is sealed for.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The sealed object.
+    /// The new SealedSecret, complete with metadata.
     pub object: SealedSecret,
     /// The keys that the object was sealed for.
     pub keys: SealedFor,
@@ -94,7 +94,7 @@ pub fn seal_secret(
     seal_with_parts(session, settings, secret, parts, empty)
 }
 
-/// Templates for items of a Secret.
+/// Templates for items of a Secret, by item key. `None` removes the item from the Secret.
 pub type Templates = BTreeMap<String, Option<String>>;
 
 /// How the values of a new SealedSecret reach Pods; by default, in a Secret.

@@ -197,8 +197,8 @@ fn pins(
     Ok(Some(Setting { value, by }))
 }
 
-/// Returns the source of the certificate. A flag or variable that selects a cluster selects its
-/// controller, unless a flag or variable of the same kind names a certificate.
+/// Returns the source of the certificate: `--cert`, else the controller of `--context`, else the source of the rule,
+/// else `SEALED_SECRETS_CERT`, else the controller of `SEALED_SECRETS_CONTEXT` or of the current context.
 fn source(
     rule: Option<&Rule>,
     args: &Sealing,
@@ -305,8 +305,8 @@ impl Settings {
         let (description, file) = self.describe_certificate();
         let fingerprint = certificate.fingerprint();
         let message = format!(
-            "only {rule} names {description}, {fingerprint}; the author of the rule could decrypt existing values that are \
-             re-encrypted for it"
+            "refused to re-encrypt for {description}, {fingerprint}, which only {rule} names: the author of the rule \
+             could decrypt existing values"
         );
         let cert_flag = file.map(|file| format!("--cert {} or ", file.shown()));
         let cert_flag = cert_flag.unwrap_or_default();

@@ -6,17 +6,13 @@ use shared::resource::SealedSecret;
 use crate::failure::Failure;
 use crate::report;
 
-/// The size from which a warning is printed: client-side apply copies the object into an annotation, and fails above
-/// 256 KiB of annotations.
+/// The size in bytes above which a warning is printed: client-side apply copies the object into an annotation, and
+/// fails above 256 KiB of annotations.
 const LARGE: usize = 200 * 1024;
-/// The maximum size. An API server stores objects of about 1.5 MiB.
+/// The maximum size, in bytes. An API server stores objects of at most about 1.5 MiB.
 const MAX: usize = 1_000_000;
 
-/// Checks the size of an object.
-///
-/// # Errors
-///
-/// Fails if the API server would most likely refuse the object.
+/// Fails if an object is larger than [`MAX`], and warns if it is larger than [`LARGE`].
 pub(super) fn check(sealed: &SealedSecret) -> Result<()> {
     let len = sealed.to_document().to_string().len();
     let name = sealed.qualified_name();

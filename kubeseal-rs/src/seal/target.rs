@@ -148,7 +148,7 @@ pub struct Target {
     pub path: PathBuf,
     /// The content of the file when it was read.
     pub bytes: Vec<u8>,
-    /// The SealedSecret.
+    /// The SealedSecret, as parsed from the file; [`fill_namespace`] may have added its namespace.
     pub found: Found,
 }
 

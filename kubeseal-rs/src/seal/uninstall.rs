@@ -1,5 +1,5 @@
-//! `seal uninstall`: removes the status fields that only this project's controller writes, because Bitnami's controller
-//! would never update them.
+//! `seal uninstall`: removes the conditions and status fields that only this project's controller writes, because
+//! Bitnami's controller would never update them.
 
 use std::fmt::Write as _;
 
@@ -75,7 +75,8 @@ struct Leftover {
     patch: Json,
 }
 
-/// Removes the status fields that Bitnami's controller would never update. Without `--yes`, changes nothing.
+/// Removes the conditions and status fields that Bitnami's controller would never update. Without `--yes`, changes
+/// nothing.
 ///
 /// # Errors
 ///
@@ -107,7 +108,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     if !failures.is_empty() {
         let changed = leftovers.len() - failures.len();
         let message = format!(
-            "{changed} statuses were changed, and {} were not:\n{}",
+            "{} statuses could not be changed, and {changed} were changed:\n{}",
             failures.len(),
             failures.join("\n")
         );
@@ -164,8 +165,8 @@ fn describe_response(code: u16, response: &Json) -> String {
     }
 }
 
-/// Returns the current holder of the Lease. A Lease that cannot be read counts as held. `now` is the time of the API
-/// server, which is closer to that of the controller than the time of this machine.
+/// Returns the current holder of the Lease. A holder whose lease time cannot be read counts as current. `now` is the
+/// time of the API server, if known: it is closer to that of the controller than the time of this machine.
 fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let spec = &lease["spec"];
     let holder = match &spec["holderIdentity"] {

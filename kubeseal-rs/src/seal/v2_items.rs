@@ -21,14 +21,14 @@ use crate::report::shown;
 pub struct Entries {
     /// New entries of `spec.encryptedData`.
     pub set: BTreeMap<String, String>,
-    /// Entries of locks to which items no longer refer.
+    /// Entries of locks to which no item refers any longer.
     pub unused: Vec<String>,
 }
 
 /// The new values of an object, and the items that are removed.
 #[derive(Clone, Copy)]
 pub struct Change<'a> {
-    /// New values.
+    /// New values, by item key.
     pub set: &'a BTreeMap<String, Plain>,
     /// Items that are removed.
     pub removed: &'a [String],
@@ -122,8 +122,7 @@ fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<Strin
     })
 }
 
-/// Returns the entries to remove besides the items themselves, when items are removed. A malformed entry can be removed
-/// as an item; then locks stay.
+/// Returns the lock entries that become unused when items are removed; none if a remaining entry is malformed.
 pub fn unused_after_removal(sealed: &SealedSecret, removed: &[String]) -> Vec<String> {
     let mut after = sealed.spec.encrypted_data.clone();
     after.retain(|name, _| !removed.contains(name));

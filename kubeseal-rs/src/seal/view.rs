@@ -59,7 +59,8 @@ struct ObjectView {
     path: PathBuf,
     file: String,
     object: Object,
-    /// The age of each item, in days; `None` for an item that is not committed. Empty until [`set_ages`].
+    /// The age of each item, in days; `None` if it is unknown, as for an item that is not committed. Empty until
+    /// [`set_ages`].
     ages: Vec<Option<i64>>,
     /// Values by item key; `None` without `--reveal`.
     values: Option<Values>,

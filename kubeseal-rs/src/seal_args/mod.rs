@@ -1,5 +1,5 @@
-//! Parses the command line of `seal` into a [`Command`], and defines the options that several
-//! commands share. The arguments of a command are in its own module in [`crate::seal`].
+//! Parses the command line of `seal` into a [`Command`], and defines the options that several commands share. The
+//! arguments of a command are in its own module in [`crate::seal`], or in the crate `roles`.
 
 mod cluster;
 mod destination;
@@ -55,7 +55,7 @@ pub use sealing::Sealing;
 pub use secret_properties::SecretProperties;
 pub use tls_port::TlsPort;
 
-/// Parses an output format.
+/// Returns the parser of `--output` for commands that print YAML or JSON.
 pub fn output_format() -> impl TypedValueParser<Value = Format> {
     let formats = [
         PossibleValue::new("json").help("Indented JSON, one object after another"),
@@ -164,7 +164,7 @@ Examples:
 /// Returns [`Stop`] if help was requested or the arguments are invalid.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> {
     let mut args: Vec<OsString> = args.into_iter().collect();
-    // `help` has no separate help text, so show that of the program.
+    // `help` has no help text of its own, so `help --help` means `help`.
     if let Some(index) = args.iter().position(|arg| arg == "help")
         && args[index..]
             .iter()

@@ -15,7 +15,7 @@ pub(crate) fn text_body(body: impl Into<String>) -> Body {
     Box::new(move |to| to.write_all(body.as_bytes()))
 }
 
-/// Returns the JSON of a Service with one port, `http`.
+/// Returns a body: the JSON of a Service with one port, `http`.
 pub(crate) fn service_body() -> Body {
     text_body(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#)
 }
@@ -42,7 +42,7 @@ pub(crate) fn service_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
 
-/// A request without its body.
+/// The first line of a request.
 pub(crate) struct Request {
     pub(crate) method: String,
     /// The path without the query.
@@ -50,8 +50,8 @@ pub(crate) struct Request {
     pub(crate) query: String,
 }
 
-/// Serves these responses by path until the process ends, and 404 for other paths. Returns a
-/// kubeconfig for the server.
+/// Serves these bodies by path until the process ends, and 404 for other paths. Writes a kubeconfig for the server to
+/// `directory`, and returns its path.
 pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     listen(directory, move |request, client| {
         let response = responses.iter().find(|(path, _)| *path == request.path);
@@ -66,7 +66,7 @@ pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf
 }
 
 /// Responds to each request with the code and body that `response` returns, until the process ends. `head` contains
-/// additional header lines. Returns a kubeconfig for the server.
+/// additional header lines. Writes a kubeconfig for the server to `directory`, and returns its path.
 pub(crate) fn serve_with(
     directory: &Path,
     head: String,
@@ -90,7 +90,7 @@ fn listen(
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
-            // A client may close the connection before the end.
+            // A client may close the connection before the end of the response.
             let _ = read_request(&client).and_then(|request| respond(&request, &mut client));
         }
     });

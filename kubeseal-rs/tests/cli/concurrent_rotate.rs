@@ -94,8 +94,7 @@ fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     );
 }
 
-/// Fault: a user sets an item while the controller re-encrypts the object, or a program changes the object before every
-/// attempt.
+/// Fault: another program changes the object while the controller re-encrypts it, once or at every attempt.
 #[test]
 fn rotate_through_the_controller_retries_a_changed_object() {
     for (changes, code, want) in [
@@ -142,7 +141,7 @@ fn document(directory: &Path) -> serde_json::Value {
     objects[0].sealed.to_document()
 }
 
-/// Serves a controller that calls `meanwhile` and then gives this response, for every re-encryption.
+/// Serves a controller that calls `meanwhile` and then sends `response`, for every re-encryption.
 fn serve(
     directory: &Path,
     response: String,

@@ -18,8 +18,8 @@ pub(crate) const SECOND_ITEM_ARGS: [&str; 4] = ["--from-file", "b=value", "-w", 
 pub(crate) const PIPE: &str = "pipe";
 const KEY_ARGS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
 
-/// Runs `seal` with arguments that read [`PIPE`] after the file to change. Calls `meanwhile` before writing the text to
-/// the pipe.
+/// Runs `seal` with arguments that make it read the file to change and then [`PIPE`]. Calls `meanwhile` after `seal`
+/// opened the pipe and before writing the text to it.
 pub(crate) fn seal_while(
     directory: &Path,
     args: &[&str],
@@ -74,8 +74,8 @@ fn directory_without_b() -> (tempfile::TempDir, String) {
     (directory, with_b)
 }
 
-/// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the old value
-/// needed before.
+/// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the replaced
+/// value needed before.
 #[test]
 fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (directory, with_b) = directory_without_b();
@@ -108,7 +108,7 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     assert_values(directory, &["edited", "old value"]);
 }
 
-/// Fault: several users set items of one object at the same time, and some of the items share a lock.
+/// Fault: several users set and remove items of one object at the same time, and some of the items share a lock.
 #[test]
 fn concurrent_writers_of_one_lock_lose_no_value() {
     let directory = directory();

@@ -633,7 +633,7 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
-/// A tag with the name of a short hash hides the commit. Like Git, `seal diff` compares the tag and warns.
+/// A tag with the name of a short hash hides the commit. Like Git, `seal diff` uses the tag and warns.
 #[test]
 fn warns_about_a_tag_that_is_named_like_a_commit() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Tests that `seal doctor` uses the controller that the rule for a file names.
+//! Tests how `seal doctor` uses the rule for a file.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -13,7 +13,7 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
 const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
     spec: {encryptedData: {a: AgBB}}\n";
 
-/// Returns the output of `seal doctor` for `prod/db.yaml`, to which this rule applies.
+/// Returns the stdout of `seal doctor` for `prod/db.yaml`, to which this rule applies.
 fn doctor(rule: &str, args: &[&str]) -> String {
     let directory = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| directory.path().join(name);

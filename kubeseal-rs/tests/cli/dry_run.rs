@@ -11,7 +11,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixt
 const CONTROLLER: (&str, &str) = ("kube-system", "sealed-secrets-controller");
 
 /// Attack: a caller makes the controller decrypt and encrypt every value in a repository repeatedly, with a command
-/// that changes no file. The test server serves only the certificate, not `/v1/rotate`.
+/// that changes no file. The test server serves the Service and the certificate, not `/v1/rotate`.
 #[test]
 fn a_dry_run_requests_only_the_certificate() {
     let directory = tempfile::tempdir().expect("a directory");

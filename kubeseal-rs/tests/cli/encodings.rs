@@ -1,4 +1,5 @@
-//! Tests files as Windows programs write them: in UTF-16, with a byte order mark, or with carriage returns.
+//! Tests files as Windows programs write them (in UTF-16, with a byte order mark, or with carriage returns), and empty
+//! values from stdin.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -43,11 +44,17 @@ fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
     };
     [
         ("carriage returns", crlf_text.clone().into_bytes()),
-        ("a mark", ["\u{feff}", text].concat().into_bytes()),
-        ("UTF-16, little", utf16("\u{feff}", u16::to_le_bytes)),
-        ("UTF-16, big", utf16("\u{feff}", u16::to_be_bytes)),
-        ("UTF-16, little, no mark", utf16("", u16::to_le_bytes)),
-        ("UTF-16, big, no mark", utf16("", u16::to_be_bytes)),
+        (
+            "a byte order mark",
+            ["\u{feff}", text].concat().into_bytes(),
+        ),
+        ("UTF-16, little-endian", utf16("\u{feff}", u16::to_le_bytes)),
+        ("UTF-16, big-endian", utf16("\u{feff}", u16::to_be_bytes)),
+        (
+            "UTF-16, little-endian, no mark",
+            utf16("", u16::to_le_bytes),
+        ),
+        ("UTF-16, big-endian, no mark", utf16("", u16::to_be_bytes)),
     ]
 }
 
@@ -55,8 +62,8 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("the file exists")
 }
 
-/// Creates a directory with a sealed file, its key, two backups of another key, and the passphrase and identity of the
-/// backups.
+/// Creates a directory with a file sealed for `cert.pem`, and two backups of another key: one for `recipients.txt`, one
+/// with `passphrase.txt`.
 fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| directory.path().join(name);
@@ -116,7 +123,7 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// The file to re-encode, the command that reads it, and the expected output.
+/// The file to re-encode, the program and arguments that read it, and a part of the expected output.
 const READERS: [(&str, &str, &[&str], &str); 8] = [
     (
         "cert.pem",

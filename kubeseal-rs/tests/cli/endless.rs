@@ -1,4 +1,4 @@
-//! Tests the programs with input that never ends: files, streams and responses.
+//! Tests the programs with endless or very large input: files, stdin and responses.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests which variables a sealed file can set for the command of `seal exec`.
+//! Tests which variables a sealed file can set for the command that `seal exec` runs.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

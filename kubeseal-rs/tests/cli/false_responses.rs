@@ -1,5 +1,5 @@
-//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success but
-//! do not contain the requested change or object.
+//! Tests commands against an API server, or a proxy in front of it, whose responses are false or unexpected, such as
+//! success without the requested change or object.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -28,7 +28,7 @@ const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/sealed-secrets-controller";
 const LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 
-/// Responses that report success but are not a list, as of a login page or a broken proxy.
+/// Response bodies that are not a list of objects, as a login page or a broken proxy sends them.
 const NON_LISTS: [&str; 12] = [
     "",
     "null",
@@ -47,7 +47,8 @@ const NON_LISTS: [&str; 12] = [
 /// A cluster with two key Secrets, and one SealedSecret that this project's controller has processed.
 struct Cluster {
     certificate: &'static str,
-    /// Responses that replace those of an honest cluster: method, path with query, status code and body.
+    /// Responses that replace those of an honest cluster: method, path, optionally with the end of the query, status
+    /// code and body.
     replaced: Vec<(&'static str, String, (u16, String))>,
     /// Additional header lines of the responses.
     head: String,
@@ -70,7 +71,7 @@ impl Cluster {
         self
     }
 
-    /// Runs `seal`. Also returns the methods and paths of the requests for changes.
+    /// Runs `seal`. Also returns the methods and paths of all requests except GET requests.
     fn seal(&self, args: &[&str]) -> (Output, Vec<String>) {
         let changes: Arc<Mutex<Vec<String>>> = Arc::default();
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
@@ -191,8 +192,8 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server responds to a list request with success but with different content, so a
-/// key seems to be unused.
+/// Fault: a proxy in front of the API server responds to a list request with success but without a list, so a key seems
+/// to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
     for body in NON_LISTS {
@@ -214,8 +215,8 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy responds to the request for the second page of a list with success but with different content, so
-/// objects are missing.
+/// Fault: a proxy responds to the request for the second page of a list with success but without a list, so objects are
+/// missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
@@ -305,7 +306,7 @@ fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
 }
 
 /// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key
-/// is retired and the controller seals for the older one again.
+/// is retired and values are sealed for an older one again.
 #[test]
 fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
     let mut cluster = Cluster::new();
@@ -358,7 +359,8 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
 }
 
 /// Fault: an operator restores a backup after the label of a key was removed, which administrators do to disable a key:
-/// the controller does not use the key, and its Secret cannot be created, because it exists.
+/// the controller does not use the key, and its Secret cannot be created, because it exists. Or another Secret has the
+/// name of the key.
 #[test]
 fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");
@@ -386,8 +388,8 @@ fn restore_reports_the_missing_label_of_a_key() {
     }
 }
 
-/// Fault: an operator restores a backup after the label of a v2 key was removed. The command must not advise the
-/// operator to rename or delete the only copy of the key.
+/// Fault: an operator restores a backup after the label of a v2 key was removed, or while another Secret has the name
+/// of the key.
 #[test]
 fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");

@@ -1,5 +1,5 @@
-//! Attacks by a committer who hides files or objects from the commands that search a directory: in other repositories,
-//! behind links, in an index that cannot be read, behind line breaks and under merges.
+//! Tests that the commands that search a directory find hidden files and objects, or fail: for example, files in other
+//! repositories or behind links, and objects behind line breaks or under merges.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -25,7 +25,7 @@ fn sealed_manifest() -> &'static str {
     &SEALED
 }
 
-/// Runs lint and the commands that search a directory for sealed values. Returns their names and outputs.
+/// Runs lint and three commands that search `path` for sealed values. Returns their names and outputs.
 fn run_searches(directory: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
     let rollback = ["doctor", "--rollback", path];
     let view = ["view", path];
@@ -64,7 +64,7 @@ fn fixture() -> tempfile::TempDir {
     fixture
 }
 
-/// Writes a repository with a plain and a sealed Secret, which it tracks.
+/// Creates a repository and commits a plain and a sealed Secret.
 fn write_repository(directory: &Path) {
     fs::create_dir_all(directory).expect("the test directory is writable");
     git(directory, &["init", "-q"]);
@@ -84,8 +84,8 @@ fn commit(directory: &Path) {
     );
 }
 
-/// Checks that each command finds the files of [`write_repository`], whose paths begin with `files`. A rollback check
-/// must only count them.
+/// Checks that lint finds the plain Secret of [`write_repository`], that the other commands find the sealed Secret, and
+/// that a rollback check counts objects. The paths of the files begin with `files`.
 fn assert_found(fixture: &Path, files: &str, why: &str) {
     for (command, output) in run_searches(fixture, "tree") {
         // A rollback check does not name objects without problems.
@@ -106,7 +106,7 @@ fn assert_found(fixture: &Path, files: &str, why: &str) {
     }
 }
 
-/// Attack: a committer hides files from lint and from the commands that look for values of a key, in a submodule,
+/// Attack: a committer hides files from lint and from the commands that search for sealed values, in a submodule,
 /// another repository or a linked work tree, with an ignore file inside or around it.
 #[test]
 fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
@@ -167,7 +167,7 @@ fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
     }
 }
 
-/// Attack: a committer makes Git's index too large to be read, or truncates it, and excludes a tracked file with an
+/// Attack: an attacker makes Git's index too large to be read, or truncates it, and excludes a tracked file with an
 /// ignore rule, so that a check succeeds without reading the file.
 #[test]
 fn an_index_that_cannot_be_read_fails_the_search() {
@@ -222,8 +222,8 @@ fn an_index_that_cannot_be_read_fails_the_search() {
     }
 }
 
-/// Fault: a file with values is only in the index, or outside a sparse checkout, so that a search of the work tree does
-/// not find it, and the key that it needs is retired.
+/// Fault: a file with values is only in the index, or outside a sparse checkout, so a search of the work tree does not
+/// find it, and the key that the file needs is retired.
 #[test]
 fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
     for case in ["staged", "sparse", "sparse index"] {
@@ -264,8 +264,8 @@ fn retires_no_key_that_a_file_outside_the_work_tree_needs() {
     }
 }
 
-/// Attack: a committer moves files to another directory of the repository, and leaves links to them or to their
-/// directory.
+/// Attack: a committer moves files to another directory, inside or outside the work tree, and leaves links to them or
+/// to their directory.
 #[test]
 fn follows_links_inside_the_work_tree_and_reports_others() {
     let fixture = fixture();
@@ -322,7 +322,11 @@ fn follows_links_inside_the_work_tree_and_reports_others() {
         for name in ["k8s/out:", "k8s/out.yaml:"] {
             assert_contains(&output, name, command);
         }
-        assert_contains(&output, "not read: link out of the tree, to ", command);
+        assert_contains(
+            &output,
+            "not read: symbolic link that leads out of the tree, to ",
+            command,
+        );
     }
 }
 

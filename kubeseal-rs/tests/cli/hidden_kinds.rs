@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded, without the kind's name in the file, and objects in files with malformed text.
-//! The cluster accepts these objects, so `seal` must find them.
+//! Tests objects whose kind is encoded or omitted, and objects in files with template documents. A cluster accepts the
+//! objects, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -154,7 +154,7 @@ const TEMPLATES: [&str; 3] = [
     "{% if x %}\na: b\n",
 ];
 
-/// Returns manifests from which `kubectl apply` creates a Secret.
+/// Returns manifests that contain a plain Secret: with an encoded kind, in a list, or next to template documents.
 fn leaks() -> Vec<String> {
     let with_kind = |kind: &String| format!("apiVersion: v1\nkind: {kind}\n{SECRET_FIELDS}");
     let json = "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"metadata\": {\"name\": \"db\"}, \"stringData\": \

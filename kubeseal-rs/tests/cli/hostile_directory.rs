@@ -1,5 +1,5 @@
-//! Attacks by the author of the current directory that do not use Git: special files, files that name programs, and
-//! programs in the directory.
+//! Attacks by the author of the current directory that do not use Git, for example with special files, files that name
+//! programs, and programs in the directory.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -93,7 +93,7 @@ fn kubeconfig(command: &Path) -> String {
     )
 }
 
-/// Attack: a committer adds a kubeconfig that names a program to a directory where a variable names the kubeconfig by a
+/// Attack: a committer adds a kubeconfig that names a program, for a user whose environment names the kubeconfig by a
 /// relative path.
 #[test]
 fn a_kubeconfig_in_the_current_directory_runs_no_program() {
@@ -254,8 +254,8 @@ fn lint_finds_a_plain_secret_of_an_escaped_or_encoded_kind() {
     }
 }
 
-/// Attack: a committer makes the rules, or a file that they name, a pipe without a writer or an endless device, so that
-/// a command hangs.
+/// Attack: an attacker makes the rules, or a certificate that they name, a pipe without a writer or an endless device,
+/// so that a command hangs.
 #[test]
 fn refuses_rules_and_certificates_that_are_not_regular_files() {
     let directory = Directory::new();

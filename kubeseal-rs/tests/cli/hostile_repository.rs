@@ -11,9 +11,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::copy_program;
 
-/// Keys of Git's configuration that name a program, a command line, or a URL that contains one, from git-config(1),
-/// gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver that `.gitattributes` assigns to
-/// every file.
+/// Keys of Git's configuration that name or could lead to a program, from git-config(1), gitattributes(5),
+/// gitsubmodules(7) and git-remote-ext(1). `trap` is the driver that `.gitattributes` assigns to every file.
 const KEYS: [&str; 62] = [
     "alias.blame",
     "alias.diff",
@@ -110,7 +109,7 @@ const PLAIN_SECRET: &str =
 const CERTIFICATE: &[u8] = include_bytes!("../seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("../seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
-/// A user's directory with programs that report when they are run, and an attacker's repository.
+/// A user's directory with programs that record that they were run, and an attacker's repository.
 struct Trap {
     directory: tempfile::TempDir,
 }
@@ -186,7 +185,7 @@ impl Trap {
         setting(key, &value)
     }
 
-    /// Returns a configuration with every key.
+    /// Returns a configuration with every key of [`KEYS`].
     fn configuration(&self) -> String {
         let keys: String = KEYS.iter().map(|key| self.setting(key)).collect();
         format!("{TRIGGERS}{keys}")
@@ -244,7 +243,7 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("the test directory is writable");
     }
 
-    /// Runs commands that must run no program, first with the programs of `PATH` and then with traps only.
+    /// Runs commands that must run no program, each with the `PATH` of the test and with a `PATH` of traps only.
     fn run_read_only_commands(&self, directory: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
@@ -317,7 +316,7 @@ fn write_files(directory: &Path) {
     .expect("the test directory is writable");
 }
 
-/// Formats the key `a.b.c` and its value as a section of a Git configuration.
+/// Formats a key, such as `a.b.c`, and its value as a section of a Git configuration.
 fn setting(key: &str, value: &str) -> String {
     let (section, name) = key.rsplit_once('.').expect("a key has a dot");
     let section = match section.split_once('.') {
@@ -393,8 +392,8 @@ fn the_configuration_of_the_repository_runs_nothing() {
     );
 }
 
-/// Attack: an attacker names a program in each key that Git knows. The test sets one key at a time, so that a key that
-/// makes the repository unreadable does not hide another.
+/// Attack: an attacker names a program in a key of the configuration. The test sets one key at a time, so that a key
+/// that makes the repository unreadable does not hide another.
 #[test]
 fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
@@ -583,7 +582,7 @@ fn missing_objects_start_no_program() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: a committer adds a submodule whose own configuration names programs.
+/// Attack: an attacker adds a submodule, and names programs in its configuration and in `.gitmodules`.
 #[test]
 fn a_submodule_runs_nothing() {
     let trap = Trap::new();
@@ -688,8 +687,8 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: a user installs the hook with a `seal` in the work tree, and a committer replaces that program with the next
-/// checkout.
+/// Attack: a user installs the hook with a `seal` in the work tree, and a committer replaces that program in a later
+/// commit.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();

@@ -79,8 +79,8 @@ fn make_pipe(path: &Path) {
     assert!(status.expect("mkfifo starts").success());
 }
 
-/// Attack: a committer makes an ignore file an endless device, a pipe without a writer, or huge, so that a command
-/// hangs or exhausts the memory.
+/// Attack: an attacker makes an ignore file a link, a pipe without a writer, or huge, so that a command hangs or
+/// exhausts the memory.
 #[test]
 fn only_small_regular_ignore_files_have_an_effect() {
     for (kind, why) in [
@@ -183,7 +183,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
     }
 }
 
-/// Attack: an attacker uses ignore files in and above a controller's directory to hide an object that needs the old
+/// Attack: an attacker uses ignore files in and above a controller's directory to hide an object that needs a
 /// key.
 #[test]
 fn finds_an_object_of_a_controller_despite_ignore_files() {

@@ -156,7 +156,7 @@ fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
             let output = run(directory.path(), program, args);
             let text = String::from_utf8_lossy(&output.stdout);
             let has_item = text.contains(" a:") || text.contains("\"a\":");
-            // `seal` keeps other documents unchanged.
+            // `seal --stdout` also prints the documents that it does not seal.
             let is_kept = text.contains("hunter2") || text.contains("aHVudGVyMg");
             output.status.success() && has_item && !is_kept
         };
@@ -207,7 +207,7 @@ fn utf16(text: &str, mark: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
         .collect()
 }
 
-/// Attack: a committer adds a Secret in an encoding that a text search does not find.
+/// Attack: a committer adds a Secret in an encoding in which a text search does not find it.
 #[test]
 fn reports_a_file_in_another_encoding() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: hunter2}\n";
@@ -221,11 +221,11 @@ fn reports_a_file_in_another_encoding() {
     let mut truncated = utf16(text, "\u{feff}", u16::to_le_bytes);
     truncated.pop();
     for (why, bytes, want) in [
-        ("little", utf16(text, "", u16::to_le_bytes), "UTF-16"),
-        ("big", utf16(text, "", u16::to_be_bytes), "UTF-16"),
+        ("little-endian", utf16(text, "", u16::to_le_bytes), "UTF-16"),
+        ("big-endian", utf16(text, "", u16::to_be_bytes), "UTF-16"),
         ("truncated", truncated, "UTF-16"),
         (
-            "a sealed one",
+            "a SealedSecret",
             utf16(sealed, "", u16::to_le_bytes),
             "UTF-16",
         ),
@@ -444,12 +444,12 @@ fn finds_a_secret_inside_another_object_with_its_line() {
             4,
         ),
         (
-            "a folded string",
+            "a double-quoted string",
             "a: b\nkept: \"kind: Secret\\nstringData: {a: hunter2}\\n\"\n",
             2,
         ),
         (
-            "an openshift template",
+            "an OpenShift template",
             "kind: Template\nobjects:\n- kind: Secret\n  stringData: {a: hunter2}\n",
             3,
         ),
@@ -463,7 +463,7 @@ fn finds_a_secret_inside_another_object_with_its_line() {
     }
 }
 
-/// Attack: a committer adds a file whose aliases repeat a string with manifests, so that lint runs for minutes.
+/// Attack: a committer adds a file whose aliases repeat a long string with a manifest, so that lint runs for minutes.
 #[test]
 fn nested_strings_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";

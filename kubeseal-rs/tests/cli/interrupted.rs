@@ -34,7 +34,7 @@ fn busy_response(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
     not_found()
 }
 
-/// Fault: the controller requests a wait of twenty seconds before each attempt, for five minutes.
+/// Fault: the controller is busy, and requests a wait of twenty seconds after each attempt.
 #[test]
 fn a_signal_ends_a_wait_for_a_busy_controller() {
     let directory = tempfile::tempdir().expect("a directory");

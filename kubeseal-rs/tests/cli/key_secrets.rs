@@ -1,5 +1,5 @@
-//! Tests that `seal` and the scripts seal no private key of a controller, regardless of its labels, and that lint
-//! reports keys.
+//! Tests that `seal` and `seal-from.sh` seal no private key of a controller, regardless of its labels, that lint
+//! reports keys, and that `keys.sh` includes v2 keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -91,7 +91,7 @@ fn an_import_of_all_secrets_skips_every_key() {
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
-/// Attack: a user seals a key Secret with any other command that seals a whole Secret.
+/// Attack: a user seals a key with another command: one that seals a whole Secret, or `seal create`.
 #[test]
 fn no_command_seals_a_key() {
     let directory = directory();
@@ -130,7 +130,7 @@ fn kubeseal(directory: &Path, input: &str) -> Output {
 }
 
 /// Attack: the repository contains a plain key, whatever its label is, or a key that `kubeseal` or an earlier version
-/// sealed.
+/// of `seal` sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
     let directory = directory();
@@ -155,8 +155,8 @@ fn lint_reports_plain_and_sealed_keys() {
     }
 }
 
-/// Writes a fake `kubectl` that responds to `get secrets` with the keys of the cases and a Secret, and stores the input
-/// of `create`.
+/// Writes a fake `kubectl` that stores the input of `create`, and responds to dry runs and other commands with the keys
+/// of [`keys`] and a Secret.
 #[cfg(unix)]
 fn write_kubectl(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -216,7 +216,7 @@ fn the_script_for_backups_includes_v2_keys() {
     write_kubectl(directory);
     let output = script(directory, "keys.sh", &["backup", "keys.json"]);
     assert_code(&output, 0, "backup");
-    // Without the label, a controller does not load the key.
+    // A controller does not load a v2 key without the label.
     let count = keys().len() - 1;
     assert_contains(&output, &format!("{count} keys in keys.json"), "backup");
     assert_code(

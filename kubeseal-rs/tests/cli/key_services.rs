@@ -102,7 +102,7 @@ const LONG_S: char = '\u{17f}';
 const KELVIN: char = '\u{212a}';
 
 /// Attack: an attacker hides the address of their server from the check: behind a line break that only the parser of
-/// `sops` knows, or in a field whose name only Go considers equal.
+/// `sops` knows, or in a field that only Go's JSON decoder recognizes.
 #[test]
 fn starts_sops_on_no_file_that_it_would_read_differently() {
     let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
@@ -173,8 +173,8 @@ fn gives_sops_a_private_copy_of_the_content_that_was_checked() {
     assert!(!copy.exists(), "{} was left behind", copy.display());
 }
 
-/// Attack: an attacker names their server as an Azure Key Vault or as the region of an AWS key, to receive the user's
-/// credentials.
+/// Attack: an attacker names their server as an Azure Key Vault or as the region of an AWS or Huawei Cloud key, to
+/// receive the user's credentials.
 #[test]
 fn refuses_key_services_at_an_attackers_address() {
     for service in [

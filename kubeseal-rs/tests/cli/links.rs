@@ -26,7 +26,7 @@ const RECIPIENTS: &str = concat!(
 const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
 const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
 
-/// A file with the Secret, sealed for the key of the fixtures.
+/// [`SECRET`] as a SealedSecret in YAML, sealed for the key of the fixtures.
 static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
     let fixture = Fixture::with_files(false, &[]);
     let output = fixture.run(
@@ -97,7 +97,7 @@ impl Fixture {
         fixture
     }
 
-    /// Copies the files that commands read to `tree/directory`.
+    /// Copies the [`INPUTS`] and `sealed.yaml` to `tree/directory`.
     fn copy_inputs(&self) {
         for name in INPUTS
             .map(|(name, _)| name)
@@ -355,8 +355,8 @@ impl Writer {
     }
 }
 
-/// Attack: a committer replaces a file that a command writes, or its directory, with a link to a file of the user
-/// outside the work tree. The test runs each command of [`WRITERS`] on an ordinary file first, to show that the command
+/// Attack: a committer replaces a file that a command writes, or its directory, with a link that leads out of the
+/// work tree. The test runs each command of [`WRITERS`] on an ordinary file first, to show that the command
 /// writes.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {

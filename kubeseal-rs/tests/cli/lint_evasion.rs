@@ -1,4 +1,4 @@
-//! Tests files that try to hide from `seal lint` a plain value that a tool would apply.
+//! Tests that `seal lint` finds plain values that a committer hides, and templates that insert missing items.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;

@@ -1,4 +1,5 @@
-//! Tests which files `seal lint` reads: links, patches, submodules, and files that Git converts.
+//! Tests which files `seal lint` reads (links, patches, submodules, and files that Git converts), and its findings
+//! about sizes and rules.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -56,7 +57,7 @@ fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
     assert_contains(&output, "other.yaml:1: error: ", "");
     assert_contains(
         &output,
-        "out.yaml:1: error: not read: link out of the tree",
+        "out.yaml:1: error: not read: symbolic link that leads out of the tree",
         "",
     );
     for name in ["same.yaml", "hidden.yaml", "dangling.yaml"] {
@@ -229,7 +230,7 @@ fn warns_about_values_that_are_too_large_for_a_secret() {
     }
 }
 
-/// If rules had no effect, values would be sealed for another certificate.
+/// If rules had no effect, values could be sealed for another certificate or namespace.
 #[test]
 fn reports_rules_without_effect() {
     let rule = "rules: [{path: '*', namespace: shop}]\n";

@@ -1,4 +1,4 @@
-//! Tests that lint finds values that template actions output, and that no file makes the search slow.
+//! Tests that lint finds values in template actions, generators and strings, and that no file makes lint slow.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::write_files;
 
-/// The limit of processor time in seconds. Quadratic search takes minutes for these files.
+/// The limit of processor time in seconds. Lint in quadratic time would take minutes for the large files of the tests.
 const CPU_LIMIT_SECONDS: &str = "60";
 
 /// Returns the rules of the findings in a directory, without repetition.
@@ -108,7 +108,7 @@ fn finds_the_values_that_a_template_outputs() {
     }
 }
 
-/// Attack: a committer hides a whole Secret from lint between actions that Helm removes.
+/// Attack: a committer hides a whole Secret from lint in a template action, or between actions that Helm removes.
 #[test]
 fn finds_secrets_that_template_actions_hide() {
     for text in [
@@ -259,7 +259,7 @@ fn finds_generator_values_despite_sops_keywords() {
     }
 }
 
-/// Attack: a committer generates a Secret in a field of a kustomization, or in a string, where lint does not search.
+/// Attack: a committer writes a generator in a rare form, or a Secret into a string, so that lint overlooks the values.
 #[test]
 fn finds_generators_and_secrets_in_strings() {
     let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";

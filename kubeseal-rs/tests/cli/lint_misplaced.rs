@@ -1,6 +1,6 @@
 //! Tests that `seal lint` and the hook find values of malformed Secrets: values with a wrong indentation or in a
 //! misspelled field, and Secrets with a misspelled kind or `apiVersion`. The API server refuses or drops the values,
-//! but the commit contains them.
+//! but the commit contains them. Also tests a `SopsSecret` that is not encrypted.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -319,8 +319,8 @@ fn accepts_other_objects_whose_kind_a_template_outputs() {
     }
 }
 
-/// Attack: a committer writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps
-/// the value.
+/// Attack: a committer writes the value in place of a mapping. The API server refuses the Secret, but the Git history
+/// keeps the value.
 #[test]
 fn finds_a_secret_with_a_value_instead_of_a_mapping() {
     for field in [

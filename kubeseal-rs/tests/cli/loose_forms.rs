@@ -1,4 +1,4 @@
-//! Tests that `seal keys retire` finds sealed values outside of SealedSecrets in every form that a file can contain.
+//! Tests that `seal keys retire` finds sealed values outside of SealedSecrets in unusual forms.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -72,13 +72,19 @@ fn forms(v1: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("after an equals sign", chart.into_bytes()),
         ("in a list", format!("- password={v1}\n").into_bytes()),
         ("in a path", format!("a: path/{v1}\n").into_bytes()),
-        ("UTF-16, little", utf16(&values(v1), u16::to_le_bytes)),
-        ("UTF-16, big", utf16(&values(v1), u16::to_be_bytes)),
         (
-            "v2 in UTF-16, little",
+            "UTF-16, little-endian",
+            utf16(&values(v1), u16::to_le_bytes),
+        ),
+        ("UTF-16, big-endian", utf16(&values(v1), u16::to_be_bytes)),
+        (
+            "v2 in UTF-16, little-endian",
             utf16(&values(&v2), u16::to_le_bytes),
         ),
-        ("v2 in UTF-16, big", utf16(&values(&v2), u16::to_be_bytes)),
+        (
+            "v2 in UTF-16, big-endian",
+            utf16(&values(&v2), u16::to_be_bytes),
+        ),
         ("with blank lines", wrapped(v1)),
         ("v2 with blank lines", wrapped(&v2)),
         ("3200 bits", values(&value_for_3200_bits()).into_bytes()),

@@ -1,5 +1,5 @@
-//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. They must not be read as valid objects
-//! without items.
+//! Tests malformed objects, mainly SealedSecrets whose `encryptedData` is not a mapping of strings. `seal` and
+//! `kubeseal` must not read them as valid objects without items.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -428,7 +428,7 @@ fn lint_reports_fields_of_the_wrong_type() {
     }
 }
 
-/// YAML parsers use the last value of a repeated key, so an import would lose the first value.
+/// If an import used only one of the values of a repeated key, it would lose the others.
 #[test]
 fn an_import_refuses_a_repeated_key() {
     let directory = directory();

@@ -1,4 +1,5 @@
-//! Tests values that can never become a Secret, and SealedSecrets whose annotation requests that no Secret is created.
+//! Tests values that can never become a Secret, SealedSecrets whose annotation requests that no Secret is created, and
+//! lost protections.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::path::Path;
@@ -135,7 +136,7 @@ fn refuses_new_values_of_a_file_that_lost_the_flag() {
     assert_flags(directory, &[("a", false)]);
 }
 
-/// Fault: the annotation is put on the template, where the controller ignores it, and a Secret is created.
+/// Fault: the annotation for delivery is put on the template, where the controller ignores it, and a Secret is created.
 #[test]
 fn deliver_annotates_the_sealed_secret_and_not_its_template() {
     let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
@@ -174,7 +175,7 @@ fn lint_reports_no_annotation_if_the_flag_forbids_a_secret() {
     assert!(!combined_output(&lint).contains("[deliver]"));
 }
 
-/// Fault: the user annotates the Secret, believes that the annotation has an effect, and the Secret is created.
+/// Fault: the user annotates or labels the Secret, and believes that this has an effect.
 #[test]
 fn refuses_annotations_that_have_an_effect_only_on_the_sealed_secret() {
     let directory = directory();
@@ -224,8 +225,8 @@ fn warns_about_annotations_in_files_that_have_an_effect_only_on_the_sealed_secre
     assert!(!combined_output(&output).contains("has no effect"));
 }
 
-/// Attack: a committer replaces values that can never become a Secret, or that are bound to the template, with own
-/// values without the protection, or removes the annotation for delivery, and a reviewer reads `seal diff`.
+/// Attack: a committer replaces values that can never become a Secret, or that are bound to the template, with their
+/// own values without the protection, or removes the annotation for delivery, and a reviewer reads `seal diff`.
 #[test]
 fn diff_shows_lost_protections_in_text_and_json() {
     let directory = directory();
@@ -271,7 +272,8 @@ fn diff_shows_lost_protections_in_text_and_json() {
     );
 }
 
-/// Commits `db.yaml`, whose value is protected, and creates `own.yaml`, whose value has no protection.
+/// Commits `db.yaml`, whose value can never become a Secret and is bound to the template, and creates `own.yaml`, whose
+/// value has neither protection.
 fn commit_protected_and_create_own(directory: &Path) {
     create(directory, &NEVER_SECRET_ARGS);
     git(directory, &["init", "-q"]);
@@ -282,7 +284,8 @@ fn commit_protected_and_create_own(directory: &Path) {
     create(directory, &["-w", "own.yaml"]);
 }
 
-/// Attack: a committer moves a file and replaces the values, so that a reviewer sees only a removed and an added object.
+/// Attack: a committer moves a file and replaces the values, so that a reviewer sees only a removed and an added
+/// object.
 #[test]
 fn diff_shows_lost_protections_of_a_moved_object() {
     let directory = directory();
@@ -355,7 +358,7 @@ fn diff_shows_the_protections_of_renamed_items_and_objects() {
     assert_eq!(removed["scope"], "strict", "{report}");
 }
 
-/// Attack: a committer puts a sealed value where `seal diff` does not compare values, or changes it there.
+/// Attack: a committer puts a sealed value where `seal diff` does not compare values.
 #[test]
 fn diff_reports_sealed_values_outside_sealed_secrets() {
     let directory = directory();
@@ -393,8 +396,8 @@ fn diff_reports_sealed_values_outside_sealed_secrets() {
     }
 }
 
-/// Attack: an author moves a file and replaces its values by values that may become a Secret, so that the next value may
-/// too.
+/// Attack: an author moves a file and replaces its values with values that may become a Secret, so that the next value
+/// may too.
 #[test]
 fn refuses_new_values_of_a_moved_file_that_lost_the_flag() {
     let directory = directory();
@@ -446,8 +449,8 @@ fn diff_shows_gained_protections() {
     );
 }
 
-/// Attack: a committer replaces values that can never become a Secret with own values that can, so that the next value
-/// can too.
+/// Attack: a committer replaces values that can never become a Secret with their own values that can, so that the next
+/// value can too.
 #[test]
 fn a_rule_requires_values_that_never_become_a_secret() {
     let directory = directory();
@@ -483,8 +486,8 @@ fn a_rule_requires_values_that_never_become_a_secret() {
     assert_contains(&output, "into a new file", "the next step");
 }
 
-/// Attack: an author seals a value without the flag, and puts it where `seal lint` checks no SealedSecret: into values of
-/// a chart, a template, another object or a patch.
+/// Attack: an author seals a value without the flag, and puts it where `seal lint` checks no SealedSecret: into values
+/// of a chart, a template, another object or a patch.
 #[test]
 fn lint_reports_sealed_values_that_it_cannot_check_against_the_rule() {
     let directory = directory();

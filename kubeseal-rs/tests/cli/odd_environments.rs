@@ -175,8 +175,8 @@ fn git(directory: &Path, args: &[&str]) {
     assert!(output.status.success(), "{}", combined_output(&output));
 }
 
-/// Attack: a committer removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a
-/// removal or does not show the change.
+/// Attack: an attacker removes the permission to read a file, or replaces the file with a pipe, so that a reviewer's
+/// `seal diff` shows a change as a removal or does not show the change.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -275,8 +275,8 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     }
 }
 
-/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or directory while the editor
-/// runs, so that the command hangs.
+/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device, directory or looping link while
+/// the editor runs, so that the command hangs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
@@ -328,7 +328,8 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     }
 }
 
-/// Attack: a committer replaces a sealed file with a pipe or device, so that a command that changes the file hangs.
+/// Attack: an attacker replaces a sealed file with a pipe, device or directory, so that a command that changes the file
+/// hangs.
 #[test]
 fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
@@ -387,8 +388,8 @@ fn reports_a_repository_without_a_commit() {
     }
 }
 
-/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so for other users the test
-/// checks only that they remain the owner.
+/// `sudo seal set` must not change the owner of a file. The test gives the file another owner if it runs as root, since
+/// only root can.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -435,7 +436,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
     }
 }
 
-/// By default, a process that exceeds the limit is killed in the middle of a write.
+/// By default, a process that exceeds the file size limit is killed in the middle of a write.
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -85,7 +85,7 @@ impl Fixture {
             .expect("the command starts")
     }
 
-    /// Runs `seal keys retire`, and checks that it reports a location instead of retiring the key.
+    /// Runs `seal keys retire --dry-run`, and checks that it refuses and reports a location.
     fn assert_reported(&self, why: &str, name: &str, location: &str) {
         let output = self.seal(name, &["keys", "retire", "key-2024", "--all-branches"]);
         let text = combined_output(&output);

@@ -1,5 +1,5 @@
-//! Tests how commands write files: outputs that are also inputs, permissions, failures after the first of two files,
-//! and messages about unusual input.
+//! Tests how commands write files: outputs that are also inputs, permissions, failures after the first of several
+//! files, and messages about unusual input.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -44,7 +44,7 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// Fault: a user passes the only copy of a key, or a certificate, as the output file.
+/// Fault: a user passes an input file, such as the only copy of a key, as the output file.
 #[test]
 fn refuses_an_output_that_the_command_reads() {
     let directory = directory();
@@ -155,7 +155,8 @@ fn warns_about_an_empty_value_in_a_dotenv_file() {
     }
 }
 
-/// YAML 1.1 reads `n` and `y` as booleans, so the Secret would be sealed for another namespace or name.
+/// YAML 1.1 reads `n` and `y` as booleans and `0x10` as a number, so the Secret would be sealed for another namespace
+/// or name.
 #[test]
 fn refuses_a_name_that_yaml_reads_as_a_boolean() {
     let directory = directory();
@@ -269,7 +270,6 @@ fn counts_a_broken_file_once() {
     }
 }
 
-/// Messages about an unusable file describe its content and name the next step.
 #[test]
 fn messages_about_a_wrong_file_name_the_next_step() {
     let directory = directory();

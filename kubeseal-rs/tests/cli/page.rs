@@ -40,7 +40,7 @@ fn equal_versions_and_certificates_give_equal_pages() {
     let page = read(directory.path(), "page.html");
     let printed = seal(directory.path(), "page --cert cert.pem");
     assert_eq!(String::from_utf8_lossy(&printed.stdout), page);
-    // Text around the certificate has no effect.
+    // Text around the certificate and the kind of line breaks have no effect.
     let noted = format!("# production\n{}\n", NEW_CERT.replace('\n', "\r\n"));
     fs::write(directory.path().join("noted.pem"), noted).expect("a file");
     let printed = seal(directory.path(), "page --cert noted.pem");
@@ -114,7 +114,7 @@ fn verify_names_another_certificate() {
 }
 
 /// Attack: a tampered page claims to be of another version, which explains every change, or has terminal control
-/// characters in place of a version or a line.
+/// characters in its version or in a line.
 #[test]
 fn verify_never_accepts_another_version_and_escapes_what_it_shows() {
     let directory = directory();
@@ -147,7 +147,8 @@ fn verify_never_accepts_another_version_and_escapes_what_it_shows() {
     }
 }
 
-/// Attack: an attacker replaces the certificate file, or a rule names another certificate, before the page is written.
+/// Attack: an attacker replaces the certificate file before the page is written. A pin and a rule refuse the
+/// certificate.
 #[test]
 fn pins_and_rules_apply_to_the_page() {
     let directory = directory();

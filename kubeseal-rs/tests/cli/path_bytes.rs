@@ -83,7 +83,6 @@ fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// Passes files whose names are not UTF-8 in arguments that accept a path.
 #[test]
 fn arguments_accept_paths_that_are_not_utf_8() {
     let commands = [

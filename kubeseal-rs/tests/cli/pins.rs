@@ -1,4 +1,4 @@
-//! Tests for which controllers a previously used certificate is trusted.
+//! Tests for which controllers a pinned certificate is trusted, and that `seal cert fetch` reports a changed one.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -66,7 +66,7 @@ impl Fixture {
         command.output().expect("the command starts")
     }
 
-    /// Runs `seal` in the repository, where its rules apply.
+    /// Runs `seal create` in the repository, where its rules apply.
     fn seal_in_repository(&self, args: &[&str]) -> Output {
         let create = ["create", "db", "--from-file=a=../secret.yaml", "-n", "shop"];
         self.run(
@@ -109,7 +109,7 @@ fn assert_success(output: &Output) {
 }
 
 /// Fault: the error says that no certificate is pinned, although a fingerprint is expected, or a certificate is pinned
-/// that the controller no longer serves.
+/// that does not have the expected fingerprint.
 #[test]
 fn explains_why_a_found_certificate_is_not_trusted() {
     let trust = "a certificate found by them is trusted only if it is pinned for its Service or has the expected \
@@ -264,7 +264,7 @@ impl ChangingController {
     }
 }
 
-/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to
+/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a file or to
 /// stdout.
 #[test]
 fn cert_fetch_reports_a_changed_certificate_until_it_is_accepted() {

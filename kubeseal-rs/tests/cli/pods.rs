@@ -1,4 +1,4 @@
-//! Tests `seal pods` against an API server that responds slowly, or without end.
+//! Tests `seal pods` against an API server that responds slowly or without end, and before the controller has reported.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -31,7 +31,7 @@ fn empty_list(kind: &str, token: &str) -> String {
     json!({ "kind": kind, "metadata": { "continue": token }, "items": [] }).to_string()
 }
 
-/// Returns the list of a Pod whose container runs `seal exec` without a SealedSecret that changes.
+/// Returns a list of one Pod, whose container runs `seal exec` with the values of the SealedSecret `db`.
 fn list_with_receiver() -> String {
     let token = json!({ "serviceAccountToken": { "audience": "sealed-secrets.bitnami.com", "path": "token" } });
     let state = json!({ "running": { "startedAt": "2026-01-02T00:00:00Z" } });
@@ -85,7 +85,8 @@ fn a_log_without_end_does_not_exceed_the_time_limit() {
     assert_contains(&output, "no state is known", "log");
 }
 
-/// Attack: an API server responds once and then no longer, so that a pipeline waits without limit.
+/// Attack: an API server lists the Pods once, and does not respond to the next request for them in time, so that a
+/// pipeline waits without limit.
 #[test]
 fn the_last_complete_state_is_shown_at_the_time_limit() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -119,8 +120,8 @@ fn the_last_complete_state_is_shown_at_the_time_limit() {
     );
 }
 
-/// Returns the lists of an API server with the SealedSecret `shop/db`, which has this status, and a Deployment's Pod with
-/// a variable from the Secret.
+/// Returns the response of an API server with the SealedSecret `shop/db`, which has this status, and a Pod with
+/// variables from its Secret.
 fn answer(request: &Request, status: &Json) -> (u16, String) {
     let sealed = json!({
         "metadata": { "name": "db", "namespace": "shop", "generation": 1 },
@@ -141,8 +142,8 @@ fn answer(request: &Request, status: &Json) -> (u16, String) {
     }
 }
 
-/// Fault: a pipeline applies a new SealedSecret, and `seal pods --wait` ends with success before the controller has seen
-/// it, while the state of every container is unknown.
+/// Fault: a pipeline applies a new SealedSecret, and `seal pods --wait` ends with success before the controller has
+/// seen it, while the state of every container is unknown.
 #[test]
 fn a_sealed_secret_without_a_report_is_awaited() {
     for status in [json!(null), json!({}), json!({ "conditions": [] })] {

@@ -147,7 +147,7 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
 }
 
 /// Attack: a committer writes a rule that names their own certificate. The test uses commands that encrypt existing
-/// values again, a rule with and without a fingerprint, and variables that name the user's own certificate.
+/// values, a rule with and without a fingerprint, and variables that name the user's own certificate.
 #[test]
 fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let pinned_rule = format!(
@@ -265,7 +265,7 @@ fn serve_cluster(directory: &Path) -> PathBuf {
 }
 
 /// Attack: a committer adds a file that names a Secret of the user's cluster, and a rule that names the attacker's
-/// certificate. Then the user renames an item in `seal edit`, which reads the Secret.
+/// certificate or controller. Then the user runs `seal edit`, which reads the Secret.
 #[test]
 fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rule_names() {
     let pinned_rule = format!(

@@ -166,7 +166,7 @@ fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     );
 
     // Redirects to the same host are followed. If the user names the server with --cert, redirects to any host are
-    // followed.
+    // followed, except from https:// to http://.
     let (http_server, _) = fixture.serve("127.0.0.1", false, redirect_response(&target));
     let (tls_target, _) = fixture.serve("127.0.0.1", true, certificate_response());
     let (tls_server, _) = fixture.serve("127.0.0.1", true, redirect_response(&tls_target));

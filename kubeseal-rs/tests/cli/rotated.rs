@@ -94,8 +94,8 @@ impl Fixture {
         fs::read_to_string(self.path("db.yaml")).expect("the file exists")
     }
 
-    /// Runs every command that re-encrypts through the controller. Checks that each command
-    /// refuses the response, changes no file and prints no part of the response.
+    /// Runs the commands that re-encrypt through the controller. Checks that each command refuses the response, changes
+    /// no file, and prints neither the plain value nor an escape character.
     fn assert_refused(&self, why: &str, response: &str) {
         let before = self.sealed_file();
         for (program, args) in [

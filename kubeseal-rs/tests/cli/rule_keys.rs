@@ -72,7 +72,7 @@ fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
     }
 }
 
-/// Returns `shop/db` re-encrypted by a controller with the key of `cluster.txt`.
+/// Returns `shop/db` as a controller with the key of `cluster.txt` would re-encrypt it.
 fn response(directory: &Path) -> Json {
     write_files(directory, &[(".seal.yaml", RULES)]);
     create(directory, &["-w", "response.yaml"]);

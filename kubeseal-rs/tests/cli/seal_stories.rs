@@ -22,8 +22,8 @@ fn program(name: &str) -> PathBuf {
 
 const STORIES: &str = "tests/seal";
 
-/// Copies every story and its fixtures to a directory outside this Git work tree. Returns the paths of
-/// the stories.
+/// Copies every story and its fixtures to a directory outside this Git work tree. Returns the original
+/// paths of the stories.
 fn copy_stories(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("the directory of stories exists");
     let stories = entries.map(|entry| entry.expect("the file is readable").path());

@@ -111,7 +111,7 @@ fn forged_output(directory: &Path, program: &str, args: &[&str], sequence: &str)
 }
 
 /// Attack: a committer uses names of files, items and objects that begin new lines or control the terminal, so that a
-/// reader sees forged output, as text and as JSON.
+/// reader sees forged output, in any format.
 #[test]
 fn escapes_names_that_start_a_line_or_control_the_terminal() {
     let mut failures = Vec::new();

@@ -1,4 +1,4 @@
-//! Writes files to a user's directory, and runs programs there.
+//! Helpers that write files to a user's directory, run programs there and check their output.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;

@@ -28,7 +28,7 @@ const TOKEN: &str = "header.claims.signature";
 const SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
 
-/// Records events, such as requests.
+/// The paths or the lines of recorded requests.
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// A CA, and a TLS server `localhost` with a certificate of that CA.

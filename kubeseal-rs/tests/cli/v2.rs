@@ -31,7 +31,7 @@ pub(crate) fn seal_ok(directory: &Path, args: &[&str]) -> String {
     combined_output(&output)
 }
 
-/// Returns a directory with keys, certificate and rules.
+/// Returns a directory with keys, a certificate, [`RULES`], and a value in the file `value`.
 pub(crate) fn directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().expect("a directory");
     for name in [
@@ -178,8 +178,8 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     write_files(directory, &[(".seal.yaml", &with_escrow)]);
     let rotate = ["rotate", "db.yaml", "--key", "cluster.key"];
     let output = seal(directory, &rotate);
-    assert_code(&output, 2, "only a rule names the recipient");
-    assert_contains(&output, "only a rule names the recipient", "rotate");
+    assert_code(&output, 2, "refused to re-encrypt for the recipient");
+    assert_contains(&output, "refused to re-encrypt for the recipient", "rotate");
     assert_eq!(read(directory, "db.yaml"), sealed);
     for confirmation in [["--recipient", "escrow.txt"], ["--key", "escrow.key"]] {
         write_files(directory, &[("db.yaml", &sealed)]);
@@ -243,7 +243,7 @@ pub(crate) fn fingerprint(directory: &Path) -> String {
     certificate.fingerprint().to_string()
 }
 
-/// Attack: a rule without recipients retires the key, pins another key or requires longer keys, and a user or a script
+/// Fault: a rule without recipients retires the key, pins another key or requires longer keys, and a user or a script
 /// passes the key with `--recipient`.
 #[test]
 fn checks_a_recipient_of_a_flag_against_the_rule() {
@@ -313,7 +313,6 @@ fn set_without_keys_changes_one_line() {
     assert!(!read(directory, "db.yaml").contains("/lock/"));
 }
 
-/// Lists, backs up, restores, retires and marks v2 keys in a directory. No command needs to open a value.
 #[test]
 fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     let directory = directory();

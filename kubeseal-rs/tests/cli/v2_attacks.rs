@@ -1,4 +1,4 @@
-//! Attacks by a committer without keys who changes files in which a user sets v2 values.
+//! Attacks on v2 values, mostly by a committer without keys who changes a user's files.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -391,7 +391,7 @@ fn reports_a_changed_preferred_key() {
     }
 }
 
-/// Returns responses of `/v2/recipients`: two post-quantum keys, and an RSA key.
+/// Returns three responses of `/v2/recipients`: each of the first two lists a post-quantum key, the last an RSA key.
 fn preferred_keys(directory: &Path) -> [String; 3] {
     let list = |suite: &str, id: String, field: &str, key: &str| {
         let listed = serde_json::json!({
@@ -499,7 +499,7 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
         seal_ok(directory, &confirmed);
-        // After every value was replaced, the values of the last commit are still for post-quantum keys only.
+        // After every value was replaced, a value of the last commit is still for post-quantum keys only.
         git(directory, &["init", "-q"]);
         git(directory, &["add", "db.yaml"]);
         git(directory, &["commit", "-qm", "values"]);

@@ -58,7 +58,11 @@ fn accepts_the_short_identifier_of_a_key_and_shows_both() {
     write_files(directory, &[(".seal.yaml", &pinned)]);
     let rotate = ["rotate", "--to", "v2", "--key", "key.pem", "db.yaml"];
     let refused = seal(directory, &rotate);
-    assert_contains(&refused, "only a rule names the recipient", "unconfirmed");
+    assert_contains(
+        &refused,
+        "refused to re-encrypt for the recipient",
+        "unconfirmed",
+    );
     seal_ok(directory, &[&rotate[..], &["--recipient", &short]].concat());
     let retired = pinned.replace("fingerprint", "retired");
     write_files(directory, &[(".seal.yaml", &retired)]);
@@ -69,7 +73,7 @@ fn accepts_the_short_identifier_of_a_key_and_shows_both() {
     );
 }
 
-/// Fault: a backup is restored with `--seal-with`, and the summary reports that no key seals.
+/// Fault: a backup is restored with `--seal-with`, and the summary names no sealing key.
 #[test]
 fn a_restore_names_the_v2_key_that_seals() {
     let directory = directory();
@@ -280,7 +284,8 @@ fn a_backup_refuses_pipes_before_anything_is_written() {
     assert!(!keys.contains("backed-up"), "{keys}");
 }
 
-/// Fault: after a rotation, export prints the old key without a remark, and values are sealed for it for months.
+/// Fault: after a key was renewed, `seal keys export` prints the old key without a remark, and values are sealed for it
+/// for months.
 #[test]
 fn export_reports_a_newer_key_without_a_backup() {
     let directory = directory();

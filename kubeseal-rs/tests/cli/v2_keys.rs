@@ -89,7 +89,7 @@ fn the_controller_determines_which_v2_key_seals() {
             "",
             ["key-new sealing", "key-old opening", "key-p256 opening"],
         ),
-        // With --require-backup, a controller seals for the older key until the newest one has a backup.
+        // With --require-backup, a controller prefers the older key until the newest one has a backup.
         (
             Some((Suite::XWing, 2)),
             "",

@@ -1,4 +1,4 @@
-//! Tests that reports on v2 values contain everything that reports on v1 values contain.
+//! Tests what `seal keys`, `doctor`, `exec` and `lint` report about v2 values and their keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;

@@ -146,7 +146,7 @@ fn a_file_with_v1_values_keeps_its_format() {
     write_files(directory, &[(".seal.yaml", &unbound_rules())]);
     seal_ok(directory, &set("a"));
     assert!(line_of(&read(directory, "db.yaml"), "a").contains("seal2.i."));
-    // If no v1 value remains, the rule applies.
+    // If the replaced value is the only v1 value, the rule applies.
     write_files(directory, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
     seal_ok(directory, &["unset", "db.yaml", "b"]);
     seal_ok(directory, &set("a"));

@@ -131,7 +131,7 @@ fn a_mark_that_cannot_be_recorded_is_reported() {
 }
 
 /// Attack: a server presents another certificate in the controller's place, so that `seal cert fetch` replaces the
-/// certificate that a repository seals with.
+/// certificate that the users of a repository seal for.
 #[test]
 fn fetch_replaces_another_certificate_only_on_request() {
     let directory = directory();

@@ -30,7 +30,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 pub struct Settings {
     /// The URL of the TLS port, with the DNS name of its certificate.
     pub server: String,
-    /// The CA certificates of the port. No other certificate is trusted.
+    /// The source of the CA certificates of the port. No other certificate is trusted.
     pub authority: Authority,
     /// The file with the token of the Pod. The kubelet replaces it, so it is read before each request.
     pub token_file: PathBuf,
@@ -74,13 +74,13 @@ pub enum ClientError {
     /// A token is missing, or contains characters that no token has.
     #[error("the token of the Pod is missing or malformed")]
     InvalidToken,
-    /// The CA file or `ConfigMap` contains no valid PEM certificate.
+    /// The CA file or `ConfigMap` contains no PEM certificate, or a malformed one.
     #[error(
         "the CA certificates of the controller's TLS port contain no valid PEM certificate\n\
          hint: use the key `ca.pem` of the ConfigMap that the controller publishes"
     )]
     NoAuthority,
-    /// `ca.crt` of the service account contains no valid PEM certificate.
+    /// `ca.crt` of the service account contains no PEM certificate, or a malformed one.
     #[error("`ca.crt` of the service account contains no valid PEM certificate")]
     NoApiServerAuthority,
     /// The `ConfigMap` with the CA certificates cannot be read.
@@ -207,7 +207,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails if the controller cannot be reached, refuses the request, or sends an invalid response.
+    /// Fails if the token or the CA certificates cannot be read, or the controller cannot be reached, refuses the
+    /// request, or sends an invalid response.
     pub fn deliver(&mut self, request: &RequestBody) -> Result<Delivery, ClientError> {
         let path = self
             .token_file
@@ -222,7 +223,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails if no response arrives, or the server does not have the expected certificate.
+    /// Fails if the CA certificates cannot be read, no response arrives, or the server does not have the expected
+    /// certificate.
     pub fn reach(&mut self, timeout: Duration) -> Result<(), ClientError> {
         let agent = self.connections()?;
         let get = agent.get(self.url()).config();
@@ -296,8 +298,8 @@ impl Client {
         format!("{}{ENDPOINT}", self.server.trim_end_matches('/'))
     }
 
-    /// Returns an HTTP client that trusts the current CA certificates. A CA file is read each time, a `ConfigMap` at
-    /// first and after a request that did not reach the controller.
+    /// Returns an HTTP client that trusts the current CA certificates. A CA file is read each time; a `ConfigMap`
+    /// at first, and after [`Self::send`] failed with [`ClientError::Unreachable`].
     fn connections(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
         if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.connections) {
@@ -335,8 +337,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
     }
 }
 
-/// Returns an HTTP client that trusts only these certificates, follows no redirects and uses no proxy: the controller
-/// is in the same cluster, and a proxy would receive the token.
+/// Returns an HTTP client that trusts only these certificates, follows no redirects and uses no proxy.
 pub(crate) fn agent(roots: &[Certificate<'static>], timeout: Duration) -> Agent {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = TlsConfig::builder()

@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-/// The maximum length of a line in bytes. The kubelet reads at most 64 KiB, including the line ending.
+/// The maximum length of a line in bytes. The kubelet reads lines of at most 64 KiB, including the line ending.
 const MAX_LINE: usize = 65_000;
 
 /// Why an item cannot be written. The message does not depend on the value.

@@ -1,8 +1,9 @@
 //! The receiving side of delivery without Secret objects: requests values from a controller with the token of a Pod,
 //! and writes them to files.
 //!
-//! This crate cannot decrypt anything. It depends neither on the sealing core nor on a crate that handles private keys;
-//! `.ci/run` checks this. So an attacker who takes over a program with this crate gets only what the Pod's token grants.
+//! This crate cannot unseal anything. It depends neither on the crate `shared` nor on crates for private keys such as
+//! `rsa` and `age`; `.ci/run` checks this. So an attacker who takes over a program with this crate gets only what the
+//! Pod's token grants.
 //!
 //! | module | content |
 //! |---|---|

@@ -146,8 +146,9 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Returns how long to wait before the next attempt. The pause doubles with each failure, and is random, so that agents
-/// that lose the same controller do not all retry at the same time.
+/// Returns how long to wait before the next attempt: the pause that the controller requests, and a random pause whose
+/// limit doubles with each failure up to [`MAX_PAUSE`]. It is random so that agents that lose the same controller do
+/// not all retry at the same time.
 fn pause(failures: u32, retry_after: Option<Duration>, fraction: f64) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let longest = (FIRST_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE);

@@ -18,7 +18,7 @@ pub struct Selection {
     pub encodings: HashMap<String, Encoding>,
 }
 
-/// Why the parameter cannot be used. The message contains no position in the text.
+/// Why the parameter cannot be used. The message contains no line or column.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the parameter `objects` cannot be used: {0}")]
 pub struct ObjectsError(String);

@@ -17,7 +17,7 @@ pub struct RequestBody {
     /// The revision that the caller already has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub have: Option<String>,
-    /// How many seconds the controller waits for a revision other than `have`.
+    /// The maximum number of seconds that the controller waits for a revision other than `have`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<u16>,
 }
@@ -32,8 +32,8 @@ pub struct EntryBody {
     /// The item keys to deliver; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub items: Option<Vec<String>>,
-    /// The path of the file, or, with a final `/`, of the directory for the files; the target directory if absent.
-    /// Relative to the target directory.
+    /// The path of the file, or, with a final `/`, of the directory for the files, relative to the target directory. If
+    /// absent, items become files in the target directory itself; a template needs a path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The text of the template whose result is the content of the file.

@@ -96,8 +96,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: a response or a class names a path outside the target directory, or a name that is reserved for the
-    /// receiver.
+    /// Attack: a response or a `SecretProviderClass` names a path outside the target directory, or a name that is
+    /// reserved for the receiver.
     #[test]
     fn refuses_paths_that_leave_the_directory() {
         for text in [

@@ -21,7 +21,7 @@ pub struct Request {
     pub entries: Vec<Entry>,
     /// The revision that the caller already has.
     pub have: Option<String>,
-    /// How long to wait for a revision other than [`Self::have`].
+    /// How long to wait at most for a revision other than [`Self::have`].
     pub wait: Duration,
 }
 

@@ -16,7 +16,7 @@ pub struct Response {
     pub revision: String,
     /// The files, sorted by path.
     pub files: Vec<DeliveredFile>,
-    /// The SealedSecrets whose values the files contain.
+    /// The SealedSecrets that the request names, including those that only templates may use.
     pub objects: Vec<DeliveredObject>,
 }
 
@@ -33,7 +33,7 @@ pub struct DeliveredFile {
     pub value: Value,
 }
 
-/// A SealedSecret whose values a response contains.
+/// A SealedSecret that the request names, and the content from which the response was created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveredObject {
     /// The name of the SealedSecret.

@@ -38,7 +38,8 @@ fn decimal(size: u64, unit: u64) -> String {
     )
 }
 
-/// Parses strings like `1h30m`, `-1.5s` and `0`; returns `None` for an invalid duration and for one that does not fit.
+/// Parses strings like `1h30m`, `-1.5s` and `0`; returns `None` for an invalid duration and for one that
+/// exceeds the range of `i64`.
 pub fn parse(text: &str) -> Option<i64> {
     let (is_negative, mut remaining) = match text.strip_prefix(['-', '+']) {
         Some(remaining) => (text.starts_with('-'), remaining),

@@ -27,8 +27,7 @@ pub enum Swap {
     Locked,
     /// Nothing is locked, but this process cannot be swapped out.
     None,
-    /// Pages can be swapped out: the process may lock only this many bytes, and `mlockall` needs an unlimited
-    /// allowance.
+    /// Pages can be swapped out, and nothing is locked: the process may lock only this many bytes.
     Limited(u64),
     /// Pages can be swapped out: the system refused to lock them.
     Refused,

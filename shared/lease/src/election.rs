@@ -5,7 +5,7 @@ use std::time::Duration;
 pub struct Election {
     /// Whether leader election is enabled.
     pub enabled: bool,
-    /// The name of the Lease, which is by default in the component's namespace.
+    /// The name of the Lease.
     pub lease_name: String,
     /// How long after the leader's last renewal another replica may acquire the Lease.
     pub lease_duration: Duration,

@@ -25,7 +25,7 @@ pub(super) enum Step {
 }
 
 /// The maximum lease duration. A longer duration in a Lease is reduced to this maximum, since any client that may write
-/// Leases can set the duration. No component accepts a longer duration in its flags.
+/// Leases can set the duration. The flags of the controller and of `seal restart` accept no longer duration.
 pub const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Returns the Lease. A Lease that cannot be read counts as held by another replica for [`LONGEST_LEASE`].

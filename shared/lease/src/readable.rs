@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, Serializer, ser};
 use serde_json::Value;
 use shared::readable::{Object, adapt_time};
 
-/// JSON pointers to times outside `metadata` in the kinds that are read. Clients can set the times of a Lease.
+/// JSON pointers to the times of a Lease, which clients can set.
 const TIMES: [&str; 2] = ["/spec/renewTime", "/spec/acquireTime"];
 
 /// An API object, parsed as `K` without `managedFields`: the controller does not use them, and an update without them

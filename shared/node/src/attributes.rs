@@ -53,7 +53,8 @@ impl Attributes {
     }
 }
 
-/// Returns the token for the audience of the controller. The object can also contain tokens for other providers.
+/// Returns the token for the audience of the controller. `tokens` is a JSON object, which can also contain tokens for
+/// other providers.
 fn token(tokens: &str) -> Option<Zeroizing<String>> {
     let mut tokens: HashMap<String, Token> = serde_json::from_str(tokens).ok()?;
     let token = Zeroizing::new(tokens.remove(AUDIENCE)?.token);

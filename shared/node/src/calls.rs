@@ -85,7 +85,7 @@ async fn call(
     }
 }
 
-/// Returns the versions of the service and of this program.
+/// Returns the version of the service, and the name and version of this provider.
 fn version() -> Message {
     let fields = ["v1alpha1", PROVIDER, env!("CARGO_PKG_VERSION")];
     let len = fields.iter().map(|field| bytes_len(field.len())).sum();

@@ -34,7 +34,7 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Creates a failure. The message is put on one line.
+    /// Creates a failure. The message is put on one line and truncated.
     pub(crate) fn new(code: FinalCode, message: &str) -> Self {
         let line = message.replace("\nhint: ", "; hint: ");
         let is_shown = |character: &char| !character.is_control();

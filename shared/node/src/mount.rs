@@ -13,8 +13,7 @@ use crate::failure::{Failure, FinalCode};
 use crate::frame::{MAX_RESPONSE, Message};
 use crate::protobuf::{bytes_field, bytes_len, number_len};
 
-/// The number of the field `attributes` of the request. Other fields are not used: `secrets` repeats the token, the
-/// target path and the permission are deprecated, and the driver leaves the current versions empty.
+/// The number of the field `attributes` of the request. No other field is used.
 const ATTRIBUTES_FIELD: u64 = 1;
 
 /// A mount: what to request from the controller, and the token of the Pod.
@@ -38,8 +37,8 @@ impl MountRequest {
 
 /// Returns the response to a mount.
 ///
-/// It always contains all files; the driver writes nothing if they are unchanged. The driver also accepts a response
-/// without files, but the Pod would then start with an empty volume if the driver could not use an earlier response.
+/// It always contains all files; the driver writes nothing if they are unchanged. A response without files is a
+/// failure, because the Pod could start with an empty volume.
 pub(crate) fn response(
     result: Result<Delivery, ClientError>,
     encodings: &HashMap<String, Encoding>,
@@ -129,7 +128,7 @@ fn failure(error: &ClientError) -> Failure {
     Failure::new(code, &agent::poll::error_chain(error))
 }
 
-/// Returns the gRPC code for an HTTP status code of the controller. A busy controller gets a final code too: the
+/// Returns the gRPC code for an HTTP status code of the controller. The code for a busy controller is final too: the
 /// kubelet retries a mount after any failure.
 fn code(refusal: &Refusal) -> FinalCode {
     match refusal.status.as_u16() {

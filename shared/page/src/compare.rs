@@ -12,8 +12,8 @@ const MAX_SHOWN: usize = 120;
 /// How a published page differs from the expected one. At least one field is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The version that the published page names, if it is another one. Then only that version can check the rest of
-    /// the page, and `line` is `None`.
+    /// The version that the published page names, if it is another one. In that case, only that version can check the
+    /// rest of the page, and `line` is `None`.
     pub version: Option<String>,
     /// What the published page seals for, if it is not the expected certificate.
     pub pinned: Option<Pinned>,
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(line.published.as_deref(), Some("<script>alert(1)</script>"));
     }
 
-    /// Attack: an author hides a change behind a second certificate, which only a search from the beginning finds.
+    /// Attack: an author replaces the certificate and makes another change, so that only the certificate is reported.
     #[test]
     fn a_change_is_named_although_the_certificate_differs_too() {
         let other = Page {

@@ -2,8 +2,8 @@
 //! `file://`.
 //!
 //! The sources of the page are in the directory `page` of this crate. [`Page::to_html`] puts them together, so equal
-//! versions and certificates give equal bytes; [`compare()`] checks a published page by them. The page has one style and
-//! one script, and its policy admits exactly these two, by their hashes.
+//! versions and certificates give equal bytes; [`compare()`] compares a published page with these bytes. The page has
+//! one style and one script, and its policy admits exactly these two, by their hashes.
 
 mod compare;
 
@@ -76,7 +76,7 @@ fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
     Some((before, name, after))
 }
 
-/// Returns the Content-Security-Policy: no request of any kind, no script and style but those of the page, no code from
+/// Returns the Content-Security-Policy: nothing is loaded, no script and style but those of the page, no code from
 /// strings, and no form that is submitted.
 fn policy() -> String {
     format!(

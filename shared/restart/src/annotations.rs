@@ -1,4 +1,4 @@
-//! The annotations by which workloads opt in to restarts: those of Stakater's Reloader, and those of Sealed Secrets.
+//! The annotations with which workloads opt in to restarts: those of Stakater's Reloader, and those of Sealed Secrets.
 //!
 //! As in Reloader, its opt-in annotations on the Pod template count only if the workload itself has none of them, and
 //! an exclusion counts only on the workload. A change to a Secret that an annotation names or matches restarts a
@@ -565,7 +565,7 @@ mod tests {
         );
     }
 
-    /// Attack: a client that may write workloads sets patterns that exhaust the memory and CPU of the component.
+    /// Attack: a client that may write workloads sets patterns that exhaust the memory and CPU of `seal restart`.
     #[test]
     fn limits_the_number_and_size_of_patterns() {
         let read = |list: &str| {

@@ -64,8 +64,8 @@ pub struct Use<'a> {
 /// volume uses each source of the volume.
 pub const MAX_USES: usize = 10_000;
 
-/// How the containers of a Pod consume Secrets. The sources and the containers of a volume are stored once, however
-/// many uses result from them.
+/// How the containers of a Pod consume Secrets and classes. The sources and the containers of a volume are stored once,
+/// however many uses result from them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consumption {
     /// The indexes in `receivers` for each source, ordered.
@@ -86,8 +86,8 @@ type Receivers = BTreeSet<(Box<str>, Delivery)>;
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
 impl Consumption {
-    /// Reads how the containers of a Pod's spec consume Secrets. Omits `imagePullSecrets`, since no container receives
-    /// them.
+    /// Reads how the containers of a Pod's spec consume Secrets and classes. Omits `imagePullSecrets`, since no
+    /// container receives them.
     pub fn read(spec: &Json) -> Self {
         let containers = || CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
         let mut consumption = Self::default();

@@ -41,8 +41,8 @@ pub enum Target {
     RestartAt(Timestamp),
 }
 
-/// The state of a workload that is kept only in the memory of this process. After a change of leader, a removed
-/// annotation can therefore be written once more.
+/// The state of a workload that is kept only in the memory of this process, so a new leader counts the restarts for a
+/// content from zero.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     /// When the first change that is not handled yet was observed.
@@ -69,7 +69,8 @@ pub struct Situation<'a> {
 /// The decision about a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// No action: every Pod started with the newest content or was restarted for it, or no change is known.
+    /// No action: no Pod has earlier content, the workload was already restarted for the newest content, or no change
+    /// is known.
     UpToDate,
     /// Check the workload again at this time or after an event.
     Wait(Timestamp, WaitReason),
@@ -77,7 +78,7 @@ pub enum Decision {
     Restart(Target),
     /// The workload cannot be restarted.
     Blocked(Obstacle),
-    /// Another client removed the annotation twice, so no further restart for the same content is tried.
+    /// Another client removed or replaced the written value twice, so no further restart for the same content is tried.
     Reverted,
 }
 

@@ -225,7 +225,7 @@ mod tests {
             .json
     }
 
-    /// Attack: a tenant creates Pods with megabytes of arguments, to exhaust the memory of the component.
+    /// Attack: a tenant creates Pods with megabytes of arguments, to exhaust the memory of `seal restart`.
     #[test]
     fn drops_unread_fields_and_lists_with_too_many_entries() {
         let mut large = pod("p", Delivery::Env, 15);

@@ -8,7 +8,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`consumption`] | how the containers of a Pod consume Secrets |
-//! | [`annotations`] | the annotations by which workloads, Secrets and Namespaces opt in |
+//! | [`annotations`] | the annotations with which workloads, Secrets and Namespaces opt in |
 //! | [`history`] | the content versions of a Secret; which of them a container has |
 //! | [`fields`] | the fields of the objects that are read |
 //! | [`workload`], [`selector`], [`pod`], [`sealed`] | compact forms of the objects |

@@ -297,7 +297,7 @@ pub(crate) mod tests {
         assert_eq!(state(&pod, 30), Some(State::Stale(second(20))));
     }
 
-    /// Attack: a tenant writes a long annotation into many Pods, to exhaust the memory of the component.
+    /// Attack: a tenant writes a long annotation into many Pods, to exhaust the memory of `seal restart`.
     #[test]
     fn the_number_of_recorded_refreshes_is_limited() {
         let many = "v,".repeat(100_000);
@@ -306,7 +306,7 @@ pub(crate) mod tests {
         assert_eq!(refreshed_for(&json!(["v"])).len(), 0);
     }
 
-    /// Attack: a tenant creates many large Pods that no node runs, to exhaust the memory of the component.
+    /// Attack: a tenant creates many large Pods that no node runs, to exhaust the memory of `seal restart`.
     #[test]
     fn a_pod_that_has_not_started_is_read_only_for_reports() {
         let mut pending = pod("p", Delivery::Env, 15);

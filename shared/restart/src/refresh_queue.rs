@@ -111,7 +111,7 @@ mod tests {
         assert!(queue.is_empty());
     }
 
-    /// Attack: a tenant causes more refreshes than are possible, to exhaust the memory of the component.
+    /// Attack: a tenant causes more refreshes than are possible, to exhaust the memory of `seal restart`.
     #[test]
     fn waiting_pods_are_limited_and_expire() {
         let mut queue = RefreshQueue::default();

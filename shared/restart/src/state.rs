@@ -48,7 +48,7 @@ pub struct State {
     latest_time: LatestTime,
 }
 
-/// The next step of the component.
+/// The next step of the worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// No work before this time or the next event.
@@ -57,7 +57,7 @@ pub enum Step {
     Work(String, Work),
 }
 
-/// A decision that requires a request or an event.
+/// A decision that requires a request, an event or a log line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The workload that the decision is about.
@@ -125,7 +125,7 @@ impl State {
         }
     }
 
-    /// Stores a Namespace. If it did not enable the refresh before, schedules refreshes for recent changes.
+    /// Stores a Namespace. If it newly enables the refresh, schedules refreshes for recent changes.
     pub fn apply_namespace(&mut self, name: &str, namespace: Namespace, now: Timestamp) {
         if !namespace.refresh {
             self.refreshing.remove(name);
@@ -330,8 +330,8 @@ impl State {
             .take(max)
     }
 
-    /// Decides about a limited number of due workloads of a namespace. Returns the decisions that require a request or
-    /// an event, at most `MAX_OUTCOMES`; after [`Decision::Restart`], the caller reports the result with
+    /// Decides about a limited number of due workloads of a namespace. Returns at most `MAX_OUTCOMES` decisions that
+    /// require a request, an event or a log line; after [`Decision::Restart`], the caller reports the result with
     /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
         let due = self.first_due(namespace, max_considered(pods), now);

@@ -142,7 +142,7 @@ pub enum Remedy {
     Agent,
     /// By `seal exec`, which waits for changes.
     Exec,
-    /// By no means: the Pod is being deleted, and ends without a restart by a user.
+    /// None is needed: the Pod is being deleted.
     Termination,
 }
 
@@ -241,7 +241,7 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted or, if it has
-    /// recorded no mount, those that the class names.
+    /// recorded no mount, those that the class names. If there are none, returns one row without a name if `is_all`.
     fn class_rows(&self, usage: Use<'_>, class: &str, is_all: bool) -> Vec<Row> {
         let (namespace, pod) = (&self.pod.namespace, (&*self.pod.name, &*self.pod.uid));
         let mounted = self.objects.mounts.of(namespace, pod, class);
@@ -316,7 +316,8 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a program receives, or one row without a name if the SealedSecrets are
-    /// unknown. The arguments decide which ones, because the commands that the program starts can write to the log too.
+    /// unknown. Prefers the names in the arguments to those in the report, because the commands that the program starts
+    /// can write to the log too.
     fn receiver_rows(&self, receiver: &Receiver) -> Vec<Row> {
         let way = Way::Program(receiver.program);
         let row = |name, observed| self.row(name, &receiver.container, way, observed);
@@ -408,8 +409,8 @@ impl<'a> PodSurvey<'a> {
     }
 }
 
-/// Returns the SealedSecrets that a program receives, from its arguments or else from its report; `None` if both do not
-/// show them.
+/// Returns the SealedSecrets that a program receives, from its arguments or else from its report; `None` if neither
+/// names them.
 fn names(receiver: &Receiver) -> Option<Vec<&str>> {
     let from_arguments = receiver
         .objects

@@ -82,11 +82,13 @@ impl fmt::Display for Id {
 /// The progress of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Every Pod has the current template, but not all are available.
+    /// No Pod of an earlier template is left to replace, but not all Pods are available.
     Unavailable,
-    /// Pods of an earlier template are being replaced, or the newest spec has not been observed yet.
+    /// Pods of an earlier template are being replaced, the newest spec has not been observed yet, or a Rollout has not
+    /// completed the restart of `spec.restartAt`.
     InProgress,
-    /// Every Pod has the current template and is available, or the rollout gave up.
+    /// No Pod of an earlier template is left to replace, and all Pods are available; or a Deployment's rollout exceeded
+    /// its progress deadline.
     Done,
     /// The workload is paused, so a change to its template has no effect until it is resumed.
     Paused,

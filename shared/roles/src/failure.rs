@@ -1,14 +1,14 @@
-//! The failure of a command of `seal`, with hints for the user.
+//! The failure of a command of `seal` or `seal-deliver`, with hints for the user.
 
 use std::error::Error;
 use std::fmt;
 
 use text::{error_chain, shown};
 
-/// The failure of a command of `seal`, with hints for the user. Each failure has the same exit code; findings of a
-/// check are not a failure, but an outcome.
+/// The failure of a command of `seal` or `seal-deliver`, with hints for the user. Each failure has the same exit code;
+/// findings of a check are not a failure, but an outcome.
 ///
-/// When formatted, each hint is a `hint: …` line after the message, as in the errors of the library.
+/// When formatted, each hint is a `hint: …` line after the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     message: String,
@@ -22,7 +22,7 @@ const NOT_FOUND: &str = ": no such file or directory";
 const HINT: &str = "\nhint: ";
 
 impl Failure {
-    /// Returns a failure without hints. The message is lower case and has no final full stop.
+    /// Returns a failure without hints. By convention, `message` begins in lower case and has no final full stop.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -57,8 +57,8 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// The message consists of the error and its causes; their hints become the hints. An error without hints about a
-/// missing path gets a hint.
+/// The message consists of the error and its causes; their hints become the hints. An error about a missing path that
+/// has no hint gets one.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());

@@ -32,7 +32,7 @@ pub enum CertificateError {
     /// The text is in an encoding that is not supported. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
-    /// The text contains an incomplete certificate, a certificate in an unsupported format, or a certificate signing
+    /// The text contains a damaged certificate, a certificate in an unsupported format, or a certificate signing
     /// request or public key instead. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Damaged(&'static str),

@@ -59,7 +59,7 @@ pub struct KeySpec {
 /// A newly generated key.
 #[derive(Debug)]
 pub struct NewKey {
-    /// Key and certificate.
+    /// The key and its self-signed certificate.
     pub pair: KeyPair,
     /// The private key as a PEM block `RSA PRIVATE KEY` (PKCS#1), the format in which upstream stores it.
     pub private_pem: Plain,

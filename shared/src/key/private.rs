@@ -50,7 +50,7 @@ pub enum PrivateKeyError {
     /// The key is not an RSA key.
     #[error("the private key is not an RSA key; only RSA keys can unseal")]
     NotRsa,
-    /// The key is protected by a passphrase.
+    /// The key is protected by a passphrase. A PEM block with headers counts as protected.
     #[error("the private key is encrypted; decrypt it first, for example with `openssl pkey`")]
     Encrypted,
     /// The DER is not a key, its numbers are inconsistent, or its size or public exponent is out of range.

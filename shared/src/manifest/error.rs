@@ -18,7 +18,7 @@ pub enum ReadProblem {
     /// The text is UTF-16 that cannot be decoded with certainty.
     #[error("the text is UTF-16 {0}; save it as UTF-8")]
     Utf16(&'static str),
-    /// The text is UTF-32, which no Kubernetes tool reads.
+    /// The text is UTF-32, which is not decoded.
     #[error("the text is UTF-32; save it as UTF-8")]
     Utf32,
     /// The text is malformed YAML. The parser's message names tokens and never values.
@@ -88,7 +88,7 @@ impl fmt::Display for ReadError {
 pub struct ShapeError {
     /// The line of the value, counted from one.
     pub line: usize,
-    /// Field names from the root, joined by dots.
+    /// Field names from the root, joined by dots; `the document` for the root.
     pub path: String,
     /// The expected type, with its article.
     pub wanted: &'static str,

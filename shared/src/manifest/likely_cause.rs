@@ -3,7 +3,7 @@
 
 use super::error::{ReadError, ReadProblem};
 
-/// Prefixes of lines that `git merge` writes. A line of seven `=` alone may underline a heading.
+/// Prefixes of lines that `git merge` writes, except for seven `=`: such a line may also underline a heading.
 const MARKERS: [&str; 3] = ["<<<<<<<", ">>>>>>>", "|||||||"];
 
 /// Opening delimiters of template actions: of Go and Helm, of Jinja, of ERB.

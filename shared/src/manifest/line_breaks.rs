@@ -1,6 +1,6 @@
 //! Refuses characters that are line breaks in YAML 1.1 and letters in YAML 1.2. Go's parsers follow YAML 1.1 here: a
-//! comment or an unquoted value ends at such a character, and what follows is part of the document. The parser of this
-//! project would not see it.
+//! comment or an unquoted value ends at such a character, and the text after it is part of the document, which the
+//! parser of this project would not notice.
 
 use std::borrow::Cow;
 

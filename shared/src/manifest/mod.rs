@@ -65,8 +65,8 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
     read_within(bytes, MAX_VALUES)
 }
 
-/// Like [`read`], for untrusted input: allows at most `max_values` values of about a hundred bytes each. Every 64
-/// bytes of a string count as one more value.
+/// Like [`read`], for untrusted input: allows at most `max_values` values of about a hundred bytes each. In YAML, every
+/// 64 bytes of a string count as one more value.
 ///
 /// # Errors
 ///
@@ -131,8 +131,9 @@ fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
     yaml.or_else(|_| roots(text, MAX_VALUES)).ok()
 }
 
-/// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as upstream
-/// does. Does not check the input after a malformed part, or any JSON object after the first.
+/// Returns the line of the first key that occurs twice in one mapping, directly or by a merge (`<<`), which [`read`]
+/// accepts silently, as upstream does. Does not check the input after a malformed part, or any JSON object after the
+/// first.
 pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }
@@ -165,7 +166,7 @@ fn is_filled(root: &Node) -> bool {
     !matches!(root.value, Value::Null)
 }
 
-/// Returns whether the input is JSON rather than YAML, according to its first character.
+/// Returns whether the input is JSON rather than YAML, according to its first character that is not white space.
 pub fn begins_like_json(bytes: &[u8]) -> bool {
     text::decode(bytes).is_ok_and(|text| is_json(&text))
 }

@@ -12,8 +12,8 @@ pub struct Node {
     pub value: Value,
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
-    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or the text of a
-    /// JSON number or boolean. Where a string is expected, only numbers and booleans with a source are accepted.
+    /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or a JSON number
+    /// or boolean as text. Numbers and booleans without a source are not accepted where a string is expected.
     pub source: Option<Zeroizing<String>>,
 }
 

@@ -25,7 +25,8 @@ pub(super) fn read(
     max_values: usize,
 ) -> Result<Vec<Node>, ReadError> {
     let documents = parse(text, lines_before, max_values);
-    // A character that only other parsers read as a line break may cause the error; they then read further.
+    // If parsing failed, check the lines up to the error: a character that only other parsers read as a line break may
+    // have caused the error.
     let read_text = match &documents {
         Ok(_) => text,
         Err(error) => lines_to(text, error.line().unwrap_or(0).saturating_sub(lines_before)),

@@ -17,7 +17,7 @@ const MAX_MERGED: usize = 50_000;
 /// A key that is repeated in its mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
-    /// Line of the key, or of the merge key that repeats it, counted from one.
+    /// Line of the key, or of the merge key that repeats it, counted from one. For a JSON object, its first line.
     pub line: usize,
     /// The key as [`read`](super::read) reads it, or `<<`.
     pub key: String,
@@ -92,7 +92,7 @@ enum Turn {
 enum Node {
     /// A scalar, with its name as a key, and whether it is the merge key.
     Scalar(String, bool),
-    /// A mapping or a list to merge, with its keys.
+    /// The keys of a mapping, or of the mappings in a list to merge.
     Keys(Rc<HashSet<String>>),
     /// A list, or an alias of an unknown node.
     Other,
@@ -157,7 +157,7 @@ impl Scan {
         };
         match (parent.kind, parent.turn, node) {
             (Kind::List, ..) => Vec::new(),
-            // Of equal keys in these mappings, all parsers use the first.
+            // Of equal keys in the mappings of the list, all parsers use the first.
             (Kind::MergedList, _, Node::Keys(keys)) => {
                 self.merged += keys.len();
                 if self.merged > MAX_MERGED {

@@ -119,8 +119,8 @@ fn has_indicators(text: &str) -> bool {
     false
 }
 
-/// Returns whether libyaml writes the character unescaped: it escapes tabs and characters beyond the Basic Multilingual
-/// Plane. Line separators are also escaped, because single quotes would fold them.
+/// Returns whether the character is written unescaped. Like libyaml, escapes tabs and characters beyond the Basic
+/// Multilingual Plane; unlike libyaml, also line separators, because single quotes would fold them.
 pub(super) fn is_printable(c: char) -> bool {
     matches!(c,
         ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}'

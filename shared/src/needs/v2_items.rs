@@ -39,7 +39,7 @@ pub(super) fn needs_within(
 }
 
 /// Returns the keys that v2 items name, for an object that could not be opened. If an entry is malformed, returns
-/// [`Need::AnyKey`] for every item, because the entry can hide further keys.
+/// [`Need::AnyKey`] for every v2 item, because the entry can hide further keys.
 fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         let items = v2_names(sealed);

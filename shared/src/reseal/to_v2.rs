@@ -24,8 +24,7 @@ use crate::v2::{
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; no item is then
-/// re-encrypted.
+/// Returns [`ResealError`] if the SealedSecret cannot be re-encrypted. In this case, no item is re-encrypted.
 pub fn reseal_as_v2(
     sealed: &SealedSecret,
     ring: &KeyRing,

@@ -139,7 +139,7 @@ pub struct Condition {
 pub struct ItemStatus {
     /// Item key.
     pub key: String,
-    /// Fingerprint of the key that unsealed the item.
+    /// Identifier of the key that unsealed the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_by: Option<String>,
     /// Why the item cannot be unsealed, or its template cannot be rendered.

@@ -17,7 +17,7 @@ use crate::{error_chain, visible_line};
 /// Why a SealedSecret cannot be unsealed. On an error, no value is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
-    /// Some items cannot be unsealed.
+    /// Some v1 items cannot be unsealed.
     #[error(transparent)]
     Items(#[from] ItemErrors),
     /// Some templates are refused because of their text, regardless of the values.
@@ -63,8 +63,9 @@ pub enum UnsealError {
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The fingerprints of the keys that unsealed v1 items in this attempt, by item key. If they are passed as
-        /// hints, the next attempt needs one private-key operation for each of these items.
+        /// The fingerprints of the keys that unsealed v1 items in this attempt or, if it was interrupted before the v1
+        /// items, in earlier attempts, by item key. If they are passed as hints, the next attempt needs one private-key
+        /// operation for each of these items.
         opened: Hints,
     },
 }
@@ -80,7 +81,8 @@ impl UnsealError {
     }
 
     /// Returns the message for users, with the likely cause first. `Display` begins with the text of Bitnami's
-    /// controller, for scripts.
+    /// controller, for scripts. For [`Self::Render`], the message is only for users who may read the values, like
+    /// [`Self::exact_message`].
     pub fn diagnosis(&self) -> String {
         match self {
             Self::Items(errors) => errors.diagnosis(),

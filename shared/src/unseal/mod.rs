@@ -53,7 +53,7 @@ pub struct Rules {
 pub struct Admission {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// The format that administrators require.
+    /// The requirements of administrators for the object.
     pub policy: v2::Policy,
     /// The purpose of the values.
     pub target: Target,
@@ -143,7 +143,7 @@ pub fn unseal(
 ///
 /// # Errors
 ///
-/// Returns the items that cannot be unsealed, or every template that fails, or the problem with the object.
+/// Returns the items that cannot be unsealed, or the templates that fail, or the problem with the object.
 /// In each case, no part of the Secret is returned.
 pub fn unseal_within(
     sealed: &SealedSecret,
@@ -190,7 +190,7 @@ impl UnsealedItems {
     ///
     /// # Errors
     ///
-    /// Returns every template that fails. A template that the meter interrupts also counts as failed: a separate error
+    /// Returns the templates that fail. A template that the meter interrupts also counts as failed: a separate error
     /// such as [`UnsealError::BudgetUsedUp`] would reveal how long rendering takes, which depends on the values.
     pub fn render(
         self,
@@ -229,8 +229,8 @@ pub fn check(
 }
 
 /// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter
-/// before each operation, and uses no key after the first v1 item that cannot be unsealed. Returns the key that unsealed
-/// each item, like [`Unsealed::sealed_by`].
+/// before each operation, and uses no key after the first v1 item that cannot be unsealed. Returns the key that
+/// unsealed each item, like [`Unsealed::sealed_by`].
 ///
 /// # Errors
 ///
@@ -427,7 +427,7 @@ pub(crate) fn open_item(
     Ok((value, key.fingerprint().clone()))
 }
 
-/// Maximum number of values in a deprecated `spec.data`. A Secret in the API server has less than a quarter of them.
+/// Maximum number of values in a deprecated `spec.data`.
 const MAX_LEGACY_VALUES: usize = 200_000;
 
 /// Unseals `spec.data`, whose plaintext is the JSON of a whole Secret. The template is not used.

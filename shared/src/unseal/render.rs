@@ -149,8 +149,8 @@ pub fn slow_work(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, In
 ///
 /// # Errors
 ///
-/// Returns [`UnsealError::Template`] for templates that are malformed or random, and [`UnsealError::Render`] if the meter
-/// ends the parsing.
+/// Returns [`UnsealError::Template`] for templates that are malformed or random, and [`UnsealError::Render`] if the
+/// meter ends the parsing.
 pub fn check_templates(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, UnsealError> {
     let Some(texts) = &sealed.spec.template.data else {
         return Ok(0);
@@ -328,7 +328,7 @@ mod tests {
         )
     }
 
-    /// Attack: an author writes a template that reads an item missing in its object.
+    /// Attack: an author writes a template that names an item missing in its object, to read a value of another object.
     #[test]
     fn renders_items_and_templates_to_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];

@@ -47,7 +47,7 @@ impl Encoder {
         self
     }
 
-    /// Appends a 32-bit number. A larger number cannot occur: it would count more than 4 GiB.
+    /// Appends a number in 32 bits. A larger number is replaced with `u32::MAX`.
     pub(super) fn count(self, count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.fixed(&count.to_be_bytes())

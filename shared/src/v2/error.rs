@@ -1,4 +1,4 @@
-//! The reasons for refusing an object. All except [`Refusal::Tampered`] depend only on public data.
+//! The reasons for refusing an object. All except [`Refusal::Tampered`] are determined before a private key is used.
 
 use std::fmt;
 

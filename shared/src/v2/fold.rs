@@ -45,8 +45,8 @@ pub struct FoldSpec<'a> {
     pub never_secret: Flag,
     /// Whether the values must be the only values of their object.
     pub alone: Flag,
-    /// Whether to seal again even if the object appears to be folded. Without a private key, a stanza that does not
-    /// open cannot be detected.
+    /// Whether to seal again even if the object appears to have one shared lock with these properties. Without a
+    /// private key, a stanza that does not open cannot be detected.
     pub is_forced: bool,
     /// The current time, which determines the revision.
     pub now: Timestamp,

@@ -42,7 +42,7 @@ pub enum KeyTextError {
     Generate,
 }
 
-/// A public key of the suites `xw` and `p256`, with a comment.
+/// A public key of the suite `xw` or `p256`, with a comment.
 #[derive(Debug, Clone)]
 pub struct PublicRecipient {
     key: AnyPublic,
@@ -160,7 +160,7 @@ impl Recipient for PublicRecipient {
     }
 }
 
-/// A private key of the suites `xw` and `p256`, with the 32 bytes in which it is stored. Wiped on drop.
+/// A private key of the suite `xw` or `p256`, with the 32 bytes in which it is stored. Wiped on drop.
 #[derive(Debug)]
 pub struct SecretKey {
     key: AnySecret,

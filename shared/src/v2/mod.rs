@@ -49,7 +49,7 @@
 //! | check public data: form, suites, format, place, template, revision, target | [`Checked::new`] |
 //! | open | [`open()`] |
 //! | seal several items under one lock, or one item with its own | [`seal()`], [`seal_inline`] |
-//! | change the recipients; seal all items again under one lock, also v1 items | [`add_recipient`], [`remove_recipient`], [`fold()`], [`convert`] |
+//! | change the recipients; seal all items again under one lock, including v1 items | [`add_recipient`], [`remove_recipient`], [`fold()`], [`convert`] |
 
 mod age;
 mod check;

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The public keys of a controller that clients may seal for. Only the first may have expired.
+/// The public keys of a controller that clients may seal for. All except the first are valid at the time of the
+/// response.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RecipientList {
     /// The keys, in the controller's order of preference: it seals with the first.

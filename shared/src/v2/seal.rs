@@ -58,7 +58,7 @@ pub enum SealError {
     /// Two keys have the same short identifier, so a lock can contain only one of them.
     #[error("two of the keys have the identifier {0}; remove one of them")]
     SameIdentifier(ShortKeyId),
-    /// The item key is not valid in a Secret.
+    /// An item key, or the name or namespace of the object, is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
     /// aws-lc failed. The failure does not depend on the value.
@@ -181,7 +181,7 @@ fn wrap_for_all(
     Lock::new(header, stanzas).map_err(|_| SealError::Recipients(count))
 }
 
-/// Removes duplicate recipients. Keeps the order.
+/// Removes duplicate recipients. Keeps the order. Fails if two keys have the same short identifier.
 fn distinct<'a>(
     recipients: &[&'a dyn Recipient],
 ) -> Result<Vec<(ShortKeyId, &'a dyn Recipient)>, SealError> {

@@ -1,4 +1,4 @@
-//! The ciphertext of one item: `nonce (12) ‖ AES-256-GCM(value, padded) ‖ tag (16)`.
+//! The ciphertext of one item: `nonce (12) ‖ AES-256-GCM(identifier ‖ value, padded) ‖ tag (16)`.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rand::CryptoRng;
@@ -32,7 +32,7 @@ impl SealedBox {
         &self.0
     }
 
-    /// Returns the maximum length of the value.
+    /// Returns the maximum length of the value in bytes.
     pub(super) fn max_plain_len(&self) -> usize {
         let padded = self.0.len().saturating_sub(NONCE_LEN + TAG_LEN);
         padded.saturating_sub(padding::MIN_OVERHEAD)

@@ -54,7 +54,7 @@ impl Value {
     }
 }
 
-/// An opened value.
+/// An opened value, and the key that opened its lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedValue {
     /// The value with its identifier.

@@ -65,7 +65,7 @@ pub enum ErrorKind {
     Misuse,
     /// The template or variable is not defined.
     Undefined,
-    /// The budget is exhausted, or the meter ended the rendering.
+    /// The budget is exhausted, or the meter ended the work.
     Limit(Limit),
 }
 
@@ -88,7 +88,7 @@ pub enum Limit {
     Hashes,
     /// Total cost of keys and hashes.
     Work,
-    /// Not a limit of the budget: the caller's meter ended the rendering.
+    /// Not a limit of the budget: the caller's meter ended the work.
     Interrupted,
 }
 

@@ -18,8 +18,6 @@ const BUDGET: Budget = Budget {
 
 /// Parses the bytes up to the first zero byte as a template and renders it with the rest as a value.
 ///
-/// Must neither panic nor run for long, and the result must stay within the budget.
-///
 /// # Panics
 /// Panics if a result exceeds the budget, or an error points outside the text.
 pub fn fuzz(bytes: &[u8], rng: &mut dyn CryptoRng) {

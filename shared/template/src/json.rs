@@ -7,7 +7,7 @@ use crate::runes;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, List, ListKind, Map, Value};
 
-/// Maximum nesting when reading or writing. Go's limit for reading is 10,000; it has none for writing.
+/// Maximum nesting when reading or writing. Go's limit for reading is 10,000; Go has none for writing.
 const MAX_NESTING: usize = 100;
 
 /// Writes JSON on one line. `html` escapes `<`, `>` and `&`.

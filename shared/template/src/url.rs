@@ -47,7 +47,7 @@ fn escape(text: &[u8], part: Part) -> Vec<u8> {
     out
 }
 
-/// Escapes a value in a query: all characters except letters, digits and `-_.~`; a space becomes a plus.
+/// Escapes a value in a query: all bytes except ASCII letters, digits and `-_.~`; a space becomes a plus.
 pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
     escape(text, Part::Query)
 }

@@ -218,7 +218,7 @@ impl List {
 pub(crate) enum MapKind {
     /// `map[string]interface {}`
     Any,
-    /// `map[string]string`: the values to render with, and the result of `split`.
+    /// `map[string]string`: the values to render with, and the results of `split` and `splitn`.
     Text,
 }
 

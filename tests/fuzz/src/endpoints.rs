@@ -44,7 +44,8 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     http::router(state, unauthenticated, Arc::new(metrics))
 });
 
-/// Sends a POST request to the router. Returns the status code and body of the response.
+/// Sends a POST request to the router. Returns the status code and body of the response, or 0 and no body if the
+/// path is not valid.
 pub(crate) fn post(path: &str, body: &[u8]) -> (u16, Vec<u8>) {
     let request = Request::post(path).extension(Peer(Ipv4Addr::LOCALHOST.into()));
     let Ok(request) = request.body(Body::from(body.to_vec())) else {

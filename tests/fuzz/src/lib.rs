@@ -66,7 +66,7 @@ pub const TARGETS: [Target; 25] = [
     ("v2_key", v2_key_text),
 ];
 
-/// Returns the string with this name in the published vectors.
+/// Returns the string with this name in the published vectors, or an empty string.
 fn vector(name: &str) -> String {
     let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();
@@ -173,8 +173,8 @@ pub fn class_text(bytes: &[u8]) {
     assert!(encodings.keys().all(has_path));
 }
 
-/// Fuzzes the parsing of requests to `/v1/deliver` and of its responses. Every file is below the target directory, and
-/// a response is unchanged after writing and parsing.
+/// Fuzzes the parsing of requests to `/v1/deliver` and of its responses. Every template of a request and every file of
+/// a response is below the target directory, and a response is unchanged after writing and parsing.
 pub fn deliver_bytes(bytes: &[u8]) {
     if let Ok(request) = deliver::Request::from_json(bytes) {
         assert!(request.object_names().len() <= deliver::MAX_OBJECTS);
@@ -449,7 +449,7 @@ pub fn v2_bytes(bytes: &[u8]) {
     open_v2(BTreeMap::from([(name.to_owned(), value)]));
 }
 
-/// Opens entries in the namespace and under the name of the vectors. Every opened item is an entry.
+/// Opens entries as those of the object `shop/db`. Every opened item has the name of an entry.
 fn open_v2(entries: BTreeMap<String, String>) {
     let _ = v2::is_v2(&entries);
     let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());

@@ -534,7 +534,7 @@ so that the two do not compete for the processors.
   milliseconds: in these rows, the time is the median of 21 further objects, created one after another.
 - *Requests*: requests of the controller that the API server responded to, from before the outage until five seconds after the
   Secret, without those for the further objects; in brackets, those that change something. For this project's controller,
-  they include renewals of the Lease, a read and a write every two seconds, by which a second replica could take over.
+  they include renewals of the Lease, a read and a write every two seconds, which allow a second replica to take over.
 - *Alerts*: the alerts of [`alerts.yaml`](../helm/sealed-secrets/files/alerts.yaml) that fired during a run. An outage of a minute
   fires none; the loss of every key does.
 

@@ -117,7 +117,7 @@ fn serve(
     let mut stream = StreamOwned::new(connection, stream);
     let body = read_body(&mut stream)?;
     let response = if body.is_empty() {
-        // An empty request is the provider's check whether the controller can be reached.
+        // An empty request comes from the provider, which checks that the controller can be reached.
         FakeController::response("401 Unauthorized", "")
     } else {
         requests.lock().unwrap().push(body.clone());

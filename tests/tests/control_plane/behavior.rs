@@ -265,7 +265,8 @@ fn assert_forbidden<T: Debug>(request: &str, response: &Result<T, Error>) {
     );
 }
 
-/// Starts a server that responds to every request with the request itself; returns its port.
+/// Starts a server that responds to each request that ends with `what the caller sent` with the request itself; returns
+/// its port.
 fn echo_server() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

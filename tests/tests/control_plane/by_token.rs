@@ -33,8 +33,8 @@ const ARGS: &[&str] = &[
     "--rate-limit-burst=1000",
 ];
 
-/// A controller with two keys that serves verify and rotate only on its TLS port, a Service with both ports, and
-/// the service account `ci`.
+/// A controller with two keys that serves verify and rotate only on its TLS port, a Service with its HTTP port
+/// and its TLS port, and the service account `ci`.
 struct Fixture {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
@@ -94,7 +94,7 @@ impl Fixture {
         self.directory.path().join(name)
     }
 
-    /// Runs a program with the cluster's host names, as in a Pod.
+    /// Runs a program whose requests go through [`Network`], so that it can use the Service's host name, as in a Pod.
     fn run_in_cluster(&self, program: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
         let proxy = format!("http://127.0.0.1:{}", self.network.port);
         let mut command = self.command(program, kubeconfig, args);
@@ -132,7 +132,7 @@ impl Fixture {
     }
 }
 
-/// An HTTP proxy that connects every request to the controller and records the requested names.
+/// An HTTP proxy that connects every request to the controller and records the requested hosts and ports.
 struct Network {
     port: u16,
     names: Arc<Mutex<Vec<String>>>,

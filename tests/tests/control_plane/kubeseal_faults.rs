@@ -1,5 +1,6 @@
 //! Tests that the messages of `kubeseal` for faults in the connection to the controller equal those in
-//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the messages; review the changes.
+//! `tests/stories/kubeseal-faults.md`. `STORIES=overwrite` rewrites the messages; review the changes. Also tests
+//! retries of `kubeseal` and `seal` with a busy controller.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,7 +29,7 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 
 #[tokio::test]
 async fn documented_faults_are_reported_with_a_next_step() {
-    // Messages list the controllers in the whole cluster.
+    // Messages list the controllers in the whole cluster, so the test has its own control plane.
     let plane = ControlPlane::start().await;
     let fixture = Fixture::new(&plane).await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
@@ -44,7 +45,8 @@ async fn documented_faults_are_reported_with_a_next_step() {
     );
 }
 
-/// A controller that accepts one request per second from each client, and a directory with an object for it.
+/// A controller that accepts one request per second from each client, and a directory with an object sealed for its
+/// key.
 struct BusyController {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,

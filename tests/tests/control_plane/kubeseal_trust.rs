@@ -88,7 +88,7 @@ impl<'a> Fixture<'a> {
             .stdin(Stdio::null());
     }
 
-    /// Runs `kubeseal` with the name of the Service in environment variables.
+    /// Runs `kubeseal` with the name and the namespace of the Service in environment variables.
     fn run_with_service(&self, args: &[&str]) -> Output {
         let mut command = self.command(args);
         command

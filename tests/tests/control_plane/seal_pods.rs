@@ -17,7 +17,7 @@ use tests::sealing::{KEYS, sealed_for};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// Returns a namespace with the SealedSecret `db`.
+/// Creates a namespace with the SealedSecret `db`.
 async fn namespace(plane: &'static ControlPlane, purpose: &str) -> Namespace<'static> {
     let namespace = plane.namespace(purpose).await;
     let items = [("password", "p")];

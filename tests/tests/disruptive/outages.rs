@@ -61,8 +61,8 @@ impl Case {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Creates an object and returns the time until its Secret exists. Retries a request that the API server refuses
-    /// because it has just restarted.
+    /// Returns the time from the first attempt to create an object until its Secret exists. Retries failed requests,
+    /// since an API server that has just restarted refuses some.
     async fn time_to_secret(&self, name: &str) -> Duration {
         let items = [("a", "1")];
         let sealed = sealed_for(&KEYS[0], &self.namespace, name, &items, Scope::Strict);
@@ -201,7 +201,7 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
 /// Fault: the permission to watch is revoked, and objects change afterwards.
 ///
 /// The API server checks permissions when a watch begins. An existing watch continues while new watches are forbidden,
-/// so the controller notices the three changes.
+/// so the controller still notices changes.
 #[tokio::test]
 async fn existing_watches_continue_while_new_ones_are_forbidden() {
     let plane = ControlPlane::start().await;

@@ -227,7 +227,7 @@ async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     let writes = first.writes(&audit);
     assert!(writes.len() > 5, "{writes:?}");
     // An event that was being sent when the process was stopped is sent when it resumes, and no resource
-    // version can prevent that. It can only be about the first objects, because the process has not received
+    // version can prevent that. It can only be about an object `s-…`, because the process has not received
     // the others.
     let late_writes: Vec<_> = writes
         .into_iter()

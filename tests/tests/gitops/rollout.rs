@@ -111,7 +111,7 @@ async fn start(app: &App) -> Application<'_> {
         .await;
     let mut application = Application::new(&app.site.namespace, "3s");
     // The times of container starts and of versions are whole seconds. An application that starts within the second of
-    // a change would count as stale, so this application takes as long to start as most applications.
+    // a change would count as stale, so an init container delays the start by a second.
     let start = json!({ "name": "start", "image": BUSYBOX, "command": ["sleep", "1"] });
     application.pod_spec()["initContainers"] = json!([start]);
     app.write_object(application.manifest());

@@ -19,7 +19,7 @@ use tests::{binaries, core_dumps, guarded, memory};
 const VALUE: &str = "value-canary-93c1e07d";
 const TOKEN: &str = "token-canary-5b0e81f2";
 
-/// A controller that answers one request and keeps later ones waiting, and the files of its clients.
+/// A fake controller, and the files of its clients.
 struct Site {
     controller: FakeController,
     /// The working directory of the programs, where the kernel writes core dumps by default.
@@ -59,7 +59,8 @@ impl Site {
         LoggedProcess::spawn(command.current_dir(self.work.path())).unwrap()
     }
 
-    /// Crashes a process whose request waits, and that therefore has the token in its memory.
+    /// Crashes a process with a waiting request, which has the token in its memory, and checks that it leaves no core
+    /// dump.
     async fn assert_leaves_no_dump(&self, role: &str, process: LoggedProcess) {
         if rustix::process::geteuid().is_root() {
             let needles = [("the token", TOKEN.as_bytes().to_vec())];
@@ -80,8 +81,8 @@ impl Site {
     }
 }
 
-/// Attack: a reader of core dumps, on the node or where they are collected, makes the provider of the CSI driver crash to
-/// find values and tokens of Pods in its dump.
+/// Attack: a reader of core dumps, on the node or where they are collected, makes the provider of the CSI driver crash
+/// to find values and tokens of Pods in its dump.
 #[tokio::test]
 async fn a_crash_of_the_provider_leaves_no_core_dump() {
     let site = Site::new();
@@ -105,8 +106,8 @@ async fn a_crash_of_the_provider_leaves_no_core_dump() {
     assert!(waiting.await.unwrap().is_err(), "the provider has crashed");
 }
 
-/// Attack: a reader of core dumps, on the node or where they are collected, makes the agent in a Pod crash to find values
-/// and the token of the Pod in its dump.
+/// Attack: a reader of core dumps, on the node or where they are collected, makes the agent in a Pod crash to find
+/// values and the token of the Pod in its dump.
 #[tokio::test]
 async fn a_crash_of_the_agent_leaves_no_core_dump() {
     let site = Site::new();

@@ -29,7 +29,7 @@ const ADDRESS_SPACE_KIB: &str = "1500000";
 /// The limit for CPU time. The slowest run of an unoptimized command-line tool took seven seconds.
 const CPU_SECONDS: &str = "100";
 
-/// A shell script that runs its arguments within the limits.
+/// A shell script whose first two arguments are the limits. Runs the other arguments within them.
 const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exec "$@""#;
 
 /// The limit for reading all excessive files in a development build on a busy machine. A release build takes seconds.
@@ -236,7 +236,7 @@ impl LimitedController {
         }
     }
 
-    /// Waits until an item has this value.
+    /// Waits until the item `a` of an object has this value.
     async fn wait_for_value(&mut self, name: &str, want: &str) {
         let file = self.directory.join("secrets/shop").join(name).join("a");
         patience::until_within(PARSING_LIMIT, &format!("{name} is unsealed"), async || {
@@ -344,7 +344,7 @@ async fn excessive_objects_do_not_block_other_objects() {
 
 /// Files that verify and rotate accept: no template is rendered for a caller without a token, and unknown fields are
 /// ignored.
-const UNSEALABLE: [&str; 3] = [
+const ACCEPTED: [&str; 3] = [
     "a hundred thousand nested conditions",
     "a template that never ends",
     "one very long line",
@@ -387,7 +387,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
             let code =
                 code.unwrap_or_else(|| panic!("{kind}: no response\n{}", controller.process.log()));
             let is_refused = ["400", "409", "413"].contains(&code);
-            let is_answered = is_refused || code == "200" && UNSEALABLE.contains(&kind);
+            let is_answered = is_refused || code == "200" && ACCEPTED.contains(&kind);
             assert!(is_answered, "{kind}: {response}");
         }
     }
@@ -395,8 +395,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants a thousand copies of key Secrets, and a thousand invalid key Secrets, to slow down
-/// unsealing.
+/// Attack: a client stores a thousand copies of two keys, and a thousand invalid key Secrets, to slow down unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();

@@ -29,7 +29,7 @@ const SEED: u64 = 20_261_122;
 const KILL_COUNT: usize = 60;
 /// The maximum number of kills on a busy machine, where the controller makes few changes between two kills.
 const MAX_KILL_COUNT: usize = 600;
-/// The number of changes that a reader must have observed for a meaningful test.
+/// The test is meaningful only if the reader observes more changes than this.
 const MIN_CHANGES: usize = 20;
 const OBJECT_COUNT: usize = 8;
 const KEY_COUNT: i64 = 3;
@@ -250,7 +250,7 @@ fn observe(
 }
 
 impl Observations {
-    /// Reads one value by its name. The value must not be older than any value read before.
+    /// Reads one value by its name. The value must not be older than any value of the object read before.
     fn read_item(&mut self, directory: &TestDirectory, object: usize, item: &str) {
         match std::fs::read_to_string(directory.values_directory(object).join(item)) {
             Ok(text) => self.record(object, generation(object, item, &text)),

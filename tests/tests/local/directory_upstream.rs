@@ -119,7 +119,7 @@ fn seal_all(upstream: &Upstream, keys: &[KeyPair], dir: &Path) -> Files {
         } else {
             Format::Yaml
         };
-        // Decryption with large keys is slow, so only a few objects use them.
+        // Decryption with large keys is slow, so fewer objects use them.
         let key = &keys[[0, 0, 0, 0, 0, 0, 0, 1, 1, 2][i % 10]];
         let secret = secret.to_string();
         let sealed = upstream
@@ -171,7 +171,7 @@ fn count_statuses(statuses: &Path) -> usize {
         .sum()
 }
 
-/// Reads every file below `secrets`, by its path.
+/// Reads every file below `secrets`, by its path, except entries whose names begin with `..`.
 fn read(dir: &Path) -> Files {
     let secrets = dir.join("secrets");
     let mut files = Files::new();

@@ -25,7 +25,7 @@ fn set_user(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Returns whether a process of the same user can read the first byte of this file of the process.
+/// Returns whether a process of the same user can read the first byte of this file in `/proc/ID`.
 fn is_readable(id: u32, file: &str) -> bool {
     let mut head = Command::new("head");
     head.args(["-c1", &format!("/proc/{id}/{file}")])

@@ -1,6 +1,6 @@
-//! Tests every scope, with every forged annotation, template, namespace and name, on every path by which a value
-//! could be unsealed for another object: both stores, recovery, and merging into a file. Each path refuses, or unseals
-//! the value for the name that it was sealed for. The tests of the endpoints verify and rotate have the same
+//! Tests values in objects with every combination of a forged scope, template, namespace and name, where a value could
+//! be unsealed for another object: in the controller, in recovery, and after merging into a file. A value can be
+//! unsealed only under the label that it was sealed for. The tests of the endpoints verify and rotate have the same
 //! matrix.
 
 #![allow(
@@ -185,7 +185,7 @@ fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
     }
 }
 
-/// Runs `kubeseal` with the keys and certificate of this directory.
+/// Runs `kubeseal` in this directory, with `input` as stdin.
 fn kubeseal(directory: &Path, args: &[&str], input: &str) -> Output {
     fs::write(directory.join("input.yaml"), input).unwrap();
     Command::new(binaries::kubeseal())
@@ -210,7 +210,7 @@ fn directory_with_key() -> Scratch {
 
 const RECOVERY_ARGS: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
 
-/// Attack: an author presents values copied from every other name, namespace and scope for offline recovery.
+/// Attack: an author copies a value to every other name, namespace and scope, for offline recovery.
 #[test]
 fn recovery_refuses_forged_objects() {
     let scratch = directory_with_key();

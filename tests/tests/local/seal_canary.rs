@@ -1,6 +1,6 @@
-//! Passes a canary value through every command of `seal` that takes values, and searches for the canary: it must not
-//! be in an argument list or environment, on disk, in a shell history or in output, during and after the run, whether
-//! the command ends normally, with an error or by SIGKILL.
+//! Passes a canary value through the `seal` commands that take values, and searches for the canary: it must not be in
+//! an argument list or environment, on disk, in a shell history or in output, during and after the run, whether the
+//! command ends normally, with an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,
@@ -137,8 +137,8 @@ impl Sandbox {
         modified(path) >= modified(&self.path("run"))
     }
 
-    /// Returns the files that contain the canary, except those that the test itself wrote: in the sandbox, and among
-    /// the new files directly in the directories for temporary files.
+    /// Returns the files that contain the canary: in the sandbox, and among the new files directly in the directories
+    /// for temporary files. Omits the `expected` files in `work`, which the test itself wrote.
     fn files_with_canary(&self, expected: &[&str]) -> Vec<PathBuf> {
         let expected: Vec<PathBuf> = expected
             .iter()

@@ -157,8 +157,7 @@ fn expect_success(script: &str, output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Returns whether the example may exit with a code other than 0: `diff --exit-code` reports changes in this
-/// way.
+/// Returns whether the example may exit with code 1: `diff --exit-code` reports changes in this way.
 fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
@@ -215,7 +214,7 @@ fn every_help_example_that_needs_no_cluster_runs() {
     assert!(count >= 15, "only {count} examples were found");
 }
 
-/// Returns the commands of the tour in the README, without the build.
+/// Returns the commands of the tour in the README, without the build and the setting of `PATH`.
 fn tour() -> String {
     let tour = README.split("## A tour of five minutes").nth(1).unwrap();
     let tour = tour.split("\n## ").next().unwrap();

@@ -163,7 +163,7 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
 }
 
 /// Fault: a container runs, and Kubernetes shows its Pod as ready, while `seal-deliver exec` waits for an item or a
-/// permission. `seal pods` reported it as current.
+/// permission, and `seal pods` reports the container as current.
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_does_not_call_a_waiting_command_current() {
     let fixture = Fixture::new("exec-waits").await;
@@ -198,7 +198,7 @@ async fn seal_pods_does_not_call_a_waiting_command_current() {
 }
 
 /// Fault: the value changes while `seal-deliver exec` waits for its permission, so the application has the new value in
-/// a container that is older than the change. `seal pods` reported it as stale.
+/// a container that is older than the change, and `seal pods` reports the container as stale.
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_reports_the_version_that_a_command_waited_for() {
     let fixture = Fixture::new("exec-waited").await;
@@ -526,7 +526,7 @@ impl Fixture {
         container("seal", &image::controller_name(), &args)
     }
 
-    /// Returns the spec of a Pod whose application fails if its file is missing at the start. As in the documented
+    /// Returns the spec of a Pod whose application fails if its file is missing when it starts. As in the documented
     /// example, the application runs as a different user than the agent and can read the file because of `fsGroup`.
     fn sidecar(&self) -> Value {
         let mut agent = self.seal(&["agent", "--objects=db", "--to=/secrets", "--mode=0440"]);

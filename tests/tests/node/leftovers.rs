@@ -102,7 +102,7 @@ impl Traces {
     }
 }
 
-/// Asserts that this process sees no mount of the user.
+/// Asserts that this process sees no mount below the user's temporary directory.
 fn assert_no_mounts(user: &ObservedProgram) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let directory = user.temporary_directory();

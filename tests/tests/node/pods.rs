@@ -44,8 +44,8 @@ pub(crate) fn states(report: &Value) -> Vec<(&str, &str)> {
     .collect()
 }
 
-/// Waits until the controller has recorded a version of this generation of a SealedSecret, and the version's time,
-/// which is rounded up, has passed.
+/// Waits until the controller has recorded a version of this generation of a SealedSecret, and more than a second has
+/// passed since the version's time.
 pub(crate) async fn wait_until_recorded(namespace: &Namespace<'_>, name: &str, generation: i64) {
     let objects: Api<SealedSecret> = namespace.api();
     until("the version is recorded", async || {

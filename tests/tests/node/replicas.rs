@@ -83,7 +83,7 @@ async fn pods(home: &Namespace<'_>) -> Vec<Pod> {
         .items
 }
 
-/// Returns the uid of the leader's Pod, which is the end of its identity.
+/// Returns the identity of the leader, which ends with the uid of its Pod.
 async fn leader(home: &Namespace<'_>) -> String {
     let lease: Lease = home
         .api()

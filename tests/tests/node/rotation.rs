@@ -33,7 +33,6 @@ use crate::shared;
 const CLIENT_IMAGE: &str = "docker.io/library/database-client:tests";
 /// The number of client Pods, which a rollout replaces one after another.
 const CLIENTS: usize = 2;
-/// The number of rotations.
 const ROTATIONS: usize = 3;
 /// Longer than the interval in which the controller checks whether Pods use former values.
 const ABOVE_CHECK_INTERVAL: Duration = Duration::from_secs(12);

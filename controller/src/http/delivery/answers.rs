@@ -176,8 +176,8 @@ impl Answers {
         self.opened.get(identity.as_bytes().to_vec(), open).await
     }
 
-    /// Returns the work that creates the response, and returns it with the time at which the templates began to be
-    /// rendered. All templates share one budget, so the class limits the time of all of them together.
+    /// Returns the work that creates the response. The work also returns the time at which rendering began. All
+    /// templates share one budget, so the class limits the time of all of them together.
     fn rendering(
         &self,
         namespace: &str,

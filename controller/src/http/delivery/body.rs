@@ -18,7 +18,7 @@ use crate::http::connections::Slot;
 /// Time limit for sending a response. A connection that takes longer is closed, so that slow readers do not keep values
 /// in memory.
 const MAX_TIME: Duration = Duration::from_mins(1);
-/// Size of the chunks, each of which is copied into the buffers of its connection.
+/// Maximum size of a chunk, which is copied into the buffers of its connection.
 const CHUNK_SIZE: usize = 16 << 10;
 
 /// The JSON body of a response, shared by all connections that send it.

@@ -135,8 +135,8 @@ impl Files<'_> {
         Ok(())
     }
 
-    /// Checks that the objects are in `from` and have the items that the template inserts. In place of a missing item,
-    /// the file would contain `<no value>`.
+    /// Checks that each object of which the template inserts an item is in `from` and has the item. In place of a
+    /// missing item, the file would contain `<no value>`.
     fn check_fields(
         &self,
         entry: &TemplateEntry,

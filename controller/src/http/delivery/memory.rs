@@ -7,7 +7,7 @@ use crate::http::connections::Slot;
 
 /// Maximum total size of all responses in bytes.
 const MAX_BYTES: usize = 64 << 20;
-/// Maximum total size of the responses of one namespace: a quarter of all memory, enough for three responses of the
+/// Maximum total size of the responses of one namespace: a quarter of all memory, enough for two responses of the
 /// maximum size.
 const MAX_BYTES_OF_NAMESPACE: usize = MAX_BYTES / 4;
 
@@ -218,7 +218,11 @@ mod tests {
                 closed.push(number);
             }
         }
-        assert_eq!(closed, [3], "one of the largest namespaces, its oldest");
+        assert_eq!(
+            closed,
+            [3],
+            "the oldest response of one of the largest namespaces"
+        );
         sending.remove(3);
         let quiet = memory.reserve("quiet", 3 << 20);
         assert!(quiet.is_some());

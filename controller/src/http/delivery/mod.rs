@@ -53,11 +53,11 @@ use revision::Revision;
 
 /// Time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for each step except reading the body and waiting for a change. The CSI provider must respond within 15
-/// seconds.
+/// Time limit for each part of a request other than reading the body and waiting for a change. The CSI provider must
+/// respond within 15 seconds.
 const DEADLINE: Duration = Duration::from_secs(12);
 /// Maximum number of attempts if an object changes while it is read, and the pause between attempts.
-const MAX_ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum number of objects that a log line names.
 const MAX_LOGGED: usize = 4;
@@ -75,7 +75,7 @@ pub struct Delivery {
     pub is_complete: Arc<AtomicBool>,
     /// The policy, of which the author limits and the acceptance of `spec.data` apply.
     pub policy: Policy,
-    /// Whether the server is stopping. Waiting requests then end.
+    /// Whether the server is stopping. If so, waiting requests end.
     pub stopped: watch::Receiver<bool>,
     /// Counts the responses and the waiting requests.
     pub metrics: Arc<Metrics>,
@@ -243,7 +243,8 @@ impl Call<'_> {
         objects.collect()
     }
 
-    /// Waits until an object changes, at most for the time that the caller requested. Holds nothing but the request.
+    /// Waits until an object changes, at most for the time that the caller requested. Fails if too many requests wait,
+    /// or if the server stops.
     async fn wait(
         &self,
         authenticated: &AuthenticatedCaller,
@@ -283,7 +284,7 @@ impl Call<'_> {
         slot: Arc<Slot>,
     ) -> Result<Response, DeliveryRefusal> {
         let answers = &self.endpoint.answers;
-        for _ in 1..MAX_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let CurrentObjects { objects, revision } = &current;
             match answers
                 .get(namespace, self.request, objects, *revision)

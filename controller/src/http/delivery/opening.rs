@@ -117,7 +117,7 @@ pub(super) struct Opener {
 }
 
 impl Opener {
-    /// Unseals the items of an object whose templates its namespace may use.
+    /// Unseals the items of an object. Refuses an object whose templates are forbidden, invalid or too slow.
     pub(super) async fn open(
         &self,
         fetched: FetchedObject,
@@ -284,7 +284,7 @@ fn hint(why: &Refusal) -> &'static str {
     }
 }
 
-/// Returns the first item that caused the refusal; `None` if the refusal names no item.
+/// Returns the first item that a list in the refusal names; `None` for all other refusals.
 fn causing_item(why: &Refusal) -> Option<String> {
     let Refusal::Unseal(why) = why else {
         return None;

@@ -6,7 +6,7 @@ use deliver::{Failure, LayoutError, RequestError};
 
 use crate::http::refusal::Refusal;
 
-/// Seconds after which a caller may retry, unless a limit determines another time.
+/// Seconds after which a caller may retry while the controller is busy or the API server fails.
 const RETRY_AFTER: i64 = 5;
 
 const HINT_FOR_VALUES: &str = "check which values the templates expect, and the size of the files; the reason is not \
@@ -65,7 +65,7 @@ pub(super) enum DeliveryRefusal {
         /// The namespace of the Pod.
         namespace: String,
     },
-    /// The paths of files of several objects conflict.
+    /// The paths of several files of the response conflict.
     Layout(LayoutError),
     /// The response would be too large.
     TooLarge,
@@ -95,7 +95,7 @@ pub(super) struct ObjectError {
 }
 
 impl DeliveryRefusal {
-    /// Returns whether a retry can succeed although no object has changed.
+    /// Returns whether the refusal must not be cached: a retry can succeed although no object has changed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -18,7 +18,7 @@ use crate::http::tokens::Tokens;
 
 /// How long a result is valid, unless the token expires earlier.
 const MAX_AGE: Duration = Duration::from_secs(30);
-/// How long a denial is valid: shorter, because the permission can be granted at any time.
+/// How long a denied permission is valid: shorter, because the permission can be granted at any time.
 const MAX_AGE_OF_REFUSAL: Duration = Duration::from_secs(5);
 /// Maximum number of cached results of each kind.
 const MAX_RESULTS: usize = 16_384;
@@ -167,7 +167,7 @@ impl TokenLocks {
     }
 }
 
-/// Returns when an accepted token expires; `None` if it contains no time.
+/// Returns when an accepted token expires; `None` if it contains no valid time.
 fn expiry_instant(token: &str, now: Timestamp, instant: Instant) -> Option<Instant> {
     let remaining = expiry(token)?.duration_since(now);
     let remaining = Duration::try_from(remaining).unwrap_or_default();

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use super::refused::DeliveryRefusal;
 
-/// How long a result is kept. Then it is dropped, which wipes its values.
+/// How long a result is kept. After this time it is dropped, which wipes its values.
 const MAX_AGE: Duration = Duration::from_secs(30);
 /// How long a failure is kept, unless it is transient: shorter, because a missing key can arrive at any time.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(5);

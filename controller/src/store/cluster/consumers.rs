@@ -89,7 +89,7 @@ fn history(changed_at: Timestamp) -> History {
 }
 
 async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kube::Error> {
-    let query = form_urlencoded(token);
+    let query = continue_parameter(token);
     let path = format!("/api/v1/namespaces/{namespace}/pods?limit={PAGE}{query}");
     let request = http::Request::get(path).body(Vec::new());
     let request = request.map_err(kube::Error::HttpError)?;
@@ -98,7 +98,7 @@ async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kub
 
 /// Returns the parameter with the token of the next page; empty without a token. Drops unsafe characters: the API
 /// server encodes tokens as URL-safe base64.
-fn form_urlencoded(token: &str) -> String {
+fn continue_parameter(token: &str) -> String {
     let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let safe: String = token.chars().filter(is_safe).collect();
     if safe.is_empty() {
@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_token_cannot_change_the_request() {
-        assert_eq!(form_urlencoded(""), "");
-        assert_eq!(form_urlencoded("eyJ2Ij-_x"), "&continue=eyJ2Ij-_x");
-        assert_eq!(form_urlencoded("a&b=c/../d"), "&continue=abc..d");
+        assert_eq!(continue_parameter(""), "");
+        assert_eq!(continue_parameter("eyJ2Ij-_x"), "&continue=eyJ2Ij-_x");
+        assert_eq!(continue_parameter("a&b=c/../d"), "&continue=abc..d");
     }
 }

@@ -65,7 +65,7 @@ struct Inner {
     cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
-    /// The device number of the file system of `secrets` at start.
+    /// The device number of the file system of `secrets` when the store was opened.
     secrets_device: u64,
     state: Mutex<State>,
 }
@@ -76,7 +76,7 @@ struct State {
     catalog: Catalog,
     manifest_directory: ManifestDirectory,
     directory_states: DirectoryStates,
-    /// Whether `secrets` is on a different file system than at start.
+    /// Whether `secrets` is on a different file system than at startup.
     secrets_unmounted: bool,
     /// The version of each object that its current reconciliation has read. The next status describes this version.
     gathered: BTreeMap<ObjectId, Source>,
@@ -243,8 +243,8 @@ impl Inner {
         directory_states.take_edited(current, keeps_edits, is_failing)
     }
 
-    /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
-    /// an in-memory file system and is unmounted, values must not be written to the disk below the mount point.
+    /// Returns whether `secrets` is on the same file system as at startup, and logs an error once if not. If `secrets`
+    /// is an in-memory file system and is unmounted, values must not be written to the disk below the mount point.
     fn is_secrets_directory_in_place(&self, state: &mut State) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
@@ -254,7 +254,7 @@ impl Inner {
         if is_another_file_system && !state.secrets_unmounted {
             error!(
                 directory = %self.root.path().join(SECRETS).display(),
-                "The directory is on a different file system than at start, so edited and deleted values are not restored: \
+                "The directory is on a different file system than at startup, so edited and deleted values are not restored: \
                  mount the file system again, or restart the controller if the change is intended"
             );
         }

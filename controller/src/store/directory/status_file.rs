@@ -83,7 +83,7 @@ impl StatusFile {
         self.annotation(FILE_ANNOTATION).map(PathBuf::from)
     }
 
-    /// Returns whether this version of the SealedSecret was unsealed last, regardless of later failures.
+    /// Returns whether `source` is the last version that was unsealed, regardless of later failures.
     pub(super) fn is_settled(&self, source: &Source) -> bool {
         let digest = self.annotation(DIGEST_ANNOTATION);
         digest.is_some() && digest == digest_of(source).as_deref()

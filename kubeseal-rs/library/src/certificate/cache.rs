@@ -6,17 +6,17 @@
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
-//! A pin makes a discovered certificate trusted (`Discovery::Found`), and `--offline` uses it. Certificates that are
-//! used because of a rule are stored separately: they serve to report a change and never become a pin. See
-//! [`CacheKind`].
+//! If no fingerprint is specified, a pin makes a discovered certificate trusted (`Discovery::Found`); `--offline` uses
+//! the pin too. Certificates that are used because of a rule are stored separately: they serve to report a change, and
+//! are not pins. See [`CacheKind`].
 //!
 //! A file with the extension `.v2` contains the suite and the identifier of the key that a controller preferred for v2
 //! values. It serves to report a change, and is not a pin.
 //!
 //! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to
 //! `--cert`. A readable file is rewritten only when the key changes, so its modification time is the time when the
-//! certificate or key was first seen. The files contain no secrets. An unreadable file counts as missing, and a failed
-//! write stops no command.
+//! certificate or key was first seen. The files contain no secrets. An unreadable file counts as missing, with a
+//! warning when the certificate or key is fetched. A failed write stops no command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -121,8 +121,8 @@ impl Cache {
         })
     }
 
-    /// Returns the key that this controller preferred for v2 values in an earlier run, or a message if the file may
-    /// exist but cannot be read.
+    /// Returns the key that this controller preferred for v2 values in an earlier run, `None` if no key is cached, or a
+    /// message if the file may exist but cannot be read.
     pub(super) fn last_recipient(
         &self,
         kind: CacheKind,
@@ -205,7 +205,8 @@ impl Cache {
 }
 
 /// Replaces all characters of an untrusted name but ASCII letters, digits, `-` and single dots with `_`, so that the
-/// name cannot lead to another directory. Keeps at most 100 characters. No valid name contains `_`.
+/// name cannot lead to another directory. Keeps at most 100 characters. No valid name of a namespace or Service
+/// contains `_`.
 fn sanitize_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text
@@ -310,7 +311,7 @@ mod tests {
         }
     }
 
-    /// Fault: the file of a cached certificate cannot be read, so a change of the certificate is not reported.
+    /// Fault: the file of a cached certificate cannot be read, so a change to the certificate is not reported.
     #[cfg(unix)]
     #[test]
     fn reports_a_file_that_cannot_be_read() {

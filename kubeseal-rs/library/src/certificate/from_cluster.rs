@@ -2,9 +2,9 @@
 //!
 //! The certificate is fetched from the named controller through the service proxy. If the user named no controller and
 //! the default Service does not exist, a Service with a controller's labels is tried. If the service proxy cannot be
-//! used, the `ConfigMap` in which controllers publish their certificate is tried. Accounts other than the controller's
-//! can create such a Service or `ConfigMap`, so a certificate found there is used only if its fingerprint was specified
-//! or is pinned for this Service.
+//! used, or RBAC forbids reading the Service, the `ConfigMap` in which controllers publish their certificate is tried.
+//! Accounts other than the controller's can create such a Service or `ConfigMap`, so a certificate found there is used
+//! only if its fingerprint was specified or is pinned for this Service.
 
 use shared::key::Certificate;
 
@@ -29,7 +29,7 @@ struct ClusterCertificate {
     location: String,
 }
 
-/// A certificate to cache, because no certificate with the same key is cached.
+/// A certificate to cache: none is cached yet, or one with another key.
 pub struct NewPin {
     cache: Cache,
     kind: CacheKind,
@@ -54,8 +54,7 @@ impl NewPin {
     }
 }
 
-/// Gets the certificate from the cluster, as [`super::obtain`] does, but leaves it to the caller to cache the
-/// certificate with [`NewPin::save`].
+/// Gets the certificate from the cluster. The caller caches it with [`NewPin::save`].
 ///
 /// # Errors
 ///
@@ -72,7 +71,7 @@ pub fn fetch(
     accept(cluster_certificate, query, cache, environment)
 }
 
-/// Returns the cached certificate, without network access and without credentials.
+/// Returns the pinned certificate of the controller, without network access and without credentials.
 pub(super) fn cached_certificate(
     access: &Access,
     environment: &Environment,
@@ -128,7 +127,7 @@ fn find_certificate(
 
 /// Gets the certificate when the requested Service cannot be read. Contacts another Service only if the user named no
 /// controller and a fingerprint is accepted, or pinned for that Service. The certificate of that Service must match. If
-/// RBAC forbids reading the requested Service, uses its `ConfigMap`.
+/// none does, and RBAC forbids reading the requested Service, uses the `ConfigMap` of the requested Service.
 fn find_without_service(
     cluster: &Cluster,
     missing: Box<NoService>,

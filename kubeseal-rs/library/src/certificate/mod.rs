@@ -39,7 +39,7 @@ pub struct CertificateQuery {
     pub access: Access,
     /// The source of the controller's name.
     pub named_by: SettingSource,
-    /// The accepted fingerprints, from `--cert-fingerprint` or a rule; if empty, any trusted certificate is accepted.
+    /// The accepted fingerprints; if empty, any trusted certificate is accepted.
     pub fingerprints: Vec<AcceptedFingerprint>,
     /// Whether to use the cached certificate of the controller, without network access. Has no effect with `source`.
     pub offline: bool,
@@ -63,7 +63,7 @@ pub struct ObtainedCertificate {
     pub pem: Vec<u8>,
     /// The source of the certificate.
     pub origin: Origin,
-    /// Warnings for the user.
+    /// Messages for the user, such as warnings.
     pub remarks: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ pub enum ObtainError {
     /// The source of `--cert` provides no certificate.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The controller provides no certificate.
+    /// No certificate can be fetched from the controller.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The certificate must not be used.

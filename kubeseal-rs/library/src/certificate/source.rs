@@ -33,7 +33,7 @@ pub enum SourceError {
         uri: String,
         /// The status code and the reason phrase.
         status: String,
-        /// The first line of the response, at most 300 characters; empty for an HTML page.
+        /// The first line of a text response, at most 300 characters; may be empty.
         line: String,
     },
     /// The server did not respond, or its response cannot be read to its end within the size limit.
@@ -66,7 +66,7 @@ pub enum SourceError {
         /// The root of the tree.
         tree: PathBuf,
     },
-    /// A rule names a `file://` URL, or an `http://` URL of another host without a fingerprint.
+    /// A rule names a `file://` URL or, without a fingerprint, an `http://` URL of another machine.
     #[error(
         "the rule names the certificate {uri:?}: a rule may name files in its own tree, https:// URLs, and http:// \
          URLs of this machine or with a fingerprint\n\
@@ -138,8 +138,8 @@ pub struct RuleContext<'a> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and also for a file outside the tree, a pipe, a device, `file://`, a redirect to another host,
-/// and for `http://` unless the certificate is pinned or the server is this machine.
+/// Fails like [`read`], and also for a file outside the tree or not regular, `file://`, a redirect to another host, and
+/// for `http://` unless the certificate is pinned or the server is this machine.
 pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let Some((scheme, source)) = url(source) else {
         return read_in_tree(source, rule);
@@ -157,7 +157,7 @@ pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u
 fn read_in_tree(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, SourceError> {
     let path = rule.directory.join(source);
     let name = redacted_source(path.as_os_str());
-    // Check the target of a symbolic link. A missing file is reported by the read below.
+    // Check the target of a symbolic link.
     let resolved = path.canonicalize().unwrap_or_else(|_| path.clone());
     let tree = rule.tree.canonicalize();
     if !tree.is_ok_and(|tree| resolved.starts_with(tree)) {
@@ -232,11 +232,11 @@ fn percent_decode(text: &str) -> String {
 enum Redirects {
     /// Any host: the user named the URL.
     Anywhere,
-    /// Only the same host: a rule named the URL, and the rule's permissions depend on the host.
+    /// Only the same host, because a rule named the URL.
     SameHost,
 }
 
-/// The maximum number of redirects, as in upstream's HTTP client.
+/// The maximum number of redirects.
 const MAX_REDIRECTS: usize = 10;
 
 fn fetch(uri: &str, redirects: Redirects) -> Result<Vec<u8>, SourceError> {
@@ -330,7 +330,8 @@ fn read_content(
     Ok(files::text(Zeroizing::new(bytes.map_err(to_error)?)).to_vec())
 }
 
-/// Returns the first line of a text body, truncated to 300 characters; empty for an HTML page or a body above 64 KiB.
+/// Returns the first line of a text body, truncated to 300 characters; empty for HTML, XML, and a body that cannot be
+/// read within 64 KiB.
 fn first_line(body: &mut ureq::Body) -> String {
     let text = body.with_config().limit(64 * 1024).read_to_string();
     let text = text.unwrap_or_default();
@@ -413,7 +414,7 @@ mod tests {
                     "{source}"
                 );
             }
-            // No server listens on this port.
+            // No server listens at these addresses.
             for (source, may_fetch) in [
                 ("http://127.0.0.1:1/cert.pem", true),
                 ("http://[::1]:1/cert.pem", true),

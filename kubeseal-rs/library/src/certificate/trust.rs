@@ -39,7 +39,7 @@ pub struct AcceptedFingerprint {
     pub by: SettingSource,
 }
 
-/// How to cache a certificate that was used.
+/// How to cache a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheKind {
     /// As a pin: trust the certificate where it is discovered ([`Discovery::Found`]), and report a change.
@@ -153,7 +153,7 @@ pub(super) fn change_warning(
     ))
 }
 
-/// Formats how long ago a time was, in whole minutes, hours or days.
+/// Formats how long ago a time was: `just now`, or in whole minutes, hours or days.
 pub(super) fn age(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).max(SignedDuration::ZERO).as_secs();
     let (count, unit) = match seconds {

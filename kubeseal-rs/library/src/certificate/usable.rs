@@ -8,7 +8,7 @@ use shared::key::{Certificate, CertificateError, Validity, contains_private_key}
 pub enum Origin {
     /// A file, a URL or the cache.
     Local,
-    /// A request to the controller.
+    /// The controller, or the `ConfigMap` in which it publishes its certificate.
     Controller,
 }
 
@@ -24,7 +24,7 @@ pub enum UseError {
          hint: pass it with --recipient and --sealed-format v2, or list it under `recipients` of a rule with `format: v2`"
     )]
     Recipient,
-    /// The input is a private key for v2 values. The message does not quote the key.
+    /// The input is a private key for v2 values, or any age identity. The message does not quote the key.
     #[error(
         "it is a private key, which must be kept secret, not a certificate\nhint: remove it, and pass the public key"
     )]
@@ -32,7 +32,7 @@ pub enum UseError {
     /// The certificate has expired.
     #[error("failed to encrypt using an expired certificate on {date}\nhint: {}", hint(*origin))]
     Expired {
-        /// The last day of validity.
+        /// The last day of validity, such as `January 2, 2006` (UTC).
         date: String,
         /// The source of the certificate.
         origin: Origin,
@@ -54,7 +54,7 @@ fn hint(origin: Origin) -> &'static str {
 ///
 /// # Errors
 ///
-/// Fails if the certificate is unusable or has expired.
+/// Fails if the input contains no usable certificate, or the certificate has expired.
 pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), UseError> {
     parse_from(Origin::Local, pem, now)
 }
@@ -63,7 +63,7 @@ pub fn parse(pem: &[u8], now: Timestamp) -> Result<(Certificate, Vec<String>), U
 ///
 /// # Errors
 ///
-/// Fails if the certificate is unusable or has expired.
+/// Fails like [`parse`].
 pub fn parse_from(
     origin: Origin,
     pem: &[u8],
@@ -101,7 +101,8 @@ pub fn parse_from(
     Ok((certificate, remarks))
 }
 
-/// Returns the error for input that begins with a recipient or private key for v2 values; `None` for other input.
+/// Returns the error for input that begins with a recipient or private key for v2 values, or with an age identity;
+/// `None` for other input.
 fn v2_key_error(text: &[u8]) -> Option<UseError> {
     let text = std::str::from_utf8(text).ok()?;
     let mut lines = text.lines().map(str::trim_ascii);

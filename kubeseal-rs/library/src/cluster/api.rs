@@ -1,4 +1,4 @@
-//! Sends requests to the API server, one at a time.
+//! Sends requests to the API server.
 
 use std::time::Instant;
 
@@ -93,7 +93,7 @@ impl Api {
     }
 
     /// Like [`Self::send_once`], with method, path, body and content type of the request. Fails with
-    /// [`ClusterError::TimeLimit`] if the response is not complete at this time.
+    /// [`ClusterError::TimeLimit`] if the response is not complete at `deadline`.
     pub(super) fn send_once_until(
         &self,
         deadline: Instant,
@@ -217,7 +217,7 @@ fn date(headers: &HeaderMap) -> Option<Timestamp> {
     Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
-/// Creates the client: with a proxy, as kube does; otherwise, with the connections of this crate.
+/// Creates the client: with a proxy, as kube does; otherwise, with the connections of the crate `connect`.
 fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);

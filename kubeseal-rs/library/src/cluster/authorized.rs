@@ -34,13 +34,13 @@ pub enum AuthorizedError {
          hint: pass the https:// URL of the TLS port"
     )]
     Unencrypted,
-    /// The file contains no token, or other characters than visible ASCII.
+    /// The token is empty, or contains characters other than visible ASCII.
     #[error(
         "the file contains no token\n\
          hint: create one with `kubectl create token ACCOUNT --audience sealed-secrets.bitnami.com`"
     )]
     NoToken,
-    /// The CA file contains no certificate, or is malformed PEM.
+    /// The CA data contains no certificate, or is malformed PEM.
     #[error(
         "the CA certificate of the controller's TLS port is not PEM\n\
          hint: with --authority, pass the certificates that the controller serves at /v1/ca.pem"
@@ -71,7 +71,7 @@ pub enum AuthorizedError {
          hint: ask an administrator for the verb `{0}` on sealedsecrets.bitnami.com in its namespace"
     )]
     Forbidden(&'static str),
-    /// The controller responded with another status code than expected.
+    /// The controller responded with an unexpected status code.
     #[error("the controller responded with {0}: {1:?}")]
     Refused(StatusCode, String),
     /// The response cannot be parsed.

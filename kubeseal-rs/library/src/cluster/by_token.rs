@@ -49,7 +49,7 @@ impl TokenAccess {
     }
 }
 
-/// The TLS port cannot be used.
+/// Why the TLS port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
     /// A rule names the controller, so the author of the rule would choose the server that gets the token, or the CA
@@ -124,8 +124,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if there is no port, no CA certificate or no token for it, or if a rule names the
-    /// controller.
+    /// Returns a [`ClusterError`] if the port cannot be used; see [`NoToken`].
     pub fn authorized(&self) -> Result<&Authorized, ClusterError> {
         if let Some(authorized) = self.authorized.get() {
             return Ok(authorized);

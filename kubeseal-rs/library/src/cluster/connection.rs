@@ -222,7 +222,7 @@ pub fn server_of_text(text: &str, overrides: &Overrides) -> Result<Uri, ClusterE
 }
 
 fn in_cluster_config(access: &Access, environment: &Environment) -> Result<Config, ClusterError> {
-    // Without this variable, the most likely cause is that no cluster is configured.
+    // Without this variable, the program does not run in a Pod.
     if environment
         .nonempty_variable("KUBERNETES_SERVICE_HOST")
         .is_none()

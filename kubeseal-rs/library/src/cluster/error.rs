@@ -59,7 +59,7 @@ pub enum ClusterError {
          hint: remove insecure-skip-tls-verify; `kubeseal --insecure-skip-tls-verify` connects without the authority"
     )]
     InsecureWithAuthority,
-    /// A CA file or its base64 data contains no certificate.
+    /// The CA file, or the base64 data in the kubeconfig, contains no certificate or is malformed.
     #[error("{0} contains no certificate: expected PEM (base64-encoded in -data fields)")]
     NoAuthority(&'static str),
     /// The proxy's URL cannot be used. It is left out of the message, because it may contain a
@@ -97,7 +97,7 @@ pub enum ClusterError {
     },
     /// There is no kubeconfig, and the program does not run in a Pod.
     #[error(
-        "no cluster is configured: no kubeconfig was found, and this is not a Pod\n\
+        "no cluster is configured: no kubeconfig was found, and the program does not run in a Pod\n\
          hint: pass --kubeconfig, or work without a cluster: --cert FILE to seal, --key or --backup FILE to unseal, \
          --directory DIR for `seal keys` and `seal doctor`"
     )]
@@ -143,7 +143,7 @@ pub enum ClusterError {
     Unreachable {
         /// The address of the API server.
         server: String,
-        /// The network error.
+        /// Why the request failed.
         why: String,
     },
     /// The controller, the API server or a proxy in between responded with an error.
@@ -154,26 +154,26 @@ pub enum ClusterError {
         /// Why it failed.
         problem: Box<Problem>,
     },
-    /// The API server responded to the request for an object with an error.
+    /// The API server responded with an error to a request for an object or a list.
     #[error("{failure}: {}", refusal_text(*code, text))]
     Object {
-        /// The beginning of the message, such as `cannot fetch certificate`.
+        /// The beginning of the message, such as `cannot list the SealedSecrets`.
         failure: &'static str,
-        /// The status code.
+        /// The HTTP status code of the API server's response.
         code: StatusCode,
         /// The first line of the API server's message, truncated.
         text: String,
     },
-    /// The response of the API server reports success, but does not contain the requested change or object.
+    /// The response of the API server reports success, but does not contain the requested change, object or list.
     #[error(
         "{failure}: the response is not {expected}\n\
          hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page responds in \
          its place"
     )]
     Unexpected {
-        /// The beginning of the message, such as `cannot fetch certificate`.
+        /// The beginning of the message, such as `cannot list the SealedSecrets`.
         failure: &'static str,
-        /// The expected content.
+        /// The expected content, such as `an object`.
         expected: &'static str,
     },
     /// The controller's TLS port cannot be used, or refuses the request.
@@ -222,13 +222,13 @@ fn unreachable_hint(why: &str) -> &'static str {
 pub struct NoService {
     /// The Service that was requested.
     pub service: Service,
-    /// Whether RBAC does not allow the caller to read the Service. Its existence is then unknown.
+    /// Whether RBAC does not allow the caller to read the Service. If so, it is unknown whether the Service exists.
     pub is_forbidden: bool,
     /// The message of the API server, or the status code if there is none.
     pub why: String,
     /// Services that look like a controller's.
     pub candidates: Vec<Service>,
-    /// Whether the user named no controller. A candidate may then be used instead.
+    /// Whether no controller was named, so that a candidate may be used instead.
     pub can_use_candidate: bool,
 }
 
@@ -265,7 +265,7 @@ fn candidates_text(missing: &NoService) -> String {
     text
 }
 
-/// Why the controller sent no response, or rejected the request.
+/// Why a request to the controller, or for its Service, failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The cause. Callers that can recover match on it.
@@ -317,11 +317,11 @@ impl Problem {
             500..=504 if message.contains("trying to reach service") && is_broken(&message) => {
                 Cause::Broken
             }
-            // A response of the controller itself. Responses of the API server or of a proxy mention the Service, are
-            // empty, or have several lines or HTML.
+            // A response of the controller itself. Responses of the API server or of a proxy contain the text of a
+            // proxy error, are empty, or have several lines or HTML.
             503 if !is_status && is_from_controller(&message) => Cause::Other(response.code),
             502..=504 => Cause::Blocked,
-            // The Service was found just before this request, so its Pods are gone.
+            // The Service was found just before this request, so it or its Pods are gone.
             404 if is_status => Cause::NoPod,
             404 | 405 => Cause::NoEndpoint,
             _ if message.contains("trying to reach service") => Cause::Blocked,

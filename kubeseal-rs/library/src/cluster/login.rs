@@ -1,7 +1,7 @@
 //! Authenticates with the credential plug-in or the token file of a kubeconfig.
 //!
 //! This module replaces `kube`'s own implementation, which reads the plug-in's output without limit, panics on a token
-//! that does not fit in a header, runs the plug-in twice, and sends the line break at the end of a token file.
+//! that does not fit in a header, runs the plug-in several times, and sends the line break at the end of a token file.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -26,7 +26,7 @@ use crate::shown::ShowPath as _;
 
 /// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// The maximum number of bytes read from a failing plug-in's stderr, of which one line is shown.
+/// The maximum number of bytes read from a plug-in's stderr. If the plug-in fails, one line of it is shown.
 const MAX_STDERR: u64 = 64 * 1024;
 
 /// How long a token from a file is used before the file is read again, as in client-go.
@@ -66,9 +66,9 @@ struct Credential {
 }
 
 impl Login {
-    /// Reads the token file, or runs the plug-in, unless the user's entry contains credentials other than a client
-    /// certificate. Returns `None` if there is neither, or if the entry contains such credentials. Stores a client
-    /// certificate of the plug-in in the user's entry.
+    /// Reads the token file, or runs the plug-in. Returns `None` if there is neither, or if the user's entry contains a
+    /// token, a user name and password, or an auth provider. Stores a client certificate of the plug-in in the user's
+    /// entry.
     ///
     /// # Errors
     ///
@@ -246,8 +246,8 @@ fn kill(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// Returns whether a plug-in may prompt the user: only on a terminal, as in client-go, since piped input is the value
-/// to seal. Fails if the plug-in requires a terminal and stdin is not one.
+/// Returns whether a plug-in may prompt the user: only on a terminal, as in client-go, since piped input may be the
+/// value to seal. Fails if the plug-in requires a terminal and stdin is not one.
 fn is_interactive(mode: Option<&ExecInteractiveMode>, is_terminal: bool) -> Result<bool, String> {
     match mode {
         Some(ExecInteractiveMode::Never) => Ok(false),

@@ -1,5 +1,5 @@
-//! The programs' only Kubernetes client. It reaches the controller through the API server's service
-//! proxy or, with a token, at the controller's TLS port.
+//! The Kubernetes client of `kubeseal` and `seal`. It reaches the controller through the API server's service proxy or,
+//! with a token, at the controller's TLS port.
 
 mod api;
 mod authorized;
@@ -56,7 +56,7 @@ pub struct Access {
     pub name: String,
     /// The namespace of the controller's Service (`--controller-namespace`).
     pub namespace: String,
-    /// Whether name and namespace are the defaults because the user set neither.
+    /// Whether name and namespace are the defaults because neither was set.
     pub is_unnamed: bool,
     /// Time limits for requests.
     pub timeout: Timeout,
@@ -64,7 +64,7 @@ pub struct Access {
     pub by_token: TokenAccess,
 }
 
-/// How long to wait for the controller. `None` waits without limit, which only a flag can request.
+/// How long to wait for responses. `None` waits without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
     /// The time limit for one response, from connecting to the last byte.
@@ -84,8 +84,8 @@ impl Timeout {
 }
 
 impl Default for Timeout {
-    /// Returns limits that suit a rate-limited controller: it accepts two requests per second from
-    /// each address, so a hundred concurrent jobs take about a minute.
+    /// Returns limits that suit a rate-limited controller: by default, it accepts two requests per second from each
+    /// address, so a hundred concurrent jobs take about a minute.
     fn default() -> Self {
         Self {
             response: Some(Duration::from_mins(1)),

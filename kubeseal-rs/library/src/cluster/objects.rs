@@ -19,11 +19,10 @@ const PAGE: usize = 200;
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
 const MAX_PAGES: usize = 5_000;
 
-/// The maximum number of pages without objects. The API server fills each page but the last one, unless objects are
-/// deleted meanwhile.
+/// The maximum number of pages without objects.
 const MAX_EMPTY_PAGES: usize = 100;
 
-/// The maximum size of a list, in bytes of the JSON that is kept. By default, etcd stores at most 2 GiB in total.
+/// The maximum size of a list, in bytes of the JSON that is kept.
 const MAX_LIST: usize = 512 << 20;
 
 /// An authenticated client of an API server.
@@ -54,8 +53,8 @@ impl Objects {
         })
     }
 
-    /// Returns a client with the same connection whose requests fail with [`ClusterError::TimeLimit`] once this time has
-    /// come, also while they wait for a response.
+    /// Returns a client with the same connection whose requests fail with [`ClusterError::TimeLimit`] after `deadline`,
+    /// even while they wait for a response.
     #[must_use]
     pub fn until(&self, deadline: Instant) -> Self {
         Self {
@@ -285,7 +284,7 @@ fn page(failure: &'static str, body: &[u8]) -> Result<Page, ClusterError> {
         .is_some_and(|kind| kind.ends_with("List"));
     let items = list["items"].as_array().filter(|_| is_list);
     let is_empty = items.ok_or_else(error)?.is_empty();
-    // The token is base64 that needs no escaping in a query.
+    // API servers send tokens in base64 that needs no escaping in a query.
     let next = match &list["metadata"]["continue"] {
         Json::Null => None,
         Json::String(token) => Some(token.clone()).filter(|token| !token.is_empty()),

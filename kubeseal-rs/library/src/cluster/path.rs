@@ -72,8 +72,8 @@ impl ApiPath {
         Self(format!("{}/{name}", self.0))
     }
 
-    /// Appends a parameter of the query. The value is inserted as it is, so it must be escaped and must not contain
-    /// unchecked input.
+    /// Appends a parameter of the query. The value is inserted as it is, so it must already be escaped, and must not
+    /// contain unchecked names.
     #[must_use]
     pub fn parameter(&self, name: &'static str, value: &str) -> Self {
         let separator = if self.0.contains('?') { '&' } else { '?' };

@@ -18,8 +18,8 @@ const PROVIDER_PROGRAM: &str = "cmd-path";
 ///
 /// # Errors
 ///
-/// Fails if a program does not exist, or if `relative` is set: the author of the current directory may
-/// have chosen the program.
+/// Fails if a program does not exist, or if the entry names a program and `relative` is set: the author of the current
+/// directory may have chosen the program.
 pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(), ClusterError> {
     let exec = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
     let provider = user.auth_provider.as_mut();

@@ -13,11 +13,11 @@ use shared::{base64, envelope, hints};
 
 mod v2;
 
-/// The lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
+/// The accepted lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
 const MODULI: RangeInclusive<usize> = 256..=2048;
 
-/// Why a response is not the object that was sent, with new ciphertexts. The message never quotes the
-/// response, which could contain a plain value.
+/// Why a response is not the object that was sent, with new ciphertexts. The message quotes at most an item key of the
+/// response, never a value, which could be plaintext.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
     /// The response is not a SealedSecret.
@@ -38,18 +38,18 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Items,
-    /// An item cannot be a ciphertext of the same value.
+    /// An item cannot be a ciphertext of the same value with the same protection.
     #[error(
         "the controller's response for the item {item:?} {problem}; the response was discarded\n\
          hint: check that the Service is the controller's"
     )]
     Item {
-        /// The item key, as in the request.
+        /// The item key, as in `spec.encryptedData`.
         item: String,
         /// Why the response for the item is invalid: a predicate, such as "is empty".
         problem: &'static str,
     },
-    /// Something besides the ciphertexts differs. Contains what, such as `the metadata`.
+    /// Another part of the response is not acceptable. Contains the end of the message, such as `the metadata`.
     #[error(
         "the controller's response changes {0}; the response was discarded\n\
          hint: check that the Service is the controller's"
@@ -68,7 +68,7 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
 
 /// Checks that a response has the same items, that each v1 item is unchanged or has a value of the same length
 /// encrypted for a key as long as `key`, that each v2 item keeps its protection, and that nothing else is new except
-/// key hints. Only the controller can check whether the items can be unsealed.
+/// key hints. Only the holder of a private key can check whether the items can be unsealed.
 ///
 /// # Errors
 ///
@@ -185,8 +185,8 @@ fn ciphertext_problem(
         .then_some("does not have the length of the value that was sent")
 }
 
-/// Checks that name, namespace and scope are unchanged, and that all other content except the ciphertexts and key hints
-/// is in the request too. Missing content is not an error: Bitnami's controller drops labels and annotations.
+/// Checks that name, namespace and scope are unchanged, and that metadata and template contain nothing that is not in
+/// the request, except key hints. Missing content is not an error: Bitnami's controller drops labels and annotations.
 fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let identity = |sealed: &SealedSecret| {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
@@ -216,8 +216,8 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
     Ok(())
 }
 
-/// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints for items
-/// of the response.
+/// Removes the key hints, which change with the ciphertexts. Fails if they are empty, or contain anything but
+/// fingerprints for items of the response.
 fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     let items = &response.spec.encrypted_data;
     let annotations = response.metadata.annotations.as_mut();
@@ -233,8 +233,8 @@ fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     Ok(())
 }
 
-/// Returns whether every value in this JSON exists in one of the sources, at the same location.
-/// Missing and empty values are accepted.
+/// Returns whether every value in this JSON exists in one of the sources, at the same location. `null` is always
+/// accepted; an empty string or object, where a source has any value.
 fn is_from(value: &Json, sources: &[&Json]) -> bool {
     match value {
         Json::Null => true,

@@ -6,8 +6,7 @@ use zeroize::Zeroizing;
 use super::{ApiPath, Cluster, ClusterError};
 
 impl Cluster {
-    /// Returns a Secret as the API server stores it. **The result contains plain values**, in
-    /// base64.
+    /// Returns a Secret. **The result contains plain values**, in base64.
     ///
     /// # Errors
     ///
@@ -17,6 +16,7 @@ impl Cluster {
         let failure = "cannot read the Secret";
         let path = ApiPath::namespaced("/api/v1", namespace, "secrets")?.object(name)?;
         let body = Zeroizing::new(self.api.get(&path)?.success(failure)?);
-        super::parse(&body).map_err(|_| ClusterError::MalformedResponse { failure })
+        let expected = "an object";
+        super::parse(&body).map_err(|_| ClusterError::Unexpected { failure, expected })
     }
 }

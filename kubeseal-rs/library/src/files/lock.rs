@@ -14,7 +14,7 @@ use crate::platform;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Waits until no other run holds the lock on the file. Returns `None` after [`TIMEOUT`], if the file cannot be
+/// Locks the file, and waits while another run holds the lock. Returns `None` after [`TIMEOUT`], if the file cannot be
 /// locked, and on Windows, where a locked file cannot be replaced.
 pub(super) fn acquire(path: &Path) -> Option<File> {
     if cfg!(windows) {

@@ -67,8 +67,9 @@ impl TemporaryFile {
         Ok(self.with_name(path)?.persist(path)?)
     }
 
-    /// Gives the file a temporary name and, if `is_accepted` returns `true` for it, this name: it replaces any file of that
-    /// name, or fails with `is_new` if one exists. Returns whether the file was accepted; otherwise it is removed.
+    /// Gives the file a temporary name, and then the name `path` if `is_accepted` returns `true` for the temporary
+    /// name. Replaces a file named `path`, or fails if `is_new` is set and such a file exists. Returns whether the file
+    /// was accepted; if not, removes it.
     pub(super) fn persist_if(
         self,
         path: &Path,

@@ -25,8 +25,8 @@ pub struct SealedValue<'a> {
     pub text: &'a str,
 }
 
-/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the
-/// commit is missing in a shallow clone.
+/// Returns when each value was committed; `None` if a value is not committed, or its commit cannot be found, for
+/// example in a shallow clone.
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {

@@ -86,7 +86,7 @@ fn macro_name(line: &str) -> Option<&str> {
     sets_encoding(attributes, &[]).then_some(name)
 }
 
-/// Returns the pattern of a line that sets the attribute. A quoted pattern is not parsed; the line then applies to all
+/// Returns the pattern of a line that sets the attribute. A quoted pattern is not parsed: its line applies to all
 /// files.
 fn pattern<'a>(line: &'a str, macros: &[&str]) -> Option<&'a str> {
     let line = line.trim();
@@ -105,7 +105,7 @@ fn sets_encoding(attributes: &str, macros: &[&str]) -> bool {
     })
 }
 
-/// Compiles the patterns as ignore patterns, which have the same syntax.
+/// Compiles the patterns as ignore patterns, which have nearly the same syntax.
 fn matcher<'a>(directory: &Path, patterns: impl Iterator<Item = &'a str>) -> Option<Gitignore> {
     let mut builder = GitignoreBuilder::new(directory);
     for pattern in patterns {

@@ -253,8 +253,8 @@ impl Repository {
     }
 }
 
-/// Returns whether the walk visits this entry: the entry belongs to this repository, and its `.gitignore` is safe to
-/// read. If the `.gitignore` is not safe to read, stores the error in `walk_error`.
+/// Returns whether the walk visits this entry: it is not a Git directory, and its `.gitignore` is safe to read. If the
+/// `.gitignore` is not safe to read, stores the error in `walk_error`.
 fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;

@@ -39,7 +39,7 @@ pub struct Version {
     pub commit: String,
     /// The author, with the e-mail address in angle brackets.
     pub author: String,
-    /// The author date, in RFC 3339 format.
+    /// The author date, in RFC 3339 format if possible.
     pub at: String,
     /// The path of the file, from the root.
     pub path: String,
@@ -199,7 +199,8 @@ impl Repository {
         shallow.is_some_and(|ends| ends.contains(&commit))
     }
 
-    /// Returns the differences between a commit and each of its parents.
+    /// Returns the differences between a commit and each of its parents; for a commit without parents, all of its
+    /// entries.
     fn changes_of(&self, commit: ObjectId) -> Result<Vec<Change>, GitError> {
         let parents = self.parents(commit)?;
         if parents.is_empty() {

@@ -14,9 +14,9 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository's own configuration sets another directory, or its `.git` points to
-    /// another repository: the author of the repository may have written either, to have an executable file written to
-    /// another directory.
+    /// Fails if the repository's own configuration sets another directory, or its `.git` points to a repository that
+    /// does not name this work tree: the author of the repository may have written either, to have an executable file
+    /// written to another directory.
     pub fn hooks_directory(&self) -> Result<PathBuf, GitError> {
         let default = self.git.common_dir().join("hooks");
         let Some((path, source)) = self.configured_hooks() else {

@@ -68,7 +68,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the file is not staged, or the repository is malformed.
+    /// Fails if the file is not staged, or its content cannot be read.
     pub fn staged_content(&self, file: &Path) -> Result<Zeroizing<Vec<u8>>, GitError> {
         let index = self.index()?;
         let path = self.git_path(file);
@@ -120,9 +120,9 @@ impl Repository {
         entries.into_iter().map(read).collect()
     }
 
-    /// Returns the files below an absolute directory that are missing in the work tree and not merely deleted there:
-    /// staged files, and files outside a sparse checkout. The contents may be plain values; `None` for a file that a
-    /// partial clone has not fetched.
+    /// Returns the files below an absolute directory that `is_wanted` selects and that are missing in the work tree but
+    /// not merely deleted there: staged files, and files outside a sparse checkout. The contents may be plain values;
+    /// `None` for a file that a partial clone has not fetched.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ pub use links::{Route, StagedLinks};
 pub use settings::Section;
 pub use submodules::Submodule;
 
-/// A Git repository cannot be read.
+/// Why a Git repository, or a part of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
     /// The path is not in a Git repository.
@@ -189,8 +189,8 @@ impl Repository {
         Self::open(&root.join(".git"), root)
     }
 
-    /// Opens the repository that Git runs a hook for. `GIT_DIR` and `GIT_WORK_TREE`, which Git or
-    /// the user sets, take precedence over the current directory.
+    /// Opens the repository that Git runs a hook for. `GIT_DIR` and, if it is set, `GIT_WORK_TREE` take precedence over
+    /// the current directory; Git or the user sets them.
     ///
     /// # Errors
     ///
@@ -211,12 +211,11 @@ impl Repository {
         Self::open(&git_dir, root.canonicalize().map_err(no_repository)?)
     }
 
-    /// Opens a repository without trusting its own configuration: only the repository format is
-    /// taken from it.
+    /// Opens a repository with `gix`'s reduced trust in its own configuration.
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
         directory::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();
-        // `gix` would run `git` to find these two configuration files.
+        // `gix` would run `git` to find the configuration of the Git installation and, on Windows, that of the system.
         permissions.config.git_binary = false;
         permissions.config.system = cfg!(unix);
         let options = gix::open::Options::default()

@@ -225,7 +225,7 @@ fn a_value_has_the_date_of_the_commit_that_introduced_it() {
         fixture.days(&values),
         [Some(10), Some(11), None, Some(11), None, None]
     );
-    // The old value returns. Its age counts from that commit.
+    // The value is removed and added again: it has the date of the commit that added it last.
     fixture.write("a.yaml", "");
     fixture.commit_at(12);
     fixture.write("a.yaml", "one: AAAA\n");
@@ -415,8 +415,8 @@ fn recognizes_clones_that_lack_branches_submodules_or_commits() {
     }
 }
 
-/// Attack: a committer leaves an object out of a partial clone, so that Git fetches it with a program that the
-/// repository names.
+/// Attack: the author of an archive leaves an object out of a partial clone, so that Git fetches it with a program that
+/// the repository names.
 #[test]
 fn names_a_missing_object_and_does_not_fetch_it() {
     let server = TestRepository::new();

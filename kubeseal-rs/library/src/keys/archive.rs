@@ -18,8 +18,8 @@ use crate::bounded::Kind;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 
-/// The scrypt work factor for a new archive, as an exponent of two, equal to the default of `age`: about a second and
-/// 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a fast one.
+/// The scrypt work factor for a new archive, as an exponent of two, equal to the default of the program `age`: about a
+/// second and 256 MiB. Fixed, so that a slow machine can decrypt an archive created on a fast one.
 const WORK: u8 = 18;
 /// The largest accepted work factor: four times the work of [`WORK`], and 1 GiB of memory.
 const MAX_WORK: u8 = 20;
@@ -131,7 +131,7 @@ pub enum ArchiveError {
         "the archive is encrypted for recipients\nhint: pass the identity of one of them with --identity"
     )]
     NeedsIdentity,
-    /// None of the identities is a recipient of the archive.
+    /// None of the identities belongs to a recipient of the archive.
     #[error(
         "none of the identities belongs to a recipient of the archive\nhint: pass another one with --identity"
     )]
@@ -151,7 +151,7 @@ pub enum ArchiveError {
     )]
     LongHeader,
     /// There are more recipients than a readable archive can have.
-    #[error("too many recipients ({0}): an archive has at most {max}, or 40 that are post-quantum", max = MAX_RECIPIENTS)]
+    #[error("too many recipients ({0}): an archive has at most {max}, or about 40 that are post-quantum", max = MAX_RECIPIENTS)]
     Recipients(usize),
     /// The archive is truncated or was changed.
     #[error(
@@ -330,8 +330,8 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be created, decrypted, written or read back, if the path names a
-/// pipe or device, or if a file exists and `may_replace` is false. The path is unchanged then, and the keys do not count
-/// as backed up.
+/// pipe or device, or if a file exists and `may_replace` is false. In each case, the path is unchanged, and the keys do
+/// not count as backed up.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker decrypts an archive with an identity that is not a recipient.
+    /// Attack: an attacker decrypts an archive with an identity that does not belong to a recipient.
     #[test]
     fn only_recipients_can_decrypt() {
         let [recipient, other_identity] = [(); 2].map(|()| age::x25519::Identity::generate());
@@ -460,8 +460,7 @@ mod tests {
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
 
-    /// Fault: an archive is written to a pipe or, through a link, to a device. Such a path keeps no archive, and the
-    /// failed archive was removed together with the device.
+    /// Fault: an archive is written to a pipe, directly or through a link. A pipe keeps no archive.
     #[test]
     #[cfg(unix)]
     fn refuses_a_pipe_as_the_path_of_an_archive() {
@@ -485,7 +484,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
-    /// Returns an archive with many or long stanzas. Anyone who knows a recipient can create such an archive.
+    /// Returns an archive with this number of stanzas, each with this number of full lines.
     fn archive_with_header(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);

@@ -1,6 +1,6 @@
 //! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the
-//! key Secret, which a command that seals for a certificate file does not read. Earlier versions stored RSA keys in the
-//! cache directory, which users may clean at any time; these records are still read.
+//! key Secret, which a command that seals for a certificate file does not read. Earlier versions recorded RSA keys in
+//! the cache directory, which users may clean at any time; these records are still read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
@@ -40,7 +40,7 @@ pub struct CompromisedV2Key {
     file: PathBuf,
 }
 
-/// A key cannot be recorded as compromised.
+/// Why a key cannot be recorded as compromised.
 #[derive(Debug, thiserror::Error)]
 pub enum RememberError {
     /// The environment names no directory for the record.
@@ -92,8 +92,7 @@ pub fn remember_v2(
     Ok(remember_as(&directory, &key.to_string(), since)?)
 }
 
-/// Checks that a v2 key is not recorded as compromised; without a state directory, none is. Callers check each key
-/// before they seal for it.
+/// Checks that a v2 key is not recorded as compromised; without a state directory, none is.
 ///
 /// # Errors
 ///
@@ -133,8 +132,7 @@ fn remember_as(directory: &Path, key: &str, since: &str) -> Result<(), FileError
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
 
-/// Checks that an RSA key is not recorded as compromised, in the state directory or the cache directory. Callers check
-/// each key before they seal for it.
+/// Checks that an RSA key is not recorded as compromised, in the state directory or the cache directory.
 ///
 /// # Errors
 ///

@@ -20,13 +20,13 @@ pub struct Commit {
     pub id: String,
     /// The author, with the e-mail address in angle brackets.
     pub author: String,
-    /// The author date, in RFC 3339 format.
+    /// The author date, in RFC 3339 format if possible.
     pub at: String,
     /// The manifest in this commit, relative to the root of the repository.
     pub path: String,
 }
 
-/// Returns the repositories that contain these paths, and their submodules that are checked out.
+/// Returns the roots of the repositories that contain these paths, and of their submodules that are checked out.
 ///
 /// # Errors
 ///

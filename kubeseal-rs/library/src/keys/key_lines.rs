@@ -15,12 +15,12 @@ pub struct KeyLineError {
 }
 
 /// Returns the keys in the lines of a file (`seal2-key …` and age identities), with unlimited validity. Empty if the
-/// first line, other than comments, is neither a key nor the beginning of a PEM block.
+/// first line that is neither empty nor a comment is neither a key nor the beginning of a PEM block.
 ///
 /// # Errors
 ///
-/// Fails if a line that begins like a key is malformed or, in a file without PEM blocks, if any other line is not a
-/// comment.
+/// Fails if a line that begins like a key is malformed or, in a file without PEM blocks, if any other line is neither
+/// empty nor a comment.
 pub fn read(bytes: &[u8]) -> Result<Vec<StoredKey>, KeyLineError> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let content = |line: &&str| !line.is_empty() && !line.starts_with('#');

@@ -156,8 +156,9 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether the certificate of a rule, even an expired one, has the key; `false` if the rule names a URL or
-    /// a controller. Without recipients, v2 values are also sealed for that certificate.
+    /// Returns whether the certificate of a rule, even an expired one, has the key; `false` if the key is not an RSA
+    /// key, or the rule names a URL or a controller. Without recipients, v2 values are also sealed for that
+    /// certificate.
     fn has_certificate(
         &self,
         rule: &Rule,

@@ -116,7 +116,7 @@ fn annotations(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> BTreeM
     if let Some(time) = record.properties.marks.backed_up {
         annotations.insert(BACKED_UP_ANNOTATION.to_owned(), backed_up_text(key, time));
     }
-    // The mark of the backup may be a label that is not restored.
+    // In the backup, this mark may be a label, which is not restored.
     if record.properties.marks.is_compromised {
         let since = before.get(COMPROMISED_ANNOTATION);
         let since = since.and_then(|since| since.parse::<Timestamp>().ok());

@@ -1,8 +1,8 @@
 //! Signatures of archives, in the format of `ssh-keygen -Y sign` (PROTOCOL.sshsig of OpenSSH).
 //!
-//! `age` does not authenticate who created an archive; a signature does. The private key is an
-//! OpenSSH key without a passphrase. For any other key, an agent or a hardware token, use
-//! `ssh-keygen`, which creates the same signature.
+//! `age` does not authenticate who created an archive; a signature does. The private key is an OpenSSH key without a
+//! passphrase. For any other key, an agent or a hardware token, use `ssh-keygen`, which creates signatures in the same
+//! format.
 
 use std::path::{Path, PathBuf};
 

@@ -109,7 +109,7 @@ impl Change {
 pub enum RestoreOutcome {
     /// The key was stored.
     Restored,
-    /// A Secret of that name existed already, and is unchanged.
+    /// A Secret of that name already existed, and is unchanged.
     Existed,
 }
 

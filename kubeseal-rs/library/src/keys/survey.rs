@@ -82,7 +82,7 @@ impl fmt::Display for Origin {
 pub struct Holder {
     /// Where the SealedSecret was found.
     pub origin: Origin,
-    /// The SealedSecret.
+    /// The SealedSecret, with the namespace of its rule if its file sets none.
     pub sealed: SealedSecret,
 }
 
@@ -145,7 +145,7 @@ impl Inventory {
 pub struct Contents {
     /// The SealedSecrets in the file.
     pub sealed: Vec<SealedSecret>,
-    /// Why the file may contain further SealedSecrets that cannot be read.
+    /// Why parts of the file that may contain sealed values cannot be read.
     pub unread: Vec<String>,
     /// Whether the file cannot be parsed as manifests.
     pub is_malformed: bool,
@@ -158,7 +158,7 @@ pub struct Contents {
 pub struct Survey {
     /// The origin of each SealedSecret, with the key that each item needs.
     pub objects: Vec<(Origin, BTreeMap<String, Need>)>,
-    /// The number of objects whose keys are taken from their annotation or status.
+    /// The number of objects whose keys are those that they name, without decryption.
     pub unopened: usize,
 }
 
@@ -181,8 +181,7 @@ pub struct Dependent {
     pub origin: Origin,
     /// The item key.
     pub item: String,
-    /// Whether the item needs this key: the key decrypts the item or, with [`Depth::Unnamed`], the object names the
-    /// key. If false, no local key decrypts the item, which may need this key.
+    /// Whether the item is known to need this key. If not, no known key decrypts the item, which may need this key.
     pub is_sure: bool,
 }
 
@@ -408,7 +407,10 @@ fn unread_part(notice: &Notice) -> Option<Unread> {
         }),
         Notice::LinkOutside { link, target } => Some(Unread {
             location: location(link),
-            why: format!("not read: link out of the tree, to {}", target.shown()),
+            why: format!(
+                "not read: symbolic link that leads out of the tree, to {}",
+                target.shown()
+            ),
         }),
     }
 }

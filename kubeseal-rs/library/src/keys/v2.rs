@@ -158,7 +158,7 @@ pub fn add_to_ring<'a>(
 
 /// Returns the items that are sealed for a key, even if they have other recipients or a controller refuses the object.
 /// No key is needed. In an object with a malformed entry, each item without its own lock counts if the name of a lock
-/// entry ends with the key, because the item may belong to that lock.
+/// entry ends with the identifier of the key, because the item may belong to that lock.
 pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
     let mut entries = sealed.spec.encrypted_data.clone();
     let object = loop {
@@ -181,7 +181,8 @@ pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
         .collect()
 }
 
-/// Returns the v2 items of an object that do not carry their own lock, if the name of a lock entry ends with the key.
+/// Returns the v2 items of an object that do not carry their own lock, if the name of a lock entry ends with the
+/// identifier of the key.
 fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
     let entries = &sealed.spec.encrypted_data;
     let end = format!("/{key}");
@@ -276,7 +277,7 @@ mod tests {
         assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
     }
 
-    /// Attack: with --require-backup, the controller seals for an older key while the newest key has no backup. The
+    /// Fault: with --require-backup, the controller seals for an older key while the newest key has no backup. The
     /// older key is retired, and values that are being sealed for it are lost.
     #[test]
     fn the_newest_key_with_a_backup_may_be_the_sealing_key() {

@@ -1,5 +1,5 @@
 //! Finds v1 values in a text. A v1 value is base64 that begins with the modulus length of its key in two bytes, which
-//! random bytes do too. Each rule here therefore limits how often other base64 is mistaken for a sealed value.
+//! random bytes can do too. Each rule here therefore limits how often other base64 is mistaken for a sealed value.
 
 use shared::base64;
 
@@ -21,7 +21,7 @@ const SOPS_PREFIX: &[u8] = b"ENC[AES256_GCM,data:";
 enum Lengths {
     /// All lengths of keys that can be loaded, and multiples of 512 bits up to 16384 bits.
     All,
-    /// Multiples of 128 bits of these, where random base64 is likely.
+    /// Of [`Self::All`], the multiples of 128 bits: for positions where random base64 is likely.
     Usual,
 }
 
@@ -68,7 +68,7 @@ fn start_in_run(run: &[u8], lengths: Lengths, values: &SealedValues) -> Option<u
         return None;
     }
     let start = inner_starts(run).find(|start| is_sealed(&run[*start..], Lengths::Usual))?;
-    // Otherwise the rest of the run is a value of a SealedSecret.
+    // If `values` has this prefix, the rest of the run is a value of a SealedSecret.
     (!values.has_prefix(&run[start..])).then_some(start)
 }
 
@@ -109,8 +109,8 @@ fn byte_len(digits: &[u8]) -> usize {
     digits.len() * 3 / 4
 }
 
-/// Returns whether the text is a certificate, a key or another DER structure of exactly this length. Many of them begin
-/// with random bytes soon.
+/// Returns whether the text is a certificate, a key or another DER structure of exactly this length. Many of them
+/// contain random bytes near the start.
 fn is_der(text: &[u8]) -> bool {
     let header = text.get(..8).and_then(|text| base64::decode(text).ok());
     match header.as_deref() {

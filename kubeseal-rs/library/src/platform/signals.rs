@@ -31,7 +31,7 @@ impl HeldSignals {
     ///
     /// # Errors
     ///
-    /// Fails if the operating system refuses a handler. Then no signal is held.
+    /// Fails if the operating system refuses a handler. In that case, no signal is held.
     pub fn new(signals: &'static [i32]) -> io::Result<Self> {
         let mut handlers = handlers();
         for signal in signals {
@@ -69,7 +69,7 @@ impl DelayedSignals {
     ///
     /// # Errors
     ///
-    /// Fails if the operating system refuses a handler. Then no signal is delayed.
+    /// Fails if the operating system refuses a handler. In that case, no signal is delayed.
     pub fn new() -> io::Result<Self> {
         let mut signals = Self {
             received: Arc::default(),

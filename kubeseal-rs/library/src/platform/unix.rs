@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::signals::DelayedSignals;
 
-/// Opens a file for reading without blocking. Opening a pipe would block until another process
-/// writes to it.
+/// Opens a file for reading without blocking. Opening a pipe would otherwise block until another process opens it for
+/// writing.
 ///
 /// # Errors
 ///
@@ -132,8 +132,8 @@ pub fn is_trusted(file: &Path, directory: &Path) -> bool {
     })
 }
 
-/// Returns the file and the target of each link in the chain that starts at it; `None` for more than 40
-/// links, for example in a cycle.
+/// Returns the file and the target of each link in the chain that starts at it; `None` if 40 links do not lead to the
+/// end of the chain, for example in a cycle.
 fn link_chain(file: &Path) -> Option<Vec<PathBuf>> {
     // Linux follows 40 links.
     let chain = std::iter::successors(Some(file.to_owned()), |path| next_link(path)).take(41);
@@ -160,7 +160,7 @@ pub fn without_other_users(permissions: &Permissions) -> Permissions {
     Permissions::from_mode(permissions.mode() & 0o700)
 }
 
-/// Makes a file executable for everyone.
+/// Sets the mode of a file to 0755, so that everyone can execute it.
 ///
 /// # Errors
 ///
@@ -188,8 +188,8 @@ pub struct QuietTerminal {
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The maximum number of input bytes that are discarded before the terminal is restored.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long a read waits for a byte, in tenths of a second. The read then checks for signals, and discarding input
-/// ends.
+/// How long a read waits for a byte, in tenths of a second. After this time, `read_byte` checks for signals, and
+/// `discard_input` ends.
 const WAIT: u8 = 1;
 
 impl QuietTerminal {

@@ -18,13 +18,13 @@ const BCRYPT_COST: u32 = 10;
 
 /// The source of randomness, and the time.
 pub struct GenerationContext<'a, R> {
-    /// The random number generator for everything but key pairs.
+    /// The random number generator for everything but key pairs and signatures.
     pub rng: &'a mut R,
     /// The start of a certificate's validity.
     pub now: Timestamp,
 }
 
-/// A value cannot be generated.
+/// Why a value cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
     /// Generating a key or certificate failed, for example because of an invalid host name.

@@ -1,8 +1,8 @@
 //! Random values by recipe: `password:24,symbols=2`, `hex:16`, `tls:shop.example.com`.
 //!
-//! A recipe generates one or more items. Public parts, such as a public key or a certificate, are
-//! returned separately, since they need no sealing. Randomness and time are arguments, except that
-//! key generation draws its randomness inside aws-lc-rs.
+//! A recipe generates one or more items. Public parts, such as a public key or a certificate, are returned separately,
+//! since they need no sealing. Randomness and time are arguments, except that key generation and signing draw their
+//! randomness inside aws-lc-rs.
 
 mod generate;
 mod parse;
@@ -45,7 +45,7 @@ pub enum Recipe {
     },
     /// A `config.json` of Docker with one registry.
     Docker {
-        /// The host of the registry.
+        /// The host of the registry, possibly with a port.
         server: String,
         /// The user name.
         user: String,

@@ -4,8 +4,8 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{CryptoRng, RngExt as _};
 use shared::plain::Plain;
 
-/// The character classes. The symbols exclude quotes, backslash, dollar sign, backtick, blank, brackets, `&`, `;`, `<`,
-/// `>` and `|`, which have a meaning in YAML or a shell, many of them also in quotes.
+// The character classes. The symbols exclude spaces, quotes, backslash, dollar sign, backtick, brackets, `&`, `;`, `<`,
+// `>` and `|`, which have a meaning in YAML or a shell.
 const LOWER: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 const UPPER: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const DIGITS: &[u8] = b"0123456789";
@@ -24,7 +24,7 @@ pub struct Password {
 }
 
 impl Default for Password {
-    /// Returns the options for 32 letters and digits, which give 190 bits of entropy.
+    /// Returns the options for 32 letters and digits, which give about 190 bits of entropy.
     fn default() -> Self {
         Self {
             length: 32,

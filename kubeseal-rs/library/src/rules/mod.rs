@@ -74,7 +74,8 @@ pub struct Rule {
     pub key_size: Option<usize>,
     /// The format of new values; `None` is v1.
     pub format: Option<SealedFormat>,
-    /// The keys that v2 values are sealed for; if empty, the key of the certificate.
+    /// The keys that v2 values are sealed for; if empty, the key of the certificate or, without a certificate, the key
+    /// that the controller prefers.
     pub recipients: Vec<RecipientSource>,
     /// Whether v2 values may have classical recipients in addition to post-quantum recipients.
     pub allow_classical: bool,

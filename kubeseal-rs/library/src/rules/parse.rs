@@ -61,9 +61,9 @@ pub enum RuleProblem {
     Kind {
         /// The field with the wrong type.
         field: &'static str,
-        /// The expected type, with its article.
+        /// The expected type, such as `a list` or `true or false`.
         expected: &'static str,
-        /// The actual type, with its article; `empty` for an empty string.
+        /// The actual type, such as `a mapping`; `empty` for an empty string.
         found: &'static str,
     },
     /// The rule has no path.
@@ -155,7 +155,7 @@ pub enum RuleProblem {
     KeySize,
 }
 
-/// The maximum number of rules in a file. Each file in a repository is compared with each rule.
+/// The maximum number of rules in a file. A file may be compared with every rule.
 const MAX_RULES: usize = 1_000;
 
 type ParseResult<T> = Result<T, RulesError>;

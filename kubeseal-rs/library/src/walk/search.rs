@@ -83,8 +83,8 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Adds the files to which links lead, including links in directories that are found in this way. Links to files
-    /// come first, so that a file has the shortest path.
+    /// Adds the files to which links lead, including links in directories that are found in this way. Follows links to
+    /// files before links to directories.
     pub(super) fn follow_links(&mut self) -> Result<(), WalkError> {
         while !self.links.is_empty() {
             let mut directories = Vec::new();

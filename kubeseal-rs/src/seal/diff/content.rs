@@ -11,7 +11,7 @@ use super::{WHOLE_SECRET, format};
 use crate::report::shown;
 use crate::seal::object::Object;
 
-/// The values that were added or removed, and everything that restricts their use.
+/// The values that were added or removed, with their scope, delivery and protections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// The scope of the object; `None` for an item.
@@ -29,7 +29,7 @@ pub(super) struct SealedValue {
     pub(super) item: String,
     /// `v1` or `v2`.
     pub(super) format: &'static str,
-    /// The protections; none for a v1 or malformed value.
+    /// The protections; none for a v1 value, and for every value if the v2 content of the object is malformed.
     pub(super) protections: Vec<Protection>,
 }
 
@@ -54,7 +54,7 @@ impl Content {
     }
 
     /// Returns the content in parentheses, after a space; empty without any content. Names the items only if they have
-    /// different protections, and the scope only if it is wider than strict.
+    /// different protections or formats, and the scope only if it is wider than strict.
     pub(super) fn text(&self) -> String {
         let scope = self.scope.filter(|scope| *scope != Scope::Strict);
         let delivery = self.delivery.as_deref();
@@ -67,7 +67,7 @@ impl Content {
         }
     }
 
-    /// Returns the protections of the values, with the items if not all have the same.
+    /// Returns the protections or formats of the values, with the items if not all have the same.
     fn groups(&self) -> Vec<String> {
         let mut groups: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for value in &self.values {

@@ -5,19 +5,19 @@ use serde::Serialize;
 use super::content::{Content, SealedValue};
 use super::{Change, ChangeKind, ObjectChanges};
 
-/// The JSON output of `seal diff`.
+/// The output of `seal diff` as YAML or JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct DiffReport<'a> {
-    /// The objects and files that changed.
+    /// The objects that changed, and what was not compared.
     changed: Vec<ChangedObject<'a>>,
 }
 
-/// The changes to one object, or of a file that cannot be read.
+/// The changes to one object, or why a file, directory or submodule was not compared.
 #[derive(Debug, Serialize)]
 struct ChangedObject<'a> {
-    /// The path of the file, relative to the current directory.
+    /// The path of the file, directory or submodule, relative to the current directory.
     file: &'a str,
-    /// Namespace and name; empty for a file that cannot be read.
+    /// Namespace and name; empty if `changes` contains `unreadable` or `not compared`.
     object: &'a str,
     changes: Vec<ChangeReport<'a>>,
 }

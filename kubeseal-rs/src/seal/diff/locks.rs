@@ -1,4 +1,4 @@
-//! Changes of the locks of v2 values: their recipients, and changes that only a recipient can verify.
+//! Changes to the locks of v2 values: their recipients, and changes that only a recipient can verify.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use shared::v2::{self, ItemView};
 use super::{Change, ChangeKind};
 use crate::seal::object::Object;
 
-/// Returns the changes of locks. `are_items_unchanged` is whether neither the items, their protections nor the scope
-/// changed.
+/// Returns the changes to the recipients and to the lock entries. `are_items_unchanged` is whether neither the items,
+/// their protections nor the scope changed.
 pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> Vec<Change> {
     let (old_items, new_items) = (views(old), views(new));
     let mut by_item = BTreeMap::new();
@@ -32,7 +32,7 @@ pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> 
 }
 
 /// Returns the change to the recipients of each item, or a single change to the object if all items have the same
-/// change.
+/// change. `count` is the number of v2 items in the older version.
 fn recipient_changes(by_item: BTreeMap<String, (String, String)>, count: usize) -> Vec<Change> {
     let distinct: BTreeSet<&(String, String)> = by_item.values().collect();
     if let [(from, to)] = Vec::from_iter(distinct)[..]
@@ -70,7 +70,7 @@ fn lock_entries(object: &Object) -> BTreeMap<&String, &String> {
 }
 
 /// Returns whether a lock entry has a different value under the same name. The name commits to the header, so a
-/// different value means that the wrapped data key was replaced, and may no longer be opened.
+/// different value means that a wrapped data key was replaced; the recipient may no longer be able to unwrap it.
 fn has_replaced_stanza(old: &Object, new: &Object) -> bool {
     let after = lock_entries(new);
     let mut before = lock_entries(old).into_iter();

@@ -9,9 +9,10 @@ use super::states::Changed;
 use super::{Change, ChangeKind, compare};
 use crate::seal::object::Object;
 
-/// A difference between the two states of a file.
+/// A difference between two states of a repository.
 pub(super) enum Difference {
-    /// An object that both states of the file contain, or a file that cannot be compared.
+    /// The changes to an object that both states of its file contain, or a file, directory or submodule that cannot be
+    /// compared.
     InPlace(Changed),
     /// An object that only one state of the file contains.
     OneSided(Box<OneSided>),
@@ -37,7 +38,7 @@ impl Difference {
 }
 
 impl OneSided {
-    /// Returns the changes of an object without a counterpart.
+    /// Returns the changes to an object without a counterpart.
     fn changes_alone(&self) -> Vec<Change> {
         let object = Some(&self.object);
         if self.is_added {
@@ -47,7 +48,8 @@ impl OneSided {
         }
     }
 
-    /// Returns the changes of an object that was removed as `source`, beginning with the move.
+    /// Returns the changes to this added object since `source`, the same object that was removed from another file. The
+    /// first change is the move.
     fn changes_since(&self, source: &Self, current_dir: &Path) -> Vec<Change> {
         let kind = ChangeKind::Moved(path_from(current_dir, &source.path));
         let mut changes = vec![Change { item: None, kind }];
@@ -60,8 +62,9 @@ impl OneSided {
     }
 }
 
-/// Returns the changes of each object. An added object is compared with a removed object of the same namespace and name,
-/// if there is one. A removed object counts as removed if no added object is compared with it.
+/// Returns the changes to each object. An added object is compared with a removed object of the same namespace and
+/// name, if there is one. A removed object counts as removed if no added object is compared with it. Objects in files
+/// that the user did not select are omitted, unless they are compared with one in a selected file.
 pub(super) fn changes(differences: &[Difference], current_dir: &Path) -> Vec<Changed> {
     let removed = Removed::among(differences);
     let source = |difference| added(difference).and_then(|object| removed.source(object));
@@ -100,8 +103,8 @@ fn removed(difference: &Difference) -> Option<&OneSided> {
     }
 }
 
-/// The removed objects by namespace and name. Several files may contain objects of the same name, for example for
-/// several clusters.
+/// The removed objects by namespace and name, also together with their values or the name of their file. Several files
+/// may contain objects of the same namespace and name, for example for several clusters.
 #[derive(Default)]
 struct Removed<'a> {
     values: BTreeMap<(String, &'a BTreeMap<String, String>), &'a OneSided>,
@@ -123,8 +126,8 @@ impl<'a> Removed<'a> {
         all
     }
 
-    /// Returns the removed object to compare an added object with: one with the same values, or else in a file of the
-    /// same name, or else the first one.
+    /// Returns the removed object of the same namespace and name to compare an added object with: one with the same
+    /// values, or else one from a file of the same name, or else the first one.
     fn source(&self, added: &'a OneSided) -> Option<&'a OneSided> {
         let name = added.object.sealed.qualified_name();
         let same_values = self.values.get(&(name.clone(), added.object.texts()));
@@ -191,7 +194,8 @@ mod tests {
         );
     }
 
-    /// Attack: a committer removes another object of the same name, so that the protected object is compared with nothing.
+    /// Attack: a committer removes another object of the same name, so that a moved object is compared with that one,
+    /// and not with its own older state.
     #[test]
     fn prefers_the_same_values_and_then_the_same_file_name() {
         let differences = [

@@ -1,4 +1,4 @@
-//! Changes of the protections of an object and its values, which are visible without a key.
+//! Changes to the protections of an object and its values, which are visible without a key.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub enum Protection {
     TemplateBinding,
     /// Only post-quantum keys are allowed.
     PostQuantumOnly,
-    /// The object must contain only the values of the lock.
+    /// The object must contain only the values of the value's lock.
     Alone,
 }
 
@@ -120,8 +120,8 @@ fn of_items(
     items.filter_map(change).collect()
 }
 
-/// Returns the change to one protection for the object, where other items replaced all those that had it, or the
-/// reverse.
+/// Returns the change to one protection for the object: lost if some of its values had it before and none has it now,
+/// gained for the reverse.
 fn of_object(protection: Protection, old: &Views<'_>, new: &Views<'_>) -> Option<Change> {
     let protects = |views: &Views<'_>| views.values().any(|view| protection.protects(view));
     change(None, protection, protects(old), protects(new))
@@ -144,8 +144,7 @@ pub(super) fn delivery(old: &Object, new: &Object) -> Option<Change> {
     Some(Change { item: None, kind })
 }
 
-/// Returns the value of the annotation for delivery; `(none)` without the annotation, which lets the controller create
-/// a Secret unless a value can never become one.
+/// Returns the value of the annotation for delivery; `(none)` without the annotation.
 fn form(object: &Object) -> &str {
     delivery_annotation(object).unwrap_or("(none)")
 }

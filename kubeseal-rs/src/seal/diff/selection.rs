@@ -134,7 +134,7 @@ fn revision<'a>(args: &'a Diff, current_dir: &Path) -> Result<Option<&'a str>> {
     Ok(is_revision.then_some(first))
 }
 
-/// Checks that a file exists, or existed in a commit.
+/// Checks that a file exists, or that HEAD or one of its ancestors contains it.
 #[expect(
     clippy::unnecessary_debug_formatting,
     reason = "an argument may contain any characters, such as quotes"
@@ -167,7 +167,7 @@ fn check_exists(path: &Path, current_dir: &Path) -> Result<()> {
     )
 }
 
-/// Returns the likely remedy for an argument that is neither a revision nor a file.
+/// Returns the likely remedy for an argument that is neither a file nor, in its position, a revision.
 fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     let text = argument.to_str().unwrap_or_default();
     let looks_like_revision = text.contains(['~', '^']) || text.contains("..");

@@ -57,7 +57,7 @@ impl<'a> Comparison<'a> {
         Ok(moves::changes(&differences, self.current_dir))
     }
 
-    /// Returns the differences in a repository, which is a submodule at this depth.
+    /// Returns the differences in a repository. `depth` is its nesting depth as a submodule, 0 if it is none.
     fn run_at(
         &self,
         depth: usize,
@@ -142,8 +142,9 @@ impl<'a> Comparison<'a> {
                 .any(|selected| selected.starts_with(directory))
     }
 
-    /// Returns the differences in a submodule, or the reason why it cannot be compared. Its older state is the commit
-    /// that the containing repository has recorded.
+    /// Returns the differences in a submodule, or the reason why it cannot be compared; none for an unchanged submodule
+    /// that is not checked out, unless the user selected it. Its older state is the commit that the older state of
+    /// `outer` records.
     fn in_submodule(
         &self,
         depth: usize,
@@ -287,9 +288,9 @@ fn compare_objects(
     object_names.into_iter().filter_map(difference).collect()
 }
 
-/// Returns the sealed values in a file, or the reason why they cannot be read. A malformed file counts as a file without
-/// objects if it does not mention SealedSecrets, or its name is not that of a manifest, and no well-formed SealedSecret
-/// is found in it: for example, a page that mentions SealedSecrets.
+/// Returns the sealed values in a file, or the reason why they cannot be read. A malformed file counts as a file
+/// without objects, unless it mentions SealedSecrets and has the name of a manifest, or a well-formed SealedSecret is
+/// found in it.
 fn state(file: &Path, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<State, String> {
     let Some(bytes) = bytes else {
         return Ok(State::default());

@@ -22,19 +22,18 @@ pub(super) const STOPPED_RESPONDING: &str = "the API server stopped responding: 
 /// The results of the steps that the check of a file uses.
 #[derive(Default)]
 pub(super) struct Connection {
-    /// The API server; `None` for a directory, or if a step up to the Service failed.
+    /// The API server; `None` without a cluster, or if a step up to the Service failed.
     pub(super) objects: Option<Objects>,
-    /// The controller; `None` for a directory, or if it was not found or its health check failed.
+    /// The controller; `None` without a cluster, or if a step up to the controller failed.
     pub(super) controller: Option<Controller>,
     /// The controller's TLS port; `None` if the arguments do not name it.
     pub(super) authorized: Option<Authorized>,
-    /// The key Secrets; empty if they could not be read.
+    /// The key Secrets; empty if they were not read.
     pub(super) stored: StoredKeys,
 }
 
 impl Connection {
-    /// Returns up to 500 namespaces of the cluster; none if it does not respond or the user may not list them. Each
-    /// call sends a request.
+    /// Returns up to 500 namespaces of the cluster; none if they cannot be listed. Each call sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()
     }
@@ -70,7 +69,7 @@ pub(super) fn check(
     connection
 }
 
-/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none may seal.
+/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none is the sealing key.
 fn check_directory(
     path: &Path,
     location_flags: &str,
@@ -96,8 +95,8 @@ fn check_directory(
     )
 }
 
-/// Checks the cluster and, if the controller's Service is found, the controller, the certificate and the keys. Returns
-/// `None` if a step before the controller failed.
+/// Checks the kubeconfig, the API server, the CRD, the Service and the controller and, if none of these steps fails,
+/// the certificate and the keys. Returns `None` if a step before the controller failed.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,

@@ -81,7 +81,7 @@ struct Step {
 impl Findings {
     /// Adds a step. Returns `None` if the step failed.
     pub(super) fn add(&mut self, name: &str, mut finding: Finding) -> Option<()> {
-        // The output of a step is one line.
+        // The text of a finding is one line of the output.
         let line = finding.text.replace("\nhint: ", "; hint: ");
         finding.text = line.lines().collect::<Vec<_>>().join(" ");
         let is_bad = finding.verdict == Verdict::Bad;

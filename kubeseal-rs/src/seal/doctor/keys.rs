@@ -31,7 +31,7 @@ impl StoredKeys {
         self.rsa.is_empty() && self.v2.is_empty()
     }
 
-    /// Returns the keys that the controller uses: those that are not retired.
+    /// Returns the usable keys that are not retired.
     pub(super) fn in_use(&self) -> KeyRing {
         let rsa = self.rsa.iter().filter(|record| record.properties.is_active);
         let rsa = rsa.filter_map(|record| record.key.as_ref().ok().cloned());
@@ -40,8 +40,7 @@ impl StoredKeys {
     }
 }
 
-/// Reads and checks the keys in the cluster. Without permission to read them, the step is skipped and the other steps
-/// still run.
+/// Reads and checks the keys in the cluster. If they cannot be read, the step is skipped.
 pub(super) fn check(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,
@@ -59,7 +58,8 @@ pub(super) fn check(
     stored
 }
 
-/// Returns the step that gets a key. `location_flags` contains the flags that select the same keys in another command.
+/// Returns the remedy for a missing or unusable key. `location_flags` contains the flags that select the same keys in
+/// another command.
 pub(super) fn restore_step(location_flags: &str) -> String {
     format!(
         "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
@@ -69,7 +69,7 @@ pub(super) fn restore_step(location_flags: &str) -> String {
 
 /// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how
 /// to get a key, and `location_flags` contains the flags that select the same keys in another command. Returns `None`
-/// if there is no sealing key, or if the controller serves another key's certificate.
+/// if there is no sealing key, or if the certificate that the controller serves is not that of the sealing key.
 pub(super) fn check_states(
     stored: &StoredKeys,
     served: Option<&Certificate>,

@@ -3,7 +3,7 @@
 //!
 //! | module | checks |
 //! |---|---|
-//! | `connection` | kubeconfig, API server, Service; or the directory |
+//! | `connection` | kubeconfig, API server, CRD, Service; or the directory |
 //! | `controller` | the controller behind the Service, and its certificate |
 //! | `keys` | key Secrets, if the user may read them |
 //! | `object` | whether the SealedSecrets in a file can be unsealed |
@@ -12,10 +12,10 @@
 //! | `templates` | whether the templates of a SealedSecret render |
 //! | `findings` | nothing; it formats the findings of the other modules |
 //!
-//! `doctor` sends the controller only the unmodified file: the responses to copies with other names would reveal the
-//! name and namespace that a value was sealed for, even to a user without keys. It tries other names and namespaces
-//! locally, with keys that the user has. The controller reports which items it can unseal only to callers that may
-//! verify the object.
+//! `doctor` sends the controller each object only under its own name and namespace: the responses to copies with other
+//! names would reveal the name and namespace that a value was sealed for, even to a user without keys. It tries other
+//! names and namespaces locally, with keys that the user has. The controller reports which items it can unseal only to
+//! callers that may verify the object.
 
 mod connection;
 mod controller;
@@ -50,8 +50,8 @@ use keys::StoredKeys;
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, and the key \
-Secrets if you may read them. The controller receives only the unmodified file; with --authorized it reports the \
-result for each item to callers whose token has the verb `verify` on the object.\n\n\
+Secrets if you may read them. The controller receives each object only under its own name and namespace; with \
+--authorized it reports the result for each item to callers whose token has the verb `verify` on the object.\n\n\
 With --rollback, FILE may be a directory; without it, the objects of the cluster or of --directory are counted.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem\n  seal doctor --rollback prod/"
 )]
@@ -78,7 +78,7 @@ pub struct Doctor {
         conflicts_with = "authorized"
     )]
     pub offline: bool,
-    /// Count the objects that would stop working under Bitnami's controller, and check nothing else
+    /// Count the objects that would stop working or get a Secret under Bitnami's controller, and check nothing else
     #[arg(long, conflicts_with_all = ["offline", "backups", "authorized", "try_namespace", "try_name"])]
     pub rollback: bool,
     /// Output format
@@ -90,17 +90,19 @@ pub struct Doctor {
     /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub tls_port: TlsPort,
-    /// The cluster or directory with the keys. Missing options come from the rule of `.seal.yaml` for the file.
+    /// The cluster or directory with the keys. If the context or the controller is not given, that of the rule for the
+    /// file is used.
     #[command(flatten)]
     pub location: KeyLocation,
 }
 
-/// Checks each step from the kubeconfig to the items of a file. Returns [`Outcome::Findings`] if a step failed.
+/// Checks each step from the kubeconfig to the items of a file. With `--rollback`, checks only the objects, before a
+/// switch to Bitnami's controller. Returns [`Outcome::Findings`] if a step failed.
 ///
 /// # Errors
 ///
-/// Fails if a file in the arguments cannot be read or contains no SealedSecret or key, or if the arguments name the TLS
-/// port and it cannot be used.
+/// Fails if a file in the arguments cannot be read or contains no SealedSecret or key, if the arguments name the TLS
+/// port and it cannot be used, or if the objects for `--rollback` cannot be listed.
 pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
@@ -112,8 +114,8 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     }
     let mut connection = connection::Connection::default();
     if !args.offline {
-        // A rule must not choose which server receives a token: `--authorized` below depends on the arguments alone,
-        // and the connection stores whether a rule chose the controller.
+        // A rule must not choose which server receives a token: the TLS port below depends on the arguments alone, and
+        // `connection::check` receives whether a rule chose the controller.
         let (args, is_by_rule) = with_rule(args, environment, &mut findings);
         connection = connection::check(&args, is_by_rule, &clusters, &mut findings);
     }
@@ -139,7 +141,7 @@ fn print_findings(args: &Doctor, findings: &Findings) -> Result<Outcome> {
 
 /// Fills in the controller that the rule of `.seal.yaml` for the file names, unless flags name a controller. Returns
 /// the arguments, and whether the rule names a controller that the user did not name. Adds a finding if the rule names
-/// the controller or the certificate, or if `.seal.yaml` is invalid.
+/// the controller or the certificate, or if the settings for the file cannot be determined.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;

@@ -22,8 +22,8 @@ use super::keys::StoredKeys;
 use super::{item, templates};
 use crate::seal::doctor::Doctor;
 
-/// The maximum number of combinations of name and namespace to try. Each costs a private-key operation per item and
-/// key.
+/// The maximum number of combinations of scope, namespace and name to try. For v1, each costs a private-key operation
+/// per item and key.
 const MAX_SCOPED_NAMES: usize = 2000;
 
 /// Checks every SealedSecret in a file.
@@ -69,7 +69,7 @@ fn check_object(
         return;
     }
     match ask_controller(sealed, &title, connection, findings) {
-        Verdict::Unsealable => {
+        Verdict::CanUnseal => {
             findings.add(&title, Finding::good("the controller can unseal it"));
         }
         verdict if keys.is_empty() => return add_controller_findings(&title, &verdict, findings),
@@ -89,7 +89,7 @@ fn check_object(
     }
 }
 
-/// Reports a missing name or namespace, if the scope needs it.
+/// Reports a missing name, or a missing namespace if the scope requires one.
 fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     if sealed.name_or_empty().is_empty() {
         return Some(Finding::bad(
@@ -129,8 +129,8 @@ fn key_of(reason: &Reason) -> Option<UsedKey> {
     }
 }
 
-/// Adds a finding for each item. If the problem concerns the object as a whole, adds a single finding and returns
-/// `None`.
+/// Adds a finding for each item, or for several v2 items with the same problem. If the problem concerns the object as a
+/// whole, adds a single finding and returns `None`.
 fn add_item_findings(
     sealed: &SealedSecret,
     verdict: &Verdict,
@@ -167,7 +167,8 @@ fn add_item_findings(
     Some(())
 }
 
-/// Adds one finding for v2 items that are refused for the same reason, and removes these items from `reasons`.
+/// If several v2 items were refused or moved for the same reason, adds one finding for them, and removes them from
+/// `reasons`.
 fn add_shared_finding(
     sealed: &SealedSecret,
     reasons: &mut BTreeMap<String, Reason>,
@@ -197,9 +198,9 @@ fn opening_reason(key: &UsedKey) -> Reason {
 #[derive(PartialEq, Eq)]
 enum Verdict {
     /// The object can be unsealed.
-    Unsealable,
-    /// The object cannot be unsealed. The TLS port also reports the key that unseals each item, if any; the list is
-    /// otherwise empty.
+    CanUnseal,
+    /// The object cannot be unsealed. Contains the key that unseals each item, if any, as the TLS port reports it;
+    /// empty without the TLS port.
     CannotUnseal(KeysOfItems),
     /// It is unknown whether the object can be unsealed.
     Unknown,
@@ -209,7 +210,7 @@ impl Verdict {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
             Self::CannotUnseal(items) => Some(items),
-            Self::Unsealable | Self::Unknown => None,
+            Self::CanUnseal | Self::Unknown => None,
         };
         items
             .into_iter()
@@ -229,12 +230,12 @@ fn ask_controller(
     findings: &mut Findings,
 ) -> Verdict {
     let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
-        Ok(true) => Ok(Verdict::Unsealable),
+        Ok(true) => Ok(Verdict::CanUnseal),
         Ok(false) => Ok(Verdict::CannotUnseal(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorized = |controller: &Authorized| match controller.keys(sealed) {
-        Ok(items) if items.values().all(Option::is_some) => Ok(Verdict::Unsealable),
+        Ok(items) if items.values().all(Option::is_some) => Ok(Verdict::CanUnseal),
         Ok(items) => Ok(Verdict::CannotUnseal(items)),
         Err(error) => Err(error_chain(&error)),
     };
@@ -273,8 +274,8 @@ fn add_controller_findings(title: &str, verdict: &Verdict, findings: &mut Findin
     }
 }
 
-/// Compares the object with its version in the cluster and returns the finding about the status of that version; `None`
-/// if the cluster was not reached, or the object has no namespace.
+/// Returns a finding about the version of the object in the cluster: whether it exists, has the same values, and is
+/// synced; `None` if the cluster was not reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

@@ -17,11 +17,7 @@ use crate::seal::keys::open_store;
 /// The name of the step.
 const STEP: &str = "rollback";
 
-/// Checks the objects in a file or directory, or those of the cluster.
-///
-/// # Errors
-///
-/// Fails if the objects cannot be read.
+/// Checks the objects in a file or directory or, without one, those of the cluster or of `--directory`.
 pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Result<()> {
     let inventory = inventory(args, clusters)?;
     let affected: Vec<_> = inventory.holders.iter().filter_map(affected).collect();

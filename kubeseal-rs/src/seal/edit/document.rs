@@ -48,8 +48,8 @@ pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroi
     text
 }
 
-/// Returns the lines of unknown values, where no text follows the colon. A line of a string value never
-/// equals one of them, since it is indented further.
+/// Returns the lines of unknown values as [`manifest::to_yaml`] writes them, which end in ` null`. A line of a string
+/// value never equals one of them, since it is indented further.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
     let line = |(key, _): (&String, _)| format!("  {}", manifest::to_yaml(&json!({ key: null })));
@@ -74,7 +74,7 @@ fn header(object_name: &str, values: &Values, is_blind: bool) -> String {
     )
 }
 
-/// Parses the edited text. Returns `None` if it is empty.
+/// Parses the edited text. Returns `None` if it is empty except for comments.
 pub(super) fn read(text: &[u8]) -> Result<Option<Values>> {
     let documents = manifest::read(text).context("cannot parse the edited text")?;
     let root = match documents.as_slice() {
@@ -116,7 +116,7 @@ fn entries<'a>(node: &'a Node, expected: &str) -> Result<&'a [(String, Node)]> {
     }
 }
 
-/// Returns the value of an item, or `None` if nothing follows the colon. A number or `yes` without
+/// Returns the value of an item; `None` if it is null, as when nothing follows the colon. A number or `yes` without
 /// quotes is kept as typed.
 fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>> {
     let line = node.line;
@@ -154,7 +154,7 @@ pub(super) fn difference(before: &Values, after: &Values) -> Difference {
             Some(value) if before.get(key) != Some(&Some(value.clone())) => {
                 difference.set.insert(key.clone(), value.clone());
             }
-            // A new item without a value is an empty value.
+            // A new item without a value gets an empty value.
             None if !before.contains_key(key) => {
                 difference.set.insert(key.clone(), Plain::default());
             }

@@ -45,9 +45,8 @@ impl Editor {
         Ok(Self { program, args })
     }
 
-    /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the
-    /// hidden directory: its own files are removed with the directory, and there are no local settings to
-    /// load.
+    /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the hidden directory:
+    /// files that it creates there are removed with the directory, and there are no local settings to load.
     ///
     /// # Errors
     ///
@@ -121,7 +120,7 @@ fn is_same_flag(arg: &str, flag: &str) -> bool {
 /// author would set options.
 const NO_COPIES: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
-/// Returns the arguments that keep Vim from writing the text to other files.
+/// Returns the arguments that keep Vim from writing the text to other files; none for other editors.
 fn no_copy_args(program: &Path) -> Vec<String> {
     if !link_chain(program).any(|name| is_vim(&name)) {
         return Vec::new();
@@ -154,8 +153,7 @@ fn is_vim(program: &Path) -> bool {
     }
 }
 
-/// Returns whether a program named `vi` is Vim, which some systems install under that name. Its
-/// binary contains the name.
+/// Returns whether the program's file contains Vim's full name. Some systems install Vim as `vi`, `view` and `ex`.
 fn contains_vim_name(program: &Path) -> bool {
     let bytes = std::fs::read(program).unwrap_or_default();
     memchr::memmem::find(&bytes, b"Vi IMproved").is_some()

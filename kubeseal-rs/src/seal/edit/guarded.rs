@@ -60,16 +60,16 @@ impl GuardedDirectory {
     }
 }
 
-/// A shell that removes the directory after this process ends for any reason: then the shell's stdin
-/// ends, because no other process has it open.
+/// A shell that removes the directory when its stdin ends: when this value is dropped, or when this process ends for
+/// any reason, because no other process can write to that stdin.
 struct Sweeper(Child);
 
-/// The script of the shell. It ignores signals from the terminal, since they end this process first.
+/// The script of the shell. It ignores signals that may end this process, so that the shell outlives it.
 const SWEEPER_SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
 impl Sweeper {
-    /// Starts the shell. Returns `None` if there is no shell; then the next run removes the directory of a
-    /// killed run.
+    /// Starts the shell. Returns `None` if it cannot be started. In that case, only the next run removes the directory
+    /// of a killed run.
     fn new(directory: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
         command.args(["-c", SWEEPER_SCRIPT, "sh"]).arg(directory);

@@ -26,7 +26,7 @@ pub(super) struct HiddenDirectory {
 }
 
 impl HiddenDirectory {
-    /// Creates the directory and writes a file for this user only.
+    /// Creates the directory and writes a file for this user only. Removes directories of runs that were killed.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let base = base_directory(environment).ok_or_else(no_memory_file_system)?;
         let cannot_use = || format!("cannot use the in-memory directory {}", base.shown());
@@ -72,7 +72,7 @@ fn no_memory_file_system() -> Failure {
     .hint("change a single item with `seal set FILE KEY`")
 }
 
-/// Returns the first writable in-memory directory.
+/// Returns the first of `$XDG_RUNTIME_DIR` and `/dev/shm` that is a writable in-memory directory.
 fn base_directory(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
@@ -83,7 +83,7 @@ fn base_directory(environment: &Environment) -> Option<PathBuf> {
     directories.into_iter().find(usable)
 }
 
-/// Removes directories of this user's runs that have ended.
+/// Removes the directories of this user's runs that have ended.
 fn remove_leftovers(base: &Path, own: &Path) {
     let Ok(user) = fs::symlink_metadata(own).map(|own| own.uid()) else {
         return;

@@ -31,8 +31,8 @@ const KEY_HINT: &str =
 ///
 /// # Errors
 ///
-/// Fails if the values cannot be decrypted or read, if there is no editor or no in-memory directory, if the edited text
-/// is not valid, or if the file cannot be edited safely. Then nothing is changed.
+/// Fails if the values cannot be decrypted or read, if there is no editor or no in-memory directory, if the editor
+/// fails, or if the changes are not valid or cannot be applied. In that case, the file is unchanged.
 pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     // Find the editor before anything is decrypted.
@@ -108,7 +108,7 @@ fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Targe
     Ok(())
 }
 
-/// Returns whether another edit could succeed, which is not so if the file has changed meanwhile.
+/// Returns whether another edit could succeed, which is not so if another program has changed the object.
 fn can_be_corrected(error: &anyhow::Error) -> bool {
     !matches!(
         error.downcast_ref(),
@@ -143,7 +143,7 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
         set: &set,
         removed: &removed,
     };
-    // The object that the user edited stays, for the next attempt.
+    // `target` stays as the user saw it, for the next attempt.
     target.clone().change(session, change, OnConflict::Refuse)?;
     let (path, object_name) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {

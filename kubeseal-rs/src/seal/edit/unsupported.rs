@@ -11,8 +11,8 @@ use crate::seal::edit::Edit;
 ///
 /// # Errors
 ///
-/// Always fails, even with `--blind`: the file would contain the new values.
+/// Always fails, even with `--blind`: the edited file would contain the new values.
 pub fn run(_: &Edit, _: &Environment) -> Result<Outcome> {
-    let message = "in-memory file systems are not supported on this system, and plaintext is never written to disk";
+    let message = "cannot edit on this system: it has no in-memory file system, and plaintext is never written to disk";
     bail!(Failure::new(message).hint("change a single item with `seal set FILE KEY`"))
 }

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 
-/// The first lines of every installed hook.
+/// The first lines of a hook that this version installs.
 const HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: runs `seal lint` before `git commit`, but not before cherry-pick, rebase, am and merge.\n";
 
@@ -27,9 +27,7 @@ const MAX_COMPARED: u64 = 1 << 20;
 /// that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
-/// Lines of hooks that earlier versions installed. The first three checked the work tree, where a
-/// file may be sealed although it is staged in plain text; the first two failed on files that are
-/// not YAML.
+/// Lines of hooks that earlier versions installed.
 const EARLIER: [&str; 4] = [
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n",
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n",

@@ -11,8 +11,7 @@ const METADATA: &str = "sops";
 /// The fields of the metadata of `sops` that decide where a request goes.
 const FIELDS: [&str; 4] = ["vault_address", "vault_url", "arn", "key_id"];
 
-/// The host name suffixes of Azure Key Vault. Its provider runs all of these servers, so a token that is
-/// sent to one of them stays with the provider.
+/// The host name suffixes of Azure Key Vault and Managed HSM. A token that is sent to such a server stays with Azure.
 const AZURE: [&str; 6] = [
     ".vault.azure.net",
     ".vault.azure.cn",
@@ -22,10 +21,10 @@ const AZURE: [&str; 6] = [
     ".managedhsm.usgovcloudapi.net",
 ];
 
-/// A field of [`FIELDS`] and its value.
+/// A field of [`FIELDS`], and its value or, if that is not text, the kind of the value.
 type Service = (&'static str, String);
 
-/// The addresses that may receive the user's credentials.
+/// The addresses that the user trusts with credentials.
 pub(super) struct TrustedAddresses<'a> {
     /// The user's Vault, `VAULT_ADDR`.
     pub(super) vault: Option<String>,
@@ -34,7 +33,7 @@ pub(super) struct TrustedAddresses<'a> {
 }
 
 impl TrustedAddresses<'_> {
-    /// Accepts only addresses that the environment or a flag names, or that belong to a cloud provider.
+    /// Fails if an address is not trusted, with the first such address.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), Failure> {
         let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
         else {
@@ -54,7 +53,7 @@ impl TrustedAddresses<'_> {
         let without_slash = |text: &str| text.trim_end_matches('/').to_owned();
         let vault = self.vault.as_ref().filter(|_| *field == "vault_address");
         let mut allowed = self.from_flags.iter().chain(vault);
-        // Without an address, `sops` uses the address in the environment.
+        // With an empty Vault address, `sops` uses `VAULT_ADDR`.
         address.is_empty()
             || allowed.any(|allowed| without_slash(allowed) == without_slash(address))
             || *field == "vault_url" && is_azure_key_vault(address)
@@ -86,8 +85,8 @@ fn is_arn(text: &str) -> bool {
         && is_key
 }
 
-/// Returns whether a string is the identifier of a key of Huawei Cloud: its region and its UUID. The region becomes part
-/// of a host name.
+/// Returns whether a string has the form of a key identifier of Huawei Cloud, `REGION:UUID`. The region becomes part of
+/// a host name.
 fn is_huawei_key(text: &str) -> bool {
     text.split_once(':')
         .is_some_and(|(region, key)| is_word(region) && is_word(key))
@@ -111,7 +110,8 @@ pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
     services
 }
 
-/// Refuses metadata with keys outside ASCII. `sops` never writes such keys, and parsers may compare them differently.
+/// Refuses metadata whose keys contain characters outside ASCII. `sops` never writes such keys, and parsers may compare
+/// them differently.
 pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failure> {
     let mut roots = documents.iter().map(|document| &document.root);
     let Some((key, line)) = roots.find_map(non_ascii_key) else {
@@ -124,7 +124,7 @@ pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failu
         .hint("get the file from its author again, and do not decrypt this one"))
 }
 
-/// Returns the first key of the metadata that contains a character outside ASCII, and its line.
+/// Returns the first key of the metadata that contains a character outside ASCII, and the line of its value.
 fn non_ascii_key(root: &Node) -> Option<(&str, usize)> {
     let Value::Map(fields) = &root.value else {
         return None;
@@ -183,8 +183,8 @@ fn field(name: &str) -> Option<&'static str> {
     FIELDS.into_iter().find(|field| *field == name)
 }
 
-/// Returns the key services named in `NAME=VALUE` lines, as in dotenv and INI files. In these formats, the metadata is
-/// flat: `sops_hc_vault__list_0__map_vault_address`.
+/// Returns the key services named in the lines of a dotenv or INI file that begin with `prefix`. In these formats, the
+/// metadata is flat: `sops_hc_vault__list_0__map_vault_address`.
 pub(super) fn services_in_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
     let text = String::from_utf8_lossy(bytes);
     let mut services = Vec::new();

@@ -97,10 +97,6 @@ impl<'a> Search<'a, '_> {
 }
 
 /// Refuses two Secrets with the same name and namespace: a cluster would keep only the last one.
-///
-/// # Errors
-///
-/// Fails if a name is repeated.
 pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
     for secret in secrets {
@@ -139,7 +135,7 @@ mod tests {
             ("alone", SECRET.to_owned(), Some((1, 0))),
             ("without a version", "kind: Secret".into(), Some((1, 0))),
             (
-                "behind another kind",
+                "after an object of another kind",
                 format!("{{apiVersion: v1, kind: ConfigMap}}\n---\n{SECRET}"),
                 Some((1, 1)),
             ),

@@ -133,7 +133,7 @@ pub struct ImportList {
 ///
 /// # Errors
 ///
-/// Fails if the source cannot be read or sealed.
+/// Fails if the source cannot be read or sealed, or the result cannot be written.
 pub fn run(args: &Import, environment: &Environment) -> Result<Outcome> {
     match &args.from {
         ImportFrom::Dotenv(args) => from_dotenv(args, environment),
@@ -284,7 +284,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Returns why a Secret is skipped: a controller recreates it, it must not leave the cluster, or it has no values.
+/// Returns why a Secret is skipped; `None` if it is imported.
 fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
     if has_private_key(secret) {
         return Some("it is a private key of the sealed-secrets controller".into());

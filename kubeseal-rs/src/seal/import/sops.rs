@@ -1,9 +1,9 @@
 //! `seal import sops`: seals values that `sops` decrypts.
 //!
 //! `sops` stores text and bytes alike, but its JSON output contains only text and only the first document, and its YAML
-//! output writes some strings as `null`. So a file with one document is read as JSON, a file with several documents as
-//! YAML, and a file that was encrypted as a whole as bytes. In YAML and JSON files, each string must be as long as its
-//! ciphertext; otherwise nothing is imported.
+//! output writes some strings as `null`. So a YAML file with several documents is read as YAML, a file that was
+//! encrypted as a whole as bytes, and any other file as JSON. In YAML and JSON files, each string must be as long as
+//! its ciphertext; otherwise nothing is imported.
 
 use std::ffi::OsString;
 use std::fs;
@@ -114,9 +114,7 @@ fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
 fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let file = &path.shown();
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        // `sops` would wait without limit for the content of a pipe.
-        let message =
-            format!("{file} is not a regular file, and sops reads the file a second time");
+        let message = format!("{file} is not a regular file");
         bail!(Failure::new(message).hint("write its content to a file first"));
     }
     let encrypted = files::read(path)?;
@@ -210,7 +208,7 @@ impl Store {
     }
 }
 
-/// Returns whether the file was encrypted as a whole: `sops` then stores it as one JSON value.
+/// Returns whether a JSON object has the form in which `sops` stores a file that was encrypted as a whole.
 fn is_encrypted_as_whole(root: &Node) -> bool {
     let Value::Map(entries) = &root.value else {
         return false;
@@ -282,7 +280,7 @@ const PATHS: &[&str] = &[
     "VAULT_CACERT",
 ];
 
-/// Returns the variables that are set, with absolute paths.
+/// Returns the variables that are set and not empty, with absolute paths.
 fn absolute<'a>(
     names: &'a [&'a str],
     variable: impl Fn(&str) -> Option<OsString>,
@@ -308,8 +306,7 @@ fn changed_value(file: &str, document: usize, path: &str) -> Failure {
     )
 }
 
-/// Checks that every document, field and value of the encrypted file was decrypted, and each string
-/// in full length.
+/// Checks that every document, field and value of the encrypted file was decrypted, and each string in full.
 fn check_complete(
     encrypted: &[Document],
     decrypted: &[Document],
@@ -429,7 +426,7 @@ fn warn_of_rounding(key: &str, node: &Node) {
     }
 }
 
-/// Formats a scalar as `sops` writes it.
+/// Returns the text of a scalar. Fails for a list or mapping.
 fn scalar(key: &str, node: &Node) -> Result<Plain> {
     let text = match &node.value {
         Value::Bool(value) => value.to_string(),

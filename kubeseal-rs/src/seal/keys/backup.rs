@@ -66,8 +66,8 @@ pub struct KeysBackup {
 ///
 /// # Errors
 ///
-/// Fails before any key is marked if the archive is not complete. If marking fails, the error names
-/// the first key without a mark, and the archive is kept.
+/// Fails before any key is marked if the archive or its signature cannot be written. If marking fails, the error names
+/// the key that could not be marked, and the archive is kept.
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     let store = open_store(&args.location, &Clusters::new(environment))?;
     let records = skip_unreadable(store.read()?);
@@ -150,7 +150,7 @@ struct Signing {
 }
 
 impl Signing {
-    /// Reads the key of `--sign`, before anything is written. Fails if the signature exists already, unless `--force`
+    /// Reads the key of `--sign`, before anything is written. Fails if the signature already exists, unless `--force`
     /// is set.
     fn of(args: &KeysBackup) -> Result<Self> {
         let path = signature::default_path(&args.archive);

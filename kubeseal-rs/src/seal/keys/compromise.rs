@@ -70,7 +70,7 @@ struct Damage {
     name: String,
     /// The fingerprint, or the identifier of a key that is only for v2.
     fingerprint: String,
-    /// The identifier that v2 values use for an RSA key; `None` for a key that is only for v2, or that cannot be parsed.
+    /// The identifier that v2 values use for an RSA key; `None` for a key that is only for v2, or cannot be parsed.
     key_id: Option<KeyId>,
     since: String,
     /// Items sealed for the key that exist now.
@@ -85,12 +85,12 @@ struct Damage {
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
 
-/// Marks a key as compromised, and reports the values that were sealed for it. The key is marked only after
-/// everything was read, and before the report is printed, so that a failure to print does not leave the key in use.
+/// Marks a key as compromised, and reports the values that were sealed for it. The key is marked after the search, and
+/// before the report is printed, so that a failure to print does not leave the key in use.
 ///
 /// # Errors
 ///
-/// Fails if the keys, a file in the arguments or a repository cannot be read; then nothing is marked. Fails if a Secret
+/// Fails, and marks nothing, if the keys, a file in the arguments or a repository cannot be read. Fails if a Secret
 /// cannot be marked. After the report, fails if a part of the history is missing.
 pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
@@ -247,7 +247,8 @@ fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     earlier.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// Returns the root of the Git repository of each path that is in one.
+/// Returns the Git repositories that contain the paths, and their submodules that are checked out. Omits paths outside
+/// a repository.
 fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
     let in_repository = |path: &&PathBuf| {
         std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
@@ -256,7 +257,7 @@ fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
     history::repositories(&paths)
 }
 
-/// Returns the branches and commits that the repositories of the paths lack.
+/// Returns an entry for each reason why a repository of the paths lacks commits or branches.
 fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
     let mut all_missing = BTreeSet::new();
     for repository in repositories(args)? {
@@ -332,8 +333,8 @@ impl RsaKey<'_> {
     }
 }
 
-/// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
-/// never produces the same ciphertext twice.
+/// Sealed values of earlier commits, with the scope, namespace and name of their object. Encryption never produces the
+/// same ciphertext twice.
 #[derive(Default)]
 struct SeenValues {
     /// All v1 values. Trial decryption is slow, so each value is tried once.
@@ -345,7 +346,8 @@ struct SeenValues {
 type Value = (Scope, String, String);
 
 impl SeenValues {
-    /// Returns the items, as NAME/ITEM, that are sealed for the key in this version of an object and in no earlier one.
+    /// Returns the items, as NAME/ITEM, whose values are sealed for the key in this version of an object, and were not
+    /// sealed for it in any earlier version.
     fn introduced(
         &mut self,
         sealed: &SealedSecret,
@@ -377,7 +379,7 @@ impl SeenValues {
     }
 }
 
-/// Returns a value with the scope, namespace and name that it was sealed for.
+/// Returns a value with the scope, namespace and name of its object.
 fn value(sealed: &SealedSecret, text: &str) -> Value {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     (scope, sealed.qualified_name(), text.to_owned())
@@ -398,7 +400,7 @@ fn short_id(commit: &str) -> String {
 /// What determines the next steps after a key was marked as compromised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
-    /// Whether every Secret of the key is retired. The controller then does not load the key.
+    /// Whether every Secret of the key is retired, so that the controller does not load the key.
     pub(super) is_retired: bool,
     /// The key that seals in place of the compromised key; `None` if a new key is needed.
     pub(super) successor: Option<Successor>,
@@ -411,7 +413,7 @@ pub(super) struct Situation {
 pub(super) struct Successor {
     name: String,
     /// The file or Secret with the times by which the key counts as the sealing key; `None` if the controller confirms
-    /// that it seals.
+    /// that it seals with the key.
     time_source: Option<String>,
 }
 
@@ -424,7 +426,7 @@ impl Successor {
         }
     }
 
-    /// Returns a successor that is the newest key by the times in the Secrets.
+    /// Returns a successor that is the sealing key by the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
         let source = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
@@ -433,8 +435,8 @@ impl Successor {
         }
     }
 
-    /// Returns the step that checks a successor which counts as newer only by its own times; `None` if the controller
-    /// confirms that it seals with the successor.
+    /// Returns the step that checks a successor which counts as the sealing key only by its own times; `None` if the
+    /// controller confirms that it seals with the successor.
     fn check(&self, location_flags: &str) -> Option<String> {
         let Self { name, time_source } = self;
         let source = time_source.as_ref()?;
@@ -554,7 +556,7 @@ fn headline(name: &str, is_dry_run: bool, situation: &Situation) -> String {
 /// Returns the steps that re-encrypt the values and then retire the key.
 fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
     [
-        step(rotate, "re-encrypts files, after the values were changed"),
+        step(rotate, "re-encrypts files, once the values are changed"),
         step(
             &format!(
                 "seal keys retire {name} PATH{}",

@@ -27,7 +27,7 @@ Without a cluster, pass --directory. Then it is unknown whether the controller s
 (--require-backup). So `seal keys list` shows the newest key of a suite and its newest backed-up key as `sealing`, \
 `seal keys retire` keeps both keys, and this command prints the backed-up key or, if no key is backed up, the newest \
 key.\n\n\
-Both forms of each identifier are printed on stderr.
+Both forms of the identifier in a `seal2-recipient` line are printed on stderr.
 
 Examples:
   seal keys export --directory v2-state
@@ -113,8 +113,8 @@ fn newer_key<'a>(
     (newest.validity().0 > key.validity().0).then_some(newest)
 }
 
-/// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. A
-/// controller with --require-backup, which is unknown here, does not seal with a key without a backup.
+/// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. It is
+/// unknown whether the controller runs with --require-backup, and so seals only with keys that have a backup.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
     let mut keys: Vec<&RingV2Key> = may_seal(records, now).collect();
     keys.sort_by_key(|key| (key.marks().backed_up.is_some(), key.validity().0));

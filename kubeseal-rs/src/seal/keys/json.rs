@@ -1,4 +1,4 @@
-//! Parts of the JSON output of several commands of `seal keys`.
+//! Parts of the JSON output of several `seal keys` subcommands.
 
 use kubeseal_library::keys::{Origin, Unread};
 use serde::Serialize;
@@ -22,18 +22,17 @@ impl<'a> ItemReport<'a> {
     }
 }
 
-/// A file or object that cannot be read.
+/// A file, object, rule or part of a Git history that is missing or cannot be read.
 #[derive(Debug, Serialize)]
 pub(super) struct UnreadReport<'a> {
-    /// The location of the file or object, for messages.
+    /// The location, for messages.
     #[serde(rename = "where")]
     place: &'a str,
-    /// Why the file or object cannot be read.
+    /// Why the content is missing or cannot be read.
     why: &'a str,
 }
 
 impl<'a> UnreadReport<'a> {
-    /// Returns the reports of all files and objects.
     pub(super) fn all(unread: impl IntoIterator<Item = &'a Unread>) -> Vec<Self> {
         let report = |unread: &'a Unread| Self {
             place: &unread.location,

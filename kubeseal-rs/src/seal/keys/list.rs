@@ -1,4 +1,4 @@
-//! `seal keys list` and `seal keys status`: list keys, and how many objects and files need each.
+//! `seal keys list` and `seal keys status`: list keys; `status` also counts the objects and files that need each key.
 
 mod json;
 

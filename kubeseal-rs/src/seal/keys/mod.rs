@@ -171,7 +171,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 ///
 /// # Errors
 ///
-/// Fails if the path does not name a directory, or the kubeconfig cannot be used.
+/// Fails if the path does not name a directory, or the kubeconfig or its credentials cannot be used.
 pub fn open_store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
         Some(directory) => KeyStore::directory(directory),
@@ -331,12 +331,13 @@ fn find<'a>(
     }
 }
 
-/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a file, or from a
-/// `ConfigMap` in the cluster.
+/// Creates a client for the controller's TLS port, if an argument for the port is given. The CA certificate of the port
+/// comes from a file, or from a `ConfigMap` in the cluster.
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, if the CA certificate is not published, or if no token can be requested.
+/// Fails if a file cannot be read, if the CA certificate is not published, if no token can be requested, or if the URL,
+/// the token or the CA certificate is not valid.
 pub fn authorized(
     args: &TlsPort,
     location: &KeyLocation,
@@ -391,10 +392,6 @@ fn survey(
 
 /// Reads the SealedSecrets in the store and in files, and determines which keys they need. Also returns the key ring
 /// that was used.
-///
-/// # Errors
-///
-/// Fails if the store, a named file or a backup cannot be read.
 fn survey_all(
     store: &KeyStore,
     records: &[KeyRecord],

@@ -128,9 +128,9 @@ impl Plans<'_> {
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup cannot be decrypted or contains no key, if `--verify` is set and no allowed
-/// signer signed it, if a key of `--seal-with` cannot seal, or if another object has the name or the file of a key. If
-/// storing fails halfway, the error names the key; the command can be run again.
+/// Fails before any change if the backup cannot be decrypted or does not consist of key Secrets, if `--verify` is set
+/// and no allowed signer signed it, if a key of `--seal-with` is not in the backup or cannot seal, or if another object
+/// has the name or the file of a key. If storing fails halfway, the error names the key; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
@@ -184,7 +184,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     print_result(args, &plans, &store, signed.as_ref())
 }
 
-/// Returns the RSA key and the v2 keys of `--seal-with`. Refuses two RSA keys, because only one seals at a time.
+/// Returns the RSA key and the v2 keys of `--seal-with`. Refuses two different RSA keys: only one seals at a time.
 fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<AnyKeyId>)> {
     let (mut rsa, mut v2) = (None, Vec::new());
     for key in keys {

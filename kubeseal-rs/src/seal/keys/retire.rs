@@ -60,7 +60,7 @@ pub struct KeysRetire {
 ///
 /// # Errors
 ///
-/// Fails if the key seals or is already retired, if there is nothing to search, or if a named file cannot be read.
+/// Fails if the key may not be retired or already is, if there is nothing to search, or if a named file cannot be read.
 /// Other files that cannot be read are listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
@@ -135,8 +135,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Retires a key that is only for v2, if another loaded key opens every item that is sealed for it and no rule names
-/// it.
+/// Retires a key that is only for v2, unless a rule names it, or an item or an unreadable file may need it. An item
+/// that another loaded key opens does not need it.
 fn retire_v2(
     args: &KeysRetire,
     environment: &Environment,
@@ -211,7 +211,7 @@ impl Uses {
     }
 }
 
-/// Returns a remark on the namespaces that `--only-namespace` excludes.
+/// Returns a remark on the namespaces of `--only-namespace`; empty without this flag.
 fn unsearched_text(namespaces: &[String]) -> String {
     if namespaces.is_empty() {
         return String::new();

@@ -65,7 +65,8 @@ struct Keys {
     v2: Vec<V2KeyRecord>,
 }
 
-/// A key in use. Opening-only keys do not count, because the controller ignores requests on them.
+/// A usable key that the controller loads, and that is not opening-only: the controller ignores requests on
+/// opening-only keys.
 struct OwnKey<'a> {
     suite: Suite,
     name: &'a str,
@@ -173,8 +174,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the suite of the first key that the controller lists; `None` if the controller lists none or cannot be
-/// asked.
+/// Returns the suite of the first key that the controller lists; `None` if it is not known, as for a directory.
 fn preferred_suite(args: &KeysRotate, clusters: &Clusters<'_>) -> Option<Suite> {
     let ids = listed_recipients(args, clusters)?;
     ids.first()?.0
@@ -248,8 +248,7 @@ fn next_steps(args: &KeysRotate, suites: &BTreeSet<Suite>, keys: &Keys) -> Vec<S
     steps
 }
 
-/// Requests a new key of a suite. An earlier request is not repeated, since the controller handles each only
-/// once.
+/// Requests a new key of a suite, unless a request is pending or the store has no key of the suite.
 fn request_key(store: &KeyStore, keys: &Keys, suite: Suite) -> Result<()> {
     let Some(newest) = keys.newest(suite, &BTreeSet::new()) else {
         return Ok(());
@@ -267,7 +266,7 @@ fn request_key(store: &KeyStore, keys: &Keys, suite: Suite) -> Result<()> {
     store.change_secret(newest.secret, newest.file, &change)
 }
 
-/// Waits until a new key of a suite is served. Returns a line with its name and identifier.
+/// Waits until a new key of a suite is served. Returns a line with its name and its fingerprint or identifier.
 fn wait(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
@@ -326,7 +325,7 @@ fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &st
     ))
 }
 
-/// Returns the first served key if none of these Secrets contains it.
+/// Returns the first served key, if no key Secret contains it.
 fn unknown_served_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     let first = served.into_iter().next();
     first.filter(|served| !keys.contains(served))
@@ -366,8 +365,8 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys of a suite that the controller serves. For a controller on a directory, a new key that exists
-/// counts as served, unless its certificate can be fetched.
+/// Returns the keys that the controller serves of the suite of the new key. For a controller on a directory, a new key
+/// that exists counts as served, unless it is an RSA key and the controller's certificate can be fetched.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {

@@ -49,7 +49,6 @@ impl Served {
         }
     }
 
-    /// Returns the identifier of the preferred key.
     pub(super) fn preferred_id(&self) -> Option<KeyId> {
         self.preferred.map(|(_, id)| id)
     }

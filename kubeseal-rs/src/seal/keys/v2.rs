@@ -74,12 +74,8 @@ impl NamedKey {
         v2::states(&self.records, preferred)[self.index]
     }
 
-    /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has a
-    /// different `--sealing-suite` now. The newest key of the former suite then does not seal.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the key seals or is retired already.
+    /// Checks that the key does not seal and is not already retired. `is_former_suite` is whether the user states that
+    /// the controller has a different `--sealing-suite` now, so that the newest key of the former suite does not seal.
     pub(super) fn check_retirable(
         &self,
         served: &Served,
@@ -128,9 +124,10 @@ impl NamedKey {
         })
     }
 
-    /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
-    /// recipient, so the other keys have to open the items. An item is marked as not sure if this key does not open it
-    /// either, or if its object has a malformed entry, which can hide the key.
+    /// Returns the items that are or may be sealed for this key, and that no other loaded key of the store opens. A
+    /// user who can write a file can name any key as a recipient, so the other keys have to open the items. An item is
+    /// marked as not sure if this key does not open it either, or if its object has a malformed entry, which can hide
+    /// the key.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();

@@ -1,8 +1,8 @@
 //! Comments that exempt a file: `# seal lint: ignore plain-secret: REASON`, from the first column of a line. A similar
 //! line inside a quoted or block scalar is a value and not a comment.
 //!
-//! The author of a file also writes its comments. So a comment exempts only from rules about the file itself;
-//! only `.seal.yaml` can exempt from the rules that it sets.
+//! The author of a file also writes its comments. So a comment exempts only from two rules about the file itself; only
+//! `.seal.yaml` can exempt from other rules.
 
 use kubeseal_library::finding::{self, Rule};
 

@@ -1,5 +1,5 @@
-//! Checks files that a `secretGenerator` of kustomize reads. They are not manifests, so the search for manifests does
-//! not find them.
+//! Checks files that a `secretGenerator` of kustomize reads, and patches of Secrets. Most are not manifests, so the
+//! search for manifests does not find them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ use super::patch;
 use super::plain::{self, FileForm, GeneratorFile, PlainKeys};
 use crate::report::ShowPath as _;
 
-/// The files that generators name. A file may be named many times, under different names, but is read once.
+/// The files that generators and patches name. A file may be named many times, under different names, but is read once
+/// in each form.
 #[derive(Default)]
 pub(super) struct GeneratedFiles {
     /// The keys of plaintext values, by target file and its form.
@@ -30,9 +31,9 @@ struct Trees {
 }
 
 impl GeneratedFiles {
-    /// Returns a finding for each file with plain values that a generator of a document names. The author of the
-    /// document chooses the names, so only regular files of the same tree are read. Files that Git ignores are skipped,
-    /// because they are not committed.
+    /// Returns a finding for each file with plain values that a generator of a document, or a patch of a Secret in it,
+    /// names. The author of the document chooses the names, so only regular files of the same tree are read. Files that
+    /// Git ignores are skipped, because they are not committed.
     pub(super) fn findings(
         &mut self,
         root: &Node,

@@ -293,7 +293,10 @@ fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<C
     report::warn_about_missing_submodules(&args.paths);
     let mut notices = |notice| match notice {
         Notice::LinkOutside { link, target } => {
-            let message = format!("not read: link out of the tree, to {}", target.shown());
+            let message = format!(
+                "not read: symbolic link that leads out of the tree, to {}",
+                target.shown()
+            );
             outside.push((link, message));
         }
         notice => report::notice(notice),
@@ -565,7 +568,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Adds the findings about SealedSecrets that classes of other files name.
+    /// Adds the findings about SealedSecrets that classes name.
     fn check_classes(&mut self, is_tree: bool) {
         let class_check = std::mem::take(&mut self.class_check);
         for (file, finding) in class_check.findings(is_tree) {
@@ -575,7 +578,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
+    /// Adds findings of repeated keys, except on a line that already has a finding about a duplicate item.
     fn add_repeated(&mut self, path: &Path, repeated: Vec<object::FindingInFile>) {
         let file = files::relative_to_current_directory(path);
         let own = self
@@ -747,7 +750,7 @@ fn may_hide_secrets(bytes: &[u8]) -> bool {
 }
 
 /// Returns whether a file may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
-/// without `kind` has `data` or `stringData`, in any case.
+/// without `kind` has `data` or `stringData`. Ignores letter case.
 fn mentions_secrets(text: &[u8]) -> bool {
     let text = text.to_ascii_lowercase();
     if memchr::memmem::find(&text, b"ecret").is_some() {

@@ -7,8 +7,8 @@ use super::SECRETS;
 use super::finding;
 use super::object::FindingInFile;
 
-/// Returns a finding for each repeated key of a file, in documents that any tool may read as Secrets, SealedSecrets or
-/// generators of Secrets.
+/// Returns a finding for each key of a file that is repeated or that a merge overrides, in documents that any tool may
+/// read as Secrets, SealedSecrets or generators of Secrets.
 pub(super) fn keys(bytes: &[u8]) -> Vec<FindingInFile> {
     let repeated = manifest::repeated_keys(bytes, may_contain_secrets);
     let finding = |repeated: manifest::RepeatedKey| {

@@ -40,7 +40,7 @@ pub(super) struct Unrendered {
 /// A line that cannot be read, even with placeholders.
 pub(super) struct Unread {
     pub(super) line: usize,
-    /// Whether the line contains a literal, in a document that may be a Secret.
+    /// Whether the line may contain a value of a Secret.
     pub(super) may_contain_value: bool,
 }
 
@@ -136,7 +136,7 @@ fn has_literal(line: &str) -> bool {
     !is_naming && (value.contains(LITERAL) || has_more_than_actions(value))
 }
 
-/// Returns the text with placeholders for its actions; `None` if it has none.
+/// Returns the text with placeholders for its actions; `None` if no action begins in it.
 pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
     if !may_contain_action(text) {
         return None;

@@ -190,8 +190,8 @@ fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports recipients that the rule does not list. Each recipient whose key lint does not know accounts for one of
-/// them.
+/// Reports recipients that the rule does not list, if there are more of them than recipients of the rule whose keys
+/// lint does not know.
 fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);

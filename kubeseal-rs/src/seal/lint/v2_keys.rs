@@ -25,8 +25,8 @@ pub(super) enum RecipientStatus {
     Fine,
 }
 
-/// Compares a recipient with the rule. Fingerprints are compared with those of readable certificates, because the
-/// identifier of an RSA key does not show its fingerprint.
+/// Compares a recipient with the rule. The identifier of an RSA key does not show its fingerprint, which is known only
+/// if its certificate or private key can be read.
 pub(super) fn compare((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
     let Some(rule) = &context.settings.rule else {
         return RecipientStatus::Unknown;

@@ -76,7 +76,7 @@ pub struct Pods {
 ///
 /// # Errors
 ///
-/// Fails if objects cannot be read, or the SealedSecret does not exist.
+/// Fails if objects cannot be read, if the SealedSecret does not exist, or if the user interrupts the wait.
 pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     let location = KeyLocation {
         directory: None,
@@ -149,7 +149,7 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
 }
 
 /// Repeats the survey until no row is stale and the controller has unsealed and recorded every change, or until the time
-/// limit is reached. Then returns the last complete survey.
+/// limit is reached. Returns the last complete survey.
 ///
 /// # Errors
 ///
@@ -169,7 +169,7 @@ fn wait(
     while !is_complete(&survey) && start.elapsed() < limit {
         if (environment.is_interrupted)() {
             bail!(Failure::new(
-                "interrupted while containers had an earlier value"
+                "interrupted before all containers had the newest values"
             ));
         }
         if let Some(status_line) = environment.status_line {

@@ -166,7 +166,7 @@ enum Newest {
 }
 
 impl Newest {
-    /// Other controllers and earlier releases write no `lastUnsealedGeneration`.
+    /// Other controllers and earlier releases write no `lastUnsealedGeneration`, so the condition `Synced` counts too.
     fn of(object: &Json) -> Self {
         let (newest, status) = (&object["metadata"]["generation"], &object["status"]);
         let observed = &status["observedGeneration"];

@@ -84,7 +84,7 @@ fn literal_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<BTreeSet<St
         .collect()
 }
 
-/// Returns the command of `seal` that a container runs; `None` for another program. Without `command`, the container
+/// Returns the `seal` command that a container runs; `None` for another program. Without `command`, the container
 /// runs the program of its image, which is assumed to be `seal` if the arguments are valid for `seal`.
 fn command(container: &Json) -> Option<Command> {
     let texts = |field: &str| {

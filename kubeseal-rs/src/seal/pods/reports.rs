@@ -6,15 +6,15 @@ use kubeseal_library::cluster::{ApiPath, ClusterError, Objects};
 use restart::delivered::{Content, Receiver, Report};
 use restart::survey;
 
-/// The number of lines at the end of a log in which the newest report is searched. An agent writes few lines.
+/// The number of lines at the end of a log that are searched for the newest report. An agent writes few lines.
 const LAST_LINES: &str = "500";
-/// The maximum size of these lines, in bytes. Any container can print long lines.
+/// The maximum size of the end of a log, in bytes. Any container can print long lines.
 const LAST_BYTES: Limit = Limit {
     bytes: 1_048_576,
     text: "1048576",
 };
-/// The size of the beginning of a log in which the first report is searched. Before it, `seal exec` writes only why it
-/// waits. Once the kubelet has rotated the log, its beginning is output of the application.
+/// The size of the beginning of a log that is searched for the first report, in bytes. Before this report, `seal exec`
+/// writes only why it waits. Once the kubelet has rotated the log, its beginning is output of the application.
 const FIRST_BYTES: Limit = Limit {
     bytes: 262_144,
     text: "262144",

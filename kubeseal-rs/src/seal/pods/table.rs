@@ -64,7 +64,7 @@ fn refreshed_by(remedy: Remedy) -> &'static str {
     remedy.text()
 }
 
-/// Returns the name of the SealedSecret, or of the class if it is not known.
+/// Returns the name of the SealedSecret, or of the class if the SealedSecret is not known; `?` if neither is known.
 pub(super) fn source(row: &Row) -> String {
     match (&row.secret, &row.class) {
         (Some(name), _) => name.clone(),
@@ -80,7 +80,7 @@ fn state(verdict: Verdict) -> String {
     }
 }
 
-/// Formats an age in the largest unit in which it is at least 2.
+/// Formats an age in the largest unit in which it is at least 2; below two seconds, in seconds.
 fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {

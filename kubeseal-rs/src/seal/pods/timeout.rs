@@ -10,7 +10,7 @@ use super::is_stale;
 use super::table::source;
 use crate::report::shown;
 
-/// Maximum number of workloads and Pods in the warning. The table on stdout has all of them.
+/// Maximum number of groups of containers, or of SealedSecrets, that a warning lists.
 const MAX_LINES: usize = 20;
 /// The hint if a workload is stale and no automatic restart follows.
 const HINT: &str = "hint: restart workloads without automatic restart manually, or annotate them with \
@@ -20,7 +20,7 @@ const UNREPORTED_HINT: &str = "hint: check with `seal doctor` whether the contro
                                writes statuses";
 
 /// Returns the warning about rows that are stale after the time limit, or `None` if there are none. The last line is a
-/// hint if a workload waits for nothing.
+/// hint if nothing restarts a stale workload.
 pub(super) fn warning(rows: &[Row], limit: SignedDuration) -> Option<String> {
     let stale: Vec<&Row> = rows.iter().filter(|row| is_stale(row)).collect();
     if stale.is_empty() {

@@ -22,8 +22,9 @@ pub use unsupported::run;
 /// Arguments of `seal restart`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Runs until SIGTERM. It restarts workloads that opt in by the annotation `sealedsecrets.bitnami.com/restart: \
-auto`, or by annotations of Stakater's Reloader, after the content of a SealedSecret changed. With the annotation \
+    after_help = "Runs until SIGTERM. It restarts workloads that opt in with the annotation \
+`sealedsecrets.bitnami.com/restart: auto`, or with annotations of Stakater's Reloader, after the content of a \
+SealedSecret changed. With the annotation \
 `sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, the kubelet refreshes mounted files \
 immediately. The command reads no Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
 Examples:\n  seal restart --kubeconfig admin.conf --listen 127.0.0.1:8082"
@@ -38,7 +39,7 @@ pub struct Restart {
     /// Maximum number of Pods to refresh per second
     #[arg(long, value_name = "COUNT", default_value = "20", value_parser = parse_rate)]
     pub refresh_rate: u32,
-    /// Leave workloads that opt in only by Reloader's annotations to Reloader
+    /// Leave workloads that opt in only with Reloader's annotations to Reloader
     #[arg(long)]
     pub with_reloader: bool,
     /// Address of metrics and probes

@@ -144,7 +144,7 @@ struct Consent {
 
 impl Consent {
     /// Decides whether keys that are not post-quantum are allowed. The author of a rule alone cannot allow them for
-    /// existing values.
+    /// existing values that forbid them.
     fn find(args: &Rotate, sealed: &SealedSecret, recipients: &Recipients) -> Result<Self> {
         let object = v2::Object::parse(&sealed.spec.encrypted_data)?;
         let view = object.view();

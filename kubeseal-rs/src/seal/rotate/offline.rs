@@ -39,7 +39,7 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Rotates every candidate. The report of a candidate contains its failure.
+    /// Rotates every candidate, unless interrupted. The report of a candidate contains its failure.
     pub(super) fn rotate(
         self,
         candidates: &[Candidate],
@@ -203,7 +203,7 @@ impl Worker<'_> {
     }
 }
 
-/// Returns whether an object has v1 values (items or the deprecated form), or no values at all.
+/// Returns whether an object has v1 items, or no items at all, as in the deprecated form.
 fn may_have_v1(sealed: &SealedSecret) -> bool {
     let entries = &sealed.spec.encrypted_data;
     let has_v1_items = v2::items(entries).any(|(_, text)| !v2::is_v2_value(text));

@@ -34,7 +34,7 @@ const MAX_ITEMS: usize = 200;
 /// The maximum size of the values in one request, in bytes. The request itself is slightly larger.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// Rotates every candidate. The report of a candidate contains its failure.
+/// Rotates every candidate, unless interrupted. The report of a candidate contains its failure.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub(super) fn rotate(
 struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
-    /// The format that every value is converted to.
+    /// The format of `--to`, that every value is converted to, if given.
     to: Option<SealedFormat>,
     tls_port: &'a TlsPort,
     interrupt: &'a Interrupt,
@@ -270,7 +270,8 @@ fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
     work.finish(true).give_up()
 }
 
-/// Returns the controller to call. A certificate from a file or URL does not name a controller; then the flags name it.
+/// Returns the controller to call: for a certificate from a file or URL, which does not name a controller, that of the
+/// flags.
 fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),

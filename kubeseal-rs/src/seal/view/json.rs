@@ -35,12 +35,12 @@ pub(super) struct ObjectReport<'a> {
 struct ItemReport<'a> {
     /// The item key.
     key: &'a str,
-    /// The line where the item begins.
+    /// The line where the sealed value begins.
     line: usize,
     /// The size of the RSA key that a v1 value is sealed for, in bits; absent for any other value.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<usize>,
-    /// The properties of a v2 value that are visible without a key; absent for a v1 value.
+    /// The properties of a v2 value that are visible without a key; absent for any other value.
     #[serde(skip_serializing_if = "Option::is_none")]
     v2: Option<V2Report<'a>>,
     /// Why the value is not a sealed value; absent if it is one.
@@ -53,7 +53,7 @@ struct ItemReport<'a> {
     /// clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     days: Option<i64>,
-    /// The value in base64; absent without `--reveal`, or if the Secret does not have it.
+    /// The value in base64; absent without `--reveal`, or if the value is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
 }

@@ -114,8 +114,7 @@ pub(super) struct V2Report<'a> {
     lock: String,
     /// Whether the item carries its own lock.
     inline: bool,
-    /// The time of sealing in milliseconds since 1970, or one more than the highest revision in the object if that is
-    /// later.
+    /// The revision, which grows whenever an item is sealed; usually the time of sealing in milliseconds since 1970.
     revision: u64,
     /// The scope that the item was sealed for.
     scope: String,

@@ -318,7 +318,7 @@ fn never_writes_through_a_link_in_the_directory() {
     }
 }
 
-/// Attack: a container that shares the volume replaces a version, or a directory in it, by a link, so that the agent
+/// Attack: a container that shares the volume replaces a version, or a directory in it, with a link, so that the agent
 /// removes or overwrites files elsewhere.
 #[test]
 fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::client::{self, CallError};
 
-/// A CA certificate that signed no server certificate.
+/// A truncated CA certificate. No test verifies a server with it.
 const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----
 MIIBdzCCAR2gAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDDAVlbXB0eTAe
 Fw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMMBWVtcHR5

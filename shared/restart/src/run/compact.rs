@@ -1,4 +1,4 @@
-//! Reduces objects of the API server to the fields that the component needs.
+//! Reduces objects of the API server to the fields that `seal restart` needs.
 
 use std::borrow::Cow;
 use std::fmt::Debug;

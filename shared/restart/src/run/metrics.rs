@@ -22,7 +22,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Records that the component is ready.
+    /// Makes the readiness probe succeed.
     pub(super) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
     }

@@ -38,7 +38,7 @@ use worker::{Lists, Worker};
 /// Maximum number of queued events.
 const MAX_MESSAGES: usize = 64;
 
-/// The settings of the component.
+/// The settings of `seal restart`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The kubeconfig file; `None` for the cluster of this Pod.
@@ -51,7 +51,7 @@ pub struct Settings {
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
-    /// Whether Reloader runs too. It then restarts the workloads that opt in only with Reloader's annotations.
+    /// Whether Reloader runs too. If so, workloads that opt in only with Reloader's annotations are left to Reloader.
     pub with_reloader: bool,
     /// The address of metrics and probes.
     pub listen: SocketAddr,
@@ -63,7 +63,7 @@ pub struct Settings {
     pub pod: Pod,
 }
 
-/// Why the component cannot run.
+/// Why `seal restart` cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no kubeconfig, and the process does not run in a Pod with a service account token.
@@ -99,7 +99,7 @@ pub enum RunError {
 ///
 /// # Errors
 ///
-/// Returns [`RunError`] if the component cannot start. Later failures are logged and retried.
+/// Returns [`RunError`] if the start fails. Later failures are logged and retried.
 pub fn run(settings: Settings) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

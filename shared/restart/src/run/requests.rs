@@ -16,7 +16,7 @@ use crate::pod::Pod;
 use crate::refresh_queue::PodRefresh;
 use crate::workload::{Id, Workload};
 
-/// The manager of the fields that this component writes.
+/// The field manager of all patches.
 const FIELD_MANAGER: &str = "seal-restart";
 /// The value of `source.component` in events.
 const COMPONENT: &str = "seal-restart";
@@ -30,7 +30,7 @@ const MAX_NAME: usize = 253 - 17;
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The API server responded with an error, or there is no connection.
+    /// The API server cannot be reached, responded with an error, or sent a response that cannot be parsed.
     Api(Box<kube::Error>),
     /// The API server did not respond in time.
     Timeout,

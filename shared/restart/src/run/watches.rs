@@ -52,10 +52,10 @@ pub(super) struct Message {
     pub(super) change: Change,
 }
 
-/// The tasks of the running watches, and which of their first lists must be complete before restarts.
+/// The tasks of the running watches, and which of them are required.
 pub(super) struct Watches {
     tasks: JoinSet<()>,
-    /// For each watch, whether restarts and refreshes wait for its first list.
+    /// For each watch, whether restarts and refreshes wait for its first list even if the watch fails.
     pub(super) are_required: Vec<bool>,
 }
 

@@ -81,7 +81,7 @@ pub(super) struct Listing {
 /// Which first lists are complete, and the objects of incomplete lists, by index of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// For each watch, whether restarts and refreshes wait for its first list.
+    /// For each watch, whether restarts and refreshes wait for its first list even if the watch fails.
     required: Vec<bool>,
     complete: BTreeSet<usize>,
     secrets: BTreeMap<usize, BTreeSet<SecretId>>,
@@ -100,7 +100,7 @@ impl Lists {
         self.complete.len() == self.required.len()
     }
 
-    /// Records that a watch fails. Only a required watch delays the start.
+    /// Records that a watch fails. The first list of a failing optional watch is not waited for.
     fn record_failure(&mut self, watch: usize) {
         if self.required.get(watch) == Some(&false) {
             self.complete.insert(watch);

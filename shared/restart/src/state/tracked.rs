@@ -162,7 +162,7 @@ impl TrackedWorkload {
         is_matched && self.check_at.is_some_and(|time| time <= now)
     }
 
-    /// Records a decision. Returns whether it requires a request or an event.
+    /// Records a decision. Returns whether it requires a request, an event or a log line.
     pub(super) fn record(&mut self, decision: &Decision, target: Option<Target>) -> bool {
         self.waiting = None;
         match decision {

@@ -78,8 +78,7 @@ fn from_yaml(bytes: &[u8]) -> Result<Config> {
     })
 }
 
-/// Attributes of a `template` block that have no effect here: directories are always created, and all files are
-/// replaced together.
+/// Attributes of a `template` block that have no effect here.
 const IGNORED_ATTRIBUTES: &[&str] = &[
     "backup",
     "command_timeout",

@@ -58,7 +58,7 @@ impl Parser<'_> {
         }
         let mut entries = Vec::new();
         loop {
-            self.skip_blanks()?;
+            self.skip_ignored()?;
             match self.chars.peek().copied() {
                 None if end.is_none() => return Ok(entries),
                 None => return self.fail("a block is not closed"),
@@ -75,11 +75,11 @@ impl Parser<'_> {
         let line = self.line;
         let name = self.name()?;
         loop {
-            self.skip_blanks()?;
+            self.skip_ignored()?;
             match self.chars.peek() {
                 Some('=') => {
                     self.next();
-                    self.skip_blanks()?;
+                    self.skip_ignored()?;
                     let value = self.value(depth)?;
                     return Ok(Entry { name, value, line });
                 }
@@ -145,7 +145,7 @@ impl Parser<'_> {
         }
         let mut values = Vec::new();
         loop {
-            self.skip_blanks()?;
+            self.skip_ignored()?;
             match self.chars.peek() {
                 None => return self.fail("a list is not closed"),
                 Some(']') => {
@@ -184,8 +184,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads the lines between `<<NAME` and `NAME`. With `<<-NAME`, the indentation of the last line is removed from
-    /// each line if all lines have it.
+    /// Reads the lines between `<<NAME` and `NAME`. With `<<-NAME`, the indentation of the line with `NAME` is removed
+    /// from each line if all lines have it.
     fn heredoc(&mut self) -> Result<String, HclError> {
         self.next();
         if self.next() != Some('<') {
@@ -227,7 +227,7 @@ impl Parser<'_> {
     }
 
     /// Skips white space, `,`, `;`, and comments after `#`, `//` and between `/*` and `*/`.
-    fn skip_blanks(&mut self) -> Result<(), HclError> {
+    fn skip_ignored(&mut self) -> Result<(), HclError> {
         while let Some(c) = self.chars.peek().copied() {
             match c {
                 ' ' | '\t' | '\n' | '\r' | ',' | ';' => {

@@ -207,17 +207,17 @@ fn translate_action(
     Ok(text)
 }
 
-/// Returns the SealedSecret for the path after `secret`, and the length of the path with its quotes and the blanks
+/// Returns the SealedSecret for the path after `secret`, and the length of the path with its quotes and the white space
 /// before it.
 fn path_argument(rest: &str) -> Result<(String, usize), TranslateError> {
-    let blanks = rest.len() - rest.trim_start().len();
-    let argument = token(&rest[blanks..]);
+    let spaces = rest.len() - rest.trim_start().len();
+    let argument = token(&rest[spaces..]);
     let quote = argument.chars().next().filter(|c| matches!(c, '"' | '`'));
     let path = quote.and_then(|quote| argument.strip_prefix(quote)?.strip_suffix(quote));
     let path = path
         .filter(|path| !path.contains('\\'))
         .ok_or(TranslateError::Secret)?;
-    let len = blanks + argument.len();
+    let len = spaces + argument.len();
     let next = rest[len..].trim_start();
     if next.starts_with(['"', '`', '(', '.', '$']) {
         return Err(TranslateError::Secret);

@@ -66,8 +66,8 @@ pub(super) fn report_passed(objects: &[DeliveredObject], passed: Passed) {
     report::info(&deliver::report::line(objects, passed.outcome()));
 }
 
-/// Returns one entry for each object, each with a separate directory. If there is a single object, only the chosen
-/// items are requested.
+/// Returns one entry for each object, each with a separate directory. For a single object without `--all`, requests
+/// only the chosen items.
 fn entries(args: &DeliveryCommand<'_>) -> Result<Vec<EntryBody>> {
     let chosen = || {
         args.command_args
@@ -117,7 +117,7 @@ pub(super) fn values(command_args: &CommandArgs, response: &Response) -> Result<
 mod tests {
     use super::*;
 
-    /// Fault: `seal pods` reported a version that a waiting command had not received, since nothing reported.
+    /// Fault: `seal pods` cannot read the report of a command, and shows a version that the command has not received.
     #[test]
     fn a_report_names_the_versions_that_the_command_received() {
         let object = |name: &str, generation| DeliveredObject {

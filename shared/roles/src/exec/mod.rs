@@ -212,8 +212,8 @@ fn pass_values(
     Ok(files)
 }
 
-/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a slash is used as it
-/// is.
+/// Finds the program. A bare name is looked up only in absolute directories of `PATH`; a name with a slash is used as
+/// it is.
 pub(crate) fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);
     if path.components().count() > 1 {

@@ -46,7 +46,7 @@ pub(super) struct Choice<'a> {
     pub(super) only: &'a [ItemChoice],
     /// Variables that an item may replace.
     pub(super) overrides: &'a [String],
-    /// Whether values are passed as files. Then the default name of a variable ends in `_FILE`.
+    /// Whether values are passed as files. If so, the default name of a variable ends in `_FILE`.
     pub(super) in_files: bool,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Assignment {
     pub(super) item: String,
 }
 
-/// An item cannot become a variable.
+/// Why an item cannot become a variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum VariableError {
     #[error("no item {item}; existing items: {items}")]
@@ -93,7 +93,7 @@ pub(super) enum VariableError {
     ChangesCommand { variable: String, item: String },
 }
 
-/// Returns a hint for names that cannot be variables.
+/// Returns the end of the hint for a name that cannot be a variable.
 fn files_hint() -> &'static str {
     if memory::IS_SUPPORTED {
         ", or pass values as files with --files"
@@ -205,9 +205,8 @@ fn file_variable(item: &str) -> String {
 }
 
 /// Prefixes of variables that change the behavior of linkers, shells, interpreters, TLS libraries, database clients and
-/// common tools.
-/// These lists cannot be complete. They are only a second line of defense for `--all`: the command is protected because
-/// the user chooses its variables.
+/// common tools. These lists cannot be complete. They only reduce the risk of `--all`: with `--only`, the user chooses
+/// the variables.
 const DANGEROUS_PREFIXES: [&str; 45] = [
     "AWS_ENDPOINT_URL",
     "BASH_",

@@ -2,7 +2,8 @@
 
 use super::value_span::{Entry, Kind, ValueSpan, quoted_end};
 
-/// Returns the root of every document in a JSON stream; `None` for malformed text, and for values nested too deeply.
+/// Returns the root of every document in a JSON stream; `None` for text that is found to be malformed, and for values
+/// nested too deeply.
 pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     let mut roots = Vec::new();
     let mut finder = Finder { text, offset: 0 };

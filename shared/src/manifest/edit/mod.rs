@@ -18,11 +18,12 @@
 //!
 //! A parser finds the positions of values, the edits replace bytes there, and a **guard** parses the text
 //! before and after: unless the trees differ exactly as requested, the edit is refused. So a shared
-//! anchor, a merge, a value that would run into its neighbor, or a bug in this module can refuse an edit,
+//! anchor, a merge, a value that would run into its neighbor, or a bug in this module can prevent an edit,
 //! but never damage a file.
 //!
-//! A new value keeps the quotes of the old one; a new key copies the style of its last neighbor. A comment
-//! at the end of a removed line is removed with it; comments on separate lines stay.
+//! If possible, a new value keeps the quotes of the old one, and a new key copies the style of its last
+//! neighbor. The removal of a key also removes the comments inside its value and, outside braces, at the end
+//! of its last line; other comments stay.
 
 mod guard;
 mod json_spans;
@@ -94,9 +95,10 @@ pub enum EditError {
     /// One of the edits is not possible.
     #[error("line {line}: {path} cannot be edited: {problem}")]
     Refused {
-        /// Line of the value, or of the last value on its path that was found, counted from one.
+        /// Line of a value on the path, or of the layout that prevents the edit, counted from one; 1 if the layout of
+        /// the file is not supported.
         line: usize,
-        /// Keys from the root, joined by dots; `the file` if its layout is not supported.
+        /// Keys and list indexes from the root, joined by dots; `the file` if its layout is not supported.
         path: String,
         /// Why the value cannot be edited.
         problem: Problem,
@@ -109,8 +111,8 @@ pub enum EditError {
     Guard {
         /// Number of the document, counted from one.
         document: usize,
-        /// The path that differs from the request, as keys joined by dots; `the structure` if the documents do not
-        /// match.
+        /// The path that differs from the request, as keys and list indexes joined by dots; `the structure` if the
+        /// edited text is malformed or has another number of documents.
         path: String,
     },
 }
@@ -129,13 +131,13 @@ pub enum Problem {
     /// The path continues into a value that is not a mapping.
     #[error("its parent is not a mapping")]
     NotMapping,
-    /// The value to remove, or the mapping to add to, does not exist.
+    /// The value to remove, or a list item on the path, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
     Missing,
-    /// The value is the only entry of its mapping, and the mapping cannot be replaced by `{}`.
+    /// The value is the only entry of its mapping, and the mapping cannot be replaced with `{}`.
     #[error("it is the only entry of its mapping; remove it manually")]
     Last,
-    /// This module cannot edit the layout, although it is valid YAML.
+    /// The layout is valid, but this module cannot edit it, or cannot write the new value in it.
     #[error("its layout is not supported; edit it manually")]
     Layout,
 }
@@ -196,8 +198,8 @@ impl Source {
         }
     }
 
-    /// Separates the edits that only replace a scalar. They can be applied together, because none moves a
-    /// value that another edit has to find.
+    /// Separates the edits that only replace a scalar; of several edits of one path, only the first can be among them.
+    /// They can be applied together, because none moves a value that another edit has to find.
     fn partition<'a>(
         &self,
         edits: &'a [Edit],

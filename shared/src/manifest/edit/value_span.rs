@@ -13,7 +13,7 @@ pub(super) struct ValueSpan {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// No text, which means `null`.
+    /// A value without text, which may have an anchor or a tag.
     Empty,
     Plain,
     SingleQuoted,

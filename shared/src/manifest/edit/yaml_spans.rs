@@ -27,8 +27,8 @@ pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     Some(finder.roots)
 }
 
-/// Returns whether a directive contains a character outside ASCII. For an unknown directive, the parser counts
-/// bytes instead of characters, so all later offsets are wrong.
+/// Returns whether a line that begins like a directive contains a character outside ASCII. In an unknown directive, the
+/// parser counts bytes instead of characters, so all later offsets are wrong.
 fn has_non_ascii_directive(text: &str) -> bool {
     let mut lines = text.lines();
     lines.any(|line| line.starts_with('%') && !line.is_ascii())
@@ -275,7 +275,7 @@ impl Finder<'_> {
         match &mut parent.value.kind {
             Kind::List(items) => items.push(value),
             Kind::Map { entries, .. } => {
-                // `None` for a key that is a collection, which `read` refuses.
+                // `None` for a key that is a collection, which the parser of manifests refuses.
                 let key = parent.key.take()?;
                 entries.push(Entry {
                     key: key.name,

@@ -112,7 +112,7 @@ impl Context {
 /// The KEM of a suite.
 #[derive(Clone, Copy)]
 pub(super) struct Kem {
-    /// The suite.
+    /// The suite whose number the HPKE info contains.
     pub(super) suite: Suite,
     /// The number of the KEM in the HPKE registry.
     pub(super) code: u16,

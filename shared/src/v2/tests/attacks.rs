@@ -32,7 +32,8 @@ fn the_rsa_block_of_a_stanza_does_not_open_as_a_v1_value() {
     );
 }
 
-/// Attack: an author stores the RSA block of a v1 value as a v2 stanza.
+/// Attack: an author stores the RSA block of a v1 value as a v2 stanza, so that the session key of the value is used as
+/// a data key.
 #[test]
 fn the_rsa_block_of_a_v1_value_does_not_open_a_lock() {
     for label in [label(), Scope::ClusterWide.label("", "")] {

@@ -119,7 +119,7 @@ fn rsa_key(der: &Json) -> PrivateKey {
     PrivateKey::from_pem(pem.as_bytes()).unwrap()
 }
 
-/// A borrowed public key of v1.
+/// A borrowed RSA public key.
 struct RsaRecipient<'a>(&'a PublicKey);
 
 impl Recipient for RsaRecipient<'_> {

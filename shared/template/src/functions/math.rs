@@ -228,8 +228,8 @@ fn numbers(env: &mut Environment<'_>, start: i64, end: i64, step: i64) -> Result
     Ok(numbers)
 }
 
-/// Returns the numbers from start to end, inclusive, separated by spaces. Counts down to a smaller end; with a positive
-/// step, the result is then empty.
+/// Returns the numbers from start to end, inclusive, separated by spaces. Counts down to a smaller end; with a
+/// smaller end and a positive step, the result is empty.
 fn seq(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (start, step, end) = match args.0.len() {
         1 => (1, None, args.int(0)),

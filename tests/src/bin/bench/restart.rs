@@ -90,8 +90,8 @@ pub async fn run(sizes: Sizes) {
     restarter.stop();
 }
 
-/// Creates a Deployment of typical size and its Pod, and reports in the Pod's status that it has been running for a
-/// minute.
+/// Creates a Deployment of typical size and its Pod. Their statuses report a complete rollout, and a container that has
+/// been running for a minute.
 async fn create_workload(namespace: &Namespace<'_>, number: usize, secret: usize) {
     let name = format!("w-{number}");
     let variables: Vec<Value> = (0..40)

@@ -27,7 +27,7 @@ fn elliptic() -> String {
     format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n")
 }
 
-/// Attack: an attacker gives a user the certificate of their own key, or a file that is not what it seems.
+/// Fault: a user enters an expired or damaged certificate, or another kind of file.
 #[test]
 fn refuses_wrong_certificates_with_a_message_next_to_the_field() {
     let form = Form::open(None);
@@ -131,8 +131,8 @@ fn a_pinned_page_seals_for_its_certificate_only() {
     );
 }
 
-/// Attack: an attacker changes a certificate in transit, so that the page reads another key or validity than the
-/// programs read, for example behind a second length, after the end, or in an unusual encoding.
+/// Attack: an attacker changes a certificate in transit, so that the page reads a different key or validity from
+/// the programs, for example behind a second length, after the end, or in an unusual encoding.
 #[test]
 fn reads_changed_certificates_as_the_programs_do_or_refuses_them() {
     check_changed_certificates(SAMPLE);
@@ -145,7 +145,7 @@ fn reads_every_changed_certificate_as_the_programs_do_or_refuses_it() {
     check_changed_certificates(ALL);
 }
 
-/// Changes two certificates at the positions that a function of JavaScript returns.
+/// Changes two certificates at the positions that a JavaScript function returns, and checks what the page reads.
 fn check_changed_certificates(positions: &str) {
     let form = Form::open(None);
     let upstream = Upstream::start().unwrap();
@@ -174,7 +174,7 @@ fn check_changed_certificates(positions: &str) {
     }
 }
 
-/// Checks that the programs read from a certificate that the page accepts what the page reads from it.
+/// Checks that the programs read the same key and the same end from a certificate that the page accepts.
 fn check_change(change: &Value, original: &Certificate) {
     let text = |field: &str| change[field].as_str().unwrap();
     let what = text("what");
@@ -231,7 +231,7 @@ const SAMPLE: &str = "async der => {
 }";
 
 /// Returns the changed certificates that the page accepts: with other values of the byte at each position, shortened
-/// to end there, and with a byte after the end.
+/// to end before it, and with a byte after the end.
 const CHANGES: &str = "async (der, positions) => {
     const original = bytesOfBase64(der);
     const accepted = [];

@@ -5,7 +5,7 @@ use tests::sealing::KEYS;
 
 use super::{Form, certificate_of};
 
-/// Returns the identifiers of the messages without their numbers, and their texts.
+/// Presses the button that seals. Returns the identifiers of the messages without their digits, and their texts.
 fn problems(form: &Form) -> Vec<(String, String)> {
     let outcome = form.seal();
     assert_eq!(outcome.output, None, "nothing is sealed");

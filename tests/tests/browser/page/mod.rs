@@ -35,7 +35,7 @@ const SET: &str = "async (id, value) => {
 const CHOOSE: &str =
     "async (group, value) => document.querySelector(`#${group} input[value='${value}']`).click()";
 
-/// Changes a part of an item, which is added if there are fewer items.
+/// Changes a part of the item at an index. Adds items until there is one at the index.
 const SET_ITEM: &str = "async (index, part, value) => {
     while (allItems().length <= index) {
         $('add').click();
@@ -47,7 +47,7 @@ const SET_ITEM: &str = "async (index, part, value) => {
     }
 }";
 
-/// Chooses a file for a field; `content` is in Base64.
+/// Chooses a file for an item; `content` is in Base64.
 const SET_FILE: &str = "async (index, name, content) => {
     const files = new DataTransfer();
     files.items.add(new File([Uint8Array.from(atob(content), c => c.charCodeAt(0))], name));
@@ -76,7 +76,8 @@ struct Form {
     files: Scratch,
 }
 
-/// The outcome of the button that seals.
+/// The outcome of pressing the button that seals: the result, if there is one, and the identifiers and texts of the
+/// messages.
 #[derive(Debug)]
 struct Outcome {
     output: Option<String>,
@@ -150,7 +151,7 @@ impl Form {
         }
     }
 
-    /// Seals without problems; returns the result.
+    /// Seals, and returns the result. Fails if the page shows a message.
     fn sealed(&self) -> String {
         let outcome = self.seal();
         assert!(outcome.errors.is_empty(), "{outcome:?}");

@@ -116,8 +116,8 @@ fn leave_and_return(browser: &Browser) {
     browser.back();
 }
 
-/// Attack: an attacker prevents the script of the page, so that the browser submits the form and the values are in the
-/// address.
+/// Attack: an attacker prevents the script of the page from running, so that the browser submits the form and the
+/// values are in the address.
 #[test]
 fn no_field_would_be_submitted_without_the_script() {
     let form = Form::open(None);

@@ -130,7 +130,7 @@ fn axe_finds_no_serious_problem() {
     }
 }
 
-/// Returns the serious problems of the page that is open.
+/// Returns the problems of the open page that axe-core rates as serious or critical.
 fn serious_problems(browser: &Browser, source: &str) -> Vec<Value> {
     let function = format!(
         "async () => {{ {source}; const found = await axe.run(document); return found.violations.map(problem => \

@@ -16,7 +16,8 @@ pub fn values_file() -> String {
     format!("{}/values-hardened.yaml", chart())
 }
 
-/// Returns the line indexes of each proposal: consecutive lines that start with [`MARK`].
+/// Returns the line indexes of each proposal: consecutive lines that start with [`MARK`] after their
+/// indentation.
 fn proposals(text: &str) -> Vec<Vec<usize>> {
     let is_marked = |line: &str| line.trim_start().starts_with(MARK);
     let mut proposals: Vec<Vec<usize>> = Vec::new();

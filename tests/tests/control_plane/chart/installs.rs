@@ -341,7 +341,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
 
 #[tokio::test]
 async fn an_account_with_permissions_only_in_its_namespace_installs_upgrades_and_uninstalls() {
-    // Other tests search the whole cluster for a controller's Service.
+    // On the shared control plane, other tests search the whole cluster for a controller's Service.
     let plane = ControlPlane::start().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
@@ -469,7 +469,7 @@ pub async fn empty_plane() -> ControlPlane {
     plane
 }
 
-/// Returns the names and uids of the keys.
+/// Returns the names and uids of the active keys.
 pub async fn key_ids(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
     let key_secrets = secrets

@@ -1,6 +1,6 @@
-//! Tests that the static manifests and the Kustomize base match the chart, from which they are generated, so that RBAC,
-//! probes and security settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane
-//! chart::manifests` writes the files.
+//! Tests the static manifests and the Kustomize base and overlays. Most of their objects are generated from the chart,
+//! so that RBAC, probes and security settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test
+//! control_plane chart::manifests` writes the generated files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,7 +26,7 @@ const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespac
 const DELIVERY: &str = "{fullnameOverride: sealed-secrets-controller, namespace: kube-system, \
                         authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, csi: {enabled: true}}";
 
-/// The arguments that differ from the controller's defaults and have a value of their own.
+/// The flags in the static manifests whose value is the next argument.
 const KEPT_FLAGS: &[&str] = &["--certificate-configmap", "--listen-authorized-addr"];
 
 const RBAC_KINDS: &[&str] = &[
@@ -228,7 +228,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
     assert!(error.contains("containersPort"), "{error}");
 }
 
-/// Returns the chart's objects with the names and labels of Bitnami's static manifests.
+/// Returns the chart's objects as the static manifests contain them, with the names and labels of Bitnami's manifests.
 fn static_manifest_objects(values: &str) -> Vec<Value> {
     RenderedChart::new(values)
         .objects()
@@ -300,7 +300,8 @@ fn select_by(spec: &mut Value, labels: &Value) {
     spec["template"]["metadata"]["labels"] = labels.clone();
 }
 
-/// Returns the arguments that differ from the controller's defaults.
+/// Returns the arguments that the static manifests keep: `--all-namespaces=false`, and [`KEPT_FLAGS`] with their
+/// values.
 fn changed_args(args: &[Value]) -> Vec<&Value> {
     let is_kept = |index: usize| {
         let is_flag =

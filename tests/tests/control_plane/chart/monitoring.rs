@@ -1,4 +1,5 @@
-//! Tests the alerts and the dashboard with Prometheus, on the controller's real metrics.
+//! Tests the alerts with promtool, and the dashboard with Prometheus on real metrics of the controller and the
+//! provider.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -116,7 +117,8 @@ struct MeteredNode {
 }
 
 impl MeteredNode {
-    /// Starts a provider that no driver calls. `authority` contains a certificate, which it reads at the start.
+    /// Starts a provider that no driver calls. `authority` contains a certificate, which the provider reads at
+    /// startup.
     async fn start(authority: &str) -> Self {
         let (directory, port) = (Scratch::new(), http::free_port());
         let file = |name: &str| directory.path().join(name);

@@ -1,4 +1,4 @@
-//! Tests that the table in `docs/permissions.md` matches the chart, and that each permission is needed.
+//! Tests that the table in `deploy/docs/permissions.md` matches the chart, and that each permission is needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -178,7 +178,8 @@ async fn sealing_needs_each_permission_of_its_role() {
     }
 }
 
-/// Attack: an authenticated user who may seal uses this permission to read keys, Secrets, metrics or the Lease.
+/// Attack: an authenticated user who may seal uses this permission to unseal values, or to read
+/// keys, Secrets, metrics or other objects.
 #[tokio::test]
 async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let plane = ControlPlane::start().await;
@@ -322,7 +323,7 @@ async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
         .unwrap();
 }
 
-/// Returns `role resource verb` for each row of `docs/permissions.md`.
+/// Returns `role resource verb` for each row of `deploy/docs/permissions.md`.
 fn documented_permissions() -> BTreeSet<String> {
     let text = fs::read_to_string(deploy("docs/permissions.md")).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);

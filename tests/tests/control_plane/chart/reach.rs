@@ -116,7 +116,7 @@ fn admits(rule: &NetworkPolicyIngressRule, home: &Labels, source: &Source, port:
     from && to
 }
 
-/// The Pod of a rendered chart, and the policies that select it.
+/// The controller's Pod in a rendered chart: the ingress policies that select it.
 struct Pod {
     policies: Vec<NetworkPolicy>,
 }
@@ -187,7 +187,8 @@ fn sources_by_port(render: &RenderedChart) -> [Vec<&'static str>; 4] {
     })
 }
 
-/// Attack: a tenant reads the names of all objects from the metrics port, although the port's list of sources is empty.
+/// Attack: a tenant connects to a port whose list of sources is empty, and reads the names of all objects from the
+/// metrics port.
 #[test]
 fn an_empty_list_of_sources_admits_no_client() {
     for port in ["httpFrom", "metricsFrom"] {

@@ -1,4 +1,4 @@
-//! Tests the scripts in `deploy/scripts`: recovery of a lost cluster, and sealing of existing Secrets.
+//! Tests `keys.sh` and `seal-from.sh` in `deploy/scripts`: recovery of a lost cluster, and sealing of existing Secrets.
 
 use std::fs;
 use std::path::Path;
@@ -185,7 +185,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     user.wait_for_value("web", "2", &controller.log()).await;
 }
 
-/// Applies a SealedSecret that was sealed from an existing Secret, and waits until the controller owns the Secret.
+/// Applies a SealedSecret that was sealed from an existing Secret, and waits until it owns the Secret.
 async fn hand_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str) -> ApiSecret {
     let sealed = objects(&fs::read_to_string(file).unwrap());
     let labels = &sealed[0]["spec"]["template"]["metadata"]["labels"];

@@ -363,7 +363,8 @@ pub(super) async fn install(plane: &ControlPlane) -> Namespace<'_> {
     home
 }
 
-/// Creates a Deployment that opts in, and a Pod of it whose status reports that it has been running for a minute.
+/// Creates a Deployment that opts in, and a Pod of it. Their statuses report a complete rollout, and a container that
+/// has been running for a minute.
 async fn create_workload(namespace: &Namespace<'_>) {
     let (labels, spec) = (json!({ "app": "web" }), reader_pod_spec());
     let template =
@@ -377,7 +378,7 @@ async fn create_workload(namespace: &Namespace<'_>) {
     report_rollout(namespace).await;
 }
 
-/// Returns the annotations of a workload that opts in.
+/// Returns the annotations of a workload that opts in, with a restart window of one second.
 pub(super) fn opt_in() -> Value {
     json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": "1s" })
 }

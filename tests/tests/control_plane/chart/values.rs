@@ -34,7 +34,7 @@ const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 /// Values whose effect other tests check: that of the flaw H7, and a value that needs a cluster.
 const CHECKED_ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 
-/// Values of Bitnami's chart that its own README does not mention.
+/// Values that the templates of Bitnami's chart read, and its `values.yaml` does not contain.
 const UNDOCUMENTED: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
@@ -217,7 +217,7 @@ fn rendered_at(render: &RenderedChart, location: &str) -> String {
     field.map_or_else(|| "-".to_owned(), Value::to_string)
 }
 
-/// Converts `a.b` and `c` to `{a: {b: c}}`.
+/// Converts `a.b` and `c` to `a: {b: c}`.
 fn nest(leaf: &str, set: &str) -> String {
     let depth = leaf.matches('.').count();
     let needs_quotes = !set.starts_with(['[', '{', '\'']) && set.contains([',', ':', '%']);

@@ -117,7 +117,8 @@ async fn refuses_items_of_a_key_that_is_too_old_and_keeps_the_secret() {
     case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: an author adds the annotation that makes a replicator copy the Secret into every namespace.
+/// Attack: an author adds metadata on which another program acts, such as the annotation that makes a replicator copy
+/// the Secret into every namespace.
 #[tokio::test]
 async fn forbidden_labels_and_annotations_are_refused_and_the_old_secret_stays() {
     let forbid = "--forbid-secret-metadata=reflector.v1.k8s.emberstack.com/,owner=helm";

@@ -69,7 +69,8 @@ impl Case {
             .unwrap()
     }
 
-    /// Repeats a request until the response has this status code, because RBAC changes take a moment to apply.
+    /// Repeats a request until the response has this status code, because RBAC changes take a moment to apply. Returns
+    /// the body.
     async fn wait_for_code(&self, code: u16, path: &str, token: &str) -> String {
         let body = self.sealed_secret().to_document().to_string();
         until(&format!("{path} responds with {code}"), async || {
@@ -80,8 +81,8 @@ impl Case {
     }
 }
 
-/// Attack: a client unseals over HTTP without a token, with an invalid token, with a token for another audience, and
-/// without the RBAC verb `unseal`.
+/// Attack: a client calls the TLS port without a token, with an invalid token, with a token for another audience, or
+/// without the RBAC verb of the endpoint.
 #[tokio::test]
 async fn returns_401_403_or_the_result_by_permission() {
     let case = Case::new().await;
@@ -163,8 +164,8 @@ async fn returns_401_403_or_the_result_by_permission() {
     );
 }
 
-/// Attack: an account that may unseal only the object `db` sends the public values of objects with a wider scope under
-/// this name.
+/// Attack: an account that may unseal only the object `db` sends the encrypted values of objects with a wider scope
+/// under this name.
 #[tokio::test]
 async fn a_permission_for_one_object_unseals_no_values_of_a_wider_scope() {
     let case = Case::new().await;
@@ -305,8 +306,8 @@ async fn serves_the_tls_port_once_the_permission_is_granted() {
     assert_eq!(errors, 1, "{}", controller.log());
 }
 
-/// Fault: an administrator removes the binding to `system:auth-delegator` while the TLS port is open, so that Pods get no
-/// values, and nothing reports why.
+/// Fault: an administrator removes the binding to `system:auth-delegator` while the TLS port is open, so that Pods get
+/// no values, and nothing reports why.
 #[tokio::test]
 async fn reports_a_permission_that_is_revoked_while_the_tls_port_is_open() {
     let case = Case::new().await;

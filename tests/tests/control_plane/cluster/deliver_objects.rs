@@ -23,7 +23,7 @@ fn only_deliver(sealed: &mut SealedSecret) {
     annotations.get_or_insert_default().extend([annotation]);
 }
 
-/// Asserts that the status reports an object without a Secret as up to date.
+/// Waits until the status reports that the values are only delivered, with their version and without a record.
 async fn assert_has_no_secret(case: &DeliverCase, name: &str) {
     let is_without_secret = |condition: &shared::resource::Condition| {
         condition.status == "True" && condition.reason.as_deref() == Some("NotMade")
@@ -138,8 +138,8 @@ async fn the_annotation_keeps_the_values_of_another_client_in_a_merged_secret() 
     case.case.wait_for_values("db", &merged).await;
 }
 
-/// Attack: a client that may write Secrets adds a finalizer to a Secret, so that its values stay readable while the status
-/// of the SealedSecret reports that no Secret exists.
+/// Attack: a client that may write Secrets adds a finalizer to a Secret, so that its values stay readable while the
+/// status of the SealedSecret reports that no Secret exists.
 #[tokio::test]
 async fn the_status_reports_a_secret_that_a_finalizer_keeps_until_it_is_gone() {
     let watching = Case::new("deliver-finalizer").await;

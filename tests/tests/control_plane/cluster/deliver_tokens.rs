@@ -21,7 +21,8 @@ async fn case(purpose: &str) -> (DeliverCase, String) {
     (case, token)
 }
 
-/// Asserts that a request with this token is refused with this status code, and that the response contains no value.
+/// Asserts that a request with this token is refused with this status code, an error and a hint of one line each, and
+/// without a value.
 async fn assert_refused(
     case: &DeliverCase,
     why: &str,
@@ -104,7 +105,7 @@ async fn the_token_of_a_deleted_pod_gets_nothing() {
     assert_refused(&case, "deleted", Some(&token), &all_of("db"), 401).await;
 }
 
-/// Attack: a Pod requests the values of another namespace, with fields in the request that name the namespace.
+/// Attack: a Pod requests the values of another namespace with a request that names the namespace.
 #[tokio::test]
 async fn a_pod_gets_only_values_of_its_own_namespace() {
     let (case, token) = case("deliver-namespaces").await;

@@ -40,7 +40,7 @@ async fn an_unchanged_revision_is_answered_with_304_at_once_or_after_the_wait() 
         time < MAX_DELAY,
         "another revision is answered at once: {time:?}"
     );
-    // Neither a change to another object nor a change to the labels of this one ends the wait.
+    // Neither a change to another object nor a change to the labels of `db` ends the wait.
     let body = waiting_request(&all_of("db"), &response["revision"], 3);
     let request = tokio::spawn({
         let (tls, token) = (case.tls.clone(), token.clone());

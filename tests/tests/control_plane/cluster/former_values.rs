@@ -26,7 +26,7 @@ async fn seal(case: &Case, duration: &str) {
     case.wait_until_synced("db").await;
 }
 
-/// Replaces all values of the object.
+/// Replaces the values of these items of the object.
 async fn set(case: &Case, items: &[(&str, &str)]) {
     let next = case.sealed_secret("db", items);
     let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
@@ -130,7 +130,8 @@ async fn an_invalid_duration_is_refused_and_the_old_secret_stays() {
     case.wait_for_values("db", &BEFORE).await;
 }
 
-/// Changes an object, so that its Secret keeps a former value for four seconds.
+/// Creates an object and replaces it with a version that `change` has changed, so that the Secret keeps a former value
+/// for four seconds.
 async fn with_former_value(purpose: &str, change: impl FnOnce(&mut SealedSecret)) -> Case {
     let case = Case::new(purpose).await;
     seal(&case, "4s").await;
@@ -218,7 +219,7 @@ async fn a_secret_that_becomes_immutable_keeps_no_former_value() {
     case.wait_until_synced("db").await;
 }
 
-/// Attack: an author replaces an item of another client, in a Secret that consents to a merge, by a former value.
+/// Attack: an author replaces an item of another client, in a Secret that consents to a merge, with a former value.
 #[tokio::test]
 async fn a_former_value_never_replaces_an_item_of_another_owner() {
     let case = Case::new("former-merged").await;

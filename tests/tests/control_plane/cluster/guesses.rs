@@ -7,8 +7,8 @@ use tests::patience::until;
 
 use super::case::Case;
 
-/// Returns the parts of one object and its events that an editor without permissions on Secrets sees, except times and
-/// the fields that change with the ciphertext.
+/// Returns the events and the status of an object, which an editor without permissions on Secrets sees. Omits times,
+/// and the fields that differ for each object or version.
 pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events

@@ -1,5 +1,5 @@
-//! Tests the controller in a cluster: with a real API server, the controller as a process, and, unless a test grants
-//! more, only the permissions in Bitnami's manifests.
+//! Tests the controller in a cluster: with a real API server, the controller as a process, and, unless a test changes
+//! them, the permissions in Bitnami's manifests.
 
 #![allow(
     clippy::unwrap_used,

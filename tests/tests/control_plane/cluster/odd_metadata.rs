@@ -32,7 +32,7 @@ fn manager_entry(time: &str, fields: &Value) -> Value {
     })
 }
 
-/// Returns entries of `managedFields` that the API server stores unchanged, but that kube's types cannot represent.
+/// Returns entries of `managedFields` that the API server accepts, but that kube's types cannot represent.
 fn odd_entries() -> Vec<Value> {
     let fields = json!({ "f:metadata": { "f:labels": { "f:tier": {} } } });
     let mut entries: Vec<Value> = TIMES

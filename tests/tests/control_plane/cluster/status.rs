@@ -176,7 +176,7 @@ async fn without_unsealed_events_only_warnings_are_written() {
     assert!(!reasons.contains(&Some("Unsealed")), "{reasons:?}");
 }
 
-/// Returns the rows that `kubectl get sealedsecret -o wide` prints: upstream's columns, followed by the added columns.
+/// Returns the lines that `kubectl get sealedsecret -o wide` prints.
 fn wide_rows(case: &Case) -> Vec<String> {
     let output = Command::new(operators::kubectl())
         .arg(format!(

@@ -70,7 +70,7 @@ const TYPES: &[(&str, &str, Items)] = &[
     ("another", "example.com/another", &[("a", "1")]),
 ];
 
-/// Returns a SealedSecret for a Secret of this type. A token is for the service account `default`.
+/// Returns a SealedSecret for a Secret of this type. A service account token is for the account `default`.
 fn sealed_of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut sealed = case.sealed_secret(name, items);
     let template = &mut sealed.spec.template;
@@ -95,7 +95,7 @@ fn item(secret: &ApiSecret, key: &str) -> Vec<u8> {
     data.map(|value| value.0.clone()).unwrap_or_default()
 }
 
-/// Waits until Kubernetes has added the token and its items; returns the Secret.
+/// Waits until Kubernetes has added [`ADDED_ITEMS`]; returns the Secret.
 async fn wait_for_token(case: &Case, name: &str) -> ApiSecret {
     until(
         &format!("{name} has a token\n{}", case.controller.log()),
@@ -148,7 +148,7 @@ async fn assert_no_correction(case: &Case) {
 /// The controller checks which items a type requires. The API server checks all other rules.
 #[tokio::test]
 async fn an_invalid_secret_is_stalled() {
-    // The name of the invalid item would reveal something about its value.
+    // The message does not name the invalid item, which would reveal something about the item's value.
     const INVALID_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
@@ -246,7 +246,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
         before.annotations().get(ACCOUNT_UID)
     );
 
-    // The controller still reverts changes of fields that the SealedSecret sets, and the token stays.
+    // The controller still reverts changes to fields that the SealedSecret sets, and the token stays.
     case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
@@ -371,7 +371,7 @@ async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     assert!(count_creations(&case, "ghost") <= 7);
 }
 
-/// Returns how often the API server created the Secret.
+/// Returns how often service accounts created the Secret, according to the audit log.
 fn count_creations(case: &Case, name: &str) -> usize {
     let audit = case.plane.audit();
     let is_creation = |event: &&Value| {

@@ -116,7 +116,7 @@ async fn each_attack_is_refused_with_its_reason_and_the_secret_stays() {
     }
 }
 
-/// Attack: an editor changes the template to have a value written to another Secret.
+/// Attack: an editor changes the template to which the values are bound.
 #[tokio::test]
 async fn refuses_an_object_whose_bound_template_was_changed() {
     let case = Case::new("v2-bound").await;

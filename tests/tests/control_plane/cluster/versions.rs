@@ -16,7 +16,7 @@ use super::record::wait_until_recognized;
 const ITEMS: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
 const KEY_SECRET: &str = "sealed-secrets-key-content-versions";
 
-/// Waits until the status describes the current generation, and returns the versions.
+/// Waits until the status reports that the current generation is unsealed, and returns the versions.
 async fn versions(case: &Case, name: &str) -> Vec<SecretVersion> {
     let status = until("the generation is unsealed", async || {
         let object = case.sealed_secrets().get(name).await.unwrap();

@@ -1,4 +1,5 @@
-//! Tests `seal doctor` with each fault in the connection to the controller. Stories cover faults in a file.
+//! Tests `seal doctor` with each fault in the connection to the controller, and with files that the controller checks.
+//! Stories cover other faults in a file.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -7,7 +7,7 @@ use tests::sealing::KEYS;
 
 use super::site::Site;
 
-/// Returns entries of `managedFields` that the API server stores unchanged: a time in the year 9999, a time that
+/// Returns entries of `managedFields` that the API server accepts: a time in the year 9999, a time that
 /// becomes the year 10000 in UTC, and fields nested deeper than `serde_json` parses.
 fn odd_entries(api_version: &str) -> [Value; 3] {
     let entry = |time: &str, fields: Value| {

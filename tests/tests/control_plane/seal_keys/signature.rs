@@ -14,8 +14,8 @@ use super::site::output_text;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// Creates a directory with a key manifest, a recipient, an SSH key of each type, and an allowed signers file with a
-/// line for each key.
+/// Creates a directory with a key manifest, an age identity, its recipient, an SSH key of each type, and an allowed
+/// signers file with a line for each key.
 fn create_directory(key_types: &[(&str, &str)]) -> Scratch {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
@@ -68,7 +68,7 @@ const BACKUP_ARGS: [&str; 6] = [
     "state",
 ];
 
-/// Runs `seal keys restore --verify` into a new directory, and asserts that a failed run restores nothing.
+/// Runs `seal keys restore --verify` into a new directory, and asserts that only a successful run writes to it.
 fn restore(directory: &Path, archive: &str) -> Output {
     let into = format!("into-{archive}");
     fs::create_dir_all(directory.join(&into)).unwrap();

@@ -3,8 +3,8 @@
 use proptest::{collection::btree_map, prelude::*};
 use serde_json::{Value, json};
 
-/// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; `shared` escapes them, so
-/// that readers of both versions agree on the text.
+/// Line breaks of YAML 1.1 that are ordinary characters in YAML 1.2. Go writes them unescaped; `shared` escapes them,
+/// so that readers of both versions agree on the text.
 pub(crate) const YAML_1_1_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Scalars that a YAML parser converts to another type, or that a writer has to quote.
@@ -64,7 +64,7 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Returns keys that Kubernetes accepts in data, labels and annotations.
+/// Returns keys like those of data, labels and annotations.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         1 => one_of(KEYS),

@@ -107,7 +107,7 @@ fn scope(case: &Json) -> Scope {
     case["place"]["scope"].as_str().unwrap().parse().unwrap()
 }
 
-/// Returns the object of a case, with other entries.
+/// Returns the object of a case, with these entries.
 fn object(case: &Json, entries: Entries) -> SealedSecret {
     let text = |name: &str| case["place"][name].as_str().map(str::to_owned);
     let mut sealed = SealedSecret::new("", SealedSecretSpec::default());
@@ -125,7 +125,7 @@ fn check(sealed: &SealedSecret) -> Result<Checked, Refusal> {
     Checked::new(sealed, &Policy::default(), Target::Other)
 }
 
-/// Opens a case with `shared`, without a policy. Returns the values in hexadecimal, by item.
+/// Opens a case with `shared` under the default policy. Returns the values in hexadecimal, by item.
 fn open(case: &Json, keys: &Json) -> Result<Json, Reason> {
     let sealed = object(case, entries(case));
     let checked = check(&sealed).map_err(|refusal| refusal.reason())?;
@@ -374,7 +374,7 @@ fn with_random_changes(case: &Json, rng: &mut StdRng) -> Json {
     changed
 }
 
-/// Removes, moves, shortens or changes one entry.
+/// Removes, moves, renames, shortens or changes one entry.
 fn change(entries: &mut Entries, rng: &mut StdRng) {
     let names: Vec<String> = entries.keys().cloned().collect();
     let mut pick = || names[rng.random_range(..names.len())].clone();
@@ -392,7 +392,7 @@ fn change(entries: &mut Entries, rng: &mut StdRng) {
     }
 }
 
-/// Replaces one character of an ASCII text with a character that names and values may contain.
+/// Replaces one character of an ASCII string, unless it is empty, with a random one.
 fn change_character(text: &str, rng: &mut StdRng) -> String {
     const CHARACTERS: &[u8] = b"ABCDabcdghilqsxz0129-_./=\n";
     let mut text = text.as_bytes().to_vec();

@@ -31,7 +31,7 @@ pub(crate) struct Case {
     /// Permission bits of files before the run, in octal; 644 otherwise.
     #[serde(default)]
     pub(crate) modes: BTreeMap<String, String>,
-    /// Labels to try on a bare ciphertext. The label that decrypts it is part of the outcome.
+    /// Additional labels to try on ciphertexts. The label that decrypts a ciphertext is part of the outcome.
     #[serde(default)]
     pub(crate) labels: Vec<String>,
     /// Seconds after which upstream is considered to hang.

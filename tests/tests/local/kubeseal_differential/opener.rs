@@ -15,7 +15,7 @@ pub(crate) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Replaces each ciphertext in a string by its plaintext, key and label; other text is unchanged.
+    /// Replaces each ciphertext in a string with its plaintext, key and label; other text is unchanged.
     pub(crate) fn open(&self, text: &str) -> String {
         if let Some(sealed) = ciphertext(text.trim_end()) {
             return text.replace(text.trim_end(), &self.describe(&sealed, self.labels));

@@ -1,4 +1,4 @@
-//! Generates files with the YAML layouts that users write.
+//! Generates YAML and JSON files with the layouts that users write.
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;

@@ -1,5 +1,5 @@
-//! Tests edits of 3,000 files of random layout: an edit changes only the item. Go's YAML library parses the file before
-//! and after the edit; a comparison of lines finds the changes.
+//! Tests edits of 3,000 files of random layout: an edit changes only the item. Go's YAML library parses YAML files
+//! before and after the edit; a comparison of lines finds the changes.
 
 #![allow(
     clippy::unwrap_used,
@@ -45,7 +45,7 @@ fn placeholder(_: &str, _: &str, key: &str) -> String {
     format!("Ag{}/+{}==", "B".repeat(key.len()), "xY9".repeat(20))
 }
 
-/// Returns each document that is not empty, as Go parses it.
+/// Returns each document that is not empty: as Go parses it in YAML, or as `serde_json` parses a JSON file.
 fn parse_documents(upstream: &Upstream, text: &str) -> Vec<Value> {
     let text = text.trim_start_matches('\u{feff}');
     if text.starts_with('{') {

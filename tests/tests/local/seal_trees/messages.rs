@@ -96,7 +96,7 @@ fn reports_files_that_are_not_identities() {
     for (text, expected) in [
         (passphrase, "protected by a passphrase"),
         (recipient, "is an age recipient, which is public"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a PEM key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\n", "is a PEM file"),
         ("something\n", "contains no age identity"),
     ] {
         let tree = Tree::new();

@@ -1,4 +1,4 @@
-//! Tests that the `scope` of a rule is enforced.
+//! Tests that the `scope` and the `allowedScopes` of a rule are enforced.
 
 use super::{Tree, stderr};
 

@@ -1,10 +1,11 @@
 //! Tests that files that cannot be read and may contain SealedSecrets are reported, with an exit code other than 0.
+//! Also tests repeated runs and dry runs of `seal rotate`.
 
 use super::{Tree, stderr, stdout};
 
 const HEADER: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
 
-/// Returns malformed files, each with its name and the expected message.
+/// Returns the name and the content of malformed files, each with a part of the expected message.
 fn unreadable_files() -> Vec<(&'static str, String, &'static str)> {
     vec![
         (

@@ -4,7 +4,7 @@ use super::{Tree, stderr, stdout};
 
 const HEADER: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Lints a directory with one file. Returns the exit code and the output.
+/// Lints a directory with one file. Returns the exit code and the stdout.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
     let tree = Tree::new();
     tree.write(&format!("tree/{name}"), text);

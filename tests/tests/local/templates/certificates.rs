@@ -1,4 +1,4 @@
-//! Verifies, with Go's crypto/x509, keys and certificates that templates generate.
+//! Tests keys, certificates and ciphertexts that templates generate, with Go's `crypto/x509` and template engine.
 
 #![allow(
     clippy::expect_used,

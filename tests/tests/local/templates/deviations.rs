@@ -109,7 +109,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
 ];
 
-/// Returns the reason why this template may differ, or `None` if it may not.
+/// Returns why the result of this template may differ, or `None` if it may not.
 pub(crate) fn reason(template: &str, own_verdict: &Verdict) -> Option<&'static str> {
     let refuses = matches!(own_verdict, Verdict::RenderError(_) | Verdict::ParseError);
     let applies = |deviation: &&Deviation| {

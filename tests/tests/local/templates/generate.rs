@@ -24,7 +24,7 @@ impl RandomGenerator {
     }
 }
 
-/// Functions whose results differ between runs, or that take up to a second.
+/// Functions that are not compared, mostly because their results differ between runs or take up to a second.
 const EXCLUDED_FUNCTIONS: &[&str] = &[
     "ago",
     "bcrypt",
@@ -352,7 +352,7 @@ fn call(random: &mut RandomGenerator, signature: &str, depth: usize) -> String {
     text
 }
 
-/// Returns calls with fitting arguments, `samples` for each function.
+/// Returns calls with fitting arguments, `samples` for each of the [`SIGNATURES`].
 pub(crate) fn fitting_calls(samples: usize, seed: u64) -> Vec<String> {
     let mut random = RandomGenerator::new(seed);
     let mut templates = Vec::new();
@@ -377,7 +377,7 @@ fn is_usable(name: &str) -> bool {
 }
 
 /// Returns calls of every function that is not excluded: without arguments, with each single argument, and `samples`
-/// calls with random arguments for each number of arguments up to four.
+/// calls with random arguments for each number of arguments from two to four.
 pub(crate) fn calls<'n>(
     names: impl Iterator<Item = &'n str>,
     samples: usize,

@@ -19,7 +19,7 @@ pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 pub(crate) enum Verdict {
     Out(Vec<u8>),
     ParseError,
-    /// Line and column (from 1), if Go reports them.
+    /// Line and column, counted from 1; `None` if Go does not report them.
     RenderError(Option<(usize, usize)>),
     /// This project's engine exceeded its budget. Go has no budget and is not run, because it could exhaust the
     /// machine.

@@ -209,7 +209,7 @@ async fn touch(namespace: &Namespace<'_>, pod: &NodePod, number: usize) {
 
 /// Fault: the controller accepts a request and does not respond.
 #[tokio::test]
-async fn a_mount_ends_within_fifteen_seconds_without_an_response() {
+async fn a_mount_ends_within_fifteen_seconds_without_a_response() {
     let (plane, _node, driver) = driver().await;
     let namespace = plane.namespace("csi-silent").await;
     let controller = FakeController::start(|_| None);

@@ -107,8 +107,8 @@ async fn wait_for_pod(namespace: &Namespace<'_>, label: &str) -> NodePod {
     NodePod::existing(namespace, &name.await)
 }
 
-/// Attack: an attacker takes over the provider, and uses its account or its container to reach more than the values of
-/// its node.
+/// Checks that the Pod of the provider has no token and no privilege, with which an attacker who takes over the
+/// provider could reach more than the values of its node.
 fn assert_has_no_token(pod: &Pod) {
     let spec = pod.spec.as_ref().unwrap();
     let volumes: Vec<_> = spec

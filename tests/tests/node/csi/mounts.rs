@@ -76,13 +76,12 @@ impl Site {
         }
     }
 
-    /// Stops the controller.
     pub(super) fn stop_controller(&mut self) {
         let controller = self.controller.take();
         controller.expect("it runs").stop();
     }
 
-    /// Starts a new controller at the same address. It has another CA.
+    /// Starts a new controller at the same address, and makes the provider trust its CA, which is a new one.
     pub(super) async fn start_controller(&mut self) {
         let controller = start_controller(self.plane, &self.namespace, self.port).await;
         self.provider.set_authority(&controller.authority().await);
@@ -248,7 +247,6 @@ fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
         .collect()
 }
 
-/// The status must change exactly once for each change of a value.
 #[tokio::test]
 async fn kubelet_refreshes_a_volume_and_removes_it_with_the_pod() {
     let site = Site::new("csi-refresh").await;
@@ -446,8 +444,8 @@ async fn a_class_for_vault_works_after_the_documented_change() {
     assert_eq!(mode.await, "400\n");
 }
 
-/// Attack: an attacker reads the memory of the provider, as root on the node or from the core dump of a crash, while a Pod
-/// runs and after its volume is unmounted.
+/// Attack: an attacker reads the memory of the provider, as root on the node or from the core dump of a crash, while a
+/// Pod runs and after its volume is unmounted.
 #[tokio::test]
 async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
     let mut site = Site::new("csi-memory").await;
@@ -557,8 +555,8 @@ async fn operations(site: &Site) -> u64 {
     number.expect("a number")
 }
 
-/// At each change to the status of a Pod, Reloader compares object IDs, versions and the name of the class, and
-/// restarts the workload if they differ.
+/// At each change to the `SecretProviderClassPodStatus` of a Pod, Reloader compares object IDs, versions and the name
+/// of the class, and restarts the workload if they differ.
 #[tokio::test]
 async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
     let site = Site::new("csi-reloader").await;
@@ -578,7 +576,7 @@ async fn reloader_sees_one_change_of_the_status_for_each_change_of_a_value() {
         (site.versions(&pod).await != first).then_some(())
     })
     .await;
-    // Mounts of the unchanged value, and a change to another field of the object.
+    // Mount the unchanged value.
     let mounts = || {
         site.driver
             .log()

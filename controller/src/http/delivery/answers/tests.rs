@@ -202,7 +202,7 @@ async fn caches_and_memory_count_sizes_that_do_not_depend_on_values() {
         let used = site.answers.memory.used_by("ns");
         let response = max_response_len(&request.entries, &unsealed);
         assert_eq!((used, cached), (response, response));
-        // A value is padded to 32 bytes.
+        // Both values are padded to 32 bytes.
         sizes.insert((unsealed["db"].size(), response));
     }
     assert_eq!(sizes.len(), 1, "{sizes:?}");

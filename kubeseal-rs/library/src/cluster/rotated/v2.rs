@@ -7,8 +7,8 @@ use shared::v2::{self, Checked, ItemView, Object, Policy, Target};
 
 use super::RotationError;
 
-/// Checks that each v2 item that was sent is still a v2 item with at least the same protection, that no other item is
-/// v2, and that a controller would not refuse the v2 items without a key.
+/// Checks that each v2 item that was sent is still a v2 item, of the same length and with at least the same protection,
+/// that no other item is v2, and that the response passes the checks of a controller that need no private key.
 pub(super) fn check(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     if !v2::is_v2(&sent.spec.encrypted_data) {
         let is_v2 = v2::is_v2(&response.spec.encrypted_data);
@@ -22,8 +22,8 @@ pub(super) fn check(sent: &SealedSecret, response: &SealedSecret) -> Result<(), 
     check_public(response)
 }
 
-/// Checks that every item is v2, with at least the protection that it had, and that a controller would not refuse it
-/// without a key.
+/// Checks that every item is v2, with at least the protection that it had, and that the response passes the checks of a
+/// controller that need no private key.
 pub(super) fn check_converted(
     sent: &SealedSecret,
     response: &SealedSecret,
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns an object of this name with one v2 item.
+    /// Returns an object named `n`, with a v2 item that is sealed for an object named `name`.
     fn sealed_object(name: &str, value: &str, bound: bool) -> SealedSecret {
         let rng = &mut shared::random::system();
         let key = SecretKey::from_bytes(Suite::P256, &[1; 32])

@@ -19,7 +19,7 @@ pub(super) struct DamageReport<'a> {
     since: &'a str,
     /// Items sealed for the key that exist now.
     present: Vec<ItemReport<'a>>,
-    /// Commits that introduced items sealed for the key, the newest of each repository first.
+    /// Commits that introduced items sealed for the key; within each repository, the newest first.
     commits: Vec<CommitReport<'a>>,
     /// Content that is missing or cannot be read, and may contain items sealed for the key.
     unread: Vec<UnreadReport<'a>>,

@@ -11,7 +11,7 @@ use crate::report::ShowPath;
 /// All keys and, for `seal keys status`, the items that need them.
 #[derive(Debug, Serialize)]
 pub(super) struct KeysReport<'a> {
-    /// The RSA keys, and then the keys that are only for v2; each the newest first.
+    /// The RSA keys, and then the keys that are only for v2; each the newest first, and unusable keys last.
     keys: Vec<KeyReport<'a>>,
     #[serde(flatten)]
     searched: Option<SearchReport<'a>>,
@@ -37,10 +37,10 @@ struct KeyReport<'a> {
     /// key.
     #[serde(skip_serializing_if = "Option::is_none")]
     short_key_id: Option<String>,
-    /// When the key was created; null if the key cannot be used.
+    /// The start of the validity of the key or its certificate; null if the key cannot be used.
     #[serde(rename = "made")]
     created: Option<Timestamp>,
-    /// The end of the validity of the key or its certificate; null if the key cannot be used.
+    /// The end of the validity of the key or its certificate; null if the key cannot be used or has no certificate.
     valid_until: Option<Timestamp>,
     /// The time of the last backup; null if there is none.
     backed_up: Option<Timestamp>,
@@ -69,7 +69,7 @@ struct SearchReport<'a> {
     undecided: Vec<ItemReport<'a>>,
     /// The number of objects that were not unsealed, but counted for the key that they name.
     unopened: usize,
-    /// Files and objects that cannot be read, and may need any key.
+    /// Content that is missing or cannot be read, and may need any key.
     unread: Vec<UnreadReport<'a>>,
 }
 

@@ -39,10 +39,10 @@ struct RestoredKey<'a> {
     name: &'a str,
     /// The fingerprint of the key; null if the key cannot be used, or is only for v2.
     fingerprint: Option<String>,
-    /// `xw` or `p256`; absent for an RSA key.
+    /// `xw` or `p256`; absent for an RSA key or an unusable key.
     #[serde(skip_serializing_if = "Option::is_none")]
     suite: Option<String>,
-    /// The identifier of a key that is only for v2; absent for an RSA key.
+    /// The identifier of a key that is only for v2; absent for an RSA key or an unusable key.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_id: Option<String>,
     /// `restored`, `sealingAllowed`, `exists` or `broken`; in a dry run, the expected outcome.
@@ -58,7 +58,7 @@ struct RestoredKey<'a> {
     problem: Option<&'a str>,
 }
 
-/// The key that seals after the restore.
+/// The RSA key that seals after the restore.
 #[derive(Debug, Serialize)]
 struct SealingReport<'a> {
     /// The name of the key Secret.

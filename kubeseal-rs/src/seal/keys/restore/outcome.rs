@@ -13,7 +13,7 @@ pub(super) enum Outcome<'a> {
     Restored,
     /// The key existed as opening-only, and the user selected it for sealing.
     SealingAllowed,
-    /// The key existed already.
+    /// The key already exists, or this restore stores it from another Secret of the backup.
     Exists,
     /// The Secret contains no usable key, for this reason.
     Broken(&'a str),
@@ -39,7 +39,7 @@ impl<'a> Outcome<'a> {
     }
 }
 
-/// A Secret of a backup, and its outcome. Names and properties come from the backup.
+/// A Secret of a backup, and its outcome. `name` and `left_out` come from the backup, which is untrusted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row<'a> {
     /// The name in the backup.
@@ -59,7 +59,7 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Returns the outcome for an RSA key.
+    /// Returns the row for a step of the plan for RSA keys.
     pub(super) fn from_rsa_step(step: &'a Step<'_>) -> Self {
         let outcome = match &step.action {
             Action::Put(_) => Outcome::Restored,
@@ -78,7 +78,8 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Returns the identifier of the key; empty if the key cannot be used.
+    /// Returns the fingerprint of an RSA key, or the suite and identifier of a key that is only for v2; empty if the
+    /// key cannot be used.
     pub(super) fn id(&self) -> String {
         match (self.fingerprint, self.v2) {
             (Some(fingerprint), _) => fingerprint.to_string(),

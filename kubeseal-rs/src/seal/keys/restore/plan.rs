@@ -1,4 +1,4 @@
-//! Decides the action for each Secret in a backup, from the backup and the existing keys.
+//! Decides the action for each Secret of an RSA key in a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 

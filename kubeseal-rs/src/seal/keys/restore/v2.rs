@@ -198,11 +198,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Checks whether every key can be stored.
-    ///
-    /// # Errors
-    ///
-    /// Fails if another object or file has the name of a key.
+    /// Checks, as far as possible in advance, whether every key can be stored under its name.
     pub(super) fn check_new_key_names(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
@@ -213,11 +209,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Stores the keys, and removes the opening-only marks.
-    ///
-    /// # Errors
-    ///
-    /// Fails if a Secret cannot be stored.
+    /// Stores the keys, and removes the opening-only marks of existing keys that the user selected.
     pub(super) fn execute(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             let name = &step.name;

@@ -78,7 +78,7 @@ impl<'a> Parser<'a, '_> {
         token
     }
 
-    /// Parses until the parenthesis of this depth closes.
+    /// Parses until the parenthesis of this depth closes; at depth 0, until the end.
     fn pipeline(&mut self, depth: usize) -> Option<Pipeline<'a>> {
         let mut calls = vec![Call::new()];
         loop {

@@ -726,7 +726,7 @@ fn rsa_lengths() -> Vec<Case> {
     vec![with(255), with(1025)]
 }
 
-/// Adds a stanza to the existing stanzas, without checking the limit.
+/// Adds a stanza to the only shared lock. Unlike [`add_stanza`], also adds it to an object that cannot be parsed.
 fn add_stanza_unchecked(case: &mut Case, stanza: &Stanza) {
     let Ok(text::Name::Header(lock)) = text::parse_name(&case.header()).map_err(|_| ()) else {
         panic!("no header");
