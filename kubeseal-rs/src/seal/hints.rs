@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the program or command that has it.
-const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
+const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 18] = [
     // The part of `--require-v2` that the pattern for flags matches.
     ("binding", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),
@@ -42,6 +42,7 @@ const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
     ),
     ("edit/editor", "--wait", "an editor"),
     ("import/mod", "--extract", "sops"),
+    ("hook/mod", "--no-verify", "`git commit`"),
 ];
 
 fn is_flag_of_another_program(file: &str, flag: &str) -> bool {
@@ -113,8 +114,8 @@ fn a_message_names_only_flags_that_its_command_has() {
         let relative = relative.next().unwrap().with_extension("");
         let name = relative.iter().next().unwrap().to_str().unwrap().to_owned();
         let shown = relative.to_str().unwrap();
-        if shown == "hook" {
-            // The literals of the hook are scripts.
+        if ["hook/drivers", "hook/pre_commit"].contains(&shown) {
+            // The literals of these files are commands of Git's configuration and scripts.
             continue;
         }
         // A file that is not a command serves several commands, and any of them may have the flag.
