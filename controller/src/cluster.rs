@@ -74,8 +74,8 @@ pub struct Cluster {
     version_key: watch::Sender<Option<Arc<VersionKey>>>,
     /// When the leader next tries to load or create the content-version key; `None` once the leader has the key.
     version_key_due: Option<Timestamp>,
-    /// The value of `is_complete`, shared with the delivery to Pods, which does not depend on the election.
-    is_listed: Arc<AtomicBool>,
+    /// A copy of `is_complete` for the delivery to Pods, which does not depend on the election.
+    shared_is_complete: Arc<AtomicBool>,
     ready: Arc<AtomicBool>,
     /// Whether this replica has had keys and has listed the objects of every namespace, except namespaces that cannot
     /// be listed. If so, it is ready unless the election is stuck.
@@ -156,7 +156,7 @@ impl Cluster {
             ring: watch::Sender::default(),
             version_key: watch::Sender::new(None),
             version_key_due: Some(Timestamp::MIN),
-            is_listed: Arc::default(),
+            shared_is_complete: Arc::default(),
             policy: policy.clone(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
             watches: Watches::new(
@@ -365,16 +365,16 @@ impl Cluster {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
-    /// Returns the parts of the controller that the delivery endpoint reads. When `stopped` becomes true, its waiting
+    /// Returns the parts of the controller that the delivery endpoint reads. When `stopping` becomes true, its waiting
     /// requests end.
-    pub fn delivery(&self, stopped: watch::Receiver<bool>) -> Delivery {
+    pub fn delivery(&self, stopping: watch::Receiver<bool>) -> Delivery {
         Delivery {
             store: Arc::clone(&self.store),
             ring: self.ring.subscribe(),
             version_key: self.version_key.subscribe(),
-            is_complete: Arc::clone(&self.is_listed),
+            is_complete: Arc::clone(&self.shared_is_complete),
             policy: self.policy.clone(),
-            stopped,
+            stopping,
             metrics: Arc::clone(&self.metrics),
         }
     }
@@ -488,7 +488,8 @@ impl Cluster {
         // `has_started` is false on a replica that was never the leader: it only loads keys.
         let has_keys = self.has_started || !self.keys.ring().is_empty();
         self.is_complete |= has_keys && self.watches.are_complete();
-        self.is_listed.store(self.is_complete, Ordering::Release);
+        self.shared_is_complete
+            .store(self.is_complete, Ordering::Release);
         let is_stuck = *self.role.borrow() == Role::Stuck;
         self.ready
             .store(self.is_complete && !is_stuck, Ordering::Release);

@@ -1,5 +1,5 @@
-//! Reports keys that are added and removed while the controller runs, and keeps the keys of a suite in memory if the
-//! last one is removed.
+//! Reports keys that are added and removed while the controller is running, and keeps the keys of a suite in memory if
+//! the last key of the suite is removed.
 //!
 //! If the last key is removed, which is probably a mistake, the removed keys stay in memory and unseal until another
 //! key of the suite is stored. A command that deletes several Secrets deletes them one by one, so keys that were
@@ -61,7 +61,7 @@ impl RemovedKeys {
 enum Change {
     Added(AnyKey),
     Removed(AnyKey),
-    /// The first key was replaced by the second key under the same name.
+    /// The first key was replaced with the second key under the same name.
     Replaced(AnyKey, AnyKey),
     /// The last key of its suite was removed.
     LastRemoved(AnyKey),
@@ -97,7 +97,7 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
                 secretname = old.name(),
                 before = old.id_text(),
                 after = new.id_text(),
-                "private key replaced by another one under the same name"
+                "private key replaced with another key under the same name"
             ),
             Change::LastRemoved(key) => error!(
                 secretname = key.name(),
@@ -141,7 +141,7 @@ fn event(change: Change) -> Option<(String, EventRecord)> {
         Change::Replaced(old, new) => {
             let (before, after) = (old.id_text(), new.id_text());
             let message = format!(
-                "the key {before} in this Secret was replaced by {after}: values sealed for the old key cannot be unsealed; \
+                "the key {before} in this Secret was replaced with {after}: values sealed for the old key cannot be unsealed; \
                  restore the old key under another name"
             );
             (old, Reason::KeyReplaced, message)

@@ -124,9 +124,9 @@ impl Renewals {
         self.0.iter().map(KeyRenewal::suite).collect()
     }
 
-    /// At startup, generates a new key of a suite if one is due, and waits for it. Returns `None` if none is due, or if
-    /// the keys of the suite were removed: the administrator is probably about to restore them, and a key generated
-    /// before the restore would be newer and would remain the sealing key.
+    /// At startup, generates a new key of a suite if one is due, and waits for it. Returns `None` if no key is due,
+    /// or if the keys of the suite were removed: the administrator is probably about to restore them, and a key
+    /// generated before the restore would be newer and would remain the sealing key.
     ///
     /// # Errors
     ///
@@ -277,9 +277,9 @@ impl KeyRenewal {
     }
 }
 
-/// Returns whether a new key is due. If the keys were removed while the controller runs, one is due only on request:
-/// the administrator is probably about to restore them, and a key generated before the restore would be newer and would
-/// remain the sealing key.
+/// Returns whether a new key is due. If the keys were removed while the controller is running, a new key is due only on
+/// request: the administrator is probably about to restore the keys, and a key generated before the restore would be
+/// newer and would remain the sealing key.
 fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
         _ if is_requested => true,

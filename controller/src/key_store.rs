@@ -154,8 +154,8 @@ pub(crate) fn build_ring<'a>(
         .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
-/// Returns, of each suite for which keys are generated, the newest key if it would seal after a backup and did not
-/// already wait for one in `before`.
+/// Returns the newest key of each suite for which keys are generated, if the key seals only after a backup and was not
+/// already waiting for the backup in `before`.
 pub(crate) fn new_keys_without_backup(before: &KeyRing, after: &KeyRing) -> Vec<AnyKey> {
     let before: Vec<_> = keys_without_backup(before)
         .map(|key| key.key_id())
@@ -170,7 +170,7 @@ fn keys_without_backup(ring: &KeyRing) -> impl Iterator<Item = AnyKey> {
     let newest = ring
         .renewed_suites()
         .filter_map(|suite| ring.own_keys(suite).next());
-    newest.filter(|key| ring.why_it_cannot_seal(key) == Some(NoSealingKey::NotBackedUp))
+    newest.filter(|key| ring.why_key_cannot_seal(key) == Some(NoSealingKey::NotBackedUp))
 }
 
 /// The message about a key that seals only once it is backed up (see [`new_keys_without_backup`]).

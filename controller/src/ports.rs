@@ -85,9 +85,9 @@ impl<'a> Server<'a> {
         Arc::clone(&self.metrics)
     }
 
-    /// Serves the endpoints on all open ports until the returned [`RunningServer`] is stopped.
+    /// Serves the endpoints on all open ports until the returned [`RunningServer`] is shut down.
     pub fn start(self, state: ServerState, authorized: Option<TlsPort>) -> RunningServer {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopping) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
         let unauthenticated = UnauthenticatedEndpoints {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
@@ -96,11 +96,11 @@ impl<'a> Server<'a> {
         let main = http::router(state.clone(), unauthenticated, Arc::clone(&self.metrics));
         let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
         let mut tasks = JoinSet::new();
-        let (ring, mut expiry_stopped) = (state.ring.clone(), stopped.clone());
+        let (ring, mut expiry_stopping) = (state.ring.clone(), stopping.clone());
         tasks.spawn(async move {
             tokio::select! {
                 () = expiry::watch(ring) => {}
-                _ = expiry_stopped.wait_for(|stopped| *stopped) => {}
+                _ = expiry_stopping.wait_for(|is_stopping| *is_stopping) => {}
             }
         });
         if let Some(authorized) = authorized {
@@ -109,7 +109,7 @@ impl<'a> Server<'a> {
                 self.limiter(),
                 &self.metrics,
                 limits,
-                stopped.clone(),
+                stopping.clone(),
             );
             tasks.spawn(task);
         }
@@ -120,14 +120,14 @@ impl<'a> Server<'a> {
             None,
             main,
             limits,
-            stopped.clone(),
+            stopping.clone(),
         ));
         tasks.spawn(http::serve(
             self.metrics_listener,
             None,
             metrics,
             limits,
-            stopped,
+            stopping,
         ));
         RunningServer { stop, tasks }
     }
@@ -176,28 +176,28 @@ impl TlsPort {
         }))
     }
 
-    /// Serves the port as soon as RBAC allows the controller to review callers (see [`PendingPort`]), and reports if this
-    /// permission is revoked.
+    /// Serves the port as soon as RBAC allows the controller to review callers (see [`PendingPort`]), and reports if
+    /// this permission is revoked.
     fn serve(
         self,
         state: ServerState,
         limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
         limits: http::ConnectionLimits,
-        mut stopped: watch::Receiver<bool>,
+        mut stopping: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let metrics = Arc::clone(metrics);
         async move {
             let health = Arc::clone(metrics.watches());
             let pending = PendingPort::new(self.address, self.listener, Arc::clone(&health));
             let listener = tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => return,
+                _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
                 listener = pending.wait(&self.reviews) => listener,
             };
             log_address("HTTPS server for authorized callers serving", &listener);
             let tls = Some(self.identity.acceptor());
             let delivery = Delivery {
-                stopped: stopped.clone(),
+                stopping: stopping.clone(),
                 ..self.delivery
             };
             let reviews = Arc::clone(&self.reviews);
@@ -207,7 +207,7 @@ impl TlsPort {
                 ..limits
             };
             tokio::select! {
-                () = http::serve(listener, tls, router, limits, stopped) => {}
+                () = http::serve(listener, tls, router, limits, stopping) => {}
                 never = pending::report_revocation(&self.reviews, health) => match never {},
             }
         }

@@ -166,7 +166,7 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
 /// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried can
 /// unseal, to delay the request of another caller behind the same proxy.
 #[tokio::test]
-async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
+async fn a_small_request_completes_while_a_large_request_is_in_progress() {
     let _lock = lock().await;
     let server = Arc::new(server_with_all_keys().await);
     // The items alternate between six keys, so the keys of the last four items never unseal the next item.

@@ -53,7 +53,7 @@ enum Page {
 }
 
 impl Page {
-    fn objects(self) -> usize {
+    fn count_objects(self) -> usize {
         match self {
             Self::Annotations => 50,
             _ => 20,
@@ -118,7 +118,7 @@ fn page(number: usize) -> String {
     let page = PAGES[number];
     let (metadata, content) = page.content();
     let mut items = String::new();
-    for i in 0..page.objects() {
+    for i in 0..page.count_objects() {
         let _ = write!(
             items,
             r#"{{"metadata":{{"name":"n{number}-{i}","namespace":"ns","uid":"u{number}-{i}","resourceVersion":"1","generation":1{metadata}}},{content}}},"#
@@ -158,7 +158,7 @@ fn memory(line: &str) -> usize {
 }
 
 /// Attack: a tenant creates hundreds of objects with large annotations or many unknown fields, items, templates or
-/// conditions, so that the controller runs out of memory at each start.
+/// conditions, so that the controller runs out of memory each time it starts.
 #[tokio::test]
 async fn large_annotations_and_fields_of_many_objects_are_not_kept_in_memory() {
     let store = ClusterStore::new(client(), false);
@@ -177,7 +177,7 @@ async fn large_annotations_and_fields_of_many_objects_are_not_kept_in_memory() {
         }
     }
     let (growth, max_growth) = (memory("VmRSS:") - before, memory("VmHWM:") - before);
-    let objects: usize = PAGES.iter().map(|page| page.objects()).sum();
+    let objects: usize = PAGES.iter().map(|page| page.count_objects()).sum();
     assert_eq!(accepted, objects);
     // Each page has about 23 MB, and all of them about 250 MB; parsed, the unknown fields of a page have 2 GB.
     assert!(growth < 200, "{growth} MiB kept, at most {max_growth} MiB");

@@ -1,9 +1,12 @@
 //! Asks questions on the terminal: for values without showing the answers, and for confirmations.
 //!
-//! The rest of a paste must not reach the shell, which would show, execute and save it. So, unless the terminal is
-//! dumb, the prompt turns on bracketed paste, with which a terminal encloses pasted text in escape sequences; it reads
-//! a paste of several lines to its end and refuses it, and discards input, when it closes, until none arrives for a
-//! moment. On Windows, `rpassword` reads each line without these precautions.
+//! If a user pastes several lines, the rest of the paste must not reach the shell, which would show, execute and save
+//! it. The prompt takes these precautions, except on Windows, where `rpassword` reads each line:
+//!
+//! - It turns on bracketed paste, with which a terminal encloses pasted text in escape sequences, unless the terminal
+//!   is dumb.
+//! - It reads a paste of several lines to its end, and refuses it.
+//! - When it closes, it discards input until none arrives for a moment.
 
 #[cfg(unix)]
 mod line;
@@ -50,8 +53,8 @@ pub(crate) enum PromptError {
 }
 
 impl PromptError {
-    /// Returns the error for the user: `no_terminal`, or the problem with the answer, with `hint`, which names
-    /// another way to pass the value.
+    /// Returns the error for the user: `no_terminal`, or the problem with the answer and `hint`. `hint` names another
+    /// way to pass the value.
     pub(crate) fn into_failure(self, no_terminal: Failure, hint: &str) -> Failure {
         match self {
             Self::NoTerminal => no_terminal,

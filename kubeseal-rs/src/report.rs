@@ -51,7 +51,7 @@ pub fn notice(notice: Notice) {
     let message = notice.message();
     match notice {
         Notice::Warning(_) | Notice::LinkOutside { .. } => warn(&message),
-        Notice::Unread { .. } => fail_at_end(&message),
+        Notice::Unreadable { .. } => fail_at_end(&message),
     }
 }
 

@@ -17,13 +17,13 @@ use crate::plain::Plain;
 use crate::scope::Label;
 use crate::v2::{Value, ValueId};
 
-/// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
+/// Length of a new session key in bytes. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
-/// Substitute for a session key that could not be decrypted, or whose length is not that of an AES key.
+/// Substitute for a session key that could not be decrypted, or does not have the length of an AES key.
 const SUBSTITUTE_KEY: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
 /// The message that the session key authenticates to derive the identifier of a value.
 const VALUE_ID_INFO: &[u8] = b"seal/v1/vid\0";
-/// Bytes of the length field at the start.
+/// Size in bytes of the length field at the start of an envelope.
 const LENGTH_LEN: usize = 2;
 
 /// OAEP or AES rejected the key. This does not depend on the value.

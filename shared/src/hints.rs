@@ -63,7 +63,11 @@ mod tests {
             ("a list", format!("[\"{valid}\"]"), 0),
             ("a number", "{\"a\": 1}".into(), 0),
             ("no fingerprint", "{\"a\": \"SHA256:x\"}".into(), 0),
-            ("one of two", format!("{{\"a\":\"{valid}\",\"b\":{{}}}}"), 1),
+            (
+                "one of two hints",
+                format!("{{\"a\":\"{valid}\",\"b\":{{}}}}"),
+                1,
+            ),
         ] {
             assert_eq!(parse(&text).len(), want, "{why}");
         }

@@ -21,7 +21,7 @@ mod v2_key;
 pub use any_key::{AnyKey, SealingHalf};
 pub use v2_key::RingV2Key;
 
-/// One key of a ring.
+/// An RSA key of a ring.
 #[derive(Debug)]
 pub struct RingKey {
     name: String,
@@ -346,7 +346,7 @@ impl KeyRing {
     pub fn sealing_key(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         choose(
             self.keys.iter().filter(|key| key.certificate.is_some()),
-            |key| self.sealing_obstacle(Suite::Rsa, key.marks),
+            |key| self.sealing_refusal(Suite::Rsa, key.marks),
             |key| key.is_valid(now),
             NoSealingKey::NoKey,
         )
@@ -366,7 +366,7 @@ impl KeyRing {
         }
         let key = choose(
             self.v2_keys.iter().filter(|key| key.suite() == suite),
-            |key| self.sealing_obstacle(suite, key.marks()),
+            |key| self.sealing_refusal(suite, key.marks()),
             |key| key.is_valid(now),
             NoSealingKey::NoKeyOfSuite(suite),
         )?;
@@ -376,15 +376,15 @@ impl KeyRing {
     /// Returns whether an RSA key may seal: the RSA keys are not removed, and its marks and the policy allow it. Does
     /// not check that the key has a certificate.
     pub fn can_seal(&self, key: &RingKey) -> bool {
-        self.sealing_obstacle(Suite::Rsa, key.marks).is_none()
+        self.sealing_refusal(Suite::Rsa, key.marks).is_none()
     }
 
     /// Returns why a key may not seal; `None` if its suite is not removed, and its marks and the policy allow it.
-    pub fn why_it_cannot_seal(&self, key: &AnyKey) -> Option<NoSealingKey> {
-        self.sealing_obstacle(key.suite(), key.marks())
+    pub fn why_key_cannot_seal(&self, key: &AnyKey) -> Option<NoSealingKey> {
+        self.sealing_refusal(key.suite(), key.marks())
     }
 
-    fn sealing_obstacle(&self, suite: Suite, marks: Marks) -> Option<NoSealingKey> {
+    fn sealing_refusal(&self, suite: Suite, marks: Marks) -> Option<NoSealingKey> {
         if self.is_removed(suite) {
             Some(NoSealingKey::Removed)
         } else if marks.is_compromised {
@@ -515,14 +515,14 @@ impl KeyRing {
 /// Returns the key that seals: of the keys that may seal, the first that is valid now, or else the first.
 fn choose<K: Copy>(
     keys: impl Iterator<Item = K> + Clone,
-    sealing_obstacle: impl Fn(K) -> Option<NoSealingKey>,
+    sealing_refusal: impl Fn(K) -> Option<NoSealingKey>,
     is_valid: impl Fn(K) -> bool,
     error_if_empty: NoSealingKey,
 ) -> Result<K, NoSealingKey> {
-    let mut can_seal = keys.clone().filter(|key| sealing_obstacle(*key).is_none());
+    let mut can_seal = keys.clone().filter(|key| sealing_refusal(*key).is_none());
     let valid = can_seal.clone().find(|key| is_valid(*key));
     let chosen = valid.or_else(|| can_seal.next());
-    chosen.ok_or_else(|| combine_reasons(keys.filter_map(sealing_obstacle), error_if_empty))
+    chosen.ok_or_else(|| combine_reasons(keys.filter_map(sealing_refusal), error_if_empty))
 }
 
 /// Combines the reasons why each key may not seal into one error; `error_if_empty` if there are no keys.
@@ -630,7 +630,12 @@ mod tests {
         let [compromised1, compromised3] = [1, 3].map(|n| marked(n, true, true));
         for (why, keys, requires_backup, want) in [
             ("nothing", vec![], true, Err(NoKey)),
-            ("the newest", vec![&unmarked1, &unmarked2], false, Ok("2")),
+            (
+                "the newest key",
+                vec![&unmarked1, &unmarked2],
+                false,
+                Ok("2"),
+            ),
             (
                 "not backed up",
                 vec![&unmarked1, &unmarked2],
@@ -800,7 +805,7 @@ mod tests {
             ("itself", ring(&[&a]), true),
             ("nothing", KeyRing::default(), false),
             ("one more", ring(&[&a, &b]), false),
-            ("another", ring(&[&b]), false),
+            ("another key", ring(&[&b]), false),
             ("read again", ring(&[&copy("a", 1, unmarked)]), true),
             ("another name", ring(&[&copy("c", 1, unmarked)]), false),
             ("another time", ring(&[&copy("a", 2, unmarked)]), false),

@@ -47,7 +47,7 @@ impl Need {
     }
 
     /// Returns whether the item may need this RSA key. An undecided v1 item may need any key with its modulus length.
-    pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
+    pub fn may_require_key(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(needed) => needed == key,
             Self::OneOf(keys) => keys.contains(&UsedKey::Rsa(key.clone())),
@@ -98,10 +98,12 @@ pub fn needs_within(
     Ok(needs)
 }
 
-/// Returns the key that each item needs, by item key, without trying any key: v2 items name their keys; for v1 items,
-/// the status of this generation is used, or else the annotation. This is not evidence, since clients that may write
-/// the status or the object can forge it. Returns `None` if a v2 entry is malformed, or if a sealed value names no key
-/// of the ring or, for v1, a key of another size than the value announces.
+/// Returns the key that each item needs, by item key, without trying a key. v2 items name their keys. For v1 items,
+/// uses the status of this generation or, if there is none, the annotation. The result is not evidence, since clients
+/// that may write the status or the object can forge it.
+///
+/// Returns `None` if a v2 entry is malformed, or if a sealed value names no key of the ring. Also returns `None` if a
+/// v1 value was sealed for a key of another size than the named key.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status
@@ -225,8 +227,8 @@ fn reason(text: &str, ring: &KeyRing, own: &ScopedName, scoped_names: &[ScopedNa
     Reason::Unknown
 }
 
-/// Returns the scoped names that are worth trying for an object besides its own: every scope with each of these
-/// namespaces and names, those of the object first.
+/// Returns the scoped names that are worth trying for an object, in addition to its own: every scope with each of these
+/// namespaces and names. The namespace and name of the object come first.
 pub fn likely_scoped_names(
     sealed: &SealedSecret,
     namespaces: &[String],
@@ -330,16 +332,16 @@ mod tests {
         assert_eq!(needs_by_item["c"], Need::Undecided(len));
         assert_eq!(needs_by_item["d"], Need::Nothing);
         assert!(
-            needs_by_item["c"].can_be(old.fingerprint(), len),
+            needs_by_item["c"].may_require_key(old.fingerprint(), len),
             "an undecided item may need it"
         );
         assert!(
-            !needs_by_item["c"].can_be(old.fingerprint(), len * 2),
+            !needs_by_item["c"].may_require_key(old.fingerprint(), len * 2),
             "an undecided item cannot need a key of another size"
         );
-        assert!(needs_by_item["a"].can_be(old.fingerprint(), len));
-        assert!(!needs_by_item["a"].can_be(new.fingerprint(), len));
-        assert!(!needs_by_item["d"].can_be(old.fingerprint(), len));
+        assert!(needs_by_item["a"].may_require_key(old.fingerprint(), len));
+        assert!(!needs_by_item["a"].may_require_key(new.fingerprint(), len));
+        assert!(!needs_by_item["d"].may_require_key(old.fingerprint(), len));
     }
 
     #[test]

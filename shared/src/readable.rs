@@ -260,7 +260,7 @@ mod tests {
     /// Attack: a client hides an object from the controller with a time that the API server stores and the types
     /// refuse.
     #[test]
-    fn replaces_a_time_out_of_range_by_the_nearest_one() {
+    fn replaces_a_time_out_of_range_with_the_nearest_valid_time() {
         for (text, want) in [
             ("2006-01-02T15:04:05Z", "2006-01-02T15:04:05Z"),
             ("2006-01-02t15:04:05z", "2006-01-02t15:04:05z"),

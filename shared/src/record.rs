@@ -157,7 +157,7 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
 }
 
 /// Returns whether the record proves that the controller last wrote the Secret with this `uid` without merging: no
-/// annotation of the Secret allowed it. Unlike the other proofs about the Secret, this one does not depend on the
+/// annotation of the Secret allowed a merge. Unlike the other proofs about the Secret, this one does not depend on the
 /// version of the Secret.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
@@ -213,8 +213,8 @@ pub fn is_for_content(
         && has_template_metadata(sealed, &secret.metadata)
 }
 
-/// Like [`is_for_content`], for any labels and annotations, except annotations that allow the controller to change the
-/// Secret, and also for the deprecated form.
+/// Like [`is_for_content`], but ignores all labels and annotations, except annotations that allow the controller to
+/// change the Secret. Accepts the deprecated form too.
 pub fn has_recorded_values(
     record: &SecretRecord,
     identity: Identity,

@@ -115,7 +115,7 @@ mod tests {
         };
         for (why, keys, want) in [
             ("no key", &[][..], None),
-            ("the newest", &[(1, 1), (3, 3)], Some(3)),
+            ("the newest key", &[(1, 1), (3, 3)], Some(3)),
             ("a clock was ahead", &[(1, 1), (50, 50)], Some(1)),
             (
                 "the clock was always ahead",

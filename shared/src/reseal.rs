@@ -85,8 +85,8 @@ pub struct ResealRules {
 
 /// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing
 /// key are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are
-/// already. Other recipients in the object are not kept: they are not trustworthy. The deprecated form becomes v1
-/// items.
+/// already sealed in this way. Other recipients in the object are not kept: they are not trustworthy. The deprecated
+/// form becomes v1 items.
 ///
 /// v2 items keep their properties: place, template binding, the identifiers of their values, and the restrictions on
 /// their use. The checks of v2 precede all other work.

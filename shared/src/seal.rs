@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_seal_without_a_namespace_unless_cluster_wide() {
+    fn refuses_to_seal_without_a_namespace() {
         assert_eq!(
             seal_secret(&secret("metadata: {name: web}")).unwrap_err(),
             SealError::MissingNamespace

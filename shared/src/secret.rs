@@ -42,7 +42,7 @@ impl Secret {
             .into_iter()
             .map(|node| Self::from_node(node, &mut reading));
         let secrets = secrets.collect::<Result<_, _>>()?;
-        Ok((secrets, reading.coerced))
+        Ok((secrets, reading.altered_scalars))
     }
 
     /// Reads one Secret, which may be an item of a list with objects of several kinds.

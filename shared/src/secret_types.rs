@@ -80,12 +80,12 @@ impl fmt::Display for Missing {
 pub struct InvalidValue {
     type_: &'static str,
     item: &'static str,
-    is_json: bool,
+    must_be_json_object: bool,
 }
 
 impl InvalidValue {
     fn requirement(&self) -> &'static str {
-        if self.is_json {
+        if self.must_be_json_object {
             "is a JSON object"
         } else {
             "is not empty"
@@ -134,7 +134,7 @@ pub fn check_values(secret: &Secret) -> Result<(), InvalidValue> {
         Err(InvalidValue {
             type_: rule.type_,
             item,
-            is_json: rule.form == Form::JsonObject,
+            must_be_json_object: rule.form == Form::JsonObject,
         })
     })
 }

@@ -85,7 +85,7 @@ impl<'a> Application<'a> {
     ///
     /// # Panics
     /// Panics if an administrator cannot list `ReplicaSets`.
-    pub async fn revisions(&self) -> usize {
+    pub async fn count_revisions(&self) -> usize {
         let sets: Api<ReplicaSet> = self.namespace.api();
         let sets = sets.list(&ListParams::default().labels("app=web")).await;
         sets.expect("an administrator may list them").items.len()
@@ -130,7 +130,7 @@ impl<'a> Application<'a> {
     ///
     /// # Panics
     /// Panics if an administrator cannot list events.
-    pub async fn events(&self, reason: &str) -> usize {
+    pub async fn count_events(&self, reason: &str) -> usize {
         let events: Api<Event> = self.namespace.api();
         let events = events.list(&ListParams::default()).await;
         let is_of_reason = |event: &&Event| {

@@ -1,4 +1,4 @@
-//! axe-core, which checks pages for obstacles to assistive technology.
+//! axe-core, which checks pages for accessibility problems.
 
 use std::fs;
 use std::path::Path;

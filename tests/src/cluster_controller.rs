@@ -36,7 +36,7 @@ impl ClusterController {
         Self::start_with(&kubeconfig, namespace.name(), args).await
     }
 
-    /// Like [`Self::start`], with any kubeconfig.
+    /// Like [`Self::start`], with the given kubeconfig.
     pub async fn start_with(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
         let mut controller = Self::spawn(kubeconfig, namespace, args);
         controller.become_ready().await;

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// A shell script that starts a watcher and then replaces itself with the program given as arguments. The watcher reads
 /// a pipe to which only the test process can write. The pipe closes when the test process ends, even by SIGKILL, and
-/// the watcher then kills the program, even a stopped one. The test process dismisses the watcher with a line on the
+/// the watcher then kills the program, even if it is stopped. The test process dismisses the watcher with a line on the
 /// pipe when the program is gone, because the process id may soon belong to another process.
 const GUARD_SCRIPT: &str = r#"
 exec 3<&0 </dev/null

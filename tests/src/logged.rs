@@ -74,7 +74,7 @@ impl LoggedProcess {
 
     fn status_bytes(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
-            .expect("the process runs on Linux");
+            .expect("the process is running, on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let kibibytes = kibibytes.expect("the kernel reports the memory");

@@ -26,7 +26,7 @@ pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Ve
 
 /// Returns start and end of each region that the process can read and write.
 fn writable_regions(process: u32) -> Vec<(u64, u64)> {
-    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process runs");
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("the process is running");
     let region = |line: &str| {
         let (range, rest) = line.split_once(' ')?;
         let (start, end) = range.split_once('-')?;

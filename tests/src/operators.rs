@@ -1,5 +1,5 @@
-//! The programs of cluster operators: the real Helm, Kustomize and kubectl, built from their Go modules, and Prometheus
-//! and `ssh-keygen` as installed on the system.
+//! The programs that cluster administrators use: the real Helm, Kustomize and kubectl, built from their Go modules, and
+//! Prometheus and `ssh-keygen` as installed on the system.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -15,7 +15,7 @@ pub async fn until<T>(description: &str, poll: impl AsyncFnMut() -> Option<T>) -
     until_within(LIMIT, description, poll).await
 }
 
-/// Like [`until`], with another limit, for work that takes long in a development build.
+/// Like [`until`], with another limit, for work that takes a long time in a development build.
 ///
 /// # Panics
 /// Panics if there is no value within `limit`; the message contains `description`.

@@ -49,7 +49,7 @@ pub fn sync(kubeconfig: &Path, object: &Value) {
     let () = run(command.arg("sync").env("KUBECONFIG", kubeconfig), object);
 }
 
-/// Compares an object with that in the cluster by all methods of Argo CD; ignores differences in fields of these
+/// Compares an object with the object in the cluster by all methods of Argo CD; ignores differences in fields of these
 /// managers (`managedFieldsManagers` of an Application).
 ///
 /// # Panics

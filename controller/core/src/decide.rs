@@ -110,8 +110,8 @@ pub struct Circumstances<'a> {
     /// Whether all content of the existing Secret is known to come from the SealedSecret. See
     /// [`crate::ownership::merges`].
     pub is_exclusive: bool,
-    /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
-    /// If it depended on this, any user who can edit the SealedSecret could confirm a guess of a value.
+    /// Whether a new version counts as different from the Secret even if its values are equal. Otherwise, any user who
+    /// can edit the SealedSecret could confirm a guess of a value.
     pub hides_equality: bool,
     /// The existing Secret without the former values that are no longer needed; `None` if all are needed. Updates are
     /// based on this Secret, so that a merge does not keep those values.
@@ -280,7 +280,7 @@ fn plan_update(
 /// The controller checks this before it renders templates. Such a refusal is repeated until the Secret or the
 /// SealedSecret changes. If each repetition rendered the templates, an author could write a template that begins to
 /// fail at a time that depends on a value, and infer the value from the time when the status changes.
-pub fn public_obstacle(
+pub fn value_independent_refusal(
     id: &ObjectId,
     without_values: Secret,
     existing: &Existing,

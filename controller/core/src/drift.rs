@@ -34,8 +34,8 @@ pub enum Interference {
 }
 
 impl Interference {
-    /// Returns the interference that the plan undoes, or `None`. If the SealedSecret is not `settled`, the plan may
-    /// follow a change to the SealedSecret, so it counts as undoing nothing.
+    /// Returns the interference that the plan undoes; `None` if it undoes none. Returns `None` for a SealedSecret that
+    /// is not `settled`, since a change to the SealedSecret may be the reason for the plan.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {
             Plan::Replace(_) if settled => Some(Self::Edit),

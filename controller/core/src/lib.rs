@@ -14,11 +14,11 @@
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
 //! | [`versions`] | the recorded and the current content version → the versions to record |
-//! | [`protected`] | a Secret → its metadata, with what other clients must not change |
+//! | [`protected`] | a Secret → its metadata, with the protected labels and annotations restored |
 //! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
 //! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
 //! | [`public_size`] | a SealedSecret and its values → their size as everyone can see it |
-//! | [`no_secret`] | a failure that depends on values → what may be published about it |
+//! | [`no_secret`] | a failure that depends on values → a report that reveals nothing about them |
 //! | [`previous`] | the existing and the desired Secret → the desired Secret with former values |
 //! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |

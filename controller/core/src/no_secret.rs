@@ -3,8 +3,8 @@
 //! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact that
 //! depends on a value (which templates fail, where and why, which check of the API server fails) would let an author
 //! learn something about the value with each edit. Therefore all such failures share one report, derived from public
-//! data: the failures that occur with a placeholder for every value. One bit per edit remains: whether the values form
-//! a valid Secret.
+//! data: the failures that occur with a placeholder for every value. Each edit still reveals one bit: whether the
+//! values form a valid Secret.
 
 use std::fmt;
 

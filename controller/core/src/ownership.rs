@@ -40,14 +40,14 @@ fn owner_reference(sealed: &SealedSecret) -> Option<OwnerReference> {
 
 /// Returns whether the SealedSecret with the metadata `sealed` and this template may write the Secret `existing`.
 ///
-/// The SealedSecret may write the Secret if it controls the Secret already, or if the Secret's own annotations allow
-/// this: any client that can write those annotations can also write the Secret, so this grants nothing new. A Secret
+/// The SealedSecret may write the Secret if it already controls the Secret, or if annotations of the Secret allow this.
+/// Such annotations grant nothing new: any client that can write them can also write the Secret. A Secret
 /// that the controller created without an owner is recognized by the annotation [`SKIP_OWNER_ANNOTATION`], if the
 /// template still has that annotation and no other object controls the Secret.
 ///
-/// `is_exclusive` is whether all content of the Secret is known to come from the SealedSecret. The Secret then has no
-/// other owner who could consent to a merge, so the annotation for merging does not count: another client that removes
-/// the owner must not hide this by adding that annotation.
+/// If all content of the Secret is known to come from the SealedSecret (`is_exclusive`), the annotation for merging does
+/// not count, since there is no other owner who could consent to a merge. Otherwise, a client that removes the owner
+/// could hide this by adding the annotation.
 pub fn is_owned(
     existing: &ObjectMeta,
     sealed: &ObjectMeta,
@@ -86,8 +86,8 @@ pub fn is_merged_into(existing: &ObjectMeta) -> bool {
 
 /// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
 /// merging. If all content of the Secret comes from the SealedSecret (`is_exclusive`), the annotation counts only if
-/// the template has it too: if another client could add it, this would permanently stop corrections. Such an addition
-/// is an edit like any other, which [`successor`] reverts.
+/// the template has it too. Otherwise, another client could permanently stop corrections by adding the annotation;
+/// [`successor`] reverts such an addition.
 pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
     let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
     is_merged_into(existing) && is_allowed

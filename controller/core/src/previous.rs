@@ -69,7 +69,7 @@ pub enum InvalidRequest {
 
 /// Why former values are not kept although the SealedSecret requests them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Obstacle {
+pub enum NotKept {
     /// The status would show which items exist.
     #[error(
         "no former values are kept, because the Secret is sealed as a whole in the deprecated field 'data'; seal its items \
@@ -93,17 +93,17 @@ pub enum Obstacle {
 impl Request {
     /// Returns the first public reason why some or all former values are not kept; `None` if there is none. The result
     /// does not depend on values.
-    pub fn obstacle(&self, sealed: &SealedSecret) -> Option<Obstacle> {
+    pub fn why_not_kept(&self, sealed: &SealedSecret) -> Option<NotKept> {
         if is_legacy(sealed) {
-            return Some(Obstacle::SealedAsAWhole);
+            return Some(NotKept::SealedAsAWhole);
         }
         if !public_size::is_public(sealed) {
-            return Some(Obstacle::Templates);
+            return Some(NotKept::Templates);
         }
         let items = &sealed.spec.encrypted_data;
         let mut too_long = self.too_long.iter();
         let item = too_long.find(|item| items.contains_key(*item))?;
-        Some(Obstacle::NameTooLong(item.clone()))
+        Some(NotKept::NameTooLong(item.clone()))
     }
 
     /// Parses the annotations of a SealedSecret. Returns `None` without [`KEEP_PREVIOUS_ANNOTATION`].
@@ -229,8 +229,8 @@ impl FormerValues {
     }
 
     /// Returns when the first retention period ends; the Unix epoch if there are no former values, or if the clock was
-    /// ahead by more than the period when one was stored. Without a request, for example if the SealedSecret is
-    /// invalid, the default period applies.
+    /// ahead by more than the period when a former value was stored. Without a request, for example if the SealedSecret
+    /// is invalid, the default period applies.
     pub fn until(&self, request: Option<&Request>, now: Timestamp) -> Timestamp {
         let ends = self.marks.former.values();
         let ends = ends.map(|since| end(*since, request, now));
@@ -342,9 +342,9 @@ pub struct NewValues<'a> {
 
 /// Adds the former values to the desired Secret, and records the versions of the values of the requested items.
 ///
-/// Values are compared only by their versions. After a second change, the former value of the second change replaces
-/// that of the first. If the former values do not fit into the Secret together, none is kept; neither are those of a
-/// Secret that becomes immutable, since they could not be removed. Only public sizes decide whether former values fit.
+/// Values are compared only by their versions. After a second change of an item, only the value before the second
+/// change is kept. No former value is kept if the former values do not fit into the Secret together, or if the Secret
+/// becomes immutable, since nothing could be removed from it later. Only public sizes decide whether former values fit.
 pub fn keep(
     desired: &mut Secret,
     existing: Option<&Secret>,
@@ -419,8 +419,8 @@ pub fn differ_only_in_marks(a: &Secret, b: &Secret) -> bool {
 }
 
 impl Marks {
-    /// Returns the key in the existing Secret of the value to keep as the former value of `item`, and since when that
-    /// value is a former value; `None` if no former value is kept.
+    /// Returns which value of the existing Secret becomes or stays the former value of `item`, by its key in that
+    /// Secret, and since when it has been a former value; `None` if no former value is kept.
     fn former_value(
         &self,
         item: &str,

@@ -34,7 +34,7 @@ pub enum Reason {
     UnusableKey,
     /// The newest key does not seal until it is marked as backed up.
     WaitsForBackup,
-    /// The key in a Secret was replaced by another key.
+    /// The key in a Secret was replaced with another key.
     KeyReplaced,
     /// A key was removed.
     KeyRemoved,

@@ -167,7 +167,7 @@ impl Outcome<'_> {
     }
 
     /// Returns the message of a success for which no Secret is created.
-    fn remark(&self) -> Option<&'static str> {
+    fn no_secret_message(&self) -> Option<&'static str> {
         let Self::Delivered { remaining, .. } = self else {
             return None;
         };
@@ -179,7 +179,7 @@ impl Outcome<'_> {
     }
 
     /// Returns the line about the values that the Secret keeps after a failure.
-    fn note(&self) -> Option<&'static str> {
+    fn kept_values_line(&self) -> Option<&'static str> {
         let (Self::Refused { kept, .. } | Self::Failed { kept, .. }) = self else {
             return None;
         };
@@ -324,13 +324,15 @@ pub fn next(
     now: Timestamp,
 ) -> Option<SealedSecretStatus> {
     let before = previous.map_or(&[][..], |status| &status.conditions);
-    let remark = || outcome.remark().map(str::to_owned);
-    let message = outcome.message().or_else(remark);
-    let note = outcome.diagnosis().map(|message| match outcome.note() {
-        Some(note) => format!("{message}\n{note}"),
-        None => message,
-    });
-    let note = note.or_else(remark);
+    let no_secret_message = || outcome.no_secret_message().map(str::to_owned);
+    let message = outcome.message().or_else(no_secret_message);
+    let diagnosis = outcome
+        .diagnosis()
+        .map(|text| match outcome.kept_values_line() {
+            Some(line) => format!("{text}\n{line}"),
+            None => text,
+        });
+    let diagnosis = diagnosis.or_else(no_secret_message);
     let is_unsealed = outcome.is_success();
     let is_same_generation =
         previous.is_some_and(|status| status.observed_generation == generation);
@@ -362,7 +364,7 @@ pub fn next(
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
 
-/// Returns whether both statuses are equal, or differ only since an earlier release did not write
+/// Returns whether both statuses are equal, or differ only because an earlier release did not write
 /// `lastUnsealedGeneration`: an upgrade must not rewrite every status.
 fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
     let mut previous = previous.clone();
@@ -571,7 +573,7 @@ mod tests {
     fn conditions_are_in_the_order_synced_ready_others() {
         let no_items = BTreeMap::new();
         let unknown_condition = Condition {
-            type_: "Foreign".into(),
+            type_: "Other".into(),
             status: "Unknown".into(),
             last_update_time: None,
             last_transition_time: None,
@@ -590,7 +592,7 @@ mod tests {
         )
         .unwrap();
         let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
-        assert_eq!(types, ["Synced", "Ready", "Foreign"]);
+        assert_eq!(types, ["Synced", "Ready", "Other"]);
         assert_eq!(status.observed_generation, Some(3));
         assert_eq!(status.conditions[0].message, None);
     }

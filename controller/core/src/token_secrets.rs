@@ -143,11 +143,11 @@ mod tests {
             (
                 "sealed token and namespace take precedence, and the authority is the cluster's",
                 &[
-                    ("ca.crt", "mine"),
+                    ("ca.crt", "sealed"),
                     ("namespace", "other"),
-                    ("token", "mine"),
+                    ("token", "sealed"),
                 ],
-                &[("ca.crt", "C"), ("namespace", "other"), ("token", "mine")],
+                &[("ca.crt", "C"), ("namespace", "other"), ("token", "sealed")],
             ),
         ] {
             let mut next = secret(TYPE, sealed, &[ACCOUNT_A]);

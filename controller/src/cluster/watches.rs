@@ -66,8 +66,9 @@ const MAX_LISTS: usize = 32;
 /// When the API server is reachable again after an outage, the restarts of the watches are spread over this time
 /// multiplied by the number of namespaces.
 const RESTART_INTERVAL: Duration = Duration::from_millis(4);
-/// A watch without an event or error for this long after the pause that follows a failure counts as working again: an
-/// attempt to connect fails earlier, and an established watch sends no events while nothing changes.
+/// After a failure and the pause that follows it, a watch without an event or error for this long counts as working
+/// again. A failed attempt to connect is reported earlier, and an established watch sends no events while nothing
+/// changes.
 const RECOVERED_AFTER: Duration = Duration::from_secs(15);
 /// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces, the
 /// duration is longer, up to [`MAX_SECONDS`], to limit the load of restarts.

@@ -73,8 +73,8 @@ impl FileError {
         }
     }
 
-    /// Returns whether the error shows that another program removed a file with a value, or replaced the file with
-    /// something that is not a regular file, or with a file that is too large or that the controller may not read.
+    /// Returns whether the error shows that another program removed a file with a value, or replaced it with an entry
+    /// that is not a regular file, is too large, or may not be read by the controller.
     pub fn shows_lost_value_file(&self) -> bool {
         match self {
             Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,

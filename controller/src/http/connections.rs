@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_of_the_address_with_most_connections_is_displaced_first() {
+    fn the_oldest_connection_of_the_address_with_the_most_connections_is_displaced_first() {
         let connections = Connections::default();
         let admit = |i| connections.admit(address(i)).unwrap();
         let mut admitted: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
@@ -406,14 +406,14 @@ mod tests {
         assert_eq!(
             displaced_indexes(&mut two_connections),
             [0],
-            "of the address with the most"
+            "the oldest connection of the address with the most connections"
         );
         admitted[0].0.record_request();
         let _second_newcomer = admit(7_000);
         assert_eq!(
             displaced_indexes(&mut admitted),
             [1],
-            "among equal addresses the oldest"
+            "the oldest connection, if every address has one"
         );
         assert_eq!(displaced_indexes(&mut two_connections), [] as [usize; 0]);
     }

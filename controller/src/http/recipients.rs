@@ -27,7 +27,7 @@ pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSe
 fn may_seal(ring: &KeyRing, key: &AnyKey, now: Timestamp) -> bool {
     let sealing_half = key.sealing_half();
     sealing_half.is_some_and(|half| half.validity(now) == Validity::Valid)
-        && ring.why_it_cannot_seal(key).is_none()
+        && ring.why_key_cannot_seal(key).is_none()
 }
 
 fn listed_recipient(key: &AnyKey) -> Option<ListedRecipient> {

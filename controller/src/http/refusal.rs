@@ -116,15 +116,17 @@ impl IntoResponse for Refusal {
 fn missing_permission(reach: Scope) -> &'static str {
     match reach {
         Scope::Strict => {
-            "forbidden: RBAC does not grant the token's user the verb of this endpoint (verify, rotate or unseal) on the SealedSecret\n"
+            "forbidden: RBAC does not grant the token's user the verb of this endpoint (`verify`, `rotate` or `unseal`) \
+             on the SealedSecret\n"
         }
         Scope::NamespaceWide => {
-            "forbidden: the SealedSecret is namespace-wide, and RBAC does not grant the token's user the verb unseal on all \
-             SealedSecrets of the namespace (a rule without resourceNames)\n"
+            "forbidden: the SealedSecret is namespace-wide, and RBAC does not grant the token's user the verb `unseal` \
+             on all SealedSecrets in the namespace (bind a role whose rule has no `resourceNames`)\n"
         }
         Scope::ClusterWide => {
-            "forbidden: the SealedSecret is cluster-wide, and RBAC does not grant the token's user the verb unseal on all \
-             SealedSecrets of all namespaces (a ClusterRoleBinding to a rule without resourceNames)\n"
+            "forbidden: the SealedSecret is cluster-wide, and RBAC does not grant the token's user the verb `unseal` \
+             on all SealedSecrets in all namespaces (bind a ClusterRole whose rule has no `resourceNames` with a \
+             ClusterRoleBinding)\n"
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The certificate of the TLS port, and the authority that issued it.
 //!
-//! Both are created at each start, and their keys never leave the process. The certificate of the authority is served
-//! on the unauthenticated port, where a man in the middle can replace it, and published in the `ConfigMap` of the
-//! certificate, if configured. Clients trust only the `ConfigMap`, since they read it from the API server.
+//! Both are created each time the process starts, and their keys never leave the process. The certificate of the
+//! authority is served on the unauthenticated port, where a man in the middle can replace it, and published in the
+//! `ConfigMap` of the certificate, if configured. Clients trust only the `ConfigMap`, since they read it from the API
+//! server.
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
 /// provider sends all of their tokens.
 const PODS_PER_ADDRESS: (u32, u32) = (20, 500);
 /// Limit for reviews of unknown tokens of Pods from all addresses together. Each review takes the API server a few
-/// milliseconds, and at most 16 reviews run at a time.
+/// milliseconds, and at most 16 reviews are in progress at a time.
 const PODS_TOTAL: (u32, u32) = (50, 2_000);
 /// How long a refused token of a Pod is refused without another review.
 const PODS_REFUSED_FOR: SignedDuration = SignedDuration::from_secs(5);

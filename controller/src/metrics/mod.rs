@@ -224,8 +224,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its instance label, which can be any string for a
-    /// directory, since no API server checks it.
+    /// Records the condition of an object, and the value of its instance label. In a directory the value can be an
+    /// arbitrary string, since no API server checks it.
     pub fn set_condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
         let object = ObjectState {
             instance: visible_line(instance).into_owned(),
@@ -354,17 +354,17 @@ impl Metrics {
             .keys
             .with_label_values(&["unusable"])
             .set(to_i64(state.unusable_keys));
-        for (reason, hindrance) in [
+        for (label, reason) in [
             ("not_backed_up", NoSealingKey::NotBackedUp),
             ("compromised", NoSealingKey::Compromised),
             ("opening_only", NoSealingKey::OpeningOnly),
             ("removed", NoSealingKey::Removed),
         ] {
             let keys = state.ring.all_keys();
-            let count = keys.filter(|key| state.ring.why_it_cannot_seal(key) == Some(hindrance));
+            let count = keys.filter(|key| state.ring.why_key_cannot_seal(key) == Some(reason));
             self.series
                 .held_back
-                .with_label_values(&[reason])
+                .with_label_values(&[label])
                 .set(to_i64(count.count()));
         }
         for (label, is_synced) in [("True", true), ("False", false)] {

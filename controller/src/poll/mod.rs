@@ -64,7 +64,7 @@ impl<T> Default for PolledFiles<T> {
 pub struct PollResult {
     /// Whether anything changed since the last poll.
     pub changed: bool,
-    /// Whether no file was skipped because another program may still be writing it.
+    /// Whether every changed file was read. False if a file was skipped, since another program may still be writing it.
     pub settled: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Opens the TLS port as soon as RBAC allows the controller to review callers, and reports if this permission is missing.
+//! Opens the TLS port as soon as RBAC allows the controller to review callers, and reports if this permission is
+//! missing.
 //!
 //! One `kubectl apply` often starts the controller before it grants this permission. While the permission is missing,
 //! the port is closed: clients get an error at once, instead of a connection without a response. If the permission is
@@ -138,7 +139,7 @@ async fn check_permission(reviews: &Reviews) -> Result<(), Obstacle> {
     }
 }
 
-/// Reports obstacles like failing watches, and in the log.
+/// Reports obstacles in the log and as failures in [`WatchHealth`], as for a failing watch.
 struct Report {
     health: Arc<WatchHealth>,
     /// See [`NOT_SERVED`].
@@ -278,8 +279,8 @@ mod tests {
         assert!(timeout(minute, served).await.is_ok());
     }
 
-    /// Fault: an administrator removes the binding to `system:auth-delegator` while the port is open, and nothing reports
-    /// why Pods get no values.
+    /// Fault: an administrator removes the binding to `system:auth-delegator` while the port is open, and nothing
+    /// reports why Pods get no values.
     #[tokio::test(start_paused = true)]
     async fn a_permission_that_is_revoked_while_the_port_is_open_is_reported_until_it_is_granted() {
         let result = Arc::new(Mutex::new(ReviewResult::Allowed));

@@ -316,10 +316,10 @@ impl<S: Store> Tools<S> {
             self.warn_about_risky_type(id, &observed.source, risky_type)
                 .await;
         }
-        let obstacle = former_values::obstacle(&observed);
-        if let Some(obstacle) = obstacle.filter(|_| plan_result.changed) {
+        let not_kept = former_values::why_not_kept(&observed);
+        if let Some(not_kept) = not_kept.filter(|_| plan_result.changed) {
             self.wait_to_report(id, schedule).await;
-            let event = attempt_result::former_value_not_kept_event(&obstacle);
+            let event = attempt_result::former_value_not_kept_event(&not_kept);
             self.store.emit_event(id, event).await;
         }
         let result = self.report(id, &observed, &plan_result, &provenance, inputs, schedule);
@@ -333,7 +333,7 @@ impl<S: Store> Tools<S> {
         before: &Observed,
     ) -> Result<Option<Observed>, StoreError> {
         let observed = self.gather(id, ReadMode::Fetch).await?;
-        Ok(observed.is_about_the_same(before).then_some(observed))
+        Ok(observed.has_same_sealed_secret(before).then_some(observed))
     }
 
     async fn gather(&self, id: &ObjectId, mode: ReadMode) -> Result<Observed, StoreError> {

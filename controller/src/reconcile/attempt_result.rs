@@ -1,6 +1,6 @@
 //! The result of an attempt, and the report of that result.
 
-use controller_core::previous::Obstacle;
+use controller_core::previous::NotKept;
 use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
 use jiff::Timestamp;
@@ -18,9 +18,9 @@ pub(super) enum AttemptResult {
     /// deleted a Secret.
     Gone { removed: bool },
     /// Failed; only another key can help.
-    WaitsForKeys(Report),
+    PendingOnKeys(Report),
     /// Failed; only a change to the SealedSecret can help.
-    WaitsForChange(Report),
+    PendingOnChange(Report),
     /// Failed; the attempt is repeated later.
     Retry(Report),
     /// Failed; attempts before this time are useless.
@@ -48,11 +48,11 @@ impl AttemptResult {
             message,
         };
         match (outcome, error) {
-            (_, Some(error)) if error.is_final() => Self::WaitsForChange(report),
+            (_, Some(error)) if error.is_final() => Self::PendingOnChange(report),
             (_, Some(_)) => Self::Retry(report),
             (Outcome::Refused { refusal, .. }, None) => match classify(refusal).remedy {
-                Remedy::Key => Self::WaitsForKeys(report),
-                Remedy::Change => Self::WaitsForChange(report),
+                Remedy::Key => Self::PendingOnKeys(report),
+                Remedy::Change => Self::PendingOnChange(report),
                 Remedy::Retry => Self::Retry(report),
                 Remedy::Time(time) => Self::NotBefore(time, report),
             },
@@ -78,8 +78,8 @@ impl AttemptResult {
                 message: "SealedSecret unsealed successfully".into(),
             }),
             Self::UpToDate { .. } | Self::Gone { .. } => None,
-            Self::WaitsForKeys(report)
-            | Self::WaitsForChange(report)
+            Self::PendingOnKeys(report)
+            | Self::PendingOnChange(report)
             | Self::Retry(report)
             | Self::NotBefore(_, report) => Some(EventRecord {
                 is_warning: true,
@@ -121,11 +121,11 @@ pub(super) fn sealed_risky_type_event() -> EventRecord {
     }
 }
 
-pub(super) fn former_value_not_kept_event(obstacle: &Obstacle) -> EventRecord {
+pub(super) fn former_value_not_kept_event(not_kept: &NotKept) -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::FormerValueNotKept,
-        message: obstacle.to_string(),
+        message: not_kept.to_string(),
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
         let malformed = Refusal::Malformed("no base64".into());
         assert!(matches!(
             result_of_refusal(&malformed),
-            AttemptResult::WaitsForChange(_)
+            AttemptResult::PendingOnChange(_)
         ));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller_core::decide::Plan;
 use controller_core::object_id::ObjectId;
-use controller_core::previous::{self, FormerValues, NewValues, Obstacle, Request, Retention};
+use controller_core::previous::{self, FormerValues, NewValues, NotKept, Request, Retention};
 use controller_core::{ownership, public_size};
 use jiff::Timestamp;
 use shared::error_chain;
@@ -216,11 +216,11 @@ fn own_items(observed: &Observed) -> BTreeSet<&str> {
 
 /// Returns why some or all requested former values are not kept; `None` if none are requested, or if there is no public
 /// reason.
-pub(super) fn obstacle(observed: &Observed) -> Option<Obstacle> {
+pub(super) fn why_not_kept(observed: &Observed) -> Option<NotKept> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;
     };
-    Request::of(sealed).ok()??.obstacle(sealed)
+    Request::of(sealed).ok()??.why_not_kept(sealed)
 }
 
 /// Returns the SealedSecret's request for former values; `None` if there is none, or if its Secret may have no former

@@ -86,7 +86,7 @@ struct FailingObject {
     failures: u32,
     /// A digest of the last logged message.
     message_digest: u64,
-    waits_for_keys: bool,
+    is_pending_on_keys: bool,
 }
 
 impl<S: Store> Reconciler<S> {
@@ -126,7 +126,7 @@ impl<S: Store> Reconciler<S> {
         self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;
         let waiting = self.failing.iter();
-        let waiting = waiting.filter(|(_, failing)| failing.waits_for_keys);
+        let waiting = waiting.filter(|(_, failing)| failing.is_pending_on_keys);
         let waiting: Vec<ObjectId> = waiting.map(|(id, _)| id.clone()).collect();
         self.enqueue(waiting, Urgency::Backlog, now);
     }
@@ -138,7 +138,7 @@ impl<S: Store> Reconciler<S> {
         self.queue.mark_due(now);
         let mut in_use = self.slots_in_use();
         let mut running: usize = in_use.values().sum();
-        let paused = self.tools.pauses.attempts();
+        let paused = self.tools.pauses.count_attempts();
         let max_paused = max_each(
             MAX_PAUSED,
             MAX_PAUSED / 2,
@@ -173,7 +173,7 @@ impl<S: Store> Reconciler<S> {
         for id in self.in_progress.values() {
             *in_use.entry(id.namespace.clone()).or_default() += 1;
         }
-        for (namespace, paused) in self.tools.pauses.attempts() {
+        for (namespace, paused) in self.tools.pauses.count_attempts() {
             if let Some(count) = in_use.get_mut(&namespace) {
                 *count = count.saturating_sub(paused);
             }
@@ -190,7 +190,7 @@ impl<S: Store> Reconciler<S> {
         }
         let joined = tokio::select! {
             joined = self.attempts.join_next_with_id() => joined,
-            () = self.tools.pauses.started() => return Some(()),
+            () = self.tools.pauses.wait_for_pause() => return Some(()),
         };
         let (task, result) = match joined? {
             Ok((task, result)) => (task, Some(result)),
@@ -211,7 +211,7 @@ impl<S: Store> Reconciler<S> {
             self.queue.add(id.clone(), time, Urgency::Backlog);
         }
         // The keys changed during the attempt, which used the old keys.
-        if matches!(result, AttemptResult::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
+        if matches!(result, AttemptResult::PendingOnKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
             self.queue.add(id.clone(), now, Urgency::Backlog);
         }
         self.finish(id, result, now);
@@ -286,14 +286,14 @@ impl<S: Store> Reconciler<S> {
     }
 
     fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
-        let (report, waits_for_keys, retry, next) = match result {
+        let (report, is_pending_on_keys, retry, next) = match result {
             AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
             AttemptResult::Gone { removed } => return self.finish_deleted_object(&id, removed),
-            AttemptResult::WaitsForKeys(report) => {
+            AttemptResult::PendingOnKeys(report) => {
                 let next = "not retried until the object, its Secret or the keys change";
                 (report, true, false, next)
             }
-            AttemptResult::WaitsForChange(report) => {
+            AttemptResult::PendingOnChange(report) => {
                 let next = "not retried until the object or its Secret changes";
                 (report, false, false, next)
             }
@@ -305,7 +305,7 @@ impl<S: Store> Reconciler<S> {
         };
         let failing = self.failing.entry(id.clone()).or_default();
         failing.failures = failing.failures.saturating_add(1);
-        failing.waits_for_keys = waits_for_keys;
+        failing.is_pending_on_keys = is_pending_on_keys;
         let Report { reason, message } = report;
         let message_digest = digest(&message);
         if failing.message_digest == message_digest {

@@ -73,12 +73,12 @@ impl Pauses {
     }
 
     /// Waits until an attempt gives up its slot. Cancel safe.
-    pub(super) async fn started(&self) {
+    pub(super) async fn wait_for_pause(&self) {
         self.started.notified().await;
     }
 
     /// Returns, per namespace, the number of attempts without a slot.
-    pub(super) fn attempts(&self) -> HashMap<String, usize> {
+    pub(super) fn count_attempts(&self) -> HashMap<String, usize> {
         let paused = self.paused();
         let attempts = paused.iter();
         let attempts = attempts.map(|(namespace, paused)| (namespace.clone(), paused.attempts));
@@ -125,9 +125,9 @@ mod tests {
         assert!(quiet.is_some());
         let others: Vec<_> = ["b", "c", "d", "e"].into_iter().flat_map(fill).collect();
         assert!(hostile.len() + others.len() < 64, "{}", others.len());
-        assert_eq!(pauses.attempts()["hostile"], 15);
+        assert_eq!(pauses.count_attempts()["hostile"], 15);
         drop(hostile);
-        assert!(!pauses.attempts().contains_key("hostile"));
+        assert!(!pauses.count_attempts().contains_key("hostile"));
         assert!(pauses.begin("hostile", LARGE).is_some());
     }
 }

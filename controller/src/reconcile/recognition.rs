@@ -110,8 +110,8 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    /// Returns whether the status needs no new content version: versions are not recorded, or `key_id`, the key ID
-    /// of the newest version in the status, is that of the current content-version key.
+    /// Returns whether the status needs no new content version: versions are not recorded, or the newest version in the
+    /// status was computed with the current content-version key. `key_id` is the key ID of the newest version.
     fn has_current_version(&self, key_id: Option<&str>) -> bool {
         self.versioning()
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))

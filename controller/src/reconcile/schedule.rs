@@ -14,8 +14,8 @@ use crate::pool::Stopped;
 use crate::pool::slots::{Job, Slot};
 use crate::store::Store;
 
-/// The times of one attempt. Attempts of objects without templates have no times, since their duration depends on
-/// public data, and neither have attempts in a store that is not public.
+/// The times of one attempt. An attempt has no times if its object has no templates, since its duration depends only on
+/// public data, or if the store is not public.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     class: Class,

@@ -53,8 +53,8 @@ impl<S: Store> Tools<S> {
                     return unknown(Refusal::Malformed(error.to_string()));
                 }
                 let is_only_delivered = self.is_only_delivered(owner);
-                let obstacle = public_obstacle(id, owner, observed);
-                if let Some(refusal) = obstacle.filter(|_| !is_only_delivered) {
+                let refusal = value_independent_refusal(id, owner, observed);
+                if let Some(refusal) = refusal.filter(|_| !is_only_delivered) {
                     return unknown(refusal);
                 }
                 if let Err(error) = previous::Request::of(owner) {
@@ -244,10 +244,15 @@ fn budget_used_up_error() -> UnsealError {
     UnsealError::BudgetUsedUp { opened }
 }
 
-/// Returns a refusal that does not depend on the values; `None` if there is none. Always `None` for the deprecated
-/// form, whose template is sealed, and for objects without templates: their outcome never depends on the time, so items
-/// that cannot be unsealed are reported first.
-fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
+/// Returns a refusal that does not depend on the values, before any template is rendered; see
+/// [`decide::value_independent_refusal`]. Returns `None` for the deprecated form and for objects without templates:
+/// without a visible template, the time of a failure cannot reveal a value, so items that cannot be unsealed are
+/// reported first.
+fn value_independent_refusal(
+    id: &ObjectId,
+    sealed: &SealedSecret,
+    observed: &Observed,
+) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {
         return None;
@@ -264,7 +269,7 @@ fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) ->
         .annotations
         .clone_from(&metadata.annotations);
     ownership::set_owner(&mut secret, sealed);
-    decide::public_obstacle(
+    decide::value_independent_refusal(
         id,
         secret,
         &observed.existing,

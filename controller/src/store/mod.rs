@@ -45,8 +45,8 @@ pub struct Observed {
     pub uid: Option<String>,
     /// The Secret with the same name.
     pub existing: Existing,
-    /// The Secret if [`Self::existing`] does not contain it although it has marks of former values, because it no
-    /// longer belongs to the SealedSecret, or because the SealedSecret was deleted.
+    /// A Secret with marks of former values that [`Self::existing`] does not contain: the Secret no longer belongs to
+    /// the SealedSecret, or the SealedSecret was deleted.
     pub unmanaged: Option<Box<Secret>>,
     /// The generation of the SealedSecret, whether or not it is valid.
     pub generation: Option<i64>,
@@ -72,15 +72,15 @@ pub struct Observed {
     pub is_exclusive: bool,
     /// The mark of the random values of the Secret. See [`shared::random_mark`].
     pub random_mark: Option<String>,
-    /// Whether the store itself shows that no other client replaced the mark while no process ran. In that case, random
-    /// values stay even if no key verifies their mark, usually because the key was removed. False if this process has
-    /// unsealed this version: in this case, the process knows whether another client has changed the Secret since.
+    /// Whether the store itself shows that no other client replaced the mark while no controller was running. If so,
+    /// random values stay even if no key verifies their mark, usually because the key was removed. False if this
+    /// process has unsealed this version, since the process then knows whether another client has changed the Secret.
     pub trusts_mark: bool,
 }
 
 impl Observed {
     /// Returns whether both states have the same SealedSecret, as far as it determines the Secret.
-    pub fn is_about_the_same(&self, other: &Self) -> bool {
+    pub fn has_same_sealed_secret(&self, other: &Self) -> bool {
         let has_equal_source = match (&self.source, &other.source) {
             (Source::Sealed(a), Source::Sealed(b)) => {
                 a.spec == b.spec && a.metadata.annotations == b.metadata.annotations

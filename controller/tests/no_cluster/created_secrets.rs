@@ -431,7 +431,7 @@ async fn the_status_of_a_renamed_or_moved_object_has_a_hint() {
             Some("the template has the namespace dev, the object has the namespace ns, "),
         ),
         (
-            "a prefix, with a scope without the name",
+            "a prefix, in an object whose scope ignores the name",
             {
                 let mut object = strict(|s| s.spec.template.metadata.name = Some("db".into()));
                 namespace_wide(&mut object);

@@ -273,8 +273,8 @@ async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_st
     }
 }
 
-/// Attack: a client forges the status before the controller restarts. The new process has no earlier state of the object,
-/// and would write later versions differently depending on whether the client has guessed a value.
+/// Attack: a client forges the status before the controller restarts. The new process has no earlier state of the
+/// object, and would write later versions differently depending on whether the client has guessed a value.
 #[tokio::test(start_paused = true)]
 async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
     for (description, forge) in FORGERIES {
@@ -295,10 +295,11 @@ async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
     }
 }
 
-/// Attack: a client forges the status while no controller runs, and the object is edited at the same time, so that the
-/// version is not written, counts as drift, or, where templates are forbidden, reveals whether a guess is correct.
+/// Attack: a client forges the status while no controller is running, and the object is edited at the same time, so
+/// that the version is not written, counts as drift, or, where templates are forbidden, reveals whether a guess is
+/// correct.
 #[tokio::test(start_paused = true)]
-async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_status() {
+async fn a_version_created_while_no_controller_is_running_is_written_despite_a_forged_status() {
     for (description, forge) in FORGERIES {
         let forbid = |policy: &mut Policy| {
             policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
@@ -330,7 +331,7 @@ async fn migrating_from_upstreams_controller_writes_no_secret() {
         status.retain(|field, _| field != "record" && field != "items");
     });
     run.server
-        .edit_metadata(|metadata| metadata["labels"] = json!({ "theirs": "x" }));
+        .edit_metadata(|metadata| metadata["labels"] = json!({ "unrelated": "x" }));
     let (secret, writes) = (run.server.secret(), *run.server.writes.lock().unwrap());
     let before = run.outcome();
     run.restart().await;

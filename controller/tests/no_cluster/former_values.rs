@@ -134,7 +134,7 @@ impl Run {
         self.server.status()["versions"][0]["version"].clone()
     }
 
-    fn corrections(&self) -> usize {
+    fn count_corrections(&self) -> usize {
         let reasons = self.server.event_reasons();
         reasons
             .iter()
@@ -378,7 +378,7 @@ async fn an_item_of_the_sealed_secret_is_never_purged_like_a_former_value() {
         .await;
     assert!(run.has("pw.previous"), "no longer requested");
     assert!(!run.has("b.previous"), "no longer requested");
-    assert_eq!(run.corrections(), 0);
+    assert_eq!(run.count_corrections(), 0);
 }
 
 /// Attack: a client forges marks in the Secret, so that the controller removes an item of the SealedSecret.
@@ -459,7 +459,7 @@ async fn a_merge_keeps_no_former_values() {
     assert!(!run.has("pw.previous"), "{:?}", run.values());
 }
 
-/// Attack: a client removes the annotations and the status about former values while no controller runs.
+/// Attack: a client removes the annotations and the status about former values while no controller is running.
 #[tokio::test(start_paused = true)]
 async fn a_start_finds_former_values_without_annotations_and_status() {
     let mut run = run_after_change(pw).await;
@@ -472,7 +472,7 @@ async fn a_start_finds_former_values_without_annotations_and_status() {
     run.restart().await;
     run.wait(10).await;
     assert!(!run.has("pw.previous"), "{:?}", run.values());
-    assert_eq!(run.corrections(), 0);
+    assert_eq!(run.count_corrections(), 0);
 }
 
 /// Attack: a user deletes a SealedSecret and keeps its Secret, so that a former value stays.
@@ -525,7 +525,7 @@ async fn an_edit_of_a_secret_counts_as_drift_whatever_its_marks_are() {
             };
             run.edit(edit).await;
         }
-        assert_eq!(run.corrections(), 5, "{marks}");
+        assert_eq!(run.count_corrections(), 5, "{marks}");
         assert_eq!(run.reason(), "DriftFight", "{marks}");
         assert_eq!(*run.server.writes.lock().unwrap(), 6, "{marks}");
     }

@@ -201,7 +201,7 @@ impl HealingCase {
     }
 
     /// Returns the number of attempts so far, each of which uses the private key at most once per item.
-    fn attempts(&self) -> u32 {
+    fn count_attempts(&self) -> u32 {
         let text = self.metrics.text(self.case.now);
         let name = "sealed_secrets_controller_unseal_requests_total ";
         let value = text.lines().find_map(|line| line.strip_prefix(name));
@@ -225,7 +225,7 @@ impl HealingCase {
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (description, edit) in EDITS.iter().chain(DELETIONS) {
         let mut healing = HealingCase::new(&[]).await;
-        let before = healing.attempts();
+        let before = healing.count_attempts();
         edit(&healing.directory());
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(
@@ -236,7 +236,7 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
         assert!(healing.case.is_synced("ns/n"), "a program {description}");
         healing.advance(MAX_RESTORE_TIME * 5).await;
         assert_eq!(
-            healing.attempts(),
+            healing.count_attempts(),
             before + 1,
             "attempts: a program {description}"
         );
@@ -408,7 +408,7 @@ fn random_manifest() -> String {
     manifest_of(&object)
 }
 
-/// Attack: while no controller runs, a program changes a random value and the mark that shows its version.
+/// Attack: while no controller is running, a program changes a random value and the mark that shows its version.
 #[tokio::test]
 async fn a_random_value_with_a_changed_mark_is_generated_again() {
     let changes: [fn(&Path); 2] = [remove_file, |mark| write(mark, "AAAA")];
@@ -478,25 +478,25 @@ async fn no_key_is_used_for_unchanged_values() {
         .case
         .seal("sealed/y.yaml", "ns/other", &[("a", "1")]);
     healing.advance(MAX_RESTORE_TIME).await;
-    let before = healing.attempts();
+    let before = healing.count_attempts();
     healing.advance(MAX_RESTORE_TIME * 30).await;
-    assert_eq!(healing.attempts(), before, "nothing was changed");
-    write(&healing.directory().join("beside"), "of another program");
+    assert_eq!(healing.count_attempts(), before, "nothing was changed");
+    write(&healing.directory().join("unrelated"), "of another program");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
-        healing.attempts(),
+        healing.count_attempts(),
         before,
         "a file of another program was added"
     );
     write(&healing.directory().join("a"), "edited");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
-        healing.attempts(),
+        healing.count_attempts(),
         before + 1,
         "one of two objects was edited"
     );
     assert_eq!(healing.values(), HealingCase::original_values());
-    let unrelated_file = healing.directory().join("beside");
+    let unrelated_file = healing.directory().join("unrelated");
     assert_eq!(
         std::fs::read_to_string(unrelated_file).unwrap(),
         "of another program"
@@ -518,7 +518,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             if !has_flag {
                 opt_out(&mut healing).await;
             }
-            let before = healing.attempts();
+            let before = healing.count_attempts();
             edit(&healing.directory());
             let values_after_edit = healing.values();
             healing.advance(MAX_RESTORE_TIME * 5).await;
@@ -528,7 +528,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
                 "{args:?}: a program {description}"
             );
             assert_eq!(
-                healing.attempts(),
+                healing.count_attempts(),
                 before,
                 "{args:?}: a program {description}"
             );
@@ -558,7 +558,7 @@ async fn opt_out(healing: &mut HealingCase) {
 }
 
 /// Attack: a program edits values while the controller cannot correct them, so that the status reports the edited
-/// values as those of the last good version.
+/// values as the values of the last good version.
 #[tokio::test]
 async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
     const VALUES_KEPT: &str = "the values of the last good version stay in place";

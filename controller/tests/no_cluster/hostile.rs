@@ -87,15 +87,15 @@ async fn refuses_an_object_with_an_item_that_cannot_be_a_file_name() {
 #[tokio::test]
 async fn a_directory_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
     let mut case = Case::new().await;
-    case.write("secrets/ns/n/a", "theirs");
+    case.write("secrets/ns/n/a", "unrelated");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.advance(SECOND * 5).await;
     let want = "failed update: Resource \"n\" already exists and is not managed by SealedSecret";
     assert_eq!(case.failure("ns/n"), want);
-    assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("unrelated"));
     case.remove("sealed/x.yaml");
     case.advance(SECOND * 5).await;
-    assert_eq!(case.value("ns/n/a").as_deref(), Some("theirs"));
+    assert_eq!(case.value("ns/n/a").as_deref(), Some("unrelated"));
     assert_eq!(case.status_text("ns/n"), None);
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;

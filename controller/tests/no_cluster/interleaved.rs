@@ -253,7 +253,7 @@ fn last_line(server: &ApiServer) -> String {
 }
 
 /// Attack: a client edits the Secret while the controller cannot correct it, so that the status reports the edited
-/// values as those of the last good version.
+/// values as the values of the last good version.
 #[tokio::test(start_paused = true)]
 async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
     const VALUES_KEPT: &str = "the values of the last good version stay in place";
@@ -295,8 +295,8 @@ async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
     }
 }
 
-/// Attack: a client makes the Secret immutable while no controller runs, so that the status reports values that the
-/// client may have changed as those of the last good version.
+/// Attack: a client makes the Secret immutable while no controller is running, so that the status reports values that
+/// the client may have changed as the values of the last good version.
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_the_status_reports_kept_values_only_with_a_record() {
     let server = ApiServer::default();

@@ -111,7 +111,7 @@ async fn removing_the_last_key_does_not_bring_back_keys_removed_earlier() {
 }
 
 #[tokio::test]
-async fn a_key_is_generated_at_start_only_if_there_is_none() {
+async fn a_key_is_generated_at_startup_only_if_there_is_none() {
     let mut case = Case::idle();
     std::fs::remove_dir(case.dir.join("keys")).unwrap();
     let args = [
@@ -136,8 +136,8 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
     assert_eq!(key_names(&mut case), [name]);
 }
 
-/// Attack: an attacker plants a key, newer than any other key and marked as backed up, in an archive that an operator
-/// restores, so that a controller without other keys seals for it.
+/// Attack: an attacker adds a key to an archive that an administrator restores. The key is newer than every other key
+/// and marked as backed up, so that a controller without other keys seals for it.
 #[tokio::test]
 async fn an_opening_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();

@@ -297,7 +297,7 @@ fn plain_values_reach_no_log_and_no_status() {
         "sealed/name.yaml",
         &manifest_of(&sealed(&KEYS[0], "ns/name", &[("a b", CANARY)])),
     );
-    write_file(dir.path(), "secrets/ns/taken/a", "theirs");
+    write_file(dir.path(), "secrets/ns/taken/a", "unrelated");
     write_file(
         dir.path(),
         "sealed/taken.yaml",
@@ -368,7 +368,7 @@ fn info_goes_to_stdout_and_errors_to_stderr() {
 }
 
 /// Returns the number of private-key operations so far, from the metrics.
-fn private_key_operations(address: &str) -> u32 {
+fn count_private_key_operations(address: &str) -> u32 {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
     let mut response = String::new();
@@ -397,7 +397,7 @@ fn a_signal_stops_the_controller_while_it_generates_keys() {
         );
     }
     // After the item of one object is unsealed, its template is rendered.
-    while private_key_operations(&address) == 0 {
+    while count_private_key_operations(&address) == 0 {
         std::thread::sleep(Duration::from_millis(20));
     }
     let start = Instant::now();

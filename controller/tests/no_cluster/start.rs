@@ -67,7 +67,7 @@ impl ApiServer {
 
     /// Returns the number of requests that change something except the Lease, and how many of them came before the
     /// Lease was held.
-    fn writes(&self) -> (usize, usize) {
+    fn count_writes(&self) -> (usize, usize) {
         let log = self.log.borrow();
         let is_write = |entry: &&String| entry.starts_with("write ");
         let lease_index = log.iter().position(|entry| entry == LEASE_HELD);
@@ -238,7 +238,7 @@ async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds
     ] {
         let server = ApiServer::start(lease).await;
         run_until(&server, SECRET_CREATED).await;
-        let (writes, early) = server.writes();
+        let (writes, early) = server.count_writes();
         assert!(
             writes > 0 && early == 0,
             "{description}: {:?}",
@@ -259,7 +259,7 @@ async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() 
     );
     server.log.send_replace(Vec::new());
     run_until(&server, SECRET_CREATED).await;
-    assert_eq!(server.writes().1, 0, "{:?}", server.log.borrow());
+    assert_eq!(server.count_writes().1, 0, "{:?}", server.log.borrow());
 }
 
 /// Fault: a replica has listed every object while another replica holds the Lease: both could write.
@@ -268,6 +268,6 @@ async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_held_by("another"))).await;
     // The Secrets are listed after the objects, so all lists are complete when their watch begins.
     run_until(&server, SECRETS_WATCHED).await;
-    assert_eq!(server.writes(), (0, 0), "{:?}", server.log.borrow());
+    assert_eq!(server.count_writes(), (0, 0), "{:?}", server.log.borrow());
     assert!(server.log.borrow().iter().all(|entry| entry != LEASE_HELD));
 }

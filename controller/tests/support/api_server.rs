@@ -357,7 +357,7 @@ impl ApiServer {
         }
         let existing = self.get(SECRET);
         if *method == Method::POST && existing.is_null() {
-            body["metadata"]["uid"] = json!("made");
+            body["metadata"]["uid"] = json!("created");
         } else if existing.is_null() || !is_newest(&body, &existing) {
             return (409, error_response(409));
         }

@@ -14,7 +14,7 @@ const MIB: u64 = 1024 * 1024;
 /// The kind of content that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Manifests; one file may contain those of a whole directory tree.
+    /// Manifests. One file may contain all manifests of a directory tree.
     Manifests,
     /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
     /// Secret.
@@ -105,13 +105,13 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
 const MAX_JSON_VALUES: usize = 1_000_000;
 
 /// Returns whether a response may have too many values to be parsed as JSON. Commas and brackets in strings count too.
-pub fn has_too_many_values(bytes: &[u8]) -> bool {
+pub fn may_have_too_many_values(bytes: &[u8]) -> bool {
     memchr::memchr3_iter(b',', b'[', b'{', bytes).count() > MAX_JSON_VALUES
 }
 
 /// Parses a JSON response. Returns `None` if it is not JSON of this type, or has too many values.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    if has_too_many_values(bytes) {
+    if may_have_too_many_values(bytes) {
         return None;
     }
     serde_json::from_slice(bytes).ok()
@@ -132,7 +132,7 @@ mod tests {
 
     /// Attack: a committer makes a read endless, for example with a link to `/dev/zero`, to exhaust the memory.
     #[test]
-    fn refuses_endless_content_of_any_kind() {
+    fn refuses_endless_content() {
         for kind in KINDS {
             let error = read(io::repeat(0), 0, kind).unwrap_err();
             assert!(error.to_string().contains("larger than"), "{kind}: {error}");
@@ -142,8 +142,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server that impersonates the controller sends very many small values, which take many times their size
-    /// in memory when parsed.
+    /// Attack: a server that impersonates the controller sends a huge number of small values, which take many times
+    /// their size in memory when parsed.
     #[test]
     fn parses_a_limited_number_of_values() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));

@@ -22,7 +22,7 @@ pub struct Variable {
     /// escaped in double quotes. `false` for a file that `kubectl` reads.
     pub has_dollar: bool,
     /// Whether a comment follows the equals sign, without a value. `false` for a file that `kubectl` reads.
-    pub is_comment: bool,
+    pub has_comment_as_value: bool,
 }
 
 /// A line cannot be parsed. The message never quotes the line.
@@ -40,10 +40,10 @@ pub struct DotenvError {
 pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
     #[error("the text is neither UTF-8 nor UTF-16\nhint: save the file as UTF-8")]
-    Encoding,
+    NotUnicode,
     /// The text has an unsupported encoding.
     #[error(transparent)]
-    WrongEncoding(ReadProblem),
+    UnsupportedEncoding(ReadProblem),
     /// The line contains a carriage return: either a line ending of another system or a part of the value.
     #[error(
         "the line contains a carriage return, which `kubectl` does not treat as a line end\n\
@@ -85,7 +85,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
                 value,
                 line,
                 has_dollar,
-                is_comment: after_name.trim_start_matches([' ', '\t']).starts_with('#'),
+                has_comment_as_value: after_name.trim_start_matches([' ', '\t']).starts_with('#'),
             });
         }
         let consumed = &remaining[..remaining.len() - after.len()];
@@ -122,7 +122,7 @@ pub fn parse_kubectl(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
             value: Plain::from(value.to_owned()),
             line,
             has_dollar: false,
-            is_comment: false,
+            has_comment_as_value: false,
         });
     }
     Ok(variables)
@@ -132,12 +132,12 @@ pub fn parse_kubectl(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
 fn text(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> {
     let bytes = manifest::as_utf8(bytes);
     if let Some(problem) = manifest::wrong_encoding(&bytes) {
-        let problem = DotenvProblem::WrongEncoding(problem);
+        let problem = DotenvProblem::UnsupportedEncoding(problem);
         return Err(DotenvError { line: 1, problem });
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| DotenvError {
         line: memchr::memchr_iter(b'\n', &bytes[..error.valid_up_to()]).count() + 1,
-        problem: DotenvProblem::Encoding,
+        problem: DotenvProblem::NotUnicode,
     })?;
     Ok(Zeroizing::new(text.replace("\r\n", "\n")))
 }

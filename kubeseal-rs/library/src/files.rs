@@ -140,7 +140,7 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and if the path is not that of a regular file of at most `limit` bytes.
+/// Fails like [`read`], and if the path does not name a regular file of at most `limit` bytes.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = platform::open_without_waiting(path)
         .map_err(|cause| FileError::new("open", path, cause))?;
@@ -712,12 +712,12 @@ mod tests {
     fn keeps_concurrent_changes_of_another_program() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        fs::write(&path, "theirs").unwrap();
-        let error = replace_if_unchanged(&path, b"read", b"ours").unwrap_err();
+        fs::write(&path, "other").unwrap();
+        let error = replace_if_unchanged(&path, b"read", b"new").unwrap_err();
         assert!(error.to_string().starts_with("did not write"), "{error}");
-        assert_eq!(fs::read(&path).unwrap(), b"theirs");
-        replace_if_unchanged(&path, b"theirs", b"ours").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"ours");
+        assert_eq!(fs::read(&path).unwrap(), b"other");
+        replace_if_unchanged(&path, b"other", b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub enum Notice {
     /// A problem that does not make the run fail.
     Warning(String),
     /// A directory, or a part of it, cannot be read. The search continues.
-    Unread {
+    Unreadable {
         /// The directory, for messages.
         location: String,
         /// Why the directory cannot be read.
@@ -26,11 +26,11 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// Returns the message, in one line; for [`Self::Unread`], without the location.
+    /// Returns the message, in one line; for [`Self::Unreadable`], without the location.
     pub fn message(&self) -> String {
         match self {
             Self::Warning(message) => message.clone(),
-            Self::Unread { why, .. } => why.clone(),
+            Self::Unreadable { why, .. } => why.clone(),
             Self::LinkOutside { link, target } => format!(
                 "{}: not read: symbolic link that leads out of the tree, to {}",
                 link.shown(),

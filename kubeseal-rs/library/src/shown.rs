@@ -70,8 +70,8 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a committer places any characters in a JSON string that is printed in a terminal, to control the
-        /// terminal.
+        /// Attack: a committer places arbitrary characters in a JSON string that is printed in a terminal, to control
+        /// the terminal.
         #[test]
         fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
             let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());

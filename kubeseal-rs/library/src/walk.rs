@@ -173,7 +173,7 @@ impl<'a> Walk<'a> {
         let directories = match self.files_and_directories(below, &resolved) {
             // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
-                self.report_unread(&resolved, error_chain(&error));
+                self.report_unreadable(&resolved, error_chain(&error));
                 Vec::new()
             }
             directories => directories?,
@@ -212,9 +212,9 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn report_unread(&mut self, directory: &Path, why: String) {
+    fn report_unreadable(&mut self, directory: &Path, why: String) {
         let location = directory.shown();
-        (self.notices)(Notice::Unread { location, why });
+        (self.notices)(Notice::Unreadable { location, why });
     }
 
     /// Collects the manifests in one directory, and returns its subdirectories.
@@ -266,7 +266,7 @@ impl<'a> Walk<'a> {
                     "files that match an ignore rule are not read, even if Git tracks them: {}",
                     error_chain(&error)
                 );
-                self.report_unread(directory, why);
+                self.report_unreadable(directory, why);
                 return Ok(());
             }
         };
@@ -614,8 +614,8 @@ pub(crate) fn has_unicode_line_break(error: &WalkError) -> bool {
     matches!(source.problem, ReadProblem::LineBreak(_))
 }
 
-/// Formats an error and its causes without the file's path at its start, for a line that already
-/// begins with the path.
+/// Formats an error and its causes. Removes the path of the file from the beginning, for a line that already begins
+/// with the path.
 pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
     let text = error_chain(error.as_ref());
     let stripped = text.strip_prefix(&format!("{}: ", path.shown()));

@@ -22,9 +22,12 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
         Scope::ClusterWide => "any name and namespace".to_owned(),
     };
     let target = format!("With scope {scope}, it has to be sealed for {requirement}.");
-    let hints = hints(sealed);
-    let unpublished: Vec<&Fingerprint> = hints.iter().filter(|f| !published.contains(f)).collect();
-    let advice = match (hints.is_empty(), unpublished.is_empty()) {
+    let named_keys = named_keys(sealed);
+    let unpublished: Vec<&Fingerprint> = named_keys
+        .iter()
+        .filter(|f| !published.contains(f))
+        .collect();
+    let advice = match (named_keys.is_empty(), unpublished.is_empty()) {
         (false, true) => {
             "The controller publishes the key that the object names, so most likely the object's name, namespace or \
              scope was changed after sealing: seal the object again for its current name, namespace and scope."
@@ -48,7 +51,7 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
 }
 
 /// Returns the fingerprints in the key hints of the SealedSecret, and in the status that the controller wrote.
-fn hints(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
+fn named_keys(sealed: &SealedSecret) -> BTreeSet<Fingerprint> {
     let hinted_keys = hints::read(sealed.metadata.annotations.as_ref());
     let items = sealed.status.iter().flat_map(|status| &status.items);
     let observed = items.filter_map(|item| item.sealed_by.as_ref()?.parse().ok());
@@ -90,7 +93,7 @@ mod tests {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         let hint = format!("{{\"password\": \"{a}\"}}");
         let hinted = sealed_object(&[(KEY_HINTS_ANNOTATION, &hint)]);
-        for (why, object, shown, want) in [
+        for (why, object, published, want) in [
             (
                 "moved",
                 &hinted,
@@ -122,7 +125,7 @@ mod tests {
                 "Either the object was sealed for another",
             ),
         ] {
-            let text = explain_failure(object, &shown);
+            let text = explain_failure(object, &published);
             assert!(text.contains(want), "{why}: {text}");
         }
     }

@@ -139,9 +139,10 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
     ))
 }
 
-/// Returns the scope of the SealedSecret in the file or, if it has no items yet, the scope that the flag or an
-/// annotation requests, if any. A request that contradicts existing items is an error: the label of the new items would
-/// not fit the scope of the SealedSecret, so the controller could never unseal them.
+/// Returns the scope for the new items: the scope of the SealedSecret in the file. If the SealedSecret has no items
+/// yet, a scope that the flag or an annotation requests takes precedence. A request that contradicts existing items is
+/// an error: the label of the new items would not fit the scope of the SealedSecret, so the controller could never
+/// unseal them.
 fn agreed_scope(
     target: &SealedSecret,
     secret: &Secret,

@@ -21,8 +21,8 @@ pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     Ok(objects)
 }
 
-/// Adds the missing namespaces, except to cluster-wide objects: `namespace`, or else that of the kubeconfig, in which
-/// `kubectl apply` would create the object.
+/// Adds a namespace to each object without one, except to cluster-wide objects. Uses `namespace`, or else the namespace
+/// of the kubeconfig, in which `kubectl apply` would create the object.
 pub(super) fn fill_namespaces(
     objects: &mut [SealedSecret],
     namespace: Option<&String>,

@@ -65,16 +65,16 @@ pub enum KeyFileError {
     NoKey,
 }
 
-/// How to treat files that were joined without `---`, of which only the last Secret can be read.
+/// How to treat a file in which Secrets were joined without `---`, so that only the last Secret can be read.
 #[derive(Debug, Clone, Copy)]
-enum Joined {
+enum OnJoined {
     /// Use the keys that can be read, as upstream does, and warn.
     Warn,
     /// Refuse the file.
     Refuse,
 }
 
-impl Joined {
+impl OnJoined {
     fn report(self, file: &Path, line: usize) -> Result<(), KeyFileError> {
         let problem = KeyFileError::Joined(line);
         match self {
@@ -103,12 +103,12 @@ impl RecoveryKeys {
     /// # Errors
     ///
     /// Fails if a file cannot be read, or is a directory. Fails if some files contain keys and another provides none:
-    /// the user has probably passed the wrong file. Only an empty list of keys causes a warning instead.
+    /// the user has probably passed the wrong file. For a file with an empty list of keys, only prints a warning.
     pub(super) fn read(key_files: &[PathBuf]) -> Result<Self, CommandError> {
-        Self::read_files(key_files, Joined::Warn)
+        Self::read_files(key_files, OnJoined::Warn)
     }
 
-    fn read_files(key_files: &[PathBuf], joined: Joined) -> Result<Self, CommandError> {
+    fn read_files(key_files: &[PathBuf], joined: OnJoined) -> Result<Self, CommandError> {
         let (mut recovery_keys, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
@@ -177,7 +177,7 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     if key_files.is_empty() {
         return Err(CommandError::NoRecoveryKey);
     }
-    let mut recovery_keys = RecoveryKeys::read_files(key_files, Joined::Refuse)?;
+    let mut recovery_keys = RecoveryKeys::read_files(key_files, OnJoined::Refuse)?;
     match recovery_keys.unusable.pop() {
         Some(why) => Err(why),
         None => Ok(recovery_keys.ring()),
@@ -202,8 +202,8 @@ impl FileKeys {
     }
 }
 
-fn keys_of(file: &Path, bytes: &[u8], joined: Joined) -> Result<FileKeys, KeyFileError> {
-    if archive::is_archive(bytes) {
+fn keys_of(file: &Path, bytes: &[u8], joined: OnJoined) -> Result<FileKeys, KeyFileError> {
+    if archive::begins_like_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
     let v2 = key_lines::read(bytes)?;
@@ -332,7 +332,7 @@ fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
 }
 
 /// Decrypts every SealedSecret in the input and renders its templates. Templates that use time or randomness produce
-/// different values from those on the controller. The documents **contain plain values**. They have no owner reference,
+/// other values than on the controller. The returned documents **contain plain values**. They have no owner reference,
 /// so they can be applied unchanged.
 pub(super) fn unseal(
     input: &[u8],

@@ -25,9 +25,12 @@ use crate::report::{self, ShowPath as _, shown};
 ///
 /// # Errors
 ///
-/// Fails if the template was changed after a value was bound to it, if the last commit has bound values and the file
-/// has none (except if the file has no items and its template is unchanged), or if the object would have both a v1 item
-/// and a bound value.
+/// Fails in each of these cases:
+///
+/// - The template was changed after a value was bound to it.
+/// - The last commit has bound values and the file has none. A file without items is accepted if its template is
+///   unchanged.
+/// - The object would have both a v1 item and a bound value.
 pub(super) fn decide(
     sealed: &SealedSecret,
     object: &Object,
@@ -56,8 +59,8 @@ pub(super) fn decide(
     Ok(true)
 }
 
-/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template
-/// together with `item`, which is v1 and stays. Warns the user.
+/// Allows new v1 values although the rule requires v2, and warns the user. `item` is a v1 item that stays in the
+/// object: controllers refuse an object with a v1 item and a value that is bound to the template.
 ///
 /// # Errors
 ///
@@ -93,8 +96,8 @@ fn has_bound_values(object: &Object) -> bool {
     object.view().values().any(|item| item.is_template_bound)
 }
 
-/// Returns whether the committed object has bound values that the file, which has none, no longer contains. An object
-/// without items has lost nothing if its template is unchanged.
+/// Returns whether the committed object has bound values. Called only for a file without bound values. Returns `false`
+/// for a file without items if its template is unchanged.
 fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Object) -> bool {
     let before = Object::parse(&committed.spec.encrypted_data);
     let is_empty = !object.has_items() && object.v1_items().is_empty();
@@ -143,9 +146,10 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object as it is in HEAD, at the same path or, if HEAD has no file there, in a manifest that the work
-/// tree no longer contains. Returns `None` if the object is not found there, if the file is not in a repository, or,
-/// with a warning, if the file, its committed version or the repository cannot be read.
+/// Returns the committed version of an object. Searches HEAD at the same path or, if HEAD has no file there, all
+/// manifests that the work tree no longer contains. Returns `None` if HEAD does not contain the object, or if the file
+/// is not in a repository. If the file, its committed version or the repository cannot be read, prints a warning and
+/// returns `None`.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let committed = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(
@@ -176,17 +180,17 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
     }
 }
 
-/// Returns the object in the content of a file that is the same as `now` (see [`is_same_object`]).
+/// Returns the committed version of `now` in the content of a file; see [`is_same_object`].
 fn find(path: &Path, bytes: Zeroizing<Vec<u8>>, now: &Found) -> Result<Option<Found>> {
-    // A repeated key in the commit must not free new values from the template.
+    // Accept repeated keys: otherwise, a commit with a repeated key would free new values from the template.
     let file = ManifestFile::parse_repeated(path, bytes)?;
     let objects = sealed_file::find(&file.documents)?;
     let is_same = |before: &Found| is_same_object(before, now);
     Ok(objects.into_iter().find(is_same))
 }
 
-/// Returns the object that is the same as `now` in a manifest of the commit that no longer exists in the work tree, as
-/// after a move. Ignores malformed files.
+/// Returns the committed version of `now` in a manifest that the work tree no longer contains, as after a move. Ignores
+/// malformed files.
 fn committed_elsewhere(
     repository: &Repository,
     commit: ObjectId,

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::certificate::{
-    self, AcceptedFingerprint, CertificateQuery, NewPin, ObtainError, SettingSource, TrustError,
+    self, AcceptedFingerprint, CertificateQuery, NewCacheEntry, ObtainError, SettingSource,
+    TrustError,
 };
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
@@ -120,14 +121,14 @@ pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
 }
 
 fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
-    let (certificate, new_pin) = read_to_fetch(args, environment)?;
+    let (certificate, new_entry) = read_to_fetch(args, environment)?;
     let fingerprint = certificate.fingerprint();
     if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != fingerprint) {
         bail!(wrong_fingerprint(fingerprint, pin));
     }
     let outcome = write(args, &certificate, environment)?;
-    // A certificate that the user did not accept must be reported again.
-    if let Some(failure) = new_pin.and_then(|pin| pin.save(environment)) {
+    // Save the cache entry last: if the user does not accept the certificate, the next run must report it again.
+    if let Some(failure) = new_entry.and_then(|entry| entry.save(environment)) {
         report::warn(&failure);
     }
     Ok(outcome)
@@ -140,12 +141,12 @@ fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. The certificate of a controller is compared with the cached one, as it is before sealing;
-/// the caller saves the new pin after the user has accepted the certificate.
+/// Returns the certificate. The certificate of a controller is compared with the cached certificate, as before sealing.
+/// The caller saves the new cache entry after the user has accepted the certificate.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,
-) -> Result<(Certificate, Option<NewPin>)> {
+) -> Result<(Certificate, Option<NewCacheEntry>)> {
     let CertSource { cert, location } = &args.source;
     if cert.is_some() || location.directory.is_some() {
         return Ok((read(&args.source, environment)?, None));
@@ -160,7 +161,7 @@ fn read_to_fetch(
         ..CertificateQuery::default()
     };
     let fetched = certificate::fetch(&query, &Clusters::new(environment));
-    let (obtained, new_pin) = match (fetched, &args.fingerprint) {
+    let (obtained, new_entry) = match (fetched, &args.fingerprint) {
         (Err(ObtainError::Trust(TrustError::NotAccepted { found, .. })), Some(pin)) => {
             bail!(wrong_fingerprint(&found, pin))
         }
@@ -171,7 +172,7 @@ fn read_to_fetch(
     }
     let certificate = Certificate::from_pem(&obtained.pem);
     let certificate = certificate.context("cannot use the certificate of the controller")?;
-    Ok((certificate, new_pin))
+    Ok((certificate, new_entry))
 }
 
 fn write(
@@ -302,8 +303,8 @@ fn validity(certificate: &Certificate, environment: &Environment) -> &'static st
     }
 }
 
-/// Compares the certificate with those of `--fingerprint` and `--against`. Returns findings if none matches, or if the
-/// certificate is not valid now.
+/// Compares the certificate with those of `--fingerprint` and `--against`. Returns [`Outcome::Findings`] if none
+/// matches, or if the certificate is not valid now.
 fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
     let mut pins = args.fingerprint.clone();
@@ -318,7 +319,7 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
         report::info_lines(&format!(
-            "the certificate is {fingerprint}, but the pinned one is {}\n\
+            "the certificate has the fingerprint {fingerprint}, but the pinned fingerprint is {}\n\
              hint: if the key was renewed, `seal keys list` shows the new key (this needs permission to read the keys); \
              otherwise another server may have responded",
             pins.join(" or ")

@@ -80,7 +80,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
         templates: None,
         delivery: args.properties.delivery(),
     };
-    // Check before a prompt for a value.
+    // Check before the user is prompted for a value.
     parts.delivery.check_format(settings.format.value)?;
     let mut items = Items::default();
     read_values(args, environment, &mut items)?;
@@ -159,7 +159,7 @@ impl Items {
     }
 }
 
-/// Returns a Secret without a namespace, which is added when the Secret is sealed.
+/// Returns a Secret without a namespace. Sealing adds the namespace.
 ///
 /// # Errors
 ///

@@ -50,7 +50,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<ArchiveD
 fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
-    if archive::is_archive(bytes) {
+    if archive::begins_like_archive(bytes) {
         let how = if archive::needs_passphrase(bytes) {
             "protected by a passphrase"
         } else {
@@ -65,7 +65,8 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     }
     if starts_with(b"-----BEGIN ") {
         return Failure::new(format!(
-            "{path} is a PEM file, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-"
+            "{path} is a PEM file, such as an SSH key, and not an age identity (a line that begins with \
+             AGE-SECRET-KEY-)"
         ))
         .hint("pass the identity of one of the archive's recipients");
     }
@@ -76,7 +77,7 @@ fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
         .hint("pass the identity, which begins with AGE-SECRET-KEY-");
     }
     Failure::new(format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-"
+        "{path} contains no age identity (a line that begins with AGE-SECRET-KEY-)"
     ))
     .hint("pass an identity file of `age-keygen`")
 }
@@ -170,7 +171,8 @@ pub fn read_backup(path: &Path, decryption: &mut ArchiveDecryption) -> Result<Ba
 
 /// The size limit for a backup, in bytes.
 const MAX_BACKUP: usize = 32 * 1024 * 1024;
-/// The maximum number of key Secrets in a backup: one a month for eighty years. Each takes some time to parse.
+/// The maximum number of key Secrets in a backup, because parsing a key takes time. Enough for a new key each month for
+/// eighty years.
 const MAX_KEYS: usize = 1_000;
 
 /// Like [`read_backup`], for bytes that were read from this path.
@@ -191,7 +193,7 @@ pub fn parse_backup(
             name()
         );
     }
-    let plain = if archive::is_archive(&bytes) {
+    let plain = if archive::begins_like_archive(&bytes) {
         if decryption.passphrase.is_none() && archive::needs_passphrase(&bytes) {
             decryption.passphrase = Some(ask_passphrase(false)?);
         }

@@ -1,4 +1,4 @@
-//! `seal diff`: shows the changes to sealed items between two states of a Git tree.
+//! `seal diff`: shows the changes to sealed items between two states of a repository.
 
 mod content;
 mod json;
@@ -85,14 +85,14 @@ pub enum ChangeKind {
     Rescoped(String, String),
     /// The keys that open v2 values changed: old and new keys.
     Recipients(String, String),
-    /// A v2 value lost a protection; for the object, its only values with the protection were removed.
+    /// A v2 value lost a protection. For the object: all of its values with the protection were removed.
     Lost(Protection),
-    /// A v2 value gained a protection; for the object, its only values with the protection were added.
+    /// A v2 value gained a protection. For the object: it had no value with the protection, and one was added.
     Gained(Protection),
     /// The annotation for delivery changed: old and new value.
     Delivery(String, String),
-    /// Lock entries of v2 values changed, and no change to the scope, items, protections or recipients explains it; or
-    /// an entry was replaced under the same name.
+    /// Lock entries of v2 values changed, although the scope, items, protections and recipients did not; or a lock
+    /// entry was replaced under the same name.
     Locks,
     /// The template changed.
     Template,
@@ -108,7 +108,7 @@ pub enum ChangeKind {
 /// Namespace and name are empty for a file, directory or submodule that is unreadable or not compared.
 type ObjectChanges = (String, String, Vec<Change>);
 
-/// Shows which sealed items changed between two states of a Git tree.
+/// Shows which sealed items changed between two states of a repository.
 ///
 /// # Errors
 ///
@@ -307,7 +307,7 @@ impl ChangeKind {
         }
     }
 
-    fn endpoints(&self) -> Option<(&str, &str)> {
+    fn from_and_to(&self) -> Option<(&str, &str)> {
         match self {
             Self::Rekeyed(from, to)
             | Self::Rescoped(from, to)
@@ -353,7 +353,7 @@ fn details(kind: &ChangeKind) -> String {
         ChangeKind::Reformatted(from, to) => {
             format!(" from {from} to {to}; whether the value changed is unknown")
         }
-        kind => match (kind.content(), kind.problem(), kind.endpoints()) {
+        kind => match (kind.content(), kind.problem(), kind.from_and_to()) {
             (Some(content), ..) => content.text(),
             (_, Some(why), _) => format!(": {}", shown(why)),
             (.., Some((from, to))) => format!(" from {} to {}", shown(from), shown(to)),

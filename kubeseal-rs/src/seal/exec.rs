@@ -117,7 +117,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
         sealed.extend(
             sealed_in(path)?
                 .into_iter()
-                .map(|one| (path.as_path(), one)),
+                .map(|object| (path.as_path(), object)),
         );
     }
     Ok(sealed)
@@ -126,9 +126,12 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
 /// Returns the error for a command line that selects no items. It lists the items, and shows how to select some or all.
 /// Only names are read, so no key is needed.
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
-    let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
+    let items: BTreeSet<&str> = sealed
+        .iter()
+        .flat_map(|(_, object)| item_names(object))
+        .collect();
     let items = Vec::from_iter(items).join(", ");
-    let name = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
+    let name = |(_, object): &(&Path, SealedSecret)| object.qualified_name();
     let objects = sealed.iter().map(name).collect::<Vec<_>>().join(", ");
     let command = shell_arguments(args);
     let message =
@@ -189,8 +192,8 @@ fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
     Ok(Keys { ring, in_use })
 }
 
-/// Returns the values to choose from, with templates rendered. Fails if several SealedSecrets have a chosen item. Of
-/// other items with the same key, the last value is kept.
+/// Unseals the objects, renders their templates and returns the values of all items. Fails if several SealedSecrets
+/// contain the same chosen item. If they contain another item several times, the last value is returned.
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
@@ -218,7 +221,7 @@ fn values(
         let unsealed = unseal(sealed, &keys.ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
         let unsealed = unsealed.with_context(|| cannot_unseal(path, sealed))?;
-        warn_of_retired(path, sealed, &unsealed.sealed_by, keys);
+        warn_about_retired_keys(path, sealed, &unsealed.sealed_by, keys);
         for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
@@ -235,7 +238,7 @@ fn values(
 
 /// Warns about items that are sealed only for retired keys, so that the controller can no longer unseal them. A v2 item
 /// may be sealed for several keys.
-fn warn_of_retired(
+fn warn_about_retired_keys(
     path: &Path,
     sealed: &SealedSecret,
     sealed_by: &BTreeMap<String, UsedKey>,
@@ -253,9 +256,10 @@ fn warn_of_retired(
         return;
     }
     let needs = needs(sealed, in_use);
-    let is_open = |item: &String| matches!(needs.get(item), Some(Need::Key(_) | Need::V2Key(_)));
+    let has_key_in_use =
+        |item: &String| matches!(needs.get(item), Some(Need::Key(_) | Need::V2Key(_)));
     let retired = sealed_by.iter().filter(|(_, key)| is_retired(key));
-    for (item, key) in retired.filter(|(item, _)| !is_open(item)) {
+    for (item, key) in retired.filter(|(item, _)| !has_key_in_use(item)) {
         report::warn(&shown(&format!(
             "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
              file with `{}`",

@@ -62,10 +62,13 @@ pub struct Files {
 /// A plain file and its result.
 struct Plan {
     plain: PathBuf,
+    /// The file to write; `None` for stdout.
     to: Option<PathBuf>,
+    /// The content to write.
     text: Zeroizing<Vec<u8>>,
     sealed: Vec<Sealed>,
-    remove: bool,
+    /// Whether to remove the plain file.
+    remove_plain: bool,
 }
 
 /// Seals Secret manifests. All files are sealed before the first one is written.
@@ -87,20 +90,20 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         let message = format!("{:?} is neither a command nor a file", arg.shown());
         bail!(Failure::new(message).hint("`seal --help` lists the commands"));
     }
-    let (mut plans, mut unread) = (Vec::new(), 0);
+    let (mut plans, mut unreadable) = (Vec::new(), 0);
     for candidate in walk::candidates(&args.files, &mut report::notice)? {
         match walk::read(&candidate, Kind::Secret) {
             Ok(None) => {}
             Ok(Some(file)) => plans.push(plan(&session, args, &file)?),
             Err(error) if candidate.named => return Err(error.into()),
             Err(error) => {
-                unread += 1;
+                unreadable += 1;
                 report::info(&format!("not sealed: {}", shared::error_chain(&error)));
             }
         }
     }
     if plans.is_empty() {
-        SkippedFiles::check(unread)?;
+        SkippedFiles::check(unreadable)?;
         bail!(
             Failure::new("no Secret found")
                 .hint("pass manifests of kind Secret, or directories that contain them")
@@ -114,7 +117,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
     for plan in &plans {
         execute(plan)?;
     }
-    SkippedFiles::check(unread)?;
+    SkippedFiles::check(unreadable)?;
     Ok(Outcome::Done)
 }
 
@@ -158,7 +161,7 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
         to,
         text,
         sealed,
-        remove: args.remove_plain,
+        remove_plain: args.remove_plain,
     })
 }
 
@@ -243,7 +246,7 @@ fn execute(plan: &Plan) -> Result<()> {
         .canonicalize()
         .is_ok_and(|plain| git::work_tree(&plain).is_some() && git::is_tracked(&plain));
     files::replace(to, &plan.text)?;
-    if plan.remove {
+    if plan.remove_plain {
         std::fs::remove_file(&plan.plain)
             .with_context(|| format!("cannot remove {}", plan.plain.shown()))?;
     }
@@ -264,7 +267,7 @@ fn execute(plan: &Plan) -> Result<()> {
 /// plain file that is in its index.
 fn stage_hint(plan: &Plan, to: &Path) -> String {
     let mut changed = vec![path_text(to.as_os_str())];
-    if plan.remove {
+    if plan.remove_plain {
         changed.insert(0, path_text(plan.plain.as_os_str()));
     } else if to != plan.plain {
         return String::new();
@@ -335,7 +338,7 @@ const SEPARATE_FILE_HINT: &str = "move the Secrets to a separate file";
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),
-    /// The text of any other document: its original text or, if that cannot be kept, formatted again.
+    /// Another document: its original text or, if that cannot be kept, a reformatted text.
     Kept(Vec<u8>),
 }
 
@@ -430,7 +433,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_the_sealed_file_beside_the_plain_one() {
+    fn writes_the_sealed_file_next_to_the_plain_file() {
         for (plain, format, want) in [
             ("a/db.yaml", None, "a/db.sealed.yaml"),
             ("db.yml", None, "db.sealed.yml"),

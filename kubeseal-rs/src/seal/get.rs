@@ -51,8 +51,8 @@ pub struct Get {
 ///
 /// # Errors
 ///
-/// Fails if stdout is a terminal, unless the user asks for that; if the file has no such item; or if the value cannot
-/// be decrypted.
+/// Fails if the value would be printed to a terminal without `--force`, if the file has no such item, or if the value
+/// cannot be decrypted or written.
 pub fn run(args: &Get, environment: &Environment) -> Result<Outcome> {
     if args.output.is_none() && environment.stdout_is_terminal && !args.force {
         bail!(
@@ -93,7 +93,7 @@ fn value(args: &Get, environment: &Environment) -> Result<Plain> {
     let value = values.remove(&args.item).flatten();
     let unknown = || {
         Failure::new(format!(
-            "the Secret in the cluster has no value of {:?}",
+            "the Secret in the cluster has no value for the item {:?}",
             args.item
         ))
         .hint("pass --key FILE to decrypt the value in the file")

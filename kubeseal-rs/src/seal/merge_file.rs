@@ -45,8 +45,8 @@ const MAX_MARKER_LEN: usize = 100;
 ///
 /// # Errors
 ///
-/// Fails if a version cannot be read or is above the size limit, or the result cannot be written. Our version is
-/// unchanged then, and Git reports a conflict.
+/// Fails if a version cannot be read or is above the size limit, or the result cannot be written. In that case, our
+/// version is unchanged, and Git reports a conflict.
 pub fn run(args: &MergeFile) -> Result<Outcome> {
     let [base, ours, theirs] =
         [&args.base, &args.ours, &args.theirs].map(|path| files::read_regular(path, MAX_BYTES));
@@ -115,7 +115,7 @@ fn text(conflict: &Conflict, labels: &Labels) -> String {
         Conflict::Lines(1) => "conflict: one place outside of items".to_owned(),
         Conflict::Lines(count) => format!("conflict: {count} places outside of items"),
         Conflict::File { reason } => format!(
-            "conflict: the file is that of {}, without markers: {}; repeat the change of {}",
+            "conflict: the file contains only the version of {}, without markers: {}; repeat the change of {}",
             labels.ours,
             shown(reason),
             labels.theirs

@@ -96,7 +96,7 @@ pub(super) mod tests {
     }
 
     /// Attack: a client uses a name that moves the cursor or reverses the text direction, to forge the JSON output that
-    /// an operator reads.
+    /// an administrator reads.
     #[test]
     fn json_contains_no_terminal_control_characters() {
         let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";

@@ -1,4 +1,4 @@
-//! `seal page`: writes the page in which people without a shell seal values, and verifies a published one.
+//! `seal page`: writes an HTML page that seals values in the browser, and verifies a published page.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ impl PageCertificate {
 ///
 /// Fails if there is no certificate, the certificate cannot be used, or a file cannot be read or written.
 pub fn run(args: &SealPage, environment: &Environment) -> Result<Outcome> {
-    // Before the certificate is fetched, so that a wrong path is reported first.
+    // Read the page before the certificate is fetched, so that a wrong path is reported first.
     let published = args.verify.as_deref().map(Published::read).transpose()?;
     let certificate = if args.without_cert {
         None
@@ -148,7 +148,8 @@ fn certificate(args: &SealPage, environment: &Environment) -> Result<Arc<Certifi
 }
 
 /// Returns the path that selects the rule: the file of the page, or [`DEFAULT_FILE`] for stdin, stdout, devices, pipes
-/// and sockets. No rule is in `/dev`, so its paths would evade the pins and formats of the current directory.
+/// and sockets. Rules do not apply to files in `/dev`, so such a path would evade the pins and formats of the current
+/// directory.
 fn path_of_rule(args: &SealPage) -> &Path {
     let file = args.out.as_deref().or(args.verify.as_deref());
     let file = file.filter(|file| {
@@ -240,16 +241,17 @@ fn verify(published: &Published<'_>, page: &Page<'_>, output: OutputFormat) -> R
 struct PageReport {
     /// The path of the published page.
     file: String,
-    /// Whether the page is, byte by byte, the expected one.
+    /// Whether the page is identical to the expected page, byte by byte.
     is_equal: bool,
     /// The version of this program.
     version: &'static str,
-    /// The version that the page names, if it is another one.
+    /// The version that the page names; absent if it is the version of this program.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_version: Option<String>,
     /// The fingerprint of the expected certificate; null with `--without-cert`.
     fingerprint: Option<String>,
-    /// What the page seals for, if it is another certificate: a fingerprint, `none` or `unreadable`.
+    /// The fingerprint of the certificate in the page, `none` or `unreadable`; absent if it is the expected
+    /// certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     published_certificate: Option<String>,
     /// The first line that differs by more than version and certificate; absent if there is none, or if the page names

@@ -8,9 +8,9 @@ use super::recipients::Recipients;
 use crate::failure::Failure;
 use crate::report::shown;
 
-/// Refuses a new value for a key that is not post-quantum, if a value in the file or in `committed`, the object in the
-/// last commit, is for post-quantum keys only and the user does not name the key: anyone who can change the rule could
-/// weaken the next value.
+/// Refuses a new value for a key that is not post-quantum if existing values are for post-quantum keys only. Otherwise,
+/// anyone who can change the rule could weaken the next value. Existing values are those in the file and in
+/// `committed`, the object in the last commit. A key that the user names is accepted.
 ///
 /// # Errors
 ///

@@ -1,6 +1,5 @@
-//! Decides which keys v2 values are sealed for: those of the rule, else those that the user names, else the key of the
-//! certificate or, without a certificate, the key that the controller prefers. The keys never come from the
-//! SealedSecret itself.
+//! Decides which keys v2 values are sealed for: the keys of the rule, else the keys that the user names, else the key
+//! of the certificate, else the key that the controller prefers. The keys never come from the SealedSecret itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -95,9 +94,9 @@ impl Session<'_> {
         })
     }
 
-    /// Returns the keys of `--recipient`, without those named by identifier, which only confirms a recipient of the
-    /// rule. `is_alone` is whether the rule lists no recipients; in that case, an identifier is refused.
-    fn named_by_user(&self, settings: &Settings, is_alone: bool) -> Result<Vec<RecipientKey>> {
+    /// Returns the keys of `--recipient`. Omits identifiers, because an identifier only confirms a recipient of the
+    /// rule. Refuses an identifier if the rule lists no recipients (`is_rule_empty`).
+    fn named_by_user(&self, settings: &Settings, is_rule_empty: bool) -> Result<Vec<RecipientKey>> {
         let mut keys = Vec::new();
         for named in &settings.named_recipients {
             match named {
@@ -106,7 +105,7 @@ impl Session<'_> {
                         self.read_recipients(source, settings, Origin::Flag("recipient"))?;
                     keys.extend(recipient_keys);
                 }
-                NamedRecipient::Id(id) if is_alone => bail!(
+                NamedRecipient::Id(id) if is_rule_empty => bail!(
                     Failure::new(format!(
                         "--recipient {id} is an identifier, and no rule lists its key"
                     ))
@@ -138,7 +137,7 @@ impl Session<'_> {
         for named in &named {
             self.check_key(settings, named, &[])?;
         }
-        self.check_consent(settings, &named, &[])?;
+        self.check_confirmation(settings, &named, &[])?;
         Ok(named.into_iter().map(|named| named.key).collect())
     }
 
@@ -169,7 +168,7 @@ impl Session<'_> {
         for named in &keys {
             self.check_key(settings, named, &confirmed)?;
         }
-        self.check_consent(settings, &keys, &confirmed)?;
+        self.check_confirmation(settings, &keys, &confirmed)?;
         Ok(keys.into_iter().map(|named| named.key).collect())
     }
 
@@ -200,7 +199,7 @@ impl Session<'_> {
 
     /// Refuses keys that only a rule names, for existing values. Names all of them, so that the user can check and
     /// confirm them at once.
-    fn check_consent(
+    fn check_confirmation(
         &self,
         settings: &Settings,
         keys: &[NamedKey],
@@ -209,7 +208,9 @@ impl Session<'_> {
         let is_unconfirmed = |named: &&NamedKey| {
             let id = named.key.key_id();
             let is_confirmed = confirmed.iter().any(|own| own.is_of(&id));
-            !is_confirmed && !is_pinned(settings, &named.key) && self.needs_consent(settings, &id)
+            !is_confirmed
+                && !is_pinned(settings, &named.key)
+                && self.needs_confirmation(settings, &id)
         };
         let unconfirmed: Vec<&NamedKey> = keys.iter().filter(is_unconfirmed).collect();
         let texts = |text: fn(&NamedKey) -> String, separator: &str| {
@@ -358,8 +359,8 @@ pub struct KnownRecipients {
     /// The number of recipients whose keys are unknown: recipients that the rule names by URL or as the controller, and
     /// files that cannot be read. `usize::MAX` without a rule.
     pub unknown: usize,
-    /// The fingerprints of the certificates in files that the rule names or the settings select as the certificate,
-    /// valid or not.
+    /// The fingerprints of the certificates that are read from files, by the short identifier of the key: those among
+    /// the recipients, and the certificate of the settings. Expired certificates are included.
     pub fingerprints: BTreeMap<ShortKeyId, Fingerprint>,
     /// Files that cannot be read or contain no valid recipient, with the reason.
     pub problems: Vec<String>,

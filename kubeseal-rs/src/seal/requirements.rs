@@ -134,9 +134,9 @@ fn plain_len(text: &str) -> usize {
     len.unwrap_or_default()
 }
 
-/// Returns a warning about an object whose values are too large, by the lengths of its sealed values. Templates do not
-/// count: their output depends on the values.
-pub fn size_of_sealed(spec: &SealedSecretSpec) -> Option<String> {
+/// Returns a warning if the values of an object are too large. Determines their size from the lengths of the sealed
+/// values. Templates do not count: their output depends on the values.
+pub fn sealed_size_warning(spec: &SealedSecretSpec) -> Option<String> {
     size_warning(total_plain_len(spec, |_| true))
 }
 
@@ -197,28 +197,28 @@ mod tests {
                 Ok(0),
             ),
             (
-                "it is not complete yet",
+                "items are still missing",
                 object(TLS, &[], ""),
                 vec![("tls.crt", "x")],
                 vec![],
                 Ok(1),
             ),
             (
-                "it becomes complete",
+                "the last missing item is added",
                 object(TLS, &["tls.crt"], ""),
                 vec![("tls.key", "x")],
                 vec![],
                 Ok(0),
             ),
             (
-                "a template creates it",
+                "a template creates the missing item",
                 object(TLS, &["tls.crt"], "tls.key: x"),
                 vec![("tls.crt", "x")],
                 vec![],
                 Ok(0),
             ),
             (
-                "a template removes it",
+                "a template removes a required item",
                 object(TLS, &["tls.crt", "tls.key"], "tls.key: null"),
                 vec![("tls.crt", "x")],
                 vec![],
@@ -239,7 +239,7 @@ mod tests {
                 Ok(0),
             ),
             (
-                "a template decides",
+                "a template replaces the value",
                 object(DOCKER, &[config], "'.dockerconfigjson': x"),
                 vec![(config, "hunter2")],
                 vec![],
@@ -253,14 +253,14 @@ mod tests {
                 Err("is not empty"),
             ),
             (
-                "one of two stays",
+                "one of two alternative items stays",
                 object("kubernetes.io/basic-auth", &["username", "password"], ""),
                 vec![],
                 vec!["password"],
                 Ok(0),
             ),
             (
-                "no rule",
+                "a type without requirements",
                 object("Opaque", &["a"], ""),
                 vec![("b", "")],
                 vec!["a"],

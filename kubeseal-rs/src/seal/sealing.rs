@@ -82,8 +82,8 @@ pub enum Empty {
 ///
 /// # Errors
 ///
-/// Fails if the Secret has no values (unless `empty` allows it) or no namespace, violates the rule, or contains a
-/// private key of a controller; or if there is no certificate or recipient.
+/// Fails if the Secret has no namespace, violates the rule, contains a private key of a controller, or has no values
+/// and `empty` does not allow this. Also fails if there is no certificate or recipient.
 pub fn seal_secret(
     session: &Session<'_>,
     settings: &Settings,
@@ -318,7 +318,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
             ));
         }
     }
-    for Coercion { line, path, kind } in &reading.coerced {
+    for Coercion { line, path, kind } in &reading.altered_scalars {
         if matches!(path.as_str(), "metadata.name" | "metadata.namespace") {
             let message = format!(
                 "{file}:{line}: {path} must be a string, but YAML reads it as {kind} without quotes"
@@ -344,7 +344,7 @@ fn describe_location(node: &Node, file: &str) -> String {
     )
 }
 
-/// Refuses a manifest with a repeated key, because parsers drop all values of such a key except the last one.
+/// Refuses a manifest with a repeated key, because parsers keep only the last value of such a key.
 ///
 /// # Errors
 ///

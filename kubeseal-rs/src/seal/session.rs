@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
 
     /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed
     /// for it and the user did not pass its private key.
-    pub(super) fn needs_consent(&self, settings: &Settings, key: &KeyId) -> bool {
+    pub(super) fn needs_confirmation(&self, settings: &Settings, key: &KeyId) -> bool {
         let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return false;
         };
@@ -351,8 +351,8 @@ fn rules_naming_certificate(settings: &Settings) -> Option<&RulesFile> {
     rules.filter(|_| settings.certificate.by == settings::Origin::Rule)
 }
 
-/// Returns the absolute path with symbolic links resolved, so that the same rule applies however
-/// the file is named: the rule of the file that is written, not of a link to it.
+/// Returns the absolute path with symbolic links resolved. So the location of the file itself decides which rule
+/// applies, not the location of a link to it.
 fn resolve(path: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(path).with_context(|| path.shown())?;
     if let Ok(resolved) = path.canonicalize() {

@@ -113,8 +113,8 @@ pub fn decide(
         args.scope.map(|scope| ("scope", scope)),
         matching_rule.and_then(|rule| rule.scope),
         match variable("SEALED_SECRETS_SCOPE") {
-            Some(word) => {
-                let scope = word.parse::<Scope>().context("SEALED_SECRETS_SCOPE")?;
+            Some(text) => {
+                let scope = text.parse::<Scope>().context("SEALED_SECRETS_SCOPE")?;
                 Some(("SEALED_SECRETS_SCOPE", scope))
             }
             None => None,
@@ -344,13 +344,14 @@ impl Settings {
         {
             let pinned: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
             let message = format!(
-                "{} requires the certificate {}, but this certificate has {fingerprint}",
+                "{} requires a certificate with the fingerprint {}, but this certificate has the fingerprint \
+                 {fingerprint}",
                 pins.by,
                 pinned.join(" or ")
             );
             bail!(
                 Failure::new(message)
-                    .hint("pass the certificate with the required fingerprint with --cert")
+                    .hint("use --cert to pass the certificate with the required fingerprint")
             );
         }
         match &self.rule {
@@ -359,8 +360,8 @@ impl Settings {
         }
     }
 
-    /// Refuses what v1 values cannot have: a key of `--recipient`, since their only key is that of the certificate, and the
-    /// flag against a Secret.
+    /// Refuses settings that v1 cannot express: keys of `--recipient`, because a v1 value is sealed only for the key of
+    /// the certificate, and a rule with `neverSecret`.
     ///
     /// # Errors
     ///

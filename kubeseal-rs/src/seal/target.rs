@@ -247,9 +247,9 @@ impl Target {
         Ok(SealedFormat::V2)
     }
 
-    /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
-    /// template, the new values are v1 if other v1 values stay in the object, because controllers refuse bound values
-    /// together with v1 values.
+    /// Returns the format of these new values. Controllers refuse v2 values that are bound to the template if the
+    /// object also has v1 values. So if v1 values stay in the object, and only a rule requires v2 and the binding, the
+    /// new values are v1.
     fn format_of_change(
         &self,
         settings: &Settings,
@@ -468,7 +468,7 @@ impl Target {
     }
 
     /// Refuses new values if the template has changed since the object was read, or if the values would now be v1
-    /// instead of v2: the user entered the values when they would have been protected.
+    /// instead of v2: the user entered the values while the object would still have protected them.
     fn check_protection_since(&self, read: &Self, new: &NewValues) -> Result<()> {
         let (before, now) = (&read.found.sealed.spec, &self.found.sealed.spec);
         match &new.keys {
@@ -547,7 +547,7 @@ impl NewValues {
     }
 }
 
-/// Fills in a missing namespace, except for a cluster-wide object: that of the settings, or else that of the
+/// Sets a missing namespace, except for a cluster-wide object. Uses the namespace of the settings or else of the
 /// kubeconfig, in which `kubectl apply` would create the object.
 ///
 /// # Errors

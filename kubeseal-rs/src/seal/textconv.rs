@@ -144,8 +144,8 @@ impl Description {
         }
     }
 
-    /// Describes a sealed value in brackets. Size and digest are those of the value as written: of a repeated key, only
-    /// the last value is parsed, and a change of the others must not be hidden.
+    /// Describes a sealed value in brackets. Size and digest are computed from the text in the file, not from the
+    /// parsed value: of a repeated key, only the last value is parsed, but a change to the others must be visible too.
     fn of(&self, key: &str, text: &str, source: &str) -> String {
         let mut parts = vec![self.form(key, text)];
         if let Some(hint) = self.hints.get(key) {

@@ -122,7 +122,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Refuses to run while a controller of this project is running, because it would restore the removed fields. Only a
-/// response of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
+/// response of the API server that there is no Lease, or an expired or released Lease, shows that no controller is
+/// running.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
     let path = leases.object(name)?;
@@ -137,9 +138,13 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
                  {namespace}/{name} was {}",
                 describe_response(code, &response)
             );
-            bail!(Failure::new(message).hint(
-                "ask for `get` on leases.coordination.k8s.io; or make sure that no controller is running, and pass --force"
-            ))
+            let mut failure = Failure::new(message);
+            if code == 403 {
+                failure = failure.hint(format!(
+                    "ask an administrator for permission to `get` leases.coordination.k8s.io in {namespace}"
+                ));
+            }
+            bail!(failure.hint("make sure that no controller is running, and pass --force"))
         }
     };
     if let Some(holder) = holder {
@@ -166,7 +171,7 @@ fn describe_response(code: u16, response: &Json) -> String {
 }
 
 /// Returns the current holder of the Lease. A holder whose lease time cannot be read counts as current. `now` is the
-/// time of the API server, if known: it is closer to that of the controller than the time of this machine.
+/// time of the API server, if known: its clock is closer to the controller's clock than the clock of this machine.
 fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let spec = &lease["spec"];
     let holder = match &spec["holderIdentity"] {

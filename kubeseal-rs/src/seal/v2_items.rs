@@ -21,7 +21,7 @@ use crate::report::shown;
 pub struct Entries {
     /// New entries of `spec.encryptedData`.
     pub set: BTreeMap<String, String>,
-    /// Entries of locks to which no item refers any longer.
+    /// The entries of locks that no item uses any longer.
     pub unused: Vec<String>,
 }
 
@@ -41,9 +41,10 @@ impl Change<'_> {
 }
 
 /// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new
-/// shared lock. The scope is that of the SealedSecret in the file. The values are bound to the template if a value in
-/// the file is bound, or if the rule requires it. They can never become a Secret if the rule requires this, if a value in
-/// the file cannot, or, if the file has no values, if a value in `committed`, the object in the last commit, cannot.
+/// shared lock. The SealedSecret in the file determines the scope. The new values are bound to the template if a value
+/// in the file is bound, or if the rule requires it. The new values can never become a Secret if the rule requires
+/// this, or if an existing value can never become one. Existing values are those in the file or, if the file has none,
+/// those in `committed`, the object in the last commit.
 ///
 /// # Errors
 ///
@@ -77,8 +78,8 @@ pub fn seal(
     finish(sealed, change, set)
 }
 
-/// Returns whether new values must never become a Secret object, as those of the file, or of the last commit if the file
-/// has none.
+/// Returns whether new values must never become a Secret object because the existing values must not. Existing values
+/// are those in the file or, if the file has none, those in the last commit.
 ///
 /// # Errors
 ///
@@ -152,7 +153,8 @@ fn finish(
     Ok(Entries { set, unused })
 }
 
-/// Refuses a change whose result a controller would refuse, unless it already refuses the object for the same reason.
+/// Refuses a change whose result a controller would refuse. Accepts the change if a controller already refuses the
+/// object for the same reason.
 fn check_result(before: &SealedSecret, after: &SealedSecret) -> Result<()> {
     let Some(refusal) = refusal(after) else {
         return Ok(());

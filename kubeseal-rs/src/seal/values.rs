@@ -137,7 +137,7 @@ impl<'a> Stdin<'a> {
 }
 
 /// Reads the files in a directory. Files whose names cannot be item keys are skipped, and so are symbolic links, as by
-/// `kubectl`: their author would choose which of the user's files is sealed.
+/// `kubectl`: the author of a link would choose which of the user's files is sealed.
 fn from_directory(directory: &Path) -> Result<Vec<(String, Plain)>> {
     let cannot_read = || format!("cannot read {}", directory.shown());
     let mut items = Vec::new();

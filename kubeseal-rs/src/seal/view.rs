@@ -82,21 +82,21 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let revealer = args.reveal.then(|| Revealer::new(&args.key, &session));
     let revealer = revealer.transpose()?;
     let mut views = Vec::new();
-    let mut unread = 0;
+    let mut unreadable_count = 0;
     report::warn_about_missing_submodules(&args.paths);
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match read_file(&candidate, &session, revealer.as_ref()) {
             Ok(file_views) => views.extend(file_views),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
-                unread += 1;
+                unreadable_count += 1;
                 let problem = walk::without_path(&candidate.path, &error);
                 report::info(&format!("{}: not shown: {problem}", candidate.path.shown()));
             }
         }
     }
     if views.is_empty() {
-        SkippedFiles::check(unread)?;
+        SkippedFiles::check(unreadable_count)?;
         bail!(
             Failure::new("no SealedSecret found")
                 .hint("pass sealed files, or a directory that contains them")
@@ -117,7 +117,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         Zeroizing::new(texts.concat())
     };
     print(&text)?;
-    SkippedFiles::check(unread)?;
+    SkippedFiles::check(unreadable_count)?;
     Ok(Outcome::Done)
 }
 
@@ -240,8 +240,8 @@ fn age_text(days: i64) -> String {
     }
 }
 
-/// Formats a value: text unchanged if it has no control characters except line breaks and tabs, anything else in
-/// base64.
+/// Formats a value. Text without control characters other than line breaks and tabs stays unchanged; other values are
+/// encoded as base64.
 fn value_text(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| {
         !text

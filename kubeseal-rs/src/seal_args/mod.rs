@@ -70,7 +70,7 @@ pub fn output_format() -> impl TypedValueParser<Value = Format> {
 /// A command with its arguments.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Seal files. Runs if the command line names no command.
+    /// Seal files; the command if the command line names none.
     #[command(skip)]
     Files(Files),
     /// Create a SealedSecret from values

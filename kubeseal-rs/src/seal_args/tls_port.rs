@@ -27,7 +27,7 @@ pub struct TlsPort {
 
 impl TlsPort {
     /// Converts these flags to a [`TokenAccess`] for the client.
-    pub fn by_token(&self) -> TokenAccess {
+    pub fn token_access(&self) -> TokenAccess {
         TokenAccess {
             url: self.authorized.clone(),
             token_file: self.token_file.clone(),

@@ -50,8 +50,8 @@ pub(crate) struct Request {
     pub(crate) query: String,
 }
 
-/// Serves these bodies by path until the process ends, and 404 for other paths. Writes a kubeconfig for the server to
-/// `directory`, and returns its path.
+/// Serves each body at its path until the process ends, and responds with 404 at other paths. Writes a kubeconfig for
+/// the server to `directory`, and returns the path of the kubeconfig.
 pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     listen(directory, move |request, client| {
         let response = responses.iter().find(|(path, _)| *path == request.path);
@@ -66,7 +66,7 @@ pub(crate) fn serve(directory: &Path, responses: Vec<(String, Body)>) -> PathBuf
 }
 
 /// Responds to each request with the code and body that `response` returns, until the process ends. `head` contains
-/// additional header lines. Writes a kubeconfig for the server to `directory`, and returns its path.
+/// additional header lines. Writes a kubeconfig for the server to `directory`, and returns the path of the kubeconfig.
 pub(crate) fn serve_with(
     directory: &Path,
     head: String,

@@ -60,8 +60,8 @@ fn assert_values(directory: &Path, values: &[&str]) {
     }
 }
 
-/// Returns a directory in which `db.yaml` has the item `a`, and the earlier content of the file, in which the item `b`
-/// had the same lock.
+/// Returns a directory with a file `db.yaml` that contains the item `a`, and the earlier content of the file. The
+/// earlier content also contains the item `b`, which has the same lock as `a`.
 fn directory_without_b() -> (tempfile::TempDir, String) {
     let directory = directory();
     write_files(
@@ -74,10 +74,10 @@ fn directory_without_b() -> (tempfile::TempDir, String) {
     (directory, with_b)
 }
 
-/// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the replaced
-/// value needed before.
+/// Fault: Git restores an item while `seal set` waits for a value. The item needs the lock of the replaced value, and
+/// `seal set` removes the lock.
 #[test]
-fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
+fn set_keeps_the_lock_of_an_item_restored_meanwhile() {
     let (directory, with_b) = directory_without_b();
     let directory = directory.path();
     let output = seal_while(directory, &SET_ARGS, "new value", || {
@@ -90,7 +90,7 @@ fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
 
 /// Fault: an item that needs the lock of the edited value is restored while the editor of `seal edit` is open.
 #[test]
-fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
+fn edit_keeps_the_lock_of_an_item_restored_meanwhile() {
     let (directory, with_b) = directory_without_b();
     let directory = directory.path();
     let (copy, file) = (directory.join("with_b"), directory.join("db.yaml"));

@@ -1,4 +1,4 @@
-//! Tests the programs with endless or very large input: files, stdin and responses.
+//! Tests the programs with endless or huge input: files, stdin and responses.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -126,7 +126,7 @@ fn endless_body() -> Body {
     })
 }
 
-/// Returns a body of 31 MiB: JSON with very many small values.
+/// Returns a body of 31 MiB: a JSON list with millions of small values.
 fn body_of_many_values() -> Body {
     text_body(format!("[{}0]", "0,".repeat(31 << 19)))
 }
@@ -164,8 +164,8 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
     );
 }
 
-/// Attack: the server behind a Service sends 400 MiB, or very many small values, instead of recipients or re-encrypted
-/// objects, to exhaust the memory.
+/// Attack: the server behind a Service sends 400 MiB, or millions of small values, instead of recipients or
+/// re-encrypted objects, to exhaust the memory.
 #[test]
 fn refuses_recipients_and_objects_that_fill_the_memory() {
     let seal = env!("CARGO_BIN_EXE_seal");

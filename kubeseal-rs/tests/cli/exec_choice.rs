@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Environment variables that tell programs where to find code, keys or a trusted server, and one that no list of such
-/// variables has.
+/// Environment variables that tell programs where to find code, keys or a trusted server, and one variable
+/// that is in no list of such variables.
 const DANGEROUS_VARIABLES: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",

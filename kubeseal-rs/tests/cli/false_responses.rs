@@ -47,8 +47,8 @@ const NON_LISTS: [&str; 12] = [
 /// A cluster with two key Secrets, and one SealedSecret that this project's controller has processed.
 struct Cluster {
     certificate: &'static str,
-    /// Responses that replace those of an honest cluster: method, path, optionally with the end of the query, status
-    /// code and body.
+    /// Responses that replace those of an honest cluster. Each has a method, a path (optionally with the end of the
+    /// query), a status code and a body.
     replaced: Vec<(&'static str, String, (u16, String))>,
     /// Additional header lines of the responses.
     head: String,
@@ -244,7 +244,7 @@ fn reports_a_change_that_the_response_does_not_contain() {
 }
 
 /// Fault: the Lease of a running controller cannot be read, is malformed, or seems expired only because the clock of
-/// this machine is wrong, so statuses are changed while the controller runs.
+/// this machine is wrong, so statuses are changed while the controller is running.
 #[test]
 fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
@@ -358,9 +358,8 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
     }
 }
 
-/// Fault: an operator restores a backup after the label of a key was removed, which administrators do to disable a key:
-/// the controller does not use the key, and its Secret cannot be created, because it exists. Or another Secret has the
-/// name of the key.
+/// Fault: an administrator restores a backup after the label of a key was removed. Its Secret already exists, and the
+/// controller does not use the key without the label. Or another Secret has the name of the key.
 #[test]
 fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");
@@ -388,8 +387,8 @@ fn restore_reports_the_missing_label_of_a_key() {
     }
 }
 
-/// Fault: an operator restores a backup after the label of a v2 key was removed, or while another Secret has the name
-/// of the key.
+/// Fault: an administrator restores a backup after the label of a v2 key was removed, or while another Secret has the
+/// name of the key.
 #[test]
 fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");

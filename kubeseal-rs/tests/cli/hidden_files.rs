@@ -1,5 +1,5 @@
-//! Tests that the commands that search a directory find hidden files and objects, or fail: for example, files in other
-//! repositories or behind links, and objects behind line breaks or under merges.
+//! Tests that commands that search a directory either find hidden files and objects or fail. Files can be hidden in
+//! other repositories or behind symbolic links; objects can be hidden by unusual line breaks or YAML merge keys.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -25,7 +25,7 @@ fn sealed_manifest() -> &'static str {
     &SEALED
 }
 
-/// Runs lint and three commands that search `path` for sealed values. Returns their names and outputs.
+/// Runs lint and three commands that search `path` for sealed values. Returns the name and the output of each command.
 fn run_searches(directory: &Path, path: &str) -> Vec<(&'static str, std::process::Output)> {
     let rollback = ["doctor", "--rollback", path];
     let view = ["view", path];
@@ -106,8 +106,8 @@ fn assert_found(fixture: &Path, files: &str, why: &str) {
     }
 }
 
-/// Attack: a committer hides files from lint and from the commands that search for sealed values, in a submodule,
-/// another repository or a linked work tree, with an ignore file inside or around it.
+/// Attack: a committer puts files into a submodule, another repository or a linked work tree, and adds an ignore file
+/// inside or above it. Lint and the commands that search for sealed values then overlook the files.
 #[test]
 fn finds_tracked_files_in_other_repositories_despite_ignore_files() {
     for (kind, ignore_file, rule) in [
@@ -354,10 +354,10 @@ fn reports_a_file_with_line_breaks_that_only_other_programs_know() {
     }
 }
 
-/// Attack: a committer writes a value, and merges another value over it: kustomize applies the first, and reviewers see
-/// the second.
+/// Attack: a committer writes a value, and overrides it with a YAML merge key (`<<`). kustomize applies one of the two
+/// values, and reviewers see the other.
 #[test]
-fn refuses_a_merge_that_overrides_a_key() {
+fn refuses_a_merge_key_that_overrides_a_value() {
     for text in [
         "spec:\n  encryptedData: {a: AgAA}\n  <<: {encryptedData: {a: AgBB}}\n",
         "spec: {encryptedData: {a: AgAA}}\n<<: {spec: {encryptedData: {a: AgBB}}}\n",

@@ -72,7 +72,7 @@ fn wait(mut child: Child) -> Output {
     while child.try_wait().expect("the program was started").is_none() {
         if Instant::now() > end {
             child.kill().expect("the process is running");
-            unreachable!("it hangs");
+            unreachable!("the command hangs");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -63,8 +63,8 @@ fn has_plain_secret(findings: &BTreeSet<String>, file: &str) -> bool {
     findings.iter().any(|finding| finding.starts_with(&start))
 }
 
-/// Returns a manifest with an object that has these fields, as YAML or JSON: alone, after another object, or in a list,
-/// as `container` says.
+/// Returns a manifest, in YAML or JSON, with an object that has these fields. `container` determines whether the object
+/// is alone, after another object, or in a list.
 fn manifest(
     version: Option<&str>,
     kind: Option<&str>,

@@ -18,7 +18,7 @@ const SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
 
 /// Returns the response of a controller that is always busy, and records a request for a re-encryption.
-fn busy_response(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
+fn busy_response(request: &Request, is_requested: &AtomicBool) -> (u16, String) {
     let path = request.path.as_str();
     if path == service_path(NAMESPACE, NAME) {
         let service = r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#;
@@ -28,7 +28,7 @@ fn busy_response(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
         return (200, NEW_CERT.to_owned());
     }
     if path == endpoint_path(NAMESPACE, NAME, "rotate") {
-        is_asked.store(true, SeqCst);
+        is_requested.store(true, SeqCst);
         return (429, String::new());
     }
     not_found()
@@ -47,18 +47,18 @@ fn a_signal_ends_a_wait_for_a_busy_controller() {
     let read = || fs::read(directory.path().join("db.yaml")).expect("the file exists");
     let before = read();
 
-    let is_asked: Arc<AtomicBool> = Arc::default();
-    let asked = Arc::clone(&is_asked);
+    let is_requested: Arc<AtomicBool> = Arc::default();
+    let requested = Arc::clone(&is_requested);
     let head = "Retry-After: 20\r\n".to_owned();
     let kubeconfig = api_server::serve_with(directory.path(), head, move |request| {
-        busy_response(request, &asked)
+        busy_response(request, &requested)
     });
     let mut seal = command(env!("CARGO_BIN_EXE_seal"), directory.path(), kubeconfig);
     seal.args(["rotate", "db.yaml"])
         .current_dir(directory.path());
     let seal = seal.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = seal.spawn().expect("the command starts");
-    while !is_asked.load(SeqCst) {
+    while !is_requested.load(SeqCst) {
         std::thread::sleep(Duration::from_millis(5));
     }
     let start = Instant::now();

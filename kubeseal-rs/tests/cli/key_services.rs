@@ -104,7 +104,7 @@ const KELVIN: char = '\u{212a}';
 /// Attack: an attacker hides the address of their server from the check: behind a line break that only the parser of
 /// `sops` knows, or in a field that only Go's JSON decoder recognizes.
 #[test]
-fn starts_sops_on_no_file_that_it_would_read_differently() {
+fn refuses_files_that_sops_would_read_differently() {
     let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
     let vault = format!(r#"[{{"vault_address": "{ATTACKER_URL}"}}]"#);
     let mut files = vec![

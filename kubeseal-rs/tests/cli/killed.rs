@@ -72,7 +72,7 @@ fn edit_directories(run: &Child) -> Vec<PathBuf> {
 
 /// Fault: `seal edit` is killed by SIGKILL while the editor is open; the temporary plaintext file must not remain.
 #[test]
-fn a_killed_edit_leaves_no_value_in_memory() {
+fn a_killed_edit_leaves_no_plaintext_file() {
     let directory = tempfile::tempdir().expect("a directory");
     create_sealed_file(directory.path());
     let editor = directory.path().join("editor");
@@ -90,11 +90,11 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     .env("VISUAL", &editor)
     .spawn()
     .expect("the command starts");
-    assert!(wait_for(|| marker.exists()), "the editor is not started");
+    assert!(wait_for(|| marker.exists()), "the editor was not started");
     assert_eq!(
         edit_directories(&run).len(),
         1,
-        "the test looks in the wrong place"
+        "the test checks the wrong directory"
     );
     run.kill().expect("the process is running");
     let is_removed = wait_for(|| edit_directories(&run).is_empty());

@@ -50,7 +50,7 @@ fn reports_a_repeated_key_in_a_secret() {
             "kind: List\nitems:\n- {apiVersion: v1, kind: Secret, data: {a: aHVudGVyMg==}, data: {}}\n".to_owned(),
         ),
         (
-            "beside.yaml",
+            "sibling.yaml",
             format!("{{{{ x }}}}\n---\n{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{}}\n"),
         ),
         (
@@ -117,7 +117,10 @@ const EXEMPTION: &str = "# seal lint: ignore plain-secret: an example";
 fn a_line_of_a_value_exempts_nothing() {
     let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for (why, text) in [
-        ("a literal", format!("--- |\n{EXEMPTION}\n---\n{plain}")),
+        (
+            "a literal scalar before the Secret",
+            format!("--- |\n{EXEMPTION}\n---\n{plain}"),
+        ),
         (
             "a folded string",
             format!("--- >-\nb\n{EXEMPTION}\nc\n---\n{plain}"),
@@ -130,9 +133,12 @@ fn a_line_of_a_value_exempts_nothing() {
             "single quotes",
             format!("--- 'b\n\n{EXEMPTION}'\n---\n{plain}"),
         ),
-        ("a block inside", format!("{plain}b: |\n {EXEMPTION}\n")),
         (
-            "behind a mistake",
+            "a literal scalar inside the Secret",
+            format!("{plain}b: |\n {EXEMPTION}\n"),
+        ),
+        (
+            "after the Secret, in malformed YAML",
             format!("{plain}---\na: \"b\n{EXEMPTION}\n\"\nc: \"\n"),
         ),
     ] {
@@ -279,11 +285,11 @@ fn lint_checks_the_files_of_a_generator() {
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {
     let outside = tempfile::tempdir().expect("a directory");
-    let outside_file = outside.path().join("foreign.txt");
+    let outside_file = outside.path().join("outside.txt");
     fs::write(&outside_file, "hunter2").expect("a file");
     let directory = tempfile::tempdir().expect("a directory");
     let relative = format!(
-        "../{}/foreign.txt",
+        "../{}/outside.txt",
         outside.path().file_name().expect("a name").display()
     );
     std::os::unix::fs::symlink(&outside_file, directory.path().join("link.txt")).expect("a link");
@@ -379,7 +385,7 @@ fn the_hook_follows_staged_links_of_a_generator() {
 /// The hook also finds a generator next to the link, in a file that is not named like a kustomization.
 #[cfg(unix)]
 #[test]
-fn the_hook_finds_a_generator_beside_a_link() {
+fn the_hook_finds_a_generator_next_to_a_link() {
     let directory = repository_with_links("none", &[("c/link.env", "../b/real.env")]);
     let generator = "kind: SecretGenerator\nmetadata: {name: db}\nenvs: [link.env]\n";
     fs::write(directory.path().join("c/generator.yaml"), generator).expect("a file");
@@ -396,7 +402,7 @@ fn the_hook_finds_a_generator_beside_a_link() {
 #[test]
 fn the_hook_follows_no_link_out_of_the_repository() {
     let outside = tempfile::tempdir().expect("a directory");
-    let outside_file = outside.path().join("foreign.env");
+    let outside_file = outside.path().join("outside.env");
     fs::write(&outside_file, "P=hunter2\n").expect("a file");
     let outside_file = outside_file.display().to_string();
     for target in [outside_file.as_str(), "link.env", "../../../../dev/zero"] {

@@ -159,7 +159,7 @@ fn accepts_templates_and_patterns_without_values() {
     }
 }
 
-/// A file that sops encrypted may contain a list and the sops metadata at the root.
+/// A file that sops encrypted may contain a list and the SOPS metadata at the root.
 #[test]
 fn accepts_a_list_that_sops_encrypted() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
@@ -326,7 +326,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
     assert_eq!(lint(directory.path()), ["plain-secret"]);
 }
 
-/// Attack: a committer adds a file that takes lint so long that users skip the hook.
+/// Attack: a committer adds a file that slows lint down so much that users skip the hook.
 #[test]
 fn lint_takes_linear_time_for_large_files() {
     let head = secret("", "stringData:");

@@ -51,7 +51,7 @@ fn with_changed_value(text: &str, name: &str) -> String {
     text.replace(value, &changed)
 }
 
-/// Fault: no value is sealed for any of the passed keys, but the values count as checked.
+/// Fault: a user passes only keys that can unseal none of the values, but lint counts the values as checked.
 #[test]
 fn lint_counts_v2_values_that_its_keys_cannot_check() {
     let directory = directory_with_object("[cluster.txt]");

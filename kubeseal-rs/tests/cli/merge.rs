@@ -1,5 +1,5 @@
-//! Tests the merge driver, the text conversion and `seal get` with the real `git`: what merges without a conflict opens
-//! with the key.
+//! Tests the merge driver, the text conversion and `seal get` with the real `git`. After a merge without a
+//! conflict, every value can be unsealed with the key.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -358,7 +358,7 @@ fn v2_values_that_cannot_be_combined_without_a_key_are_a_conflict() {
 
 /// Fault: one branch moves the object to another namespace, and the other adds an item for the former one.
 #[test]
-fn a_merge_never_moves_an_item_to_another_place() {
+fn a_merge_never_moves_an_item_to_another_namespace() {
     let clone = Clone::new();
     clone.create(&V1);
     clone.branch(
@@ -557,8 +557,8 @@ fn the_status_reports_drivers_that_this_clone_lacks() {
     assert_eq!(combined_output(&settings), "");
 }
 
-/// Attack: the author of an archive makes the configuration a link to another file of the user, the attributes a link
-/// out of the tree, or leaves a lock.
+/// Attack: the author of an archive replaces `.git/config` or `.gitattributes` with a link to a file of the user, or
+/// leaves a lock file.
 #[test]
 fn drivers_are_not_installed_through_links() {
     let clone = Clone::new();
@@ -607,7 +607,8 @@ fn a_seal_in_the_work_tree_is_no_driver() {
     assert_contains(&output, "inside the work tree", "in the tree");
 }
 
-/// Attack: another user of the machine reads the file of a value, or a value is printed to a terminal.
+/// Attack: another user of the machine reads the file to which a value was written, or a value is printed to a
+/// terminal.
 #[test]
 fn get_writes_one_value_only_where_the_user_asks() {
     let clone = Clone::new();

@@ -52,7 +52,10 @@ fn values_never_become_a_secret_after_set_edit_and_rotate() {
     let mut edit = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
     edit.args(["edit", "db.yaml", "--key", "cluster.key"]);
     edit.env("EDITOR", "sed -i -e s/horse/edited/");
-    let output = edit.current_dir(directory).output().expect("it starts");
+    let output = edit
+        .current_dir(directory)
+        .output()
+        .expect("the command starts");
     assert_code(&output, 0, "edit");
     assert_flags(directory, &[("a", true), ("b", true)]);
 
@@ -220,7 +223,10 @@ fn warns_about_annotations_in_files_that_have_an_effect_only_on_the_sealed_secre
     assert_contains(&output, "seal create --deliver files", "the next step");
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
     kubeseal.args(["--cert", "cert.pem", "-f", "secret.yaml"]);
-    let output = kubeseal.current_dir(directory).output().expect("it starts");
+    let output = kubeseal
+        .current_dir(directory)
+        .output()
+        .expect("the command starts");
     assert_code(&output, 0, "kubeseal");
     assert!(!combined_output(&output).contains("has no effect"));
 }

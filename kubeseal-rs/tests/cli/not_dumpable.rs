@@ -47,7 +47,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     while owner == user && Instant::now() < end {
         sleep(Duration::from_millis(50));
         owner = fs::metadata(&memory_path)
-            .expect("the child still runs")
+            .expect("the child is still running")
             .uid();
     }
     drop(child.stdin.take());

@@ -61,7 +61,7 @@ fn is_root() -> bool {
 const NOBODY: u32 = 65534;
 
 /// Runs `seal` as a user to whom file permissions apply: the current user, or `nobody` if the current user is root.
-fn seal_as_nobody(directory: &Path, args: &[&str]) -> Output {
+fn seal_as_unprivileged_user(directory: &Path, args: &[&str]) -> Output {
     if !is_root() {
         return seal(directory, args);
     }
@@ -103,7 +103,7 @@ fn reports_an_unreadable_directory_and_continues() {
         &["lint", "tree"],
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
-        let output = seal_as_nobody(directory.path(), args);
+        let output = seal_as_unprivileged_user(directory.path(), args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, "tree/closed", format_args!("{args:?}"));
         let has_continued = combined_output(&output).contains("z/db.yaml")
@@ -150,7 +150,7 @@ fn reports_an_unreadable_file_and_continues() {
             fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000))
                 .expect("the test owns the file");
         }
-        let output = seal_as_nobody(directory.path(), args);
+        let output = seal_as_unprivileged_user(directory.path(), args);
         let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in ["tree/a.yaml", "tree/m.yaml"] {
@@ -249,7 +249,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         (&["diff", "unlisted/x.yaml"], &["unlisted"]),
         (&["diff", "pipe.yaml"], &["pipe.yaml"]),
     ] {
-        let output = seal_as_nobody(directory.path(), args);
+        let output = seal_as_unprivileged_user(directory.path(), args);
         let printed = combined_output(&output);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
         for name in names {

@@ -167,7 +167,7 @@ fn pins_and_rules_apply_to_the_page() {
     ] {
         let output = seal(directory.path(), args);
         assert_code(&output, 2, args);
-        assert_contains(&output, "requires the certificate", args);
+        assert_contains(&output, "requires a certificate with the fingerprint", args);
         assert!(output.stdout.is_empty());
     }
     let output = seal(directory.path(), "page --verify page.html");

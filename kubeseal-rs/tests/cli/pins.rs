@@ -88,8 +88,8 @@ impl Fixture {
         )
     }
 
-    /// Returns whether `kubeseal` uses the certificate of a controller that it discovers, and that the
-    /// user does not name.
+    /// Returns whether `kubeseal` uses the certificate of a controller that it discovers. The user does
+    /// not name the controller.
     fn is_discovered_certificate_used(&self) -> bool {
         let output = self.kubeseal(&[], &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -108,8 +108,8 @@ fn assert_success(output: &Output) {
     );
 }
 
-/// Fault: the error says that no certificate is pinned, although a fingerprint is expected, or a certificate is pinned
-/// that does not have the expected fingerprint.
+/// Fault: the certificate does not have the expected fingerprint, but the error says only that no certificate is
+/// pinned.
 #[test]
 fn explains_why_a_found_certificate_is_not_trusted() {
     let trust = "a certificate found by them is trusted only if it is pinned for its Service or has the expected \
@@ -117,13 +117,17 @@ fn explains_why_a_found_certificate_is_not_trusted() {
     let other = format!("--cert-fingerprint=SHA256:{}", "A".repeat(43));
     let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
     for (why, pins, args) in [
-        ("nothing is expected", false, vec![]),
+        ("no fingerprint is expected", false, vec![]),
         (
             "another fingerprint is expected",
             false,
             vec![other.as_str()],
         ),
-        ("the pinned one is not the expected one", true, vec![&other]),
+        (
+            "the pinned certificate does not have the expected fingerprint",
+            true,
+            vec![&other],
+        ),
     ] {
         let fixture = Fixture::new();
         if pins {
@@ -174,7 +178,7 @@ fn only_the_user_creates_pins() {
     ];
     let fingerprint = "--cert-fingerprint=SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
     for (source, args, variables, is_used) in [
-        ("nobody", None, &[][..], false),
+        ("not at all", None, &[][..], false),
         (
             "a flag, another controller",
             Some(&other_flags[..]),

@@ -17,7 +17,7 @@ use crate::support::{assert_code, assert_contains, combined_output, command};
 
 const PODS: &str = "/api/v1/namespaces/shop/pods";
 const SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/namespaces/shop/sealedsecrets";
-/// Much more than the time limits of these tests, and less than the limit for one response.
+/// A delay far above the time limits of these tests, and below the limit for one response.
 const TOO_LONG: Duration = Duration::from_secs(40);
 
 fn pods(directory: &Path, args: &[&str]) -> Output {
@@ -96,7 +96,7 @@ fn the_last_complete_state_is_shown_at_the_time_limit() {
         "status": { "observedGeneration": 1 },
     });
     let sealed = json!({ "kind": "SealedSecretList", "metadata": {}, "items": [unrecorded] });
-    let answer = move |request: &Request| match request.path.as_str() {
+    let response = move |request: &Request| match request.path.as_str() {
         PODS => {
             if lists_of_pods.fetch_add(1, Ordering::Relaxed) > 0 {
                 sleep(TOO_LONG);
@@ -107,7 +107,7 @@ fn the_last_complete_state_is_shown_at_the_time_limit() {
         path if path.ends_with("/rollouts") => api_server::not_found(),
         _ => (200, empty_list("List", "")),
     };
-    api_server::serve_with(directory.path(), String::new(), answer);
+    api_server::serve_with(directory.path(), String::new(), response);
     let start = Instant::now();
     let output = pods(directory.path(), &["--wait", "--timeout", "6s"]);
     assert!(start.elapsed() < TOO_LONG);
@@ -122,7 +122,7 @@ fn the_last_complete_state_is_shown_at_the_time_limit() {
 
 /// Returns the response of an API server with the SealedSecret `shop/db`, which has this status, and a Pod with
 /// variables from its Secret.
-fn answer(request: &Request, status: &Json) -> (u16, String) {
+fn response(request: &Request, status: &Json) -> (u16, String) {
     let sealed = json!({
         "metadata": { "name": "db", "namespace": "shop", "generation": 1 },
         "status": status,
@@ -149,8 +149,8 @@ fn a_sealed_secret_without_a_report_is_awaited() {
     for status in [json!(null), json!({}), json!({ "conditions": [] })] {
         let directory = tempfile::tempdir().expect("a directory");
         let case = status.to_string();
-        let answer = move |request: &Request| answer(request, &status);
-        api_server::serve_with(directory.path(), String::new(), answer);
+        let response = move |request: &Request| response(request, &status);
+        api_server::serve_with(directory.path(), String::new(), response);
         let output = pods(directory.path(), &["db", "--wait", "--timeout", "1s"]);
         assert_code(&output, 1, &case);
         assert_contains(&output, "unknown", &case);
@@ -168,14 +168,14 @@ fn a_sealed_secret_without_a_report_is_awaited() {
 fn the_wait_ends_when_the_controller_has_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     let lists = AtomicUsize::new(0);
-    let answer = move |request: &Request| {
+    let response = move |request: &Request| {
         let is_listed = request.path == SEALED_SECRETS;
         let count = lists.fetch_add(usize::from(is_listed), Ordering::Relaxed);
         let report = json!({ "observedGeneration": 1, "lastUnsealedGeneration": 1 });
         let status = if count > 0 { report } else { Json::Null };
-        answer(request, &status)
+        response(request, &status)
     };
-    api_server::serve_with(directory.path(), String::new(), answer);
+    api_server::serve_with(directory.path(), String::new(), response);
     let start = Instant::now();
     let output = pods(directory.path(), &["db", "--wait", "--timeout", "60s"]);
     assert!(start.elapsed() < TOO_LONG);

@@ -58,7 +58,7 @@ impl Shell {
         }
     }
 
-    fn seal(&self) -> Pid {
+    fn seal_process(&self) -> Pid {
         let (_, rest) = self
             .screen
             .split_once("pid=")
@@ -84,8 +84,8 @@ fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
     ] {
         let mut shell = Shell::start(home.path());
         shell.wait_for("Value of password: ");
-        kill_process(shell.seal(), Signal::TSTP).expect("seal runs");
-        kill_process(shell.seal(), signal).expect("seal runs");
+        kill_process(shell.seal_process(), Signal::TSTP).expect("seal is running");
+        kill_process(shell.seal_process(), signal).expect("seal is running");
         shell.wait_for("done.");
         let screen = &shell.screen;
         let code = format!("code={}", 128 + signal.as_raw());

@@ -1,4 +1,4 @@
-//! Tests for which certificates existing values are encrypted if an attacker may have written the `.seal.yaml` of a
+//! Tests which certificates existing values are encrypted for. An attacker may have written the `.seal.yaml` of the
 //! repository.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]

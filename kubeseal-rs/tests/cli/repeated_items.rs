@@ -29,7 +29,7 @@ fn repeat(directory: &Path, line: &str) {
 /// Attack: a committer repeats an item, so that a user sees or changes a value other than the one that the cluster
 /// uses, and the hidden value stays sealed for an old key.
 #[test]
-fn commands_refuse_a_repeated_item_beside_v2_values() {
+fn commands_refuse_a_repeated_item_next_to_v2_values() {
     let directory = directory_with_repeated_item();
     let directory = directory.path();
     write_two_keys(directory);

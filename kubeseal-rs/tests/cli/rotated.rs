@@ -131,8 +131,8 @@ fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     })
 }
 
-/// Returns an envelope in base64: the length `modulus` of the RSA block, then `len` bytes for the block and `payload`
-/// bytes for the value.
+/// Returns an envelope in base64. It claims that its RSA block has `modulus` bytes, and contains `len` bytes for the
+/// block and `payload` bytes for the value.
 fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
     let mut bytes = modulus.to_be_bytes().to_vec();
     bytes.resize(2 + len + payload, b'x');

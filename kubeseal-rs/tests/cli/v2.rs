@@ -61,7 +61,7 @@ pub(crate) fn create(directory: &Path, more: &[&str]) {
     seal_ok(directory, &[&CREATE_ARGS[..], more].concat());
 }
 
-/// Returns the public keys of the controller on the directory `state`, without the messages.
+/// Returns the stdout of `seal keys export`: the public keys of the controller whose directory is `state`.
 #[track_caller]
 pub(crate) fn export(directory: &Path) -> String {
     let output = seal(directory, &["keys", "export", "--directory", "state"]);
@@ -192,7 +192,7 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     // A recipient of the file that no rule lists is reported, and does not get the next values.
     write_files(directory, &[(".seal.yaml", RULES)]);
     let output = seal(directory, &["lint", "db.yaml"]);
-    assert_code(&output, 1, "a foreign recipient");
+    assert_code(&output, 1, "a recipient that no rule lists");
     assert_contains(&output, "[foreign-recipient]", "lint");
     seal_ok(directory, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&seal(directory, &["lint", "db.yaml"]), 0, "after the set");
@@ -258,7 +258,11 @@ fn checks_a_recipient_of_a_flag_against_the_rule() {
     for (restriction, recipient, why) in [
         (retired.as_str(), "cert.pem", "as retired"),
         (retired_id, "cluster.txt", "as retired"),
-        (pinned, "cert.pem", "requires the certificate"),
+        (
+            pinned,
+            "cert.pem",
+            "requires a certificate with the fingerprint",
+        ),
         (pinned, "cluster.txt", "requires one of the keys"),
         ("keySize: 8192", "cert.pem", "at least 8192 bits"),
     ] {
@@ -307,7 +311,10 @@ fn set_without_keys_changes_one_line() {
     let parsed = manifest::read(after.as_bytes()).expect("valid");
     let (sealed, _) = SealedSecret::all_from_document(&parsed[0]).expect("valid");
     let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
-    assert!(object.view()["b"].is_template_bound, "as the file is");
+    assert!(
+        object.view()["b"].is_template_bound,
+        "like the other values of the file"
+    );
     // The shared lock is removed together with its last item.
     seal_ok(directory, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert!(!read(directory, "db.yaml").contains("/lock/"));
@@ -464,7 +471,7 @@ fn refuses_recipients_for_v1_values() {
         let input = fs::File::open(directory.join("secret.yaml")).expect("it exists");
         filter.args(["--cert", "cert.pem", "--recipient", recipient]);
         let output = filter.current_dir(directory).stdin(input).output();
-        let output = output.expect("it runs");
+        let output = output.expect("the command starts");
         assert_code(&output, 2, "seal");
         assert_contains(&output, "--recipient has no effect", "seal");
     }

@@ -155,7 +155,7 @@ fn new_values_are_not_bound_to_a_changed_template() {
     seal_ok(directory, &set("a"));
     assert!(
         is_bound(directory, "a"),
-        "the template is that of the commit"
+        "the template equals the committed one"
     );
 }
 
@@ -270,8 +270,8 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     );
 }
 
-/// Attack: a committer adds a stanza for another key that does not open the lock, so that the key that the values need
-/// is retired.
+/// Attack: a committer adds a stanza for another key. The stanza cannot open the lock, but counts as a recipient, so
+/// that the key that the values need is retired.
 #[test]
 fn a_stanza_that_does_not_open_is_not_a_recipient() {
     let directory = directory();
@@ -499,7 +499,7 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
         seal_ok(directory, &confirmed);
-        // After every value was replaced, a value of the last commit is still for post-quantum keys only.
+        // After the next `set`, the file has no value for post-quantum keys only, but the last commit has one.
         git(directory, &["init", "-q"]);
         git(directory, &["add", "db.yaml"]);
         git(directory, &["commit", "-qm", "values"]);

@@ -133,7 +133,11 @@ fn refuses_joined_key_files_and_uses_every_key_of_a_file() {
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
     kubeseal.args(["--recovery-unseal", "--recovery-private-key", "joined.yaml"]);
     let output = kubeseal.current_dir(directory).stdin(input).output();
-    assert_contains(&output.expect("it runs"), "joined without", "kubeseal");
+    assert_contains(
+        &output.expect("the command starts"),
+        "joined without",
+        "kubeseal",
+    );
     let view = ["view", "--reveal", "db.yaml", "--key", "both.key"];
     assert!(seal_ok(directory, &view).contains("correct horse"));
     create(directory, &["--cert", "cert.pem", "-w", "v1.yaml"]);
@@ -174,7 +178,7 @@ fn the_escrow_identity_is_a_backup() {
     }
 }
 
-/// Fault: doctor reports one fault again for each item, suggests sealing again, and counts RSA keys only.
+/// Fault: `seal doctor` repeats one fault for each item, suggests sealing again, and counts RSA keys only.
 #[test]
 fn doctor_reports_a_missing_v2_key_once_and_counts_v2_keys() {
     let directory = directory_with_object("[cluster.txt]");
@@ -246,7 +250,7 @@ fn diff_shows_a_conversion_as_a_change_of_the_format() {
 }
 
 /// Fault: an archive or its signature is written to a pipe, so that the command waits for a reader and then removes the
-/// pipe, which is no backup.
+/// pipe. No backup exists afterwards.
 #[test]
 #[cfg(unix)]
 fn a_backup_refuses_pipes_before_anything_is_written() {

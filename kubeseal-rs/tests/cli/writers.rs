@@ -136,11 +136,11 @@ fn keeps_concurrent_changes_of_other_programs() {
                 if !lost_lines.is_empty() {
                     break;
                 }
-                let new_file = directory.path().join("beside");
+                let new_file = directory.path().join("new");
                 fs::write(&new_file, format!("{text}# line {line_count}.\n"))
                     .expect("the test directory is writable");
-                // The program replaces the file only if it has not changed since the program read it, so that no change
-                // of `seal` is lost.
+                // The test replaces the file only if the file still contains the text that the test read. Otherwise, a
+                // change of `seal` would be lost.
                 if fs::read_to_string(&file).expect("the file is readable") == text {
                     fs::rename(&new_file, &file).expect("the test directory is writable");
                     line_count += 1;

@@ -39,7 +39,7 @@ pub struct ConfigMap {
     pub api_server: String,
     /// The directory with the credentials of the Pod's service account: `ca.crt` and `token`.
     pub account: PathBuf,
-    /// The namespace of the `ConfigMap`: that of the controller.
+    /// The namespace of the `ConfigMap` and of the controller.
     pub namespace: String,
     /// The name of the `ConfigMap`, `<service>-certificate` by default.
     pub name: String,

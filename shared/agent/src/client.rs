@@ -44,7 +44,7 @@ pub struct Client {
     /// The file with the token; `None` if the caller passes a token with each request.
     token_file: Option<PathBuf>,
     /// The CA certificates in PEM, and the HTTP client that trusts only them.
-    connections: Option<(Vec<u8>, Agent)>,
+    cached_client: Option<(Vec<u8>, Agent)>,
 }
 
 /// The outcome of a request.
@@ -97,8 +97,8 @@ pub enum ClientError {
     /// The connection failed, no complete response arrived in time, or the response exceeds [`MAX_RESPONSE`].
     #[error(
         "cannot reach the controller at {server}: {source}\n\
-         hint: check that its Pods run, with `authorizedEndpoints` enabled, that the URL is that of its Service, and that the \
-         CA certificate is the current one"
+         hint: check that the controller's Pods are running with `authorizedEndpoints` enabled, that the URL names its \
+         Service, and that the CA certificate is current"
     )]
     Unreachable {
         /// The URL of the controller's TLS port.
@@ -199,7 +199,7 @@ impl Client {
             server,
             authority,
             token_file: None,
-            connections: None,
+            cached_client: None,
         })
     }
 
@@ -226,7 +226,7 @@ impl Client {
     /// Fails if the CA certificates cannot be read, no response arrives, or the server does not have the expected
     /// certificate.
     pub fn reach(&mut self, timeout: Duration) -> Result<(), ClientError> {
-        let agent = self.connections()?;
+        let agent = self.http_client()?;
         let get = agent.get(self.url()).config();
         let response = get.timeout_global(Some(timeout)).build().call();
         response
@@ -265,7 +265,7 @@ impl Client {
         let result = self.try_send(token, request, timeout);
         if let Err(ClientError::Unreachable { .. }) = result {
             // The controller may have restarted with a new CA.
-            self.connections = None;
+            self.cached_client = None;
         }
         result
     }
@@ -276,7 +276,7 @@ impl Client {
         request: &RequestBody,
         timeout: Duration,
     ) -> Result<Delivery, ClientError> {
-        let agent = self.connections()?;
+        let agent = self.http_client()?;
         let to_error = |source| self.unreachable(source);
         let post = agent.post(self.url()).config();
         let post = post.timeout_global(Some(timeout)).build();
@@ -300,20 +300,20 @@ impl Client {
 
     /// Returns an HTTP client that trusts the current CA certificates. A CA file is read each time; a `ConfigMap`
     /// at first, and after [`Self::send`] failed with [`ClientError::Unreachable`].
-    fn connections(&mut self) -> Result<Agent, ClientError> {
+    fn http_client(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
-        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.connections) {
+        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.cached_client) {
             return Ok(agent.clone());
         }
         let pem = authority.read()?;
-        if let Some((known, agent)) = &self.connections
+        if let Some((known, agent)) = &self.cached_client
             && *known == pem
         {
             return Ok(agent.clone());
         }
         let roots = certificates(&pem).ok_or(ClientError::NoAuthority)?;
         let new = agent(&roots, TIMEOUT);
-        self.connections = Some((pem, new.clone()));
+        self.cached_client = Some((pem, new.clone()));
         Ok(new)
     }
 }

@@ -24,7 +24,7 @@ pub enum EnvFileError {
     Repeated(String),
     /// The value of the item cannot be written.
     #[error(
-        "the item {0} cannot become a variable: the kubelet reads only non-empty UTF-8 text without `'` and NUL, \
+        "the item {0} cannot become a variable: the kubelet reads only non-empty UTF-8 text without `'` or NUL, \
          without carriage returns before line feeds, and with lines shorter than 64 KiB\n\
          hint: select other items with --objects=NAME:ITEM, and deliver this item as a file"
     )]
@@ -156,7 +156,7 @@ mod tests {
 
     /// Attack: an author seals a value that closes the quotes, to set a variable that the Pod takes from another item.
     #[test]
-    fn refuses_values_that_kubelet_would_misread_with_the_same_message() {
+    fn values_that_kubelet_would_misread_are_refused_with_one_message() {
         let long = vec![b'x'; 65_001];
         let values = [
             &b"a'\nOTHER='b"[..],

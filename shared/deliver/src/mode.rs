@@ -18,7 +18,9 @@ pub enum ModeError {
     #[error("{0:?} is not a mode: use one to four octal digits, such as \"0440\"")]
     NotOctal(String),
     /// The mode has a bit that is not a permission.
-    #[error("the mode {0:?} has the setuid, setgid or sticky bit, which are not allowed")]
+    #[error(
+        "the mode {0:?} sets the setuid, setgid or sticky bit; only permission bits are allowed"
+    )]
     Special(String),
 }
 

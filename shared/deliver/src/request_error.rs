@@ -70,10 +70,8 @@ pub enum EntryProblem {
     /// The list of items is empty.
     #[error("`items` is empty")]
     NoItems,
-    /// The path is that of a single file, but the entry does not name exactly one item.
-    #[error(
-        "the path {0:?} is that of a single file, but the entry does not name exactly one item"
-    )]
+    /// The path names a single file, but the entry does not name exactly one item.
+    #[error("the path {0:?} names a single file, but the entry does not name exactly one item")]
     OneFile(String),
     /// A template has no path.
     #[error("a template needs the `path` of its file")]

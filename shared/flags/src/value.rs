@@ -12,7 +12,7 @@ pub enum Kind {
     Switch,
     /// Any string.
     Text,
-    /// A path of any bytes, or a URL.
+    /// A path of arbitrary bytes, or a URL.
     Path,
     /// A list of paths, with the syntax of a [`List`](Self::List).
     Paths,

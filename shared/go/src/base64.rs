@@ -89,7 +89,7 @@ mod tests {
             ("space", "aG k", Err(2)),
             ("url alphabet", "_-__", Err(0)),
             ("wrong byte after a line break", "aG\nk*", Err(4)),
-            ("string of five bytes over lines", "{\n  x\n}\n", Err(0)),
+            ("five bytes of text on several lines", "{\n  x\n}\n", Err(0)),
             (
                 "wrong byte in a string of a wrong length",
                 "aGlh\r\na-k",
@@ -100,7 +100,7 @@ mod tests {
                 "aGlha\n*",
                 Err(6),
             ),
-            ("only a wrong length", "aGlh\na", Err(5)),
+            ("a wrong length and no wrong byte", "aGlh\na", Err(5)),
         ] {
             let result = decode(text.as_bytes()).map_err(|e| e.position);
             assert_eq!(result, want, "{why}");

@@ -67,8 +67,8 @@ fn executable_file(path: PathBuf) -> Option<PathBuf> {
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Returns the path with `.exe` if that file exists, or else the path itself if it has an extension, such as
-/// that of a script, and is a file.
+/// Returns the path with `.exe` if that file exists. Otherwise, returns the path itself if it is a file and has an
+/// extension, such as the extension of a script.
 #[cfg(not(unix))]
 fn executable_file(path: PathBuf) -> Option<PathBuf> {
     let mut with_exe = path.clone().into_os_string();

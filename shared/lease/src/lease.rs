@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use super::Moment;
 use crate::readable::Readable;
 
-/// A Lease, and the time since which this replica has observed it unchanged.
+/// A Lease, and the time at which this replica first observed this version of it.
 pub(super) struct View {
     pub(super) lease: Lease,
     since: Moment,

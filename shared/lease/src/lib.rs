@@ -1,7 +1,7 @@
 //! Leader election: a Lease decides which of several replicas may write.
 //!
-//! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica that has
-//! observed the Lease unchanged for the lease duration, by its own clock, may acquire the Lease. The holder stops
+//! The rules are the same as in client-go, so that replicas of both implementations can share a Lease. A replica that
+//! has observed the Lease unchanged for the lease duration, by its own clock, may acquire the Lease. The holder stops
 //! writing earlier, at the renew deadline by its own clock, even if the API server does not respond. A holder that was
 //! paused until after the renew deadline detects this before its next write.
 //!
@@ -12,8 +12,8 @@
 //! in an additional key. All of this also applies to the last requests of a container that was killed, if the next
 //! container of its Pod acquires the Lease immediately.
 //!
-//! [`readable`] parses API objects so that none can make a list unreadable, and [`watch_health`] tracks which watches
-//! fail.
+//! [`readable`] parses API objects so that an invalid object cannot make a whole list unreadable. [`watch_health`]
+//! tracks which watches fail.
 
 mod election;
 mod identity;
@@ -133,8 +133,8 @@ impl Candidate {
     }
 
     /// Campaigns until the future is dropped; without leader election, becomes the leader immediately and returns.
-    /// Without permission to use Leases, a replica that never had it becomes the leader, logs this once, and retries,
-    /// since the permission may be granted later to this and other replicas.
+    /// A replica that has never had permission to use Leases becomes the leader, logs this once, and retries, since the
+    /// permission may be granted later to this and other replicas.
     pub async fn run(&mut self) {
         if !self.election.enabled {
             return self.lead_without_lease();

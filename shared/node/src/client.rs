@@ -33,9 +33,9 @@ pub enum CallError {
         /// The I/O error.
         source: io::Error,
     },
-    /// No response arrived in time, or it is not a gRPC response.
-    #[error("the provider does not respond")]
-    Silent,
+    /// The provider sent no gRPC response in time.
+    #[error("the provider sent no gRPC response in time")]
+    NoResponse,
     /// The connection failed.
     #[error("the connection to the provider failed")]
     Connection(#[from] h2::Error),
@@ -66,7 +66,7 @@ pub fn check(socket: &Path) -> Result<(), CallError> {
     let call = async { tokio::time::timeout(TIMEOUT, call).await };
     runtime
         .block_on(call)
-        .map_err(|_| CallError::Silent)?
+        .map_err(|_| CallError::NoResponse)?
         .map(drop)
 }
 
@@ -93,7 +93,7 @@ async fn call(socket: &Path, method: &str, message: Message) -> Result<Vec<u8>, 
     let (client, connection) = h2::client::Builder::new().handshake(stream).await?;
     tokio::select! {
         result = call_with(client, method, message) => result,
-        _ = connection => Err(CallError::Silent),
+        _ = connection => Err(CallError::NoResponse),
     }
 }
 
@@ -106,7 +106,7 @@ async fn call_with(
     *request.method_mut() = Method::POST;
     // HTTP/2 does not accept the path of a socket as authority.
     let uri = format!("http://localhost{method}");
-    *request.uri_mut() = uri.parse().map_err(|_| CallError::Silent)?;
+    *request.uri_mut() = uri.parse().map_err(|_| CallError::NoResponse)?;
     let content_type = header::HeaderValue::from_static("application/grpc");
     request
         .headers_mut()
@@ -117,7 +117,7 @@ async fn call_with(
     check_status(&head.headers)?;
     let bytes = read(&mut body).await?;
     let trailers = poll_fn(|context| body.poll_trailers(context)).await?;
-    check_status(&trailers.ok_or(CallError::Silent)?)?;
+    check_status(&trailers.ok_or(CallError::NoResponse)?)?;
     Ok(bytes.slice(5.min(bytes.len())..).to_vec())
 }
 

@@ -98,11 +98,11 @@ async fn serve(
     });
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
-    let (stop, stopped) = watch::channel(());
+    let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     log("serving");
     tokio::select! {
-        () = accept(listener, controller, &mut connections, &stopped, log) => {}
+        () = accept(listener, controller, &mut connections, &stopping, log) => {}
         () = wait_for_signal(terminate?, interrupt?) => {}
     }
     drop(socket);
@@ -133,7 +133,7 @@ async fn accept(
     listener: UnixListener,
     controller: Arc<Controller>,
     connections: &mut JoinSet<()>,
-    stopped: &watch::Receiver<()>,
+    stopping: &watch::Receiver<()>,
     log: fn(&str),
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -144,11 +144,11 @@ async fn accept(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (controller, stopped) = (Arc::clone(&controller), stopped.clone());
+        let (controller, stopping) = (Arc::clone(&controller), stopping.clone());
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
             let _slot = slot;
-            serve_connection(stream, &controller, stopped, log).await;
+            serve_connection(stream, &controller, stopping, log).await;
         });
     }
 }
@@ -156,7 +156,7 @@ async fn accept(
 async fn serve_connection(
     stream: UnixStream,
     controller: &Arc<Controller>,
-    mut stopped: watch::Receiver<()>,
+    mut stopping: watch::Receiver<()>,
     log: fn(&str),
 ) {
     let handshake = connection_builder().handshake::<_, Message>(stream);
@@ -178,7 +178,7 @@ async fn serve_connection(
                 is_ending = true;
                 connection.graceful_shutdown();
             }
-            Ok(()) = stopped.changed(), if !is_ending => {
+            Ok(()) = stopping.changed(), if !is_ending => {
                 is_ending = true;
                 connection.graceful_shutdown();
             }

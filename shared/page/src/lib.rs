@@ -15,7 +15,7 @@ pub use compare::{ChangedLine, Difference, Pinned, compare};
 
 const DOCUMENT: &str = include_str!("../page/index.html");
 const STYLE: &str = concat!("\n", include_str!("../page/style.css"));
-/// The parts of the script, in order: functions before the code that runs.
+/// The parts of the script, in order: functions before the code that calls them.
 const SCRIPT: &str = concat!(
     "\n",
     include_str!("../page/der.js"),

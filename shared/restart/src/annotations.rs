@@ -1,8 +1,8 @@
-//! The annotations with which workloads opt in to restarts: those of Stakater's Reloader, and those of Sealed Secrets.
+//! The annotations with which workloads opt in to restarts, of Stakater's Reloader and of Sealed Secrets.
 //!
-//! As in Reloader, its opt-in annotations on the Pod template count only if the workload itself has none of them, and
-//! an exclusion counts only on the workload. A change to a Secret that an annotation names or matches restarts a
-//! workload even if the workload does not consume the Secret.
+//! As in Reloader, the opt-in annotations of Reloader on the Pod template count only if the workload itself has none of
+//! them, and an exclusion counts only on the workload. A change to a Secret that an annotation names or matches
+//! restarts a workload even if the workload does not consume the Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -140,7 +140,7 @@ impl OptIn {
         }
     }
 
-    /// Returns whether the workload opts in, for any Secret or class.
+    /// Returns whether the workload opts in to restarts, for at least one Secret or class.
     pub fn is_enabled(&self) -> bool {
         self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }

@@ -156,7 +156,7 @@ impl Target {
         }
     }
 
-    /// Returns whether the workload has the annotation of this target, or its time or a later one.
+    /// Returns whether the workload has the annotation of this target, or the time of this target or a later time.
     pub fn is_written_to(&self, workload: &Workload) -> bool {
         match (self, &workload.trigger) {
             (Self::Annotation(digest), Trigger::Annotation(Some(written))) => digest == written,

@@ -126,13 +126,13 @@ impl Report {
 /// A program that receives values from the controller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
-    /// `seal agent`, which follows changes.
+    /// `seal agent`, which receives changes.
     Agent,
     /// `seal agent --once`.
     AgentOnce,
-    /// `seal exec --from`, whose command keeps the values from its start.
+    /// `seal exec --from`, whose command keeps the values that it started with.
     Exec,
-    /// `seal exec --from --on-change`, which follows changes.
+    /// `seal exec --from --on-change`, which receives changes.
     ExecOnChange,
     /// Another program.
     Other,

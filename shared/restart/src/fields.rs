@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_every_field_that_the_component_reads() {
+    fn keeps_every_field_that_seal_restart_reads() {
         for delivery in [
             Delivery::Env,
             Delivery::SubPath,

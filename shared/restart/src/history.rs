@@ -25,7 +25,7 @@ pub struct Entry {
     pub key_id: Box<str>,
     /// The generation of the SealedSecret that first had this content.
     pub generation: i64,
-    /// The time since which the Secret has this content, rounded up to a second.
+    /// The time at which the Secret got this content, rounded up to a whole second.
     pub time: Timestamp,
 }
 
@@ -98,7 +98,8 @@ impl History {
             .rfind(|change| *change > time)
     }
 
-    /// Returns which content a container has that reads the Secret at its start. `start` is rounded down to a second.
+    /// Returns whether a container that read the Secret when it started has the newest content. `start` is its start
+    /// time, rounded down to a second.
     pub fn state_at(&self, start: Timestamp) -> State {
         let Some(newest) = self.newest() else {
             return State::Unknown;
@@ -123,8 +124,9 @@ impl History {
         State::Stale(self.first_change_after(start).unwrap_or(changed_at))
     }
 
-    /// Returns which content has this version, and its generation, as far as known. A version that is not recorded
-    /// belongs to earlier content if `is_recorded`, that is, if the newest content is recorded.
+    /// Returns whether the content with this version is the newest, and its generation, as far as known.
+    /// `is_recorded` is whether the newest content is recorded: if it is, a version without an entry belongs to earlier
+    /// content.
     pub fn state_of(&self, version: &str, is_recorded: bool) -> (State, Option<i64>) {
         let has_version = |entry: &Entry| &*entry.version == version;
         let newest_run = &self.0[self.newest_run()];
@@ -176,7 +178,7 @@ impl History {
         }
     }
 
-    /// Returns whether an entry has the newest content: its version and key are those of an entry of the newest run.
+    /// Returns whether an entry has the newest content: it has the same version and key as an entry of the newest run.
     fn has_newest_content(&self, entry: &Entry) -> bool {
         self.0[self.newest_run()]
             .iter()
@@ -279,7 +281,14 @@ pub(crate) mod tests {
         let rekeyed_before = [("c", "2", 3, 40), ("x", "2", 2, 30), ("b", "1", 2, 20)];
         let restored = [("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
         for (why, history, version, is_recorded, want, generation) in [
-            ("the newest", &changed[..], "b", true, CURRENT, Some(2)),
+            (
+                "the newest version",
+                &changed[..],
+                "b",
+                true,
+                CURRENT,
+                Some(2),
+            ),
             (
                 "an earlier version",
                 &changed,

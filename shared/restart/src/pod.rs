@@ -46,8 +46,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended, and for one that is being
-    /// deleted once none of its containers runs: until then, they may use an earlier value.
+    /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended, and for a Pod that is being
+    /// deleted and has no running container. A running container may still use an earlier value.
     pub fn read(object: &Json) -> Option<Self> {
         let has_ended = is_deleted(object) && !has_running_container(&object["status"]);
         (!has_ended).then(|| Self::with_starts(object, starts(&object["status"])))?
@@ -103,8 +103,8 @@ impl Pod {
         self.starts.keys().any(|container| is_old(container))
     }
 
-    /// Returns which content the container of a use has, and the generation of that content, as far as known; `None`
-    /// for a container without a start time ([`Self::start_of`]).
+    /// Returns whether the container of a use has the newest content, and the generation of its content, as far as
+    /// known; `None` for a container without a start time ([`Self::start_of`]).
     pub fn observe(
         &self,
         usage: Use<'_>,
@@ -171,8 +171,8 @@ fn has_running_container(status: &Json) -> bool {
     containers.any(|container| !container["state"]["running"].is_null())
 }
 
-/// Returns when each running container started, and each init container that has ended: its results, which may contain
-/// old values, remain.
+/// Returns the start time of each running container, and of each init container that has ended: what an init container
+/// wrote stays in the Pod, and may contain old values.
 fn starts(status: &Json) -> BTreeMap<String, Timestamp> {
     let started = |field: &str, states: &[&str]| {
         let containers = status[field].as_array().into_iter().flatten();
@@ -344,7 +344,7 @@ pub(crate) mod tests {
         let running = deleted["status"]["containerStatuses"].take();
         assert!(Pod::read(&deleted).is_none());
         deleted["status"]["initContainerStatuses"] = running;
-        assert!(Pod::read(&deleted).is_some(), "a sidecar runs");
+        assert!(Pod::read(&deleted).is_some(), "a sidecar is running");
         let ended = json!({ "terminated": { "startedAt": "1970-01-01T00:00:15Z" } });
         deleted["status"]["initContainerStatuses"][0]["state"] = ended;
         assert!(Pod::read(&deleted).is_none());

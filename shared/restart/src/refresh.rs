@@ -130,7 +130,7 @@ mod tests {
                 false,
             ),
             (
-                "refreshed for the former",
+                "refreshed for the former content",
                 Delivery::Volume,
                 15,
                 json!({ REFRESHED_FOR_ANNOTATION: "a" }),

@@ -1,4 +1,4 @@
-//! Label selectors, by which workloads find their Pods.
+//! Label selectors, with which workloads select their Pods.
 
 use std::collections::BTreeMap;
 

@@ -216,7 +216,8 @@ impl State {
         }
     }
 
-    /// Brings planned times forward after the clock was set back, since some of them are then later than intended.
+    /// Makes all planned work due now at the latest. Called after the clock was set back, since planned times can then
+    /// be later than intended.
     fn check_everything(&mut self, now: Timestamp) {
         for tracked in self.workloads.values_mut() {
             tracked.check_at = tracked.check_at.map(|time| time.min(now));

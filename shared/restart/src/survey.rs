@@ -66,7 +66,7 @@ pub enum Verdict {
     Stale(Timestamp),
     /// Unknown, for this reason.
     Unknown(Reason),
-    /// The container does not run, and reads the newest content when it starts.
+    /// The container is not running. It reads the newest content when it starts.
     NotStarted,
 }
 
@@ -181,9 +181,9 @@ pub struct Objects {
     pub receivers: BTreeMap<(String, String), Vec<Receiver>>,
 }
 
-/// Returns how the Pods use the SealedSecrets, ordered. With `is_all`, also returns uses of a class that cannot be read
-/// or names no SealedSecret.
-pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
+/// Returns how the Pods use the SealedSecrets, ordered. With `with_unknown`, also returns uses of a class that cannot
+/// be read or names no SealedSecret.
+pub fn rows(objects: &Objects, with_unknown: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
         let survey = PodSurvey {
@@ -192,7 +192,7 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
             workload,
             now,
         };
-        survey.rows(is_all)
+        survey.rows(with_unknown)
     });
     rows.collect()
 }
@@ -215,12 +215,12 @@ struct PodSurvey<'a> {
 }
 
 impl<'a> PodSurvey<'a> {
-    fn rows(&self, is_all: bool) -> Vec<Row> {
+    fn rows(&self, with_unknown: bool) -> Vec<Row> {
         let mut rows = Vec::new();
         for usage in self.pod.uses.uses() {
             match usage.source {
                 Source::Secret(name) => rows.extend(self.secret_row(usage, name)),
-                Source::Class(name) => rows.extend(self.class_rows(usage, name, is_all)),
+                Source::Class(name) => rows.extend(self.class_rows(usage, name, with_unknown)),
             }
         }
         let id = (self.pod.namespace.clone(), self.pod.name.clone());
@@ -241,8 +241,9 @@ impl<'a> PodSurvey<'a> {
     }
 
     /// Returns a row for each SealedSecret that a class delivers: those that the driver has mounted or, if it has
-    /// recorded no mount, those that the class names. If there are none, returns one row without a name if `is_all`.
-    fn class_rows(&self, usage: Use<'_>, class: &str, is_all: bool) -> Vec<Row> {
+    /// recorded no mount, those that the class names. If there are none, returns one row without a name with
+    /// `with_unknown`, and no row otherwise.
+    fn class_rows(&self, usage: Use<'_>, class: &str, with_unknown: bool) -> Vec<Row> {
         let (namespace, pod) = (&self.pod.namespace, (&*self.pod.name, &*self.pod.uid));
         let mounted = self.objects.mounts.of(namespace, pod, class);
         let known = self
@@ -262,7 +263,7 @@ impl<'a> PodSurvey<'a> {
         };
         if names.is_empty() {
             let unknown = row(None, (Verdict::Unknown(Reason::Class), None));
-            return is_all.then_some(unknown).into_iter().collect();
+            return with_unknown.then_some(unknown).into_iter().collect();
         }
         let rows = names.into_iter().filter_map(|name| {
             let content = mounted.and_then(|mounted| mounted.get(name));
@@ -290,7 +291,8 @@ impl<'a> PodSurvey<'a> {
         if usage.delivery != Delivery::SubPath || verdict != Verdict::Current {
             return Some((verdict, generation));
         }
-        // The container keeps the file from its start, which the driver may have replaced in the volume since.
+        // The container keeps the file that it started with. The driver may have replaced this file in the volume
+        // since.
         let state_at = |time| sealed.history.state_at(time);
         let is_current_at = |time: Timestamp| state_at(time) == State::Current;
         Some(match state_at(start) {
@@ -658,7 +660,7 @@ mod tests {
         let stale = Verdict::Stale(second(20));
         for (why, delivery, start, version, want, generation) in [
             (
-                "the newest",
+                "the newest version",
                 Delivery::Csi,
                 15,
                 "b",
@@ -807,14 +809,14 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table of cases")]
-    fn programs_that_receive_values_are_reported_as_far_as_they_report() {
+    fn shows_the_content_that_each_program_reports() {
         let stale = Verdict::Stale(second(20));
         let no_report = Verdict::Unknown(Reason::Report);
         let silent = Verdict::Unknown(Reason::Program);
         let (db, nothing) = (Some(&["db"][..]), None);
         for (why, program, names, report, start, want, generation, remedy) in [
             (
-                "the newest",
+                "the newest version",
                 Program::Agent,
                 db,
                 Some("b"),
@@ -834,7 +836,7 @@ mod tests {
                 Some(Remedy::Agent),
             ),
             (
-                "before all that are recorded",
+                "older than every recorded version",
                 Program::Agent,
                 db,
                 Some("z"),
@@ -844,7 +846,7 @@ mod tests {
                 Some(Remedy::Agent),
             ),
             (
-                "an init container",
+                "an agent in an init container",
                 Program::AgentOnce,
                 db,
                 Some("a"),
@@ -854,7 +856,7 @@ mod tests {
                 Some(Remedy::Restart),
             ),
             (
-                "a configuration",
+                "an agent whose arguments name no SealedSecret",
                 Program::Agent,
                 nothing,
                 Some("b"),
@@ -884,7 +886,7 @@ mod tests {
                 Some(Remedy::Restart),
             ),
             (
-                "a command with the newest",
+                "a command with the newest version",
                 Program::Exec,
                 db,
                 Some("b"),
@@ -904,7 +906,7 @@ mod tests {
                 None,
             ),
             (
-                "a command that follows",
+                "a command that receives changes",
                 Program::ExecOnChange,
                 db,
                 Some("a"),
@@ -914,7 +916,7 @@ mod tests {
                 Some(Remedy::Exec),
             ),
             (
-                "a command that follows, without a report",
+                "a command that receives changes, without a report",
                 Program::ExecOnChange,
                 db,
                 None,
@@ -924,7 +926,7 @@ mod tests {
                 Some(Remedy::Exec),
             ),
             (
-                "a program of others",
+                "an unknown program",
                 Program::Other,
                 nothing,
                 None,

@@ -1,11 +1,11 @@
-//! The failure of a command of `seal` or `seal-deliver`, with hints for the user.
+//! The failure of a `seal` or `seal-deliver` command, with hints for the user.
 
 use std::error::Error;
 use std::fmt;
 
 use text::{error_chain, shown};
 
-/// The failure of a command of `seal` or `seal-deliver`, with hints for the user. Each failure has the same exit code;
+/// The failure of a `seal` or `seal-deliver` command, with hints for the user. Each failure has the same exit code;
 /// findings of a check are not a failure, but an outcome.
 ///
 /// When formatted, each hint is a `hint: …` line after the message.

@@ -32,8 +32,8 @@ pub type Variables = fn(&str) -> Option<OsString>;
 /// A function that checks the text of a template. Errors contain `name`.
 pub type CheckTemplate = fn(name: &str, text: &str) -> Result<(), String>;
 
-/// Returns the help of a subcommand of `seal` with examples for another program. `seal grant` stays: it runs on the
-/// machine of an administrator.
+/// Replaces `seal` with the name of another program in the examples of a subcommand's help. `seal grant` stays
+/// unchanged, because administrators run it on their own machines.
 pub fn with_program(help: &str, program: &str) -> String {
     ["agent", "exec", "node"]
         .iter()

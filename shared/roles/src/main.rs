@@ -39,7 +39,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    // If the operating system refuses, the program runs without this protection.
+    // If the operating system refuses, the program continues without this protection.
     let _ = hardening::forbid_dumps();
     let matches = program().try_get_matches();
     match matches.and_then(|matches| Args::from_arg_matches(&matches)) {

@@ -6,7 +6,7 @@
 //! merges. It differs in four ways: a malformed document is an error with its number and line instead of being skipped,
 //! UTF-16 with a byte order mark is decoded, size, nesting and aliases are limited, and characters that only some
 //! parsers read as line breaks are errors. Each [`Node`] has its line, and each unquoted number or boolean its source
-//! text, so that a value that YAML 1.1 reads as a different string can be reported ([`Reading::coerced`]).
+//! text, so that a value that YAML 1.1 reads as a different string can be reported ([`Reading::altered_scalars`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
 //! *target* (Go turns `yes` into the string `true` only where it expects a string) and messages need lines:
@@ -155,7 +155,7 @@ pub fn comments(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> 
 fn roots(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
     // Without anchors, each byte creates at most two values.
     let max_values = max_values.min(MIN_ANCHOR_VALUES + 2 * text.len());
-    if is_json(text) {
+    if text_begins_like_json(text) {
         json_in::read(text, max_values)
     } else {
         yaml_in::read(text, 0, max_values)
@@ -168,10 +168,10 @@ fn is_filled(root: &Node) -> bool {
 
 /// Returns whether the input is JSON rather than YAML, according to its first character that is not white space.
 pub fn begins_like_json(bytes: &[u8]) -> bool {
-    text::decode(bytes).is_ok_and(|text| is_json(&text))
+    text::decode(bytes).is_ok_and(|text| text_begins_like_json(&text))
 }
 
-fn is_json(text: &str) -> bool {
+fn text_begins_like_json(text: &str) -> bool {
     text.trim_ascii_start().starts_with('{')
 }
 

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use super::node::{Node, Value};
 use super::yaml_keys::{self, RepeatedKey};
-use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, split_at_separators, yaml_in};
+use super::{
+    MAX_VALUES, MIN_ANCHOR_VALUES, json_in, split_at_separators, text_begins_like_json, yaml_in,
+};
 
 pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
-    let (objects, yaml, lines_before) = if is_json(text) {
+    let (objects, yaml, lines_before) = if text_begins_like_json(text) {
         json_in::read_with_duplicates(text, MAX_VALUES)
     } else {
         (Vec::new(), text, 0)

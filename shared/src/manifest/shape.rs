@@ -42,8 +42,8 @@ pub struct Coercion {
 #[derive(Debug, Default)]
 pub struct Reading {
     path: Vec<String>,
-    /// Scalars whose text differs from the file, in the order in which they were read.
-    pub coerced: Vec<Coercion>,
+    /// Converted scalars whose string differs from their text in the file, in the order in which they were read.
+    pub altered_scalars: Vec<Coercion>,
     /// All scalars that were converted, in the order in which they were read. The API server does not accept them.
     pub converted: Vec<Coercion>,
 }
@@ -108,7 +108,7 @@ impl Reading {
                     kind: node.kind(),
                 };
                 if text != **source {
-                    self.coerced.push(coercion.clone());
+                    self.altered_scalars.push(coercion.clone());
                 }
                 self.converted.push(coercion);
                 Ok(text)

@@ -46,7 +46,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Zeroizing<String>, ReadError> {
 
 /// Removes the byte order mark from UTF-8, and converts UTF-16 to UTF-8 if it has a mark or begins with two ASCII
 /// characters: Windows shells write redirected output as UTF-16. Returns other bytes unchanged, such as UTF-8 without a
-/// mark, malformed UTF-16, and UTF-32 (whose mark begins with that of UTF-16).
+/// mark, malformed UTF-16, and UTF-32 (whose mark begins with the mark of UTF-16).
 pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (encoding, rest) = Encoding::of(bytes);
     let decoded = match (encoding, bytes) {

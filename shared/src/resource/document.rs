@@ -25,7 +25,7 @@ impl SealedSecret {
         let sealed = Self::nodes(document)
             .into_iter()
             .map(|node| Self::from_node_leniently(node, &mut reading));
-        Ok((sealed.collect::<Result<_, _>>()?, reading.coerced))
+        Ok((sealed.collect::<Result<_, _>>()?, reading.altered_scalars))
     }
 
     /// Returns the nodes that [`Self::all_from_document`] reads, in the same order.

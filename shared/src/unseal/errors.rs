@@ -63,9 +63,9 @@ pub enum UnsealError {
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The fingerprints of the keys that unsealed v1 items in this attempt or, if it was interrupted before the v1
-        /// items, in earlier attempts, by item key. If they are passed as hints, the next attempt needs one private-key
-        /// operation for each of these items.
+        /// The fingerprint of the key that unsealed each v1 item, by item key: from this attempt or, if the meter
+        /// interrupted it before the v1 items, from earlier attempts. If these fingerprints are passed as hints, the
+        /// next attempt needs one private-key operation for each of these items.
         opened: Hints,
     },
 }
@@ -143,8 +143,8 @@ pub struct HintedItems {
     is_in_ring: bool,
 }
 
-/// The name or namespace of the template differs from that of the object, and the values may have been sealed for the
-/// name or namespace of the template.
+/// The name or namespace of the template differs from the object's, and the values may have been sealed for the name or
+/// namespace of the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameMismatch {
     /// The field that differs: `name` or `namespace`.

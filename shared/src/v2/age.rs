@@ -50,7 +50,7 @@ pub(super) fn identity(text: &str) -> Option<Zeroizing<[u8; SEED_LEN]>> {
     Some(seed)
 }
 
-/// The HPKE info of age, which separates age's use of a key from that of this crate.
+/// The HPKE info of age, which separates age's use of a key from the use by this crate.
 const INFO: &[u8] = b"age-encryption.org/mlkem768x25519";
 /// Length in bytes of age's file key, which encrypts one file.
 const FILE_KEY_LEN: usize = 16;

@@ -88,7 +88,7 @@ pub enum Problem {
     /// There are too few or too many recipients.
     #[error("its lock must have 1 to 32 recipients")]
     Recipients,
-    /// The length of the wrapped data key is not that of its suite.
+    /// The wrapped data key does not have the length that its suite requires.
     #[error("a wrapped data key does not have the length that its suite requires")]
     WrappedKey,
     /// The lock that an item names has no header.

@@ -34,7 +34,7 @@ pub enum KeyTextError {
     /// The bytes are not a valid key of the suite.
     #[error("the key is malformed or unsafe")]
     Key,
-    /// The identifier is that of another key.
+    /// The identifier belongs to another key.
     #[error("the identifier does not belong to the key; copy the whole line again")]
     Mismatch,
     /// aws-lc failed to generate a key.
@@ -92,7 +92,7 @@ impl PublicRecipient {
         AnyPublic::read(suite, bytes).map(|key| Self { key, comment })
     }
 
-    /// Reads a line: a recipient of this format, or a post-quantum recipient of age.
+    /// Reads a line: a recipient of this format, or a post-quantum age recipient.
     ///
     /// # Errors
     ///
@@ -205,7 +205,7 @@ impl SecretKey {
         Ok(Self { key, stored })
     }
 
-    /// Reads a private key of this format, or a post-quantum identity of age.
+    /// Reads a private key of this format, or a post-quantum age identity.
     ///
     /// # Errors
     ///

@@ -130,7 +130,7 @@ impl Object {
         &self.v1_items
     }
 
-    /// Returns whether any value must never become a Secret object.
+    /// Returns whether at least one value must never become a Secret object.
     pub fn is_never_secret(&self) -> bool {
         self.locks
             .iter()
@@ -150,8 +150,8 @@ impl Object {
             .collect()
     }
 
-    /// Returns which of these keys is expected to open each item; `None` if none of them is. A stanza does not prove
-    /// that its key opens the item.
+    /// Returns, for each item, the key that is expected to open it; `None` if none of `keys` is. A stanza does not
+    /// prove that its key opens the item.
     pub fn openers(&self, keys: &OpeningKeys<'_>) -> BTreeMap<&str, Option<KeyId>> {
         let openers = self.locks.iter().map(|lock| lock.opener(keys));
         let openers: Vec<_> = openers.map(|o| o.map(|(_, key)| key.key_id())).collect();

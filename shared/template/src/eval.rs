@@ -256,7 +256,7 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     /// Returns the index of the innermost variable with this name; `None` if it is not declared. Charges for the
-    /// search, because a template may declare very many variables.
+    /// search, because a template may declare thousands of variables.
     fn variable_index(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.scope_start..];
         let depth_from_top = scope.iter().rev().position(|(other, _)| **other == *name);

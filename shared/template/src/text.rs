@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use crate::error::{Fault, Limit};
 
-/// A byte string like Go's `string`: any bytes, not only UTF-8.
+/// A byte string like Go's `string`: arbitrary bytes, not only UTF-8.
 #[derive(Clone)]
 pub(crate) struct Text(Arc<WipedBytes>);
 
@@ -59,7 +59,7 @@ impl Deref for Text {
     }
 }
 
-/// Allows a search in a map without a copy of the key. Hash, order and equality are those of the bytes.
+/// Allows a search in a map without a copy of the key. Hash, order and equality are the same for both types.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         self

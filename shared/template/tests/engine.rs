@@ -747,7 +747,7 @@ fn total_of_short_operations(spent: &[u64]) -> u64 {
     spent.iter().sum()
 }
 
-/// Attack: an author writes templates that take long to parse and fill the memory with their trees.
+/// Attack: an author writes templates that take a long time to parse and fill the memory with their trees.
 #[test]
 fn the_templates_of_an_object_have_a_limited_number_of_tokens() {
     let parens = format!("{{{{ {}1{} }}}}", "(".repeat(98), ")".repeat(98));

@@ -1,4 +1,4 @@
-//! The fuzz targets: functions that give bytes to the parsers of untrusted input.
+//! The fuzz targets: functions that pass bytes to the parsers of untrusted input.
 //!
 //! `targets/` wraps them for libFuzzer (`.ci/extra fuzz`); `tests/corpus.rs` replays the seeds and every past
 //! finding as ordinary tests.
@@ -37,7 +37,7 @@ use shared::{base64, envelope, hints};
 /// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets. The names are those of the directories in `corpus/`.
+/// All targets. Each target has the name of its directory in `corpus/`.
 pub const TARGETS: [Target; 25] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
@@ -88,8 +88,8 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
 /// A throw-away age identity, for which the seeds of `archive` are encrypted.
 const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
 
-/// Fuzzes the decryption of key backups, and the parsing of their content. A backup that needs a passphrase is not
-/// decrypted without one.
+/// Fuzzes the decryption of key backups, and the parsing of their content. Without a passphrase, the decryption of a
+/// backup that needs a passphrase fails.
 pub fn archive_bytes(bytes: &[u8]) {
     let identity: Option<age::x25519::Identity> = IDENTITY.parse().ok();
     let identities = identity
@@ -109,7 +109,7 @@ pub fn archive_bytes(bytes: &[u8]) {
 /// Fuzzes the parsing of unencrypted key backups: manifests, or keys in PEM. A restored key has only labels
 /// and annotations of Sealed Secrets.
 pub fn backup_text(bytes: &[u8]) {
-    if archive::is_archive(bytes) {
+    if archive::begins_like_archive(bytes) {
         return;
     }
     let bytes = zeroize::Zeroizing::new(bytes.to_vec());
@@ -360,8 +360,8 @@ pub fn edited_manifest(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the merge of three versions, which a byte that is not UTF-8 separates. If only one version differs from the
-/// base, the merge is that version, or a conflict.
+/// Fuzzes the merge of three versions of a file. In the input, a byte 0xff separates the versions. If only one version
+/// differs from the base, the result is that version or a conflict.
 pub fn merged_versions(bytes: &[u8]) {
     let mut versions = bytes.splitn(3, |byte| *byte == 0xff);
     let mut version = || versions.next().unwrap_or_default();
@@ -449,7 +449,7 @@ pub fn v2_bytes(bytes: &[u8]) {
     open_v2(BTreeMap::from([(name.to_owned(), value)]));
 }
 
-/// Opens entries as those of the object `shop/db`. Every opened item has the name of an entry.
+/// Opens entries of the object `shop/db`. Every opened item has the name of an entry.
 fn open_v2(entries: BTreeMap<String, String>) {
     let _ = v2::is_v2(&entries);
     let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());

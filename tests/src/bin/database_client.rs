@@ -145,7 +145,7 @@ async fn connect(host: &str, user: &str, password: &str) -> Result<(), String> {
     closed.map_err(|error| message(&error))
 }
 
-/// Returns the message of the server, or that of the client if the server sent none.
+/// Returns the message of the server, or the client's message if the server sent none.
 fn message(error: &tokio_postgres::Error) -> String {
     let reported = error.as_db_error().map(ToString::to_string);
     reported.unwrap_or_else(|| {

@@ -133,7 +133,7 @@ impl Implementation {
     }
 }
 
-/// The time to a Secret; `None` if there was no Secret in time.
+/// The time to a Secret; `None` if no Secret appeared within [`SECRET_TIMEOUT`].
 type SecretTime = Option<Duration>;
 
 /// The measurements of one outage.
@@ -329,7 +329,7 @@ impl Case {
 
     fn counts(&self) -> Counts {
         Counts {
-            requests: self.plane.requests(),
+            requests: self.plane.count_requests(),
             writes: self.plane.audit().len(),
             lines: self.line_count(),
         }

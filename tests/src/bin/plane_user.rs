@@ -39,7 +39,7 @@ async fn use_plane(end: &str) {
     finish(end).await;
 }
 
-/// Prints the path of the plane's kubeconfig once a node and a Pod run, and ends only after SIGUSR1.
+/// Prints the path of the plane's kubeconfig once a node and a Pod are running, and ends only after SIGUSR1.
 async fn use_node(end: &str) {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("user").await;

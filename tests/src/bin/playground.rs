@@ -108,7 +108,7 @@ async fn start_node(plane: &ControlPlane, archives: &[PathBuf]) -> Node {
     for archive in archives {
         node.import(archive);
     }
-    eprintln!("Pods run; try `kubectl run try --image={BUSYBOX} -- sleep 600`");
+    eprintln!("the node is ready for Pods; try `kubectl run try --image={BUSYBOX} -- sleep 600`");
     node
 }
 

@@ -58,7 +58,7 @@ impl Browser {
         browser
     }
 
-    /// Opens an empty page, and empties the log of requests, which contains those of the start page.
+    /// Opens an empty page, and empties the log of requests, which contains the requests of the start page.
     fn forget_start_page(&self) {
         self.open("about:blank");
         self.requests();

@@ -298,7 +298,7 @@ impl ControlPlane {
     ///
     /// # Panics
     /// Panics like [`ControlPlane::audit`].
-    pub fn requests(&self) -> usize {
+    pub fn count_requests(&self) -> usize {
         let events = self.audit_events();
         let ids = events.iter().filter_map(|event| event["auditID"].as_str());
         ids.collect::<HashSet<_>>().len()
@@ -309,7 +309,7 @@ impl ControlPlane {
     ///
     /// # Panics
     /// Panics like [`ControlPlane::audit`].
-    pub fn requests_of(&self, user: &str) -> BTreeMap<String, usize> {
+    pub fn count_requests_of(&self, user: &str) -> BTreeMap<String, usize> {
         let (mut ids, mut requests) = (HashSet::new(), BTreeMap::new());
         for event in self.audit_events() {
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();

@@ -148,7 +148,7 @@ impl OwnProcesses {
         let client = self.client().await;
         patience::until("the API server is ready", async || {
             for process in [&mut self.etcd, &mut self.api_server].into_iter().flatten() {
-                process.assert_runs();
+                process.assert_running();
             }
             is_ready(&client).await.then_some(())
         })

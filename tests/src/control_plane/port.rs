@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 /// A free TCP port of 127.0.0.1, reserved for programs of this user that listen with `SO_REUSEPORT`.
 ///
 /// The socket that reserves the port never listens. The port stays reserved while such a program is down or not
-/// started yet, because the kernel does not give it to processes that ask for any free port.
+/// started yet, because the kernel does not give it to processes that request an arbitrary free port.
 pub(super) struct Port {
     number: u16,
     _socket: OwnedFd,

@@ -34,7 +34,7 @@ impl Process {
     ///
     /// # Panics
     /// Panics with the end of its log if it has exited.
-    pub(crate) fn assert_runs(&mut self) {
+    pub(crate) fn assert_running(&mut self) {
         if let Some(status) = self.running.try_wait() {
             panic!(
                 "{} exited early ({status}); the end of its log:\n{}",

@@ -77,7 +77,7 @@ fn start_kustomize(kubeconfig: &Path, scratch: &Scratch) -> Process {
 
 async fn wait_until_working(process: &mut Process) {
     patience::until("a controller of Flux has started its workers", async || {
-        process.assert_runs();
+        process.assert_running();
         process.log().contains("Starting workers").then_some(())
     })
     .await;

@@ -104,7 +104,7 @@ impl Node {
     /// Pod's status.
     ///
     /// # Panics
-    /// Panics if the container does not run.
+    /// Panics if the container is not running.
     pub fn kill(&self, id: &str) {
         let id = id.trim_start_matches("containerd://");
         run_successfully(self.command("ctr").args([
@@ -151,10 +151,10 @@ impl Node {
     /// Returns whether a line of the node's mount table contains this part of a path.
     ///
     /// # Panics
-    /// Panics if the node does not run.
+    /// Panics if the node is not running.
     pub fn has_mount(&self, part_of_path: &str) -> bool {
         let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.process.id()));
-        let mounts = mounts.expect("the node runs");
+        let mounts = mounts.expect("the node is running");
         mounts.lines().any(|line| line.contains(part_of_path))
     }
 
@@ -175,7 +175,7 @@ impl Drop for Node {
     }
 }
 
-/// A node whose first process runs, but which may not be ready for Pods yet.
+/// A node whose first process is running, but which may not be ready for Pods yet.
 struct StartingNode {
     process: GuardedProcess,
     groups: ControlGroups,
@@ -209,13 +209,13 @@ impl StartingNode {
     }
 
     fn namespace(&self) -> NetworkNamespace {
-        NetworkNamespace::of(self.process.id()).expect("the process runs")
+        NetworkNamespace::of(self.process.id()).expect("the process is running")
     }
 
     /// Waits until the node has its network, and forwards connections from there to the API server.
     async fn start_forwarder(&mut self, api_server: SocketAddr) -> ApiServerForwarder {
         let listener = patience::until("the node has a network", async || {
-            self.assert_runs();
+            self.assert_running();
             self.namespace().listen(KUBERNETES_SERVICE.into()).ok()
         })
         .await;
@@ -225,14 +225,14 @@ impl StartingNode {
     async fn become_ready(&mut self, plane: &ControlPlane, number: u8) {
         let nodes: Api<core::Node> = Api::all(plane.admin());
         patience::until("the node is ready", async || {
-            self.assert_runs();
+            self.assert_running();
             let node = nodes.get_opt(&name(number)).await.ok()??;
             is_ready(&node).then_some(())
         })
         .await;
     }
 
-    fn assert_runs(&mut self) {
+    fn assert_running(&mut self) {
         if let Some(status) = self.process.try_wait() {
             let logs =
                 ["start.log", "containerd.log", "kubelet.log"].map(|name| self.end_of_log(name));

@@ -69,13 +69,13 @@ impl PostgreSql {
     }
 
     /// Returns how many connections of this role the server has accepted.
-    pub async fn accepted_connections(&self, role: &str) -> usize {
+    pub async fn count_accepted_connections(&self, role: &str) -> usize {
         self.count(&format!("connection authorized: user={role} "))
             .await
     }
 
     /// Returns how many connections of this role the server has refused because of a wrong password.
-    pub async fn refused_connections(&self, role: &str) -> usize {
+    pub async fn count_refused_connections(&self, role: &str) -> usize {
         self.count(&format!(
             "password authentication failed for user \"{role}\""
         ))

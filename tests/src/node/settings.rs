@@ -68,7 +68,7 @@ fn network(number: u8) -> Value {
     json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [bridge] })
 }
 
-/// Returns the configuration of a kubelet that creates no control groups besides those of containers, evicts nothing,
+/// Returns the configuration of a kubelet that creates no control groups except for containers, evicts nothing,
 /// and accepts requests only with a certificate that the plane's CA issued.
 fn kubelet() -> Value {
     json!({

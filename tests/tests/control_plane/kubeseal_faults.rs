@@ -101,7 +101,7 @@ impl BusyController {
     }
 
     /// Exhausts the rate limit for the duration of the test. Sends its requests through the API server, so
-    /// that the controller counts them for the same client as those of `kubeseal`.
+    /// that the controller counts them for the same client as the requests of `kubeseal`.
     fn exhaust_rate_limit(&self) {
         let name = self.namespace.name();
         let path = format!("/api/v1/namespaces/{name}/services/http:seals:http/proxy/v1/verify");

@@ -59,7 +59,7 @@ async fn stores_nothing_without_etcd_and_loses_nothing_when_it_returns() {
 }
 
 #[tokio::test]
-async fn answers_requests_sent_during_a_pause_once_the_pause_ends() {
+async fn responds_after_a_pause_to_requests_sent_during_the_pause() {
     let mut plane = ControlPlane::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(plane.admin());
     create(&maps, "any").await;

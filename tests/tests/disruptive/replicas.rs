@@ -226,9 +226,8 @@ async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
         .expect("the second replica acquired the Lease");
     let writes = first.writes(&audit);
     assert!(writes.len() > 5, "{writes:?}");
-    // An event that was being sent when the process was stopped is sent when it resumes, and no resource
-    // version can prevent that. It can only be about an object `s-…`, because the process has not received
-    // the others.
+    // A process that is paused while it sends an event sends the event after it resumes. No resource version can
+    // prevent that. The event can only be about an object `s-…`, because the process has not received the others.
     let late_writes: Vec<_> = writes
         .into_iter()
         .filter(|(time, object)| *time >= acquired_at && !object.starts_with("events/s-"))

@@ -38,7 +38,7 @@ impl App {
         self.repository.write(&path, &text);
     }
 
-    /// Writes any other object to the work tree.
+    /// Writes an object of another kind to the work tree.
     pub(crate) fn write_object(&self, object: &Value) {
         let name = object["metadata"]["name"].as_str().expect("a name");
         // Flux reads files with this extension. JSON is YAML.

@@ -7,7 +7,7 @@ use tests::verdicts::{self, Difference};
 use crate::site::Site;
 
 /// The name that the API server records for fields that the controller writes.
-const OUR_MANAGER: &str = "sealed-secrets-controller";
+const CONTROLLER_FIELD_MANAGER: &str = "sealed-secrets-controller";
 /// The annotation by which Argo CD recognizes the objects of an Application.
 const TRACKING: &str = "argocd.argoproj.io/tracking-id";
 
@@ -74,7 +74,7 @@ async fn a_secret_in_git_with_merged_values_is_in_sync_if_the_controllers_fields
         "without an exception the Secret is out of sync"
     );
     assert_eq!(
-        methods(&differences(&site, &in_git, &[OUR_MANAGER])),
+        methods(&differences(&site, &in_git, &[CONTROLLER_FIELD_MANAGER])),
         [""; 0]
     );
 }

@@ -6,7 +6,7 @@ use tests::sealing::KEYS;
 use crate::app::App;
 
 #[tokio::test]
-async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_recovers() {
+async fn flux_reports_a_broken_commit_early_and_recovers_after_a_repair() {
     let app = App::new("flux").await;
     app.write(&app.site.sealed_secret("db", &[("password", "first")]));
     let sync = app.sync().await;

@@ -50,8 +50,8 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     assert!(outcome.is_ready, "{outcome:?}");
     sleep(OBSERVATION_TIME).await;
     assert_eq!(application.restarted_for().await, Some(digest));
-    assert_eq!(application.revisions().await, 2, "one restart");
-    assert_eq!(application.events("RestartReverted").await, 0);
+    assert_eq!(application.count_revisions().await, 2, "one restart");
+    assert_eq!(application.count_events("RestartReverted").await, 0);
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn a_deployment_and_a_value_in_one_commit_roll_out_once() {
     application.wait_for_value("second").await;
     sleep(OBSERVATION_TIME).await;
     assert_eq!(application.restarted_for().await, None);
-    assert_eq!(application.revisions().await, 2, "one rollout");
+    assert_eq!(application.count_revisions().await, 2, "one rollout");
 }
 
 #[tokio::test]

@@ -59,13 +59,17 @@ impl Site {
         LoggedProcess::spawn(command.current_dir(self.work.path())).unwrap()
     }
 
-    /// Crashes a process with a waiting request, which has the token in its memory, and checks that it leaves no core
-    /// dump.
+    /// Crashes a process that waits for a response and has the token in its memory. Checks that the crash leaves no
+    /// core dump.
     async fn assert_leaves_no_dump(&self, role: &str, process: LoggedProcess) {
         if rustix::process::geteuid().is_root() {
             let needles = [("the token", TOKEN.as_bytes().to_vec())];
             let found = memory::needles_in_memory(process.id(), &needles);
-            assert_eq!(found, ["the token"], "{role}: nothing to find");
+            assert_eq!(
+                found,
+                ["the token"],
+                "{role}: the memory does not contain the token"
+            );
         }
         let is_dumped = core_dumps::crash(process).await;
         assert!(!is_dumped, "{role} left a core dump");

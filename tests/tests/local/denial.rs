@@ -72,7 +72,7 @@ fn excessive_files() -> BTreeMap<&'static str, String> {
             format!("kind: List\nitems:\n{}", "- {}\n".repeat(1_000_000)),
         ),
         (
-            "one very long line",
+            "a line of ten megabytes",
             object("line", &format!("  x: {}\n", "y".repeat(10_000_000))),
         ),
         (
@@ -269,7 +269,7 @@ impl LimitedController {
         address.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    async fn private_key_operations(&self) -> f64 {
+    async fn count_private_key_operations(&self) -> f64 {
         let port = self.port("HTTP metrics server");
         let scrape = http::get(port, "/metrics").await.unwrap();
         let name = "sealed_secrets_controller_private_key_operations_total ";
@@ -338,7 +338,7 @@ async fn excessive_objects_do_not_block_other_objects() {
     }
     // One operation for each of the victim's three items and of the two items with an excessive template, which may
     // have been retried.
-    let operations = controller.private_key_operations().await;
+    let operations = controller.count_private_key_operations().await;
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
@@ -347,7 +347,7 @@ async fn excessive_objects_do_not_block_other_objects() {
 const ACCEPTED: [&str; 3] = [
     "a hundred thousand nested conditions",
     "a template that never ends",
-    "one very long line",
+    "a line of ten megabytes",
 ];
 
 /// The maximum length of a request body in bytes. The controller rejects longer bodies.
@@ -416,6 +416,6 @@ async fn duplicate_keys_cost_no_extra_operations() {
     controller.wait_for_value("db", "1").await;
     controller.wait_for_status("closed").await;
     // The item that no key unseals costs one operation with each of the two keys, and may have been retried.
-    let operations = controller.private_key_operations().await;
+    let operations = controller.count_private_key_operations().await;
     assert!((3.0..=6.0).contains(&operations), "{operations}");
 }

@@ -250,7 +250,7 @@ fn observe(
 }
 
 impl Observations {
-    /// Reads one value by its name. The value must not be older than any value of the object read before.
+    /// Reads one value by its name. The value must not be older than the values of the object that were read before.
     fn read_item(&mut self, directory: &TestDirectory, object: usize, item: &str) {
         match std::fs::read_to_string(directory.values_directory(object).join(item)) {
             Ok(text) => self.record(object, generation(object, item, &text)),

@@ -1,7 +1,6 @@
-//! Tests values in objects with every combination of a forged scope, template, namespace and name, where a value could
-//! be unsealed for another object: in the controller, in recovery, and after merging into a file. A value can be
-//! unsealed only under the label that it was sealed for. The tests of the endpoints verify and rotate have the same
-//! matrix.
+//! Tests that a value can be unsealed only under the label that it was sealed for. The tests put values into objects
+//! with every combination of a forged scope, template, namespace and name. They cover the controller, offline recovery,
+//! and merging into a file. The tests of the endpoints verify and rotate have the same matrix.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,6 +1,6 @@
-//! Passes a canary value through the `seal` commands that take values, and searches for the canary: it must not be in
-//! an argument list or environment, on disk, in a shell history or in output, during and after the run, whether the
-//! command ends normally, with an error or by SIGKILL.
+//! Passes a canary value to the `seal` commands that take values, and then searches for the canary. During and after a
+//! run, the canary must not be in an argument list, an environment, a file on disk, a shell history or output. Commands
+//! end normally, with an error or by SIGKILL.
 
 #![allow(
     clippy::unwrap_used,

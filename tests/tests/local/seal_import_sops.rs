@@ -93,7 +93,7 @@ fn every_secret_in_a_file_is_imported() {
     for (description, text) in [
         ("two documents", format!("{first}---\n{second}")),
         (
-            "three, one of another kind first",
+            "three documents, of which the first has another kind",
             format!("{settings}---\n{first}---\n{second}"),
         ),
         ("a list", list("List", &[&first, &second])),
@@ -157,9 +157,9 @@ fn imports_binary_values_unchanged() {
 #[test]
 fn refuses_values_that_text_output_would_change() {
     for (description, text, path) in [
-        ("bytes", "a: x\nb: !!binary /u3+7Q==\n", "b"),
+        ("bytes at the root", "a: x\nb: !!binary /u3+7Q==\n", "b"),
         (
-            "bytes further in",
+            "bytes in a nested list",
             "c:\n    - d: !!binary /u3+7Q==\n",
             "c.0.d",
         ),
@@ -214,7 +214,7 @@ fn an_error_names_the_document_and_imports_nothing() {
             "document 2",
         ),
         (
-            "one name twice",
+            "two Secrets with the same name",
             None,
             format!("{first}---\n{first}"),
             "two Secrets with the name shop/one",
@@ -226,7 +226,7 @@ fn an_error_names_the_document_and_imports_nothing() {
             "2 documents",
         ),
         (
-            "a name for a Secret after another kind",
+            "a name argument, and a Secret after an object of another kind",
             Some("web"),
             format!("kind: X\n---\n{first}"),
             "already has a name",

@@ -1,5 +1,5 @@
 //! Tests how values reach containers without a Secret: `seal-deliver agent` as a sidecar and as an init container, and
-//! `seal-deliver exec`. The controller is a Pod, and the permissions are those that `seal grant` prints.
+//! `seal-deliver exec`. The controller is a Pod, and `seal grant` prints the permissions.
 
 use std::fs;
 use std::path::Path;
@@ -162,8 +162,8 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
     assert_eq!(generations, [1, 2, 1]);
 }
 
-/// Fault: a container runs, and Kubernetes shows its Pod as ready, while `seal-deliver exec` waits for an item or a
-/// permission, and `seal pods` reports the container as current.
+/// Fault: a container is running, and Kubernetes shows its Pod as ready, while `seal-deliver exec` waits for an item or
+/// a permission, and `seal pods` reports the container as current.
 #[tokio::test(flavor = "multi_thread")]
 async fn seal_pods_does_not_call_a_waiting_command_current() {
     let fixture = Fixture::new("exec-waits").await;
@@ -258,7 +258,7 @@ fn without_reports(log: &str) -> String {
         .collect()
 }
 
-/// Returns the way, the container and the state in each row of a report of `seal pods`.
+/// Returns the way of consumption, the container and the state in each row of a report of `seal pods`.
 fn states(report: &Value) -> Vec<(&str, &str, &str)> {
     let rows = report["pods"].as_array().unwrap().iter();
     rows.map(|row| {

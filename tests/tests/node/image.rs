@@ -21,7 +21,7 @@ use tests::operators::{self, run_successfully};
 use tests::patience::{until, within_limit};
 use tests::scratch::Scratch;
 
-const HOME: &str = "kube-system";
+const CONTROLLER_NAMESPACE: &str = "kube-system";
 pub(crate) const NAME: &str = "sealed-secrets-controller";
 
 /// The default of `terminationGracePeriodSeconds`.
@@ -32,12 +32,12 @@ async fn the_image_works_under_the_restricted_standard_and_survives_a_kill() {
     let plane = ControlPlane::start().await;
     let node = Node::start(&plane).await;
     import(&node);
-    let home = plane.kube_system();
-    restrict(&home).await;
+    let kube_system = plane.kube_system();
+    restrict(&kube_system).await;
     install(&plane, |_| {});
-    let pod = only_pod(&home).await;
+    let pod = only_pod(&kube_system).await;
     let ready = pod.wait_until_ready().await;
-    let user = User::new(&plane, HOME, NAME).await;
+    let user = User::new(&plane, CONTROLLER_NAMESPACE, NAME).await;
     user.apply("before", "1").await;
     user.wait_for_value("before", "1", &pod.log(NAME).await)
         .await;
@@ -54,7 +54,7 @@ async fn the_image_works_under_the_restricted_standard_and_survives_a_kill() {
         .await;
 
     let start = Instant::now();
-    assert_eq!(exit_code_after_deletion(&home, &pod).await, Some(0));
+    assert_eq!(exit_code_after_deletion(&kube_system, &pod).await, Some(0));
     let duration = start.elapsed();
     eprintln!("the container ended after {duration:.1?}");
     assert!(duration < GRACE_PERIOD / 2, "{duration:?}");

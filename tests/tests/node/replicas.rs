@@ -23,22 +23,22 @@ async fn a_standby_takes_over_when_the_node_of_the_leader_stops() {
     let plane = ControlPlane::start().await;
     let mut nodes = start_nodes(&plane).await;
     image::install(&plane, spread);
-    let home = plane.kube_system();
-    wait_for_replicas(&home).await;
-    let user = User::new(&plane, home.name(), NAME).await;
+    let kube_system = plane.kube_system();
+    wait_for_replicas(&kube_system).await;
+    let user = User::new(&plane, kube_system.name(), NAME).await;
     user.apply("value", "1").await;
     user.wait_for_value("value", "1", "").await;
     // Seal before the node stops, because the Service routes to both replicas for a while afterwards.
     let changed = user.seal("value", "2").await;
 
-    let leader = leader(&home).await;
-    let node = node_of(&home, &leader).await;
+    let leader = leader(&kube_system).await;
+    let node = node_of(&kube_system, &leader).await;
     drop(nodes.remove(&node).expect("the node is one of the two"));
     let start = Instant::now();
     replace(&user, &changed).await;
     user.wait_for_value("value", "2", "").await;
     eprintln!("the Secret had its new value after {:.1?}", start.elapsed());
-    assert_ne!(self::leader(&home).await, leader);
+    assert_ne!(self::leader(&kube_system).await, leader);
 }
 
 /// Starts two nodes with the image of the controller; returns them by name.
@@ -65,8 +65,8 @@ fn spread(deployment: &mut Value) {
     deployment["spec"]["template"]["spec"]["affinity"] = json!({ "podAntiAffinity": rule });
 }
 
-async fn wait_for_replicas(home: &Namespace<'_>) {
-    let deployments: Api<Deployment> = home.api();
+async fn wait_for_replicas(namespace: &Namespace<'_>) {
+    let deployments: Api<Deployment> = namespace.api();
     until("both replicas are ready", async || {
         let status = deployments.get(NAME).await.ok()?.status?;
         (status.ready_replicas == Some(2)).then_some(())
@@ -74,9 +74,9 @@ async fn wait_for_replicas(home: &Namespace<'_>) {
     .await;
 }
 
-async fn pods(home: &Namespace<'_>) -> Vec<Pod> {
+async fn pods(namespace: &Namespace<'_>) -> Vec<Pod> {
     let of_controller = ListParams::default().labels(&format!("name={NAME}"));
-    let pods: Api<Pod> = home.api();
+    let pods: Api<Pod> = namespace.api();
     pods.list(&of_controller)
         .await
         .expect("an admin may list")
@@ -84,8 +84,8 @@ async fn pods(home: &Namespace<'_>) -> Vec<Pod> {
 }
 
 /// Returns the identity of the leader, which ends with the uid of its Pod.
-async fn leader(home: &Namespace<'_>) -> String {
-    let lease: Lease = home
+async fn leader(namespace: &Namespace<'_>) -> String {
+    let lease: Lease = namespace
         .api()
         .get(NAME)
         .await
@@ -94,13 +94,13 @@ async fn leader(home: &Namespace<'_>) -> String {
     holder.expect("a replica leads")
 }
 
-async fn node_of(home: &Namespace<'_>, leader: &str) -> String {
-    let pods = pods(home).await;
+async fn node_of(namespace: &Namespace<'_>, leader: &str) -> String {
+    let pods = pods(namespace).await;
     let is_leader = |pod: &&Pod| pod.uid().is_some_and(|uid| leader.ends_with(&uid));
     let pod = pods
         .iter()
         .find(is_leader)
-        .unwrap_or_else(|| panic!("no Pod is {leader}"));
+        .unwrap_or_else(|| panic!("no Pod has the identity {leader}"));
     pod.spec
         .clone()
         .and_then(|spec| spec.node_name)

@@ -74,7 +74,7 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
     app.wait_until_complete().await;
     sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 2, "one restart");
-    assert_eq!(app.events("Restarted").await, 1);
+    assert_eq!(app.count_events("Restarted").await, 1);
 }
 
 #[tokio::test]

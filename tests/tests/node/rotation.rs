@@ -1,5 +1,5 @@
-//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps are
-//! those of `deploy/docs/rotation.md`.
+//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps
+//! follow `deploy/docs/rotation.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,19 +57,23 @@ async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
     }
     assert_eq!(case.logs.lines("refused"), [""; 0]);
     for role in ["app_a", "app_b"] {
-        assert_eq!(case.database.refused_connections(role).await, 0, "{role}");
-        let accepted = case.database.accepted_connections(role).await;
+        assert_eq!(
+            case.database.count_refused_connections(role).await,
+            0,
+            "{role}"
+        );
+        let accepted = case.database.count_accepted_connections(role).await;
         eprintln!("{role} connected {accepted} times");
         assert!(accepted > 20, "{role} connected only {accepted} times");
     }
     assert_eq!(
-        case.restarts().await,
+        case.count_restarts().await,
         ROTATIONS,
         "one restart for each rotation"
     );
 }
 
-/// Rotates with two roles, as an operator does, and checks the Pods and the database.
+/// Rotates with two roles, as an administrator does, and checks the Pods and the database.
 async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(next).await;
     case.seal(next).await;
@@ -96,9 +100,9 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     assert!(remaining.is_empty(), "{remaining:?} use the former role");
     case.wait_for_values(&[("password", &next.password), ("user", next.user)])
         .await;
-    let accepted = case.database.accepted_connections(former.user).await;
+    let accepted = case.database.count_accepted_connections(former.user).await;
     sleep(Duration::from_millis(500)).await;
-    let later = case.database.accepted_connections(former.user).await;
+    let later = case.database.count_accepted_connections(former.user).await;
     assert_eq!(accepted, later, "a client uses the former role");
 
     let replaced = Pair {
@@ -108,8 +112,8 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(&replaced).await;
 }
 
-/// Fault: the operator does not wait, and changes the password of the former role as soon as the Secret has the new
-/// pair.
+/// Fault: the administrator does not wait, and changes the password of the former role as soon as the Secret has the
+/// new pair.
 #[tokio::test]
 async fn without_the_wait_for_all_pods_a_client_is_refused() {
     let case = Case::start("no-wait", json!({})).await;
@@ -128,13 +132,13 @@ async fn without_the_wait_for_all_pods_a_client_is_refused() {
         (!case.logs.lines("refused").is_empty()).then_some(())
     })
     .await;
-    assert!(case.database.refused_connections(former.user).await > 0);
+    assert!(case.database.count_refused_connections(former.user).await > 0);
     until("the new Pods connect", async || {
         let are_new = case.pods_of(&next).await.len() == CLIENTS;
         (are_new && case.pods_of(&former).await.is_empty()).then_some(())
     })
     .await;
-    assert_eq!(case.database.refused_connections(next.user).await, 0);
+    assert_eq!(case.database.count_refused_connections(next.user).await, 0);
 }
 
 #[tokio::test]
@@ -361,7 +365,7 @@ impl Case {
     }
 
     /// Returns how often the clients were restarted.
-    async fn restarts(&self) -> usize {
+    async fn count_restarts(&self) -> usize {
         let deployments: Api<Deployment> = self.namespace.api();
         let deployment = deployments
             .get("client")

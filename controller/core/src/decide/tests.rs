@@ -107,7 +107,7 @@ fn plans_the_change_from_the_existing_to_the_desired_state() {
         ("only delivered", Delivered, owned(&[("a", "1")]), Remove),
         ("only delivered, without a Secret", Delivered, Absent, Leave),
         ("only delivered, not owned", Delivered, NotOwned, Leave),
-        ("deleted, and the Secret too", Nothing, Absent, Leave),
+        ("deleted, without a Secret", Nothing, Absent, Leave),
         (
             "deleted, and the Secret is not owned",
             Nothing,
@@ -155,7 +155,7 @@ fn plan_merge(type_: &str, label: Option<&str>) -> Plan {
     metadata.annotations = Some([(PATCH_ANNOTATION.into(), "true".into())].into());
     metadata.labels = label.map(|label| [(label.into(), "active".into())].into());
     let desired = Desired::Secret {
-        secret: secret(&[("a", "mine")]),
+        secret: secret(&[("a", "sealed")]),
         random_items: BTreeSet::new(),
     };
     let existing = Existing::Owned(Content::Secret(Box::new(existing)));
@@ -289,7 +289,7 @@ fn value_independent_refusals_come_before_rendering() {
             false,
         ),
     ] {
-        let refusal = public_obstacle(&id, without_values, &existing, false, false);
+        let refusal = value_independent_refusal(&id, without_values, &existing, false, false);
         assert_eq!(refusal.is_some(), is_refused, "{case_name}: {refusal:?}");
     }
 }

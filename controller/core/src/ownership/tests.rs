@@ -100,7 +100,7 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
 #[test]
 fn replacing_keeps_metadata_of_other_clients_only_on_request() {
     let existing = secret(
-        &[("foreign", "1"), ("own", "old")],
+        &[("unrelated", "1"), ("own", "old")],
         None,
         &[("a", "1"), ("b", "2")],
     );
@@ -115,7 +115,7 @@ fn replacing_keeps_metadata_of_other_clients_only_on_request() {
     let next = successor(desired(), &existing, true, false);
     assert_eq!(
         next.metadata.annotations,
-        metadata_entries(&[("own", "new"), ("foreign", "1")])
+        metadata_entries(&[("own", "new"), ("unrelated", "1")])
     );
 }
 
@@ -164,7 +164,7 @@ fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
     let existing = secret(
         &[(PATCH_ANNOTATION, "true")],
         Some("v"),
-        &[("foreign", "1")],
+        &[("unrelated", "1")],
     );
     let annotations = [
         (MANAGED_ANNOTATION, "true"),

@@ -357,16 +357,16 @@ fn reports_why_former_values_are_not_kept() {
     let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
     for (item, want) in [
         (longest, None),
-        (too_long.clone(), Some(Obstacle::NameTooLong(too_long))),
+        (too_long.clone(), Some(NotKept::NameTooLong(too_long))),
     ] {
         sealed.spec.encrypted_data.insert(item, "AgB=".into());
-        assert_eq!(request.obstacle(&sealed), want);
+        assert_eq!(request.why_not_kept(&sealed), want);
     }
     let template = [("t".to_owned(), None)];
     sealed.spec.template.data = Some(template.into());
-    assert_eq!(request.obstacle(&sealed), Some(Obstacle::Templates));
+    assert_eq!(request.why_not_kept(&sealed), Some(NotKept::Templates));
     sealed.spec.data = Some("AgB=".into());
-    assert_eq!(request.obstacle(&sealed), Some(Obstacle::SealedAsAWhole));
+    assert_eq!(request.why_not_kept(&sealed), Some(NotKept::SealedAsAWhole));
 }
 
 #[test]

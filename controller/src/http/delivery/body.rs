@@ -113,8 +113,8 @@ mod tests {
             .admit(Ipv4Addr::LOCALHOST.into())
             .unwrap();
         let memory = Memory::default().reserve("ns", len).unwrap();
-        let answer = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
-        (Arc::new(answer).respond(Arc::new(slot)), signals)
+        let body = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
+        (Arc::new(body).respond(Arc::new(slot)), signals)
     }
 
     async fn is_closed(signals: &Signals, after: u64) -> bool {

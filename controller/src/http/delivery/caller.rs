@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_is_that_of_the_account() {
+    fn the_namespace_comes_from_the_user_name_of_the_account() {
         let extra: [(&str, &[&str]); 2] = [(POD_NAME, &["web-1"]), (POD_UID, &["u"])];
         let caller = Caller::try_from(user("system:serviceaccount:shop:web", &extra)).unwrap();
         assert_eq!((&*caller.namespace, &*caller.pod), ("shop", "web-1"));
         assert_eq!(&*caller.uid, "u");
     }
 
-    /// Attack: a user requests values with a token that is not bound to a Pod, or is not that of a service account.
+    /// Attack: a user requests values with a token that is not bound to a Pod, or does not belong to a service account.
     #[test]
     fn a_token_that_is_not_bound_to_a_pod_is_refused() {
         let bound: [(&str, &[&str]); 2] = [(POD_NAME, &["web-1"]), (POD_UID, &["u"])];

@@ -34,7 +34,7 @@ struct CheckedTemplate<'a> {
 
 impl Files<'_> {
     /// Creates the response. All templates share one budget.
-    pub(super) fn answer(
+    pub(super) fn response(
         &self,
         revision: String,
         entries: &[Entry],
@@ -49,13 +49,13 @@ impl Files<'_> {
         self.add_templates(entries, &mut files, meter)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let objects = self.objects.values().map(|opened| self.object(opened));
-        let answer = Response {
+        let response = Response {
             revision,
             files,
             objects: objects.collect(),
         };
-        match answer.check() {
-            Ok(()) => Ok(answer),
+        match response.check() {
+            Ok(()) => Ok(response),
             Err(ResponseError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
             Err(_) => Err(DeliveryRefusal::TooLarge),
         }

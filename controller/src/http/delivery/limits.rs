@@ -199,8 +199,8 @@ mod tests {
         }
     }
 
-    /// Attack: all Pods of a tenant send requests without pause, so that the Pods of another tenant, which may run on the
-    /// same nodes, are refused.
+    /// Attack: all Pods of a tenant send requests without pause, so that the Pods of another tenant, which may run on
+    /// the same nodes, are refused.
     #[test]
     fn a_flood_of_one_namespace_does_not_use_up_the_rates_of_others() {
         let (limits, now) = (Limits::default(), Timestamp::UNIX_EPOCH);
@@ -231,7 +231,7 @@ mod tests {
                 1_500,
             ),
             (
-                "all, of which the last of the eight namespaces use the reserve",
+                "eight namespaces, the last of which use their reserve",
                 (0..8_000)
                     .map(|i| caller(&format!("ns{}", i / 1_000), i))
                     .collect(),
@@ -261,7 +261,7 @@ mod tests {
                 64,
             ),
             (
-                "all, of which each of the last ten namespaces uses the reserve",
+                "all namespaces, and each of the last ten uses its reserve",
                 (0..1_200)
                     .map(|i| caller(&format!("ns{}", i / 100), i))
                     .collect(),

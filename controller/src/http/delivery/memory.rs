@@ -61,8 +61,8 @@ impl Memory {
         })
     }
 
-    /// Closes the connections that send the oldest response of the namespace that uses most memory, so that a namespace
-    /// that uses less can reserve this number of bytes soon. Returns whether connections were closed.
+    /// Closes the connections that send the oldest response of the namespace that uses the most memory, so that a
+    /// namespace that uses less can reserve this number of bytes soon. Returns whether connections were closed.
     pub(super) fn displace(&self, namespace: &str, bytes: usize) -> bool {
         let mut state = self.state();
         if !state.may_use(namespace, bytes) {
@@ -104,8 +104,8 @@ impl State {
         self.used_by(namespace) + bytes <= MAX_BYTES_OF_NAMESPACE
     }
 
-    /// Returns the connections of the oldest response that is being sent to the namespace that uses most memory, if it
-    /// uses more than this number of bytes.
+    /// Returns the connections of the oldest response that is being sent to the namespace that uses the most memory, if
+    /// that namespace uses more than this number of bytes.
     fn connections_to_displace(&mut self, bytes: usize) -> Option<&mut Vec<Weak<Slot>>> {
         let mut used = BTreeMap::<&str, usize>::new();
         for entry in self.reserved.values() {
@@ -197,8 +197,8 @@ mod tests {
         }
     }
 
-    /// Attack: four namespaces use all memory with responses that they do not read, so that Pods of other namespaces get
-    /// no values.
+    /// Attack: four namespaces use all memory with responses that they do not read, so that Pods of other namespaces
+    /// get no values.
     #[tokio::test(start_paused = true)]
     async fn a_namespace_with_less_memory_displaces_the_oldest_response_of_the_largest() {
         let (memory, connections) = (Memory::default(), Connections::default());

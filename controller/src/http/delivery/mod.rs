@@ -1,10 +1,9 @@
 //! `POST /v1/deliver`: sends the values of SealedSecrets to the Pod that requests them, without a Secret object.
 //!
 //! A request passes these steps in order, and each can refuse it: token → rate → body → permissions → revision → (wait
-//! for a change, and review token and permissions again) → answer. Only the last step uses private keys, and it is
+//! for a change, and review token and permissions again) → response. Only the last step uses private keys, and it is
 //! skipped if the caller has the current revision.
 
-mod answers;
 mod body;
 mod caller;
 mod files;
@@ -12,6 +11,7 @@ mod limits;
 mod memory;
 mod opening;
 mod refused;
+mod responses;
 mod reviews;
 mod revision;
 mod single_flight;
@@ -46,9 +46,9 @@ use super::reviews::Reviews;
 use crate::metrics::Metrics;
 use crate::reconcile::Policy;
 use crate::store::cluster::ClusterStore;
-use answers::Answers;
 use limits::Limits;
 use refused::{DeliveryRefusal, ObjectError};
+use responses::Responses;
 use revision::Revision;
 
 /// Time limit for the body of a request.
@@ -76,7 +76,7 @@ pub struct Delivery {
     /// The policy, of which the author limits and the acceptance of `spec.data` apply.
     pub policy: Policy,
     /// Whether the server is stopping. If so, waiting requests end.
-    pub stopped: watch::Receiver<bool>,
+    pub stopping: watch::Receiver<bool>,
     /// Counts the responses and the waiting requests.
     pub metrics: Arc<Metrics>,
 }
@@ -86,7 +86,7 @@ struct Endpoint {
     reviews: CachedReviews,
     limits: Limits,
     bodies: Bodies,
-    answers: Answers,
+    responses: Responses,
     /// The settings that objects are checked against, as text for the revision.
     settings: String,
 }
@@ -124,7 +124,7 @@ impl Endpoint {
         } = &delivery.policy;
         Self {
             settings: format!("{} {}", rules.accept_legacy, author_limits.as_text()),
-            answers: Answers::new(&delivery),
+            responses: Responses::new(&delivery),
             reviews: CachedReviews::new(reviews),
             limits: Limits::default(),
             bodies: Bodies::new(BODY_TIMEOUT),
@@ -180,7 +180,7 @@ impl Call<'_> {
         let namespace = &authenticated.caller.namespace;
         let current = self.current_objects(namespace)?;
         if !self.caller_has(&current) {
-            return within_deadline(Box::pin(self.answer(namespace, current, slot))).await;
+            return within_deadline(Box::pin(self.send_values(namespace, current, slot))).await;
         }
         if self.request.wait.is_zero() {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
@@ -197,7 +197,7 @@ impl Call<'_> {
             if self.caller_has(&current) {
                 return Ok(StatusCode::NOT_MODIFIED.into_response());
             }
-            self.answer(namespace, current, slot).await
+            self.send_values(namespace, current, slot).await
         };
         within_deadline(Box::pin(finish)).await
     }
@@ -269,28 +269,28 @@ impl Call<'_> {
                 listener.changed().await;
             }
         };
-        let mut stopped = delivery.stopped.clone();
+        let mut stopping = delivery.stopping.clone();
         tokio::select! {
             () = change => Ok(()),
             () = tokio::time::sleep(self.request.wait) => Ok(()),
-            _ = stopped.wait_for(|is_stopping| *is_stopping) => Err(DeliveryRefusal::NotReady),
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(DeliveryRefusal::NotReady),
         }
     }
 
-    async fn answer(
+    async fn send_values(
         &self,
         namespace: &str,
         mut current: CurrentObjects,
         slot: Arc<Slot>,
     ) -> Result<Response, DeliveryRefusal> {
-        let answers = &self.endpoint.answers;
+        let responses = &self.endpoint.responses;
         for _ in 0..MAX_ATTEMPTS {
             let CurrentObjects { objects, revision } = &current;
-            match answers
+            match responses
                 .get(namespace, self.request, objects, *revision)
                 .await
             {
-                Ok(answer) => return Ok(answer.respond(slot)),
+                Ok(body) => return Ok(body.respond(slot)),
                 // The watch has not reported the change to the object yet.
                 Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),

@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(computed.load(Ordering::Relaxed), 1);
     }
 
-    /// Fault: a process keeps values in memory for as long as it runs.
+    /// Fault: a process keeps values in memory for as long as it is running.
     #[tokio::test(start_paused = true)]
     async fn results_are_dropped_after_thirty_seconds_and_failures_after_five() {
         let flight = text_flight(100);

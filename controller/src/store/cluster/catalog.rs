@@ -55,7 +55,7 @@ pub(super) struct Entry {
     /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
     /// Whether the annotations request that no Secret is created.
-    pub(super) is_only_delivered: bool,
+    pub(super) requests_delivery: bool,
     /// The value of the label `app.kubernetes.io/instance`; empty without the label.
     pub(super) instance: Box<str>,
     /// Whether the last status had conditions, even if [`Self::shorten_status`] has dropped them.
@@ -121,7 +121,7 @@ impl Entry {
             may_keep_former: may_keep_former(metadata.annotations.as_ref(), status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
-            is_only_delivered: delivery::opts_in(metadata.annotations.as_ref()),
+            requests_delivery: delivery::opts_in(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
             metadata_digest: object.metadata_digest,
             spec_size,
@@ -138,8 +138,8 @@ impl Entry {
         !self.claim.was_reported && self.unsealed.is_none()
     }
 
-    /// Returns whether only the first observed status claims that the current version was unsealed: no unsealed version
-    /// is known to this process otherwise.
+    /// Returns whether the first observed status claims that the current version was unsealed, and this process knows
+    /// of no unsealed version itself.
     pub(super) fn is_claimed(&self) -> bool {
         self.unsealed.is_none()
             && self.claim.unsealed.is_some()

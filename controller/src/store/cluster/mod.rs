@@ -316,7 +316,7 @@ impl Store for ClusterStore {
         let entry = catalog.entry(id).filter(|entry| entry.is_synced())?;
         let SecretVersion { uid, version } = catalog.secret(id)?.clone();
         // Only the Secret shows its former values: other clients may write the status.
-        let exists = !entry.is_gone() && !entry.may_keep_former && !entry.is_only_delivered;
+        let exists = !entry.is_gone() && !entry.may_keep_former && !entry.requests_delivery;
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,

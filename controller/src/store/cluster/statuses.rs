@@ -102,8 +102,9 @@ impl ClusterStore {
             && !self.drops_record.swap(true, Ordering::Relaxed)
         {
             warn!(
-                "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster drops `status.record`, so each start \
-                 decrypts every value again: apply the CustomResourceDefinition of this controller"
+                "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster drops `status.record`, so the \
+                 controller decrypts every value again each time it starts: apply the CustomResourceDefinition of this \
+                 controller"
             );
         }
         if !sent.versions.is_empty()

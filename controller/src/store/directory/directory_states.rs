@@ -55,7 +55,7 @@ impl DirectoryState {
 #[derive(Debug)]
 struct RecordedState {
     state: DirectoryState,
-    /// Whether the values are known to be those of the last version that was unsealed.
+    /// Whether the directory is known to have the values of the last version that was unsealed.
     has_unsealed_values: bool,
 }
 
@@ -76,9 +76,9 @@ impl Default for DirectoryStates {
 }
 
 impl DirectoryStates {
-    /// Records the current state of an object's directory, and returns whether its values are known to be those of the
-    /// last version that was unsealed: no other program has changed the directory since. `None` means that the state is
-    /// unknown; such a directory is not checked.
+    /// Records the current state of an object's directory, and returns whether the directory is known to have the
+    /// values of the last version that was unsealed: no other program has changed the directory since. `None` means
+    /// that the state is unknown; such a directory is not checked.
     pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<DirectoryState>) -> bool {
         let before = self
             .recorded
@@ -95,7 +95,7 @@ impl DirectoryStates {
         self.record(id, state, true);
     }
 
-    /// Records that the values in the recorded state are those of the last version that was unsealed.
+    /// Records that the recorded state has the values of the last version that was unsealed.
     pub(super) fn mark_unsealed(&mut self, id: &ObjectId) {
         if let Some(recorded) = self.recorded.get_mut(id) {
             recorded.has_unsealed_values = true;

@@ -370,7 +370,7 @@ impl Inner {
         source
     }
 
-    /// Reads the existing values, and returns whether they are known to be those of the last version that was unsealed.
+    /// Reads the existing values, and returns whether they are known to come from the last version that was unsealed.
     /// Records the state of the directory before it reads the values, so that a concurrent edit is detected later.
     fn existing(&self, id: &ObjectId) -> Result<(Existing, bool), FileError> {
         if id.namespace.is_empty() {

@@ -161,5 +161,5 @@ has(o.fieldsV1) && o.fieldsV1{{ . }}.hasValue() || object.metadata[?'managedFiel
 {{/* RBAC cannot limit the name of a created object. */}}
 {{- define "sealed-secrets.restart.leaseValidations" -}}
 - expression: object.metadata.name == 'sealed-secrets-restart'
-  message: seal restart may create no other Lease than its own
+  message: seal restart may create only its own Lease
 {{- end }}

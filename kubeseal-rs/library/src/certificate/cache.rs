@@ -16,7 +16,7 @@
 //! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to
 //! `--cert`. A readable file is rewritten only when the key changes, so its modification time is the time when the
 //! certificate or key was first seen. The files contain no secrets. An unreadable file counts as missing, with a
-//! warning when the certificate or key is fetched. A failed write stops no command.
+//! warning when the certificate or key is fetched. If a write fails, the command continues.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -329,8 +329,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server presents a certificate that was saved for one controller, or for a rule, as that of another
-    /// controller.
+    /// Attack: a server presents a certificate that was saved for one controller, or for a rule, as the certificate of
+    /// another controller.
     #[test]
     fn a_pin_applies_only_to_its_own_controller() {
         let directory = tempfile::tempdir().unwrap();

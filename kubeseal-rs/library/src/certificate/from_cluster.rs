@@ -29,15 +29,15 @@ struct ClusterCertificate {
     location: String,
 }
 
-/// A certificate to cache: none is cached yet, or one with another key.
-pub struct NewPin {
+/// A certificate to cache. The cache has no certificate of this kind for the controller, or one with another key.
+pub struct NewCacheEntry {
     cache: Cache,
     kind: CacheKind,
     service: Service,
     certificate: Certificate,
 }
 
-impl NewPin {
+impl NewCacheEntry {
     /// Caches the certificate. Returns a remark if that fails and stderr is a terminal: scripts in containers without a
     /// home directory would print the remark at every run.
     pub fn save(self, environment: &Environment) -> Option<String> {
@@ -54,7 +54,7 @@ impl NewPin {
     }
 }
 
-/// Gets the certificate from the cluster. The caller caches it with [`NewPin::save`].
+/// Gets the certificate from the cluster. The caller caches it with [`NewCacheEntry::save`].
 ///
 /// # Errors
 ///
@@ -62,7 +62,7 @@ impl NewPin {
 pub fn fetch(
     query: &CertificateQuery,
     clusters: &Clusters<'_>,
-) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
+) -> Result<(ObtainedCertificate, Option<NewCacheEntry>), ObtainError> {
     let environment = clusters.environment;
     let cluster = clusters.connect(&query.access)?;
     let cache = Cache::for_cluster(environment.cache_directory().as_deref(), cluster.address());
@@ -200,7 +200,7 @@ fn accept(
     query: &CertificateQuery,
     cache: Cache,
     environment: &Environment,
-) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
+) -> Result<(ObtainedCertificate, Option<NewCacheEntry>), ObtainError> {
     let ClusterCertificate {
         pem,
         discovery,
@@ -208,7 +208,7 @@ fn accept(
         location,
     } = cluster_certificate;
     let accepted = &query.fingerprints;
-    let (mut remarks, mut new_pin) = (Vec::new(), None);
+    let (mut remarks, mut new_entry) = (Vec::new(), None);
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
@@ -230,7 +230,7 @@ fn accept(
                 trust::change_warning(last, &certificate, &service, environment.now)
             }));
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                new_pin = Some(NewPin {
+                new_entry = Some(NewCacheEntry {
                     cache,
                     kind,
                     service,
@@ -251,7 +251,7 @@ fn accept(
         origin: Origin::Controller,
         remarks,
     };
-    Ok((obtained, new_pin))
+    Ok((obtained, new_entry))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use shared::key::{Certificate, CertificateError};
 use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
-pub use from_cluster::{NewPin, fetch};
+pub use from_cluster::{NewCacheEntry, fetch};
 pub use preferred::remember_preferred;
 pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
@@ -119,8 +119,8 @@ pub fn obtain(
     match (source.is_empty(), offline) {
         (false, _) => from_source(source, fingerprints),
         (true, false) => {
-            let (mut obtained, new_pin) = from_cluster::fetch(query, clusters)?;
-            let failure = new_pin.and_then(|pin| pin.save(clusters.environment));
+            let (mut obtained, new_entry) = from_cluster::fetch(query, clusters)?;
+            let failure = new_entry.and_then(|entry| entry.save(clusters.environment));
             obtained.remarks.extend(failure);
             Ok(obtained)
         }

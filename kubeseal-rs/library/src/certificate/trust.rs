@@ -81,7 +81,7 @@ pub(super) fn accepted_by(
 /// Why a certificate must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// The certificate has none of the accepted fingerprints.
+    /// The fingerprint of the certificate is not among the accepted ones.
     #[error(
         "the certificate of {location} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
          hint: if the key was renewed, confirm the new fingerprint with the administrator of the controller; \
@@ -180,21 +180,21 @@ mod tests {
         for (why, discovery, accepted, pinned, want) in [
             ("named", Discovery::Named, vec![], None, true),
             (
-                "named and changed",
+                "named, another certificate pinned",
                 Discovery::Named,
                 vec![],
                 Some(&b),
                 true,
             ),
             (
-                "named, and accepted",
+                "named, fingerprint accepted",
                 Discovery::Named,
                 vec![&b, &a],
                 None,
                 true,
             ),
             (
-                "named, another accepted",
+                "named, another fingerprint accepted",
                 Discovery::Named,
                 vec![&b],
                 Some(&a),
@@ -202,16 +202,22 @@ mod tests {
             ),
             ("found", Discovery::Found, vec![], None, false),
             (
-                "found, another pinned",
+                "found, another certificate pinned",
                 Discovery::Found,
                 vec![],
                 Some(&b),
                 false,
             ),
             ("found and pinned", Discovery::Found, vec![], Some(&a), true),
-            ("found and accepted", Discovery::Found, vec![&a], None, true),
             (
-                "found, another accepted",
+                "found, fingerprint accepted",
+                Discovery::Found,
+                vec![&a],
+                None,
+                true,
+            ),
+            (
+                "found, another fingerprint accepted",
                 Discovery::Found,
                 vec![&b],
                 Some(&a),

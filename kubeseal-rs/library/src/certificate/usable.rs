@@ -107,7 +107,7 @@ fn v2_key_error(text: &[u8]) -> Option<UseError> {
     let text = std::str::from_utf8(text).ok()?;
     let mut lines = text.lines().map(str::trim_ascii);
     let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    let begins_with = |words: [&str; 2]| words.iter().any(|word| first.starts_with(word));
+    let begins_with = |prefixes: [&str; 2]| prefixes.iter().any(|prefix| first.starts_with(prefix));
     if begins_with(["seal2-recipient ", "age1pq1"]) {
         Some(UseError::Recipient)
     } else if begins_with(["seal2-key ", "AGE-SECRET-KEY-"]) {

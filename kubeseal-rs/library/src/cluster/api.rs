@@ -246,7 +246,7 @@ impl Response {
 
     /// Returns the body as JSON, or null if it is not JSON or has too many values.
     pub(super) fn json(&self) -> Json {
-        if bounded::has_too_many_values(&self.body) {
+        if bounded::may_have_too_many_values(&self.body) {
             return Json::Null;
         }
         super::parse(&self.body).unwrap_or_default()

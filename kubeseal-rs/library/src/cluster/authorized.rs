@@ -68,7 +68,8 @@ pub enum AuthorizedError {
     /// RBAC does not allow the caller this verb on the object.
     #[error(
         "RBAC does not allow the token's user to `{0}` this SealedSecret\n\
-         hint: ask an administrator for the verb `{0}` on sealedsecrets.bitnami.com in its namespace"
+         hint: ask an administrator for permission to `{0}` sealedsecrets.bitnami.com in the namespace of this \
+         SealedSecret"
     )]
     Forbidden(&'static str),
     /// The controller responded with an unexpected status code.

@@ -262,11 +262,11 @@ mod tests {
         };
         // The random extra wait is less than a second after the first two attempts.
         for (why, retries, want) in [
-            ("none", &[][..], vec![]),
+            ("no response", &[][..], vec![]),
             ("a final response", &[None], vec![]),
-            ("one", &[busy(3)], vec![line(4, 2), String::new()]),
+            ("one wait", &[busy(3)], vec![line(4, 2), String::new()]),
             (
-                "two",
+                "two waits",
                 &[busy(1), busy(5)],
                 vec![line(2, 2), line(6, 3), String::new()],
             ),
@@ -280,9 +280,9 @@ mod tests {
                 &[busy(1), Some(Retry::Broken)],
                 vec![line(2, 2), broken_line(3), String::new()],
             ),
-            ("longer than the time limit", &[busy(30)], vec![]),
+            ("a wait longer than the time limit", &[busy(30)], vec![]),
             (
-                "the second longer than the time limit",
+                "a second wait longer than the time limit",
                 &[busy(1), busy(30)],
                 vec![line(2, 2), String::new()],
             ),

@@ -51,7 +51,7 @@ impl TokenAccess {
 
 /// Why the TLS port cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum NoToken {
+pub enum ByTokenError {
     /// A rule names the controller, so the author of the rule would choose the server that gets the token, or the CA
     /// certificate that identifies the server.
     #[error(
@@ -94,7 +94,8 @@ pub enum NoToken {
     /// The API server issues no token.
     #[error(
         "cannot create a token for the service account {account}: {why}\n\
-         hint: ask an administrator for the verb `create` on serviceaccounts/token of that account"
+         hint: check that the service account exists, or ask an administrator for permission to `create` \
+         serviceaccounts/token in its namespace"
     )]
     Refused {
         /// The service account.
@@ -124,7 +125,7 @@ impl Controller {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the port cannot be used; see [`NoToken`].
+    /// Returns a [`ClusterError`] if the port cannot be used; see [`ByTokenError`].
     pub fn authorized(&self) -> Result<&Authorized, ClusterError> {
         if let Some(authorized) = self.authorized.get() {
             return Ok(authorized);
@@ -145,7 +146,7 @@ impl Controller {
     fn connect(&self) -> Result<Authorized, ClusterError> {
         let flags = &self.by_token;
         if flags.is_by_rule && !flags.is_complete() {
-            return Err(NoToken::ByRule.into());
+            return Err(ByTokenError::ByRule.into());
         }
         let url = match &flags.url {
             Some(url) => url.clone(),
@@ -153,25 +154,25 @@ impl Controller {
         };
         let authority = match &flags.authority {
             Some(path) => files::read_as(path, Kind::Certificate)
-                .map_err(NoToken::from)?
+                .map_err(ByTokenError::from)?
                 .to_vec(),
             None => self.authority()?,
         };
         let token = match &flags.token_file {
-            Some(path) => files::read_as(path, Kind::Credential).map_err(NoToken::from)?,
+            Some(path) => files::read_as(path, Kind::Credential).map_err(ByTokenError::from)?,
             None => self.new_token()?,
         };
-        let port = Authorized::new(&url, &token, &authority).map_err(NoToken::from)?;
+        let port = Authorized::new(&url, &token, &authority).map_err(ByTokenError::from)?;
         Ok(port.with_waiting(self.cluster.api.waiting))
     }
 
     /// Returns the URL of the TLS port. Its host is the DNS name in the port's certificate, which resolves only inside
     /// the cluster.
-    fn service_url(&self) -> Result<String, NoToken> {
+    fn service_url(&self) -> Result<String, ByTokenError> {
         let service = &self.service;
         let port = self
             .authorized_port
-            .ok_or_else(|| NoToken::NoPort(service.clone()))?;
+            .ok_or_else(|| ByTokenError::NoPort(service.clone()))?;
         let Service { namespace, name } = service;
         Ok(format!("https://{name}.{namespace}.svc:{port}"))
     }
@@ -183,10 +184,10 @@ impl Controller {
         };
         let (namespace, name) = account
             .split_once('/')
-            .ok_or_else(|| NoToken::Malformed(account.clone()))?;
+            .ok_or_else(|| ByTokenError::Malformed(account.clone()))?;
         let path = ApiPath::namespaced("/api/v1", namespace, "serviceaccounts")
             .and_then(|accounts| accounts.object(name))
-            .map_err(|_| NoToken::Malformed(account.clone()))?
+            .map_err(|_| ByTokenError::Malformed(account.clone()))?
             .subresource("token");
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
@@ -198,7 +199,7 @@ impl Controller {
             return Ok(Zeroizing::new(token.as_bytes().to_vec()));
         }
         let why = response["message"].as_str().map(one_line);
-        Err(NoToken::Refused {
+        Err(ByTokenError::Refused {
             account,
             why: why.unwrap_or_else(|| code.to_string()),
         }
@@ -219,7 +220,7 @@ impl Controller {
             .and_then(|rest| rest.split_once(':'));
         match account {
             Some((namespace, name)) => Ok(format!("{namespace}/{name}")),
-            None => Err(NoToken::NotServiceAccount(user.to_owned()).into()),
+            None => Err(ByTokenError::NotServiceAccount(user.to_owned()).into()),
         }
     }
 
@@ -240,14 +241,14 @@ impl Controller {
     }
 }
 
-impl From<NoToken> for ClusterError {
-    fn from(error: NoToken) -> Self {
+impl From<ByTokenError> for ClusterError {
+    fn from(error: ByTokenError) -> Self {
         Self::ByToken(Box::new(error))
     }
 }
 
 impl From<AuthorizedError> for ClusterError {
     fn from(error: AuthorizedError) -> Self {
-        NoToken::from(error).into()
+        ByTokenError::from(error).into()
     }
 }

@@ -47,8 +47,8 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service. In the chart, it has the labels of the controller's Service and another
-/// one.
+/// Returns whether this is the metrics Service. In the chart, it has the labels of the controller's Service and one
+/// more label.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"

@@ -158,7 +158,7 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
 }
 
 /// Reads the file of `--kubeconfig`, or those files of [`kubeconfig::default_files`] that exist and are not empty. If
-/// several files contain an entry, the first one applies.
+/// several files contain an entry, the entry in the first file applies.
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {

@@ -11,7 +11,7 @@ use kube::config::KubeconfigError;
 use super::Service;
 use super::api::Response;
 use super::busy::{BROKEN_ATTEMPTS, Retry, is_broken};
-use super::by_token::NoToken;
+use super::by_token::ByTokenError;
 use crate::shown::ShowPath as _;
 
 /// Why the controller or the API server cannot be reached, or rejects a request.
@@ -178,7 +178,7 @@ pub enum ClusterError {
     },
     /// The controller's TLS port cannot be used, or refuses the request.
     #[error("this request needs the controller's TLS port and a token")]
-    ByToken(#[source] Box<NoToken>),
+    ByToken(#[source] Box<ByTokenError>),
     /// The controller's response cannot be parsed.
     #[error(
         "{failure}: cannot parse the response\nhint: check that the Service is the controller's"
@@ -209,7 +209,8 @@ const UNAUTHORIZED_HINT: &str = "hint: authentication failed; check that the kub
 
 fn unreachable_hint(why: &str) -> &'static str {
     if why.contains("certificate") {
-        return "check that certificate-authority is that of this cluster, and that no proxy intercepts TLS";
+        return "check that certificate-authority names the CA certificate of this cluster, and that no proxy \
+                intercepts TLS";
     }
     if why.contains("plug-in") {
         return "run the credential plug-in manually to see why it fails";
@@ -275,7 +276,7 @@ pub struct Problem {
     port: String,
 }
 
-/// The causes of a problem that differ in the next step.
+/// The causes of a problem. Each has its own next step for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The API server did not authenticate the caller.
@@ -448,8 +449,8 @@ impl Problem {
         write!(
             f,
             "RBAC does not allow you to use the service proxy\n\
-             hint: ask for `get` and `create` on services/proxy, resource name http:{name}:{port}, in {namespace}; \
-             or seal without the service proxy: pass --cert FILE or --cert URL"
+             hint: ask an administrator for permission to `get` and `create` services/proxy, resource name \
+             http:{name}:{port}, in {namespace}; or seal without the service proxy: pass --cert FILE or --cert URL"
         )
     }
 }

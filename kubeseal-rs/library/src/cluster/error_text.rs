@@ -85,7 +85,7 @@ mod tests {
         let error = kube::config::Kubeconfig::read_from(&path).unwrap_err();
         assert!(
             error_chain(&error).contains("canary"),
-            "the reason for this module"
+            "kube's own text quotes the kubeconfig"
         );
         let text = error_chain(&kubeconfig_error(&path, error));
         assert!(

@@ -117,8 +117,8 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// Fails if the token expires within a minute and the plug-in outputs no new one. A token file that cannot be read
-    /// again is not an error: some programs remove their token file.
+    /// Fails if the token expires within a minute and the plug-in outputs no new token. A token file that cannot be
+    /// read again is not an error: some programs remove their token file.
     pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if token.until.is_some_and(|until| now + MARGIN >= until) {

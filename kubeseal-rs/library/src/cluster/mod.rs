@@ -32,7 +32,7 @@ use crate::bounded;
 use crate::environment::Environment;
 use api::{Api, Response};
 pub use authorized::{Authorized, AuthorizedError, KeysOfItems};
-pub use by_token::{NoToken, TokenAccess};
+pub use by_token::{ByTokenError, TokenAccess};
 pub use clusters::Clusters;
 pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
@@ -305,7 +305,7 @@ impl Controller {
             .config_map_item(namespace, &config_map, AUTHORITY_ITEM);
         pem.map(String::into_bytes).ok_or_else(|| {
             let (service, config_map) = (self.service.clone(), config_map);
-            NoToken::NoAuthority {
+            ByTokenError::NoAuthority {
                 service,
                 config_map,
             }
@@ -341,7 +341,9 @@ impl Controller {
         }
         match self.success(VERIFY_FAILED, response) {
             Ok(_) => Ok(true),
-            Err(error) if self.requires_token(&error) => Ok(self.authorized()?.verify(sealed)?),
+            Err(error) if self.may_require_token(&error) => {
+                Ok(self.authorized()?.verify(sealed)?)
+            }
             Err(error) => Err(error),
         }
     }
@@ -369,7 +371,7 @@ impl Controller {
         }
         let body = match self.success(ROTATE_FAILED, response) {
             Ok(response) => response.body,
-            Err(error) if self.requires_token(&error) => {
+            Err(error) if self.may_require_token(&error) => {
                 return Ok(self.authorized()?.rotate(sealed)?);
             }
             Err(error) => return Err(error),
@@ -402,7 +404,7 @@ impl Controller {
 
     /// Returns whether the error can come from a controller with `--plain-certificate-only`: the endpoint
     /// does not exist, and the Service has a TLS port.
-    fn requires_token(&self, error: &ClusterError) -> bool {
+    fn may_require_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorized_port.is_some()
     }

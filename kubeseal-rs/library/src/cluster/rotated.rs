@@ -234,7 +234,7 @@ fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
 }
 
 /// Returns whether every value in this JSON exists in one of the sources, at the same location. `null` is always
-/// accepted; an empty string or object, where a source has any value.
+/// accepted. An empty string or object is accepted where a source has any value.
 fn is_from(value: &Json, sources: &[&Json]) -> bool {
     match value {
         Json::Null => true,

@@ -162,8 +162,8 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     directory.unwrap_or(Path::new("."))
 }
 
-/// Removes temporary files of killed runs from a directory. Files that cannot be removed stay, as do
-/// those whose process may still run.
+/// Removes temporary files of killed runs from a directory. Files that cannot be removed stay, as do those whose
+/// process may still be running.
 pub fn remove_leftovers(directory: &Path) {
     let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
@@ -201,15 +201,15 @@ mod tests {
     fn restores_an_unreadable_file_of_another_program() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.yaml");
-        fs::write(&path, "ours").unwrap();
+        fs::write(&path, "new").unwrap();
         let displaced = NamedTempFile::new_in(directory.path())
             .unwrap()
             .into_temp_path();
-        fs::write(&displaced, "theirs").unwrap();
+        fs::write(&displaced, "other").unwrap();
         let permission_error = io::Error::from(io::ErrorKind::PermissionDenied);
         let error = restore_displaced(displaced, &path, permission_error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "other");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -232,11 +232,11 @@ mod tests {
     fn creating_does_not_replace_an_existing_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        fs::write(&path, "theirs").unwrap();
-        let temporary = TemporaryFile::write(directory.path(), b"ours", None).unwrap();
+        fs::write(&path, "other").unwrap();
+        let temporary = TemporaryFile::write(directory.path(), b"new", None).unwrap();
         let error = temporary.persist_as_new(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(fs::read(&path).unwrap(), b"other");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
@@ -244,11 +244,11 @@ mod tests {
     fn keeps_concurrent_changes_and_leaves_no_temporary_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        for (content, want) in [("read", (true, "ours")), ("theirs", (false, "theirs"))] {
+        for (content, want) in [("read", (true, "new")), ("other", (false, "other"))] {
             fs::write(&path, content).unwrap();
-            let temporary = TemporaryFile::write(directory.path(), b"ours", None).unwrap();
+            let temporary = TemporaryFile::write(directory.path(), b"new", None).unwrap();
             let is_unchanged = temporary
-                .replace_if_unchanged(&path, b"read", b"ours")
+                .replace_if_unchanged(&path, b"read", b"new")
                 .unwrap();
             assert_eq!(
                 (is_unchanged, fs::read_to_string(&path).unwrap()),

@@ -68,8 +68,8 @@ impl Repository {
 }
 
 impl ConvertedFiles {
-    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect
-    /// here.
+    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets the attribute is not
+    /// considered.
     pub fn contains(&self, path: &Path) -> bool {
         self.0.iter().any(|(directory, patterns)| {
             path.starts_with(directory) && patterns.matched(path, false).is_ignore()

@@ -16,7 +16,7 @@ use super::{GitError, Repository, directory, to_path};
 /// Absolute paths and contents of files.
 pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
 
-/// The path of a file, and its content if it is in the repository.
+/// The path of a file, and its content; `None` if a partial clone has not fetched it.
 pub(super) type IndexedFile = (PathBuf, Option<Zeroizing<Vec<u8>>>);
 
 impl Repository {

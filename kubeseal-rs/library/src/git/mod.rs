@@ -120,8 +120,9 @@ pub enum GitError {
     },
     /// The repository's own configuration sets the hooks directory.
     #[error(
-        "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default directory or \
-         to that of your own configuration\nhint: add the output of `seal hook install --print` to that hook yourself, or run \
+        "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default \
+         directory or to the directory that your own configuration sets\n\
+         hint: add the output of `seal hook install --print` to that hook yourself, or run \
          `git config --local --unset core.hooksPath`"
     )]
     HooksElsewhere(String),
@@ -211,7 +212,7 @@ impl Repository {
         Self::open(&git_dir, root.canonicalize().map_err(no_repository)?)
     }
 
-    /// Opens a repository with `gix`'s reduced trust in its own configuration.
+    /// Opens a repository. Its own configuration is untrusted (`gix::sec::Trust::Reduced`).
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
         directory::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();

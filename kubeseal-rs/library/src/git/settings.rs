@@ -117,7 +117,7 @@ fn changed(
     Ok(config.to_bstring().into())
 }
 
-/// The file `config.lock`, with which Git excludes other changes. It is removed if the change fails.
+/// The file `config.lock`. While it exists, Git does not change the configuration. It is removed if the change fails.
 struct ConfigLock {
     /// `None` after the change: the lock has become the configuration, and a new one may belong to another program.
     path: Option<PathBuf>,

@@ -102,7 +102,7 @@ mod tests {
         let with_payload = |header: &[u8]| [header, b"nonce and payload\n--- not a mac\n"].concat();
         let lines = format!("{}\n", "A".repeat(64)).repeat(MAX_LEN / 65 + 1);
         for (why, file, want) in [
-            ("nothing", Vec::new(), Err(HeaderError::Truncated)),
+            ("an empty file", Vec::new(), Err(HeaderError::Truncated)),
             ("a header alone", ordinary.clone(), Ok(ordinary.len())),
             (
                 "a header and a payload",

@@ -13,7 +13,7 @@ use shared::random;
 use shared::v2::{AgeIdentity, AgeRecipient};
 
 const TAG: &str = "mlkem768x25519";
-/// What the age specification calls the label of post-quantum recipients. Either all recipients of a file have it or
+/// The label of post-quantum recipients in the age specification. Either all recipients of a file have this label or
 /// none: one recipient without it would make the file decryptable with a quantum computer.
 const LABEL: &str = "postquantum";
 /// Lengths in bytes of the encapsulation and of the wrapped file key.

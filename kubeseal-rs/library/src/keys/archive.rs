@@ -34,7 +34,7 @@ const PREFIXES: [&[u8]; 2] = [
 /// The maximum number of recipients of an archive: `age` adds a stanza of its own.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
-/// The first line of the supported version.
+/// The first line of an archive in the supported version of the format.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
 /// How an archive is encrypted: who can decrypt it.
@@ -185,7 +185,7 @@ fn identity(line: &str) -> Option<Box<dyn Identity>> {
 }
 
 /// Returns whether the bytes begin like an age file.
-pub fn is_archive(bytes: &[u8]) -> bool {
+pub fn begins_like_archive(bytes: &[u8]) -> bool {
     PREFIXES.iter().any(|prefix| bytes.starts_with(prefix))
 }
 
@@ -393,7 +393,7 @@ mod tests {
             &ArchiveEncryption::Recipients(vec![recipient.to_public().into()]),
         )
         .unwrap();
-        assert!(is_archive(&archive));
+        assert!(begins_like_archive(&archive));
         assert_eq!(
             **decrypt(&archive, &identity(&recipient)).unwrap(),
             *b"keys"
@@ -519,7 +519,7 @@ mod tests {
                 archive_with_header(MAX_STANZAS + 1, 0),
                 true,
             ),
-            ("thousands more", archive_with_header(10_000, 0), true),
+            ("thousands of stanzas", archive_with_header(10_000, 0), true),
             ("a long body", archive_with_header(1, 1_000), false),
             ("a longer body", archive_with_header(1, 1_100), true),
             ("several long bodies", archive_with_header(5, 900), true),

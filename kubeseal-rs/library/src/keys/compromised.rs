@@ -92,7 +92,7 @@ pub fn remember_v2(
     Ok(remember_as(&directory, &key.to_string(), since)?)
 }
 
-/// Checks that a v2 key is not recorded as compromised; without a state directory, none is.
+/// Checks that a v2 key is not recorded as compromised. Without a state directory, no key is recorded.
 ///
 /// # Errors
 ///

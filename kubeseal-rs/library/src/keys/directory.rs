@@ -15,8 +15,8 @@ use crate::files;
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Returns the Secrets with `data` in the manifests below a directory, sorted by path. A Secret without a name gets
-/// that of its file. Other objects are skipped. Ignore files have no effect, since the controller reads the files that
+/// Returns the Secrets with `data` in the manifests below a directory, sorted by path. A Secret without a name gets the
+/// name of its file. Other objects are skipped. Ignore files have no effect, since the controller reads the files that
 /// they exclude.
 ///
 /// # Errors

@@ -67,7 +67,7 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
         blobs: BTreeMap::new(),
         inventory: Inventory::default(),
     };
-    search.inventory.unread.extend(missing::history(root)?);
+    search.inventory.unreadable.extend(missing::history(root)?);
     for branch in repository.branches()? {
         search.read(&repository, &branch, Path::new(""))?;
     }
@@ -101,8 +101,8 @@ impl BranchSearch<'_> {
                     self.read(&submodule, &Branch { name, commit }, &below)?;
                 }
                 _ => {
-                    let unread = missing::submodule_commit(&name, &below);
-                    self.inventory.unread.insert(unread);
+                    let unreadable = missing::submodule_commit(&name, &below);
+                    self.inventory.unreadable.insert(unreadable);
                 }
             }
         }
@@ -144,7 +144,7 @@ pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
     let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {
         let contents = read_blob(&mut blobs, &repository, (version.blob, &version.path))?;
-        if !contents.sealed.is_empty() || !contents.unread.is_empty() {
+        if !contents.sealed.is_empty() || !contents.unreadable.is_empty() {
             let commit = Commit {
                 id: version.commit,
                 author: version.author,

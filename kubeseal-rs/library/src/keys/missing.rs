@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::survey::Unread;
+use super::survey::Unreadable;
 use crate::files;
 use crate::git::{self, GitError, Repository};
 use crate::shown::ShowPath as _;
@@ -13,7 +13,7 @@ use crate::shown::ShowPath as _;
 /// # Errors
 ///
 /// Fails if the repository cannot be read.
-pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
+pub fn history(root: &Path) -> Result<Vec<Unreadable>, GitError> {
     let repository = Repository::discover(root)?;
     let mut reasons = Vec::new();
     if repository.is_shallow() {
@@ -29,16 +29,16 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
         )
     }));
     let location = repository.root().shown();
-    let unread = |why| Unread {
+    let unreadable = |why| Unreadable {
         location: location.clone(),
         why,
     };
-    Ok(reasons.into_iter().map(unread).collect())
+    Ok(reasons.into_iter().map(unreadable).collect())
 }
 
 /// Returns the entry for a submodule whose commit, as recorded in the branch, is not in this clone.
-pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
-    Unread {
+pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unreadable {
+    Unreadable {
         location: format!("{branch}:{}", path.shown()),
         why: "the commit of this submodule is not fetched; check the branch out, and run `git submodule update --init`"
             .to_owned(),
@@ -46,11 +46,11 @@ pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
 }
 
 /// Returns the submodules that are not checked out and that are below these files and directories or contain them.
-pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
+pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unreadable> {
     git::missing_submodules(paths)
         .into_iter()
         .map(|path| {
-            Unread {
+            Unreadable {
         location: files::relative_to_current_directory(&path).shown(),
         why: "a submodule that is not checked out; check it out with `git submodule update --init`"
             .to_owned(),

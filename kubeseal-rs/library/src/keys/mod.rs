@@ -35,5 +35,5 @@ pub mod v2;
 
 pub use record::KeyRecord;
 pub use store::KeyStore;
-pub use survey::{Holder, Inventory, Origin, Survey, Unread};
+pub use survey::{Holder, Inventory, Origin, Survey, Unreadable};
 pub use v2::V2KeyRecord;

@@ -12,7 +12,7 @@ use shared::error_chain;
 use shared::key::Certificate;
 use shared::v2::{KeyId, Recipient as _};
 
-use super::Unread;
+use super::Unreadable;
 use crate::certificate::{self, RuleContext};
 use crate::git::{Branch, CommitTree, Repository};
 use crate::recipients::{self, RecipientSource};
@@ -22,23 +22,23 @@ use crate::walk;
 
 /// The rules that name a key, and the files that cannot be read.
 #[derive(Debug, Default)]
-pub struct NamingRules {
+pub struct RulesForKey {
     /// The rules that certainly name the key.
-    pub rules: BTreeSet<NamingRule>,
+    pub rules: BTreeSet<RuleForKey>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
-    pub unread: BTreeSet<Unread>,
+    pub unreadable: BTreeSet<Unreadable>,
 }
 
 /// A rule that names a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NamingRule {
+pub struct RuleForKey {
     /// The file and the rule, such as `.seal.yaml, rule 1 (line 2)`, for messages.
     pub rule: String,
     /// The field that names the key: `recipients` or `certificate`.
     pub field: &'static str,
 }
 
-impl fmt::Display for NamingRule {
+impl fmt::Display for RuleForKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field } = self;
         match *field {
@@ -57,7 +57,7 @@ pub struct RuleSearch {
     /// The current time, for certificates.
     pub now: Timestamp,
     /// The result so far.
-    pub result: NamingRules,
+    pub result: RulesForKey,
 }
 
 impl RuleSearch {
@@ -77,7 +77,7 @@ impl RuleSearch {
                     let read = |at: &OsStr| read_in_tree(at, &file);
                     self.add(&location, file.rules(), read);
                 }
-                Err(error) => self.add_unread(&location, error_chain(&error)),
+                Err(error) => self.add_unreadable(&location, error_chain(&error)),
             }
         }
         Ok(())
@@ -122,7 +122,7 @@ impl RuleSearch {
         let directory = path.parent().unwrap_or(Path::new(""));
         match rules {
             Ok(rules) => self.add(&location, &rules.0, |source| read(&directory.join(source))),
-            Err(why) => self.add_unread(&location, why),
+            Err(why) => self.add_unreadable(&location, why),
         }
     }
 
@@ -138,13 +138,13 @@ impl RuleSearch {
                 match self.names(source, &read) {
                     Ok(is_named) => self.add_named(&location, "recipients", is_named),
                     Err(why) => {
-                        self.add_unread(&location, format!("the recipient {source}: {why}"));
+                        self.add_unreadable(&location, format!("the recipient {source}: {why}"));
                     }
                 }
             }
             match self.has_certificate(rule, &read) {
                 Ok(is_named) => self.add_named(&location, "certificate", is_named),
-                Err(why) => self.add_unread(&location, format!("the certificate: {why}")),
+                Err(why) => self.add_unreadable(&location, format!("the certificate: {why}")),
             }
         }
     }
@@ -152,7 +152,7 @@ impl RuleSearch {
     fn add_named(&mut self, rule: &str, field: &'static str, is_named: bool) {
         if is_named {
             let rule = rule.to_owned();
-            self.result.rules.insert(NamingRule { rule, field });
+            self.result.rules.insert(RuleForKey { rule, field });
         }
     }
 
@@ -192,9 +192,9 @@ impl RuleSearch {
         }
     }
 
-    fn add_unread(&mut self, location: &str, why: String) {
+    fn add_unreadable(&mut self, location: &str, why: String) {
         let location = location.to_owned();
-        self.result.unread.insert(Unread { location, why });
+        self.result.unreadable.insert(Unreadable { location, why });
     }
 }
 

@@ -20,12 +20,12 @@ use super::record::KeyRecord;
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// The use of a restored key, as the operator chose.
+/// What a restored key may be used for, as chosen by the administrator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// Unsealing only: the key gets the opening-only mark with this time.
     OpeningOnly(Timestamp),
-    /// Sealing too: the operator chose the key by its fingerprint.
+    /// Sealing too: the administrator named the fingerprint of the key.
     Sealing,
 }
 
@@ -344,8 +344,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an attacker adds any labels, annotations and items to a Secret in an archive, so that the restore
-        /// creates them.
+        /// Attack: an attacker adds arbitrary labels, annotations and items to a Secret in an archive, so that the
+        /// restore creates them.
         #[test]
         fn drops_all_metadata_of_other_programs(
             labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>, items: Vec<String>,

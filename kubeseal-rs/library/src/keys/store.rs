@@ -14,7 +14,7 @@ use shared::v2::KeyId;
 
 use super::directory;
 use super::record::{KeyRecord, LEGACY_NAME};
-use super::survey::{Holder, Inventory, Origin, Unread};
+use super::survey::{Holder, Inventory, Origin, Unreadable};
 use super::v2::{self, V2KeyRecord};
 use crate::cluster::{Access, ApiPath, ClusterError, Clusters, CreateOutcome, Objects};
 use crate::files;
@@ -134,7 +134,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if the path is not that of a directory.
+    /// Fails if the path does not name a directory.
     pub fn directory(directory: &Path) -> Result<Self> {
         if !directory.is_dir() {
             let problem = if directory.exists() {
@@ -478,7 +478,7 @@ fn add_sealed_secret(node: &Node, inventory: &mut Inventory) {
                 name.unwrap_or_default()
             );
             let why = error_chain(&error);
-            inventory.unread.insert(Unread { location, why });
+            inventory.unreadable.insert(Unreadable { location, why });
         }
     }
 }
@@ -505,9 +505,9 @@ mod tests {
         }
         assert_eq!(inventory.holders.len(), 1);
         let locations: Vec<&str> = inventory
-            .unread
+            .unreadable
             .iter()
-            .map(|unread| unread.location.as_str())
+            .map(|unreadable| unreadable.location.as_str())
             .collect();
         let want =
             ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
@@ -543,7 +543,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         for (why, directory, entry, keys) in [
             ("empty", "a", None, "a/keys"),
-            ("empty, and for keys", "keys", None, "keys"),
+            ("empty, and named keys", "keys", None, "keys"),
             ("key manifests", "b", Some("b/key.yaml"), "b"),
             ("something else", "c", Some("c/notes"), "c"),
             ("of a controller", "d", Some("d/keys/key.yaml"), "d/keys"),

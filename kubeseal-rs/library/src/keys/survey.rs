@@ -89,7 +89,7 @@ pub struct Holder {
 /// A file or object that may be a SealedSecret but cannot be read, so the keys that it needs are
 /// unknown.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unread {
+pub struct Unreadable {
     /// The location, for messages.
     pub location: String,
     /// Why the file or object cannot be read.
@@ -102,20 +102,24 @@ pub struct Inventory {
     /// The SealedSecrets that can be read.
     pub holders: Vec<Holder>,
     /// Files and objects that cannot be read.
-    pub unread: BTreeSet<Unread>,
+    pub unreadable: BTreeSet<Unreadable>,
 }
 
 impl Inventory {
     /// Returns the number of files and objects that cannot be read. A file or object with several reasons counts once.
-    pub fn unread_count(&self) -> usize {
-        let locations: BTreeSet<&str> = self.unread.iter().map(|u| u.location.as_str()).collect();
+    pub fn count_unreadable(&self) -> usize {
+        let locations: BTreeSet<&str> = self
+            .unreadable
+            .iter()
+            .map(|u| u.location.as_str())
+            .collect();
         locations.len()
     }
 
     /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);
-        self.unread.extend(other.unread);
+        self.unreadable.extend(other.unreadable);
     }
 
     /// Adds the contents of a file. SealedSecrets without a namespace get `namespace`.
@@ -133,10 +137,11 @@ impl Inventory {
             let origin = origin(sealed.name_or_empty().to_owned());
             self.holders.push(Holder { origin, sealed });
         }
-        self.unread.extend(contents.unread.into_iter().map(|why| {
-            let location = location.to_owned();
-            Unread { location, why }
-        }));
+        self.unreadable
+            .extend(contents.unreadable.into_iter().map(|why| {
+                let location = location.to_owned();
+                Unreadable { location, why }
+            }));
     }
 }
 
@@ -146,7 +151,7 @@ pub struct Contents {
     /// The SealedSecrets in the file.
     pub sealed: Vec<SealedSecret>,
     /// Why parts of the file that may contain sealed values cannot be read.
-    pub unread: Vec<String>,
+    pub unreadable: Vec<String>,
     /// Whether the file cannot be parsed as manifests.
     pub is_malformed: bool,
     /// Whether other parsers may read objects in the malformed file.
@@ -248,7 +253,7 @@ impl Survey {
         let mut dependents = Vec::new();
         for (origin, items) in &self.objects {
             for (item, need) in items {
-                if need.can_be(key, modulus_len) {
+                if need.may_require_key(key, modulus_len) {
                     dependents.push(Dependent {
                         origin: origin.clone(),
                         item: item.clone(),
@@ -263,7 +268,7 @@ impl Survey {
 
     /// Returns the numbers of objects and of files with items for this key, including v2 items, without undecided
     /// items. `holders` must be the same as for [`Self::run`].
-    pub fn counts(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
+    pub fn count_holders(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
         let (need, id) = (Need::Key(key.fingerprint().clone()), key.key_id().short());
         let objects = self.objects.iter().zip(holders);
         let needing = objects.filter(|((_, needs), holder)| {
@@ -322,13 +327,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
-    inventory.unread.extend(missing::submodules(paths));
-    let mut unread = Vec::new();
-    let found = candidates(paths, &mut |notice| match unread_part(&notice) {
-        Some(part) => unread.push(part),
+    inventory.unreadable.extend(missing::submodules(paths));
+    let mut unreadable = Vec::new();
+    let found = candidates(paths, &mut |notice| match unreadable_part(&notice) {
+        Some(part) => unreadable.push(part),
         None => notices(notice),
     });
-    inventory.unread.extend(unread);
+    inventory.unreadable.extend(unreadable);
     for Candidate { path, named } in found? {
         let location = location(&path);
         let bytes = match files::read(&path) {
@@ -336,13 +341,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             Err(error) if named => return Err(error.into()),
             Err(error) => {
                 let why = error_chain(&error);
-                inventory.unread.insert(Unread { location, why });
+                inventory.unreadable.insert(Unreadable { location, why });
                 continue;
             }
         };
         let contents = Contents::of_file(&path, &bytes, named);
         // Other unreadable parts of a file are recorded, and do not stop the command.
-        if let Some(why) = contents.unread.first()
+        if let Some(why) = contents.unreadable.first()
             && named
             && contents.is_malformed
         {
@@ -376,7 +381,7 @@ fn add_files_of_index(directory: &Path, inventory: &mut Inventory) -> Result<()>
         Err(GitError::NoRepository(_)) => return Ok(()),
         Err(error) => {
             let (location, why) = (location(directory), error_chain(&error));
-            inventory.unread.insert(Unread { location, why });
+            inventory.unreadable.insert(Unreadable { location, why });
             return Ok(());
         }
     };
@@ -384,7 +389,7 @@ fn add_files_of_index(directory: &Path, inventory: &mut Inventory) -> Result<()>
         let location = location(&path);
         let Some(bytes) = bytes else {
             let why = "in the index, but not fetched; fetch all objects with `git fetch --refetch --no-filter`".to_owned();
-            inventory.unread.insert(Unread { location, why });
+            inventory.unreadable.insert(Unreadable { location, why });
             continue;
         };
         let contents = Contents::of_file(&path, &bytes, false);
@@ -398,14 +403,14 @@ fn add_files_of_index(directory: &Path, inventory: &mut Inventory) -> Result<()>
 }
 
 /// Returns the part of a directory that was not searched, if a notice reports one.
-fn unread_part(notice: &Notice) -> Option<Unread> {
+fn unreadable_part(notice: &Notice) -> Option<Unreadable> {
     match notice {
         Notice::Warning(_) => None,
-        Notice::Unread { location, why } => Some(Unread {
+        Notice::Unreadable { location, why } => Some(Unreadable {
             location: location.clone(),
             why: why.clone(),
         }),
-        Notice::LinkOutside { link, target } => Some(Unread {
+        Notice::LinkOutside { link, target } => Some(Unreadable {
             location: location(link),
             why: format!(
                 "not read: symbolic link that leads out of the tree, to {}",
@@ -473,7 +478,7 @@ impl Contents {
         };
         let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
         if let Some(line) = loose::first_line_beside(bytes, &sealed) {
-            contents.unread.push(if contents.unread.is_empty() {
+            contents.unreadable.push(if contents.unreadable.is_empty() {
                 loose::remark(bytes, line)
             } else {
                 // The value may belong to the SealedSecret that cannot be read.
@@ -500,17 +505,17 @@ impl Contents {
             Ok(file) => {
                 let repeated = repeated::check(&file.bytes, &file.documents).err();
                 contents
-                    .unread
+                    .unreadable
                     .extend(repeated.map(|error| error.problem()));
                 file.sealed().for_each(|sealed| match sealed {
                     Ok(sealed) => contents.add(sealed),
-                    Err(error) => contents.unread.push(why(&error)),
+                    Err(error) => contents.unreadable.push(why(&error)),
                 });
             }
             Err(error) => {
                 contents.is_malformed = true;
                 contents.may_hide_objects = walk::has_unicode_line_break(&error);
-                contents.unread.push(match error {
+                contents.unreadable.push(match error {
                     WalkError::Malformed { source, .. } => error_chain(&source),
                     error => error_chain(&error),
                 });
@@ -538,12 +543,12 @@ impl Contents {
     fn add(&mut self, sealed: SealedSecret) {
         let items = &sealed.spec.encrypted_data;
         if let Some((item, _)) = items.iter().find(|(_, text)| text.contains("{{")) {
-            self.unread.push(format!("item {item}: {TEMPLATE}"));
+            self.unreadable.push(format!("item {item}: {TEMPLATE}"));
         }
         if let Some(item) = v2::unreadable_item(&sealed) {
             let why =
                 format!("item {item}: malformed v2 value, so the keys that it names are unknown");
-            self.unread.push(why);
+            self.unreadable.push(why);
         }
         self.sealed.push(sealed);
     }
@@ -619,7 +624,7 @@ mod tests {
     #[test]
     fn records_what_cannot_be_read() {
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
-        for (why, text, sealed, unread) in [
+        for (why, text, sealed, unreadable) in [
             (
                 "well-formed",
                 "metadata: {name: a}\nspec: {encryptedData: {a: AAAA}}",
@@ -627,7 +632,12 @@ mod tests {
                 "",
             ),
             ("no YAML", "spec: [", 0, "line"),
-            ("no content", "spec: 1", 0, "spec must be a mapping"),
+            (
+                "a spec of the wrong type",
+                "spec: 1",
+                0,
+                "spec must be a mapping",
+            ),
             (
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",
@@ -650,12 +660,15 @@ mod tests {
             let contents = contents(&format!("{head}{text}\n"));
             assert_eq!(contents.sealed.len(), sealed, "{why}");
             assert_eq!(
-                contents.unread.len(),
-                usize::from(!unread.is_empty()),
+                contents.unreadable.len(),
+                usize::from(!unreadable.is_empty()),
                 "{why}: {contents:?}"
             );
             assert!(
-                contents.unread.iter().all(|why| why.contains(unread)),
+                contents
+                    .unreadable
+                    .iter()
+                    .all(|why| why.contains(unreadable)),
                 "{why}: {contents:?}"
             );
         }
@@ -665,21 +678,21 @@ mod tests {
     fn a_named_file_stops_a_survey_only_if_it_is_not_a_manifest() {
         let directory = tempfile::tempdir().unwrap();
         let head = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n";
-        for (why, text, unread) in [
+        for (why, text, unreadable) in [
             (
                 "templated",
                 "spec: {encryptedData: {a: '{{ .Values.a }}'}}",
                 Some(1),
             ),
-            ("no content", "spec: 1", Some(1)),
+            ("a spec of the wrong type", "spec: 1", Some(1)),
             ("no YAML", "spec: [", None),
         ] {
             let path = directory.path().join("db.yaml");
             std::fs::write(&path, format!("{head}{text}\n")).unwrap();
             let inventory = in_files(&[path], &mut |_| ()).ok();
             assert_eq!(
-                inventory.map(|inventory| inventory.unread.len()),
-                unread,
+                inventory.map(|inventory| inventory.unreadable.len()),
+                unreadable,
                 "{why}"
             );
         }

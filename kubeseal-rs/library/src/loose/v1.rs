@@ -1,5 +1,5 @@
-//! Finds v1 values in a text. A v1 value is base64 that begins with the modulus length of its key in two bytes, which
-//! random bytes can do too. Each rule here therefore limits how often other base64 is mistaken for a sealed value.
+//! Finds v1 values in a text. A v1 value is base64. It begins with the modulus length of its key, in two bytes. Random
+//! bytes can begin in the same way, so each rule here limits how often other base64 is mistaken for a sealed value.
 
 use shared::base64;
 
@@ -11,9 +11,9 @@ const MIN_LEN: usize = 366;
 const LENGTH_LEN: usize = 2;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;
-/// The longest text before `/` or `+` that may be anything. A longer one must be unlike base64.
+/// Up to this length, the text before `/` or `+` is arbitrary. A longer text must not look like base64.
 const MAX_PREFIX_LEN: usize = 64;
-/// The text before a value that sops encrypted, which is random.
+/// The text before a value that SOPS encrypted. The value itself is random.
 const SOPS_PREFIX: &[u8] = b"ENC[AES256_GCM,data:";
 
 /// The modulus lengths that are accepted.
@@ -121,8 +121,8 @@ fn is_der(text: &[u8]) -> bool {
     }
 }
 
-/// Returns whether the text begins like a ciphertext of AWS KMS or a message of the AWS Encryption SDK. Both begin with
-/// the length of a rare modulus. A sealed value continues with random bytes, so it does not begin like this.
+/// Returns whether the text begins like a ciphertext of AWS KMS or a message of the AWS Encryption SDK. Both begin like
+/// a value for a key of an unusual length. A sealed value continues with random bytes, so it does not begin like this.
 fn is_from_aws(text: &[u8]) -> bool {
     let start = text.get(..340).and_then(|text| base64::decode(text).ok());
     match start.as_deref() {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     /// Returns how many of 2,000 base64 texts are mistaken for sealed values, with this start and random bytes.
-    fn mistaken(start: &[u8], len: usize, context: &str) -> usize {
+    fn count_mistaken(start: &[u8], len: usize, context: &str) -> usize {
         let rng = &mut StdRng::seed_from_u64(7);
         let mut text = || {
             let bytes = [start, &random_bytes(len, rng)].concat();
@@ -266,10 +266,10 @@ mod tests {
             ("AWS KMS", &kms_start, 400, 10),
             ("AWS Encryption SDK", &sdk_start.concat(), 700, 10),
         ] {
-            let count = mistaken(start, len, "");
+            let count = count_mistaken(start, len, "");
             assert!(count <= max, "{why}: {count}");
         }
-        let in_sops = mistaken(b"", 3000, "ENC[AES256_GCM,data:");
+        let in_sops = count_mistaken(b"", 3000, "ENC[AES256_GCM,data:");
         assert!(in_sops <= 12, "sops: {in_sops}");
         let text = base64::encode("user: ?\npassword: ü?\n".repeat(200).as_bytes());
         assert_eq!(find(&text), None);

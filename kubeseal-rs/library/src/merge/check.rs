@@ -77,7 +77,8 @@ pub(super) fn finish(
     Ok(bytes)
 }
 
-/// The plans by the names of their object, which is that of one of the versions.
+/// The plans by the namespace and name of their object. If the two versions name the object differently, both names
+/// lead to its plan.
 struct ByName<'s> {
     plans: BTreeMap<(&'s str, &'s str), &'s Plan<'s>>,
     count: usize,
@@ -119,7 +120,9 @@ fn with_hints(plans: &ByName<'_>, bytes: &[u8]) -> Result<Vec<u8>, Problem> {
         return Ok(bytes.to_vec());
     }
     if edits.len() > MAX_HINT_EDITS {
-        return Err(Problem::of_file("too many objects have other key hints"));
+        return Err(Problem::of_file(
+            "the key hints of too many objects have changed",
+        ));
     }
     edit::apply(bytes, &edits)
         .map_err(|error| Problem::of_file(&format!("the key hints cannot be merged: {error}")))
@@ -138,7 +141,8 @@ fn has_new_repeated_key(sides: &Sides<'_>, bytes: &[u8]) -> bool {
             .any(|side| has_repeated_key(side.bytes))
 }
 
-/// An item with the place that it was sealed for, as far as its scope depends on it.
+/// An item, and where it can be unsealed: scope, namespace (empty if cluster-wide), name (empty unless strict), key and
+/// text.
 type PlacedItem<'a> = (Scope, &'a str, &'a str, &'a str, &'a str);
 
 fn placed_items(sealed: &SealedSecret) -> impl Iterator<Item = PlacedItem<'_>> {

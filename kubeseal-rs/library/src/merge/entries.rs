@@ -61,7 +61,7 @@ impl<'s> Entries<'s> {
         (texts.len() == self.mapping.parts.len()).then_some(texts)
     }
 
-    /// The text between the last entry and the closing brace, and whether a comma follows the last entry.
+    /// Returns the text between the last entry and the closing brace, and whether a comma follows the last entry.
     fn tail(&self) -> (&'s str, bool) {
         let end = self.mapping.parts.last().map_or(0, |part| part.after.end);
         let tail = &self.text[end..self.mapping.range.end];
@@ -173,8 +173,8 @@ fn is_same_order(one: &Entries<'_>, other: &Entries<'_>) -> bool {
     common(one, other) == common(other, one)
 }
 
-/// Returns the keys in the order of our version. A key that only their version has follows the key before it in their
-/// version, and the keys that our version added there.
+/// Returns the keys in the order of our version. A key that only their version has is inserted after the key that
+/// precedes it in their version, and after the keys that our version added at that position.
 fn order<'k>(
     base: &BTreeMap<&str, EntryText<'_>>,
     ours: &'k Entries<'_>,

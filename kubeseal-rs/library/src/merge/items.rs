@@ -22,7 +22,8 @@ pub(super) struct MergedItems {
     pub(super) refusal: Option<String>,
 }
 
-/// Returns the value of the only changed version, or that of both if they agree. `None` is a conflict.
+/// Returns the value of the version that changed, or the common value if both versions agree. Returns `None` for a
+/// conflict.
 pub(super) fn pick<T: PartialEq>(base: T, ours: T, theirs: T) -> Option<T> {
     if ours == theirs || base == theirs {
         Some(ours)
@@ -95,8 +96,8 @@ fn changed_lock(base: &Texts, ours: &Texts, theirs: &Texts) -> Option<String> {
     })
 }
 
-/// Removes locks that only removed items used. Returns why the entries are malformed, if they are and those of both
-/// versions are not.
+/// Removes locks that only removed items used. If the remaining entries are malformed, although the entries of both
+/// versions are well formed, returns the reason.
 fn remove_unused_locks(texts: &mut Texts, ours: &Texts, theirs: &Texts) -> Option<String> {
     let (Ok(our_object), Ok(their_object)) = (v2::Object::parse(ours), v2::Object::parse(theirs))
     else {

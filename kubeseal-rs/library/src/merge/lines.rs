@@ -199,8 +199,8 @@ impl<'a> Side<'a> {
     }
 }
 
-/// The number of lines, between the first and the last difference, up to which differences are searched: with few
-/// different lines, the search takes more than linear time. More lines count as one difference.
+/// The maximum number of lines between the first and the last difference that are compared one by one. More lines count
+/// as one difference, because the comparison takes more than linear time if few of the lines are distinct.
 const MAX_COMPARED: usize = 50_000;
 
 fn hunks(before: &[u8], after: &[u8]) -> Vec<Hunk> {
@@ -262,7 +262,8 @@ impl<'s> Cursor<'s> {
         self.hunks.peek().map(|hunk| hunk.before.start as usize)
     }
 
-    /// Returns the line of this version for a line of the base, up to which nothing has changed.
+    /// Returns the line of this version that corresponds to a line of the base. Between `position` and that line,
+    /// nothing may have changed.
     fn line_at(&self, base: usize) -> usize {
         self.position + base - self.base
     }
@@ -339,7 +340,7 @@ mod tests {
         }
     }
 
-    /// Attack: a committer writes many lines of which few are different, so that a merge takes minutes.
+    /// Attack: a committer writes many lines of which few are distinct, so that a merge takes minutes.
     #[test]
     fn many_repeated_lines_are_one_difference() {
         let count = 3 * MAX_COMPARED;
@@ -395,7 +396,7 @@ mod tests {
         (text, output.status.success())
     }
 
-    /// Numbered lines, of which each edit replaces, removes or adds one: so no line is repeated, and every algorithm
+    /// Returns numbered lines. Each edit replaces, removes or adds one line. No line is repeated, so every algorithm
     /// finds the same differences.
     fn edited(count: usize, edits: &[(usize, u8)], mark: &str) -> String {
         let line = |number: usize| {

@@ -1,8 +1,8 @@
 //! Merges three versions of a file for Git, without a key.
 //!
 //! The items of a SealedSecret that is in both versions are merged one by one, by their keys; every other line is
-//! merged as `git merge-file` does. For the merge of lines, a token of its own takes the place of the items, so lines
-//! around them are compared as if the items were equal. The result is then parsed, and refused unless every
+//! merged as `git merge-file` does. Before the lines are merged, a unique token replaces the items of each object, so
+//! the lines around them are compared as if the items were equal. The result is then parsed, and refused unless every
 //! SealedSecret has exactly the merged items, each sealed for the place where it is: a wrong result is a conflict.
 //!
 //! | module | owns |
@@ -95,7 +95,7 @@ pub enum Conflict {
     },
     /// Both versions changed the same or adjacent lines, in this many places.
     Lines(usize),
-    /// The file is that of our version, without markers.
+    /// The result is our version of the file, without markers.
     File {
         /// Why it cannot be merged.
         reason: String,

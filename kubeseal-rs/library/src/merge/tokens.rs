@@ -173,7 +173,7 @@ fn hints_path(found: &Found) -> Vec<Step> {
 }
 
 /// Returns the token of the hints of each object, in every version that has them. Hints that `seal` did not write are
-/// merged as any other line.
+/// merged like any other line.
 fn hints_tokens(sides: &Sides<'_>, plans: &[Plan<'_>]) -> Vec<Option<Token>> {
     let ours = plans.iter().map(|plan| (plan.same.ours, &plan.items.hints));
     let theirs = plans
@@ -213,7 +213,10 @@ fn hints_token(sides: &Sides<'_>, same: &SameObject<'_>, merged: String) -> Opti
 }
 
 /// Returns the range of the hints of an object, if it has any; `None` if they are not as `seal` writes them.
-#[expect(clippy::option_option, reason = "no hints are not unsupported hints")]
+#[expect(
+    clippy::option_option,
+    reason = "a version without hints differs from one with unsupported hints"
+)]
 fn hints_range(side: &Side<'_>, found: &Found) -> Option<Option<Range<usize>>> {
     let annotations = found.sealed.metadata.annotations.as_ref();
     let Some(text) = annotations.and_then(|all| all.get(KEY_HINTS_ANNOTATION)) else {

@@ -60,7 +60,7 @@ pub enum RecipientsError {
         /// The end of its validity.
         until: Timestamp,
     },
-    /// An entry of the list contradicts itself: the suite or the identifier is not that of the key, or the entry
+    /// An entry of the list contradicts itself: the suite or the identifier does not match the key, or the entry
     /// contains no key or two keys.
     #[error("the controller's list is inconsistent: {0}")]
     Inconsistent(&'static str),
@@ -132,12 +132,12 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
     let key = listed_key(listed, now)?;
     if key.suite().to_string() != listed.suite {
         return Err(RecipientsError::Inconsistent(
-            "the suite of an entry is not that of its key",
+            "the suite of an entry does not match its key",
         ));
     }
     if key.key_id().to_string() != listed.key_id {
         return Err(RecipientsError::Inconsistent(
-            "the identifier of an entry is not that of its key",
+            "the identifier of an entry does not match its key",
         ));
     }
     Ok(key)
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn reads_lines_and_skips_comments() {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));
-        let text = format!("# ours\n\n{a} main\n  {b}\n");
+        let text = format!("# the team\n\n{a} main\n  {b}\n");
         let (keys, remarks) = in_text(text.as_bytes(), NOW).unwrap();
         let ids: Vec<_> = keys
             .iter()

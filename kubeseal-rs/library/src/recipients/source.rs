@@ -46,9 +46,9 @@ impl FromStr for RecipientSource {
 
     fn from_str(text: &str) -> Result<Self, RecipientSourceError> {
         let text = text.trim_ascii();
-        let begins_with = |word: &str| {
-            let start = text.get(..word.len());
-            start.is_some_and(|start| start.eq_ignore_ascii_case(word))
+        let begins_with = |prefix: &str| {
+            let start = text.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
         };
         if text.is_empty() {
             Err(RecipientSourceError::Empty)

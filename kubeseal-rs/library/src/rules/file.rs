@@ -91,9 +91,9 @@ impl RulesFile {
         })
     }
 
-    /// Finds the file that applies to a directory: the nearest one in the directory or its parents, up to
-    /// the root of the Git work tree. Outside a work tree the search ends at the current directory or, for a directory
-    /// that is not below it, at that directory. So another user's file in a parent such as `/tmp` has no effect.
+    /// Finds the file that applies to a directory: the nearest one in the directory or its parents, up to the root of
+    /// the Git work tree. Outside a work tree, the search ends at the current directory if `directory` is below it, and
+    /// otherwise at `directory` itself. So another user's file in a parent such as `/tmp` has no effect.
     ///
     /// # Errors
     ///

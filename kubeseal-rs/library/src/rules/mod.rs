@@ -56,7 +56,8 @@ pub struct Rule {
     matcher: GlobMatcher,
     /// The source of the certificate; `None` if the rule names none.
     pub certificate: Option<Source>,
-    /// The accepted certificates; any if empty, unless [`Self::key_ids`] names keys.
+    /// The fingerprints of the accepted certificates. If this list and [`Self::key_ids`] are empty, every certificate
+    /// is accepted.
     pub fingerprints: Vec<Fingerprint>,
     /// The accepted keys, by their identifier in v2.
     pub key_ids: Vec<AnyKeyId>,
@@ -134,13 +135,14 @@ pub enum Violation {
     },
     /// The rule does not accept the certificate.
     #[error(
-        "{rule} requires the certificate {required}, but this certificate has {found}\n\
-         hint: pass the certificate with the required fingerprint with --cert; change the rule only if you trust this one"
+        "{rule} requires a certificate with the {required}, but this certificate has the fingerprint {found}\n\
+         hint: use --cert to pass the certificate with the required fingerprint; change the rule only if you trust \
+         this certificate"
     )]
     Fingerprint {
         /// The description of the rule, from [`Rule::describe`].
         rule: String,
-        /// The accepted fingerprints and key identifiers, joined by `or`.
+        /// A noun, and the accepted fingerprints and key identifiers, joined by `or`: `fingerprint SHA256:…`.
         required: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
@@ -201,7 +203,7 @@ impl Rules {
     }
 }
 
-/// Returns whether one of the identifiers, short or full, is that of the key.
+/// Returns whether one of the short or full identifiers belongs to the key.
 fn contains_key(ids: &[AnyKeyId], key: &KeyId) -> bool {
     ids.iter().any(|id| id.is_of(key))
 }
@@ -268,9 +270,14 @@ impl Rule {
         if pins.is_empty() || is_accepted {
             return Ok(());
         }
+        let noun = if self.key_ids.is_empty() {
+            "fingerprint"
+        } else {
+            "fingerprint or key identifier"
+        };
         Err(Violation::Fingerprint {
             rule: self.describe(),
-            required: pins.join(" or "),
+            required: format!("{noun} {}", pins.join(" or ")),
             found,
         })
     }

@@ -67,7 +67,8 @@ impl Content {
         }
     }
 
-    /// Returns the protections or formats of the values, with the items if not all have the same.
+    /// Groups the values by their protections or format, and returns a text for each group. The texts name the items
+    /// only if there are several groups.
     fn groups(&self) -> Vec<String> {
         let mut groups: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for value in &self.values {
@@ -126,7 +127,7 @@ mod tests {
         }
     }
 
-    fn object(scope: Scope, delivery: Option<&str>, values: Vec<SealedValue>) -> Content {
+    fn object_content(scope: Scope, delivery: Option<&str>, values: Vec<SealedValue>) -> Content {
         Content {
             scope: Some(scope),
             delivery: delivery.map(str::to_owned),
@@ -138,10 +139,13 @@ mod tests {
     fn names_items_only_if_their_protections_differ() {
         let both = [Protection::NeverSecret, Protection::TemplateBinding];
         for (content, want) in [
-            (object(Scope::Strict, None, Vec::new()), ""),
-            (object(Scope::Strict, None, vec![value("a", &[])]), " (v1)"),
+            (object_content(Scope::Strict, None, Vec::new()), ""),
             (
-                object(
+                object_content(Scope::Strict, None, vec![value("a", &[])]),
+                " (v1)",
+            ),
+            (
+                object_content(
                     Scope::ClusterWide,
                     Some("files"),
                     vec![value("a", &both), value("b", &both)],
@@ -149,7 +153,7 @@ mod tests {
                 " (cluster-wide; delivery files; never-secret, template-bound)",
             ),
             (
-                object(
+                object_content(
                     Scope::Strict,
                     None,
                     vec![value("a", &[]), value("b", &both), value("c", &[])],

@@ -7,8 +7,8 @@ use shared::v2::{self, ItemView};
 use super::{Change, ChangeKind};
 use crate::seal::object::Object;
 
-/// Returns the changes to the recipients and to the lock entries. `are_items_unchanged` is whether neither the items,
-/// their protections nor the scope changed.
+/// Returns the changes to the recipients and to the lock entries. `are_items_unchanged` is whether the items, their
+/// protections and the scope are all unchanged.
 pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> Vec<Change> {
     let (old_items, new_items) = (views(old), views(new));
     let mut by_item = BTreeMap::new();
@@ -24,7 +24,7 @@ pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> 
     let is_unexplained =
         are_items_unchanged && by_item.is_empty() && lock_entries(old) != lock_entries(new);
     let mut changes = recipient_changes(by_item, old_items.len());
-    if is_unexplained || has_replaced_stanza(old, new) {
+    if is_unexplained || has_replaced_lock_entry(old, new) {
         let kind = ChangeKind::Locks;
         changes.push(Change { item: None, kind });
     }
@@ -71,7 +71,7 @@ fn lock_entries(object: &Object) -> BTreeMap<&String, &String> {
 
 /// Returns whether a lock entry has a different value under the same name. The name commits to the header, so a
 /// different value means that a wrapped data key was replaced; the recipient may no longer be able to unwrap it.
-fn has_replaced_stanza(old: &Object, new: &Object) -> bool {
+fn has_replaced_lock_entry(old: &Object, new: &Object) -> bool {
     let after = lock_entries(new);
     let mut before = lock_entries(old).into_iter();
     before.any(|(name, text)| after.get(name).is_some_and(|now| *now != text))

@@ -63,8 +63,8 @@ impl OneSided {
 }
 
 /// Returns the changes to each object. An added object is compared with a removed object of the same namespace and
-/// name, if there is one. A removed object counts as removed if no added object is compared with it. Objects in files
-/// that the user did not select are omitted, unless they are compared with one in a selected file.
+/// name, if there is one. A removed object is reported as removed only if no added object is compared with it. Objects
+/// in files that the user did not select are omitted, unless they are compared with an object in a selected file.
 pub(super) fn changes(differences: &[Difference], current_dir: &Path) -> Vec<Changed> {
     let removed = Removed::among(differences);
     let source = |difference| added(difference).and_then(|object| removed.source(object));
@@ -103,13 +103,16 @@ fn removed(difference: &Difference) -> Option<&OneSided> {
     }
 }
 
-/// The removed objects by namespace and name, also together with their values or the name of their file. Several files
-/// may contain objects of the same namespace and name, for example for several clusters.
+/// The removed objects, as candidates for a comparison with an added object. Several files may contain objects of the
+/// same namespace and name, for example for several clusters.
 #[derive(Default)]
 struct Removed<'a> {
-    values: BTreeMap<(String, &'a BTreeMap<String, String>), &'a OneSided>,
-    file_names: BTreeMap<(String, Option<&'a OsStr>), &'a OneSided>,
-    names: BTreeMap<String, &'a OneSided>,
+    /// By namespace and name, and the values.
+    by_values: BTreeMap<(String, &'a BTreeMap<String, String>), &'a OneSided>,
+    /// By namespace and name, and the name of the file.
+    by_file_name: BTreeMap<(String, Option<&'a OsStr>), &'a OneSided>,
+    /// By namespace and name.
+    by_name: BTreeMap<String, &'a OneSided>,
 }
 
 impl<'a> Removed<'a> {
@@ -119,9 +122,9 @@ impl<'a> Removed<'a> {
             let name = object.object.sealed.qualified_name();
             let with_values = (name.clone(), object.object.texts());
             let file_name = (name.clone(), object.path.file_name());
-            all.values.entry(with_values).or_insert(object);
-            all.file_names.entry(file_name).or_insert(object);
-            all.names.entry(name).or_insert(object);
+            all.by_values.entry(with_values).or_insert(object);
+            all.by_file_name.entry(file_name).or_insert(object);
+            all.by_name.entry(name).or_insert(object);
         }
         all
     }
@@ -130,10 +133,13 @@ impl<'a> Removed<'a> {
     /// values, or else one from a file of the same name, or else the first one.
     fn source(&self, added: &'a OneSided) -> Option<&'a OneSided> {
         let name = added.object.sealed.qualified_name();
-        let same_values = self.values.get(&(name.clone(), added.object.texts()));
-        let same_file_name = || self.file_names.get(&(name.clone(), added.path.file_name()));
+        let same_values = self.by_values.get(&(name.clone(), added.object.texts()));
+        let same_file_name = || {
+            let file_name = added.path.file_name();
+            self.by_file_name.get(&(name.clone(), file_name))
+        };
         let source = same_values.or_else(same_file_name);
-        source.or_else(|| self.names.get(&name)).copied()
+        source.or_else(|| self.by_name.get(&name)).copied()
     }
 }
 

@@ -127,8 +127,14 @@ fn of_object(protection: Protection, old: &Views<'_>, new: &Views<'_>) -> Option
     change(None, protection, protects(old), protects(new))
 }
 
-fn change(item: Option<&str>, protection: Protection, was: bool, is: bool) -> Option<Change> {
-    let kind = match (was, is) {
+/// Returns the change to one protection of an item, or of the object for `None`; `None` if it did not change.
+fn change(
+    item: Option<&str>,
+    protection: Protection,
+    was_protected: bool,
+    is_protected: bool,
+) -> Option<Change> {
+    let kind = match (was_protected, is_protected) {
         (true, false) => ChangeKind::Lost(protection),
         (false, true) => ChangeKind::Gained(protection),
         _ => return None,

@@ -46,8 +46,8 @@ pub(super) fn path_from(current_dir: &Path, file: &Path) -> String {
 /// Returns the states and paths to compare, for each repository that contains a path, or without paths for the
 /// repository of the current directory.
 pub(super) fn select(args: &Diff, current_dir: &Path) -> Result<Vec<Selection>> {
-    let is_empty = args.args.iter().any(|argument| argument.is_empty());
-    if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
+    let has_empty = args.args.iter().any(|argument| argument.is_empty());
+    if has_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
         // For example, from a variable that is not set.
         bail!(
             Failure::new("an empty argument is neither a revision nor a file")
@@ -258,7 +258,7 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
         if repository.is_ambiguous(name) {
             report::warn(&format!(
                 "{name:?} is a branch or tag, and also the beginning of the hash of another commit; the branch or tag is \
-                 compared: write more digits of the hash for the commit"
+                 compared; to compare the commit, write more digits of its hash"
             ));
         }
     }

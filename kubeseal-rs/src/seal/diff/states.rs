@@ -22,7 +22,7 @@ use crate::seal::object::Object;
 pub(super) type Changed = (PathBuf, String, Vec<Change>);
 
 /// The content of a file in one state, `None` if there is no file, or the reason why it cannot be read.
-type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
+type FileContent = Result<Option<Zeroizing<Vec<u8>>>, String>;
 
 /// The maximum nesting depth of submodules. A repository can be a submodule of itself.
 const MAX_DEPTH: usize = 32;
@@ -57,7 +57,8 @@ impl<'a> Comparison<'a> {
         Ok(moves::changes(&differences, self.current_dir))
     }
 
-    /// Returns the differences in a repository. `depth` is its nesting depth as a submodule, 0 if it is none.
+    /// Returns the differences in a repository. `depth` is the nesting depth of a submodule; 0 for the outermost
+    /// repository.
     fn run_at(
         &self,
         depth: usize,
@@ -142,9 +143,12 @@ impl<'a> Comparison<'a> {
                 .any(|selected| selected.starts_with(directory))
     }
 
-    /// Returns the differences in a submodule, or the reason why it cannot be compared; none for an unchanged submodule
-    /// that is not checked out, unless the user selected it. Its older state is the commit that the older state of
-    /// `outer` records.
+    /// Returns the differences in a submodule since the commit that the older state of `outer` records. Returns no
+    /// difference for an unchanged submodule that is neither checked out nor selected by the user.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why the submodule cannot be compared.
     fn in_submodule(
         &self,
         depth: usize,
@@ -237,8 +241,14 @@ impl State {
     }
 }
 
-/// Returns the difference of each object that differs, and one of the file if its sealed values cannot all be compared.
-fn compare_files(path: &Path, is_selected: bool, old: Content, new: Content) -> Vec<Difference> {
+/// Returns a difference for each object that differs, and one for the file if not all of its sealed values can be
+/// compared.
+fn compare_files(
+    path: &Path,
+    is_selected: bool,
+    old: FileContent,
+    new: FileContent,
+) -> Vec<Difference> {
     let in_older_state = |why| format!("in the older state: {why}");
     let old = old.map_err(in_older_state);
     let old = old.and_then(|old| state(path, old).map_err(in_older_state));
@@ -288,9 +298,12 @@ fn compare_objects(
     object_names.into_iter().filter_map(difference).collect()
 }
 
-/// Returns the sealed values in a file, or the reason why they cannot be read. A malformed file counts as a file
-/// without objects, unless it mentions SealedSecrets and has the name of a manifest, or a well-formed SealedSecret is
-/// found in it.
+/// Returns the sealed values in a file.
+///
+/// # Errors
+///
+/// Returns the reason why a file cannot be read if it has the name of a manifest and mentions SealedSecrets, or if it
+/// contains a well-formed SealedSecret. Any other malformed file counts as a file without objects.
 fn state(file: &Path, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<State, String> {
     let Some(bytes) = bytes else {
         return Ok(State::default());

@@ -19,7 +19,7 @@ use crate::seal::keys::{access, location_flags};
 /// The remedy for an API server that stopped responding.
 pub(super) const STOPPED_RESPONDING: &str = "the API server stopped responding: try again";
 
-/// The results of the steps that the check of a file uses.
+/// The results of the connection checks, which the check of a file uses.
 #[derive(Default)]
 pub(super) struct Connection {
     /// The API server; `None` without a cluster, or if a step up to the Service failed.
@@ -55,11 +55,11 @@ pub(super) fn check(
         let access = Access {
             by_token: TokenAccess {
                 is_by_rule,
-                ..args.tls_port.by_token()
+                ..args.tls_port.token_access()
             },
             ..access(&args.location, clusters.environment)
         };
-        cluster(
+        check_cluster(
             (&access, clusters),
             &location_flags,
             &mut connection,
@@ -69,7 +69,8 @@ pub(super) fn check(
     connection
 }
 
-/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none is the sealing key.
+/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or if there is no sealing
+/// key.
 fn check_directory(
     path: &Path,
     location_flags: &str,
@@ -97,7 +98,7 @@ fn check_directory(
 
 /// Checks the kubeconfig, the API server, the CRD, the Service and the controller and, if none of these steps fails,
 /// the certificate and the keys. Returns `None` if a step before the controller failed.
-fn cluster(
+fn check_cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,
     connection: &mut Connection,
@@ -106,12 +107,12 @@ fn cluster(
     let objects = Objects::connect(access, clusters);
     findings.add("kubeconfig", check_kubeconfig(objects.as_ref()))?;
     let objects = objects.ok()?;
-    findings.add("API server", api_server(&objects))?;
+    findings.add("API server", check_api_server(&objects))?;
     findings.add("SealedSecret CRD", check_definition(&objects))?;
     findings.add("Service", check_service(&objects, access))?;
     let (controller, finding) = controller::check(&objects, access, clusters);
     if findings.add("controller", finding).is_some() {
-        let (served, finding) = controller::certificate(&objects, access);
+        let (served, finding) = controller::check_certificate(&objects, access);
         findings.add("certificate", finding);
         connection.stored = keys::check(
             (access, clusters),
@@ -137,7 +138,7 @@ fn check_kubeconfig(
     }
 }
 
-fn api_server(objects: &Objects) -> Finding {
+fn check_api_server(objects: &Objects) -> Finding {
     match objects.get_raw(&ApiPath::fixed("/api")) {
         Ok((200, body)) if has_kind(&body) => Finding::good("reachable, authenticated"),
         Ok((200, _)) => Finding::bad(
@@ -152,7 +153,7 @@ fn api_server(objects: &Objects) -> Finding {
         ),
         Ok((code, _)) => Finding::bad(
             format!("returns {code} for the API discovery path"),
-            "check whether the address is that of an API server: `kubectl cluster-info`",
+            "check whether the address belongs to an API server: `kubectl cluster-info`",
         ),
         Err(error) => Finding::bad(
             error_chain(&error),

@@ -20,7 +20,10 @@ pub(super) fn check(
     let controller = match Controller::find(access, clusters) {
         Ok(controller) => controller,
         Err(error) => {
-            let remedy = "if RBAC denies the request, ask an administrator for permission to `get` the Service";
+            let remedy = format!(
+                "if RBAC denies the request, ask an administrator for permission to `get` services in {}",
+                access.namespace
+            );
             return (None, Finding::bad(error_chain(&error), remedy));
         }
     };
@@ -35,7 +38,11 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
         Ok((200, body)) if body.starts_with(b"ok") => return None,
         Ok((403, _)) => Finding::bad(
             "no permission to reach the controller through the API server (403)",
-            "ask an administrator for `get` and `create` on services/proxy of this Service, or seal with --cert FILE",
+            format!(
+                "ask an administrator for permission to `get` and `create` services/proxy in {}, or seal with --cert \
+                 FILE",
+                access.namespace
+            ),
         ),
         Ok((502..=504, _)) => Finding::bad(
             "no Pod responds behind the Service",
@@ -70,7 +77,10 @@ fn check_readiness(objects: &Objects, access: &Access) -> Finding {
 }
 
 /// Returns the certificate that the controller serves, even if it is not valid now, and the finding.
-pub(super) fn certificate(objects: &Objects, access: &Access) -> (Option<Certificate>, Finding) {
+pub(super) fn check_certificate(
+    objects: &Objects,
+    access: &Access,
+) -> (Option<Certificate>, Finding) {
     match get_through_proxy(objects, access, "v1/cert.pem") {
         Ok((200, pem)) => {
             let certificate = Certificate::from_pem(&pem).ok();

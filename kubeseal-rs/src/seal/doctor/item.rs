@@ -52,7 +52,8 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
     }
 }
 
-/// Returns a finding if `stored` contains key Secrets, but no active one with the key that unseals an item.
+/// Returns a finding if no active key Secret contains `key`, which unseals an item. Returns `None` if no key Secrets
+/// were read.
 pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> {
     let own = secrets_with(key, stored);
     if stored.is_empty() || own.iter().any(|secret| secret.is_active) {

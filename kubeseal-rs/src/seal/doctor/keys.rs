@@ -9,8 +9,9 @@ use shared::key_ring::KeyRing;
 
 use super::findings::{Finding, Findings};
 
-const NAME: &str = "keys";
-const V2_NAME: &str = "v2 keys";
+/// The names of the steps.
+const STEP: &str = "keys";
+const V2_STEP: &str = "v2 keys";
 
 /// The key Secrets of a cluster or directory.
 #[derive(Default)]
@@ -50,7 +51,7 @@ pub(super) fn check(
     let stored = KeyStore::cluster(access, clusters).and_then(|store| StoredKeys::read(&store));
     let Ok(stored) = stored else {
         let why = format!("cannot read the Secrets in {}", access.namespace);
-        findings.add(NAME, Finding::skipped(why));
+        findings.add(STEP, Finding::skipped(why));
         return StoredKeys::default();
     };
     let remedy = restore_step(location_flags);
@@ -69,7 +70,7 @@ pub(super) fn restore_step(location_flags: &str) -> String {
 
 /// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how
 /// to get a key, and `location_flags` contains the flags that select the same keys in another command. Returns `None`
-/// if there is no sealing key, or if the certificate that the controller serves is not that of the sealing key.
+/// if there is no sealing key, or if the controller serves the certificate of another key.
 pub(super) fn check_states(
     stored: &StoredKeys,
     served: Option<&Certificate>,
@@ -81,11 +82,11 @@ pub(super) fn check_states(
     for record in records {
         if let Err(problem) = &record.key {
             let why = format!("{} cannot be used: {problem}", record.name());
-            findings.add(NAME, Finding::remark(why, remedy));
+            findings.add(STEP, Finding::remark(why, remedy));
         }
     }
     let states = record::states(records, served.map(Certificate::fingerprint));
-    findings.add(NAME, sealing_key_finding(records, &states, served, remedy))?;
+    findings.add(STEP, sealing_key_finding(records, &states, served, remedy))?;
     let mut without_backup = keys_without_backup(records, &states);
     let v2 = stored.v2.iter();
     let v2 = v2.filter(|key| key.key.is_ok() && key.marks.backed_up.is_none());
@@ -95,7 +96,7 @@ pub(super) fn check_states(
     }
     let why = format!("not backed up: {}", without_backup.join(", "));
     let backup = format!("back up the keys: seal keys backup ARCHIVE{location_flags}");
-    findings.add(NAME, Finding::remark(why, backup))
+    findings.add(STEP, Finding::remark(why, backup))
 }
 
 /// Reports the keys that are only for v2, if there are any.
@@ -103,7 +104,7 @@ fn check_v2(records: &[V2KeyRecord], remedy: &str, findings: &mut Findings) {
     for record in records {
         if let Err(problem) = &record.key {
             let why = format!("{} cannot be used: {problem}", record.name());
-            findings.add(V2_NAME, Finding::remark(why, remedy));
+            findings.add(V2_STEP, Finding::remark(why, remedy));
         }
     }
     let states = v2::states(records, None);
@@ -121,7 +122,7 @@ fn check_v2(records: &[V2KeyRecord], remedy: &str, findings: &mut Findings) {
         keys => format!("{} may seal", keys.join(", ")),
     };
     if usable > 0 {
-        findings.add(V2_NAME, Finding::good(format!("{usable} usable, {seals}")));
+        findings.add(V2_STEP, Finding::good(format!("{usable} usable, {seals}")));
     }
 }
 

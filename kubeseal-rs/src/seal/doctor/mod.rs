@@ -90,8 +90,8 @@ pub struct Doctor {
     /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub tls_port: TlsPort,
-    /// The cluster or directory with the keys. If the context or the controller is not given, that of the rule for the
-    /// file is used.
+    /// The cluster or directory with the keys. The rule for the file provides the context and the controller if they
+    /// are not given.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -139,9 +139,9 @@ fn print_findings(args: &Doctor, findings: &Findings) -> Result<Outcome> {
     })
 }
 
-/// Fills in the controller that the rule of `.seal.yaml` for the file names, unless flags name a controller. Returns
-/// the arguments, and whether the rule names a controller that the user did not name. Adds a finding if the rule names
-/// the controller or the certificate, or if the settings for the file cannot be determined.
+/// Fills in the controller of the rule that applies to the file, unless flags name a controller. Returns the arguments,
+/// and whether the rule names a controller that the user did not name. Adds a finding if the rule names the controller
+/// or the certificate, or if the settings for the file cannot be determined.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;

@@ -22,8 +22,8 @@ use super::keys::StoredKeys;
 use super::{item, templates};
 use crate::seal::doctor::Doctor;
 
-/// The maximum number of combinations of scope, namespace and name to try. For v1, each costs a private-key operation
-/// per item and key.
+/// The maximum number of combinations of scope, namespace and name to try. For v1, each combination costs a private-key
+/// operation per item and key.
 const MAX_SCOPED_NAMES: usize = 2000;
 
 /// Checks every SealedSecret in a file.
@@ -40,9 +40,9 @@ pub(super) fn check(
     findings: &mut Findings,
 ) -> Result<()> {
     let objects = sealed_in(file)?;
-    let names = names(args, file, &objects);
+    let names = names_to_try(args, file, &objects);
     // Listed lazily: not needed if the controller can unseal every object.
-    let namespaces = LazyCell::new(|| namespaces(args, connection, &objects));
+    let namespaces = LazyCell::new(|| namespaces_to_try(args, connection, &objects));
     for mut sealed in objects.iter().cloned() {
         if sealed.metadata.namespace.is_none() {
             sealed.metadata.namespace.clone_from(&args.namespace);
@@ -69,7 +69,7 @@ fn check_object(
         return;
     }
     match ask_controller(sealed, &title, connection, findings) {
-        Verdict::CanUnseal => {
+        ControllerVerdict::CanUnseal => {
             findings.add(&title, Finding::good("the controller can unseal it"));
         }
         verdict if keys.is_empty() => return add_controller_findings(&title, &verdict, findings),
@@ -106,7 +106,8 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     })
 }
 
-/// Replaces the reasons of the items that a key in use unseals. A v2 item may be sealed for a retired key too.
+/// For each item that a key in use unseals, replaces the reason with this key. The earlier reason may name a retired
+/// key, since a v2 item may be sealed for several keys.
 fn prefer_keys_in_use(
     reasons: &mut BTreeMap<String, Reason>,
     sealed: &SealedSecret,
@@ -133,7 +134,7 @@ fn key_of(reason: &Reason) -> Option<UsedKey> {
 /// whole, adds a single finding and returns `None`.
 fn add_item_findings(
     sealed: &SealedSecret,
-    verdict: &Verdict,
+    verdict: &ControllerVerdict,
     mut reasons: BTreeMap<String, Reason>,
     stored: &StoredKeys,
     findings: &mut Findings,
@@ -143,8 +144,8 @@ fn add_item_findings(
         let finding = Finding::bad("it has no values", "seal its Secret again");
         return findings.add(&title, finding);
     }
-    let unsealable = |reason: &Reason| key_of(reason).is_some();
-    if reasons.values().all(unsealable) && *verdict != Verdict::Unknown {
+    let can_be_unsealed = |reason: &Reason| key_of(reason).is_some();
+    if reasons.values().all(can_be_unsealed) && *verdict != ControllerVerdict::Unknown {
         let finding = Finding::bad(
             "an available key can unseal it, but the controller cannot",
             "the controller lacks the key: run `seal keys restore BACKUP`, or check in `seal keys list` whether the \
@@ -174,8 +175,9 @@ fn add_shared_finding(
     reasons: &mut BTreeMap<String, Reason>,
     findings: &mut Findings,
 ) {
-    let is_of_object = |reason: &&Reason| matches!(reason, Reason::Refused(_) | Reason::MovedV2(_));
-    let Some(shared) = reasons.values().find(is_of_object).cloned() else {
+    let can_be_shared =
+        |reason: &&Reason| matches!(reason, Reason::Refused(_) | Reason::MovedV2(_));
+    let Some(shared) = reasons.values().find(can_be_shared).cloned() else {
         return;
     };
     let items = reasons.iter().filter(|(_, reason)| **reason == shared);
@@ -196,7 +198,7 @@ fn opening_reason(key: &UsedKey) -> Reason {
 
 /// Whether the controller can unseal an object.
 #[derive(PartialEq, Eq)]
-enum Verdict {
+enum ControllerVerdict {
     /// The object can be unsealed.
     CanUnseal,
     /// The object cannot be unsealed. Contains the key that unseals each item, if any, as the TLS port reports it;
@@ -206,7 +208,7 @@ enum Verdict {
     Unknown,
 }
 
-impl Verdict {
+impl ControllerVerdict {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
             Self::CannotUnseal(items) => Some(items),
@@ -228,34 +230,34 @@ fn ask_controller(
     title: &str,
     connection: &Connection,
     findings: &mut Findings,
-) -> Verdict {
+) -> ControllerVerdict {
     let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
-        Ok(true) => Ok(Verdict::CanUnseal),
-        Ok(false) => Ok(Verdict::CannotUnseal(KeysOfItems::new())),
+        Ok(true) => Ok(ControllerVerdict::CanUnseal),
+        Ok(false) => Ok(ControllerVerdict::CannotUnseal(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorized = |controller: &Authorized| match controller.keys(sealed) {
-        Ok(items) if items.values().all(Option::is_some) => Ok(Verdict::CanUnseal),
-        Ok(items) => Ok(Verdict::CannotUnseal(items)),
+        Ok(items) if items.values().all(Option::is_some) => Ok(ControllerVerdict::CanUnseal),
+        Ok(items) => Ok(ControllerVerdict::CannotUnseal(items)),
         Err(error) => Err(error_chain(&error)),
     };
     let verdict = match (&connection.authorized, &connection.controller) {
         (Some(controller), _) => authorized(controller),
         (None, Some(controller)) => unauthenticated(controller),
-        (None, None) => return Verdict::Unknown,
+        (None, None) => return ControllerVerdict::Unknown,
     };
     verdict.unwrap_or_else(|why| {
         let finding = format!("cannot ask the controller whether it can unseal the object: {why}");
         findings.add(title, Finding::skipped(finding));
-        Verdict::Unknown
+        ControllerVerdict::Unknown
     })
 }
 
 /// Adds findings from the controller's response alone. Without local keys, the reason cannot be determined.
-fn add_controller_findings(title: &str, verdict: &Verdict, findings: &mut Findings) {
+fn add_controller_findings(title: &str, verdict: &ControllerVerdict, findings: &mut Findings) {
     let remedy =
         "pass a backup with --backup, or ask an administrator who has a backup to run this command";
-    if *verdict == Verdict::Unknown {
+    if *verdict == ControllerVerdict::Unknown {
         let finding = Finding::skipped("no key available: pass a backup with --backup");
         findings.add(title, finding);
     } else if verdict.items().next().is_none() {
@@ -321,7 +323,7 @@ fn compare_with_applied(sealed: &SealedSecret, body: &[u8]) -> Finding {
     }
 }
 
-fn names(args: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
+fn names_to_try(args: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
     let mut names: BTreeSet<String> = args.try_name.iter().cloned().collect();
     for sealed in objects {
         names.extend(sealed.metadata.name.clone());
@@ -337,7 +339,11 @@ fn names(args: &Doctor, file: &Path, objects: &[SealedSecret]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-fn namespaces(args: &Doctor, connection: &Connection, objects: &[SealedSecret]) -> Vec<String> {
+fn namespaces_to_try(
+    args: &Doctor,
+    connection: &Connection,
+    objects: &[SealedSecret],
+) -> Vec<String> {
     let mut namespaces: BTreeSet<String> = args.try_namespace.iter().cloned().collect();
     namespaces.insert("default".into());
     for sealed in objects {

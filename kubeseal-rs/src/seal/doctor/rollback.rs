@@ -38,20 +38,20 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
         controllers";
         findings.add(object_name, Finding::bad(text, remedy));
     }
-    for unread in &inventory.unread {
+    for unreadable in &inventory.unreadable {
         let remedy = "correct the file or object, and run the command again";
-        let text = format!("cannot be read: {}", unread.why);
-        findings.add(&unread.location, Finding::bad(text, remedy));
+        let text = format!("cannot be read: {}", unreadable.why);
+        findings.add(&unreadable.location, Finding::bad(text, remedy));
     }
     findings.add(STEP, summary(&inventory, affected.len(), delivered.len()));
     Ok(())
 }
 
-/// Returns the verdict on all objects. Unreadable files and objects may contain v2 values. A check of no object proves
-/// nothing.
+/// Returns the verdict on all objects. It is good only if there are objects, if all of them could be read, and if none
+/// is affected or delivered.
 fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding {
-    let (total, unread) = (inventory.holders.len(), inventory.unread_count());
-    if total == 0 && unread == 0 {
+    let (total, unreadable) = (inventory.holders.len(), inventory.count_unreadable());
+    if total == 0 && unreadable == 0 {
         return Finding::bad(
             "no SealedSecret was found, so nothing was checked",
             "check the path, or the context of the cluster and --directory",
@@ -75,10 +75,10 @@ fn summary(inventory: &Inventory, affected: usize, delivered: usize) -> Finding 
             "decide what to do with them before you switch controllers",
         );
     }
-    if unread > 0 {
+    if unreadable > 0 {
         let text = format!(
-            "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the other \
-             {total}"
+            "{unreadable} files or objects cannot be read, and may contain v2 values; Bitnami's controller can read the \
+             other {total} objects"
         );
         return Finding::bad(
             text,
@@ -95,8 +95,8 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the location of an object with v1 values that has no Secret only because of its annotation. Bitnami's
-/// controller refuses v2 values.
+/// Returns the location of an object that has no Secret because of its annotation, and for which Bitnami's controller
+/// would create one. Objects with v2 values are omitted, because Bitnami's controller refuses them.
 fn delivered_object(holder: &Holder) -> Option<String> {
     let annotations = holder.sealed.metadata.annotations.as_ref()?;
     let is_delivered = annotations.get(DELIVER_ANNOTATION)? == DELIVER_FILES;

@@ -8,8 +8,8 @@ use shared::unseal::{Randomness, Rules, UnsealError, unseal};
 use super::findings::Finding;
 
 /// Renders the templates with the local keys, and reports the exact position of a failure. The status of the object
-/// does not contain the position, because it can depend on the values. Returns `None` if there are no templates or the
-/// object cannot be unsealed.
+/// does not contain the position, because the position can depend on the values. Returns `None` if there are no
+/// templates or the object cannot be unsealed.
 pub(super) fn check(
     sealed: &SealedSecret,
     keys: &KeyRing,

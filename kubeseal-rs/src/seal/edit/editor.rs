@@ -45,8 +45,9 @@ impl Editor {
         Ok(Self { program, args })
     }
 
-    /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the hidden directory:
-    /// files that it creates there are removed with the directory, and there are no local settings to load.
+    /// Opens the file in the editor, waits until the editor exits, and returns how long that took. The current
+    /// directory of the editor is the hidden directory: files that it creates there are removed with the directory, and
+    /// there are no local settings to load.
     ///
     /// # Errors
     ///
@@ -66,10 +67,10 @@ impl Editor {
         Ok(start.elapsed())
     }
 
-    /// Returns a warning if the editor probably did not wait: many editors that open a window pass
-    /// the file to another process. For an unknown editor, only a very short time indicates this,
-    /// and only if the session is interactive, since a script is as fast.
-    pub(super) fn remark(&self, after: Duration, is_interactive: bool) -> Option<String> {
+    /// Returns a warning if the editor probably exited before the user edited the file: many editors that open a window
+    /// pass the file to another process. For an editor whose flags are unknown, this is assumed if the editor exited
+    /// after a very short time. A script may be as fast, so the time counts only in an interactive session.
+    pub(super) fn no_wait_warning(&self, after: Duration, is_interactive: bool) -> Option<String> {
         let flag = wait_flag(&self.program);
         let is_waiting =
             flag.is_none_or(|flag| self.args.iter().any(|arg| is_same_flag(arg, flag)));
@@ -116,8 +117,8 @@ fn is_same_flag(arg: &str, flag: &str) -> bool {
         )
 }
 
-/// Vim options that prevent copies of the text on disk. `nomodeline` is set because a modeline in a value of another
-/// author would set options.
+/// Vim options that prevent copies of the text on disk. `nomodeline` is set because a value by another author could
+/// contain a modeline, which sets options.
 const NO_COPIES: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
 /// Returns the arguments that keep Vim from writing the text to other files; none for other editors.
@@ -135,7 +136,7 @@ fn no_copy_args(program: &Path) -> Vec<String> {
 /// program: the last one may be a launcher for many programs, such as `snap` or `mise`.
 fn link_chain(program: &Path) -> impl Iterator<Item = PathBuf> {
     let next = |path: &PathBuf| Some(path.parent()?.join(path.read_link().ok()?));
-    // Links may form a cycle; Linux follows 40.
+    // Symbolic links may form a cycle. Linux follows at most 40.
     std::iter::successors(Some(program.to_owned()), next).take(40)
 }
 
@@ -185,15 +186,15 @@ mod tests {
                 program: Path::new("/usr/bin").join(program),
                 args: arg.into_iter().map(str::to_owned).collect(),
             };
-            let remark = editor.remark(after, true);
-            let is_right = match (&remark, want) {
-                (Some(remark), Some(want)) => remark.contains(want),
-                (remark, want) => remark.is_none() && want.is_none(),
+            let warning = editor.no_wait_warning(after, true);
+            let is_right = match (&warning, want) {
+                (Some(warning), Some(want)) => warning.contains(want),
+                (warning, want) => warning.is_none() && want.is_none(),
             };
-            assert!(is_right, "{program}: {remark:?}");
+            assert!(is_right, "{program}: {warning:?}");
             assert_eq!(
-                editor.remark(after, false).is_some(),
-                remark.is_some() && program != "unknown"
+                editor.no_wait_warning(after, false).is_some(),
+                warning.is_some() && program != "unknown"
             );
         }
     }

@@ -25,7 +25,7 @@ const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 pub(super) struct GuardedDirectory {
     // Fields are dropped in this order.
     hidden: HiddenDirectory,
-    _sweeper: Option<Sweeper>,
+    _removal_shell: Option<RemovalShell>,
     watcher: Watcher,
     _held_signals: HeldSignals,
 }
@@ -35,12 +35,12 @@ impl GuardedDirectory {
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let problem = "cannot watch for signals";
         let held_signals = HeldSignals::new(SIGNALS).context(problem)?;
-        // A signal that arrives before the watcher runs is handled by it later.
+        // The watcher also handles signals that arrive before its thread starts.
         let signals = Signals::new(SIGNALS).context(problem)?;
         let hidden = HiddenDirectory::new(environment, name, text)?;
         Ok(Self {
             watcher: Watcher::new(signals, hidden.directory().to_owned()),
-            _sweeper: Sweeper::new(hidden.directory()),
+            _removal_shell: RemovalShell::new(hidden.directory()),
             hidden,
             _held_signals: held_signals,
         })
@@ -60,19 +60,19 @@ impl GuardedDirectory {
     }
 }
 
-/// A shell that removes the directory when its stdin ends: when this value is dropped, or when this process ends for
-/// any reason, because no other process can write to that stdin.
-struct Sweeper(Child);
+/// A shell that removes the directory when its stdin is closed. Only this process can write to that stdin, so it is
+/// closed when this value is dropped, or when this process ends for any reason.
+struct RemovalShell(Child);
 
-/// The script of the shell. It ignores signals that may end this process, so that the shell outlives it.
-const SWEEPER_SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
+/// The script of the shell. The shell ignores signals that may end this process, so that it outlives this process.
+const REMOVAL_SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
-impl Sweeper {
+impl RemovalShell {
     /// Starts the shell. Returns `None` if it cannot be started. In that case, only the next run removes the directory
     /// of a killed run.
     fn new(directory: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
-        command.args(["-c", SWEEPER_SCRIPT, "sh"]).arg(directory);
+        command.args(["-c", REMOVAL_SCRIPT, "sh"]).arg(directory);
         command.env("PATH", programs::search_path());
         command.current_dir("/").process_group(0);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -80,7 +80,7 @@ impl Sweeper {
     }
 }
 
-impl Drop for Sweeper {
+impl Drop for RemovalShell {
     fn drop(&mut self) {
         // `wait` closes the shell's stdin first.
         let _ = self.0.wait();

@@ -40,7 +40,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let ring = keys(args)?;
     let no_keys = KeyRing::default();
     let session = if args.blind {
-        // Every value that is encrypted comes from the user.
+        // The user enters every value that is encrypted.
         Session::new(&args.sealing, environment)
     } else {
         let keys = ring.as_ref().unwrap_or(&no_keys);
@@ -69,11 +69,11 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             .and_then(|text| apply_edits(&text, &session, &target, &before));
         let error = match applied {
             Ok(is_changed) => {
-                if let Some(remark) = editor
-                    .remark(duration, is_interactive)
+                if let Some(warning) = editor
+                    .no_wait_warning(duration, is_interactive)
                     .filter(|_| !is_changed)
                 {
-                    report::warn(&remark);
+                    report::warn(&warning);
                 }
                 return Ok(Outcome::Done);
             }
@@ -108,7 +108,7 @@ fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Targe
     Ok(())
 }
 
-/// Returns whether another edit could succeed, which is not so if another program has changed the object.
+/// Returns whether another edit could succeed. If another program has changed the object, every edit would fail.
 fn can_be_corrected(error: &anyhow::Error) -> bool {
     !matches!(
         error.downcast_ref(),
@@ -143,7 +143,7 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
         set: &set,
         removed: &removed,
     };
-    // `target` stays as the user saw it, for the next attempt.
+    // Change a copy: for the next attempt, `target` must stay as the user saw it.
     target.clone().change(session, change, OnConflict::Refuse)?;
     let (path, object_name) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {

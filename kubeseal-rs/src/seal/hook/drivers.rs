@@ -18,8 +18,8 @@ pub(super) enum Driver {
     Diff,
 }
 
-/// The files that get the attributes unless the user chooses others.
-const PATTERNS: [&str; 2] = ["*.yaml", "*.yml"];
+/// The default patterns for the files that get the attributes.
+const DEFAULT_PATTERNS: [&str; 2] = ["*.yaml", "*.yml"];
 
 /// The size limit for an existing `.gitattributes` file, in bytes.
 const MAX_ATTRIBUTES: u64 = 1 << 20;
@@ -64,8 +64,8 @@ impl Driver {
         }
     }
 
-    /// Returns the command, which Git passes to a shell. Git quotes what it puts in place of `%P`, `%X` and `%Y`; a
-    /// file whose name begins with `-` must not be an option.
+    /// Returns the command, which Git passes to a shell. Git quotes the values of `%P`, `%X` and `%Y`. `--path=` and
+    /// `--` are needed because the name of a file may begin with `-`.
     fn command(self, program: &str) -> String {
         match self {
             Self::Merge => format!(
@@ -103,8 +103,8 @@ impl Status {
         matches!(self, Self::Missing(_) | Self::OtherCommand(..))
     }
 
-    fn of(driver: Driver, is_named: bool, command: Option<String>, wanted: &str) -> Self {
-        match (is_named, command) {
+    fn of(driver: Driver, is_attribute_set: bool, command: Option<String>, wanted: &str) -> Self {
+        match (is_attribute_set, command) {
             (true, Some(command)) if command == wanted => Self::Installed,
             (true, Some(command)) => Self::OtherCommand(driver, command),
             (true, None) => Self::Missing(driver),
@@ -141,11 +141,11 @@ impl fmt::Display for Status {
 
 /// Returns the state of a driver. `program` is the quoted path of this program.
 pub(super) fn status(repository: &Repository, driver: Driver, program: &str) -> Result<Status> {
-    let is_named = repository.sets_attribute(&driver.attribute())?;
+    let is_attribute_set = repository.sets_attribute(&driver.attribute())?;
     let command = repository.setting(driver.section(), driver.command_key());
     Ok(Status::of(
         driver,
-        is_named,
+        is_attribute_set,
         command,
         &driver.command(program),
     ))
@@ -234,7 +234,7 @@ pub(super) fn settings_text(
 
 /// Returns the lines of `.gitattributes`.
 fn attribute_lines(drivers: &[Driver], patterns: &[String]) -> Result<Vec<String>> {
-    let defaults = PATTERNS.map(str::to_owned);
+    let defaults = DEFAULT_PATTERNS.map(str::to_owned);
     let patterns = if patterns.is_empty() {
         &defaults[..]
     } else {
@@ -269,7 +269,7 @@ fn write_attributes(path: &Path, lines: &[String]) -> Result<()> {
             "{} is a symbolic link, which Git does not read",
             relative.shown()
         );
-        bail!(Failure::new(message).hint("replace it by a file"));
+        bail!(Failure::new(message).hint("replace it with a file"));
     }
     if files::is_absent(path)? {
         files::create(path, with_lines(b"", lines).as_slice())?;
@@ -317,8 +317,13 @@ mod tests {
     #[test]
     fn the_status_depends_on_attributes_and_settings() {
         let wanted = Driver::Merge.command("/opt/seal");
-        let status = |is_named, command: Option<&str>| {
-            Status::of(Driver::Merge, is_named, command.map(str::to_owned), &wanted)
+        let status = |is_attribute_set, command: Option<&str>| {
+            Status::of(
+                Driver::Merge,
+                is_attribute_set,
+                command.map(str::to_owned),
+                &wanted,
+            )
         };
         assert_eq!(status(true, Some(&wanted)), Status::Installed);
         assert_eq!(status(true, None), Status::Missing(Driver::Merge));
@@ -353,8 +358,7 @@ mod tests {
         }
     }
 
-    /// Attack: the path of the program contains a placeholder of Git, which would be replaced by text of the
-    /// repository.
+    /// Attack: the path of the program contains a placeholder, which Git would replace with text from the repository.
     #[test]
     fn placeholders_in_the_path_of_the_program_are_not_replaced() {
         let command = Driver::Merge.command("'/opt/%P/seal'");

@@ -28,7 +28,7 @@ const MAX_COMPARED: u64 = 1 << 20;
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
 /// Lines of hooks that earlier versions installed.
-const EARLIER: [&str; 4] = [
+const EARLIER_LINES: [&str; 4] = [
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint\n",
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --\n",
     "git diff --cached --name-only --diff-filter=ACMR -z -- '*.yaml' '*.yml' '*.json' | xargs -0 -r seal lint --found --\n",
@@ -85,7 +85,7 @@ pub(super) fn uninstall(repository: &Repository) -> Result<()> {
 /// Describes the hook of a repository.
 pub(super) fn status(repository: &Repository, hook: &str) -> &'static str {
     let Ok(directory) = repository.hooks_directory() else {
-        return "unknown, because the repository sets another directory";
+        return "unknown, because the repository sets another hooks directory";
     };
     let path = directory.join(NAME);
     match files::read_regular(&path, MAX_COMPARED) {
@@ -145,7 +145,7 @@ fn is_written_by_seal(hook: &[u8]) -> bool {
         let path = line.strip_prefix(LINE.0)?.strip_suffix(LINE.1)?;
         Some(shlex::split(path)?.len() == 1)
     };
-    EARLIER.contains(&line) || names_another_path() == Some(true)
+    EARLIER_LINES.contains(&line) || names_another_path() == Some(true)
 }
 
 #[cfg(test)]
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_only_hooks_of_earlier_versions() {
-        for line in EARLIER {
+    fn recognizes_only_unchanged_hooks_that_seal_wrote() {
+        for line in EARLIER_LINES {
             for head in [HEAD, EARLIER_HEAD] {
                 assert!(
                     is_written_by_seal(format!("{head}{line}").as_bytes()),

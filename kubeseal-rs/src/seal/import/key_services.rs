@@ -1,14 +1,14 @@
-//! Finds the key services whose address a `sops` file contains, and checks that they are trusted. `sops` sends the
-//! user's credentials to these services, such as the token of Vault, and the author of the file chooses the address.
+//! Finds the addresses of key services in a `sops` file, and checks that the user trusts them. `sops` sends the user's
+//! credentials to these services, such as the token of Vault, and the author of the file chooses the address.
 
 use shared::manifest::{Document, Node, Value};
 
 use crate::failure::Failure;
 
-/// The field with the metadata of `sops`.
+/// The field with the SOPS metadata.
 const METADATA: &str = "sops";
 
-/// The fields of the metadata of `sops` that decide where a request goes.
+/// The fields of the SOPS metadata that decide where a request goes.
 const FIELDS: [&str; 4] = ["vault_address", "vault_url", "arn", "key_id"];
 
 /// The host name suffixes of Azure Key Vault and Managed HSM. A token that is sent to such a server stays with Azure.
@@ -21,7 +21,7 @@ const AZURE: [&str; 6] = [
     ".managedhsm.usgovcloudapi.net",
 ];
 
-/// A field of [`FIELDS`], and its value or, if that is not text, the kind of the value.
+/// A field of [`FIELDS`] and its value; if the value is not text, the kind of the value.
 type Service = (&'static str, String);
 
 /// The addresses that the user trusts with credentials.
@@ -33,7 +33,7 @@ pub(super) struct TrustedAddresses<'a> {
 }
 
 impl TrustedAddresses<'_> {
-    /// Fails if an address is not trusted, with the first such address.
+    /// Fails with the first address that is not trusted.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), Failure> {
         let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
         else {
@@ -110,15 +110,15 @@ pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
     services
 }
 
-/// Refuses metadata whose keys contain characters outside ASCII. `sops` never writes such keys, and parsers may compare
-/// them differently.
+/// Refuses SOPS metadata with a key that contains characters outside ASCII. `sops` never writes such keys, and parsers
+/// may compare them differently.
 pub(super) fn check_keys(documents: &[Document], file: &str) -> Result<(), Failure> {
     let mut roots = documents.iter().map(|document| &document.root);
     let Some((key, line)) = roots.find_map(non_ascii_key) else {
         return Ok(());
     };
     let message = format!(
-        "{file}, line {line}: the metadata of sops has the key {key:?}, which sops never writes"
+        "{file}, line {line}: the SOPS metadata has the key {key:?}, which sops never writes"
     );
     Err(Failure::new(message)
         .hint("get the file from its author again, and do not decrypt this one"))
@@ -150,8 +150,8 @@ fn non_ascii_key_in(node: &Node) -> Option<(&str, usize)> {
     }
 }
 
-/// Returns a name in the form in which Go's JSON decoder compares names: in lower case, including the only two letters
-/// outside ASCII whose other case is an ASCII letter.
+/// Returns a name in lower case, as Go's JSON decoder compares names: it also treats `ſ` (U+017F) as `s`, and the
+/// Kelvin sign (U+212A) as `k`.
 fn folded(name: &str) -> String {
     let fold = |c: char| match c {
         '\u{17f}' => 's',

@@ -16,7 +16,7 @@ pub(super) struct ManifestContents<'a> {
     pub(super) skipped: Vec<String>,
 }
 
-/// Finds the Secrets in a file. As for the API server, items of a `SecretList` need no `kind`.
+/// Finds the Secrets in a file. Items of a `SecretList` need no `kind`, as for the API server.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ struct Search<'a, 'f> {
 }
 
 impl<'a> Search<'a, '_> {
-    fn search(&mut self, node: &'a Node, is_in_secrets: bool) {
+    fn search(&mut self, node: &'a Node, is_in_secret_list: bool) {
         // `sops` writes an empty document as an empty mapping.
         if matches!(&node.value, Value::Map(fields) if fields.is_empty()) {
             return;
@@ -70,7 +70,7 @@ impl<'a> Search<'a, '_> {
         }
         let is_secret = match kind {
             "Secret" => matches!(version, "" | "v1"),
-            "" => is_in_secrets,
+            "" => is_in_secret_list,
             _ => false,
         };
         if is_secret {
@@ -170,7 +170,7 @@ mod tests {
                 format!("{SECRET}\n---\n{{}}\n"),
                 Some((1, 0)),
             ),
-            ("values alone", "a: b".into(), Some((0, 0))),
+            ("only values", "a: b".into(), Some((0, 0))),
             (
                 "another group",
                 "{apiVersion: x.io/v1, kind: Secret}".into(),

@@ -86,7 +86,7 @@ pub struct ImportSops {
     /// Name of the Secret (only if the file is not a Secret manifest), and the file
     #[arg(value_name = "[NAME] FILE", num_args = 1..=2, required = true)]
     pub args: Vec<OsString>,
-    /// URL of a Vault or Azure Key Vault that the file may use, besides that of `VAULT_ADDR`; repeatable
+    /// URL of a Vault or Azure Key Vault that the file may use, in addition to `VAULT_ADDR`; repeatable
     #[arg(long, value_name = "URL")]
     pub key_service: Vec<String>,
     /// Where to write the result.
@@ -183,7 +183,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
 /// Warns about an empty value, as `seal create` does. Libraries disagree on `NAME=#text`.
 fn warn_of_empty(variable: &Variable, file: &str) {
     if variable.value.expose().is_empty() {
-        let why = if variable.is_comment {
+        let why = if variable.has_comment_as_value {
             ", since the text after `#` is a comment; quote the value if the text belongs to it"
         } else {
             ""
@@ -208,7 +208,7 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
             bail!(Failure::new(message).hint("import several Secrets with `seal import list`"));
         }
     };
-    let secret = without_server_fields(sealing::read_secret(node, &shown)?);
+    let secret = without_generate_name(sealing::read_secret(node, &shown)?);
     let session = Session::new(&args.sealing, environment);
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
@@ -226,7 +226,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     let (bytes, shown) = read(file, environment)?;
     let bytes = Zeroizing::new(bytes.expose().to_vec());
     let manifest = ManifestFile::parse(Path::new(&shown), bytes)?;
-    // Check before reading kinds, which `sops` may have encrypted too.
+    // Check this first: `sops` may have encrypted the kinds too.
     let has_sops = |document: &Document| document.root.field("sops").is_some();
     if manifest.documents.iter().any(has_sops) {
         bail!(encrypted_by_sops_failure(&shown));
@@ -236,7 +236,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
 }
 
 /// Removes `generateName`, which has no meaning after creation. Sealing removes other server-set fields.
-fn without_server_fields(mut secret: Secret) -> Secret {
+fn without_generate_name(mut secret: Secret) -> Secret {
     secret.metadata.generate_name = None;
     secret
 }
@@ -248,7 +248,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
     let ManifestContents { secrets, skipped } = secrets_in(&manifest, &shown)?;
     report_each(&skipped);
-    let read = |node| Ok(without_server_fields(sealing::read_secret(node, &shown)?));
+    let read = |node| Ok(without_generate_name(sealing::read_secret(node, &shown)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
     refuse_duplicates(&secrets, &shown)?;
     for secret in secrets {
@@ -310,8 +310,8 @@ fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
     secret.data.is_empty().then(|| "it has no values".into())
 }
 
-/// Returns the file of a Secret. Names come from untrusted input, and an invalid name could lead
-/// out of the directory.
+/// Returns the path of the file for a Secret. Names come from untrusted input, and an invalid name could lead out of
+/// the directory.
 fn path_in(directory: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     names::check_object(name)?;
     let directory = if namespace.is_empty() {
@@ -357,6 +357,6 @@ fn remove(path: &Path) {
             path.shown()
         ));
     }
-    // Fails if another file is in the directory.
+    // Removes the directory only if it is empty.
     let _ = path.parent().map(std::fs::remove_dir);
 }

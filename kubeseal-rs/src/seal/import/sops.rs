@@ -1,9 +1,9 @@
 //! `seal import sops`: seals values that `sops` decrypts.
 //!
 //! `sops` stores text and bytes alike, but its JSON output contains only text and only the first document, and its YAML
-//! output writes some strings as `null`. So a YAML file with several documents is read as YAML, a file that was
-//! encrypted as a whole as bytes, and any other file as JSON. In YAML and JSON files, each string must be as long as
-//! its ciphertext; otherwise nothing is imported.
+//! output writes some strings as `null`. So `sops` is asked for YAML if a YAML file has several documents, for bytes if
+//! a file was encrypted as a whole, and for JSON otherwise. In YAML and JSON files, each string must be as long as its
+//! ciphertext; otherwise nothing is imported.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::key_services::{self, TrustedAddresses};
 use super::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
-use super::{report_each, without_server_fields};
+use super::{report_each, without_generate_name};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
@@ -35,7 +35,7 @@ use crate::seal::session::Session;
 use crate::seal::{Outcome, names, sealing};
 use crate::seal_args::SecretProperties;
 
-/// The item key for a file that was encrypted as a whole, which `sops` itself uses.
+/// The item key for a file that was encrypted as a whole. `sops` uses the same key.
 const WHOLE_FILE: &str = "data";
 
 pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcome> {
@@ -105,7 +105,7 @@ fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
         bail!(needs_name());
     }
     report_each(&skipped);
-    let read = |node| Ok(without_server_fields(sealing::read_secret(node, file)?));
+    let read = |node| Ok(without_generate_name(sealing::read_secret(node, file)?));
     let secrets: Vec<Secret> = secrets.into_iter().map(read).collect::<Result<_>>()?;
     refuse_duplicates(&secrets, file)?;
     Ok(secrets)
@@ -121,7 +121,7 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let documents = manifest::read(&encrypted);
     let store = Store::of(path, &encrypted, documents.as_deref().unwrap_or_default());
     let documents = match store {
-        // `sops` could find an address in a file that cannot be parsed here.
+        // `sops` may be able to parse a file that cannot be parsed here, and find an address in it.
         Store::Yaml | Store::Json => documents.with_context(|| path.shown())?,
         _ => documents.unwrap_or_default(),
     };
@@ -168,22 +168,23 @@ impl Store {
     /// as a whole keeps its name, so its extension is ignored unless it is `json`.
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
-        let is_json = manifest::begins_like_json(bytes);
-        let is_whole = is_json && matches!(documents, [one] if is_encrypted_as_whole(&one.root));
+        let begins_like_json = manifest::begins_like_json(bytes);
+        let is_whole =
+            begins_like_json && matches!(documents, [one] if is_encrypted_as_whole(&one.root));
         match name.rsplit('.').next().unwrap_or_default() {
             "json" => Self::Json,
             _ if is_whole => Self::Binary,
             "yaml" | "yml" => Self::Yaml,
             "env" => Self::Dotenv,
             "ini" => Self::Ini,
-            _ => Self::by_content(bytes, is_json, documents),
+            _ => Self::by_content(bytes, begins_like_json, documents),
         }
     }
 
-    fn by_content(bytes: &[u8], is_json: bool, documents: &[Document]) -> Self {
+    fn by_content(bytes: &[u8], begins_like_json: bool, documents: &[Document]) -> Self {
         let has_line = |start: &[u8]| bytes.split(|b| *b == b'\n').any(|l| l.starts_with(start));
         let has_metadata = |document: &Document| document.root.field("sops").is_some();
-        if is_json {
+        if begins_like_json {
             Self::Json
         } else if documents.iter().any(has_metadata) {
             Self::Yaml
@@ -262,8 +263,8 @@ fn private_copy(content: &[u8]) -> std::io::Result<NamedTempFile> {
     Ok(copy)
 }
 
-/// Environment variables with paths for `sops` and its libraries. A relative path starts at the directory
-/// where `seal` runs.
+/// Environment variables with paths for `sops` and its libraries. A relative path starts at the current directory of
+/// `seal`.
 const PATHS: &[&str] = &[
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",
@@ -378,8 +379,8 @@ fn ciphertext_len(text: &str) -> Option<usize> {
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// Checks, for formats that cannot be compared, that no value at the top level contains a replacement character, which
-/// most likely replaces a lost byte.
+/// Checks that no value at the top level contains a replacement character (U+FFFD), which most likely replaces a lost
+/// byte. This check is for formats whose values cannot be compared with their ciphertexts.
 fn check_text(documents: &[Document], file: &str) -> Result<(), Failure> {
     for document in documents {
         let Value::Map(fields) = &document.root.value else {

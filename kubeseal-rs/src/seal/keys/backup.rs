@@ -61,8 +61,8 @@ pub struct KeysBackup {
     pub location: KeyLocation,
 }
 
-/// Writes every readable key Secret to the archive, and marks the keys as backed up. Keys in the archive already have
-/// this mark, so that a restored key counts as backed up.
+/// Writes every readable key Secret to the archive, and marks the keys as backed up. The keys in the archive already
+/// have this mark, so that a restored key counts as backed up.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         args.force,
     )?;
     signing.sign(&archive_bytes)?;
-    warn_of_names(&secrets);
+    warn_of_invalid_names(&secrets);
     let mut marked_count = set_marks(&store, &records, &marks)?;
     marked_count += set_v2_marks(&store, &v2_records, &v2_marks)?;
     info(&format!(
@@ -204,7 +204,7 @@ fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
 }
 
 /// Warns about names that a restore would refuse, while the keys still exist.
-fn warn_of_names(secrets: &[Secret]) {
+fn warn_of_invalid_names(secrets: &[Secret]) {
     let names = secrets
         .iter()
         .filter_map(|secret| secret.metadata.name.as_deref());

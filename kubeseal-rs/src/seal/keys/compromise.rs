@@ -13,11 +13,12 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
-use kubeseal_library::keys::named::NamingRule;
+use kubeseal_library::keys::named::RuleForKey;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{
-    self, Holder, KeyRecord, KeyStore, Survey, Unread, V2KeyRecord, compromised, missing, record,
+    self, Holder, KeyRecord, KeyStore, Survey, Unreadable, V2KeyRecord, compromised, missing,
+    record,
 };
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -30,7 +31,7 @@ use shared::v2::{self as format, KeyId, ShortKeyId};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, export_step, fetch_step, find, find_holders, find_naming_rules,
+    Search, check_all_readable, export_step, fetch_step, find, find_holders, find_rules_for_key,
     location_flags, open_store, rotate_step, rotate_to_v2_step, step, survey_all, v2,
 };
 use crate::failure::Failure;
@@ -73,14 +74,14 @@ struct Damage {
     /// The identifier that v2 values use for an RSA key; `None` for a key that is only for v2, or cannot be parsed.
     key_id: Option<KeyId>,
     since: String,
-    /// Items sealed for the key that exist now.
+    /// Items of the current objects and files that are sealed for the key.
     present: Vec<Dependent>,
     /// Commits that introduced items sealed for the key, with the items of each commit.
     commits: Commits,
     /// Content that is missing or cannot be read, and may contain items sealed for the key.
-    unread: BTreeSet<Unread>,
+    unreadable: BTreeSet<Unreadable>,
     /// Rules that name the key.
-    naming_rules: BTreeSet<NamingRule>,
+    rules_for_key: BTreeSet<RuleForKey>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -115,23 +116,23 @@ fn run_rsa(
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let naming =
-        key_id.map(|id| find_naming_rules((id, true), &args.paths, &args.search, environment));
-    let naming = naming.transpose()?.unwrap_or_default();
+    let found_rules =
+        key_id.map(|id| find_rules_for_key((id, true), &args.paths, &args.search, environment));
+    let found_rules = found_rules.transpose()?.unwrap_or_default();
     let key = RsaKey {
         id: key_id.map(|id| id.short()),
         fingerprint: &fingerprint,
     };
-    let (commits, unread) = commits(args, |sealed| key.items(sealed, &ring))?;
-    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    unread.extend(naming.unread);
+    let (commits, unreadable) = commits(args, |sealed| key.items(sealed, &ring))?;
+    let (missing, mut unreadable) = all_unreadable(args, sources.unreadable, unreadable)?;
+    unreadable.extend(found_rules.unreadable);
     let damage = Damage {
-        naming_rules: naming.rules,
+        rules_for_key: found_rules.rules,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
         present: key.present(&survey, &sources.holders),
         commits,
-        unread,
+        unreadable,
         fingerprint: fingerprint.to_string(),
         key_id,
     };
@@ -154,19 +155,19 @@ fn run_v2(
     let situation = key.situation(&served, records);
     let sources = find_holders(store, &args.paths, &args.search)?;
     let items = |sealed: &SealedSecret| keys::v2::items_for(sealed, key.id.short());
-    let (commits, unread) = commits(args, items)?;
+    let (commits, unreadable) = commits(args, items)?;
     let present = keys::v2::exposed_items(&sources.holders, key.id.short());
-    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    let naming = find_naming_rules((key.id, false), &args.paths, &args.search, environment)?;
-    unread.extend(naming.unread);
+    let (missing, mut unreadable) = all_unreadable(args, sources.unreadable, unreadable)?;
+    let found_rules = find_rules_for_key((key.id, false), &args.paths, &args.search, environment)?;
+    unreadable.extend(found_rules.unreadable);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
-        naming_rules: naming.rules,
+        rules_for_key: found_rules.rules,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
         commits,
-        unread,
+        unreadable,
         fingerprint: key.id.to_string(),
         key_id: None,
     };
@@ -177,16 +178,16 @@ fn run_v2(
 }
 
 /// Returns whether parts of the history are missing, and all content that is missing or cannot be read.
-fn all_unread(
+fn all_unreadable(
     args: &KeysCompromise,
-    mut unread: BTreeSet<Unread>,
-    in_commits: BTreeSet<Unread>,
-) -> Result<(bool, BTreeSet<Unread>)> {
+    mut unreadable: BTreeSet<Unreadable>,
+    in_commits: BTreeSet<Unreadable>,
+) -> Result<(bool, BTreeSet<Unreadable>)> {
     let missing = missing_history(args)?;
     let is_missing = !missing.is_empty();
-    unread.extend(in_commits);
-    unread.extend(missing);
-    Ok((is_missing, unread))
+    unreadable.extend(in_commits);
+    unreadable.extend(missing);
+    Ok((is_missing, unreadable))
 }
 
 /// Marks every Secret with this key as compromised, because a Secret without the mark would remain usable for sealing.
@@ -238,7 +239,7 @@ fn report_damage(
     Ok(Outcome::Done)
 }
 
-/// Returns the time of the mark: that of an earlier mark, or else the current time.
+/// Returns the time of an earlier mark; without one, the current time.
 fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     let annotations = record.secret.metadata.annotations.as_ref();
     let earlier = annotations
@@ -258,7 +259,7 @@ fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// Returns an entry for each reason why a repository of the paths lacks commits or branches.
-fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
+fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unreadable>> {
     let mut all_missing = BTreeSet::new();
     for repository in repositories(args)? {
         all_missing.extend(missing::history(&repository)?);
@@ -271,17 +272,17 @@ fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
 fn commits(
     args: &KeysCompromise,
     items_needing: impl Fn(&SealedSecret) -> BTreeSet<String>,
-) -> Result<(Commits, BTreeSet<Unread>)> {
+) -> Result<(Commits, BTreeSet<Unreadable>)> {
     let mut all_commits = Vec::new();
-    let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
+    let mut unreadable = BTreeMap::<(String, String), BTreeSet<String>>::new();
     for repository in repositories(args)? {
         let mut seen_values = SeenValues::default();
         let mut introduced = Vec::new();
         // Oldest first: a value counts for the commit that introduced it, not for each commit that
         // changed its file.
         for (commit, contents) in history::in_commits(&repository)?.into_iter().rev() {
-            for why in contents.unread {
-                let commits = unread.entry((commit.path.clone(), why)).or_default();
+            for why in contents.unreadable {
+                let commits = unreadable.entry((commit.path.clone(), why)).or_default();
                 commits.insert(commit.id.clone());
             }
             let sealed = contents.sealed.iter();
@@ -293,11 +294,13 @@ fn commits(
         }
         all_commits.extend(introduced.into_iter().rev());
     }
-    let unread = unread.into_iter().map(|((path, why), commits)| Unread {
-        location: format!("{path} ({})", commits_text(&commits)),
-        why,
-    });
-    Ok((all_commits, unread.collect()))
+    let unreadable = unreadable
+        .into_iter()
+        .map(|((path, why), commits)| Unreadable {
+            location: format!("{path} ({})", commits_text(&commits)),
+            why,
+        });
+    Ok((all_commits, unreadable.collect()))
 }
 
 /// An RSA key. The v1 items for it are found by trial decryption; the v2 items by the keys that they name, because
@@ -320,7 +323,7 @@ impl RsaKey<'_> {
         v1_items.chain(v2_items).collect()
     }
 
-    /// Returns the items sealed for this key that exist now.
+    /// Returns the items of the current objects and files that are sealed for this key.
     fn present(&self, survey: &Survey, holders: &[Holder]) -> Vec<Dependent> {
         let items = survey.dependents(self.fingerprint, 0).into_iter();
         let mut items: BTreeSet<Dependent> = items.filter(|item| item.is_sure).collect();
@@ -426,7 +429,7 @@ impl Successor {
         }
     }
 
-    /// Returns a successor that is the sealing key by the times in the Secrets.
+    /// Returns a successor that is the sealing key according to the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
         let source = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
@@ -435,14 +438,14 @@ impl Successor {
         }
     }
 
-    /// Returns the step that checks a successor which counts as the sealing key only by its own times; `None` if the
-    /// controller confirms that it seals with the successor.
+    /// Returns the step that asks the user to check a successor, because only its own times show that it is the sealing
+    /// key. Returns `None` if the controller confirms that it seals with the successor.
     fn check(&self, location_flags: &str) -> Option<String> {
         let Self { name, time_source } = self;
         let source = time_source.as_ref()?;
         Some(format!(
-            "  check who created {name}: it counts as the sealing key by the times in {source}, which prove nothing; if you do \
-             not know, `seal keys rotate{location_flags}` generates another key"
+            "  check who created {name}: only the times in {source} show that it is the sealing key, and they prove \
+             nothing; if you do not know, `seal keys rotate{location_flags}` generates another key"
         ))
     }
 }
@@ -507,7 +510,7 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read the old values in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.naming_rules.iter().map(|NamingRule { rule, field }| {
+    steps.extend(damage.rules_for_key.iter().map(|RuleForKey { rule, field }| {
         format!("  replace this key in the `{field}` of {rule}, so that new values are not sealed for the key")
     }));
     if !situation.is_retired {
@@ -604,10 +607,11 @@ impl Damage {
         lines
     }
 
-    fn unread_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
+    fn unreadable_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
         let mut lines = vec![head.map(str::to_owned).to_vec()];
-        let line = |unread: &Unread| vec![unread.location.clone(), unread.why.clone()];
-        lines.extend(self.unread.iter().map(line));
+        let line =
+            |unreadable: &Unreadable| vec![unreadable.location.clone(), unreadable.why.clone()];
+        lines.extend(self.unreadable.iter().map(line));
         lines
     }
 
@@ -629,10 +633,10 @@ impl Damage {
             let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
             text += &indent(&table(&self.commit_lines(head)));
         }
-        if !self.unread.is_empty() {
+        if !self.unreadable.is_empty() {
             text +=
                 "\nUnreadable or missing content that may include values sealed for this key:\n";
-            text += &indent(&table(&self.unread_lines(["WHERE", "WHY"])));
+            text += &indent(&table(&self.unreadable_lines(["WHERE", "WHY"])));
         }
         text
     }
@@ -649,9 +653,9 @@ impl Damage {
         text += "\n## Commits that introduced values sealed for this key\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
         text += &markdown_table(&self.commit_lines(head), "None found.\n");
-        if !self.unread.is_empty() {
+        if !self.unreadable.is_empty() {
             text += "\n## Unreadable or missing content that may include values sealed for this key\n\n";
-            text += &markdown_table(&self.unread_lines(["Where", "Why"]), "");
+            text += &markdown_table(&self.unreadable_lines(["Where", "Why"]), "");
         }
         text
     }
@@ -791,8 +795,8 @@ mod tests {
         }
     }
 
-    /// Attack: a committer adds a recipient to a lock in a later commit than the values, so that the report on the
-    /// compromised key of this recipient omits the values.
+    /// Attack: a committer adds a recipient to the lock of existing values in a later commit, so that the report on
+    /// this recipient's compromised key omits the values.
     #[test]
     fn a_key_added_to_an_earlier_value_counts_as_introduced() {
         let both = sealed_v2(&[1, 2]);

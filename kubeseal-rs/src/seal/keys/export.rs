@@ -102,7 +102,7 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
     Ok(keys.values().map(|key| line(key)).collect())
 }
 
-/// Returns the newest key of the suite that may seal now, if it is newer than this key.
+/// Returns the newest key of the same suite that may seal now, if it is newer than `key`.
 fn newer_key<'a>(
     records: &'a [V2KeyRecord],
     key: &RingV2Key,
@@ -113,23 +113,24 @@ fn newer_key<'a>(
     (newest.validity().0 > key.validity().0).then_some(newest)
 }
 
-/// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. It is
-/// unknown whether the controller runs with --require-backup, and so seals only with keys that have a backup.
+/// Returns the sealing key of each suite: the newest valid key that has a backup or, if none has a backup, the newest
+/// valid key. A controller with --require-backup seals only with keys that have a backup, and it is unknown whether the
+/// controller has this flag.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
     let mut keys: Vec<&RingV2Key> = may_seal(records, now).collect();
     keys.sort_by_key(|key| (key.marks().backed_up.is_some(), key.validity().0));
     keys.into_iter().map(|key| (key.suite(), key)).collect()
 }
 
-/// Returns the keys that are usable, not retired, valid at this time, and not marked against sealing.
+/// Returns the usable keys that are valid at this time, are not retired, and have no mark that forbids sealing.
 fn may_seal(records: &[V2KeyRecord], now: Timestamp) -> impl Iterator<Item = &RingV2Key> {
     let loaded = records.iter().filter(|record| record.is_active);
     let keys = loaded.filter_map(|record| record.key.as_deref().ok());
     keys.filter(move |key| key.is_valid(now) && !key.marks().is_sealing_forbidden())
 }
 
-/// Prints both forms of the identifier of a v2 key, because the short form in the line ends differently from the full
-/// one.
+/// Prints both forms of the identifier of a v2 key, because the short form in the line is not a prefix of the full
+/// form: the last character can differ.
 fn print_id(key: &RecipientKey) {
     if let RecipientKey::Line(line) = key {
         let (suite, id) = (line.suite(), line.key_id());
@@ -180,12 +181,12 @@ mod tests {
         let stolen = Some(COMPROMISED_ANNOTATION);
         for (why, records, want) in [
             (
-                "no backup",
+                "the newest key has no backup",
                 vec![(1, 99, true, None), (2, 99, false, None)],
                 Some("key-1"),
             ),
             (
-                "no backup of any",
+                "no key has a backup",
                 vec![(1, 99, false, None), (2, 99, false, None)],
                 Some("key-2"),
             ),
@@ -204,7 +205,7 @@ mod tests {
                 vec![(1, 99, false, None), (2, 99, true, stolen)],
                 Some("key-1"),
             ),
-            ("none", vec![(2, 99, true, stolen)], None),
+            ("no key may seal", vec![(2, 99, true, stolen)], None),
         ] {
             let records = records.into_iter();
             let records =
@@ -214,7 +215,7 @@ mod tests {
             let key = keys.get(&Suite::XWing);
             assert_eq!(key.map(|key| key.name()), want, "{why}");
             let newer = key.and_then(|key| newer_key(&records, key, now));
-            let want = (why == "no backup").then_some("key-2");
+            let want = (why == "the newest key has no backup").then_some("key-2");
             assert_eq!(newer.map(RingV2Key::name), want, "{why}");
         }
     }

@@ -1,6 +1,6 @@
 //! Parts of the JSON output of several `seal keys` subcommands.
 
-use kubeseal_library::keys::{Origin, Unread};
+use kubeseal_library::keys::{Origin, Unreadable};
 use serde::Serialize;
 
 /// An item of a SealedSecret.
@@ -8,7 +8,7 @@ use serde::Serialize;
 pub(super) struct ItemReport<'a> {
     /// Where the SealedSecret was found: the cluster, a file or a branch.
     #[serde(rename = "where")]
-    place: String,
+    location: String,
     /// The item key.
     item: &'a str,
 }
@@ -16,7 +16,7 @@ pub(super) struct ItemReport<'a> {
 impl<'a> ItemReport<'a> {
     pub(super) fn new(origin: &Origin, item: &'a str) -> Self {
         Self {
-            place: origin.to_string(),
+            location: origin.to_string(),
             item,
         }
     }
@@ -24,20 +24,20 @@ impl<'a> ItemReport<'a> {
 
 /// A file, object, rule or part of a Git history that is missing or cannot be read.
 #[derive(Debug, Serialize)]
-pub(super) struct UnreadReport<'a> {
-    /// The location, for messages.
+pub(super) struct UnreadableReport<'a> {
+    /// The file, object, rule or part of a Git history, as in messages.
     #[serde(rename = "where")]
-    place: &'a str,
+    location: &'a str,
     /// Why the content is missing or cannot be read.
     why: &'a str,
 }
 
-impl<'a> UnreadReport<'a> {
-    pub(super) fn all(unread: impl IntoIterator<Item = &'a Unread>) -> Vec<Self> {
-        let report = |unread: &'a Unread| Self {
-            place: &unread.location,
-            why: &unread.why,
+impl<'a> UnreadableReport<'a> {
+    pub(super) fn all(unreadable: impl IntoIterator<Item = &'a Unreadable>) -> Vec<Self> {
+        let report = |unreadable: &'a Unreadable| Self {
+            location: &unreadable.location,
+            why: &unreadable.why,
         };
-        unread.into_iter().map(report).collect()
+        unreadable.into_iter().map(report).collect()
     }
 }

@@ -101,7 +101,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let mut rows = rows(&records, &states, searched);
     rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
     print_rows(&rows, searched, args.output, environment.now)?;
-    match sources.unread_count() {
+    match sources.count_unreadable() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }
@@ -148,7 +148,7 @@ fn rows(records: &[KeyRecord], states: &[KeyState], searched: Searched<'_>) -> V
         problem: record.key.as_ref().err().cloned(),
         counts: searched.map(|(sources, survey)| {
             let key = record.key.as_ref();
-            key.map_or((0, 0), |key| survey.counts(&sources.holders, key))
+            key.map_or((0, 0), |key| survey.count_holders(&sources.holders, key))
         }),
     };
     records.iter().zip(states).map(row).rev().collect()
@@ -227,10 +227,10 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
             survey.objects.len()
         );
     }
-    for unread in &sources.unread {
+    for unreadable in &sources.unreadable {
         let line = format!(
             "{}: cannot determine which keys it needs: {}",
-            unread.location, unread.why
+            unreadable.location, unreadable.why
         );
         let _ = writeln!(text, "\n{}", shown(&line));
     }

@@ -41,7 +41,7 @@ use kubeseal_library::cluster::{
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::named::{NamingRules, RuleSearch};
+use kubeseal_library::keys::named::{RuleSearch, RulesForKey};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, V2KeyRecord, history};
 use shared::error_chain;
@@ -223,11 +223,11 @@ fn rsa_files(records: &[KeyRecord]) -> impl Iterator<Item = &PathBuf> {
     usable.filter_map(|record| record.file.as_ref())
 }
 
-/// The name that next steps use for a file with the public key of a controller on a directory.
+/// The name of the file for the public key, in the printed next steps for a controller on a directory.
 const RECIPIENT_FILE: &str = "recipient.txt";
 
-/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`]
-/// names.
+/// Returns the command that prints the public key for v2 values. For a directory, the command writes the key to the
+/// file that [`rotate_to_v2_step`] names.
 fn export_step(location: &KeyLocation) -> String {
     let flags = location_flags(location);
     match location.directory {
@@ -248,7 +248,7 @@ fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecor
     format!("seal rotate --to v2 PATH --recipient {RECIPIENT_FILE}{keys}")
 }
 
-/// Returns the command, without its paths, that re-encrypts values which are sealed for a key.
+/// Returns the command that re-encrypts the values sealed for a key, without the paths to pass to it.
 pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     match key {
         UsedKey::Rsa(_) => "seal rotate",
@@ -343,7 +343,7 @@ pub fn authorized(
     location: &KeyLocation,
     clusters: &Clusters<'_>,
 ) -> Result<Option<Authorized>> {
-    let by_token = args.by_token();
+    let by_token = args.token_access();
     if by_token == TokenAccess::default() {
         return Ok(None);
     }
@@ -443,17 +443,17 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
 
 /// Returns the rules that name a key: the rules for the paths and, if requested, the rules in branches. `is_rsa` is
 /// whether rules can also name the key by its certificate.
-fn find_naming_rules(
+fn find_rules_for_key(
     (key, is_rsa): (KeyId, bool),
     paths: &[PathBuf],
     search: &Search,
     environment: &Environment,
-) -> Result<NamingRules> {
+) -> Result<RulesForKey> {
     let mut rules = RuleSearch {
         key,
         is_rsa,
         now: environment.now,
-        result: NamingRules::default(),
+        result: RulesForKey::default(),
     };
     rules.in_files(paths)?;
     if search.all_branches {

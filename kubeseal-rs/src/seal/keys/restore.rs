@@ -123,8 +123,8 @@ impl Plans<'_> {
     }
 }
 
-/// Restores keys from a backup. Existing Secrets are never changed, except that the opening-only mark is removed
-/// from the keys of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
+/// Restores keys from a backup. The only change to existing Secrets is that the opening-only mark is removed from the
+/// keys of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
 ///
 /// # Errors
 ///
@@ -136,7 +136,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     if path.is_dir() {
         let message = format!("{} is a directory, but a backup is a file", path.shown());
         bail!(Failure::new(message).hint(
-            "pass the files in it one at a time, or copy them to the keys directory of the other controller"
+            "pass the files in it one at a time, or copy them to the directory `keys` of the new controller"
         ));
     }
     let bytes = files::read(path)?;

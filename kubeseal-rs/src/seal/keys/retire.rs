@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::named::NamingRule;
+use kubeseal_library::keys::named::RuleForKey;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Unread, record};
+use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Unreadable, record};
 use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
@@ -20,7 +20,7 @@ use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, find, find_holders, find_naming_rules, info, location_flags,
+    Search, check_all_readable, find, find_holders, find_rules_for_key, info, location_flags,
     open_store, rotate_step, rotate_to_v2_step, survey_all, v2,
 };
 use crate::failure::Failure;
@@ -60,8 +60,8 @@ pub struct KeysRetire {
 ///
 /// # Errors
 ///
-/// Fails if the key may not be retired or already is, if there is nothing to search, or if a named file cannot be read.
-/// Other files that cannot be read are listed.
+/// Fails if the key may not be retired or is already retired, if there is nothing to search, or if a named file cannot
+/// be read. Other files that cannot be read are listed.
 pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = open_store(&args.location, &clusters)?;
@@ -99,14 +99,14 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let naming =
-        key_id.map(|id| find_naming_rules((id, true), &args.paths, &args.search, environment));
-    let naming = naming.transpose()?.unwrap_or_default();
-    sources.unread.extend(naming.unread);
+    let found_rules =
+        key_id.map(|id| find_rules_for_key((id, true), &args.paths, &args.search, environment));
+    let found_rules = found_rules.transpose()?.unwrap_or_default();
+    sources.unreadable.extend(found_rules.unreadable);
     let mut uses = Uses {
         dependents: survey.dependents(&fingerprint, modulus_len(record)),
         sources,
-        naming_rules: naming.rules,
+        rules_for_key: found_rules.rules,
     };
     if uses.report(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
@@ -135,8 +135,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Retires a key that is only for v2, unless a rule names it, or an item or an unreadable file may need it. An item
-/// that another loaded key opens does not need it.
+/// Retires a key that is only for v2. If a rule names the key, or an item or an unreadable file may need it, lists them
+/// and does not retire the key. An item that another loaded key opens does not need this key.
 fn retire_v2(
     args: &KeysRetire,
     environment: &Environment,
@@ -145,12 +145,12 @@ fn retire_v2(
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let naming = find_naming_rules((key.id, false), &args.paths, &args.search, environment)?;
-    sources.unread.extend(naming.unread);
+    let found_rules = find_rules_for_key((key.id, false), &args.paths, &args.search, environment)?;
+    sources.unreadable.extend(found_rules.unreadable);
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
         sources,
-        naming_rules: naming.rules,
+        rules_for_key: found_rules.rules,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
     if uses.report(args, key.name(), &rotate)? {
@@ -187,7 +187,7 @@ struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
     /// Rules that name the key.
-    naming_rules: BTreeSet<NamingRule>,
+    rules_for_key: BTreeSet<RuleForKey>,
 }
 
 impl Uses {
@@ -196,15 +196,21 @@ impl Uses {
     fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);
-            self.sources.unread.clear();
+            self.sources.unreadable.clear();
         }
-        let (unread, naming_rules) = (&self.sources.unread, &self.naming_rules);
-        if self.dependents.is_empty() && unread.is_empty() && naming_rules.is_empty() {
+        let (unreadable, rules_for_key) = (&self.sources.unreadable, &self.rules_for_key);
+        if self.dependents.is_empty() && unreadable.is_empty() && rules_for_key.is_empty() {
             return Ok(false);
         }
-        print(dependents_text(&self.dependents, unread, naming_rules).as_bytes())?;
-        let unread = self.sources.unread_count();
-        for line in advice(name, &self.dependents, unread, naming_rules.len(), rotate) {
+        print(dependents_text(&self.dependents, unreadable, rules_for_key).as_bytes())?;
+        let unreadable = self.sources.count_unreadable();
+        for line in advice(
+            name,
+            &self.dependents,
+            unreadable,
+            rules_for_key.len(),
+            rotate,
+        ) {
             info(&line);
         }
         Ok(true)
@@ -241,7 +247,7 @@ fn check_state(record: &KeyRecord, state: Option<KeyState>, location_flags: &str
     }
 }
 
-/// Returns the length of the modulus in bytes, to compare with items that no key decrypts.
+/// Returns the length of the modulus in bytes, to compare it with the envelopes of items that no key decrypts.
 fn modulus_len(record: &KeyRecord) -> usize {
     let pem = record.secret.data.get(PRIVATE_KEY_ITEM);
     let key = pem.and_then(|pem| shared::key::PrivateKey::from_pem(pem.expose()).ok());
@@ -250,8 +256,8 @@ fn modulus_len(record: &KeyRecord) -> usize {
 
 fn dependents_text(
     dependents: &[Dependent],
-    unread: &BTreeSet<Unread>,
-    naming_rules: &BTreeSet<NamingRule>,
+    unreadable: &BTreeSet<Unreadable>,
+    rules_for_key: &BTreeSet<RuleForKey>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
@@ -261,14 +267,18 @@ fn dependents_text(
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    let unread_line =
-        |unread: &Unread| format!("{}: may need the key: {}", unread.location, unread.why);
-    let rule_lines = naming_rules.iter().map(ToString::to_string);
+    let unreadable_line = |unreadable: &Unreadable| {
+        format!(
+            "{}: may need the key: {}",
+            unreadable.location, unreadable.why
+        )
+    };
+    let rule_lines = rules_for_key.iter().map(ToString::to_string);
     let lines = dependents
         .iter()
         .map(line)
         .chain(rule_lines)
-        .chain(unread.iter().map(unread_line));
+        .chain(unreadable.iter().map(unreadable_line));
     lines.fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{}", shown(&line));
         text
@@ -278,8 +288,8 @@ fn dependents_text(
 fn advice(
     name: &str,
     dependents: &[Dependent],
-    unread: usize,
-    naming_count: usize,
+    unreadable: usize,
+    rule_count: usize,
     rotate: &str,
 ) -> Vec<String> {
     let sure_count = dependents
@@ -296,17 +306,17 @@ fn advice(
     if unsure_count > 0 {
         let _ = write!(text, ", {unsure_count} more may need it");
     }
-    if naming_count > 0 {
-        let rules = if naming_count == 1 {
+    if rule_count > 0 {
+        let rules = if rule_count == 1 {
             "rule names"
         } else {
             "rules name"
         };
-        let _ = write!(text, ", {naming_count} {rules} it");
+        let _ = write!(text, ", {rule_count} {rules} it");
     }
-    if unread > 0 {
-        let files = if unread == 1 { "file" } else { "files" };
-        let _ = write!(text, ", {unread} {files} cannot be read");
+    if unreadable > 0 {
+        let files = if unreadable == 1 { "file" } else { "files" };
+        let _ = write!(text, ", {unreadable} {files} cannot be read");
     }
     let mut lines = vec![text];
     if sure_count > 0 {
@@ -314,7 +324,7 @@ fn advice(
             "hint: re-encrypt the objects that need this key (`{rotate}`), and apply them"
         ));
     }
-    if naming_count > 0 {
+    if rule_count > 0 {
         lines.push(
             "hint: replace the key in these rules, so that new values are not sealed for it"
                 .to_owned(),
@@ -327,7 +337,7 @@ fn advice(
                 .to_owned(),
         );
     }
-    if unread > 0 {
+    if unreadable > 0 {
         lines.push(
             "hint: correct the unreadable files and objects, or ignore them with --allow-undecided"
                 .to_owned(),

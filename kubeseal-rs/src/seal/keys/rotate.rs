@@ -180,7 +180,7 @@ fn preferred_suite(args: &KeysRotate, clusters: &Clusters<'_>) -> Option<Suite> 
     ids.first()?.0
 }
 
-/// Returns the suites for which to request a key. A controller ignores requests for suites that it does not keep.
+/// Returns the suites to request a key of. A controller ignores requests for suites that it does not keep.
 fn requested_suites(
     keys: &Keys,
     only: Option<Suite>,
@@ -310,7 +310,8 @@ fn wait(
 
 fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &str) -> Failure {
     let check = format!(
-        "check that a controller runs in {location} and may create Secrets: `seal doctor{location_flags}` finds the reason"
+        "check that a controller is running in {location} and may create Secrets: `seal doctor{location_flags}` \
+         finds the reason"
     );
     if suite == Suite::Rsa {
         let message = format!("no new key appeared within {seconds} s; the request stays pending");
@@ -365,8 +366,8 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys that the controller serves of the suite of the new key. For a controller on a directory, a new key
-/// that exists counts as served, unless it is an RSA key and the controller's certificate can be fetched.
+/// Returns the served keys of the new key's suite. For a controller on a directory, a new v2 key counts as served as
+/// soon as it exists. A new RSA key does so only if the controller's certificate cannot be fetched.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {
@@ -533,7 +534,7 @@ mod tests {
         }
     }
 
-    /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
+    /// Attack: a man in the middle serves its own certificate while the user waits for the certificate of the new key.
     #[test]
     fn the_error_names_the_served_key_if_it_is_unknown() {
         let unknown_key = format!("SHA256:{}", "a".repeat(42) + "A");

@@ -21,7 +21,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Asks the controller, except with `--directory`. Asks about v2 keys only if the store contains some.
+    /// Asks the controller. With `--directory`, returns no keys. Asks about v2 keys only if the store contains v2 keys.
     pub(super) fn find(
         location: &KeyLocation,
         clusters: &Clusters<'_>,

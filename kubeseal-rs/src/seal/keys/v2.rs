@@ -125,17 +125,17 @@ impl NamedKey {
     }
 
     /// Returns the items that are or may be sealed for this key, and that no other loaded key of the store opens. A
-    /// user who can write a file can name any key as a recipient, so the other keys have to open the items. An item is
-    /// marked as not sure if this key does not open it either, or if its object has a malformed entry, which can hide
-    /// the key.
+    /// user who can write a file can name any key as a recipient, so another key counts only if it really opens the
+    /// item. An item is not sure to need this key if this key does not open it either, or if its object has a malformed
+    /// entry, which can hide the key.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();
         for Holder { sealed, origin } in &sources.holders {
             let own = needs(sealed, &own);
             let mut items = v2::items_for(sealed, self.id.short());
-            let unread = own.iter().filter(|(_, need)| **need == Need::AnyKey);
-            items.extend(unread.map(|(item, _)| item.clone()));
+            let malformed = own.iter().filter(|(_, need)| **need == Need::AnyKey);
+            items.extend(malformed.map(|(item, _)| item.clone()));
             if items.is_empty() {
                 continue;
             }
@@ -162,7 +162,7 @@ impl NamedKey {
         v2::add_to_ring(KeyRing::default(), [self.record()])
     }
 
-    /// Labels the Secret as retired; as compromised if the key has that mark.
+    /// Labels the Secret as retired or, if the key is marked as compromised, as compromised.
     ///
     /// # Errors
     ///
@@ -253,8 +253,8 @@ impl NamedKey {
         Some(Successor::served(name))
     }
 
-    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer than this key or this key is
-    /// retired.
+    /// Returns the sealing key of the suite according to the times in the Secrets, if it is newer than this key or this
+    /// key is retired.
     fn dated_successor(&self) -> Option<Successor> {
         let own = self.records.iter().filter(|record| self.is_own(record));
         let is_retired = own.clone().all(|record| !record.is_active);
@@ -270,7 +270,6 @@ impl NamedKey {
         Some(Successor::dated(successor.name(), successor.file.as_ref()))
     }
 
-    /// Prints that the key is retired.
     pub(super) fn print_retired(&self, searched: usize, unsearched: &str) {
         info(&format!(
             "{} is retired: none of {searched} SealedSecrets needs it{unsearched}; it cannot unseal until the label \

@@ -1,4 +1,4 @@
-//! Checks each `SecretProviderClass` of the provider `sealed`: its text alone, and then, when all files are read, the
+//! Checks each `SecretProviderClass` of the provider `sealed`: first its own text and, after all files are read, the
 //! SealedSecrets that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,7 @@ impl ClassCheck {
         self.sealed.entry(name).or_default().push(sealed);
     }
 
-    /// Adds a class, and returns the findings that the class alone shows. Ignores an object that is not a class of this
+    /// Adds a class, and returns the findings about its own text. Ignores an object that is not a class of this
     /// provider.
     pub(super) fn add_class(&mut self, node: &Node, file: &Path) -> Vec<FindingInFile> {
         let Some(class) = ClassNode::of(node) else {
@@ -221,7 +221,7 @@ impl<'a> ClassNode<'a> {
         };
         let node = self.parameters().and_then(|node| node.field(OBJECTS));
         let Some(node) = node else {
-            let problem = "the parameter `objects` is missing, so it delivers nothing";
+            let problem = "the parameter `objects` is missing, so the class delivers nothing";
             return Err(malformed(self.spec.line, problem));
         };
         let Value::Text(text) = &node.value else {
@@ -230,7 +230,7 @@ impl<'a> ClassNode<'a> {
         };
         match objects::read(text) {
             Ok(selection) => Ok(Some((node.line, selection))),
-            // Only the result of the template is the text that the provider reads.
+            // The provider reads the rendered text, not this template.
             Err(_) if is_templated(text) => Ok(None),
             Err(error) => {
                 let text = error.to_string();
@@ -262,7 +262,8 @@ fn item_names(object: &Object) -> Option<BTreeSet<String>> {
     (is_known && !names.iter().any(|name| is_templated(name))).then_some(names)
 }
 
-/// Returns each SealedSecret that entries name, and the items, if they name some. Omits names that contain a template.
+/// Returns each SealedSecret that entries name, with its named items; `None` if only a template uses the SealedSecret.
+/// Omits names that contain a template.
 fn named_items(entries: &[EntryBody]) -> BTreeMap<&str, Option<BTreeSet<&String>>> {
     let mut named: BTreeMap<&str, Option<BTreeSet<&String>>> = BTreeMap::new();
     for entry in entries {
@@ -347,13 +348,13 @@ spec:
                 &[],
             ),
             (
-                "a Secret again",
+                "a class that creates a Secret",
                 format!("{good}  secretObjects: [{{secretName: db, type: Opaque, data: []}}]\n"),
                 &["class-secret"],
             ),
             ("no Secret", format!("{good}  secretObjects: []\n"), &[]),
             (
-                "a parameter of Vault",
+                "a parameter for the Vault provider",
                 "  parameters: {roleName: web, objects: '- sealedSecret: db'}\n".to_owned(),
                 &["class-parameter"],
             ),
@@ -405,7 +406,7 @@ spec:
                 &["template"],
             ),
             (
-                "names of a template",
+                "a name with a variable",
                 objects("- {sealedSecret: '${NAME}'}"),
                 &[],
             ),
@@ -415,7 +416,7 @@ spec:
                 &[],
             ),
             (
-                "an entry of Vault",
+                "an entry for the Vault provider",
                 objects("- {objectName: a, secretPath: secret/data/db, secretKey: token}"),
                 &["class-item"],
             ),

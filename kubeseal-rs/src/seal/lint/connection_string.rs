@@ -33,7 +33,7 @@ pub(super) fn has_only_variables_as_credentials(text: &str) -> bool {
     credentials.peek().is_some() && credentials.all(is_variable)
 }
 
-/// Returns the value of a parameter whose name is that of a credential, or that has no name.
+/// Returns the value of a parameter that has the name of a credential or no name.
 fn credential(parameter: &str) -> Option<&str> {
     let (name, value) = parameter.split_once('=').unwrap_or(("", parameter));
     let names_credential = CREDENTIAL.as_ref().is_none_or(|named| named.is_match(name));

@@ -31,9 +31,9 @@ struct Trees {
 }
 
 impl GeneratedFiles {
-    /// Returns a finding for each file with plain values that a generator of a document, or a patch of a Secret in it,
-    /// names. The author of the document chooses the names, so only regular files of the same tree are read. Files that
-    /// Git ignores are skipped, because they are not committed.
+    /// Returns a finding for each file that contains plain values and is named by a generator or by a patch of a Secret
+    /// in the document. The author of the document chooses the names, so only regular files of the same tree are read.
+    /// Files that Git ignores are skipped, because they are not committed.
     pub(super) fn findings(
         &mut self,
         root: &Node,
@@ -84,10 +84,10 @@ impl GeneratedFiles {
     }
 }
 
-/// Returns the target of a name relative to a directory, through links as they are staged.
+/// Returns the target of a name relative to a directory. Follows symbolic links as they are staged.
 fn staged_target(links: &StagedLinks<'_>, directory: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
-    // The name of any file in the directory: the root alone has no path inside the work tree.
+    // Use a file name in the directory, because the root itself has no path inside the work tree.
     let file = repository.path_in_work_tree(&directory.join("file"))?;
     let directory = repository.root().join(file.parent()?);
     links.route(&directory.join(name)).target
@@ -144,8 +144,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint
-    /// needs time and memory for each of them.
+    /// Attack: a committer adds many small kustomizations that name one file with thousands of variables, so that lint
+    /// needs time and memory for each kustomization.
     #[test]
     fn a_file_that_many_kustomizations_name_is_read_once() {
         let directory = tempfile::tempdir().unwrap();

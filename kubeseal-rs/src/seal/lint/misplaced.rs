@@ -10,7 +10,7 @@ use super::placeholder::is_templated;
 use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
 use super::template::Literals;
 
-/// The fields of a Secret, and the field with the metadata of sops.
+/// The fields of a Secret, and the field with the SOPS metadata.
 const FIELDS: [&str; 8] = [
     "apiVersion",
     "data",
@@ -79,8 +79,9 @@ impl Search<'_> {
     /// Searches `metadata`. A string in an unknown field is most likely a label or an annotation with a wrong
     /// indentation, unless `metadata` also contains an empty `data` or `stringData`.
     fn search_metadata(&mut self, metadata: &Node) {
-        let starts_values =
-            |(name, node): &(String, Node)| is_values(name) && matches!(node.value, Value::Null);
+        let starts_values = |(name, node): &(String, Node)| {
+            is_values_field(name) && matches!(node.value, Value::Null)
+        };
         let has_start = fields(metadata).iter().any(starts_values);
         for (name, node) in fields(metadata) {
             if !is_among(name, &METADATA) && (has_start || is_mapping(node)) {
@@ -162,6 +163,6 @@ fn is_among(name: &str, names: &[&str]) -> bool {
     names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
-fn is_values(name: &str) -> bool {
+fn is_values_field(name: &str) -> bool {
     is_among(name, &["data", "stringData"])
 }

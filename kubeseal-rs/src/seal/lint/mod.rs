@@ -47,7 +47,7 @@ use self::generated::GeneratedFiles;
 use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
-use self::unrendered::Unread;
+use self::unrendered::UnreadableLine;
 use super::object::Object;
 use super::recipients::{KnownRecipients, known_recipients};
 use super::session::Session;
@@ -175,11 +175,11 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     for (link, message) in outside {
         linter.add(&link, (finding::MALFORMED_FILE, 1, message));
     }
-    let mut unread = 0;
+    let mut unreadable_count = 0;
     for candidate in &candidates {
         match bytes_of(candidate, staged.as_ref())? {
             Some(bytes) => linter.check_file(candidate, bytes),
-            None => unread += 1,
+            None => unreadable_count += 1,
         }
     }
     linter.check_classes(is_tree(args));
@@ -189,11 +189,16 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     findings.retain(|finding| !args.ignore.iter().any(|name| name == finding.rule.name));
     findings.sort_by(|a, b| (&a.file, a.line, a.rule).cmp(&(&b.file, b.line, b.rule)));
     findings.dedup();
-    show(args, &findings, candidates.len() - unread, environment)?;
+    show(
+        args,
+        &findings,
+        candidates.len() - unreadable_count,
+        environment,
+    )?;
     for remark in remarks {
         report::info(&remark);
     }
-    SkippedFiles::check(unread)?;
+    SkippedFiles::check(unreadable_count)?;
     if findings
         .iter()
         .any(|finding| finding.rule == finding::RULES_FILE)
@@ -282,7 +287,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
-/// Returns whether whole directories are checked, so that an object that no file defines is missing.
+/// Returns whether the arguments include a directory. Only then, an object that no file defines counts as missing.
 fn is_tree(args: &Lint) -> bool {
     let is_directory = |path: &PathBuf| !args.staged && path.is_dir();
     args.paths.is_empty() || args.paths.iter().any(is_directory)
@@ -308,8 +313,9 @@ fn candidates(args: &Lint, outside: &mut Vec<(PathBuf, String)>) -> Result<Vec<C
     Ok(candidates)
 }
 
-/// Returns the named files, or else every staged manifest; and the kustomizations that read a named file or, without
-/// named files, any staged file. The files may be missing in the work tree.
+/// Returns the named files or, if no file is named, every staged manifest. Also returns the kustomizations that read
+/// one of the named files or, if no file is named, one of the staged files. The returned files may be missing in the
+/// work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
@@ -483,7 +489,7 @@ impl Linter<'_> {
         let literals = Literals::of(&text);
         let mut search = Search::new(text.len());
         let mut unrendered = unrendered::Unrendered::default();
-        let mut unread = Vec::new();
+        let mut not_checked = Vec::new();
         // Actions in comments can change a template that is also well-formed YAML.
         let replaced = read
             .as_ref()
@@ -500,7 +506,7 @@ impl Linter<'_> {
             if is_template(&error, &bytes) {
                 unrendered = unrendered::documents(&text, &literals, &documents);
                 if is_relevant {
-                    unread = unread_lines(&unrendered.unread);
+                    not_checked = unreadable_line_findings(&unrendered.unreadable);
                 }
             } else if candidate.named || is_relevant {
                 let line = error.line().unwrap_or(1);
@@ -515,13 +521,19 @@ impl Linter<'_> {
         search.search_documents(&text, &literals, documents());
         search.search_documents(&text, &literals, &replaced);
         search.search_strings(&text, &literals);
-        unread.extend(search.unread_lines.iter().copied().map(not_checked_finding));
+        not_checked.extend(
+            search
+                .unreadable_lines
+                .iter()
+                .copied()
+                .map(not_checked_finding),
+        );
         let mut findings = search.findings;
         for root in documents().map(|document| &document.root) {
             findings.extend(plain::generators(root, &literals));
             findings.extend(self.generated.findings(root, path, self.staged));
         }
-        for finding in longest(findings).chain(unread) {
+        for finding in longest(findings).chain(not_checked) {
             self.add(path, finding);
         }
         self.add_sealed_secrets(path, &file, object::sealed_secret);
@@ -532,8 +544,8 @@ impl Linter<'_> {
         self.add_repeated(path, repeated);
     }
 
-    /// Adds a note about the first sealed value outside these SealedSecrets, if the rule of the file requires that values
-    /// never become a Secret: such a value is not checked, for example in the values of a chart.
+    /// If the rule of the file requires that values never become a Secret, adds a note about the first sealed value
+    /// outside these SealedSecrets, such as a value in a chart: lint does not check it.
     fn add_loose_value(&mut self, path: &Path, bytes: &[u8], checked: &[&Node]) {
         let rule = self
             .session
@@ -659,8 +671,8 @@ impl Linter<'_> {
         recipients
     }
 
-    /// Returns the certificate if it is a file or comes from `--cert`. `lint` calls neither a cluster nor, unless
-    /// `--cert` names it, another server.
+    /// Returns the certificate if it is a file or comes from `--cert`. `lint` never contacts a cluster, and contacts
+    /// another server only if `--cert` contains its URL.
     fn certificate(&mut self, settings: &Settings) -> Option<Arc<Certificate>> {
         let source = &settings.certificate.value;
         let is_from_flag = matches!(settings.certificate.by, Origin::Flag("cert"));
@@ -718,16 +730,16 @@ fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object:
 type Check = fn(&Node, CheckContext<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
-fn unread_lines(unread: &[Unread]) -> Vec<object::FindingInFile> {
-    let finding = |unread: &Unread| {
-        if !unread.may_contain_value {
-            return not_checked_finding(unread.line);
+fn unreadable_line_findings(lines: &[UnreadableLine]) -> Vec<object::FindingInFile> {
+    let finding = |line: &UnreadableLine| {
+        if !line.may_contain_value {
+            return not_checked_finding(line.number);
         }
         let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
                        value: render the template, and check the result";
-        (finding::MALFORMED_FILE, unread.line, message.to_owned())
+        (finding::MALFORMED_FILE, line.number, message.to_owned())
     };
-    unread.iter().map(finding).collect()
+    lines.iter().map(finding).collect()
 }
 
 fn not_checked_finding(line: usize) -> object::FindingInFile {
@@ -774,8 +786,8 @@ const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecre
 /// other programs may apply the documents before the error.
 fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
-    let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
-    matches!(error.problem, ReadProblem::Template(_)) && !is_json
+    let looks_like_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());
+    matches!(error.problem, ReadProblem::Template(_)) && !looks_like_json
 }
 
 fn certificate_name(source: &Source) -> String {

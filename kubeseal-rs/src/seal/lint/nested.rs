@@ -27,7 +27,7 @@ const KINDS: [&str; 5] = [
 pub(super) struct Search {
     pub(super) findings: Vec<FindingInFile>,
     /// The lines of strings that name a Secret and could not be read.
-    pub(super) unread_lines: Vec<usize>,
+    pub(super) unreadable_lines: Vec<usize>,
     /// The remaining number of bytes of nested strings to parse. Aliases can make them much larger than the file.
     bytes_left: usize,
 }
@@ -37,18 +37,20 @@ pub(super) struct Search {
 struct Level<'a> {
     text: &'a [&'a str],
     literals: &'a Literals<'a>,
-    /// Whether the document contains the metadata of sops.
+    /// Whether the document contains SOPS metadata.
     has_sops: bool,
     /// Whether the document is a patch of a Secret.
     is_patch_of_secret: bool,
-    /// The number of lines of the file before the string, or its only known line.
+    /// Where the lines of the string are in the file.
     lines: Lines,
     depth: usize,
 }
 
 #[derive(Clone, Copy)]
 enum Lines {
+    /// The string begins after this many lines of the file.
     After(usize),
+    /// The positions of the string's lines are unknown, so findings name the line where the string begins.
     Only(usize),
 }
 
@@ -197,7 +199,7 @@ impl Search {
         let fits = outer.depth < MAX_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
         if !fits {
-            self.unread_lines.push(outer.lines.of(line));
+            self.unreadable_lines.push(outer.lines.of(line));
             return;
         }
         let size_limit = 4 * text.len();
@@ -206,7 +208,7 @@ impl Search {
         let read = |text: &str| manifest::read_within(text.as_bytes(), size_limit).ok();
         let Some(documents) = read(text).or_else(|| read(&readable()?)) else {
             if text.contains('\n') {
-                self.unread_lines.push(outer.lines.of(line));
+                self.unreadable_lines.push(outer.lines.of(line));
             }
             return;
         };

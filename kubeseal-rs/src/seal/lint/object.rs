@@ -43,10 +43,10 @@ pub(super) struct CheckContext<'a> {
 /// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct UncheckedItems {
-    /// Items whose key is unknown: they have no hint, and no key of `--keys` can unseal them, or a template outputs
-    /// their value.
+    /// Items whose key is unknown: a template outputs their value, or they have no hint and no key of `--keys` can
+    /// unseal them.
     pub(super) unknown: usize,
-    /// Items for which there is no certificate to compare with.
+    /// Items that cannot be compared with a certificate, because none is available.
     pub(super) uncompared: usize,
     /// v2 items with recipients that cannot be compared with a rule.
     pub(super) recipients: usize,
@@ -79,20 +79,20 @@ pub(super) fn sealed_secret(
     };
     let mut unchecked = UncheckedItems::default();
     let mut findings = unknown_fields(node);
-    findings.extend(names_of(&object));
-    findings.extend(scope_of(node, &object));
+    findings.extend(check_object_names(&object));
+    findings.extend(scope_findings(node, &object));
     findings.extend(unquoted(node));
     findings.extend(check_templates(node, &object));
-    findings.extend(type_of(&object));
-    findings.extend(key_of_controller(&object));
-    let too_large = requirements::size_of_sealed(&object.sealed.spec);
+    findings.extend(check_type(&object));
+    findings.extend(check_controller_key(&object));
+    let too_large = requirements::sealed_size_warning(&object.sealed.spec);
     findings.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
     findings.extend(check_rules(&object, context.settings));
-    findings.extend(item_names(node, &object));
+    findings.extend(check_item_keys(node, &object));
     findings.extend(values(node, &object, context, &mut unchecked, is_action));
     findings.extend(v2::findings(node, &object, context));
-    findings.extend(delivery(&object));
-    unchecked.recipients += v2_keys::uncompared(&object, context);
+    findings.extend(check_delivery(&object));
+    unchecked.recipients += v2_keys::count_uncompared(&object, context);
     if let Some(ring) = context.ring {
         let (closed, untried) = v2_trials::findings(&object, ring);
         findings.extend(closed);
@@ -115,7 +115,7 @@ pub(super) fn sealed_secret(
 }
 
 /// Checks the annotation for delivery without a Secret.
-fn delivery(object: &Object) -> Option<FindingInFile> {
+fn check_delivery(object: &Object) -> Option<FindingInFile> {
     let is_never_secret = matches!(&object.v2, Some(Ok(v2)) if v2.is_never_secret());
     let annotations = object.sealed.metadata.annotations.as_ref();
     let value = annotations.and_then(|annotations| annotations.get(DELIVER_ANNOTATION));
@@ -160,7 +160,7 @@ fn without_effect() -> String {
 
 /// Returns a finding for an object that contains a private key of a controller: anyone who can unseal the object can
 /// then unseal every value that is sealed for this key.
-fn key_of_controller(object: &Object) -> Option<FindingInFile> {
+fn check_controller_key(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let labels = spec.template.metadata.labels.iter().flatten();
     let has = |items: &[&str]| {
@@ -249,8 +249,8 @@ fn unquoted(node: &Node) -> Vec<FindingInFile> {
     findings.collect()
 }
 
-/// Returns a finding for each item that occurs again or has an invalid key.
-fn item_names(node: &Node, object: &Object) -> Vec<FindingInFile> {
+/// Returns a finding for each duplicate item and each invalid item key.
+fn check_item_keys(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let (mut seen, mut findings) = (HashSet::new(), Vec::new());
     for (key, node) in sealed_nodes(node) {
         if !seen.insert(key) {
@@ -283,8 +283,8 @@ fn is_unknown(node: &Node) -> bool {
     }
 }
 
-/// Returns the findings about the form and the key of each sealed value, except v2 values and values that a template
-/// outputs.
+/// Returns the findings about the form and the key of each sealed v1 value. Values that a template outputs are only
+/// counted.
 fn values(
     node: &Node,
     object: &Object,
@@ -311,7 +311,7 @@ fn values(
                 continue;
             }
         }
-        match key(
+        match check_key(
             item,
             needs.as_ref().and_then(|needs| needs.get(&item.key)),
             context,
@@ -369,7 +369,7 @@ enum Verdict {
 /// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the
 /// item is proof. A hint is only advice: the message then contains "according to its hint", and does not claim that the
 /// item can be unsealed.
-fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
+fn check_key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
     let (key, current) = (&item.key, context.certificate.map(Certificate::fingerprint));
     let (sealed_for, source) = match (need, &item.hint) {
         (Some(Need::Key(opened)), _) => (opened, "according to a key of --keys,"),
@@ -405,7 +405,7 @@ fn is_among(key: Option<&Fingerprint>, ring: Option<&KeyRing>) -> bool {
     key.is_some_and(|key| keys.into_iter().any(|other| other.fingerprint() == key))
 }
 
-fn names_of(object: &Object) -> Vec<FindingInFile> {
+fn check_object_names(object: &Object) -> Vec<FindingInFile> {
     let line = object.line;
     let mut findings = Vec::new();
     let (name, namespace) = (
@@ -444,7 +444,8 @@ fn names_of(object: &Object) -> Vec<FindingInFile> {
         let is_rendered = |value: &&str| !is_templated(value) && !is_templated(object_value);
         if let Some(value) = template_value.filter(|value| differs(value) && is_rendered(value)) {
             let message = format!(
-                "the template has the {property} {value:?}, but the Secret gets that of the object, {object_value:?}"
+                "the template has the {property} {value:?}, but the Secret gets the {property} of the object, \
+                 {object_value:?}"
             );
             findings.push((finding::TEMPLATE_NAME, line, message));
         }
@@ -452,7 +453,7 @@ fn names_of(object: &Object) -> Vec<FindingInFile> {
     findings
 }
 
-fn scope_of(node: &Node, object: &Object) -> Vec<FindingInFile> {
+fn scope_findings(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let annotations = node.field("metadata").and_then(|m| m.field("annotations"));
     let annotation = |name: &str| {
         let Value::Map(entries) = &annotations?.value else {
@@ -535,8 +536,8 @@ fn check_templates(node: &Node, object: &Object) -> Vec<FindingInFile> {
     findings
 }
 
-/// Returns a message for each item that a template inserts and that does not exist. Item names that contain templates,
-/// and those of the deprecated form, are unknown, so nothing is reported for such objects.
+/// Returns a message for each item that a template inserts and that does not exist. Returns nothing if the item names
+/// are unknown, because one contains a template or the object has the deprecated form.
 fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterator<Item = String> {
     let items = &object.sealed.spec.encrypted_data;
     // A template can also insert the other templates of the object, before they are rendered.
@@ -568,7 +569,7 @@ fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Opti
 
 /// Checks that the object has the items that its type requires, as the API server does. The deprecated form is not
 /// checked, because its item names are sealed.
-fn type_of(object: &Object) -> Option<FindingInFile> {
+fn check_type(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
     let has = |name: &str| match texts.and_then(|texts| texts.get(name)) {
@@ -644,8 +645,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns an object with these values of the annotation for delivery, on itself and on its template. The flag
-    /// against a Secret needs a v2 value.
+    /// Returns an object with these values of the annotation for delivery, on itself and on its template. With
+    /// `is_never_secret`, the object has a v2 value that must never become a Secret.
     fn object(own: Option<&str>, template: Option<&str>, is_never_secret: bool) -> Object {
         let annotation = |value: Option<&str>| {
             value.map(|value| [(DELIVER_ANNOTATION.to_owned(), value.to_owned())].into())
@@ -695,7 +696,7 @@ mod tests {
             // Removing the annotation would invalidate values that are bound to the template.
             (None, Some("files"), true, None),
         ] {
-            let found = delivery(&object(own, template, is_never_secret));
+            let found = check_delivery(&object(own, template, is_never_secret));
             let rule = found.map(|(rule, ..)| rule);
             assert_eq!(rule, want, "{own:?}, {template:?}, {is_never_secret}");
         }
@@ -703,7 +704,7 @@ mod tests {
 
     #[test]
     fn names_the_right_place_of_the_annotation() {
-        let (_, _, message) = delivery(&object(None, Some("files"), false)).unwrap();
+        let (_, _, message) = check_delivery(&object(None, Some("files"), false)).unwrap();
         assert!(
             message.contains("spec.template.metadata.annotations"),
             "{message}"

@@ -74,7 +74,7 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
                 let key = |node: &Node| value_of_operation(node, true, &literals);
                 keys.extend(operations.iter().filter_map(key));
             }
-            // A Secret with its kind is found without its kustomization.
+            // A Secret that has a kind is also found without its kustomization.
             _ if walk::Kind::of(&document.root).is_none() => {
                 keys.extend(plain_fields(&document.root, &literals, false));
             }
@@ -92,7 +92,8 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
     }))
 }
 
-/// Returns the item key of the plain value that an operation sets; the field if it does not set an item.
+/// Returns the item key of the plain value that an operation sets, or the name of the field if the value has no item
+/// key.
 fn value_of_operation(
     node: &Node,
     is_secret_patch: bool,

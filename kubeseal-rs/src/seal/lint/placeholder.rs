@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beside_or_inside_a_placeholder_is_detected() {
+    fn a_value_next_to_or_inside_a_placeholder_is_detected() {
         for text in [
             "hunter2",
             "correct horse",

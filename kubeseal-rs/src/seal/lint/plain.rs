@@ -18,8 +18,8 @@ use super::{patch, sops};
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
-/// Reports a Secret with plaintext values. Placeholders do not count, nor do ciphertexts of sops in an object with its
-/// metadata.
+/// Reports a Secret with plaintext values. Placeholders do not count, and neither do sops ciphertexts in an object with
+/// SOPS metadata.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,
@@ -72,8 +72,8 @@ pub(super) fn plain_fields(node: &Node, literals: &Literals<'_>, has_sops: bool)
     [values("data"), values("stringData")].concat()
 }
 
-/// Returns whether an object is a Secret although its kind does not show this: the kind is missing, which `kubeseal`
-/// accepts; comes from a template; or is misspelled in the core API, where only Secrets have `stringData`.
+/// Returns whether an object is a Secret although its kind does not show this. The kind can be missing (`kubeseal`
+/// accepts this), come from a template, or be misspelled in the core API, where only Secrets have `stringData`.
 pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
@@ -100,7 +100,7 @@ fn names_secret(kind: &str) -> bool {
     kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets")
 }
 
-/// Returns whether an `apiVersion` may be that of a Secret.
+/// Returns whether an `apiVersion` is `v1`, the version of Secrets, or may become `v1` when a template is rendered.
 pub(super) fn is_v1(version: &str) -> bool {
     version.eq_ignore_ascii_case("v1") || is_templated(version)
 }
@@ -144,8 +144,8 @@ pub(super) fn texts<'a>(node: &'a Node, name: &str) -> Vec<&'a str> {
 }
 
 /// Returns the keys of the plaintext values in a field, ignoring letter case in the name of the field. A field that is
-/// not a mapping may be a value itself, and is returned by its name. A template may also output the name of a field, so
-/// such a field counts as `stringData`.
+/// not a mapping may be a value itself, and is returned by its name. A field whose name comes from a template counts as
+/// `stringData`.
 fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
     let fields = match &secret.value {
@@ -208,7 +208,7 @@ fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
 
 /// Returns a finding for each generator with plain literals, in a kustomization or in a separate file.
 pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<FindingInFile> {
-    let nodes = nodes(root).into_iter();
+    let nodes = secret_generators(root).into_iter();
     nodes
         .filter_map(|node| check_generator(node, literals))
         .collect()
@@ -242,7 +242,7 @@ pub(super) enum FileForm {
 /// Returns the files that the generators of a document read, and the patches of Secrets that it applies.
 pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
-    for node in nodes(root) {
+    for node in secret_generators(root) {
         let generator = name_of(node);
         let mut add = |field: &str, is_one_value: bool| {
             for (line, text) in lines(node.field(field)) {
@@ -280,9 +280,9 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
-/// Returns the directories that paths in a document may be relative to: the directory of the manifest. The paths of a
-/// generator in a separate file are relative to the kustomization that names this file, which is in the same directory
-/// or above.
+/// Returns the directories that paths in a document may be relative to. In a kustomization, paths are relative to its
+/// own directory. In a generator in a separate file, paths are relative to the kustomization that names this file,
+/// which is in the same directory or above.
 pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
     let directory = manifest.parent().unwrap_or(Path::new(""));
     if root.text("kind") == Some("SecretGenerator") {
@@ -335,7 +335,7 @@ pub(super) fn generator_file(
 /// Returns the keys of the plaintext values in a dotenv file.
 pub(super) fn plain_variables(bytes: &[u8]) -> PlainKeys {
     let text = String::from_utf8_lossy(bytes);
-    let has_sops = sops::has_metadata(&text);
+    let has_sops = sops::has_mac(&text);
     let is_plain = |key: &str, value: &str| {
         !(has_sops && (sops::is_ciphertext(value) || sops::is_metadata(key)))
             && !is_placeholder(value, &Literals::default())
@@ -344,7 +344,7 @@ pub(super) fn plain_variables(bytes: &[u8]) -> PlainKeys {
     PlainKeys::of(plain.map(|(key, _)| key))
 }
 
-/// Returns whether a file that is a value contains plaintext. sops encrypts whole files, too.
+/// Returns whether a file that is one value is in plaintext: not a placeholder, and not encrypted by sops.
 pub(super) fn is_plain_file(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     !is_placeholder(&text, &Literals::default()) && !sops::is_encrypted(&text)
@@ -375,12 +375,12 @@ pub(super) fn name_of(node: &Node) -> &str {
 }
 
 /// Returns the generators of Secrets in a document.
-fn nodes(root: &Node) -> Vec<&Node> {
+fn secret_generators(root: &Node) -> Vec<&Node> {
     let objects = root.list_items(&LISTS).into_iter();
-    objects.flat_map(nodes_of_object).collect()
+    objects.flat_map(secret_generators_of_object).collect()
 }
 
-fn nodes_of_object(object: &Node) -> Vec<&Node> {
+fn secret_generators_of_object(object: &Node) -> Vec<&Node> {
     let kind = object.text("kind").unwrap_or_default();
     match kind {
         "SecretGenerator" => vec![object],
@@ -449,13 +449,13 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     (!is_placeholder(unquoted.unwrap_or(value), literals)).then_some(key)
 }
 
-/// Returns the first keys, separated by commas, and the number of the others.
+/// Returns the first keys, separated by commas, and the number of the remaining keys.
 pub(super) fn join_first_keys(keys: &[&str]) -> String {
     PlainKeys::of(keys.iter().copied()).text()
 }
 
 /// The first keys of plaintext values, and the total number of keys. Other keys are not kept, because a file may
-/// contain very many keys and be named very often.
+/// contain thousands of keys and be named thousands of times.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PlainKeys {
     first: Vec<String>,

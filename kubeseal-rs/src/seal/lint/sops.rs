@@ -41,7 +41,7 @@ pub(super) fn is_metadata(key: &str) -> bool {
 }
 
 /// Returns whether a dotenv file contains the sops MAC.
-pub(super) fn has_metadata(text: &str) -> bool {
+pub(super) fn has_mac(text: &str) -> bool {
     text.lines()
         .filter_map(|line| line.split_once('='))
         .any(|(key, value)| key.trim() == "sops_mac" && is_ciphertext(value))

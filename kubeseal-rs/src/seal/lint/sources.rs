@@ -1,5 +1,5 @@
-//! Finds the kustomizations of the index that generate or patch Secrets from staged files. Such a file is often staged
-//! alone, and is not a manifest.
+//! Finds the kustomizations in the Git index that generate or patch Secrets from staged files. Such a file is often
+//! staged alone, and is not a manifest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,8 @@ use super::{plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` or patches of Secrets read one of
-/// the staged files. A generator in a file of another name counts if it is in the directory of the staged file or of a
-/// link to it, or in a directory above.
+/// the staged files. A generator in a file with another name counts if it is in the directory of the staged file or of
+/// a link to it, or in a directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = related_paths(&links, staged);

@@ -16,8 +16,8 @@ const PLACEHOLDER: &str = "$(TEMPLATE)";
 /// The maximum indentation of the output of an action.
 const MAX_INDENTATION: usize = 64;
 
-/// The maximum number of lines that are skipped to read the others.
-const MAX_UNREAD: usize = 32;
+/// The maximum number of lines that are skipped to make the rest of a template readable.
+const MAX_SKIPPED: usize = 32;
 
 /// Keys of fields that contain no value of a Secret.
 const NAMING_KEYS: [&str; 6] = [
@@ -33,13 +33,14 @@ const NAMING_KEYS: [&str; 6] = [
 #[derive(Default)]
 pub(super) struct Unrendered {
     pub(super) documents: Vec<Document>,
-    /// The lines that were skipped so that the others could be read.
-    pub(super) unread: Vec<Unread>,
+    /// The lines that were skipped to make the rest of the template readable.
+    pub(super) unreadable: Vec<UnreadableLine>,
 }
 
 /// A line that cannot be read, even with placeholders.
-pub(super) struct Unread {
-    pub(super) line: usize,
+pub(super) struct UnreadableLine {
+    /// The number of the line, counted from one.
+    pub(super) number: usize,
     /// Whether the line may contain a value of a Secret.
     pub(super) may_contain_value: bool,
 }
@@ -53,16 +54,16 @@ pub(super) fn documents(
     let readable = replace_actions(text, literals).unwrap_or_else(|| text.to_owned());
     let lines: Vec<&str> = readable.split_inclusive('\n').collect();
     let mut readable_lines = lines.clone();
-    let mut unread = Vec::new();
+    let mut unreadable = Vec::new();
     while let Err(error) = manifest::read(Zeroizing::new(readable_lines.concat()).as_bytes()) {
         let at = error
             .line()
             .and_then(|line| line_to_skip(&readable_lines, line));
-        let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
+        let Some(at) = at.filter(|_| unreadable.len() < MAX_SKIPPED) else {
             let line = error.line().unwrap_or(1);
             let may_contain_value = may_be_secret(&lines, line.saturating_sub(1));
-            unread.push(Unread {
-                line,
+            unreadable.push(UnreadableLine {
+                number: line,
                 may_contain_value,
             });
             break;
@@ -73,8 +74,8 @@ pub(super) fn documents(
         } else {
             ""
         };
-        unread.push(Unread {
-            line: at + 1,
+        unreadable.push(UnreadableLine {
+            number: at + 1,
             may_contain_value,
         });
     }
@@ -85,11 +86,15 @@ pub(super) fn documents(
     let is_new = |document: &Document| !well_formed_lines.contains(&document.root.line);
     let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
-    Unrendered { documents, unread }
+    Unrendered {
+        documents,
+        unreadable,
+    }
 }
 
-/// Returns the index of the line to skip for an error on a line: the nearest line of the document, at or above the
-/// error, that is malformed on its own, or else the nearest line with text.
+/// Returns the index of the line to skip because of an error on the line `error`, counted from one. This is the nearest
+/// line of the document, at or above the error, that is malformed on its own or, without such a line, the nearest line
+/// with text.
 fn line_to_skip(lines: &[&str], error: usize) -> Option<usize> {
     let end = error.min(lines.len());
     let start = start_of_document(lines, end.checked_sub(1)?);

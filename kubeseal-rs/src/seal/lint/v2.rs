@@ -61,7 +61,7 @@ fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile
     v1_items.map(message).collect()
 }
 
-/// Reports values that may become a Secret although the rule forbids this. Malformed values have findings already.
+/// Reports values that may become a Secret although the rule forbids this. Malformed values already have findings.
 fn may_become_secret(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile> {
     let rule = context.settings.rule.as_ref();
     let Some(rule) = rule.filter(|rule| rule.never_secret) else {
@@ -190,8 +190,8 @@ fn check_not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports recipients that the rule does not list, if there are more of them than recipients of the rule whose keys
-/// lint does not know.
+/// Reports recipients that the rule does not list. Some of them can be recipients of the rule whose keys lint does not
+/// know, so it reports nothing if there are at least as many unknown keys.
 fn check_unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);

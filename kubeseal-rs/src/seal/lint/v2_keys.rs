@@ -25,8 +25,8 @@ pub(super) enum RecipientStatus {
     Fine,
 }
 
-/// Compares a recipient with the rule. The identifier of an RSA key does not show its fingerprint, which is known only
-/// if its certificate or private key can be read.
+/// Compares a recipient with the rule. The fingerprint of an RSA key is known only if its certificate or private key
+/// can be read; its identifier does not contain the fingerprint.
 pub(super) fn compare((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
     let Some(rule) = &context.settings.rule else {
         return RecipientStatus::Unknown;
@@ -50,8 +50,7 @@ pub(super) fn compare((id, suite): &Recipient, context: CheckContext<'_>) -> Rec
     }
 }
 
-/// Compares a recipient that the rule is not known to list with the pins of the rule, as far as its certificate can be
-/// read.
+/// Compares a recipient with the pins of the rule, if the recipient is not among the known keys of the rule.
 fn compare_unlisted(
     (id, fingerprint): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,
@@ -84,7 +83,7 @@ fn fingerprint(id: ShortKeyId, context: CheckContext<'_>) -> Option<Fingerprint>
 }
 
 /// Returns the number of v2 items with recipients that cannot be compared with the rule.
-pub(super) fn uncompared(object: &Object, context: CheckContext<'_>) -> usize {
+pub(super) fn count_uncompared(object: &Object, context: CheckContext<'_>) -> usize {
     let is_unknown = |view: &ItemView| {
         let mut recipients = view.recipients.iter();
         recipients.any(|key| compare(key, context) == RecipientStatus::Unknown)

@@ -10,8 +10,8 @@ use shared::v2::{self, Checked, OpenError, OpenedLocks, Policy, Refusal, ShortKe
 use super::object::FindingInFile;
 use crate::seal::object::{Form, Object};
 
-/// Returns a finding for each v2 item that a key cannot unseal although the item names the key, and the number of items
-/// that name none of the keys. An object that every controller refuses has a finding already.
+/// Returns a finding for each v2 item that names a key which cannot unseal it. Also returns the number of items that
+/// name none of the keys. An object that every controller refuses already has a finding.
 pub(super) fn findings(object: &Object, ring: &KeyRing) -> (Vec<FindingInFile>, usize) {
     let (mut tried, mut closed) = (BTreeSet::new(), BTreeMap::<String, Vec<String>>::new());
     for key in ring.all_keys() {
@@ -60,8 +60,8 @@ fn items_for(object: &Object, id: ShortKeyId) -> BTreeSet<&str> {
     items.map(|item| item.key.as_str()).collect()
 }
 
-/// Returns the items that the key cannot unseal. Each key is tried alone: another recipient may be able to unseal an
-/// item although the part for this key was replaced.
+/// Returns the items that the key cannot unseal. Each key is tried alone, because another key could unseal an item
+/// whose part for this key was replaced.
 fn closed_items(sealed: &SealedSecret, items: &BTreeSet<&str>, key: AnyKey) -> Vec<String> {
     let mut only_items = sealed.clone();
     let is_tried = |name: &String| v2::is_lock_entry(name) || items.contains(name.as_str());

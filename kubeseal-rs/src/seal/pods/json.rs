@@ -5,13 +5,13 @@ use restart::survey::{Reason, Remedy, Row, Verdict};
 use restart::workload::Id;
 use serde::Serialize;
 
-/// The output of `seal pods`: every way in which a container receives values of a SealedSecret.
+/// The output of `seal pods`.
 #[derive(Debug, Serialize)]
 pub(super) struct PodsReport<'a> {
     pods: Vec<PodReport<'a>>,
 }
 
-/// A way in which a container receives values of a SealedSecret.
+/// How a container receives values of a SealedSecret, and which version it has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodReport<'a> {

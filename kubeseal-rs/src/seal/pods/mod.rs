@@ -41,7 +41,7 @@ const FIRST_SURVEY: Duration = Duration::from_secs(5);
 has the newest value two minutes after a change at the latest. The Secrets Store CSI driver records which version it has \
 mounted. `seal agent` logs the version that it wrote, and `seal exec` the version that its command started with. Without a \
 version in the status of the SealedSecret, for changes before the first version, and without a report, the result is \
-`unknown`: for example, while `seal exec` still waits for values, although its container runs.\n\n\
+`unknown`: for example, while `seal exec` still waits for values, although its container is running.\n\n\
 Exit code 1 means that a container has an earlier value, that the newest version of a SealedSecret could not be unsealed or, \
 with `--wait`, that the controller has not reported on it. Needs `list` on SealedSecrets, Pods and workloads; if Pods have such volumes, on SecretProviderClasses and \
 SecretProviderClassPodStatuses; if Pods run `seal agent` or `seal exec`, `get` on `pods/log`.\n\n\
@@ -94,7 +94,7 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
     for note in &survey.notes {
         report::warn(note);
     }
-    let is_awaited = args.wait && !is_recorded(&survey);
+    let is_report_missing = args.wait && !is_recorded(&survey);
     let rows = survey.rows.iter().cloned().collect::<Vec<_>>();
     match args.output {
         OutputFormat::Text => {
@@ -109,14 +109,17 @@ pub fn run(args: &Pods, environment: &Environment) -> Result<Outcome> {
         report::warn(&warning);
     }
     let has_failed = !survey.failed.is_empty();
-    Ok(if is_awaited || has_failed || rows.iter().any(is_stale) {
-        Outcome::Findings
-    } else {
-        Outcome::Done
-    })
+    Ok(
+        if is_report_missing || has_failed || rows.iter().any(is_stale) {
+            Outcome::Findings
+        } else {
+            Outcome::Done
+        },
+    )
 }
 
-/// Prints what is stale or not recorded after the wait, which ends with such a result only at the time limit.
+/// Warns about stale containers and about versions that are not recorded. After the wait, such a result means that the
+/// time limit was reached.
 fn warn_about_timeout(rows: &[Row], survey: &Survey, limit: SignedDuration) {
     let unreported = timeout::unreported(&survey.unreported, limit);
     let unrecorded = survey.is_unrecorded.then(|| timeout::unrecorded(limit));

@@ -39,7 +39,8 @@ impl Scope {
         }
     }
 
-    /// Returns whether a row is shown. A container that may receive any SealedSecret can also receive this one.
+    /// Returns whether a row is shown. A row with neither a SealedSecret nor a class is also shown, because the
+    /// container may receive every SealedSecret.
     fn contains(&self, row: &Row) -> bool {
         match (self, &row.secret) {
             (Self::All | Self::Namespace(_), _) => true,
@@ -56,8 +57,8 @@ pub(super) struct Survey {
     pub(super) is_unrecorded: bool,
     /// The SealedSecrets on which no controller has reported: their status has no observed generation.
     pub(super) unreported: BTreeSet<SecretId>,
-    /// The SealedSecrets whose newest version could not be unsealed: Pods that have the newest content of the Secret do
-    /// not have that of the SealedSecret.
+    /// The SealedSecrets whose newest version could not be unsealed. Even Pods with the newest content of the Secret
+    /// have an earlier version of the SealedSecret.
     pub(super) failed: BTreeSet<SecretId>,
     /// Warnings about objects that could not be read.
     pub(super) notes: Vec<String>,
@@ -86,8 +87,8 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
         failed,
         notes,
     } = read(objects, scope.namespace())?;
-    let is_all = matches!(scope, Scope::All | Scope::Namespace(_));
-    let rows = survey::rows(&listed, is_all, now);
+    let with_unknown = matches!(scope, Scope::All | Scope::Namespace(_));
+    let rows = survey::rows(&listed, with_unknown, now);
     if let Scope::Object { namespace, name } = scope
         && !listed
             .secrets
@@ -109,7 +110,7 @@ pub(super) fn survey(objects: &Objects, scope: &Scope, now: Timestamp) -> Result
     })
 }
 
-/// The objects of a namespace or of the cluster; the other fields are those of [`Survey`].
+/// The objects of a namespace or of the cluster. The other fields are described in [`Survey`].
 struct Listed {
     objects: survey::Objects,
     unreported: BTreeSet<SecretId>,
@@ -154,14 +155,14 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<Listed> {
 /// What the controller has done with the newest generation of a SealedSecret.
 #[derive(Debug, PartialEq, Eq)]
 enum Newest {
-    /// It was unsealed and its version recorded, or the controller records no versions.
+    /// The generation was unsealed and its version recorded, or the controller records no versions.
     Recorded,
-    /// No controller has reported on this generation or an earlier one: the object is new, no controller runs, or the
-    /// controller writes no status.
+    /// No controller has reported on this generation or an earlier one: the object is new, no controller is running, or
+    /// the controller writes no status.
     NotReported,
-    /// The controller has not observed it yet.
+    /// The controller has not observed the generation yet.
     NotRecorded,
-    /// It could not be unsealed.
+    /// The generation could not be unsealed.
     Failed,
 }
 
@@ -245,7 +246,7 @@ fn read_mounts(
     let read = for_each(objects, CLASSES, &classes, namespace, |object| {
         listed.classes.insert(id(object), class_of(object));
     });
-    if !is_optional(read)? {
+    if !is_permitted(read)? {
         note(CLASSES);
     }
     let mounts = resource(
@@ -255,14 +256,14 @@ fn read_mounts(
     let read = for_each(objects, MOUNTS, &mounts, namespace, |object| {
         listed.mounts.add(object);
     });
-    if !is_optional(read)? {
+    if !is_permitted(read)? {
         note(MOUNTS);
     }
     Ok(())
 }
 
 /// Returns `true` if a list could be read or its kind is not installed, and `false` without permission to read it.
-fn is_optional(read: Result<(), ClusterError>) -> Result<bool, ClusterError> {
+fn is_permitted(read: Result<(), ClusterError>) -> Result<bool, ClusterError> {
     match read {
         Ok(()) => Ok(true),
         Err(ClusterError::Object { code, .. }) if code.as_u16() == 404 => Ok(true),
@@ -307,7 +308,7 @@ fn read_workloads(
         });
         if kind == Kind::Rollout {
             // Argo Rollouts is not installed, or the user may not list them.
-            is_optional(read)?;
+            is_permitted(read)?;
         } else {
             read?;
         }

@@ -1,5 +1,5 @@
-//! Finds the containers of a Pod that receive values from the controller: those that mount a token for it. The
-//! arguments of a container, which the parser of `seal` parses, show which objects it receives.
+//! Finds the containers of a Pod that receive values from the controller. Such a container mounts a token for the
+//! controller. The arguments of a container, which the parser of `seal` parses, show which objects it receives.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use serde_json::Value as Json;
 use crate::seal::exec::Exec;
 use crate::seal_args::{self, Command};
 
-/// The names of the programs that receive values. The arguments of `seal-deliver` are a subset of those of `seal`.
+/// The names of the programs that receive values. `seal` accepts all arguments of `seal-deliver`.
 const PROGRAMS: [&str; 2] = ["seal", "seal-deliver"];
 
 /// Returns the receivers of a Pod, without reports.

@@ -104,7 +104,7 @@ fn read_report(
     pod: &str,
     receiver: &Receiver,
 ) -> Result<Report, ClusterError> {
-    let Some(log) = log(namespace, pod, receiver) else {
+    let Some(log) = log_path(namespace, pod, receiver) else {
         return Ok(Report::Unreadable);
     };
     let part = Part::of(receiver);
@@ -116,7 +116,7 @@ fn read_report(
 }
 
 /// Returns the path of the log of a receiver; `None` if a name is not valid.
-fn log(namespace: &str, pod: &str, receiver: &Receiver) -> Option<ApiPath> {
+fn log_path(namespace: &str, pod: &str, receiver: &Receiver) -> Option<ApiPath> {
     let pods = ApiPath::namespaced("/api/v1", namespace, "pods").ok()?;
     pods.object(pod).ok()?.log_of(&receiver.container).ok()
 }

@@ -80,7 +80,7 @@ fn state(verdict: Verdict) -> String {
     }
 }
 
-/// Formats an age in the largest unit in which it is at least 2; below two seconds, in seconds.
+/// Formats an age in the largest unit of which it has at least two; an age below two minutes is in seconds.
 fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {

@@ -16,8 +16,8 @@ const MAX_LINES: usize = 20;
 const HINT: &str = "hint: restart workloads without automatic restart manually, or annotate them with \
                     `sealedsecrets.bitnami.com/restart: auto` and run `seal restart` in the cluster";
 /// The hint if no controller has reported on a SealedSecret.
-const UNREPORTED_HINT: &str = "hint: check with `seal doctor` whether the controller runs, watches these namespaces and \
-                               writes statuses";
+const UNREPORTED_HINT: &str = "hint: check with `seal doctor` whether the controller is running, watches these \
+                               namespaces and writes statuses";
 
 /// Returns the warning about rows that are stale after the time limit, or `None` if there are none. The last line is a
 /// hint if nothing restarts a stale workload.
@@ -26,7 +26,7 @@ pub(super) fn warning(rows: &[Row], limit: SignedDuration) -> Option<String> {
     if stale.is_empty() {
         return None;
     }
-    let count = match containers(&stale) {
+    let count = match count_containers(&stale) {
         1 => "1 container still has an earlier value".to_owned(),
         count => format!("{count} containers still have an earlier value"),
     };
@@ -65,7 +65,7 @@ pub(super) fn unreported(unreported: &BTreeSet<SecretId>, limit: SignedDuration)
     (!unreported.is_empty()).then(|| lines.join("\n"))
 }
 
-fn containers(rows: &[&Row]) -> usize {
+fn count_containers(rows: &[&Row]) -> usize {
     let names = rows
         .iter()
         .map(|row| (&row.namespace, &row.pod, &row.container));
@@ -82,7 +82,7 @@ fn groups(stale: &[&Row]) -> Vec<String> {
     }
     let omitted = groups.len().saturating_sub(MAX_LINES);
     let line = |((consumer, source, refresh), rows): (&(String, String, String), &Vec<&Row>)| {
-        let count = match containers(rows) {
+        let count = match count_containers(rows) {
             1 => "1 container".to_owned(),
             count => format!("{count} containers"),
         };
@@ -111,7 +111,9 @@ fn refresh(row: &Row) -> String {
         (Some(Remedy::Restart), None) => {
             "no automatic restart: nothing recreates this Pod".to_owned()
         }
-        (Some(Remedy::AutomaticRestart), _) => "waits for seal restart, if it runs".to_owned(),
+        (Some(Remedy::AutomaticRestart), _) => {
+            "waits for seal restart, if it is running".to_owned()
+        }
         (Some(remedy @ (Remedy::Kubelet | Remedy::Driver)), _) => {
             format!("waits for the {}", remedy.text())
         }
@@ -168,7 +170,7 @@ mod tests {
         ];
         let want = "\
 timed out after 5m: 5 containers still have an earlier value
-  Deployment/api in shop, 1 container with an earlier db: waits for seal restart, if it runs
+  Deployment/api in shop, 1 container with an earlier db: waits for seal restart, if it is running
   Deployment/files in shop, 1 container with an earlier db: waits for the kubelet, within 2m
   Deployment/web in shop, 2 containers with an earlier db: no automatic restart: nothing restarts this workload
   Pod/job-1 in shop, 1 container with an earlier db: no automatic restart: nothing recreates this Pod

@@ -19,8 +19,8 @@ use crate::seal::session::Session;
 use crate::seal::settings::{Settings, unused_recipients};
 use crate::seal::size;
 
-/// Returns the format to convert an object to: that of `--to`, or v2 if the object has v2 values; `None` for an object
-/// that is re-encrypted as v1.
+/// Returns the format to convert an object to: the format of `--to` or, without `--to`, v2 if the object has v2 values.
+/// Returns `None` for an object that is re-encrypted as v1.
 pub(super) fn target(args: &Rotate, sealed: &SealedSecret) -> Option<SealedFormat> {
     let is_v2 = v2::is_v2(&sealed.spec.encrypted_data);
     args.to.or_else(|| is_v2.then_some(SealedFormat::V2))
@@ -106,10 +106,10 @@ fn to_v2(
     sealed: &SealedSecret,
 ) -> Result<(Edit, NewKeys)> {
     let recipients = session.recipients(settings)?;
-    let consent = Consent::find(args, sealed, &recipients)?;
+    let permission = ClassicalPermission::find(args, sealed, &recipients)?;
     let spec = FoldSpec {
         recipients: &recipients.keys(),
-        allow_classical: consent.allow_classical,
+        allow_classical: permission.allow_classical,
         template: if args.bind_template {
             Flag::Set
         } else {
@@ -131,18 +131,18 @@ fn to_v2(
     let policy = convert::policy(session.environment.now);
     let random = &mut shared::random::system();
     let edit = reseal::convert_to_v2(sealed, ring, &spec, &policy, random, &mut Unmetered)?;
-    let keys = recipients.describe() + consent.remark;
+    let keys = recipients.describe() + permission.remark;
     Ok((edit, NewKeys::Recipients(keys)))
 }
 
-/// Whether keys that are not post-quantum may open values, although some values may forbid it.
-struct Consent {
+/// Whether values may be sealed for keys that are not post-quantum.
+struct ClassicalPermission {
     allow_classical: bool,
     /// A remark for the summary on the protection that the values lose.
     remark: &'static str,
 }
 
-impl Consent {
+impl ClassicalPermission {
     /// Decides whether keys that are not post-quantum are allowed. The author of a rule alone cannot allow them for
     /// existing values that forbid them.
     fn find(args: &Rotate, sealed: &SealedSecret, recipients: &Recipients) -> Result<Self> {

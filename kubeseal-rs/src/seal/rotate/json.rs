@@ -22,7 +22,7 @@ pub(super) struct RotateReport<'a> {
     current: usize,
     /// The number of objects whose re-encryption failed, and of files that cannot be read.
     failed: usize,
-    /// Files with changes, failures or items whose key is known only from a hint; the others are only counted.
+    /// Files with changes, failures or items whose key is known only from a hint. Other files are only counted.
     files: Vec<RotatedFile<'a>>,
 }
 

@@ -31,7 +31,7 @@ struct KeyFileRecord {
     created: Timestamp,
 }
 
-/// The newest key Secret of `--key` that may seal, and those that are marked as compromised.
+/// The newest key Secret of `--key` that may seal, and the key Secrets that are marked as compromised.
 pub(super) struct KeyFiles {
     /// The newest key that may seal.
     newest: Option<KeyFileRecord>,
@@ -95,7 +95,7 @@ impl KeyFiles {
             return Err(Failure::new(message).hint(remedy(settings)));
         }
         if let Some(key) = self.newest_if_after(certificate)
-            && self.is_first(own)
+            && self.is_first_warning(own)
         {
             report::warn(&format!(
                 "{} is older than the key {} (--key)\n\
@@ -114,7 +114,7 @@ impl KeyFiles {
         newest.filter(|key| key.created > certificate.not_before())
     }
 
-    fn is_first(&self, certificate: &Fingerprint) -> bool {
+    fn is_first_warning(&self, certificate: &Fingerprint) -> bool {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         warned.insert(certificate.clone())
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn warns_about_a_certificate_once() {
         let (key_files, old) = (KeyFiles::of(&[]), certificate(OLD));
-        assert!(key_files.is_first(old.fingerprint()));
-        assert!(!key_files.is_first(old.fingerprint()));
+        assert!(key_files.is_first_warning(old.fingerprint()));
+        assert!(!key_files.is_first_warning(old.fingerprint()));
     }
 }

@@ -106,7 +106,7 @@ pub struct Rotate {
 /// # Errors
 ///
 /// Fails if the tree or the keys cannot be read, or the controller does not respond. Also fails if some objects cannot
-/// be re-encrypted; the others are re-encrypted first, except in a dry run.
+/// be re-encrypted, after all other objects are re-encrypted. A dry run changes nothing.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         let message =

@@ -188,7 +188,7 @@ impl Rotation<'_> {
     fn access(&self, source: &Source) -> Access {
         let by_token = TokenAccess {
             is_by_rule: !self.session.is_named_by_user(source),
-            ..self.tls_port.by_token()
+            ..self.tls_port.token_access()
         };
         Access {
             by_token,
@@ -270,8 +270,8 @@ fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
     work.finish(true).give_up()
 }
 
-/// Returns the controller to call: for a certificate from a file or URL, which does not name a controller, that of the
-/// flags.
+/// Returns the controller to call. A certificate from a file or URL names no controller; in that case, the flags select
+/// it.
 fn controller_of(args: &Sealing, settings: &Settings) -> Source {
     match &settings.certificate.value {
         source @ Source::Controller { .. } => source.clone(),
@@ -303,7 +303,7 @@ impl Cluster {
     }
 
     /// Sends all objects in one request. If that fails although the controller can be reached, sends them one by one:
-    /// an object may not decrypt, or the controller may not support lists.
+    /// perhaps the controller cannot unseal one of the objects, or does not support lists.
     fn rotate(
         &self,
         objects: &[&Found],

@@ -49,8 +49,8 @@ impl RuleKeys {
         for key in &view.recipients {
             self.check_key(rule, *key)?;
         }
-        let lists = !rule.recipients.is_empty() || rule.format == Some(SealedFormat::V2);
-        if lists {
+        let requires_list = !rule.recipients.is_empty() || rule.format == Some(SealedFormat::V2);
+        if requires_list {
             self.check_list(rule, view)
         } else {
             Ok(())

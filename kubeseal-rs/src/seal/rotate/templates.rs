@@ -112,7 +112,8 @@ fn shortened(text: &str) -> String {
     start
 }
 
-/// Returns whether a value of an object is not bound to the template, and so would be bound to the current one.
+/// Returns whether an object has a value that is not bound to a template yet, so that the run would bind it to the
+/// current template.
 pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         return false;
@@ -124,8 +125,8 @@ pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
 }
 
 impl ConfirmedTemplates {
-    /// Shows each template that values would be bound to, and asks the user whether they are right, except with `--yes`
-    /// or `--dry-run`.
+    /// Shows each template that values would be bound to. Without `--yes` and `--dry-run`, asks the user whether the
+    /// templates are right.
     ///
     /// # Errors
     ///

@@ -257,7 +257,7 @@ fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
             None
         );
         assert!(Target::is_complete(directory.path()).unwrap());
-        // The next start.
+        // The agent starts again.
         let target = target(directory);
         let rest = ["..data", "..seal_", "db"];
         assert_eq!(names(directory)[..3], rest);

@@ -58,8 +58,8 @@ fn client_error(error: kube::Error) -> RunError {
     RunError::Client(Box::new(error))
 }
 
-/// Returns the namespace of this Pod: `POD_NAMESPACE` (`variable`) or, if it is not set, that of its service account;
-/// `default` if the result is empty.
+/// Returns the namespace of this Pod: `POD_NAMESPACE` (`variable`) or, if it is not set, the namespace of the service
+/// account; `default` if the result is empty.
 pub(super) fn own_namespace(variable: Option<&str>) -> String {
     let file = || std::fs::read_to_string(OWN_NAMESPACE).ok();
     let namespace = variable

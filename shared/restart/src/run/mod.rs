@@ -55,7 +55,7 @@ pub struct Settings {
     pub with_reloader: bool,
     /// The address of metrics and probes.
     pub listen: SocketAddr,
-    /// The namespace of the Lease; `None` for that of this Pod.
+    /// The namespace of the Lease; `None` for the namespace of this Pod.
     pub lease_namespace: Option<String>,
     /// The configuration of the leader election.
     pub election: Election,

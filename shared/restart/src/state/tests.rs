@@ -534,7 +534,7 @@ fn repeated_changes_of_an_annotation_cause_one_turn_and_only_if_they_matter() {
     }
 }
 
-/// Attack: a tenant has many workloads of which each consumes many Secrets, and one turn handles all of them.
+/// Attack: a tenant has many workloads that each consume many Secrets, so that one turn handles all of them.
 #[test]
 fn a_turn_handles_a_limited_number_of_workloads() {
     let mut state = State::new(5, false);

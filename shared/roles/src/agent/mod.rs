@@ -38,7 +38,8 @@ const TARGET: &str = "/secrets";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Runs as a sidecar until SIGTERM: a change reaches the files within about a second. All files are replaced \
-together. Without the controller, existing files stay, and the first start waits. The Pod needs a token for the audience \
+together. While the controller cannot be reached, existing files stay, and the first start waits. The Pod needs a \
+token for the audience \
 sealed-secrets.bitnami.com in a projected volume, and its service account needs the permission that `seal grant` prints.\n\n\
 A configuration is YAML with the list `objects` (entries with `sealedSecret`, `items`, `path`, `mode`; or `template`, `from`, \
 `path`, `mode`), or HCL (*.hcl) with `template` blocks as for Vault Agent.\n\n\

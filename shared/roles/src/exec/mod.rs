@@ -60,8 +60,9 @@ pub struct CommandArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Receives the values from the controller, with the Pod's token and the permission that `seal grant` prints. The \
-command replaces this process, so it receives all signals and determines the exit code. With --on-change, this program stays its \
-parent, forwards signals, and ends with its exit code. Nothing is written to disk. Before each start of the command, a line \
+command replaces this process, so it receives all signals and determines the exit code. With --on-change, this program remains the \
+parent of the command, forwards signals, and exits with the exit code of the command. Nothing is written to disk. \
+Before each start of the command, a line \
 on stderr names the SealedSecrets and the versions of their values, for `seal pods`.\n\n\
 A variable that is already set is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --from db --only PGPASSWORD=password --on-change=restart -- app"

@@ -288,7 +288,7 @@ impl Supervisor<'_> {
             }
             OnChange::Exit => self.end(Next::Exit),
             OnChange::Restart => {
-                // Checks the new values while the command still runs.
+                // Check the new values while the command is still running.
                 let (mut unused, _) = command(self.command_args)?;
                 let values = &received.values;
                 pass_values(&mut unused, values, self.command_args, self.variables)?;
@@ -298,8 +298,8 @@ impl Supervisor<'_> {
         Ok(())
     }
 
-    /// Sends the command a signal to end it. If it is already ending, only changes what to do afterwards, unless that
-    /// is to exit.
+    /// Sends the command a signal to end it. If the command is already ending, only replaces the planned next step,
+    /// unless that step is to exit.
     fn end(&mut self, next: Next) {
         match &mut self.ending {
             None => {

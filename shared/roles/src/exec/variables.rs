@@ -443,7 +443,7 @@ mod tests {
             .collect())
     }
 
-    /// Attack: an author names items like variables that decide which code runs.
+    /// Attack: an author gives items the names of variables that decide which code runs.
     ///
     /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]
@@ -708,7 +708,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author adds any items to the one that the user named, to set more variables.
+        /// Attack: an author adds arbitrary items to the one that the user named, to set more variables.
         #[test]
         fn only_the_arguments_of_the_user_set_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),

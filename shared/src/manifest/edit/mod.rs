@@ -37,7 +37,7 @@ mod yaml_spans;
 mod tests;
 
 use super::error::ReadError;
-use super::{MAX_VALUES, Node, is_filled, is_json, roots, text};
+use super::{MAX_VALUES, Node, is_filled, roots, text, text_begins_like_json};
 pub use layout::{Layout, MappingLayout, Part};
 use splice::{Refusal, Splice, Text};
 use value_span::{Entry, Kind, ValueSpan};
@@ -178,7 +178,7 @@ impl Source {
     }
 
     fn spans(&self) -> Result<Vec<ValueSpan>, EditError> {
-        let is_json_text = is_json(&self.text_without_marks);
+        let is_json_text = text_begins_like_json(&self.text_without_marks);
         let roots = if is_json_text {
             json_spans::find(&self.text_without_marks)
         } else {
@@ -193,7 +193,7 @@ impl Source {
     fn text(&self) -> Text<'_> {
         Text {
             text: &self.text_without_marks,
-            json: is_json(&self.text_without_marks)
+            json: text_begins_like_json(&self.text_without_marks)
                 && json_spans::find(&self.text_without_marks).is_some(),
         }
     }

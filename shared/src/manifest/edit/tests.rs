@@ -512,7 +512,7 @@ fn keys_may_be_empty_anchored_tagged_quoted_or_aliases() {
 }
 
 #[test]
-fn keeps_an_anchor_and_replaces_an_alias_by_the_value() {
+fn keeps_an_anchor_and_replaces_an_alias_with_the_value() {
     assert_edit(
         "a=AgX b=AgY",
         "

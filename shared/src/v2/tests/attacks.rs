@@ -28,7 +28,7 @@ fn the_rsa_block_of_a_stanza_does_not_open_as_a_v1_value() {
     assert_eq!(
         envelope::examine(&KEYS.rsa, &cluster_wide, &v1),
         envelope::Finding::Closed,
-        "its length is that of no session key"
+        "no session key has this length"
     );
 }
 
@@ -59,14 +59,14 @@ fn the_rsa_block_of_a_v1_value_does_not_open_a_lock() {
 #[test]
 fn a_lock_for_the_substitute_key_does_not_open() {
     for suite in Suite::ALL {
-        let entries = lock_with(&DataKey::from_slice(&[0; 32]).unwrap(), suite);
+        let entries = inline_item_for(&DataKey::from_slice(&[0; 32]).unwrap(), suite);
         let refusal = open_object(&object(entries), &keys_of(&[suite])).unwrap_err();
         assert_eq!(refusal.reason(), Reason::Tampered, "{suite}");
     }
 }
 
 /// Returns an inline item that is sealed with this data key, with an invalid stanza.
-fn lock_with(key: &DataKey, suite: Suite) -> BTreeMap<String, String> {
+fn inline_item_for(key: &DataKey, suite: Suite) -> BTreeMap<String, String> {
     let header = key.commit(fields(suite), &place()).unwrap();
     let id = KEYS.opener(suite).key_id().short();
     let wrapped = match suite {

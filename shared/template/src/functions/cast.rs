@@ -93,7 +93,7 @@ fn clamped_uint(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::clamped_int;
 
-    /// The expected values are those of Go's `strconv.Atoi`, with its error ignored.
+    /// The expected values come from Go's `strconv.Atoi`, with its error ignored.
     #[test]
     fn clamps_numbers_that_overflow_before_an_invalid_character() {
         for (text, want) in [

@@ -118,7 +118,7 @@ fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
 }
 
 /// Charges for formatting or parsing according to a layout: a single byte of a layout can stand for a part that takes
-/// long to format.
+/// a long time to format.
 pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
     env.gauge.charge_steps(layout.len() / 4)
 }

@@ -40,12 +40,12 @@ pub async fn run(sizes: Sizes) {
     .await;
     let node = Node::start(&site).await;
     node.row("seal-deliver node, idle");
-    let before = site.operations().await;
+    let before = site.count_operations().await;
     for i in 0..mounts {
         node.mount(&tokens[i % tokens.len()]).await;
     }
     node.row(&format!("seal-deliver node, after {mounts} mounts"));
-    let operations = site.operations().await - before;
+    let operations = site.count_operations().await - before;
     println!("\n{operations} private-key operations for {mounts} mounts of an unchanged object");
     println!(
         "from the change to the response: median {}, p99 {}",
@@ -171,7 +171,7 @@ impl<'a> Site<'a> {
         .await;
     }
 
-    async fn operations(&self) -> u64 {
+    async fn count_operations(&self) -> u64 {
         let scrape = self.controller.scrape().await;
         let line = scrape.lines().find(|line| line.starts_with(OPERATIONS));
         let number = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
@@ -182,7 +182,7 @@ impl<'a> Site<'a> {
         print_row(&[
             phase.to_owned(),
             megabytes(self.controller.memory()),
-            self.operations().await.to_string(),
+            self.count_operations().await.to_string(),
         ]);
     }
 }

@@ -48,7 +48,7 @@ pub enum Implementation {
 impl Implementation {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Ours => "ours",
+            Self::Ours => "this project",
             Self::Upstream => "upstream, no limits",
             Self::UpstreamDefaults => "upstream, defaults",
         }

@@ -44,7 +44,7 @@ pub async fn run(sizes: Sizes) {
         "until every Secret exists",
         "and every status",
         "relative to the floor",
-        "relative to ours",
+        "relative to this project",
     ]);
     print_row(&[
         "floor".into(),
@@ -66,7 +66,7 @@ pub async fn run(sizes: Sizes) {
     print_head(&[
         "restart",
         "until a new object's Secret exists",
-        "relative to ours",
+        "relative to this project",
     ]);
     for (implementation, times) in &without_limits {
         let cells = [
@@ -80,7 +80,7 @@ pub async fn run(sizes: Sizes) {
         &format!("{with_defaults} objects"),
         "cold start",
         "restart",
-        "cold start relative to ours",
+        "cold start relative to this project",
     ]);
     for (implementation, times) in &defaults {
         print_row(&[
@@ -111,8 +111,8 @@ pub async fn run_v2(sizes: Sizes) {
         "restart",
     ]);
     for (name, times) in [
-        ("ours, v2 xw", &v2),
-        ("ours, v1 (RSA-4096)", &own_times),
+        ("this project, v2 xw", &v2),
+        ("this project, v1 (RSA-4096)", &own_times),
         ("upstream, no limits, v1", &upstream),
     ] {
         print_row(&[

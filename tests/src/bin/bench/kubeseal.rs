@@ -24,7 +24,7 @@ pub fn run(sizes: &Sizes) {
     let directory = Scratch::new();
     let certificate_path = directory.path().join("cert.pem");
     fs::write(&certificate_path, make_certificate()).unwrap();
-    report::print_head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
+    report::print_head(&["kubeseal --cert", "upstream", "this project", "ratio"]);
     let compare = |title: &str, input: String, runs: usize| {
         let file = directory.path().join("input");
         fs::write(&file, input).unwrap();

@@ -44,7 +44,7 @@ pub async fn run(sizes: Sizes) {
         "from the start to a Secret in",
         "the first namespace",
         "the last",
-        "to ours",
+        "relative to this project",
     ]);
     let mut own_duration = Duration::ZERO;
     for (i, implementation) in [Implementation::Ours, Implementation::Upstream]

@@ -15,7 +15,7 @@ pub fn run(sizes: &Sizes) {
     let times = sizes.size("operations", 50, 400);
     let upstream = Upstream::start().expect("Go is installed");
     let label = Scope::Strict.label("ns", "n");
-    print_head(&["key", "ours", "upstream, with its pipe", "ratio"]);
+    print_head(&["key", "this project", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
         let our_time = time_unsealing(&key.pair, &label, times);

@@ -49,7 +49,7 @@ pub async fn run(sizes: Sizes) {
     print_head(&["phase", "requests", "of the Lease", "resident MB"]);
     let mut before = BTreeMap::new();
     let mut row = |phase: &str| {
-        let now = plane.requests_of(&user);
+        let now = plane.count_requests_of(&user);
         let memory = format!("{:.1}", restarter.memory() as f64 / 1e6);
         let new = now
             .iter()

@@ -37,8 +37,8 @@ pub async fn run(sizes: Sizes) {
         "private-key operations per item",
     ]);
     for (name, load) in [
-        ("ours, with hints", &load_with_hints),
-        ("ours, without", &load_without_hints),
+        ("this project, with hints", &load_with_hints),
+        ("this project, without", &load_without_hints),
     ] {
         let bench = BenchNamespace::new(&plane, &keys).await;
         bench.create_all(load).await;

@@ -49,5 +49,5 @@ pub async fn run(sizes: Sizes) {
         pod.stop();
     }
     let ratio = durations[1].as_secs_f64() / durations[0].as_secs_f64();
-    println!("\nours: {ratio:.2} × upstream's rate, on half of the processors at most");
+    println!("\nthis project: {ratio:.2} × upstream's rate, on half of the processors at most");
 }

@@ -105,7 +105,12 @@ pub async fn run(sizes: Sizes) {
     let online = time_command(&mut command);
 
     let floor = estimate_floor(&old_keys[0], files * items);
-    print_head(&["", "time", "upstream's loop / ours", "ours / floor"]);
+    print_head(&[
+        "",
+        "time",
+        "upstream's loop / this project",
+        "this project / floor",
+    ]);
     let row = |name: &str, duration: Duration| {
         print_row(&[
             name.to_owned(),

@@ -41,7 +41,7 @@ pub(crate) fn compare_chosen_blocks(count: usize) -> Vec<(String, Comparison)> {
     };
     let compare_with_random = |(name, block): &(&str, [u8; BLOCK_LEN])| {
         let comparison = compare(count, random, || open(block));
-        (format!("any number and {name}"), comparison)
+        (format!("random numbers and {name}"), comparison)
     };
     chosen_blocks().iter().map(compare_with_random).collect()
 }

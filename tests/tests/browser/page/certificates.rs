@@ -131,8 +131,8 @@ fn a_pinned_page_seals_for_its_certificate_only() {
     );
 }
 
-/// Attack: an attacker changes a certificate in transit, so that the page reads a different key or validity from
-/// the programs, for example behind a second length, after the end, or in an unusual encoding.
+/// Attack: an attacker changes a certificate in transit, so that the page reads another key or validity than
+/// the programs. Examples are a second length, bytes after the end, and an unusual encoding.
 #[test]
 fn reads_changed_certificates_as_the_programs_do_or_refuses_them() {
     check_changed_certificates(SAMPLE);
@@ -230,8 +230,8 @@ const SAMPLE: &str = "async der => {
     return [...chosen];
 }";
 
-/// Returns the changed certificates that the page accepts: with other values of the byte at each position, shortened
-/// to end before it, and with a byte after the end.
+/// Returns the changed certificates that the page accepts. For each position, the changes are three other values of the
+/// byte, and a certificate that ends before the byte. One more change is an additional byte at the end.
 const CHANGES: &str = "async (der, positions) => {
     const original = bytesOfBase64(der);
     const accepted = [];

@@ -155,14 +155,14 @@ fn refuses_existing_text_that_parsers_could_read_differently() {
             ),
         ),
         (
-            "a scope that is no string",
+            "a scope that is not a string",
             good.replace(
                 "  name: db",
                 "  annotations:\n    sealedsecrets.bitnami.com/cluster-wide: true\n  name: db",
             ),
         ),
         (
-            "a scope that is no string in JSON",
+            "a scope in JSON that is not a string",
             json.replace(
                 "\"name\"",
                 "\"annotations\":{\"sealedsecrets.bitnami.com/cluster-wide\":true},\"name\"",
@@ -196,7 +196,7 @@ fn refuses_existing_text_that_parsers_could_read_differently() {
         ("a v2 value", good.replace("AgA=", "seal2.h.x")),
         ("a v2 lock", good.replace("a: AgA=", "/lock/x: y")),
         (
-            "the old form",
+            "the deprecated form",
             good.replace("  encryptedData", "  data: x\n  encryptedData"),
         ),
         ("no data", good.replace("encryptedData", "encrypteddata")),

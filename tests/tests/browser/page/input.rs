@@ -114,7 +114,7 @@ fn checks_values_by_the_type_and_size_of_the_secret() {
 }
 
 #[test]
-fn each_type_brings_its_items_and_keeps_values_of_others() {
+fn each_type_adds_its_items_and_keeps_other_filled_items() {
     let form = Form::open(Some(&certificate_of(&KEYS[0])));
     let keys = || {
         form.value(

@@ -56,13 +56,13 @@ fn received(server: &TcpListener) -> Vec<u8> {
         connection.set_nonblocking(false).unwrap();
         let limit = Some(Duration::from_millis(200));
         connection.set_read_timeout(limit).unwrap();
-        // An error is the time limit.
+        // The only expected error is the timeout.
         let _ = connection.read_to_end(&mut bytes);
     }
     bytes
 }
 
-/// What an added script could try. Each is a violation of the policy.
+/// Functions with which an added script could try to send data to a URL. Each call violates the policy.
 const ATTEMPTS: [&str; 7] = [
     "async url => fetch(url, { mode: 'no-cors' }).catch(() => null)",
     "async url => { new Image().src = url; }",
@@ -102,12 +102,12 @@ fn a_sealed_value_is_in_no_address_storage_or_field() {
         let fields = form.value(FIELDS);
         assert!(
             !fields.as_str().unwrap().contains(VALUE),
-            "the value is there again"
+            "a field contains the value after the return"
         );
     }
 }
 
-/// The content of all fields.
+/// An expression for the joined content of all fields.
 const FIELDS: &str =
     "[...document.querySelectorAll('input, textarea')].map(field => field.value).join()";
 

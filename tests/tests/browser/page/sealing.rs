@@ -39,7 +39,7 @@ const TYPES: [TypeWithItems; 5] = [
 
 const FORMATS: [Format; 2] = [Format::Yaml, Format::Json];
 
-/// Six cases contain each type, and each scope in each format.
+/// Tests six cases that together contain each type, and each scope in each format.
 #[test]
 fn every_type_scope_and_format_opens_with_both_implementations() {
     let cases = (0..6).map(|i| (Scope::ALL[i % 3], TYPES[i % 5], FORMATS[i % 2]));
@@ -136,11 +136,13 @@ fn a_single_value_opens_only_for_its_scope_name_and_namespace() {
         for other_scope in Scope::ALL {
             for (namespace, name) in [("shop", "db"), ("shop", "web"), ("ops", "db")] {
                 let label = other_scope.label(namespace, name);
-                let is_own = label == scope.label("shop", "db");
-                let ours = envelope::open(KEYS[0].pair.private(), &label, &sealed);
-                let theirs = upstream.open_value(&[private_pem()], label.as_bytes(), &sealed);
+                let may_open = label == scope.label("shop", "db");
+                let own_result = envelope::open(KEYS[0].pair.private(), &label, &sealed);
+                let upstream_result =
+                    upstream.open_value(&[private_pem()], label.as_bytes(), &sealed);
                 let case = format!("{scope} as {other_scope} of {namespace}/{name}");
-                assert_eq!((ours.is_ok(), theirs.is_ok()), (is_own, is_own), "{case}");
+                let opened = (own_result.is_ok(), upstream_result.is_ok());
+                assert_eq!(opened, (may_open, may_open), "{case}");
             }
         }
     }

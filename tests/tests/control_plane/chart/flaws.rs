@@ -1,4 +1,4 @@
-//! Tests that each flaw of Bitnami's chart and manifests is fixed or deliberately kept. The numbers are those of
+//! Tests that each flaw of Bitnami's chart and manifests is fixed or deliberately kept. The numbers refer to
 //! `tests/FLAWS.md`.
 
 use serde_json::{Value, json};

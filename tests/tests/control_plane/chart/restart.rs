@@ -1,5 +1,5 @@
-//! Tests `seal restart` with the account and the policies of the chart. No node runs: the tests write the statuses that
-//! the kubelet and the controllers of workloads would report.
+//! Tests `seal restart` with the account and the policies of the chart. There is no node: the tests write the statuses
+//! that the kubelet and the controllers of workloads would report.
 
 use std::fmt::Debug;
 

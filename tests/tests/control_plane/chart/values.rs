@@ -31,7 +31,7 @@ static EFFECTS: LazyLock<Effects> = LazyLock::new(|| {
 const POD: &str = "Deployment /spec/template/spec/";
 const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 
-/// Values whose effect other tests check: that of the flaw H7, and a value that needs a cluster.
+/// Values whose effect other tests check: the value of flaw H7, and a value that needs a cluster.
 const CHECKED_ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 
 /// Values that the templates of Bitnami's chart read, and its `values.yaml` does not contain.

@@ -64,7 +64,7 @@ impl Case {
         self
     }
 
-    /// Like [`Self::restart`] without arguments, but runs `action` while no controller runs.
+    /// Like [`Self::restart`] without arguments, but runs `action` while no controller is running.
     pub async fn restart_after(self, action: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
         let Self {
             plane,

@@ -94,18 +94,18 @@ async fn a_value_with_the_flag_of_v2_has_no_secret_and_is_delivered() {
 #[tokio::test]
 async fn the_annotation_removes_no_secret_of_another_client() {
     let case = DeliverCase::new("deliver-foreign-secret").await;
-    let unowned = json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } });
+    let unowned = json!({ "metadata": { "name": "db" }, "stringData": { "a": "unowned" } });
     case.case.create_secret(unowned).await;
     let managed = json!({ "metadata": {
         "name": "managed", "annotations": { "sealedsecrets.bitnami.com/managed": "true" },
-    }, "stringData": { "a": "theirs" } });
+    }, "stringData": { "a": "unowned" } });
     case.case.create_secret(managed).await;
     for name in ["db", "managed"] {
         let mut sealed = case.case.sealed_secret(name, &ITEMS);
         only_deliver(&mut sealed);
         case.case.create(&sealed).await;
         assert_has_no_secret(&case, name).await;
-        case.case.wait_for_values(name, &[("a", "theirs")]).await;
+        case.case.wait_for_values(name, &[("a", "unowned")]).await;
         assert_reports_remaining_secret(&case, name).await;
     }
 }
@@ -126,10 +126,10 @@ async fn the_annotation_keeps_the_values_of_another_client_in_a_merged_secret() 
         "annotations": {
             "sealedsecrets.bitnami.com/managed": "true", "sealedsecrets.bitnami.com/patch": "true",
         },
-    }, "stringData": { "theirs": "1" } });
+    }, "stringData": { "unowned": "1" } });
     case.case.create_secret(shared).await;
     case.case.seal("db", &ITEMS).await;
-    let merged = [("a", "1"), ("theirs", "1")];
+    let merged = [("a", "1"), ("unowned", "1")];
     case.case.wait_for_values("db", &merged).await;
     case.case.wait_until_synced("db").await;
     case.case.patch("db", annotation(&json!("files"))).await;

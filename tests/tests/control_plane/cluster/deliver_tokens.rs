@@ -141,7 +141,7 @@ async fn a_pod_gets_only_values_of_its_own_namespace() {
 }
 
 /// Attack: a service account without the verb `unseal` on a SealedSecret requests its values, alone or together with
-/// those of an object that the account may unseal, or finds out in this way which objects exist.
+/// the values of an object that the account may unseal, or finds out in this way which objects exist.
 #[tokio::test]
 async fn every_object_needs_the_verb_unseal_by_name() {
     let (case, _) = case("deliver-verbs").await;

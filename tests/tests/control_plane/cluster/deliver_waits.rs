@@ -154,7 +154,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     let tokens = tokens.await;
     let (memory, threads) = (
         case.case.controller.memory(),
-        threads(case.case.controller.id()),
+        count_threads(case.case.controller.id()),
     );
     let body = waiting_request(&all_of("db"), &response["revision"], 300);
     let mut requests = tokio::task::JoinSet::new();
@@ -167,7 +167,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
             .await;
     }
     let more_memory = case.case.controller.memory().saturating_sub(memory);
-    let now = self::threads(case.case.controller.id());
+    let now = self::count_threads(case.case.controller.id());
     assert!(now <= threads + 20, "{threads} threads, then {now}");
     let (time, (code, _)) = timed(case.tls.deliver(&token, &all_of("db"))).await;
     assert_eq!(code, 200);
@@ -188,7 +188,7 @@ async fn a_thousand_waiting_requests_take_no_threads_and_all_get_a_change() {
     assert!(more_memory < 150 << 20, "{more_memory}");
 }
 
-fn threads(process: u32) -> usize {
+fn count_threads(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/task"))
         .unwrap()
         .count()

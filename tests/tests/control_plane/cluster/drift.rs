@@ -33,7 +33,10 @@ async fn other_clients_labels_and_annotations_are_not_drift_and_survive_a_correc
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
     let edited = case
-        .patch_secret("db", json!({ "metadata": { "labels": { "theirs": "1" } } }))
+        .patch_secret(
+            "db",
+            json!({ "metadata": { "labels": { "other-client": "1" } } }),
+        )
         .await;
     case.wait_until_idle("labels").await;
     let secret = case.secret("db").await.unwrap();
@@ -41,7 +44,10 @@ async fn other_clients_labels_and_annotations_are_not_drift_and_survive_a_correc
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
     let secret = case.wait_for_values("db", &[("a", "1")]).await;
-    assert_eq!(secret.labels().get("theirs").map(String::as_str), Some("1"));
+    assert_eq!(
+        secret.labels().get("other-client").map(String::as_str),
+        Some("1")
+    );
 }
 
 #[tokio::test]
@@ -170,7 +176,7 @@ async fn an_added_consent_to_a_merge_hides_no_edit() {
 
 /// Attack: a client adds so many annotations that no API server accepts the correction of its edit.
 #[tokio::test]
-async fn an_edit_with_very_many_annotations_is_corrected() {
+async fn an_edit_with_twenty_thousand_annotations_is_corrected() {
     let case = Case::new("annotations").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;

@@ -107,7 +107,7 @@ async fn a_key_replaced_in_place_is_reported_by_log_and_event() {
     case.patch_secret("key-0", json!({ "stringData": data }))
         .await;
     case.wait_for_event("key-0", "KeyReplaced").await;
-    let warning = "level=WARN msg=\"private key replaced by another one under the same name\" secretname=key-0";
+    let warning = "level=WARN msg=\"private key replaced with another key under the same name\" secretname=key-0";
     case.wait_for_log(warning).await;
 }
 

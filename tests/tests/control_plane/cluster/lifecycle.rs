@@ -216,18 +216,18 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
 async fn s9_old_garbage_collection_deletes_owned_secrets_and_keeps_others() {
     let case = Case::with_args("old-gc", &["--old-gc-behavior"]).await;
     case.create_secret(
-        json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "theirs" } }),
+        json!({ "metadata": { "name": "unowned" }, "stringData": { "a": "unowned" } }),
     )
     .await;
-    case.seal("theirs", &[("a", "ours")]).await;
-    case.wait_for_failure("theirs").await;
-    case.seal("ours", &[("a", "1")]).await;
-    case.wait_for_values("ours", &[("a", "1")]).await;
-    case.delete("theirs").await;
-    case.delete("ours").await;
-    case.wait_for_no_secret("ours").await;
+    case.seal("unowned", &[("a", "owned")]).await;
+    case.wait_for_failure("unowned").await;
+    case.seal("owned", &[("a", "1")]).await;
+    case.wait_for_values("owned", &[("a", "1")]).await;
+    case.delete("unowned").await;
+    case.delete("owned").await;
+    case.wait_for_no_secret("owned").await;
     case.wait_until_idle("old-gc").await;
-    case.wait_for_values("theirs", &[("a", "theirs")]).await;
+    case.wait_for_values("unowned", &[("a", "unowned")]).await;
 }
 
 #[tokio::test]

@@ -38,13 +38,13 @@ const UPSTREAM_METRICS: &[(&str, u8, &[&str])] = &[
 async fn a_scrape_has_upstreams_series_and_counts_events() {
     let case = Case::new("metrics").await;
     let namespace = case.namespace.name().to_owned();
-    case.create_secret(json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "x" } }))
+    case.create_secret(json!({ "metadata": { "name": "unowned" }, "stringData": { "a": "x" } }))
         .await;
     case.seal("good", &[("a", CANARY)]).await;
-    case.seal("theirs", &[("a", CANARY)]).await;
+    case.seal("unowned", &[("a", CANARY)]).await;
     case.seal_with("bad", &[("a", CANARY)], &[("t", "{{ fail .a }}")])
         .await;
-    for name in ["theirs", "bad"] {
+    for name in ["unowned", "bad"] {
         case.wait_for_failure(name).await;
     }
     case.wait_until_synced("good").await;
@@ -67,7 +67,7 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
         }
     }
     let value = |name: &str, labels: &[(&str, &str)]| scrape.value(&prefixed(name), labels);
-    for (name, synced) in [("good", 1.0), ("bad", -1.0), ("theirs", -1.0)] {
+    for (name, synced) in [("good", 1.0), ("bad", -1.0), ("unowned", -1.0)] {
         let labels = [
             ("name", name),
             ("namespace", namespace.as_str()),
@@ -93,7 +93,7 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     assert_eq!(
         keys,
         Some(2.0),
-        "the old key, and the key generated at the start"
+        "the old key, and the key generated at startup"
     );
     assert_eq!(value("objects", &[("synced", "False")]), Some(2.0));
     let expected_problems = ["build_info", "condition_info"].map(prefixed);

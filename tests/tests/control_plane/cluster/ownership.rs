@@ -9,9 +9,9 @@ use super::case::{Case, template_annotations};
 #[tokio::test]
 async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
     let case = Case::new("unowned").await;
-    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
+    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "unowned" } }))
         .await;
-    case.seal("db", &[("a", "ours")]).await;
+    case.seal("db", &[("a", "owned")]).await;
     let want = "failed update: Resource \"db\" already exists and is not managed by SealedSecret";
     assert_eq!(case.wait_for_failure("db").await, want);
     assert_eq!(
@@ -21,17 +21,17 @@ async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
             .as_deref(),
         Some(want)
     );
-    case.wait_for_values("db", &[("a", "theirs")]).await;
+    case.wait_for_values("db", &[("a", "unowned")]).await;
     // C7: deleting the conflicting Secret is sufficient.
     case.delete_secret("db").await;
-    case.wait_for_values("db", &[("a", "ours")]).await;
+    case.wait_for_values("db", &[("a", "owned")]).await;
     case.wait_until_synced("db").await;
 }
 
 #[tokio::test]
 async fn a_persistent_failure_is_logged_and_retried_once_consent_is_given() {
     let case = Case::with_args("keeps-failing", &["--max-unseal-retries=1"]).await;
-    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
+    case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "unowned" } }))
         .await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_log("Still failing after --max-unseal-retries; retrying with backoff")
@@ -45,11 +45,11 @@ async fn a_persistent_failure_is_logged_and_retried_once_consent_is_given() {
 #[tokio::test]
 async fn a_managed_secret_is_taken_over() {
     let case = Case::new("managed").await;
-    let metadata = json!({ "name": "db", "annotations": { MANAGED_ANNOTATION: "true" }, "labels": { "theirs": "1" } });
+    let metadata = json!({ "name": "db", "annotations": { MANAGED_ANNOTATION: "true" }, "labels": { "unowned": "1" } });
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
         .await;
-    let sealed = case.seal("db", &[("a", "ours")]).await;
-    let secret = case.wait_for_values("db", &[("a", "ours")]).await;
+    let sealed = case.seal("db", &[("a", "owned")]).await;
+    let secret = case.wait_for_values("db", &[("a", "owned")]).await;
     assert_eq!(
         Some(&secret.metadata.owner_references.unwrap()[0].uid),
         sealed.metadata.uid.as_ref()
@@ -66,9 +66,9 @@ async fn c17_a_patched_secret_keeps_existing_and_dropped_items_and_is_not_delete
     let metadata = json!({ "name": "db", "annotations": { PATCH_ANNOTATION: "true" } });
     case.create_secret(json!({ "metadata": metadata, "stringData": { "a": "1", "b": "2" } }))
         .await;
-    case.seal("db", &[("a", "ours")]).await;
+    case.seal("db", &[("a", "owned")]).await;
     let secret = case
-        .wait_for_values("db", &[("a", "ours"), ("b", "2")])
+        .wait_for_values("db", &[("a", "owned"), ("b", "2")])
         .await;
     assert_eq!(secret.metadata.owner_references, None);
     case.wait_until_synced("db").await;
@@ -76,7 +76,7 @@ async fn c17_a_patched_secret_keeps_existing_and_dropped_items_and_is_not_delete
     let changed_items = json!({ "a": null, "c": next["c"] });
     case.patch("db", json!({ "spec": { "encryptedData": changed_items } }))
         .await;
-    let all_items = [("a", "ours"), ("b", "2"), ("c", "3")];
+    let all_items = [("a", "owned"), ("b", "2"), ("c", "3")];
     case.wait_for_values("db", &all_items).await;
     case.wait_until_synced("db").await;
     case.delete("db").await;

@@ -111,7 +111,7 @@ async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
 /// Attack: an author applies objects with tens of thousands of small templates, to delay a victim's object and to fill
 /// the memory with syntax trees.
 #[tokio::test]
-async fn objects_with_very_many_templates_are_refused_and_do_not_stall_their_neighbors() {
+async fn objects_with_thousands_of_templates_are_refused_and_do_not_stall_their_neighbors() {
     let case = Case::new("many-templates").await;
     let names: Vec<String> = (0..15_000).map(|i| format!("t{i}")).collect();
     let templates: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "{{ .a }}")).collect();

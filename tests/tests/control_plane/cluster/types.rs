@@ -1,5 +1,5 @@
 //! Tests every built-in type of Secret: which types are created, and that each Secret reaches a stable state with the
-//! items that Kubernetes adds. Kubernetes' real token controller runs.
+//! items that Kubernetes adds. The tests use Kubernetes' real token controller.
 
 use std::collections::BTreeMap;
 
@@ -279,7 +279,7 @@ fn seal_in_deprecated_form(case: &Case, name: &str, type_: &str) -> SealedSecret
 async fn create_mergeable_secret(case: &Case, name: &str, type_: &str) {
     let annotations = json!({ ACCOUNT: "default", PATCH_ANNOTATION: "true" });
     let metadata = json!({ "name": name, "annotations": annotations });
-    let secret = json!({ "metadata": metadata, "type": type_, "stringData": { "theirs": "1" } });
+    let secret = json!({ "metadata": metadata, "type": type_, "stringData": { "unowned": "1" } });
     case.create_secret(secret).await;
 }
 
@@ -322,7 +322,7 @@ async fn refuses_a_risky_type_in_every_form() {
 
 /// Attack: an author makes the controller maintain a Secret whose type grants credentials and is no longer allowed.
 ///
-/// The Secret was created while its type was allowed, as Bitnami's controller would have done.
+/// The test creates the Secret while its type is allowed, because Bitnami's controller would have created it.
 #[tokio::test]
 async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names_the_flag() {
     let case = Case::with_args("before", &[ALLOW]).await;
@@ -421,13 +421,13 @@ async fn keeps_items_that_another_controller_adds_if_the_template_allows_merging
     case.create(&sealed).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_until_synced("db").await;
-    case.patch_secret("db", json!({ "stringData": { "theirs": "2" } }))
+    case.patch_secret("db", json!({ "stringData": { "unowned": "2" } }))
         .await;
     case.wait_until_idle("added").await;
-    case.wait_for_values("db", &[("a", "1"), ("theirs", "2")])
+    case.wait_for_values("db", &[("a", "1"), ("unowned", "2")])
         .await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
-    case.wait_for_values("db", &[("a", "1"), ("theirs", "2")])
+    case.wait_for_values("db", &[("a", "1"), ("unowned", "2")])
         .await;
 }

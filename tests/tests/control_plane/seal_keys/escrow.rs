@@ -40,7 +40,7 @@ fn watch_certificates(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     fingerprints
 }
 
-/// Fault: an operator loses a key before it is backed up.
+/// Fault: an administrator loses a key before it is backed up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_key_seals_only_once_it_is_backed_up() {
     let site = Site::new("escrow", &KEYS[..1], &ARGS).await;

@@ -230,7 +230,7 @@ async fn a_key_restored_into_a_cluster_unseals_and_does_not_seal() {
         })
         .await;
     }
-    // Neither the annotation as backed up nor a restart makes the planted key the sealing key.
+    // Neither the annotation `backed-up` nor a restart makes the planted key the sealing key.
     site.run_successfully(&["keys", "restore", "planted.age", "-i", "identity.txt"]);
     let site = site.restart(&["--key-renew-period=0"]).await;
     assert_eq!(site.served_key().await, Ok(own_key));

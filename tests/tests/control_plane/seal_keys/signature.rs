@@ -114,7 +114,7 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
     let directory = scratch.path();
     for (name, _) in key_types {
         let principal = format!("{name}@example.com");
-        let signed_by_seal = format!("{name}-ours.age");
+        let signed_by_seal = format!("{name}-seal.age");
         let output = seal(
             directory,
             &[&BACKUP_ARGS[..], &[&signed_by_seal, "--sign", name]].concat(),
@@ -125,7 +125,7 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
             &signed_by_seal,
             &principal
         ));
-        let signed_by_ssh_keygen = format!("{name}-theirs.age");
+        let signed_by_ssh_keygen = format!("{name}-ssh-keygen.age");
         assert!(
             seal(
                 directory,

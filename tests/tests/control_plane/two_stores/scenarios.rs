@@ -160,7 +160,7 @@ pub(crate) async fn reverts_an_edit_made_during_a_restart<S: TestStore>() {
 
 pub(crate) async fn keeps_secrets_that_are_not_owned<S: TestStore>() {
     let store = S::new().await;
-    store.put_unowned("db", "x", "theirs").await;
+    store.put_unowned("db", "x", "unowned").await;
     store.seal("db", GOOD).await;
     let message = store
         .wait_until_synced("db", "False")
@@ -171,8 +171,8 @@ pub(crate) async fn keeps_secrets_that_are_not_owned<S: TestStore>() {
         message.contains("is not managed by SealedSecret"),
         "{message}"
     );
-    store.wait_for_values("db", &[("x", "theirs")]).await;
+    store.wait_for_values("db", &[("x", "unowned")]).await;
     store.remove("db").await;
     store.wait_until_idle().await;
-    store.wait_for_values("db", &[("x", "theirs")]).await;
+    store.wait_for_values("db", &[("x", "unowned")]).await;
 }

@@ -70,11 +70,11 @@ proptest! {
         let Ok(documents) = manifest::read(text.as_bytes()) else {
             return Ok(());
         };
-        let theirs = UPSTREAM.parse(text.as_bytes());
-        let (1, Ok(theirs), true) = (documents.len(), theirs, text.contains(YAML_1_1_BREAKS)) else {
+        let go_value = UPSTREAM.parse(text.as_bytes());
+        let (1, Ok(go_value), true) = (documents.len(), go_value, text.contains(YAML_1_1_BREAKS)) else {
             return Ok(());
         };
-        prop_assert_eq!(read_value(&text), theirs, "{:?}", text);
+        prop_assert_eq!(read_value(&text), go_value, "{:?}", text);
     }
 }
 

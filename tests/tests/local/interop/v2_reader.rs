@@ -314,7 +314,7 @@ fn with_p256(case: &Json, rng: &mut StdRng) -> Entries {
     entries
 }
 
-/// Checks that the public properties of each item are those that the case requested.
+/// Checks that each item has the public properties that the case requested.
 fn check_view(case: &Json) {
     let checked = check(&object(case, entries(case))).unwrap();
     for (item, view) in checked.object().view() {
@@ -344,12 +344,14 @@ fn both_implementations_give_the_same_result_for_changed_objects() {
         .collect();
     let mut reasons = BTreeMap::new();
     for (case, go) in cases.iter().zip(run_go("open", &cases)) {
-        let (field, ours) = match open(case, &case["keys"]) {
+        let (field, own_value) = match open(case, &case["keys"]) {
             Ok(values) => ("values", values),
             Err(reason) => ("reason", Json::from(reason.as_str())),
         };
-        assert_eq!(go[field], ours, "{go}\n{case}");
-        *reasons.entry(ours.as_str().map(str::to_owned)).or_insert(0) += 1;
+        assert_eq!(go[field], own_value, "{go}\n{case}");
+        *reasons
+            .entry(own_value.as_str().map(str::to_owned))
+            .or_insert(0) += 1;
     }
     assert!(reasons.len() >= 5, "{reasons:?}");
 }

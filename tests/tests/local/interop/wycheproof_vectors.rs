@@ -1,6 +1,6 @@
 //! Tests `envelope::open` with Project Wycheproof's vectors for RSA-OAEP, each as the RSA block of a value. The message
-//! of a valid block is the session key: if its length is that of an AES key, the value can be decrypted; all other
-//! values are rejected.
+//! of a valid block is the session key. If the message has the length of an AES key, the value can be decrypted. All
+//! other values are rejected.
 
 use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{Aead, KeyInit};

@@ -66,10 +66,10 @@ pub(crate) struct Difference {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Program {
-    /// The command-line tools, whatever the controller is.
+    /// The command-line tools, with either controller.
     #[default]
     Kubeseal,
-    /// The controllers, whatever the command-line tool is.
+    /// The controllers, with either command-line tool.
     Controller,
 }
 
@@ -184,10 +184,10 @@ impl Differences {
 
 impl Difference {
     /// Returns the deviations from the table, one sentence each.
-    pub(crate) fn complaints(&self, upstream: &Outcome, ours: &Outcome) -> Vec<String> {
+    pub(crate) fn complaints(&self, upstream: &Outcome, own: &Outcome) -> Vec<String> {
         let mut complaints = self.upstream.complaints("upstream", upstream);
-        complaints.extend(self.ours.complaints("ours", ours));
-        if upstream == ours {
+        complaints.extend(self.ours.complaints("this project", own));
+        if upstream == own {
             complaints.push("the programs do not differ".to_owned());
         }
         self.by_flaw(&complaints)

@@ -24,10 +24,10 @@ fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
         assert_eq!(seal.status.code(), Some(2), "{seal:?}");
         for output in [kubeseal, seal] {
             let message = stderr(&output);
-            let is_identified = ["config.json", "stringData"]
+            let is_reported = ["config.json", "stringData"]
                 .iter()
                 .all(|part| message.contains(part));
-            assert!(is_identified && !message.contains("hunter2"), "{message}");
+            assert!(is_reported && !message.contains("hunter2"), "{message}");
         }
     }
 }
@@ -170,8 +170,8 @@ fn restore_exec_and_doctor_recognize_an_encrypted_identity_file() {
                 Some(2),
                 "{format} {args:?}: {output:?}"
             );
-            let is_identified = stderr(&output).contains("protected by a passphrase");
-            assert!(is_identified, "{format} {args:?}: {output:?}");
+            let is_reported = stderr(&output).contains("protected by a passphrase");
+            assert!(is_reported, "{format} {args:?}: {output:?}");
         }
     }
 }

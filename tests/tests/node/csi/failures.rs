@@ -164,7 +164,7 @@ async fn a_pod_waits_for_a_provider_that_is_killed() {
     assert_eq!(read(&pod, "password").await, "hunter2");
 }
 
-/// Fault: the provider is killed while a volume of a running Pod is mounted again, and stays away.
+/// Fault: the provider is killed while a volume of a running Pod is mounted again, and is not restarted.
 #[tokio::test]
 async fn files_stay_while_the_provider_is_killed_during_a_remount() {
     let (plane, _node, driver) = driver().await;

@@ -19,7 +19,7 @@ use tests::scratch::Scratch;
 use super::{read, reader};
 use crate::image;
 
-const HOME: &str = "kube-system";
+const CONTROLLER_NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
 
 /// The chart values from the documentation, and the directory for providers of this node.
@@ -37,26 +37,27 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
     let node = Node::start(&plane).await;
     let _driver = Driver::start(&plane, &node).await;
     image::import(&node);
-    let home = plane.kube_system();
+    let kube_system = plane.kube_system();
     let (mut provider, others): (Vec<Value>, Vec<Value>) = render_chart()
         .into_iter()
         .partition(|object| object["kind"] == "DaemonSet");
     apply(&plane, &others);
-    let controller = wait_for_pod(&home, "app.kubernetes.io/name=sealed-secrets").await;
+    let controller = wait_for_pod(&kube_system, "app.kubernetes.io/name=sealed-secrets").await;
     let address = controller
         .wait_until_ready()
         .await
         .status
         .and_then(|status| status.pod_ip);
     // The nodes of the tests have no DNS.
-    let host = json!({ "ip": address, "hostnames": [format!("{NAME}.{HOME}.svc")] });
+    let host =
+        json!({ "ip": address, "hostnames": [format!("{NAME}.{CONTROLLER_NAMESPACE}.svc")] });
     provider[0]["spec"]["template"]["spec"]["hostAliases"] = json!([host]);
     apply(&plane, &provider);
-    let provider = wait_for_pod(&home, "app.kubernetes.io/name=sealed-secrets-csi").await;
+    let provider = wait_for_pod(&kube_system, "app.kubernetes.io/name=sealed-secrets-csi").await;
     let running = provider.wait_until_ready().await;
     assert_has_no_token(&running);
 
-    let user = User::new(&plane, HOME, NAME).await;
+    let user = User::new(&plane, CONTROLLER_NAMESPACE, NAME).await;
     user.apply("db", "hunter2").await;
     roles::create_caller(&user.namespace, "web", &["unseal"]).await;
     create_class(&user.namespace, "web", "sealed", "- sealedSecret: db").await;
@@ -76,7 +77,7 @@ async fn the_chart_runs_a_provider_that_has_no_token_and_no_privilege() {
 fn render_chart() -> Vec<Value> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/helm/sealed-secrets");
     let mut helm = Command::new(operators::helm());
-    helm.args(["template", "release", "--namespace", HOME])
+    helm.args(["template", "release", "--namespace", CONTROLLER_NAMESPACE])
         .arg(chart);
     for value in VALUES {
         helm.args(["--set", value]);

@@ -78,17 +78,17 @@ impl Site {
 
     pub(super) fn stop_controller(&mut self) {
         let controller = self.controller.take();
-        controller.expect("it runs").stop();
+        controller.expect("the controller is running").stop();
     }
 
-    /// Starts a new controller at the same address, and makes the provider trust its CA, which is a new one.
+    /// Starts a new controller at the same address, and makes the provider trust the new CA of the controller.
     pub(super) async fn start_controller(&mut self) {
         let controller = start_controller(self.plane, &self.namespace, self.port).await;
         self.provider.set_authority(&controller.authority().await);
         self.controller = Some(controller);
     }
 
-    /// Creates or changes a SealedSecret without a Secret, sealed for the key with this index.
+    /// Creates or changes a SealedSecret, sealed for the key with this index. Its values are delivered without a Secret.
     pub(super) async fn seal(&self, name: &str, key: usize, items: &[(&str, &str)]) {
         let namespace = self.namespace.name();
         let mut sealed = sealed_for(&KEYS[key], namespace, name, items, Scope::Strict);
@@ -207,7 +207,10 @@ async fn assert_has_no_canary(site: &Site) {
     let logs = [
         (
             "controller",
-            site.controller.as_ref().expect("it runs").log(),
+            site.controller
+                .as_ref()
+                .expect("the controller is running")
+                .log(),
         ),
         ("provider", site.provider.log()),
         ("driver", site.driver.log()),
@@ -349,7 +352,7 @@ async fn only_the_account_of_the_pod_decides_which_values_it_gets() {
     assert_has_no_canary(&site).await;
 }
 
-/// Fault: no controller is running while Pods run, and when a Pod starts.
+/// Fault: no controller is running when a Pod starts, and while other Pods are running.
 #[tokio::test]
 async fn without_a_controller_old_files_stay_and_new_pods_wait() {
     let mut site = Site::new("csi-outage").await;
@@ -464,7 +467,7 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
         found.is_empty().then_some(())
     })
     .await;
-    let own = own_memory(process.id());
+    let own = anonymous_memory_kib(process.id());
     eprintln!("the provider has {own} KiB of its own memory, in a development build");
     assert!(own < 8 << 10, "{own} KiB");
     let uid = pod
@@ -485,7 +488,7 @@ async fn the_memory_of_the_provider_has_no_value_after_a_mount() {
 }
 
 /// Returns the anonymous memory of a process in KiB.
-fn own_memory(process: u32) -> usize {
+fn anonymous_memory_kib(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status
         .lines()
@@ -525,7 +528,7 @@ async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached
             .matches("node publish volume complete")
             .count()
     };
-    let (before, start) = (operations(&site).await, Instant::now());
+    let (before, start) = (count_operations(&site).await, Instant::now());
     let count = mounts();
     for (number, pod) in pods.iter().enumerate() {
         site.touch(pod, &number.to_string()).await;
@@ -534,7 +537,7 @@ async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached
         (mounts() >= count + PODS).then_some(())
     })
     .await;
-    let opened = operations(&site).await - before;
+    let opened = count_operations(&site).await - before;
     let cache_ends = start.elapsed().as_secs() / 30 + 1;
     eprintln!(
         "{} mounts took {opened} private-key operations",
@@ -543,8 +546,14 @@ async fn remounts_of_unchanged_volumes_unseal_each_value_once_while_it_is_cached
     assert!(opened <= cache_ends, "{opened} operations for {PODS} Pods");
 }
 
-async fn operations(site: &Site) -> u64 {
-    let scrape = site.controller.as_ref().expect("it runs").scrape().await;
+/// Returns the number of private-key operations of the controller.
+async fn count_operations(site: &Site) -> u64 {
+    let scrape = site
+        .controller
+        .as_ref()
+        .expect("the controller is running")
+        .scrape()
+        .await;
     let is_total =
         |line: &&str| line.starts_with("sealed_secrets_controller_private_key_operations_total");
     let line = scrape.lines().find(is_total).expect("the metric exists");

@@ -105,14 +105,14 @@ fn a_directory_with_files_of_other_programs_is_not_owned() {
         ("a link to another file", "a", Some("/etc/passwd")),
         ("a kubelet's volume", "..data", Some("..2026_01_01")),
         (
-            "a link out of the directory",
+            "a symbolic link that leads out of the directory",
             "..data",
             Some("../..v0000000000000001"),
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         match target {
-            None => std::fs::write(dir.path().join(name), "foreign").unwrap(),
+            None => std::fs::write(dir.path().join(name), "unrelated").unwrap(),
             Some(target) => symlink(target, dir.path().join(name)).unwrap(),
         }
         assert_eq!(list(dir.path()).owner(), Owner::Other, "{case_name}");
@@ -124,17 +124,17 @@ fn files_of_other_programs_are_neither_overwritten_nor_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     list(path).write(&values(&[("a", "1")]), None, 1).unwrap();
-    std::fs::write(path.join("foreign"), "foreign").unwrap();
+    std::fs::write(path.join("unrelated"), "unrelated").unwrap();
     assert_eq!(list(path).owner(), Owner::Controller);
     let error = list(path)
-        .write(&values(&[("a", "2"), ("foreign", "x")]), None, 2)
+        .write(&values(&[("a", "2"), ("unrelated", "x")]), None, 2)
         .unwrap_err();
     assert!(
-        error.to_string().contains("foreign already exists"),
+        error.to_string().contains("unrelated already exists"),
         "{error}"
     );
     assert_eq!(list(path).read().unwrap(), values(&[("a", "1")]));
     list(path).write(&values(&[("a", "2")]), None, 3).unwrap();
     list(path).remove().unwrap();
-    assert_eq!(names(path), ["foreign"]);
+    assert_eq!(names(path), ["unrelated"]);
 }

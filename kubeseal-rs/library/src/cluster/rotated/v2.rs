@@ -147,7 +147,11 @@ mod tests {
                 sealed_object("n", &"v".repeat(40), true),
                 "length",
             ),
-            ("elsewhere", sealed_object("m", "value", true), "refuses"),
+            (
+                "for another object",
+                sealed_object("m", "value", true),
+                "refuses",
+            ),
             ("as v1", v1.clone(), "format"),
         ] {
             for error in [check(&sent, &response), check_converted(&sent, &response)] {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kubeseal_library::keys::history::Commit;
 use serde::Serialize;
 
-use super::super::json::{ItemReport, UnreadReport};
+use super::super::json::{ItemReport, UnreadableReport};
 use super::Damage;
 
 /// The key, and the values that an attacker with the key can read.
@@ -17,15 +17,15 @@ pub(super) struct DamageReport<'a> {
     fingerprint: String,
     /// When the key was marked as compromised; in a dry run without an earlier mark, the current time.
     since: &'a str,
-    /// Items sealed for the key that exist now.
+    /// Items of the current objects and files that are sealed for the key.
     present: Vec<ItemReport<'a>>,
     /// Commits that introduced items sealed for the key; within each repository, the newest first.
     commits: Vec<CommitReport<'a>>,
     /// Content that is missing or cannot be read, and may contain items sealed for the key.
-    unread: Vec<UnreadReport<'a>>,
+    unread: Vec<UnreadableReport<'a>>,
 }
 
-/// A commit, once for each file in which it introduced items.
+/// A commit and a file in which it introduced items. A commit that changed several files occurs once for each file.
 #[derive(Debug, Serialize)]
 struct CommitReport<'a> {
     /// The hash of the commit.
@@ -51,7 +51,7 @@ impl<'a> DamageReport<'a> {
                 .map(|one| ItemReport::new(&one.origin, &one.item))
                 .collect(),
             commits: damage.commits.iter().map(CommitReport::new).collect(),
-            unread: UnreadReport::all(&damage.unread),
+            unread: UnreadableReport::all(&damage.unreadable),
         }
     }
 }
@@ -71,7 +71,7 @@ impl<'a> CommitReport<'a> {
 #[cfg(test)]
 mod tests {
     use kubeseal_library::keys::survey::Dependent;
-    use kubeseal_library::keys::{Origin, Unread};
+    use kubeseal_library::keys::{Origin, Unreadable};
 
     use super::*;
     use crate::seal::output::tests::{check, check_bytes};
@@ -80,13 +80,13 @@ mod tests {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         Damage {
             key_id: None,
-            naming_rules: BTreeSet::new(),
+            rules_for_key: BTreeSet::new(),
             name: "key-2025".to_owned(),
             fingerprint: fingerprint.to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             present: Vec::new(),
             commits: Vec::new(),
-            unread: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
         }
     }
 
@@ -102,7 +102,7 @@ mod tests {
             at: "2025-01-01T00:00:00Z".to_owned(),
             path: "tree/db.yaml".to_owned(),
         };
-        let unread = Unread {
+        let unreadable = Unreadable {
             location: "bad.yaml".to_owned(),
             why: "malformed".to_owned(),
         };
@@ -113,7 +113,7 @@ mod tests {
                 is_sure: true,
             }],
             commits: vec![(commit, ["db/password".to_owned()].into())],
-            unread: [unread].into(),
+            unreadable: [unreadable].into(),
             ..damage()
         };
         let want = r#"{

@@ -4,14 +4,15 @@ use jiff::Timestamp;
 use kubeseal_library::keys::{Inventory, Survey};
 use serde::Serialize;
 
-use super::super::json::{ItemReport, UnreadReport};
+use super::super::json::{ItemReport, UnreadableReport};
 use super::{Id, Row, Searched};
 use crate::report::ShowPath;
 
 /// All keys and, for `seal keys status`, the items that need them.
 #[derive(Debug, Serialize)]
 pub(super) struct KeysReport<'a> {
-    /// The RSA keys, and then the keys that are only for v2; each the newest first, and unusable keys last.
+    /// The RSA keys, then the keys that are only for v2. In each group, the newest key is first, and unusable keys are
+    /// last.
     keys: Vec<KeyReport<'a>>,
     #[serde(flatten)]
     searched: Option<SearchReport<'a>>,
@@ -70,7 +71,7 @@ struct SearchReport<'a> {
     /// The number of objects that were not unsealed, but counted for the key that they name.
     unopened: usize,
     /// Content that is missing or cannot be read, and may need any key.
-    unread: Vec<UnreadReport<'a>>,
+    unread: Vec<UnreadableReport<'a>>,
 }
 
 impl<'a> KeysReport<'a> {
@@ -118,7 +119,7 @@ impl<'a> SearchReport<'a> {
                 .map(|(origin, item)| ItemReport::new(origin, item))
                 .collect(),
             unopened: survey.unopened,
-            unread: UnreadReport::all(&sources.unread),
+            unread: UnreadableReport::all(&sources.unreadable),
         }
     }
 }
@@ -127,7 +128,7 @@ impl<'a> SearchReport<'a> {
 mod tests {
     use std::path::Path;
 
-    use kubeseal_library::keys::{KeyRecord, Origin, Unread, directory};
+    use kubeseal_library::keys::{KeyRecord, Origin, Unreadable, directory};
     use shared::key_marks::KeyState;
     use shared::needs::Need;
 
@@ -181,12 +182,12 @@ mod tests {
             objects: vec![(origin, needs)],
             unopened: 3,
         };
-        let unread = Unread {
+        let unreadable = Unreadable {
             location: "bad.yaml".to_owned(),
             why: "malformed".to_owned(),
         };
         let sources = Inventory {
-            unread: [unread].into(),
+            unreadable: [unreadable].into(),
             ..Inventory::default()
         };
         let want = r#"{

@@ -11,7 +11,8 @@ use super::{Plans, SignedBy};
 #[serde(rename_all = "camelCase")]
 pub(super) struct RestoreReport<'a> {
     /// The namespace (`the namespace NAME`) or the directory of the keys.
-    place: &'a str,
+    #[serde(rename = "place")]
+    location: &'a str,
     /// Whether nothing was changed, because of `--dry-run`.
     dry_run: bool,
     /// The verified signer of the backup; null without `--verify`.
@@ -70,12 +71,12 @@ struct SealingReport<'a> {
 impl<'a> RestoreReport<'a> {
     pub(super) fn new(
         plans: &'a Plans<'_>,
-        place: &'a str,
+        location: &'a str,
         dry_run: bool,
         signed: SignedBy<'a>,
     ) -> Self {
         Self {
-            place,
+            location,
             dry_run,
             signed_by: signed.map(|signed| SignerReport {
                 principals: &signed.principals,

@@ -196,9 +196,8 @@ fn step<'a>(
     Ok(step)
 }
 
-/// Returns the name for the key: its own or, if another key has that name, its own with a suffix from the fingerprint.
-/// So a backup can be restored in addition to the keys of a controller that has already started, whose first key may
-/// have the same name as the first key in the backup.
+/// Returns a free name for the key: its own name or, if another key has that name, its own name with a suffix from the
+/// fingerprint. A new controller may already have generated a key with the same name as the first key in the backup.
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[ResultingKey]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
@@ -403,7 +402,7 @@ mod tests {
             let outcome = match &step.action {
                 Action::Put(_) => "put",
                 Action::Exists(_) => "existing",
-                Action::AllowSealing(_) => "let",
+                Action::AllowSealing(_) => "allowed",
                 Action::Broken(_) => "broken",
             };
             format!("{} {outcome} {}", step.name, step.state.name())
@@ -423,14 +422,14 @@ mod tests {
         let own = || records(vec![key("2024", "own", "active")]);
         for (why, backup, existing, want, sealing) in [
             (
-                "a newer one",
+                "a key newer than the sealing key",
                 vec![new("active")],
                 own(),
                 "planted put opening",
                 "own",
             ),
             (
-                "alone",
+                "without an existing key",
                 vec![new("active")],
                 vec![],
                 "planted put opening",
@@ -465,7 +464,7 @@ mod tests {
                 "own",
             ),
             (
-                "the oldest name, which counts without a label",
+                "the legacy name, which needs no label",
                 vec![key("2025", "sealed-secrets-key", "")],
                 own(),
                 "sealed-secrets-key put opening",
@@ -486,7 +485,7 @@ mod tests {
                 "",
             ),
             (
-                "the operator's own key stays unchanged",
+                "the administrator's own key stays unchanged",
                 vec![key("2024", "other-name", "compromised")],
                 own(),
                 "other-name existing sealing",
@@ -502,7 +501,7 @@ mod tests {
         }
     }
 
-    /// Controllers load the Secret `sealed-secrets-key` whatever its label is.
+    /// Controllers load the Secret `sealed-secrets-key` regardless of its label.
     #[test]
     fn restores_the_legacy_key_as_a_loaded_key() {
         let legacy = |label| vec![key("2025", "sealed-secrets-key", label)];
@@ -535,7 +534,7 @@ mod tests {
                 Ok("old put opening,new put sealing"),
             ),
             (
-                "an older one",
+                "an older key",
                 both(),
                 vec![],
                 "2024",
@@ -546,7 +545,7 @@ mod tests {
                 both(),
                 vec![marked("2025", "new")],
                 "2025",
-                Ok("old put opening,new let sealing"),
+                Ok("old put opening,new allowed sealing"),
             ),
             (
                 "it already seals",

@@ -427,14 +427,14 @@ mod tests {
         let new = |label| vec![key(2, "new", label, None)];
         for (why, backup, existing, chosen, want) in [
             (
-                "newer",
+                "a key newer than the sealing key",
                 new("active"),
                 own(),
                 &[][..],
                 Ok("new restored opening"),
             ),
             (
-                "alone",
+                "without an existing key",
                 new("active"),
                 vec![],
                 &[],

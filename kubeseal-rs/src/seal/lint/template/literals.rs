@@ -373,7 +373,8 @@ impl<'o> Literals<'o> {
             || self.outer.is_some_and(|outer| outer.has_name(name))
     }
 
-    /// Returns whether the template with this name has a property, or any template if its name is not a literal.
+    /// Returns whether the template with this name has a property. If the name is not a literal, returns whether any
+    /// template has the property.
     fn any_template(&self, name: &Operand<'_>, property: fn(&Template) -> bool) -> bool {
         let is_found = match name {
             Operand::Text(name) => {
@@ -405,7 +406,7 @@ fn first_text(content: &str) -> Option<&str> {
     }
 }
 
-/// Returns the parts of an argument for a template that may be values: not the options in the dictionary for a template
+/// Returns the parts of an argument for a template that may be values. Omits the options in a dictionary for a template
 /// of Bitnami's library chart.
 fn values_for<'a, 'p>(template: &Operand<'a>, argument: &'p Operand<'a>) -> Vec<&'p Operand<'a>> {
     let (Operand::Text(template), Operand::Nested(pipeline)) = (template, argument) else {

@@ -46,8 +46,8 @@ pub(super) struct Text<'a> {
 enum Target<'a> {
     /// The value at the path.
     Value(&'a ValueSpan),
-    /// The mappings on the path that exist, outermost first (the last may be a null value instead); the entry that
-    /// contains the last of them, if any; and the missing rest of the path.
+    /// No value at the path. Contains the existing mappings on the path, outermost first (the last may be null
+    /// instead), the entry that contains the last of them, if any, and the missing rest of the path.
     Missing(Vec<&'a ValueSpan>, Option<&'a Entry>, &'a [Step]),
 }
 

@@ -353,9 +353,11 @@ fn several_recipients() -> Vec<Case> {
             }),
         );
     }
-    cases.push(all.opened("three recipients, all of them ours", |case| {
-        case.keys = Suite::ALL.to_vec();
-    }));
+    cases.push(
+        all.opened("three recipients, with all of their keys", |case| {
+            case.keys = Suite::ALL.to_vec();
+        }),
+    );
     cases
 }
 
@@ -431,16 +433,19 @@ fn accepted_edge_cases() -> Vec<Case> {
             case.entries
                 .insert(other.stanza(), other.entries[&other.stanza()].clone());
         }),
-        xw().opened("an unknown post-quantum suite beside ours", |case| {
-            add_stanza(case, &unknown_stanza(0x0004));
-        }),
-        p256().opened("an unknown classical suite beside ours", |case| {
+        xw().opened(
+            "an unknown post-quantum suite next to a known suite",
+            |case| {
+                add_stanza(case, &unknown_stanza(0x0004));
+            },
+        ),
+        p256().opened("an unknown classical suite next to a known suite", |case| {
             add_stanza(case, &unknown_stanza(0x8004));
         }),
-        xw().opened("a v1 item beside", |case| {
+        xw().opened("a v1 item next to v2 items", |case| {
             case.entries.insert("old".into(), "AgB=".into());
         }),
-        inline(Suite::XWing).opened("a short item made of an inline one", |case| {
+        inline(Suite::XWing).opened("an inline item converted to a short item", |case| {
             let lock = Object::parse(&case.entries).unwrap().locks[0].clone();
             let sealed = Object::parse(&case.entries).unwrap().items["token"]
                 .sealed
@@ -794,9 +799,13 @@ fn refused_suites() -> Vec<Case> {
             1168,
         ),
         own_key_of_another_suite("own key under an unknown suite", SuiteCode(0x7fff), 3),
-        xw().refused("not our key", Reason::UnknownKey, |case| {
-            case.keys = vec![Suite::P256];
-        }),
+        xw().refused(
+            "a key that is not a recipient",
+            Reason::UnknownKey,
+            |case| {
+                case.keys = vec![Suite::P256];
+            },
+        ),
         xw().refused("no key", Reason::UnknownKey, |case| case.keys.clear()),
     ]
 }
@@ -839,11 +848,11 @@ fn refused_data() -> Vec<Case> {
     let bound = case("bound", bound, &PAIRS);
     let require = || json!({"requireBound": true});
     vec![
-        refused(&xw(), "spec.data beside v2", Json::Null, &data),
-        refused(&bound, "spec.data beside a bound lock", Json::Null, &data),
+        refused(&xw(), "spec.data next to v2 items", Json::Null, &data),
+        refused(&bound, "spec.data next to a bound lock", Json::Null, &data),
         refused(
             &xw(),
-            "spec.data beside a lock that no item refers to",
+            "spec.data next to a lock that no item refers to",
             Json::Null,
             &|case| {
                 data(case);
@@ -913,26 +922,26 @@ fn alone() -> Vec<Case> {
     };
     let single = case("alone, inline", inline_plan, &[("token", "t")]);
     let other = case("other", Plan::new(&[Suite::P256]), &[("zz", "z")]);
-    let beside = |base: &Case, name: &str, change: &dyn Fn(&mut Case)| {
+    let with_neighbor = |base: &Case, name: &str, change: &dyn Fn(&mut Case)| {
         base.refused(name, Reason::FormatRefused, change)
     };
     vec![
-        beside(&shared, "alone, a v1 item beside", &|case| {
+        with_neighbor(&shared, "alone, with a v1 item", &|case| {
             drop(case.entries.insert("old".into(), "AgB=".into()));
         }),
-        beside(&shared, "alone, an inline item beside", &|case| {
+        with_neighbor(&shared, "alone, with an inline item", &|case| {
             case.entries.extend(inline(Suite::XWing).entries);
         }),
-        beside(&shared, "alone, another shared lock beside", &|case| {
+        with_neighbor(&shared, "alone, with another shared lock", &|case| {
             case.entries.extend(other.entries.clone());
         }),
-        beside(&single, "alone and inline, a shared lock beside", &|case| {
+        with_neighbor(&single, "alone and inline, with a shared lock", &|case| {
             case.entries.extend(other.entries.clone());
         }),
-        beside(&single, "alone and inline, a v1 item beside", &|case| {
+        with_neighbor(&single, "alone and inline, with a v1 item", &|case| {
             drop(case.entries.insert("old".into(), "AgB=".into()));
         }),
-        shared.opened("alone, a lock that no item refers to beside", |case| {
+        shared.opened("alone, with a lock that no item refers to", |case| {
             case.entries.extend(other.entries.clone());
             case.entries.remove("zz");
         }),
@@ -964,11 +973,11 @@ fn never_secret() -> Vec<Case> {
     let to_secret = |case: &mut Case| case.makes_secret = true;
     vec![
         base.refused(
-            "never a Secret object, but one is made",
+            "a value that must never become a Secret object, opened for one",
             Reason::NotMade,
             to_secret,
         ),
-        xw().opened("a Secret object is made", to_secret),
+        xw().opened("opened for a Secret object", to_secret),
     ]
 }
 
@@ -997,7 +1006,7 @@ fn refused_formats() -> Vec<Case> {
             case.entries.extend(inline(Suite::XWing).entries);
         }),
         bound.refused(
-            "a v1 item beside a bound lock",
+            "a v1 item next to a bound lock",
             Reason::FormatRefused,
             add_v1,
         ),
@@ -1005,7 +1014,7 @@ fn refused_formats() -> Vec<Case> {
             case.policy = json!({"maxLocks": 1});
             case.entries.extend(inline(Suite::XWing).entries);
         }),
-        xw().opened("policy: all of them, satisfied", |case| {
+        xw().opened("all policies, satisfied", |case| {
             case.policy = json!({
                 "requireV2": true, "requirePostQuantum": true, "maxLocks": 1,
                 "highestRevision": 1_764_409_000_000_u64,

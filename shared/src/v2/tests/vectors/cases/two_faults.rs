@@ -1,4 +1,4 @@
-//! Cases with two faults, which two consecutive checks detect. The expected reason is that of the first check.
+//! Cases with two faults, which two consecutive checks detect. The expected reason is the reason of the first check.
 
 use super::*;
 

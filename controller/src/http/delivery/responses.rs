@@ -43,7 +43,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// Maximum total size of the cached unsealed objects in bytes.
 const MAX_OPENED: usize = 32 << 20;
 /// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
-const MAX_ANSWERS: usize = 32 << 20;
+const MAX_PREPARED: usize = 32 << 20;
 
 /// Maximum number of connections that one request ends to get memory, and the pause after each, in which it is closed.
 const MAX_DISPLACED: usize = 16;
@@ -57,7 +57,7 @@ type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
 
 /// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(super) struct Responses {
     store: Arc<ClusterStore>,
     ring: watch::Receiver<Arc<KeyRing>>,
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
@@ -68,7 +68,7 @@ pub(super) struct Answers {
     memory: Memory,
 }
 
-impl Answers {
+impl Responses {
     pub(super) fn new(delivery: &Delivery) -> Self {
         let policy = &delivery.policy;
         Self {
@@ -82,7 +82,7 @@ impl Answers {
             },
             slots: Slots::reserving(SLOTS, RESERVED),
             opened: SingleFlight::new(MAX_OPENED, UnsealedObject::size),
-            prepared: SingleFlight::new(MAX_ANSWERS, PreparedBody::size),
+            prepared: SingleFlight::new(MAX_PREPARED, PreparedBody::size),
             memory: Memory::default(),
         }
     }
@@ -199,7 +199,7 @@ impl Answers {
                     version_key: &version_key,
                     now,
                 };
-                files.answer(revision.text(), &entries, meter)
+                files.response(revision.text(), &entries, meter)
             });
             (start, response)
         }

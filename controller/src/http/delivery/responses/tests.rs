@@ -56,12 +56,12 @@ fn object(name: &str, value: &str, template: &str) -> SealedSecret {
 }
 
 /// The caches of a controller, and the objects of its API server.
-struct Site {
-    answers: Answers,
+struct Fixture {
+    responses: Responses,
     objects: BTreeMap<ObjectId, Identity>,
 }
 
-impl Site {
+impl Fixture {
     /// The API server returns the objects in the order of their names, again and again.
     fn new(objects: Vec<SealedSecret>) -> Self {
         let identity = |sealed: &SealedSecret| Identity::of(sealed).unwrap();
@@ -78,7 +78,7 @@ impl Site {
             }
         });
         Self {
-            answers: Answers::new(&delivery(client)),
+            responses: Responses::new(&delivery(client)),
             objects: identities,
         }
     }
@@ -104,8 +104,8 @@ impl Site {
         let identities = identities.map(|(id, identity)| (id.name.as_str(), *identity));
         let revision = Revision::new("ns", "", &request.entries, &identities.collect());
         let start = Instant::now();
-        let answers = &self.answers;
-        let result = answers.get("ns", &request, &self.objects, revision).await;
+        let responses = &self.responses;
+        let result = responses.get("ns", &request, &self.objects, revision).await;
         (result, start.elapsed().as_millis())
     }
 }
@@ -128,7 +128,7 @@ fn delivery(client: kube::Client) -> Delivery {
             tolerates_drift: false,
             retries: 5,
         },
-        stopped: watch::channel(false).1,
+        stopping: watch::channel(false).1,
         metrics: Arc::new(Metrics::new(false).unwrap()),
     }
 }
@@ -136,8 +136,8 @@ fn delivery(client: kube::Client) -> Delivery {
 const BURN: &str = "{{ range until 3000 }}{{ $_ := sha256sum \"x\" }}{{ end }}";
 const SLOW: &str = "{{ $_ := derivePassword 1 \"long\" \"p\" \"u\" \"s\" }}";
 
-/// Attack: the author of a template has it take longer, fail, or create a larger value, depending on a sealed value, and
-/// observes when a Pod gets its values, and with which failure.
+/// Attack: an author writes a template that takes longer, fails, or creates a larger value, depending on a sealed
+/// value, and observes when a Pod gets its values, and with which failure.
 #[tokio::test(start_paused = true)]
 async fn the_time_and_the_failure_of_a_delivery_depend_only_on_the_text_of_the_templates() {
     let if_one = |text: &str| format!("{{{{ if eq .a \"1\" }}}}{text}{{{{ end }}}}");
@@ -151,9 +151,9 @@ async fn the_time_and_the_failure_of_a_delivery_depend_only_on_the_text_of_the_t
     ] {
         let (mut times, mut failures) = (BTreeSet::new(), BTreeSet::new());
         for value in ["1", "2", "333"] {
-            let site = Site::new(vec![object("db", value, &template)]);
+            let fixture = Fixture::new(vec![object("db", value, &template)]);
             for (number, text) in [(0, None), (1, Some("{{ fail .db.a }}"))] {
-                let (result, took) = site.request(number, text).await;
+                let (result, took) = fixture.request(number, text).await;
                 failures.extend(result.err().map(|why| format!("{why:?}")));
                 times.insert((number, took));
             }
@@ -168,38 +168,38 @@ async fn the_time_and_the_failure_of_a_delivery_depend_only_on_the_text_of_the_t
 async fn a_request_for_many_objects_waits_once() {
     let names = (0..30).map(|number| format!("db{number:02}"));
     let objects = names.map(|name| object(&name, "1", "{{ .a }}"));
-    let (result, took) = Site::new(objects.collect()).request(0, None).await;
+    let (result, took) = Fixture::new(objects.collect()).request(0, None).await;
     assert!(result.is_ok(), "{result:?}");
     assert_eq!(took, 500);
 }
 
 #[tokio::test(start_paused = true)]
-async fn templates_that_would_keep_a_pod_waiting_for_long_are_refused_without_rendering() {
+async fn templates_that_would_keep_a_pod_waiting_for_too_long_are_refused_without_rendering() {
     for (objects, calls, is_refused) in [(1, 4, false), (1, 5, true), (2, 2, false), (3, 2, true)] {
         let names = (0..objects).map(|number| format!("db{number}"));
         let objects = names.map(|name| object(&name, "1", &SLOW.repeat(calls)));
-        let (result, took) = Site::new(objects.collect()).request(0, None).await;
+        let (result, took) = Fixture::new(objects.collect()).request(0, None).await;
         assert_eq!(result.is_err(), is_refused, "{calls}: {result:?}");
         assert_eq!(took == 0, is_refused, "{calls}: {took}");
     }
 }
 
-/// Attack: a tenant fills the caches and the memory of responses nearly completely, and finds out the size of a value of
-/// another tenant by what is evicted or refused.
+/// Attack: a tenant fills the caches and the memory of responses nearly completely, and finds out the size of a value
+/// of another tenant by what is evicted or refused.
 #[tokio::test(start_paused = true)]
 async fn caches_and_memory_count_sizes_that_do_not_depend_on_values() {
     let mut sizes = BTreeSet::new();
     for value in ["1", "900000"] {
         let template = "{{ repeat (int .a) \"x\" }}";
-        let site = Site::new(vec![object("db", value, template)]);
-        let (prepared, _) = site.request(0, None).await;
+        let fixture = Fixture::new(vec![object("db", value, template)]);
+        let (prepared, _) = fixture.request(0, None).await;
         let cached = prepared.unwrap().size();
-        let unsealed = Box::pin(site.answers.open_all(&site.objects));
+        let unsealed = Box::pin(fixture.responses.open_all(&fixture.objects));
         let unsealed = unsealed.await.unwrap();
         let entries = [json!({ "sealedSecret": "db" })];
         let request = json!({ "objects": entries }).to_string();
         let request = Request::from_json(request.as_bytes()).unwrap();
-        let used = site.answers.memory.used_by("ns");
+        let used = fixture.responses.memory.used_by("ns");
         let response = max_response_len(&request.entries, &unsealed);
         assert_eq!((used, cached), (response, response));
         // Both values are padded to 32 bytes.
@@ -212,8 +212,8 @@ async fn caches_and_memory_count_sizes_that_do_not_depend_on_values() {
 /// their time.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_waits_for_its_time_occupies_no_slot() {
-    let site = Site::new(vec![object("db", "1", "{{ .a }}")]);
-    let requests = (0..10).map(|number| site.request(number, None));
+    let fixture = Fixture::new(vec![object("db", "1", "{{ .a }}")]);
+    let requests = (0..10).map(|number| fixture.request(number, None));
     let results = futures::future::join_all(requests).await;
     let times: BTreeSet<u128> = results.iter().map(|(_, took)| *took).collect();
     assert!(results.iter().all(|(result, _)| result.is_ok()));
