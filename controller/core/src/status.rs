@@ -340,10 +340,10 @@ pub fn next(
         |state, message| condition(state, before, outcome, message, now, is_same_generation);
     let mut conditions = vec![
         condition((SYNCED, is_unsealed), message),
-        condition((READY, is_unsealed), note.clone()),
+        condition((READY, is_unsealed), diagnosis.clone()),
     ];
     if outcome.is_stalled() {
-        conditions.push(condition((STALLED, true), note));
+        conditions.push(condition((STALLED, true), diagnosis));
     }
     let own_types = [SYNCED, READY, STALLED];
     let other_conditions = before

@@ -89,7 +89,8 @@ function readJson(text) {
     }
     const merge = (items, fingerprint) => {
         const changed = structuredClone(object);
-        Object.assign(changed.spec.encryptedData, items);
+        // Not assigned, since an item may have the name “__proto__”.
+        changed.spec.encryptedData = Object.fromEntries([...Object.entries(data), ...Object.entries(items)]);
         const annotations = changed.metadata.annotations;
         const hints = parseHints(annotations?.[HINTS_ANNOTATION]);
         if (hints) {

@@ -5,6 +5,10 @@ const KEY = String.raw`"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'|[A-Za-z0-9_./][A-Za-z0-9
 const ENTRY = new RegExp(String.raw`^( *)(${KEY}) *:(?: +(.*))?$`);
 const BLOCK_SCALAR = /^[|>][-+1-9]{0,2}( +#.*)?$/;
 const QUOTED = /^("(?:[^"\\]|\\.)*"|'(?:[^']|'')*')(?: +#.*)?$/;
+// A list or mapping in one line, of plain words. With quotes or nesting, it could continue on the next line.
+const FLOW = /^\[[\w./ ,-]*\]$|^\{[\w./ ,:-]*\}$/;
+// An entry in a list. Its key is not read, so it may contain colons, as those of `managedFields` do.
+const LIST_ENTRY = new RegExp(String.raw`^ *(?:${KEY}|[A-Za-z0-9_./](?:[A-Za-z0-9_./-]|:(?=\S))*) *:(?: +(.*))?$`);
 
 function readYaml(text) {
     const lines = text.split("\n");
@@ -67,8 +71,8 @@ function parseBlock(lines) {
     const open = [root];
     let isStarted = false;
     for (let i = 0; i < lines.length; i += 1) {
-        const line = lines[i].trimEnd();
-        if (/^\s*(#|$)/.test(line)) {
+        const line = lineText(lines, i);
+        if (isIgnored(line)) {
             continue;
         }
         if (/^---( +#.*)?$/.test(line) && !isStarted) {
@@ -115,9 +119,8 @@ function valueText(rest, i) {
         return match[1];
     }
     const value = rest.replace(/ +#.*$/, "");
-    const isFlow = /^\{.*\}$|^\[.*\]$/.test(value);
     const isScalar = BLOCK_SCALAR.test(value) || (!/^[&*!%@`{}[\],|>?"'-]/.test(value) && !/: |:$/.test(value));
-    if (!isFlow && !isScalar) {
+    if (!FLOW.test(value) && !isScalar) {
         throw unreadable(i);
     }
     return value;
@@ -140,9 +143,18 @@ function attach(open, node) {
     open.push(node);
 }
 
+// Returns a line without the spaces and tabs at its end. For YAML, no other character is white space.
+function lineText(lines, i) {
+    return lines[i].replace(/[ \t]+$/, "");
+}
+
+function isIgnored(line) {
+    return /^ *(#|$)/.test(line);
+}
+
 // Skips a list, which none of the edited mappings contains. Returns its last line.
 function skipList(lines, first, open) {
-    const indent = lines[first].search(/\S/);
+    const indent = lines[first].search(/[^ ]/);
     while (open.at(-1).indent > indent) {
         open.pop();
     }
@@ -151,18 +163,45 @@ function skipList(lines, first, open) {
         throw unreadable(first);
     }
     parent.isList = true;
-    let last = skipDeeper(lines, first, indent);
-    while (new RegExp(`^ {${indent}}-( |$)`).test(lines[last + 1] ?? "")) {
-        last = skipDeeper(lines, last + 1, indent);
+    const isItem = new RegExp(`^ {${indent}}-( |$)`);
+    let next = first;
+    while (next < lines.length) {
+        const line = lineText(lines, next);
+        if (!isIgnored(line)) {
+            if (line.search(/[^ ]/) <= indent && !isItem.test(line)) {
+                break;
+            }
+            next = lastLineOfValue(lines, next);
+        }
+        next += 1;
     }
-    return last;
+    return next - 1;
 }
 
-// Returns the last of the lines after `first` that are empty or have a deeper indentation.
+// Checks that the value in a line of a list ends where every parser ends it: a quote that stays open would hide the
+// entries after it. Returns the last line of the value.
+function lastLineOfValue(lines, i) {
+    const line = lineText(lines, i);
+    const [dashes] = /^ *(?:- +)*-?(?= |$)|^ */.exec(line);
+    const rest = line.slice(dashes.length).trimStart();
+    const column = line.length - rest.length;
+    const entry = LIST_ENTRY.exec(rest);
+    const value = valueText(entry ? entry[1] ?? "" : rest, i);
+    if (!BLOCK_SCALAR.test(value)) {
+        return i;
+    }
+    const isItem = dashes.includes("-");
+    if (!entry && !isItem) {
+        throw unreadable(i);
+    }
+    return skipDeeper(lines, i, entry ? column : dashes.lastIndexOf("-"));
+}
+
+// Returns the last of the lines after `first` with a deeper indentation. Includes empty lines between them.
 function skipDeeper(lines, first, indent) {
     let last = first;
     for (let i = first + 1; i < lines.length; i += 1) {
-        const start = lines[i].search(/\S/);
+        const start = lines[i].search(/[^ ]/);
         if (start > indent) {
             last = i;
         } else if (start !== -1) {

@@ -191,6 +191,26 @@ fn refuses_existing_text_that_parsers_could_read_differently() {
             good.replace("  name: db", "  # \r  name: x\n  name: db"),
         ),
         ("a list", good.replace("  name: db", "  - name: db")),
+        (
+            "a quote that stays open in a list",
+            good.replace("  name: db", "  x:\n  - \"\n  name: db") + "y:\n- x\n  \"\n",
+        ),
+        (
+            "a quote that stays open after a key in a list",
+            good.replace("  name: db", "  x:\n  - a: '\n  name: db") + "y:\n- '\n",
+        ),
+        (
+            "a quote that stays open in a nested list",
+            good.replace("  name: db", "  x:\n  - - \"\n  name: db") + "y:\n- \"\n",
+        ),
+        (
+            "a quote that stays open in a flow list",
+            good.replace("  name: db", "  x: [\"]\n  name: db") + "y:\n- \"]\n",
+        ),
+        (
+            "a block that continues an item",
+            good.replace("  name: db", "  x:\n  - a\n    |\n  name: db"),
+        ),
         ("another kind", good.replace("SealedSecret", "Secret")),
         ("another group", good.replace("bitnami.com", "example.com")),
         ("a v2 value", good.replace("AgA=", "seal2.h.x")),
@@ -222,4 +242,37 @@ fn refuses_existing_text_that_parsers_could_read_differently() {
     }
     form.set("existing", good);
     assert_eq!(form.value("state.existing.items"), serde_json::json!(["a"]));
+}
+
+#[test]
+fn reads_past_lists_whose_values_end_in_their_lines() {
+    let form = Form::open(Some(&certificate_of(&KEYS[0])));
+    form.choose("purpose", "merge");
+    let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata:\n  finalizers:\n  - a/b\n  - 'x' # y\n  \
+                managedFields:\n  - fieldsV1:\n      f:metadata:\n        .: {}\n    text: |\n      an open \" quote\n  \
+                - - z\n  - |\n   \"\n  ownerReferences: []\n  name: db\n  namespace: shop\nspec:\n  encryptedData:\n    \
+                a: AgA=\n  template:\n    metadata: {labels: x}\n";
+    form.set("existing", text);
+    assert_eq!(form.value("state.existing.items"), serde_json::json!(["a"]));
+    form.set_item(0, "key", "b");
+    form.set_item(0, "text", "1");
+    let sealed = object(&form.sealed());
+    assert!(sealed.spec.encrypted_data["b"].starts_with("AQ"));
+}
+
+/// Attack: an author names an item such that the page adds it to the prototype of the object, and loses its value.
+#[test]
+fn adds_an_item_with_the_name_of_a_prototype() {
+    let form = Form::open(Some(&certificate_of(&KEYS[0])));
+    form.choose("purpose", "merge");
+    let existing = sealed_for(&KEYS[0], "shop", "db", &[("a", "1")], Scope::Strict).to_document();
+    form.set(
+        "existing",
+        &serde_json::to_string_pretty(&existing).unwrap(),
+    );
+    form.set_item(0, "key", "__proto__");
+    form.set_item(0, "text", "1");
+    let sealed = object(&form.sealed());
+    let items: Vec<_> = sealed.spec.encrypted_data.keys().collect();
+    assert_eq!(items, ["__proto__", "a"]);
 }
