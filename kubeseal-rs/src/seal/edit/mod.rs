@@ -41,7 +41,7 @@ pub struct Edit {
     /// Show only item keys and accept new values; nothing is decrypted
     #[arg(long, conflicts_with = "key")]
     pub blind: bool,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of reading the Secret in the cluster; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line) instead of reading the Secret in the cluster; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
