@@ -36,6 +36,7 @@ mod binding;
 pub mod cert;
 pub mod completions;
 pub mod config;
+mod controller_keys;
 pub mod create;
 pub mod decryption;
 pub mod destination;
