@@ -56,6 +56,7 @@ pub mod in_cluster;
 pub mod keys;
 pub mod lint;
 pub mod man;
+mod marked_keys;
 pub mod merge_file;
 pub mod object;
 mod output;
