@@ -28,6 +28,9 @@ selection='
         and (.metadata.labels // {} | has("sealedsecrets.bitnami.com/sealed-secrets-key")
             or has("sealedsecrets.bitnami.com/v2-key") | not)
         and .metadata.name != "sealed-secrets-key" and .data["v2.key"] == null and .stringData["v2.key"] == null
+        and (.type == "kubernetes.io/tls" and (.metadata.name // "" | startswith("sealed-secrets-key")) | not)
+        and ([(.data[]? | @base64d?), .stringData[]? | strings | select(test("(^|\n)(seal2-key |AGE-SECRET-KEY-PQ-1)"))]
+            | length) == 0
         and ([.metadata.ownerReferences[]? | select(.kind == "SealedSecret")] | length) == 0)
     | .metadata |= ({name, namespace, labels, annotations}
         | (.labels, .annotations) |= ((. // {}) | with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not))))

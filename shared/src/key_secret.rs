@@ -21,6 +21,8 @@ use crate::v2;
 pub const PRIVATE_KEY_ITEM: &str = "tls.key";
 /// Item with the certificate.
 pub const CERTIFICATE_ITEM: &str = "tls.crt";
+/// The type of a Secret with an RSA key.
+const KEY_SECRET_TYPE: &str = "kubernetes.io/tls";
 
 /// The time by which keys are ordered, to find the newest key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,14 +74,32 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
 }
 
 /// Returns whether a Secret contains a private key of a controller, active or not, according to its labels, its name,
-/// or a v2 key in its items. An RSA key without its label cannot be distinguished from other TLS keys, unless it has
-/// the name that controllers use without a label.
+/// or a v2 key in one of its items. An RSA key without its label and under another name cannot be distinguished from
+/// other TLS keys, unless its public key is known: see [`rsa_keys`].
 pub fn has_private_key(secret: &Secret) -> bool {
     let metadata = &secret.metadata;
     let labels = metadata.labels.iter().flat_map(BTreeMap::keys);
-    let is_unlabeled = metadata.name.as_deref() == Some(UNLABELED_KEY_NAME)
-        && secret.data.contains_key(PRIVATE_KEY_ITEM);
-    has_key_label(labels) || is_unlabeled || has_v2_key(secret)
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let has_item = |item: &str| secret.data.contains_key(item);
+    has_key_label(labels)
+        || is_named_like_key(name, secret.type_.as_deref(), has_item)
+        || secret.data.values().any(is_v2_key)
+}
+
+/// Returns whether a Secret has the name and the items of an RSA key: the name that controllers use without a label, or a
+/// generated name, which begins with it, and the type of such Secrets.
+pub fn is_named_like_key(name: &str, type_: Option<&str>, has_item: impl Fn(&str) -> bool) -> bool {
+    let is_generated = name.starts_with(UNLABELED_KEY_NAME)
+        && type_ == Some(KEY_SECRET_TYPE)
+        && has_item(CERTIFICATE_ITEM);
+    (name == UNLABELED_KEY_NAME || is_generated) && has_item(PRIVATE_KEY_ITEM)
+}
+
+/// Returns the RSA private keys in values.
+pub fn rsa_keys<'a>(values: impl IntoIterator<Item = &'a Plain>) -> Vec<PrivateKey> {
+    let values = values.into_iter();
+    let keys = values.map(|value| PrivateKey::all_from_pem(value.expose()));
+    keys.flat_map(Result::unwrap_or_default).collect()
 }
 
 /// Returns whether one of these label names marks a private key of a controller. The value of the label is ignored,
@@ -89,10 +109,12 @@ pub fn has_key_label<'a>(labels: impl IntoIterator<Item = &'a String>) -> bool {
     labels.any(|label| KEY_LABELS.contains(&label.as_str()))
 }
 
-fn has_v2_key(secret: &Secret) -> bool {
-    let key = secret.data.get(v2::key_secret::PRIVATE_KEY_ITEM);
-    let key = key.and_then(|key| std::str::from_utf8(key.expose()).ok());
-    key.is_some_and(|key| v2::SecretKey::parse(key).is_ok())
+/// Returns whether a value is a v2 key in one of its text forms. As in a file of keys, comments may precede it.
+pub fn is_v2_key(value: &Plain) -> bool {
+    let text = std::str::from_utf8(value.expose()).unwrap_or_default();
+    let mut lines = text.lines().map(str::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+    first.is_some_and(v2::SecretKey::begins_like_key)
 }
 
 /// Returns whether the Secret stores an active RSA key: [`KEY_LABEL`] has the value [`KEY_ACTIVE`].
@@ -155,7 +177,7 @@ pub fn build(
             creation_timestamp: Some(time(certificate.not_before())),
             ..ObjectMeta::default()
         },
-        type_: Some("kubernetes.io/tls".into()),
+        type_: Some(KEY_SECRET_TYPE.into()),
         immutable: None,
         data: BTreeMap::from([
             (PRIVATE_KEY_ITEM.into(), key.private_pem.clone()),

@@ -13,14 +13,15 @@ use kubeseal_library::keys::key_lines::{self, KeyLineError};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
+use shared::key_marks::Marks;
 use shared::key_ring::{KeyRing, RingKey, RingV2Key};
 use shared::key_secret::{self, PRIVATE_KEY_ITEM};
 use shared::manifest::{self, Coercion, Document, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret, types_of_items};
 use shared::secret::Secret;
 use shared::unseal::{self, Randomness, Rules, UnsealError};
-use shared::v2;
 use shared::v2::key_secret::{KeySecretError, StoredKey};
+use shared::v2::{self, Recipient as _};
 
 use super::CommandError;
 use super::secrets;
@@ -144,14 +145,25 @@ impl RecoveryKeys {
 
     fn add(&mut self, file: &Path, keys: FileKeys) {
         let name = file.shown();
-        let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        self.keys.extend(keys.rsa.into_iter().map(key));
-        let key = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
-        self.v2_keys.extend(keys.v2.into_iter().map(key));
+        let rsa = keys.rsa.into_iter().map(|(key, marks)| {
+            let key = RingKey::opening_only(name.clone(), key);
+            Arc::new(key.with_marks(marks))
+        });
+        self.keys.extend(rsa);
+        let v2 = keys.v2.into_iter().map(|(key, marks)| {
+            let key = RingV2Key::new(name.clone(), Timestamp::MIN, key);
+            Arc::new(key.with_marks(marks))
+        });
+        self.v2_keys.extend(v2);
     }
 
+    /// Returns the keys, with the marks of their Secrets. A ring keeps the first of equal keys, so copies with a mark
+    /// that forbids sealing come first: a copy without the mark, such as one in PEM, does not cancel it.
     pub(super) fn ring(&self) -> KeyRing {
-        KeyRing::new(self.keys.clone()).with_v2_keys(self.v2_keys.clone())
+        let (mut keys, mut v2_keys) = (self.keys.clone(), self.v2_keys.clone());
+        keys.sort_by_key(|key| !key.marks().is_sealing_forbidden());
+        v2_keys.sort_by_key(|key| !key.marks().is_sealing_forbidden());
+        KeyRing::new(keys).with_v2_keys(v2_keys)
     }
 
     /// Returns hints for a failed decryption: why each file provides no key, or how to pass keys. Empty if there are
@@ -184,13 +196,22 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     }
 }
 
+/// The keys of a file, each with the marks of its Secret.
 #[derive(Default)]
 struct FileKeys {
-    rsa: Vec<PrivateKey>,
-    v2: Vec<StoredKey>,
+    rsa: Vec<(PrivateKey, Marks)>,
+    v2: Vec<(StoredKey, Marks)>,
 }
 
 impl FileKeys {
+    /// Returns keys that are not in a Secret, so that they have no marks.
+    fn unmarked(rsa: Vec<PrivateKey>, v2: Vec<StoredKey>) -> Self {
+        Self {
+            rsa: rsa.into_iter().map(|key| (key, Marks::default())).collect(),
+            v2: v2.into_iter().map(|key| (key, Marks::default())).collect(),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.rsa.is_empty() && self.v2.is_empty()
     }
@@ -207,13 +228,12 @@ fn keys_of(file: &Path, bytes: &[u8], joined: OnJoined) -> Result<FileKeys, KeyF
     }
     let v2 = key_lines::read(bytes)?;
     match PrivateKey::all_from_pem(bytes) {
-        Ok(rsa) => return Ok(FileKeys { rsa, v2 }),
+        Ok(rsa) => return Ok(FileKeys::unmarked(rsa, v2)),
         Err(PrivateKeyError::Missing) if !v2.is_empty() && has_private_block(bytes) => {
             return Err(KeyFileError::Damaged);
         }
         Err(PrivateKeyError::Missing) if !v2.is_empty() => {
-            let rsa = Vec::new();
-            return Ok(FileKeys { rsa, v2 });
+            return Ok(FileKeys::unmarked(Vec::new(), v2));
         }
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
             return Err(KeyFileError::Certificate);
@@ -312,8 +332,9 @@ fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
     if secret.data.contains_key(v2::key_secret::PRIVATE_KEY_ITEM) {
         let key = v2::key_secret::parse(secret);
         let key = key.map_err(|source| UnusableKey::V2 { name, source })?;
+        let marks = Marks::read_v2(&secret.metadata, &key.key.recipient().key_id());
         return Ok(FileKeys {
-            v2: vec![key],
+            v2: vec![(key, marks)],
             ..FileKeys::default()
         });
     }
@@ -321,8 +342,12 @@ fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
         Some(pem) => {
             let rsa = PrivateKey::all_from_pem(pem.expose());
             let rsa = rsa.map_err(|source| UnusableKey::Private { name, source })?;
+            let rsa = rsa.into_iter().map(|key| {
+                let marks = Marks::read(&secret.metadata, key.fingerprint());
+                (key, marks)
+            });
             Ok(FileKeys {
-                rsa,
+                rsa: rsa.collect(),
                 ..FileKeys::default()
             })
         }

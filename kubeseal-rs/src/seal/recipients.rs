@@ -16,6 +16,7 @@ use kubeseal_library::rules::{Rule, RulesFile, Source};
 use shared::key::{Certificate, Fingerprint};
 use shared::v2::{AnyKeyId, Recipient, ShortKeyId};
 
+use super::marked_keys;
 use super::session::Session;
 use super::settings::{NamedRecipient, Origin, Settings};
 use crate::failure::Failure;
@@ -115,7 +116,7 @@ impl Session<'_> {
             }
         }
         for key in &keys {
-            self.check_not_compromised(key)?;
+            self.check_may_seal(key)?;
         }
         Ok(keys)
     }
@@ -182,7 +183,7 @@ impl Session<'_> {
         if let Some(rule) = &settings.rule {
             rule.check_recipient(&named.key, named.is_line)?;
         }
-        self.check_not_compromised(&named.key)?;
+        self.check_may_seal(&named.key)?;
         let is_confirmed =
             confirmed.iter().any(|own| own.is_of(&id)) || is_pinned(settings, &named.key);
         if let Some(pins) = settings.pins.as_ref().filter(|_| !is_confirmed) {
@@ -231,7 +232,9 @@ impl Session<'_> {
         bail!(Failure::new(message).hint(format!("if you trust the {keys_noun}, pass {flags}")))
     }
 
-    fn check_not_compromised(&self, key: &RecipientKey) -> Result<()> {
+    /// Refuses a key that is recorded as compromised on this machine, or that `--key` marks as compromised or
+    /// opening-only.
+    fn check_may_seal(&self, key: &RecipientKey) -> Result<()> {
         match key {
             RecipientKey::Certificate(certificate) => {
                 compromised::check(self.environment, certificate.fingerprint())?;
@@ -240,7 +243,7 @@ impl Session<'_> {
                 compromised::check_v2(self.environment, &key.key_id())?;
             }
         }
-        Ok(())
+        Ok(marked_keys::check_recipient(self.keys(), key)?)
     }
 
     fn read_recipients(

@@ -9,7 +9,6 @@ use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
 use kubeseal_library::rules::SealedFormat;
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
-use shared::key_secret;
 use shared::manifest::{self, Coercion, Node, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
@@ -20,7 +19,7 @@ use shared::v2;
 use super::recipients::Recipients;
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::{annotations, requirements, size};
+use super::{annotations, controller_keys, requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
@@ -128,7 +127,9 @@ pub fn seal_with_parts(
     empty: Empty,
 ) -> Result<Sealed> {
     refuse_empty(&secret, empty)?;
-    refuse_private_key(&secret)?;
+    if controller_keys::has_private_key(session, settings, &secret)? {
+        bail!(controller_keys::failure(&describe(&secret)));
+    }
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
     let mut sealed = match settings.format.value {
@@ -174,20 +175,6 @@ impl Delivery {
              the object can remove",
         ))
     }
-}
-
-/// Refuses a private key of a controller: anyone who can unseal it can then unseal every value that is sealed for this
-/// key.
-fn refuse_private_key(secret: &Secret) -> Result<()> {
-    if !key_secret::has_private_key(secret) {
-        return Ok(());
-    }
-    let message = format!(
-        "{} is a private key of the sealed-secrets controller; anyone who can unseal it \
-         can then unseal every value that is sealed for this key",
-        describe(secret)
-    );
-    bail!(Failure::new(message).hint("keep keys in an encrypted archive: `seal keys backup`"))
 }
 
 fn seal_v1(

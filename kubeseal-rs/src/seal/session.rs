@@ -17,8 +17,9 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::v2::KeyId;
+use shared::v2::{KeyId, Recipient as _};
 
+use super::marked_keys;
 use super::recipients::{self, Recipients};
 use super::settings::{self, Settings};
 use crate::failure::Failure;
@@ -44,7 +45,7 @@ type CacheKey = (
 enum AllowedKeys<'a> {
     /// Every certificate that the settings name, since the user provides the values.
     FromSettings,
-    /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
+    /// Only a certificate that the user names, or whose private key is in this key ring and may seal. Existing values
     /// could come from a file that the author of a rule has copied.
     ConfirmedByUser(&'a KeyRing),
 }
@@ -58,6 +59,7 @@ pub struct Session<'a> {
     /// The options for sealing.
     pub args: &'a Sealing,
     allowed_keys: AllowedKeys<'a>,
+    no_keys: KeyRing,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(CacheKey, Arc<Certificate>)>>,
     recipient_lists: Mutex<Vec<(recipients::CacheKey, Arc<Recipients>)>>,
@@ -71,6 +73,7 @@ impl<'a> Session<'a> {
             clusters: Clusters::new(environment),
             args,
             allowed_keys: AllowedKeys::FromSettings,
+            no_keys: KeyRing::default(),
             rules: Mutex::default(),
             certificates: Mutex::default(),
             recipient_lists: Mutex::default(),
@@ -78,7 +81,8 @@ impl<'a> Session<'a> {
     }
 
     /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
-    /// names, unless the user pins it or `keys` contains its private key.
+    /// names, unless the user pins it or `keys` contains its private key. Refuses keys that `keys` marks as compromised
+    /// or opening-only, whoever names them.
     pub fn for_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,
@@ -127,7 +131,8 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// Fails if the certificate cannot be obtained, has expired, is not the certificate that the rule or a flag
-    /// requires, belongs to a key that is recorded as compromised, or, for existing values, is named only by a rule.
+    /// requires, belongs to a key that is recorded as compromised, or to a key in `--key` that is marked as compromised
+    /// or opening-only. Also fails for existing values if only a rule names the certificate.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
         let directory =
@@ -152,6 +157,7 @@ impl<'a> Session<'a> {
         };
         settings.check_certificate(&certificate)?;
         compromised::check(self.environment, certificate.fingerprint())?;
+        marked_keys::check_certificate(self.keys(), settings, &certificate)?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }
@@ -172,19 +178,27 @@ impl<'a> Session<'a> {
     }
 
     /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed
-    /// for it and the user did not pass its private key.
+    /// for it and the user did not pass its private key. A private key that is marked as compromised or opening-only
+    /// does not count.
     pub(super) fn needs_confirmation(&self, settings: &Settings, key: &KeyId) -> bool {
         let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return false;
         };
-        let has_rsa_key = || keys.keys().iter().any(|own| own.key_id() == *key);
-        let has_key = keys.v2_key(key).is_some() || has_rsa_key();
+        let has_key = marked_keys::confirms(keys, key);
         let is_from_rule = settings
             .rule
             .as_ref()
             .is_some_and(|rule| !rule.recipients.is_empty())
             || settings.certificate.by == settings::Origin::Rule;
         is_from_rule && !has_key
+    }
+
+    /// Returns the private keys that the user has passed; none if the user provides the values.
+    pub(super) fn keys(&self) -> &KeyRing {
+        match self.allowed_keys {
+            AllowedKeys::FromSettings => &self.no_keys,
+            AllowedKeys::ConfirmedByUser(keys) => keys,
+        }
     }
 
     fn check_recipient(
@@ -195,7 +209,7 @@ impl<'a> Session<'a> {
         let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return Ok(());
         };
-        let has_key = keys.key(certificate.fingerprint()).is_some();
+        let has_key = marked_keys::confirms(keys, &certificate.public_key().key_id());
         if has_key || self.is_named_by_user(&settings.certificate.value) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::sealing::SealedFor;
 use super::session::Session;
 use super::settings::{Origin, Setting, Settings};
-use super::{binding, post_quantum, requirements, v2_items};
+use super::{binding, controller_keys, post_quantum, requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
 /// Why the file or the requested change is not valid.
@@ -223,7 +223,9 @@ impl Target {
             set: values,
             removed,
         };
-        let mut new = match self.format_of_change(&settings, change)? {
+        let format = self.format_of_change(&settings, change)?;
+        controller_keys::check_values(session, &settings, format, values)?;
+        let mut new = match format {
             SealedFormat::V1 => self.seal_v1(session, &settings, values)?,
             SealedFormat::V2 => self.seal_v2(session, &settings, change)?,
         };

@@ -130,6 +130,43 @@ fn a_kubeconfig_in_the_current_directory_runs_no_program() {
     assert!(directory.recorded_run().is_some());
 }
 
+/// Attack: a committer adds a kubeconfig that names the committer's server and a file with a token of the user, for a user
+/// whose environment names the kubeconfig by a relative path.
+#[test]
+fn a_kubeconfig_in_the_current_directory_names_no_file_outside_it() {
+    let directory = Directory::new();
+    let outside = tempfile::tempdir().expect("a directory");
+    let token = outside.path().join("token");
+    fs::write(&token, "token").expect("the test directory is writable");
+    for (cluster, user) in [
+        ("certificate-authority", "username"),
+        ("tls-server-name", "tokenFile"),
+        ("tls-server-name", "client-key"),
+    ] {
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
+             contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
+             clusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:9', {cluster}: '{0}'}}}}]\n\
+             users: [{{name: a, user: {{{user}: '{0}'}}}}]\n",
+            token.display()
+        );
+        fs::write(directory.path("kubeconfig"), kubeconfig)
+            .expect("the test directory is writable");
+        let refused = "outside its directory";
+        for (program, args, variable) in [
+            (KUBESEAL, &["--fetch-cert"][..], "KUBECONFIG"),
+            (SEAL, &["keys", "list"], "SEALED_SECRETS_KUBECONFIG"),
+        ] {
+            let output = directory.run(program, args, &[(variable, "kubeconfig")]);
+            assert!(stderr(&output).contains(refused), "{args:?}: {output:?}");
+        }
+        // A kubeconfig named on the command line is the user's choice.
+        let args = ["--kubeconfig", "kubeconfig", "--fetch-cert"];
+        let output = directory.run(KUBESEAL, &args, &[]);
+        assert!(!stderr(&output).contains(refused), "{output:?}");
+    }
+}
+
 /// Attack: a committer adds a program with the name of the user's credential plug-in to a directory that `PATH` names
 /// by a relative path.
 #[test]

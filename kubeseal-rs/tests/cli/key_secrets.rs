@@ -7,12 +7,13 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use shared::manifest::{self, Reading, Shape};
+use shared::plain::Plain;
 use shared::resource::{KEY_LABEL, V2_KEY_LABEL};
 use shared::secret::Secret;
 use shared::v2::Suite;
 
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
-use crate::v2::{directory, read, seal, v2_secret};
+use crate::v2::{create, directory, read, seal, seal_ok, v2_secret};
 
 const RSA_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const PLAIN: &str =
@@ -81,7 +82,15 @@ fn an_import_of_all_secrets_skips_every_key() {
     write_files(directory, &[("list.yaml", &list)]);
     let output = seal(
         directory,
-        &["import", "list", "list.yaml", "--into", "sealed"],
+        &[
+            "import",
+            "list",
+            "list.yaml",
+            "--into",
+            "sealed",
+            "--recipient",
+            "cluster.txt",
+        ],
     );
     assert_code(&output, 0, "the list");
     let printed = combined_output(&output);
@@ -120,6 +129,94 @@ fn no_command_seals_a_key() {
     assert_contains(&seal(directory, &args), refused, "create");
 }
 
+/// Returns manifests of keys without a label, each with the name of its case. `cert.pem` is the certificate of the last.
+fn unlabeled_keys(directory: &Path) -> Vec<(&'static str, String)> {
+    let unlabeled = RSA_KEY.replace(&format!("{KEY_LABEL}: active"), "a: b");
+    let named = unlabeled.replace("name: key-2024", "name: sealed-secrets-keyabcde");
+    let with_value = |name: &str, value: Plain| {
+        let mut secret = v2_secret(Suite::XWing, name, 1, 1);
+        secret.metadata.labels = None;
+        secret.data = [("backup".to_owned(), value)].into();
+        yaml(&secret)
+    };
+    let v2_line = v2_secret(Suite::XWing, "k", 1, 1).data["v2.key"].clone();
+    let identity = "# public key: age1pq1x\nAGE-SECRET-KEY-PQ-1QQQQ\n".to_owned();
+    vec![
+        ("rsa-by-prefix", named),
+        ("v2-item", with_value("v2-item", v2_line)),
+        ("age-item", with_value("age-item", Plain::from(identity))),
+        (
+            "rsa-of-certificate",
+            with_value(
+                "rsa-of-certificate",
+                Plain::from(read(directory, "key.pem")),
+            ),
+        ),
+    ]
+}
+
+/// Attack: as in [`an_import_of_all_secrets_skips_every_key`] and [`no_command_seals_a_key`], with keys that lost their
+/// label, or are in other items.
+#[test]
+fn recognizes_keys_without_a_label() {
+    let directory = directory();
+    let directory = directory.path();
+    let rules = "rules: [{path: '**', certificate: cert.pem}]\n";
+    write_files(directory, &[(".seal.yaml", rules)]);
+    let refused = "is a private key of the sealed-secrets controller";
+    let mut list = PLAIN.to_owned();
+    for (case, key) in unlabeled_keys(directory) {
+        list = list + "---\n" + &key;
+        write_files(directory, &[("key.yaml", &key)]);
+        for args in [
+            &["key.yaml", "--stdout"][..],
+            &[
+                "import", "secret", "key.yaml", "-w", "out.yaml", "--cert", "cert.pem",
+            ],
+        ] {
+            let output = seal(directory, args);
+            assert_code(&output, 2, format!("{case} {args:?}"));
+            assert_contains(&output, refused, format!("{case} {args:?}"));
+        }
+        let output = seal(directory, &["lint", "key.yaml"]);
+        assert_contains(&output, "contains a private key of the controller", case);
+    }
+    write_files(directory, &[("list.txt", &list)]);
+    let import = [
+        "import", "list", "list.txt", "--into", "sealed", "--cert", "cert.pem",
+    ];
+    let printed = seal_ok(directory, &import);
+    let skipped = printed.matches("it is a private key of the sealed-secrets controller");
+    assert_eq!(
+        skipped.count(),
+        unlabeled_keys(directory).len(),
+        "{printed}"
+    );
+    let files = files_below(&directory.join("sealed"));
+    assert_eq!(files.len(), 1, "{files:?}");
+
+    let sealed = kubeseal(directory, &unlabeled_keys(directory)[0].1);
+    let sealed = String::from_utf8(sealed.stdout).expect("text");
+    write_files(directory, &[("key.yaml", &sealed)]);
+    assert_contains(
+        &seal(directory, &["lint", "key.yaml"]),
+        "sealed-key",
+        "by prefix",
+    );
+
+    create(directory, &["-w", "db.yaml"]);
+    let set = ["set", "db.yaml", "b", "--from-file", "key.pem"];
+    assert_contains(&seal(directory, &set), refused, "set an RSA key");
+    let set = ["set", "db.yaml", "b", "--from-file", "cluster.key"];
+    assert_contains(&seal(directory, &set), refused, "set a v2 key");
+    // The key of another certificate is an ordinary value.
+    let other = RSA_KEY.replace(&format!("{KEY_LABEL}: active"), "a: b");
+    write_files(directory, &[("web.yaml", &other)]);
+    seal_ok(directory, &["web.yaml", "--stdout"]);
+    let output = seal(directory, &["lint", "web.yaml"]);
+    assert_contains(&output, "has plain values", "another key");
+}
+
 fn kubeseal(directory: &Path, input: &str) -> Output {
     write_files(directory, &[("input.yaml", input)]);
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), directory, "/nowhere");
@@ -156,12 +253,14 @@ fn lint_reports_plain_and_sealed_keys() {
 }
 
 /// Writes a fake `kubectl` that stores the input of `create`, and responds to dry runs and other commands with the keys
-/// of [`keys`] and a Secret.
+/// of [`keys`], `others` and a Secret.
 #[cfg(unix)]
-fn write_kubectl(directory: &Path) {
+fn write_kubectl(directory: &Path, others: &[(&str, String)]) {
     use std::os::unix::fs::PermissionsExt as _;
     let mut items = Vec::new();
-    for text in keys().iter().map(|(_, key)| key.as_str()).chain([PLAIN]) {
+    let keys = keys();
+    let keys = keys.iter().chain(others).map(|(_, key)| key.as_str());
+    for text in keys.chain([PLAIN]) {
         let documents = manifest::read(text.as_bytes()).expect("valid");
         let json = Reading::default().json(&documents[0].root, Shape::Any);
         items.push(json.expect("JSON"));
@@ -196,7 +295,10 @@ fn script(directory: &Path, name: &str, args: &[&str]) -> Output {
 fn the_script_for_other_tools_seals_no_key() {
     let directory = directory();
     let directory = directory.path();
-    write_kubectl(directory);
+    let unlabeled = unlabeled_keys(directory);
+    // Only `seal` knows the public keys.
+    let (_, recognizable) = unlabeled.split_last().expect("keys");
+    write_kubectl(directory, recognizable);
     for from in [&["stdin"][..], &["namespace", "kube-system"]] {
         let args = [from, &["sealed", "--", "--cert", "cert.pem"]].concat();
         assert_code(&script(directory, "seal-from.sh", &args), 0, from[0]);
@@ -213,7 +315,7 @@ fn the_script_for_other_tools_seals_no_key() {
 fn the_script_for_backups_includes_v2_keys() {
     let directory = directory();
     let directory = directory.path();
-    write_kubectl(directory);
+    write_kubectl(directory, &[]);
     let output = script(directory, "keys.sh", &["backup", "keys.json"]);
     assert_code(&output, 0, "backup");
     // A controller does not load a v2 key without the label.

@@ -17,6 +17,10 @@ use crate::support::{
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
+/// A Secret of a cluster.
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: x}\n";
+
 const NEW_FINGERPRINT: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
 const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
 
@@ -35,6 +39,7 @@ impl Fixture {
             ("old.yaml", OLD_KEY),
             ("new.pem", NEW_CERT),
             ("new.yaml", NEW_KEY),
+            ("secrets.yaml", SECRET),
             ("repository/x/cert.pem", ATTACKER_CERT),
             ("repository/.seal.yaml", rules),
             ("repository/.git/HEAD", "ref: refs/heads/main\n"),
@@ -128,6 +133,9 @@ const IMPORT_ARGS: [&str; 6] = [
     "-w=x/new.yaml",
 ];
 
+const IMPORT_SECRET_ARGS: [&str; 4] = ["import", "secret", "../secrets.yaml", "-w=x/new.yaml"];
+const IMPORT_LIST_ARGS: [&str; 5] = ["import", "list", "../secrets.yaml", "--into", "x"];
+
 /// Attack: a committer adds their own certificate, a copy of a sealed production file, and a rule that names the
 /// certificate for the copy. Then a user with the private key re-encrypts the tree.
 #[test]
@@ -161,6 +169,8 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
             &ROTATE_DRY_RUN_ARGS,
             &EDIT_ARGS,
             &IMPORT_ARGS,
+            &IMPORT_SECRET_ARGS,
+            &IMPORT_LIST_ARGS,
         ] {
             for variables in [&[][..], &own_certificate, &pin] {
                 for flags in [&[][..], &["--config=.seal.yaml"]] {
@@ -195,8 +205,10 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             &ROTATE_DRY_RUN_ARGS,
             &EDIT_ARGS,
             &IMPORT_ARGS,
+            &IMPORT_SECRET_ARGS,
+            &IMPORT_LIST_ARGS,
         ] {
-            if args == IMPORT_ARGS && why == "its key is passed" {
+            if args[0] == "import" && why == "its key is passed" {
                 continue;
             }
             let fixture = Fixture::new(new_rule);
@@ -211,6 +223,53 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
                 assert_contains(&output, NEW_FINGERPRINT, format_args!("{args:?} {why}"));
             }
         }
+    }
+}
+
+/// Attack: the attacker's key was restored into the cluster, so it is opening-only, or an attacker has the key that is
+/// marked as compromised. A rule names its certificate, and the user passes all key Secrets of the cluster with `--key`.
+#[test]
+fn a_marked_key_neither_confirms_a_certificate_nor_gets_values() {
+    let new_rule = "rules: [{path: 'x/**', certificate: new.pem}]\n";
+    let named_by_user = ["--key=../marked.yaml", "--cert=../new.pem"];
+    for mark in ["opening-only", "compromised"] {
+        let annotations =
+            format!("  annotations: {{sealedsecrets.bitnami.com/{mark}: x}}\n  labels:");
+        let marked = NEW_KEY.replace("  labels:", &annotations);
+        for flags in [&named_by_user[..1], &named_by_user] {
+            for args in [&ROTATE_ARGS[..], &ROTATE_DRY_RUN_ARGS, &EDIT_ARGS] {
+                let fixture = Fixture::new(new_rule);
+                write_files(
+                    fixture.0.path(),
+                    &[("marked.yaml", &marked), ("repository/new.pem", NEW_CERT)],
+                );
+                let before = fixture.files();
+                let output = fixture.run(&[args, flags].concat(), &[]);
+                let case = format!("{mark} {args:?} {flags:?}");
+                assert_code(&output, 2, &case);
+                assert_contains(&output, &format!("is marked as {mark}"), &case);
+                assert_contains(&output, NEW_FINGERPRINT, &case);
+                assert_eq!(fixture.files(), before, "{case}");
+            }
+        }
+        // The key still opens values.
+        let fixture = Fixture::new("rules: []\n");
+        write_files(fixture.0.path(), &[("marked.yaml", &marked)]);
+        let create = [
+            "create",
+            "new",
+            "--from-literal=a=b",
+            "-n=shop",
+            "-w=new.yaml",
+        ];
+        assert_success(&fixture.run(&[&create[..], &["--cert=../new.pem"]].concat(), &[]));
+        let rotate = [
+            "rotate",
+            "new.yaml",
+            "--key=../marked.yaml",
+            "--cert=../old.pem",
+        ];
+        assert_success(&fixture.run(&rotate, &[]));
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use shared::manifest;
+use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::v2::key_secret::{self, StoredKey};
@@ -201,6 +202,102 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
         &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
     );
     assert_code(&output, 2, "the key of the removed recipient");
+}
+
+/// Attack: a committer adds a recipient to a rule, and a user imports all Secrets of a cluster.
+#[test]
+fn secrets_of_a_cluster_are_imported_only_for_confirmed_recipients() {
+    let directory = directory();
+    let directory = directory.path();
+    let secret =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: x}\n";
+    write_files(directory, &[("list.txt", secret)]);
+    for import in [
+        &["import", "list", "list.txt", "--into", "sealed"][..],
+        &["import", "secret", "list.txt", "-w", "db.yaml"],
+    ] {
+        let output = seal(directory, import);
+        assert_code(&output, 2, format!("{import:?}"));
+        assert_contains(&output, "refused to re-encrypt for the recipient", "import");
+        seal_ok(
+            directory,
+            &[import, &["--recipient", "cluster.txt"]].concat(),
+        );
+    }
+    assert!(directory.join("sealed/shop/db.yaml").exists());
+}
+
+/// Attack: an attacker has a key that is marked as compromised, or a key that was restored as opening-only. A rule or a
+/// flag names it as a recipient, and the user passes its key Secret with `--key`.
+#[test]
+fn a_marked_key_neither_confirms_a_recipient_nor_gets_values() {
+    let rsa = RULES.replace("cluster.txt", "cert.pem");
+    for (rules, flags) in [
+        (RULES, &[][..]),
+        (RULES, &["--recipient", "cluster.txt"]),
+        ("rules: []\n", &["--recipient", "cluster.txt"]),
+        (&rsa, &[]),
+        (&rsa, &["--recipient", "cert.pem"]),
+    ] {
+        for mark in ["compromised", "opening-only"] {
+            let directory = directory();
+            let directory = directory.path();
+            write_files(
+                directory,
+                &[(".seal.yaml", if rules == rsa { rules } else { RULES })],
+            );
+            create(directory, &["-w", "db.yaml"]);
+            let sealed = read(directory, "db.yaml");
+            let key = if rules == rsa {
+                rsa_secret(directory)
+            } else {
+                v2_secret(Suite::XWing, "k", 1, 1)
+            };
+            let marked = marked(key, mark);
+            write_files(
+                directory,
+                &[(".seal.yaml", rules), ("marked.yaml", &marked)],
+            );
+            // `seal edit` exists only on Linux.
+            let count = if cfg!(target_os = "linux") { 2 } else { 1 };
+            for args in &[["rotate", "db.yaml"], ["edit", "db.yaml"]][..count] {
+                let mut command = command(env!("CARGO_BIN_EXE_seal"), directory, "/nowhere");
+                command
+                    .args(args)
+                    .args(["--key", "marked.yaml"])
+                    .args(flags);
+                command.current_dir(directory).env("EDITOR", "/bin/false");
+                let output = command.output().expect("the command starts");
+                let case = format!("{rules} {flags:?} {mark} {args:?}");
+                let is_edit_without_rule = args[0] == "edit" && rules == "rules: []\n";
+                assert_code(&output, 2, &case);
+                if !is_edit_without_rule {
+                    assert_contains(&output, &format!("is marked as {mark}"), &case);
+                }
+                assert_eq!(read(directory, "db.yaml"), sealed, "{case}");
+            }
+            // The key still opens values.
+            seal_ok(
+                directory,
+                &["view", "db.yaml", "--reveal", "--key", "marked.yaml"],
+            );
+        }
+    }
+}
+
+/// Returns a Secret with the private key of `cert.pem`.
+fn rsa_secret(directory: &Path) -> Secret {
+    let mut secret = v2_secret(Suite::XWing, "k", 1, 1);
+    let item = |item: &str, file| (item.to_owned(), Plain::from(read(directory, file)));
+    secret.data = [item("tls.key", "key.pem"), item("tls.crt", "cert.pem")].into();
+    secret
+}
+
+/// Returns the manifest of a key Secret with this mark.
+fn marked(mut secret: Secret, mark: &str) -> String {
+    let annotations = secret.metadata.annotations.get_or_insert_default();
+    annotations.insert(format!("sealedsecrets.bitnami.com/{mark}"), "x".to_owned());
+    manifest::to_yaml(&secret.to_document())
 }
 
 /// Attack: a committer adds a v2 key to a rule that pins certificates, or to a rule while the user pins a certificate

@@ -205,6 +205,13 @@ impl SecretKey {
         Ok(Self { key, stored })
     }
 
+    /// Returns whether a line begins like a private key, complete or not: one of this format, or a post-quantum age
+    /// identity.
+    pub fn begins_like_key(line: &str) -> bool {
+        let after_word = line.strip_prefix(KEY_WORD);
+        after_word.is_some_and(|rest| rest.starts_with(' ')) || age::is_identity(line)
+    }
+
     /// Reads a private key of this format, or a post-quantum age identity.
     ///
     /// # Errors

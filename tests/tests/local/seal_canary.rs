@@ -298,8 +298,11 @@ fn no_command_leaks_the_value() {
         ),
         (&["import", "dotenv", "web", "web.env", "-w", "c.yaml"], ""),
         (&["import", "dotenv", "web"], &line),
-        (&["import", "secret"], &secret),
-        (&["import", "list", "--into", "sealed"], &list),
+        (&["import", "secret", "--cert", "cert.pem"], &secret),
+        (
+            &["import", "list", "--into", "sealed", "--cert", "cert.pem"],
+            &list,
+        ),
         (
             &[
                 "import",

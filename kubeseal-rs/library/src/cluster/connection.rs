@@ -19,6 +19,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::error_text::kubeconfig_error;
+use super::outside_files;
 use super::overrides::Overrides;
 use super::plug_in;
 use super::{Access, ClusterError};
@@ -66,6 +67,10 @@ pub(super) fn config(access: &Access, environment: &Environment) -> Result<Confi
 
 /// Determines how to reach the API server, without looking up the user's plug-in. Also returns the
 /// file of the user's entry, if an environment variable names that file by a relative path.
+///
+/// # Errors
+///
+/// Also fails if such a kubeconfig names a file outside its directory.
 fn config_without_plug_in(
     access: &Access,
     environment: &Environment,
@@ -111,6 +116,8 @@ struct Files {
     merged: Kubeconfig,
     /// The file of each user's entry, if an environment variable names that file by a relative path.
     by_relative_path: BTreeMap<String, PathBuf>,
+    /// The file of each cluster's entry, likewise.
+    clusters_by_relative_path: BTreeMap<String, PathBuf>,
 }
 
 impl Files {
@@ -122,6 +129,15 @@ impl Files {
                 if is_new {
                     let (user, path) = (user.name.clone(), path.to_owned());
                     self.by_relative_path.entry(user).or_insert(path);
+                }
+            }
+            for cluster in &next.clusters {
+                let is_new = !self.merged.clusters.iter().any(|c| c.name == cluster.name);
+                if is_new {
+                    let (cluster, path) = (cluster.name.clone(), path.to_owned());
+                    self.clusters_by_relative_path
+                        .entry(cluster)
+                        .or_insert(path);
                 }
             }
         }
@@ -241,6 +257,13 @@ fn from_kubeconfig(
 ) -> Result<(Config, Option<PathBuf>), ClusterError> {
     let (cluster, name, mut user) = overrides.choose(&files.merged)?;
     let by_relative_path = name.and_then(|name| files.by_relative_path.get(&name).cloned());
+    let cluster_name = overrides.cluster_name(&files.merged)?;
+    let cluster_from = files.clusters_by_relative_path.get(&cluster_name);
+    let (named_cluster, named_user) = overrides.without_flags(&cluster, &user);
+    outside_files::check(
+        (&named_cluster, cluster_from.map(PathBuf::as_path)),
+        (&named_user, by_relative_path.as_deref()),
+    )?;
     let mut config = Config::new(server(&cluster)?);
     config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);

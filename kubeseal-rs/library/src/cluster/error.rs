@@ -95,6 +95,22 @@ pub enum ClusterError {
         /// The path of the kubeconfig.
         file: PathBuf,
     },
+    /// A kubeconfig named by a relative path names a file outside its directory: the author of the
+    /// current directory may have chosen the server that a credential in the file is sent to.
+    #[error(
+        "the kubeconfig {} names the {content} {}, outside its directory, and an environment variable names the \
+         kubeconfig by a relative path: the author of the current directory could use any file of this user\n\
+         hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
+        kubeconfig.shown(), path.shown()
+    )]
+    FileOutsideDirectory {
+        /// The field of the kubeconfig.
+        content: &'static str,
+        /// The file that the field names.
+        path: PathBuf,
+        /// The path of the kubeconfig.
+        kubeconfig: PathBuf,
+    },
     /// There is no kubeconfig, and the program does not run in a Pod.
     #[error(
         "no cluster is configured: no kubeconfig was found, and the program does not run in a Pod\n\

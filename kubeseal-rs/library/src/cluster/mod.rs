@@ -12,6 +12,7 @@ mod error;
 mod error_text;
 mod login;
 mod objects;
+mod outside_files;
 mod overrides;
 mod path;
 mod plug_in;

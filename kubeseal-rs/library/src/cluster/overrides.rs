@@ -84,6 +84,30 @@ impl Overrides {
         Ok((cluster, name, user))
     }
 
+    /// Returns the name of the chosen cluster's entry; empty if there is none.
+    pub(super) fn cluster_name(&self, kubeconfig: &Kubeconfig) -> Result<String, ClusterError> {
+        let context = self.selected_context(kubeconfig)?;
+        Ok(self.cluster.clone().unwrap_or(context.cluster))
+    }
+
+    /// Returns the cluster and user without the files that flags name.
+    pub(super) fn without_flags(&self, cluster: &Cluster, user: &AuthInfo) -> (Cluster, AuthInfo) {
+        let (mut cluster, mut user) = (cluster.clone(), user.clone());
+        for (flag, file) in [
+            (
+                &self.certificate_authority,
+                &mut cluster.certificate_authority,
+            ),
+            (&self.client_certificate, &mut user.client_certificate),
+            (&self.client_key, &mut user.client_key),
+        ] {
+            if flag.is_some() {
+                *file = None;
+            }
+        }
+        (cluster, user)
+    }
+
     fn selected_context(&self, kubeconfig: &Kubeconfig) -> Result<Context, ClusterError> {
         let current = kubeconfig.current_context.as_ref();
         let current = current.filter(|name| !name.is_empty());

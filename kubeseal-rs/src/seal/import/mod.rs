@@ -14,6 +14,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::format::write;
 use kubeseal_library::walk::ManifestFile;
+use shared::key_ring::KeyRing;
 use shared::key_secret::has_private_key;
 use shared::manifest::Document;
 use shared::plain::Plain;
@@ -25,7 +26,7 @@ use super::create::{self, Items};
 use super::sealing::{self, Empty, Sealed, encrypted_by_sops_failure};
 use super::session::Session;
 use super::values::{self, Stdin};
-use super::{Outcome, destination, names};
+use super::{Outcome, controller_keys, destination, names};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -209,7 +210,8 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
         }
     };
     let secret = without_generate_name(sealing::read_secret(node, &shown)?);
-    let session = Session::new(&args.sealing, environment);
+    let no_keys = KeyRing::default();
+    let session = Session::for_existing_values(&args.sealing, environment, &no_keys);
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
@@ -244,7 +246,8 @@ fn without_generate_name(mut secret: Secret) -> Secret {
 fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     args.destination.check()?;
     let (manifest, shown) = read_manifest(args.file.as_deref(), environment)?;
-    let session = Session::new(&args.sealing, environment);
+    let no_keys = KeyRing::default();
+    let session = Session::for_existing_values(&args.sealing, environment, &no_keys);
     let (mut sealed, mut paths) = (Vec::new(), Vec::new());
     let ManifestContents { secrets, skipped } = secrets_in(&manifest, &shown)?;
     report_each(&skipped);
@@ -255,11 +258,12 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
         let metadata = &secret.metadata;
         let name = metadata.name.clone().unwrap_or_default();
         let namespace = metadata.namespace.clone().unwrap_or_default();
+        let skip = |why: &str| {
+            let name = shared::resource::qualified_name(&namespace, &name);
+            report::info(&format!("skipped {name}: {why}"));
+        };
         if let Some(why) = skip_reason(&secret, args.owned) {
-            report::info(&format!(
-                "skipped {}: {why}",
-                shared::resource::qualified_name(&namespace, &name)
-            ));
+            skip(&why);
             continue;
         }
         let path = match &args.into {
@@ -267,6 +271,10 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
             None => args.destination.path(&name),
         };
         let settings = session.settings(&path)?;
+        if controller_keys::has_private_key(&session, &settings, &secret)? {
+            skip(PRIVATE_KEY);
+            continue;
+        }
         sealed.push(sealing::seal_secret(
             &session,
             &settings,
@@ -284,10 +292,13 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Returns why a Secret is skipped; `None` if it is imported.
+/// Why a key is skipped.
+const PRIVATE_KEY: &str = "it is a private key of the sealed-secrets controller";
+
+/// Returns why a Secret is skipped regardless of its settings; `None` if nothing in the Secret itself is a reason.
 fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
     if has_private_key(secret) {
-        return Some("it is a private key of the sealed-secrets controller".into());
+        return Some(PRIVATE_KEY.into());
     }
     match secret.type_.as_deref() {
         Some("kubernetes.io/service-account-token") => {

@@ -48,6 +48,7 @@ use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
 use self::unrendered::UnreadableLine;
+use super::controller_keys::KnownKeys;
 use super::object::Object;
 use super::recipients::{KnownRecipients, known_recipients};
 use super::session::Session;
@@ -167,6 +168,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         generated: GeneratedFiles::default(),
         class_check: ClassCheck::default(),
         certificates: BTreeMap::new(),
+        known_keys: BTreeMap::new(),
         problems: BTreeSet::new(),
     };
     if let Some(staged) = &staged {
@@ -381,6 +383,8 @@ struct Linter<'a> {
     class_check: ClassCheck,
     /// Certificates by source and rule; `None` for a certificate that cannot be used.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
+    /// The known keys of controllers, by rules file and rule.
+    known_keys: BTreeMap<Option<(PathBuf, usize)>, Arc<KnownKeys>>,
     /// Problems with recipients that were reported: the line of the rule, and the message.
     problems: BTreeSet<(usize, String)>,
 }
@@ -487,7 +491,7 @@ impl Linter<'_> {
         let repeated = repeated::keys(&bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
         let literals = Literals::of(&text);
-        let mut search = Search::new(text.len());
+        let mut search = Search::new(text.len(), self.known_keys(path));
         let mut unrendered = unrendered::Unrendered::default();
         let mut not_checked = Vec::new();
         // Actions in comments can change a template that is also well-formed YAML.
@@ -542,6 +546,27 @@ impl Linter<'_> {
         self.add_loose_value(path, &file.bytes, &checked);
         self.add_class_objects(path, &file);
         self.add_repeated(path, repeated);
+    }
+
+    /// Returns the keys of controllers that the rule of a file, the flags and `--keys` name. Contacts no server.
+    fn known_keys(&mut self, path: &Path) -> Arc<KnownKeys> {
+        let Ok(settings) = self.session.settings(path) else {
+            return Arc::default();
+        };
+        let rules = settings.rules.as_ref().map(|rules| rules.path.clone());
+        let cache_key = rules.zip(settings.rule.as_ref().map(|rule| rule.number));
+        if let Some(known) = self.known_keys.get(&cache_key) {
+            return Arc::clone(known);
+        }
+        let recipients = known_recipients(&settings, self.session.environment.now);
+        let known = KnownKeys::named_in(&settings).with_recipients(&recipients);
+        let known = match &self.ring {
+            Some(ring) => known.with_ring(ring),
+            None => known,
+        };
+        let known = Arc::new(known);
+        self.known_keys.insert(cache_key, Arc::clone(&known));
+        known
     }
 
     /// If the rule of the file requires that values never become a Secret, adds a note about the first sealed value

@@ -1,6 +1,8 @@
 //! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the
 //! `manifests` of a Helm chart, and inside strings, such as a file in a ConfigMap.
 
+use std::sync::Arc;
+
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};
 use zeroize::Zeroizing;
@@ -9,6 +11,7 @@ use super::object::FindingInFile;
 use super::placeholder::is_templated;
 use super::template::{self, Form, Literals, Piece, Pieces};
 use super::{misplaced, patch, plain, sops, unrendered};
+use crate::seal::controller_keys::KnownKeys;
 
 /// The maximum nesting depth of strings.
 const MAX_LEVELS: usize = 4;
@@ -30,6 +33,7 @@ pub(super) struct Search {
     pub(super) unreadable_lines: Vec<usize>,
     /// The remaining number of bytes of nested strings to parse. Aliases can make them much larger than the file.
     bytes_left: usize,
+    known_keys: Arc<KnownKeys>,
 }
 
 /// The file, or a string inside it.
@@ -64,8 +68,10 @@ impl Lines {
 }
 
 impl Search {
-    pub(super) fn new(size: usize) -> Self {
+    /// Creates a search in a file of this size. `known_keys` are keys of controllers.
+    pub(super) fn new(size: usize, known_keys: Arc<KnownKeys>) -> Self {
         Self {
+            known_keys,
             bytes_left: 4 * size + (1 << 20),
             ..Self::default()
         }
@@ -167,7 +173,8 @@ impl Search {
         let Level {
             literals, has_sops, ..
         } = level;
-        self.add(plain::secret(node, literals, has_sops), level);
+        let plain = plain::secret(node, literals, has_sops, &self.known_keys);
+        self.add(plain, level);
         if plain::may_be_secret(node) {
             self.add(misplaced::values(node, literals, has_sops), level);
         }

@@ -7,10 +7,10 @@ use kubeseal_library::finding::{self, Rule};
 use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
-use shared::key_secret::{PRIVATE_KEY_ITEM as RSA_KEY_ITEM, has_key_label};
+use shared::key_secret::{has_key_label, is_named_like_key};
 use shared::manifest::{Coercion, Node, Reading, Value};
 use shared::needs::{Need, needs};
-use shared::resource::{SealedSecret, UNLABELED_KEY_NAME};
+use shared::resource::SealedSecret;
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use shared::v2::key_secret;
@@ -168,7 +168,9 @@ fn check_controller_key(object: &Object) -> Option<FindingInFile> {
             .iter()
             .all(|item| spec.encrypted_data.contains_key(*item))
     };
-    let is_unlabeled = object.sealed.name_or_empty() == UNLABELED_KEY_NAME && has(&[RSA_KEY_ITEM])
+    let type_ = spec.template.type_.as_deref();
+    let has_item = |item: &str| has(&[item]);
+    let is_unlabeled = is_named_like_key(object.sealed.name_or_empty(), type_, has_item)
         || has(&[key_secret::PRIVATE_KEY_ITEM, key_secret::RECIPIENT_ITEM]);
     if !has_key_label(labels.map(|(name, _)| name)) && !is_unlabeled {
         return None;

@@ -5,7 +5,7 @@ use std::path::Path;
 use kubeseal_library::finding;
 use kubeseal_library::walk::LISTS;
 use shared::base64;
-use shared::key_secret::{has_key_label, has_private_key};
+use shared::key_secret::has_key_label;
 use shared::manifest::{Node, Reading, Value};
 use shared::names;
 use shared::secret::Secret;
@@ -14,6 +14,7 @@ use super::object::FindingInFile;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
 use super::template::Literals;
 use super::{patch, sops};
+use crate::seal::controller_keys::KnownKeys;
 
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
@@ -23,6 +24,7 @@ pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,
     has_sops: bool,
+    known: &KnownKeys,
 ) -> Option<FindingInFile> {
     let has_sops = has_sops || node.field("sops").is_some();
     let plain = plain_fields(node, literals, has_sops);
@@ -30,7 +32,7 @@ pub(super) fn secret(
         return None;
     }
     let name = name_of(node);
-    let message = if is_key(node) {
+    let message = if is_key(node, known) {
         format!(
             "the Secret {name} contains a private key of the controller, which can unseal every value sealed for it; if \
              it was committed, run `seal keys compromise`, renew the key, and change these values"
@@ -47,12 +49,12 @@ pub(super) fn secret(
 }
 
 /// Returns whether an object is a private key of a controller, including a retired key and a key without its label.
-fn is_key(node: &Node) -> bool {
+fn is_key(node: &Node, known: &KnownKeys) -> bool {
     let labels = node.field("metadata").and_then(|m| m.field("labels"));
     let is_labeled = matches!(labels.map(|labels| &labels.value), Some(Value::Map(labels))
         if has_key_label(labels.iter().map(|(name, _)| name)));
     let secret = Secret::from_node(node, &mut Reading::default());
-    is_labeled || secret.is_ok_and(|secret| has_private_key(&secret))
+    is_labeled || secret.is_ok_and(|secret| known.has_private_key(&secret))
 }
 
 /// Returns the kind of an object, for messages.
@@ -523,7 +525,10 @@ mod tests {
             ),
             ("stringData: {}", None),
         ] {
-            let finding = message(|node, literals| secret(node, literals, false), text);
+            let finding = message(
+                |node, literals| secret(node, literals, false, &KnownKeys::default()),
+                text,
+            );
             match (&finding, want) {
                 (None, None) => {}
                 (Some(finding), Some(want)) if finding.contains(want) => {}

@@ -1,47 +1,41 @@
-//! Checks the certificate to seal for against the key Secrets of `--key`: their dates and their marks as compromised.
-//! Keys in PEM have neither and are not checked.
+//! Compares the certificate to seal for with the dates of the key Secrets of `--key`. Keys in PEM have no dates and are
+//! not compared. [`crate::seal::marked_keys`] checks their marks.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::files;
 use kubeseal_library::keys::KeyRecord;
-use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::Source;
-use kubeseal_library::{certificate, files};
 use shared::key::{Certificate, Fingerprint};
 use shared::key_secret;
 use shared::manifest::{self, Reading};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::secret::Secret;
 
-use crate::failure::Failure;
 use crate::report;
-use crate::report::ShowPath as _;
-use crate::seal::settings::{Origin, Settings};
+use crate::seal::marked_keys::{describe_certificate, remedy};
+use crate::seal::settings::Settings;
 
 /// A key Secret of `--key`.
 struct KeyFileRecord {
     name: String,
-    fingerprint: Fingerprint,
     created: Timestamp,
 }
 
-/// The newest key Secret of `--key` that may seal, and the key Secrets that are marked as compromised.
+/// The newest key Secret of `--key` that may seal.
 pub(super) struct KeyFiles {
     /// The newest key that may seal.
     newest: Option<KeyFileRecord>,
-    compromised: Vec<KeyFileRecord>,
     /// Certificates that a warning was printed for, so that a tree gets one warning per certificate.
     warned: Mutex<BTreeSet<Fingerprint>>,
 }
 
 impl KeyFiles {
-    /// Reads the files a second time, because a key ring has neither dates nor marks. Pipes are skipped: they
+    /// Reads the files a second time, because a ring of their keys has no dates. Pipes are skipped: they
     /// cannot be read twice.
     ///
     /// # Errors
@@ -61,39 +55,16 @@ impl KeyFiles {
             !record.properties.marks.is_sealing_forbidden() && is_in_use(record)
         };
         let newest = records.iter().filter(may_seal).filter_map(file_record);
-        let is_compromised = |record: &&KeyRecord| record.properties.marks.is_compromised;
         Self {
             newest: newest.max_by_key(|key| key.created),
-            compromised: records
-                .iter()
-                .filter(is_compromised)
-                .filter_map(file_record)
-                .collect(),
             warned: Mutex::default(),
         }
     }
 
-    /// Checks that files may be sealed for this certificate, and warns if `--key` contains a newer key. A newer key
-    /// is not an error, because the keys may be of several clusters.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the key of the certificate is marked as compromised.
-    pub(super) fn check(
-        &self,
-        settings: &Settings,
-        certificate: &Certificate,
-    ) -> Result<(), Failure> {
+    /// Warns if `--key` contains a newer key than the certificate's. A newer key is not an error, because the keys may be
+    /// of several clusters.
+    pub(super) fn warn_of_newer_key(&self, settings: &Settings, certificate: &Certificate) {
         let own = certificate.fingerprint();
-        if let Some(key) = self.compromised.iter().find(|key| key.fingerprint == *own) {
-            // An attacker could read the new values.
-            let message = format!(
-                "{} belongs to the key {}, which is marked as compromised",
-                describe_certificate(settings, own),
-                key.name
-            );
-            return Err(Failure::new(message).hint(remedy(settings)));
-        }
         if let Some(key) = self.newest_if_after(certificate)
             && self.is_first_warning(own)
         {
@@ -105,7 +76,6 @@ impl KeyFiles {
                 remedy(settings)
             ));
         }
-        Ok(())
     }
 
     /// Returns the newest key if it is newer than this certificate.
@@ -137,50 +107,11 @@ fn is_in_use(record: &KeyRecord) -> bool {
 }
 
 fn file_record(record: &KeyRecord) -> Option<KeyFileRecord> {
+    record.fingerprint()?;
     Some(KeyFileRecord {
         name: record.name().to_owned(),
-        fingerprint: record.fingerprint()?.clone(),
         created: record.properties.order_time,
     })
-}
-
-/// Describes the certificate and its origin (a flag, a variable, a rule or the controller), for messages.
-fn describe_certificate(settings: &Settings, fingerprint: &Fingerprint) -> String {
-    match &settings.certificate.value {
-        Source::At(at) => {
-            let (at, by) = (redacted_source(at), settings.certificate.by);
-            format!("the certificate {at} ({by}), {fingerprint},")
-        }
-        Source::Controller { .. } => {
-            format!("the certificate that the controller serves, {fingerprint},")
-        }
-    }
-}
-
-fn remedy(settings: &Settings) -> String {
-    match &settings.certificate.value {
-        Source::At(at) if certificate::is_url(at) => {
-            let at = redacted_source(at);
-            format!("check that {at} serves the new certificate, or pass a file with --cert")
-        }
-        Source::At(at) => format!(
-            "fetch the new certificate with `seal cert fetch -o {}` (`seal cert fetch URL -o FILE` from a \
-             controller on a directory), or pass it with --cert",
-            certificate_path(settings, at).shown()
-        ),
-        Source::Controller { .. } => {
-            "check in `seal keys list` which key is the sealing key, or pass a file with --cert"
-                .to_owned()
-        }
-    }
-}
-
-/// Returns the path of the certificate file. A path from a rule is relative to the directory of `.seal.yaml`.
-fn certificate_path(settings: &Settings, at: &OsStr) -> PathBuf {
-    match &settings.rules {
-        Some(rules) if settings.certificate.by == Origin::Rule => rules.directory().join(at),
-        _ => Path::new(at).to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -188,8 +119,6 @@ mod tests {
     use shared::resource::{COMPROMISED_ANNOTATION, KEY_RETIRED};
 
     use super::*;
-    use crate::seal::settings;
-    use crate::seal_args::Sealing;
 
     const OLD: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
     const NEW: &[u8] = include_bytes!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");
@@ -211,37 +140,6 @@ mod tests {
         let key = record(manifest, None, None).key.unwrap();
         let pem = key.certificate().unwrap().to_pem();
         Certificate::from_pem(pem.as_bytes()).unwrap()
-    }
-
-    fn settings_with_cert_flag() -> Settings {
-        let args = Sealing {
-            cert: Some("cert.pem".into()),
-            ..Sealing::default()
-        };
-        settings::decide(None, None, &args, |_| None).unwrap()
-    }
-
-    #[test]
-    fn refuses_the_certificate_of_a_compromised_key() {
-        let key_files = KeyFiles::of(&[
-            record(OLD, Some(COMPROMISED_ANNOTATION), None),
-            record(NEW, None, None),
-        ]);
-        let old = certificate(OLD);
-        let error = key_files
-            .check(&settings_with_cert_flag(), &old)
-            .unwrap_err();
-        let message = error.to_string();
-        let fingerprint = old.fingerprint().to_string();
-        let fetch = "seal cert fetch -o cert.pem";
-        for part in ["cert.pem (--cert)", &fingerprint, "key-2024", fetch] {
-            assert!(message.contains(part), "{message}");
-        }
-        assert!(
-            key_files
-                .check(&settings_with_cert_flag(), &certificate(NEW))
-                .is_ok()
-        );
     }
 
     #[test]

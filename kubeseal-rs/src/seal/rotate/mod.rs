@@ -52,7 +52,8 @@ With --key, no cluster is contacted. Also pass the newest key: without it, only 
 already re-encrypted, so hints are added to each file. --no-hints adds none; existing hints are updated.
 A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
-passed: pass --cert or --cert-fingerprint.
+passed: pass --cert or --cert-fingerprint. Keys that their Secret marks as compromised or opening-only decrypt, but
+confirm no certificate, and values are never encrypted for them.
 v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that needs
 no change stays unchanged. --bind-template shows the templates first, and asks for confirmation, because any user
 who can change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with

@@ -144,7 +144,7 @@ impl Worker<'_> {
     /// Re-encrypts the v1 items of one object for the certificate.
     fn reseal(&mut self, work: &mut Work, index: usize, settings: &Settings) -> Result<()> {
         let certificate = self.run.session.certificate(settings)?;
-        self.key_files.check(settings, &certificate)?;
+        self.key_files.warn_of_newer_key(settings, &certificate);
         let ring = newest_last(self.run.ring, &certificate);
         let (found, report) = &mut work.objects[index];
         let sealed = found.sealed.v1_part();
