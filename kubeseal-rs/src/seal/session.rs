@@ -17,10 +17,11 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
+use shared::rotate_by::RotateBy;
 use shared::v2::KeyId;
 
 use super::recipients::{self, Recipients};
-use super::settings::{self, Settings};
+use super::settings::{self, Setting, Settings};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -58,6 +59,7 @@ pub struct Session<'a> {
     /// The options for sealing.
     pub args: &'a Sealing,
     allowed_keys: AllowedKeys<'a>,
+    rotate_by: Option<RotateBy>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(CacheKey, Arc<Certificate>)>>,
     recipient_lists: Mutex<Vec<(recipients::CacheKey, Arc<Recipients>)>>,
@@ -71,6 +73,7 @@ impl<'a> Session<'a> {
             clusters: Clusters::new(environment),
             args,
             allowed_keys: AllowedKeys::FromSettings,
+            rotate_by: None,
             rules: Mutex::default(),
             certificates: Mutex::default(),
             recipient_lists: Mutex::default(),
@@ -90,6 +93,13 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Sets the value of `--rotate-by`, which replaces that of the rules.
+    #[must_use]
+    pub fn with_rotate_by(mut self, rotate_by: Option<RotateBy>) -> Self {
+        self.rotate_by = rotate_by;
+        self
+    }
+
     /// Returns the settings for a file, which need not exist.
     ///
     /// # Errors
@@ -103,7 +113,12 @@ impl<'a> Session<'a> {
             .and_then(|file| file.rule_for(&path))
             .cloned();
         let variable = |name: &str| self.environment.nonempty_variable(name);
-        settings::decide(rules, rule, self.args, variable)
+        let mut settings = settings::decide(rules, rule, self.args, variable)?;
+        if let Some(value) = self.rotate_by {
+            let by = settings::Origin::Flag("rotate-by");
+            settings.rotate_by = Some(Setting { value, by });
+        }
+        Ok(settings)
     }
 
     fn rules_for(&self, directory: &Path) -> Result<Option<Arc<RulesFile>>> {
