@@ -251,7 +251,7 @@ fn reads_past_lists_whose_values_end_in_their_lines() {
     let text = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata:\n  finalizers:\n  - a/b\n  - 'x' # y\n  \
                 managedFields:\n  - fieldsV1:\n      f:metadata:\n        .: {}\n    text: |\n      an open \" quote\n  \
                 - - z\n  - |\n   \"\n  ownerReferences: []\n  name: db\n  namespace: shop\nspec:\n  encryptedData:\n    \
-                a: AgA=\n  template:\n    metadata: {name: db, namespace: shop}\n";
+                a: AgA=\n  template:\n    metadata: {labels: x}\n";
     form.set("existing", text);
     assert_eq!(form.value("state.existing.items"), serde_json::json!(["a"]));
     form.set_item(0, "key", "b");
