@@ -47,6 +47,7 @@
 //! | [`names`] | names and item keys that the API server accepts |
 //! | [`resource`] | the SealedSecret API type; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
+//! | [`rotate_by`] | the date from which each value is overdue for a change: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
 //! | [`random_mark`] | random values + key → mark that shows for which version they were rendered |
 //! | [`former_mark`] | former values + key → proof of the marks that name them |
@@ -90,6 +91,7 @@ pub mod record;
 pub mod renewal;
 pub mod reseal;
 pub mod resource;
+pub mod rotate_by;
 pub mod scope;
 pub mod seal;
 pub mod sealed_file;

@@ -6,7 +6,8 @@ use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
 use crate::manifest::edit::{Change, Edit, Step};
 use crate::manifest::{Document, Node, Reading, Value};
-use crate::resource::{DocumentError, KEY_HINTS_ANNOTATION, SealedSecret};
+use crate::resource::{DocumentError, KEY_HINTS_ANNOTATION, ROTATE_BY_ANNOTATION, SealedSecret};
+use crate::rotate_by::{self, Dates, Due, RotateByDates};
 
 /// The kinds of lists that may contain objects.
 const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
@@ -33,6 +34,8 @@ pub struct Changes<'a> {
     pub data: Option<String>,
     /// How to update the key hints of changed items.
     pub hints: HintRule<'a>,
+    /// New rotate-by dates, by item key; `None` removes the date. Dates of removed items are always removed.
+    pub dates: BTreeMap<String, Option<Due>>,
 }
 
 /// How to update the key hints of items with new sealed values. Hints of removed items are always removed.
@@ -61,6 +64,17 @@ impl Changes<'_> {
         }
         for item in &self.removed {
             new.remove(item);
+        }
+        new
+    }
+
+    fn dates_after(&self, old: &RotateByDates) -> RotateByDates {
+        let mut new = old.clone();
+        for (item, due) in &self.dates {
+            new.set(item, *due);
+        }
+        for item in &self.removed {
+            new.set(item, None);
         }
         new
     }
@@ -129,7 +143,20 @@ impl Found {
         self.hint_edit(&old, hints)
     }
 
-    /// Returns the edits that make these changes and update the key hints.
+    /// Returns the edit that sets or removes the rotate-by dates, and keeps ignored lines of other items; `None` if the
+    /// object has exactly these dates.
+    pub fn set_dates(&self, dates: &Dates) -> Option<Edit> {
+        let old = rotate_by::read(self.sealed.metadata.annotations.as_ref());
+        let mut new = old.clone();
+        for item in old.dates.keys().chain(dates.keys()) {
+            if old.dates.get(item) != dates.get(item) {
+                new.set(item, dates.get(item).copied());
+            }
+        }
+        self.date_edit(&old, &new)
+    }
+
+    /// Returns the edits that make these changes and update the key hints and the rotate-by dates.
     pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
         let item = |key: &String| {
             vec![
@@ -149,24 +176,31 @@ impl Found {
         }
         let old = hints::read(self.sealed.metadata.annotations.as_ref());
         edits.extend(self.hint_edit(&old, &changes.hints_after(&old)));
+        let old = rotate_by::read(self.sealed.metadata.annotations.as_ref());
+        edits.extend(self.date_edit(&old, &changes.dates_after(&old)));
         edits
     }
 
     fn hint_edit(&self, old: &Hints, new: &Hints) -> Option<Edit> {
-        if old == new {
-            return None;
-        }
-        let path = vec![
+        let text = (!new.is_empty()).then(|| hints::to_text(new));
+        (old != new).then(|| self.annotation_edit(KEY_HINTS_ANNOTATION, text))
+    }
+
+    /// Returns `None` for an annotation that is too large to be parsed, which stays as it is.
+    fn date_edit(&self, old: &RotateByDates, new: &RotateByDates) -> Option<Edit> {
+        let text = Some(new.to_text()).filter(|text| !text.is_empty());
+        let is_changed = old != new && !old.is_too_large;
+        is_changed.then(|| self.annotation_edit(ROTATE_BY_ANNOTATION, text))
+    }
+
+    /// Returns the edit that sets an annotation, or removes it for `None`.
+    fn annotation_edit(&self, name: &str, text: Option<String>) -> Edit {
+        let path = [
             Step::Field("metadata"),
             Step::Field("annotations"),
-            Step::Key(KEY_HINTS_ANNOTATION.to_owned()),
+            Step::Key(name.to_owned()),
         ];
-        let change = if new.is_empty() {
-            Change::Remove
-        } else {
-            Change::Set(hints::to_text(new))
-        };
-        Some(self.edit(&path, change))
+        self.edit(&path, text.map_or(Change::Remove, Change::Set))
     }
 
     fn edit(&self, path: &[Step], change: Change) -> Edit {
@@ -217,6 +251,7 @@ items:
             removed: removed.iter().map(|key| (*key).to_owned()).collect(),
             data: None,
             hints,
+            dates: BTreeMap::new(),
         }
     }
 
@@ -278,5 +313,71 @@ items:
                 "{why}: {after}"
             );
         }
+    }
+
+    #[test]
+    fn updates_dates_with_their_items() {
+        let due = |text: &str| rotate_by::parse(&format!("x {text}")).dates["x"];
+        let with_dates = |dates: &[(&str, Option<Due>)], removed: &[&str]| Changes {
+            dates: dates
+                .iter()
+                .map(|(key, due)| ((*key).to_owned(), *due))
+                .collect(),
+            ..changes(&[], removed, HintRule::Drop)
+        };
+        let dates_in = |text: &str| {
+            let objects = find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
+            let annotations = objects[0].sealed.metadata.annotations.clone();
+            annotations.and_then(|mut all| all.remove(ROTATE_BY_ANNOTATION))
+        };
+        let file = FILE.replace(
+            "{name: db, namespace: ns}",
+            "\n    name: db\n    namespace: ns",
+        );
+        let set = with_dates(
+            &[
+                ("b", Some(due("2027-01-01"))),
+                ("a", Some(due("2027-03-01 90d"))),
+            ],
+            &[],
+        );
+        let output = apply_edits(&file, |object| object.edits(&set));
+        let block = format!(
+            "    annotations:\n      {ROTATE_BY_ANNOTATION}: |\n        a 2027-03-01 90d\n        b 2027-01-01\n"
+        );
+        assert!(output.contains(&block), "{output}");
+        let without_b = apply_edits(&output, |object| object.edits(&with_dates(&[], &["b"])));
+        assert_eq!(dates_in(&without_b).as_deref(), Some("a 2027-03-01 90d\n"));
+        let re_encrypted = apply_edits(&output, |object| {
+            object.edits(&changes(&[("a", "AgX=")], &[], HintRule::Drop))
+        });
+        assert_eq!(dates_in(&re_encrypted), dates_in(&output), "the same value");
+        let without_dates = apply_edits(&without_b, |object| {
+            object.edits(&with_dates(&[("a", None)], &[]))
+        });
+        assert_eq!(dates_in(&without_dates), None);
+    }
+
+    #[test]
+    fn keeps_ignored_lines_when_it_sets_all_dates() {
+        let file = FILE.replace(
+            "namespace: ns",
+            &format!(
+                "namespace: ns, annotations: {{{ROTATE_BY_ANNOTATION}: \"a 2027-01-01\\nb soon\"}}"
+            ),
+        );
+        let dates = rotate_by::parse("a 2027-01-01\nb 2027-02-01\n").dates;
+        let output = apply_edits(&file, |object| {
+            object.set_dates(&dates).into_iter().collect()
+        });
+        assert!(
+            output.contains("\"a 2027-01-01\\nb 2027-02-01\\n\""),
+            "{output}"
+        );
+        let same = rotate_by::parse("a 2027-01-01").dates;
+        let output = apply_edits(&file, |object| {
+            object.set_dates(&same).into_iter().collect()
+        });
+        assert_eq!(output, file);
     }
 }

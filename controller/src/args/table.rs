@@ -378,14 +378,16 @@ const FLAGS: &[Flag] = &[
         "metrics-max-objects",
         Kind::Int,
         "1000",
-        "Maximum number of SealedSecrets with their own series in `condition_info`. Above this number, only \
-         SealedSecrets that are not synced have a series.",
+        "Maximum number of SealedSecrets with their own series in `condition_info`, and in \
+         `rotate_by_timestamp_seconds`. Above this number, only SealedSecrets that are not synced, and those with the \
+         earliest dates, have a series.",
     ),
     Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
-        "Omit names of objects and namespaces, and the metric `condition_info`, from the metrics.",
+        "Omit names of objects and namespaces, and the metrics `condition_info` and `rotate_by_timestamp_seconds`, from \
+         the metrics.",
     ),
     Flag::new("version", Kind::Switch, "false", "Print the version.").without_variable(),
 ];

@@ -19,6 +19,8 @@ use prometheus::proto::{Counter, Gauge, Metric, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::newest_key_time;
+use shared::resource::SealedSecret;
+use shared::rotate_by;
 use shared::v2::Suite;
 use shared::visible_line;
 
@@ -62,6 +64,26 @@ pub fn instance_label(labels: Option<&BTreeMap<String, String>>) -> &str {
     instance.map_or("", String::as_str)
 }
 
+/// What the metrics contain of the metadata of a SealedSecret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObjectLabels {
+    /// The value of the instance label; empty without the label.
+    pub instance: Box<str>,
+    /// The earliest rotate-by date of its items, as the beginning of that date in seconds since 1970.
+    pub rotate_by: Option<i64>,
+}
+
+impl ObjectLabels {
+    /// Returns the labels of an object.
+    pub fn of(sealed: &SealedSecret) -> Self {
+        let rotate_by = rotate_by::earliest(sealed).and_then(rotate_by::start_of);
+        Self {
+            instance: instance_label(sealed.metadata.labels.as_ref()).into(),
+            rotate_by: rotate_by.map(Timestamp::as_second),
+        }
+    }
+}
+
 /// The metrics of one controller.
 #[derive(Debug)]
 pub struct Metrics {
@@ -86,6 +108,7 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ObjectState {
     instance: String,
+    rotate_by: Option<i64>,
     is_synced: bool,
 }
 
@@ -224,11 +247,12 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its instance label. In a directory the value can be an
-    /// arbitrary string, since no API server checks it.
-    pub fn set_condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
+    /// Records the condition of an object, and its labels. In a directory the instance label can be an arbitrary string,
+    /// since no API server checks it.
+    pub fn set_condition(&self, id: &ObjectId, labels: &ObjectLabels, is_synced: bool) {
         let object = ObjectState {
-            instance: visible_line(instance).into_owned(),
+            instance: visible_line(&labels.instance).into_owned(),
+            rotate_by: labels.rotate_by,
             is_synced,
         };
         self.state().objects.insert(id.clone(), object);
@@ -336,9 +360,26 @@ impl Metrics {
         }
     }
 
+    /// Creates a series for each object with a rotate-by date, or only for the earliest dates if there are too many.
+    fn update_dates(&self, state: &State) {
+        self.series.rotate_by.reset();
+        if self.omits_names {
+            return;
+        }
+        let objects = state.objects.iter();
+        let dated = objects.filter_map(|(id, object)| Some((object.rotate_by?, id)));
+        let mut dated: Vec<_> = dated.collect();
+        dated.sort_unstable();
+        for (date, id) in dated.into_iter().take(self.max_named_objects) {
+            let labels = [id.namespace.as_str(), &id.name];
+            self.series.rotate_by.with_label_values(&labels).set(date);
+        }
+    }
+
     /// Updates the metrics that are computed for each scrape.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
+        self.update_dates(state);
         self.series
             .newest_key_age
             .set(newest_key_age(&state.ring, Suite::Rsa, now));

@@ -18,6 +18,7 @@ pub(super) struct Series {
     pub(super) unseal_requests: IntCounter,
     pub(super) unseal_errors: IntCounterVec,
     pub(super) conditions: IntGaugeVec,
+    pub(super) rotate_by: IntGaugeVec,
     pub(super) http_requests: IntCounterVec,
     pub(super) http_durations: HistogramVec,
     pub(super) queue: IntGauge,
@@ -71,6 +72,11 @@ impl Series {
                     "condition",
                     "ss_app_kubernetes_io_instance",
                 ],
+            )?,
+            rotate_by: registration.gauges(
+                "rotate_by_timestamp_seconds",
+                "Beginning of the earliest rotate-by date of the items of a SealedSecret, in seconds since 1970.",
+                &["namespace", "name"],
             )?,
             http_requests: registration.counters(
                 "http_requests_total",

@@ -11,6 +11,13 @@ fn find_value<'a>(text: &'a str, start: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(start))
 }
 
+fn labels_with(instance: &str) -> ObjectLabels {
+    ObjectLabels {
+        instance: instance.into(),
+        rotate_by: None,
+    }
+}
+
 #[test]
 fn c20_series_exist_from_the_start() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
@@ -48,10 +55,10 @@ fn c21_a_series_is_removed_with_its_object_or_instance_label() {
             "{PREFIX}_condition_info{{condition=\"Synced\",name=\"db\",namespace=\"ns\",ss_app_kubernetes_io_instance=\"{instance}\"}} "
         )
     };
-    metrics.set_condition(&id("db"), "a", false);
+    metrics.set_condition(&id("db"), &labels_with("a"), false);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     assert_eq!(find_value(&text, &series("a")), Some("-1"), "{text}");
-    metrics.set_condition(&id("db"), "b", true);
+    metrics.set_condition(&id("db"), &labels_with("b"), true);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     assert_eq!(find_value(&text, &series("b")), Some("1"), "{text}");
     assert!(!text.contains(&series("a")), "{text}");
@@ -75,13 +82,13 @@ fn only_failing_objects_have_a_series_when_there_are_too_many() {
             .collect()
     };
     for name in ["a", "b", "c"] {
-        metrics.set_condition(&id(name), "", name != "b");
+        metrics.set_condition(&id(name), &labels_with(""), name != "b");
     }
     assert_eq!(series(), ["a", "b", "c"]);
-    metrics.set_condition(&id("d"), "", true);
+    metrics.set_condition(&id("d"), &labels_with(""), true);
     assert_eq!(series(), ["b"]);
     for name in ["e", "f", "g", "h"] {
-        metrics.set_condition(&id(name), "", false);
+        metrics.set_condition(&id(name), &labels_with(""), false);
     }
     assert_eq!(series().len(), 3, "never above the maximum");
     let text = metrics.text(Timestamp::UNIX_EPOCH);
@@ -108,7 +115,7 @@ fn errors_of_a_namespace_are_reported_while_it_has_objects() {
     };
     for id in [&id("a"), &id("b"), &other_namespace] {
         metrics.count_reconcile(id);
-        metrics.set_condition(id, "", false);
+        metrics.set_condition(id, &labels_with(""), false);
     }
     for (name, remaining) in [("a", 5), ("b", 0)] {
         metrics.forget(&id(name));
@@ -129,13 +136,13 @@ fn errors_of_a_namespace_are_reported_while_it_has_objects() {
 fn a_former_leader_exports_no_object_metrics() {
     let metrics = Metrics::new(false).unwrap();
     metrics.count_reconcile(&id("db"));
-    metrics.set_condition(&id("db"), "", false);
+    metrics.set_condition(&id("db"), &labels_with(""), false);
     metrics.set_queue_length(3);
     metrics.hand_over();
     assert_eq!(count_error_series(&metrics), 0);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     assert!(!text.contains("\"ns\""), "{text}");
-    metrics.set_condition(&id("db"), "", true);
+    metrics.set_condition(&id("db"), &labels_with(""), true);
     assert_eq!(
         count_error_series(&metrics),
         5,
@@ -152,7 +159,7 @@ fn s5_names_of_objects_and_namespaces_can_be_omitted() {
     let metrics = Metrics::new(true).unwrap();
     metrics.count_reconcile(&id("db"));
     metrics.count_failure(&id("db"), Fault::Unseal);
-    metrics.set_condition(&id("db"), "a", true);
+    metrics.set_condition(&id("db"), &labels_with("a"), true);
     let text = metrics.text(Timestamp::UNIX_EPOCH);
     assert!(
         !text.contains("\"db\"") && !text.contains("\"ns\""),
@@ -164,6 +171,74 @@ fn s5_names_of_objects_and_namespaces_can_be_omitted() {
         find_value(&text, &format!("{PREFIX}_objects{{synced=\"True\"}} ")),
         Some("1")
     );
+}
+
+fn date_series(metrics: &Metrics) -> Vec<String> {
+    let text = metrics.text(Timestamp::UNIX_EPOCH);
+    let start = format!("{PREFIX}_rotate_by_timestamp_seconds{{");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&start));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_earliest_date_of_an_object_has_a_series_until_the_object_is_removed() {
+    let metrics = Metrics::new(false).unwrap();
+    let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
+    let items = ["a", "b"].map(|item| (item.to_owned(), String::new()));
+    sealed.spec.encrypted_data = items.into();
+    let mut set = |annotation: &str| {
+        let annotation = (
+            shared::resource::ROTATE_BY_ANNOTATION.to_owned(),
+            annotation.to_owned(),
+        );
+        sealed.metadata.annotations = Some([annotation].into());
+        metrics.set_condition(&id("db"), &ObjectLabels::of(&sealed), true);
+        date_series(&metrics)
+    };
+    let series = "name=\"db\",namespace=\"ns\"}";
+    for (annotation, want) in [
+        ("a 2027-03-01 90d\nb 2026-12-01\n", Some(1_796_083_200)),
+        ("a 2027-03-01 90d\nb soon\n", Some(1_803_859_200)),
+        ("gone 2020-01-01\n", None),
+        ("", None),
+        ("a 1970-01-01", Some(0)),
+    ] {
+        let want: Vec<String> = want
+            .iter()
+            .map(|second: &i64| format!("{series} {second}"))
+            .collect();
+        assert_eq!(set(annotation), want, "{annotation:?}");
+    }
+    metrics.forget(&id("db"));
+    assert_eq!(date_series(&metrics), [""; 0]);
+    set("a 2027-03-01");
+    metrics.hand_over();
+    assert_eq!(date_series(&metrics), [""; 0]);
+}
+
+/// Attack: an author creates thousands of objects with dates, to fill the metrics.
+#[test]
+fn only_the_earliest_dates_have_a_series_when_there_are_too_many() {
+    let metrics = Metrics::new(false).unwrap().with_max_named_objects(3);
+    let omitting = Metrics::new(true).unwrap();
+    for second in 0..100 {
+        let labels = ObjectLabels {
+            instance: "".into(),
+            rotate_by: Some(86_400 * (100 - second)),
+        };
+        for metrics in [&metrics, &omitting] {
+            metrics.set_condition(&id(&format!("n{second}")), &labels, true);
+        }
+    }
+    let series = date_series(&metrics);
+    assert_eq!(series.len(), 3, "{series:?}");
+    let has = |name: &str| {
+        series
+            .iter()
+            .any(|line| line.contains(&format!("\"{name}\"")))
+    };
+    assert!(has("n99") && has("n98") && has("n97"), "{series:?}");
+    assert_eq!(date_series(&omitting), [""; 0], "names are omitted");
 }
 
 /// Attack: a caller requests thousands of different paths to fill the metrics.
@@ -213,7 +288,7 @@ fn labels_of_objects_neither_control_a_terminal_nor_add_a_line() {
         "\x1b[31m", "a\nb 1", "\"} 1\n", "\u{9b}2J", "\u{202e}", "\r", "\0", "\\",
     ];
     for instance in harmless.iter().chain(&hostile) {
-        metrics.set_condition(&id("n"), instance, true);
+        metrics.set_condition(&id("n"), &labels_with(instance), true);
         let text = metrics.text(Timestamp::UNIX_EPOCH);
         let lines = text.lines().filter(|line| line.contains("condition_info{"));
         assert_eq!(lines.count(), 1, "{instance:?}: {text}");

@@ -59,7 +59,7 @@ impl<T> Default for PolledFiles<T> {
     }
 }
 
-/// What a poll found.
+/// The result of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollResult {
     /// Whether anything changed since the last poll.

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::meter::{Interrupted, Meter};
-use shared::resource::SealedSecret;
 use tracing::warn;
 
 use super::Policy;
@@ -27,7 +26,7 @@ use super::progress::Progress;
 use super::schedule::Schedule;
 use super::timing::{Class, SlowClass};
 use super::versioning::Versioning;
-use crate::metrics::{Metrics, instance_label};
+use crate::metrics::{Metrics, ObjectLabels};
 use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
 use crate::store::{Observed, ReadMode, Source, Store, StoreError, StoredSecret};
@@ -184,8 +183,8 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
-        if let Some(instance) = self.recognize(id, &inputs.ring) {
-            return Ok(self.record_up_to_date(id, &instance));
+        if let Some(labels) = self.recognize(id, &inputs.ring) {
+            return Ok(self.record_up_to_date(id, &labels));
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
@@ -275,7 +274,7 @@ impl<S: Store> Tools<S> {
         if let Some(sealed) = recognized.filter(|_| !is_due) {
             let existing = observed.existing.secret();
             schedule.set_next_check(next_check(id, &observed, existing, true, inputs));
-            return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
+            return Ok(Some(self.record_up_to_date(id, &ObjectLabels::of(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, provenance) = desired;
@@ -412,9 +411,4 @@ fn is_terminating(observed: &Observed) -> bool {
     let is_absent = matches!(observed.existing, Existing::Absent);
     matches!(&observed.source, Source::Sealed(sealed) if sealed.metadata.deletion_timestamp.is_some())
         && is_absent
-}
-
-/// Returns the value of the instance label, which distinguishes releases of a chart; empty if there is none.
-pub(super) fn sealed_instance(sealed: &SealedSecret) -> &str {
-    instance_label(sealed.metadata.labels.as_ref())
 }

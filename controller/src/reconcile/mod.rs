@@ -53,9 +53,9 @@ const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
 /// The configured behavior of the reconciler.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// Whether the deprecated `spec.data` is accepted, and whether templates with random results are refused.
+    /// The rules of unsealing.
     pub rules: Rules,
-    /// The restrictions that administrators set for authors of SealedSecrets.
+    /// The author limits.
     pub author_limits: Arc<AuthorLimits>,
     /// The metadata that is added to every Secret.
     pub added: Arc<AddedMetadata>,

@@ -15,12 +15,13 @@ use shared::secret::Secret;
 use super::attempt::Tools;
 use super::attempt_result::AttemptResult;
 use super::former_values;
+use crate::metrics::ObjectLabels;
 use crate::store::{Observed, RecognizedSecret, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the value of the instance label of the object, if its Secret is known to be up to date without a request
-    /// or decryption.
-    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+    /// Returns the labels of the object in the metrics, if its Secret is known to be up to date without a request or
+    /// decryption.
+    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<ObjectLabels> {
         let cached = self
             .store
             .cached_state(id)
@@ -41,7 +42,7 @@ impl<S: Store> Tools<S> {
             };
             self.store.note_recognized(id, cached.identity, secret);
         }
-        is_recognized.then_some(cached.instance)
+        is_recognized.then_some(cached.labels)
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decryption.
@@ -117,9 +118,9 @@ impl<S: Store> Tools<S> {
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))
     }
 
-    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
+    pub(super) fn record_up_to_date(&self, id: &ObjectId, labels: &ObjectLabels) -> AttemptResult {
         self.metrics.count_recognized();
-        self.metrics.set_condition(id, instance, true);
+        self.metrics.set_condition(id, labels, true);
         AttemptResult::UpToDate { changed: false }
     }
 

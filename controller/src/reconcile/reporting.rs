@@ -16,12 +16,12 @@ use shared::secret::Secret;
 use shared::unseal::UnsealError;
 
 use super::applying::PlanResult;
-use super::attempt::{Inputs, Tools, sealed_instance};
+use super::attempt::{Inputs, Tools};
 use super::attempt_result::{self, AttemptResult};
 use super::former_values;
 use super::schedule::Schedule;
 use super::versioning::Provenance;
-use crate::metrics::SEALED_TYPE;
+use crate::metrics::{ObjectLabels, SEALED_TYPE};
 use crate::store::{Observed, Source, Store, StoreError};
 
 impl<S: Store> Tools<S> {
@@ -59,7 +59,7 @@ impl<S: Store> Tools<S> {
             self.metrics.count_failure(id, fault);
         }
         self.metrics
-            .set_condition(id, source_instance(&observed.source), is_synced);
+            .set_condition(id, &source_labels(&observed.source), is_synced);
         if let Some(status) = status {
             let uid = observed.uid.as_deref();
             let recorded = self.store.record(id, uid, Some(status)).await;
@@ -269,10 +269,10 @@ fn kept_values(observed: &Observed) -> KeptValues {
     }
 }
 
-/// Returns the value of the instance label of a SealedSecret; empty if it has none, or if the SealedSecret is unusable.
-fn source_instance(source: &Source) -> &str {
-    let Source::Sealed(sealed) = source else {
-        return "";
-    };
-    sealed_instance(sealed)
+/// Returns the labels of a SealedSecret in the metrics; none if the SealedSecret is unusable.
+fn source_labels(source: &Source) -> ObjectLabels {
+    match source {
+        Source::Sealed(sealed) => ObjectLabels::of(sealed),
+        Source::Malformed(_) | Source::Gone => ObjectLabels::default(),
+    }
 }

@@ -17,6 +17,7 @@ use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 
 use crate::files::FileError;
+use crate::metrics::ObjectLabels;
 use crate::pool::Stopped;
 use crate::readable::Readable;
 
@@ -27,7 +28,7 @@ pub enum Source {
     Sealed(Arc<SealedSecret>),
     /// The SealedSecret exists but is invalid, for this reason.
     Malformed(String),
-    /// The SealedSecret existed and is known to be deleted.
+    /// The SealedSecret existed and is certainly deleted.
     Gone,
 }
 
@@ -108,8 +109,8 @@ pub struct CachedState {
     pub identity: Identity,
     /// Whether the annotations of the SealedSecret disable drift correction.
     pub opts_out: bool,
-    /// The value of the label `app.kubernetes.io/instance` of the SealedSecret; empty without the label.
-    pub instance: String,
+    /// The labels of the SealedSecret in the metrics.
+    pub labels: ObjectLabels,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
     /// The key ID of the newest content version in the last status.

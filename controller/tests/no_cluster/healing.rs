@@ -18,6 +18,7 @@ use crate::support::{Case, KEYS, Warnings, key_manifest, manifest_of, record_log
 /// Maximum time until values are restored, as documented.
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
+const ROTATE_BY: &str = "sealedsecrets.bitnami.com/rotate-by";
 
 /// A change by another program to the directory of an object with the items `a` and `b`.
 type Edit = fn(&Path);
@@ -472,6 +473,27 @@ async fn values_that_cannot_be_read_are_reported() {
 }
 
 #[tokio::test]
+async fn the_metric_follows_the_rotate_by_annotation() {
+    let mut healing = HealingCase::new(&[]).await;
+    let mut sealed = sealed(&KEYS[0], "ns/n", &[("a", "1"), ("b", "2")]);
+    for (annotation, want) in [
+        ("a 2027-03-01 90d\nb 2026-12-01\n", Some("1796083200")),
+        ("a 2027-03-01 90d\n", Some("1803859200")),
+        ("a soon\n", None),
+    ] {
+        let annotations = sealed.metadata.annotations.get_or_insert_default();
+        annotations.insert(ROTATE_BY.to_owned(), annotation.to_owned());
+        healing.case.write("sealed/x.yaml", &manifest_of(&sealed));
+        healing.advance(MAX_RESTORE_TIME).await;
+        let metrics = healing.metrics.text(healing.case.now);
+        let mut lines = metrics.lines();
+        let series = lines.find(|line| line.contains("rotate_by_timestamp_seconds{"));
+        let date = series.and_then(|line| line.split(' ').next_back());
+        assert_eq!(date, want, "{annotation}");
+    }
+}
+
+#[tokio::test]
 async fn no_key_is_used_for_unchanged_values() {
     let mut healing = HealingCase::new(&[]).await;
     healing
@@ -603,7 +625,7 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
     assert_eq!(healing.values(), HealingCase::original_values());
 }
 
-/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes indefinitely.
+/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
 #[tokio::test]
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);

@@ -54,6 +54,8 @@ rules! {
     OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for a key other than the one that applies.";
     CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is sealed for one of these keys.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
+    ROTATE_BY "rotate-by" Warning "The value of an item is overdue for a change, according to its rotate-by date.";
+    ROTATE_BY_LINE "rotate-by-line" Error "A line of the annotation with rotate-by dates is malformed, repeats an item, or names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";
     NO_NAMESPACE "no-namespace" Warning "A SealedSecret has no namespace, although its scope is bound to one.";

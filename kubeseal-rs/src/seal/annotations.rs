@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use deliver::DELIVER_ANNOTATION;
 use shared::resource::{
     CORRECT_DRIFT_ANNOTATION, KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION,
-    KEEP_PREVIOUS_UNTIL_ANNOTATION, KEY_HINTS_ANNOTATION, REFRESH_ANNOTATION,
+    KEEP_PREVIOUS_UNTIL_ANNOTATION, KEY_HINTS_ANNOTATION, REFRESH_ANNOTATION, ROTATE_BY_ANNOTATION,
 };
 use shared::secret::Secret;
 
@@ -15,7 +15,7 @@ use crate::report::{self, shown};
 
 /// The annotations that are read from a SealedSecret, and not from its template or Secret. The scope annotations are
 /// not among them: `seal` applies the scope that a Secret declares.
-const OF_SEALED_SECRETS: [&str; 7] = [
+const OF_SEALED_SECRETS: [&str; 8] = [
     DELIVER_ANNOTATION,
     KEEP_PREVIOUS_ANNOTATION,
     KEEP_PREVIOUS_FOR_ANNOTATION,
@@ -23,6 +23,7 @@ const OF_SEALED_SECRETS: [&str; 7] = [
     CORRECT_DRIFT_ANNOTATION,
     REFRESH_ANNOTATION,
     KEY_HINTS_ANNOTATION,
+    ROTATE_BY_ANNOTATION,
 ];
 
 /// Refuses annotations or labels of a new Secret whose names are those of annotations that have an effect only on a
@@ -83,6 +84,7 @@ fn is_of_sealed_secrets(name: &str) -> bool {
 fn hint(name: &str) -> String {
     match name {
         DELIVER_ANNOTATION => "pass --deliver files".to_owned(),
+        ROTATE_BY_ANNOTATION => "pass --rotate-by".to_owned(),
         KEY_HINTS_ANNOTATION => {
             "omit it: it is added automatically, unless you pass --no-hints".to_owned()
         }

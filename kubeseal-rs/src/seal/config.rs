@@ -126,6 +126,10 @@ fn lines(settings: &Settings) -> Vec<Line> {
         ));
     }
     lines.extend(v2_lines(settings));
+    if let Some(rotate_by) = &settings.rotate_by {
+        let value = rotate_by.value.to_string();
+        lines.push(line("rotateBy", value, &rotate_by.by));
+    }
     for (name, reason) in rule.iter().flat_map(|rule| &rule.ignore) {
         lines.push(line("ignore", format!("{name}: {reason}"), &"the rule"));
     }

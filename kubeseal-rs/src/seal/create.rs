@@ -1,7 +1,5 @@
 //! `seal create`: creates a SealedSecret from values, without a Secret file.
 
-mod typed;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,6 +10,7 @@ use kubeseal_library::dotenv;
 use kubeseal_library::environment::Environment;
 use shared::names;
 use shared::plain::Plain;
+use shared::rotate_by::RotateBy;
 use shared::secret::Secret;
 
 use super::requirements::check_secret;
@@ -21,8 +20,8 @@ use super::values::{self, Stdin};
 use super::{Outcome, annotations, sealing};
 use crate::failure::Failure;
 use crate::report;
+use crate::report::ShowPath as _;
 use crate::seal_args::{Destination, Sealing, SecretProperties};
-use typed::TypedItems;
 
 /// Arguments of `seal create`.
 #[derive(Debug, Args)]
@@ -34,8 +33,6 @@ Examples:
   seal create db --from-file password=password.txt -n shop -w db.yaml
   printf 'correct horse' | seal create db --stdin password -n shop
   seal create web --from-env-file .env -n shop --label team=web -o json
-  seal create ingress --tls tls.crt tls.key -n shop -w ingress.yaml
-  seal create git --basic-auth ci --password-file password.txt -n shop
   seal create db --from-file password=password.txt -n shop --deliver files")]
 pub struct Create {
     /// Name of the Secret
@@ -58,13 +55,10 @@ pub struct Create {
     /// Add an item from the argument list, where other processes can read it
     #[arg(long, value_name = "KEY=VALUE")]
     pub from_literal: Vec<String>,
-    /// Remove one line break at the end of the values of --stdin and --from-file, and a UTF-8 byte order mark at their
-    /// start
-    #[arg(long)]
-    pub trim: bool,
-    /// The items that a built-in type requires.
-    #[command(flatten)]
-    pub typed: TypedItems,
+    /// When to change these values: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
+    /// annotation, see `seal due`
+    #[arg(long, value_name = "DAYS|DATE")]
+    pub rotate_by: Option<RotateBy>,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub properties: SecretProperties,
@@ -85,9 +79,7 @@ pub struct Create {
 pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
-    args.typed.check()?;
-    check_trim(args)?;
-    let session = Session::new(&args.sealing, environment);
+    let session = Session::new(&args.sealing, environment).with_rotate_by(args.rotate_by);
     let settings = session.settings(&args.destination.path(&args.name))?;
     let parts = Parts {
         templates: None,
@@ -103,27 +95,14 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
                 .hint("pass --stdin KEY, --prompt KEY, --from-file or --from-env-file")
         );
     }
-    let mut secret = secret(&args.name, &args.properties, items)?;
-    if let Some(type_) = args.typed.type_() {
-        secret.type_ = Some(type_.to_owned());
-    }
+    let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
     let sealed = sealing::seal_with_parts(&session, &settings, secret, parts, Empty::Refused)?;
     args.destination.write_new(&[sealed])
 }
 
-/// Refuses `--trim` without a value that it could change.
-fn check_trim(args: &Create) -> Result<()> {
-    if args.trim && args.stdin.is_none() && args.from_file.is_empty() {
-        bail!(
-            Failure::new("--trim has no effect without --stdin or --from-file").hint("omit --trim")
-        );
-    }
-    Ok(())
-}
-
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
-    let mut stdin = Stdin::new(environment).trimming(args.trim);
+    let mut stdin = Stdin::new(environment);
     for arg in &args.from_literal {
         let (key, value) = values::parse_pair(arg, "from-literal")?;
         items.add(&key, Plain::from(value))?;
@@ -143,7 +122,12 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     for path in &args.from_env_file {
         let text = stdin.read_file(path)?;
         let variables = dotenv::parse_kubectl(text.expose());
-        for variable in variables.context(values::source(path))? {
+        let source = if path.as_os_str() == "-" {
+            "stdin".into()
+        } else {
+            path.shown()
+        };
+        for variable in variables.context(source)? {
             values::warn_about_byte_order_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
@@ -153,12 +137,8 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
         if !value.expose().is_empty() {
             values::warn_about(key, &value);
         }
-        if !args.trim {
-            values::warn_about_line_break(&value);
-        }
         items.add(key, value)?;
     }
-    args.typed.add_to(items, &mut stdin, environment.now)?;
     for key in &args.prompt {
         items.add(key, values::prompt(key)?)?;
     }

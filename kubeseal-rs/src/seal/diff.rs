@@ -61,11 +61,11 @@ pub struct Diff {
 pub struct Change {
     /// The item key, or `(data)` for the deprecated `spec.data`; `None` for any other change.
     pub item: Option<String>,
-    /// What was changed.
+    /// The kind of change.
     pub kind: ChangeKind,
 }
 
-/// What a change affects.
+/// The kind of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The item or object is new.

@@ -7,6 +7,7 @@ use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{GenerationContext, Recipe};
 use shared::plain::Plain;
+use shared::rotate_by::RotateBy;
 use shared::secret::Secret;
 
 use super::create::{self, Items};
@@ -50,6 +51,10 @@ pub struct Generate {
     /// Prompt for the password that the recipes htpasswd and docker use, without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
+    /// When to change these values: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
+    /// annotation, see `seal due`
+    #[arg(long, value_name = "DAYS|DATE")]
+    pub rotate_by: Option<RotateBy>,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub properties: SecretProperties,
@@ -70,7 +75,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
     let recipes = recipes(&args.items)?;
-    let session = Session::new(&args.sealing, environment);
+    let session = Session::new(&args.sealing, environment).with_rotate_by(args.rotate_by);
     let settings = session.settings(&args.destination.path(&args.name))?;
     let delivery = args.properties.delivery();
     delivery.check_format(settings.format.value)?;
@@ -160,7 +165,7 @@ fn read_password(
     let password = if args.password_prompt {
         values::prompt("the password")?
     } else {
-        values::without_line_break(Stdin::new(environment).read("the password")?)
+        without_line_break(Stdin::new(environment).read("the password")?)
     };
     if password.expose().is_empty() {
         bail!(
@@ -170,6 +175,18 @@ fn read_password(
     }
     values::warn_about_byte_order_mark("", "the password", &password);
     Ok(Some(password))
+}
+
+/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and it cannot
+/// be entered in a login form.
+fn without_line_break(password: Plain) -> Plain {
+    let text = password.expose();
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() == text.len() {
+        return password;
+    }
+    Plain::from(line.to_vec())
 }
 
 /// Sets the type that Kubernetes defines for these items, unless the user sets one.

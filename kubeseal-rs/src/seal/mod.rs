@@ -27,6 +27,7 @@
 //! | [`revealer`] | values, decrypted with keys or from the cluster |
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
+//! | [`dates`] | rotate-by dates of new values; texts about dates |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
 //! | `output` | reports for programs: JSON and YAML |
 //! | `table` | tables for people |
@@ -38,10 +39,12 @@ pub mod completions;
 pub mod config;
 mod controller_keys;
 pub mod create;
+pub mod dates;
 pub mod decryption;
 pub mod destination;
 pub mod diff;
 pub mod doctor;
+pub mod due;
 pub mod edit;
 pub mod exec;
 pub mod files;
@@ -124,6 +127,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Get(args) => get::run(args, environment),
         Command::Diff(args) => diff::run(args, environment),
         Command::Lint(args) => lint::run(args, environment),
+        Command::Due(args) => due::run(args, environment),
         Command::Config(args) => config::run(args, environment),
         Command::Keys(args) => keys::run(args, environment),
         Command::Cert(args) => cert::run(args, environment),

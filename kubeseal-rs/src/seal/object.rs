@@ -6,7 +6,8 @@ use anyhow::Result;
 use shared::hints::{self, Hints};
 use shared::key::Fingerprint;
 use shared::manifest::{Node, Reading, Value};
-use shared::resource::SealedSecret;
+use shared::resource::{ROTATE_BY_ANNOTATION, SealedSecret};
+use shared::rotate_by::{self, RotateByDates};
 use shared::scope::Scope;
 use shared::sealed_text::NotSealed;
 use shared::{envelope, sealed_text, v2};
@@ -24,6 +25,8 @@ pub struct Object {
     pub items: Vec<Item>,
     /// The hints, including those of items that do not exist.
     pub hints: Hints,
+    /// The rotate-by dates, including those of items that do not exist.
+    pub rotate_by: RotateByDates,
     /// The v2 content, or why it is malformed; `None` if there is none.
     pub v2: Option<Result<v2::Object, v2::Refusal>>,
 }
@@ -89,6 +92,7 @@ impl Object {
             scope: Scope::from_annotations(annotations),
             items: items(node, &hints, v2.as_ref().and_then(|v2| v2.as_ref().ok())),
             hints,
+            rotate_by: rotate_by::read(annotations),
             v2,
             sealed,
         }
@@ -108,6 +112,14 @@ impl Object {
             .iter()
             .flat_map(BTreeMap::keys)
     }
+}
+
+/// Returns the line of the annotation with rotate-by dates, or of the object if it has none.
+pub fn rotate_by_line(node: &Node) -> usize {
+    let metadata = node.field("metadata");
+    let annotations = metadata.and_then(|metadata| metadata.field("annotations"));
+    let annotation = annotations.and_then(|annotations| annotations.field(ROTATE_BY_ANNOTATION));
+    annotation.map_or(node.line, |annotation| annotation.line)
 }
 
 /// Returns the items of an object as they are in the file, without the locks of v2.

@@ -19,7 +19,7 @@ use shared::v2;
 use super::recipients::Recipients;
 use super::session::Session;
 use super::settings::{Origin, Settings};
-use super::{annotations, controller_keys, requirements, size};
+use super::{annotations, controller_keys, dates, requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
@@ -138,6 +138,10 @@ pub fn seal_with_parts(
     };
     if parts.delivery.is_files {
         annotate_delivery(&mut sealed.object);
+    }
+    if let Some(rotate_by) = &settings.rotate_by {
+        let now = session.environment.now;
+        dates::add_to_new_object(&mut sealed.object, rotate_by.value, now)?;
     }
     Ok(sealed)
 }

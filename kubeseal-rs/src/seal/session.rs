@@ -17,11 +17,12 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
+use shared::rotate_by::RotateBy;
 use shared::v2::{KeyId, Recipient as _};
 
 use super::marked_keys;
 use super::recipients::{self, Recipients};
-use super::settings::{self, Settings};
+use super::settings::{self, Setting, Settings};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -60,6 +61,7 @@ pub struct Session<'a> {
     pub args: &'a Sealing,
     allowed_keys: AllowedKeys<'a>,
     no_keys: KeyRing,
+    rotate_by: Option<RotateBy>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(CacheKey, Arc<Certificate>)>>,
     recipient_lists: Mutex<Vec<(recipients::CacheKey, Arc<Recipients>)>>,
@@ -74,6 +76,7 @@ impl<'a> Session<'a> {
             args,
             allowed_keys: AllowedKeys::FromSettings,
             no_keys: KeyRing::default(),
+            rotate_by: None,
             rules: Mutex::default(),
             certificates: Mutex::default(),
             recipient_lists: Mutex::default(),
@@ -94,6 +97,13 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Sets the value of `--rotate-by`, which replaces that of the rules.
+    #[must_use]
+    pub fn with_rotate_by(mut self, rotate_by: Option<RotateBy>) -> Self {
+        self.rotate_by = rotate_by;
+        self
+    }
+
     /// Returns the settings for a file, which need not exist.
     ///
     /// # Errors
@@ -107,7 +117,12 @@ impl<'a> Session<'a> {
             .and_then(|file| file.rule_for(&path))
             .cloned();
         let variable = |name: &str| self.environment.nonempty_variable(name);
-        settings::decide(rules, rule, self.args, variable)
+        let mut settings = settings::decide(rules, rule, self.args, variable)?;
+        if let Some(value) = self.rotate_by {
+            let by = settings::Origin::Flag("rotate-by");
+            settings.rotate_by = Some(Setting { value, by });
+        }
+        Ok(settings)
     }
 
     fn rules_for(&self, directory: &Path) -> Result<Option<Arc<RulesFile>>> {

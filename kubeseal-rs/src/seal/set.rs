@@ -8,12 +8,13 @@ use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{GenerationContext, Recipe};
 use shared::plain::Plain;
+use shared::rotate_by::RotateBy;
 
 use super::session::Session;
 use super::target::{OnConflict, Target};
 use super::v2_items::Change;
-use super::values::{Stdin, warn_about, warn_about_line_break};
-use super::{Outcome, names};
+use super::values::{Stdin, warn_about};
+use super::{Outcome, dates, names};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -28,6 +29,7 @@ Examples:
   seal set db.sealed.yaml password < password.txt
   seal set db.sealed.yaml ssh.key --from-file key.pem
   seal set db.sealed.yaml session --generate --cert cert.pem
+  seal set db.sealed.yaml password --rotate-by 90d < password.txt
   seal set db.sealed.yaml token --generate hex:16 --name shop/db")]
 pub struct Set {
     /// File with the SealedSecret
@@ -40,12 +42,13 @@ pub struct Set {
     /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
-    /// Remove one line break at the end of the value, and a UTF-8 byte order mark at its start
-    #[arg(long, conflicts_with = "generate")]
-    pub trim: bool,
     /// Generate a random value with a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
+    /// When to change this value: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
+    /// annotation, see `seal due`
+    #[arg(long, value_name = "DAYS|DATE")]
+    pub rotate_by: Option<RotateBy>,
     /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -69,7 +72,7 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     }
     names::check_item(&args.key)?;
     let mut target = Target::read(&args.file, args.name.as_deref())?;
-    let session = Session::new(&args.sealing, environment);
+    let session = Session::new(&args.sealing, environment).with_rotate_by(args.rotate_by);
     let values = values(args, environment)?;
     let change = Change {
         set: &values,
@@ -78,14 +81,21 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     let new = target.change(&session, change, OnConflict::Overwrite)?;
     for key in values.keys() {
         let existed = target.has_item(key);
+        let due = new.dates.get(key).copied().flatten();
+        let due = due.map(|due| format!(", rotate by {}", due.date));
         report::info(&format!(
-            "{}: {}: {key} {} ({}, for {})",
+            "{}: {}: {key} {} ({}, for {}{})",
             args.file.shown(),
             target.found.sealed.qualified_name(),
             if existed { "changed" } else { "added" },
             target.scope(),
-            new.keys
+            new.keys,
+            due.unwrap_or_default()
         ));
+    }
+    for notice in dates::removal_notices(&new.dates) {
+        let object_name = target.found.sealed.qualified_name();
+        report::info(&format!("{}: {object_name}: {notice}", args.file.shown()));
     }
     Ok(Outcome::Done)
 }
@@ -108,16 +118,19 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
         }
         return Ok(generated.secret.into_iter().collect());
     }
-    let mut stdin = Stdin::new(environment).trimming(args.trim);
+    let mut stdin = Stdin::new(environment);
     let value = match &args.from_file {
-        Some(path) => stdin.read_value_file(path)?,
+        Some(path) => stdin.read_file(path)?,
         None => stdin.read_value(&args.key, args.allow_empty)?,
     };
     if args.from_file.is_some() || !value.expose().is_empty() {
         warn_about(&args.key, &value);
     }
-    if args.from_file.is_none() && !args.trim {
-        warn_about_line_break(&value);
+    if args.from_file.is_none() && value.expose().ends_with(b"\n") {
+        report::warn(
+            "the value ends with a line break, which is sealed as part of it; to avoid the line break, write the \
+             value with `printf %s`",
+        );
     }
     Ok(BTreeMap::from([(args.key.clone(), value)]))
 }

@@ -12,6 +12,7 @@ use kubeseal_library::recipients::RecipientSource;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, RulesFile, SealedFormat, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
+use shared::rotate_by::RotateBy;
 use shared::scope::Scope;
 use shared::v2::AnyKeyId;
 
@@ -82,6 +83,8 @@ pub struct Settings {
     pub format: Setting<SealedFormat>,
     /// The recipients that the user names.
     pub named_recipients: Vec<NamedRecipient>,
+    /// When new values become overdue; `None` if nothing sets this.
+    pub rotate_by: Option<Setting<RotateBy>>,
 }
 
 /// A recipient that the user names.
@@ -137,6 +140,11 @@ pub fn decide(
             by: Origin::Default,
         }),
         named_recipients: named_recipients(args)?,
+        rotate_by: first_set(
+            None,
+            matching_rule.and_then(|rule| rule.rotate_by.map(RotateBy::After)),
+            None,
+        ),
         pins: pins(args, &variable)?,
         certificate,
         namespace,

@@ -15,6 +15,7 @@ use shared::sealed_file::{self, Changes, Found, HintRule};
 use shared::{base64, envelope, v2};
 use zeroize::Zeroizing;
 
+use super::dates::{self, NewDates};
 use super::sealing::SealedFor;
 use super::session::Session;
 use super::settings::{Origin, Setting, Settings};
@@ -230,6 +231,9 @@ impl Target {
             SealedFormat::V2 => self.seal_v2(session, &settings, change)?,
         };
         new.removed.extend_from_slice(removed);
+        let rotate_by = settings.rotate_by.map(|setting| setting.value);
+        let now = session.environment.now;
+        new.dates = dates::of_new_values(&self.found.sealed, values.keys(), rotate_by, now)?;
         Ok(new)
     }
 
@@ -298,6 +302,7 @@ impl Target {
         Ok(NewValues {
             texts: values.iter().map(seal).collect::<Result<_>>()?,
             removed: Vec::new(),
+            dates: NewDates::new(),
             keys: SealedFor::Certificate(certificate),
         })
     }
@@ -317,6 +322,7 @@ impl Target {
         Ok(NewValues {
             texts: entries.set,
             removed: entries.unused,
+            dates: NewDates::new(),
             keys: SealedFor::Recipients(recipients),
         })
     }
@@ -527,6 +533,8 @@ pub struct NewValues {
     pub texts: BTreeMap<String, String>,
     /// Entries to remove: items, and locks that no item refers to.
     pub removed: Vec<String>,
+    /// The rotate-by dates of the new values.
+    pub dates: NewDates,
     /// The keys that the values were sealed for.
     pub keys: SealedFor,
 }
@@ -545,6 +553,7 @@ impl NewValues {
             removed: self.removed.clone(),
             data: None,
             hints,
+            dates: self.dates.clone(),
         }
     }
 }

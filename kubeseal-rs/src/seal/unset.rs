@@ -1,4 +1,4 @@
-//! `seal unset FILE KEY…`: removes items and their key hints.
+//! `seal unset FILE KEY…`: removes items, their key hints and their rotate-by dates.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -59,6 +59,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
             removed: [keys.clone(), unused].concat(),
             data: None,
             hints: HintRule::Drop,
+            dates: BTreeMap::new(),
         })?;
         Ok(is_written.then_some(()))
     })?;

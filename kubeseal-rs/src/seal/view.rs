@@ -43,7 +43,7 @@ pub struct View {
     /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
     #[arg(long)]
     pub reveal: bool,
-    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line); repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys); repeatable
     #[arg(long, value_name = "FILE", requires = "reveal")]
     pub key: Vec<PathBuf>,
     /// Output format: yaml or json; text if not given
@@ -194,6 +194,11 @@ fn text(view: &ObjectView) -> Zeroizing<String> {
         let details = [
             Some(form(&item.form)),
             item.hint.as_ref().map(|hint| format!("sealed for {hint}")),
+            object
+                .rotate_by
+                .dates
+                .get(&item.key)
+                .map(|due| format!("rotate by {}", due.date)),
             view.ages.get(i).copied().flatten().map(age_text),
         ];
         let details: Vec<String> = details.into_iter().flatten().collect();

@@ -8,7 +8,6 @@ mod key_location;
 mod sealing;
 mod secret_properties;
 mod tls_port;
-mod unknown_command;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -27,6 +26,7 @@ use crate::seal::config::Config;
 use crate::seal::create::Create;
 use crate::seal::diff::Diff;
 use crate::seal::doctor::Doctor;
+use crate::seal::due::DueItems;
 use crate::seal::edit::Edit;
 use crate::seal::exec::Exec;
 use crate::seal::files::Files;
@@ -55,7 +55,6 @@ pub use key_location::{DecryptionArgs, KeyLocation};
 pub use sealing::Sealing;
 pub use secret_properties::SecretProperties;
 pub use tls_port::TlsPort;
-pub use unknown_command::hint as unknown_command_hint;
 
 /// Returns the parser of `--output` for commands that print YAML or JSON.
 pub fn output_format() -> impl TypedValueParser<Value = Format> {
@@ -76,7 +75,7 @@ pub enum Command {
     #[command(skip)]
     Files(Files),
     /// Create a SealedSecret from values
-    Create(Box<Create>),
+    Create(Create),
     /// Set one item in a sealed file
     Set(Set),
     /// Remove items from a sealed file
@@ -97,6 +96,8 @@ pub enum Command {
     Diff(Diff),
     /// Check files and directories, without a cluster
     Lint(Lint),
+    /// Show which values have to be changed soon, by their rotate-by dates
+    Due(DueItems),
     /// Explain which rule of .seal.yaml applies to a file
     Config(Config),
     /// Manage keys: list, back up, restore, renew, retire
@@ -179,13 +180,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     if args.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
     }
-    let word = args
-        .get(1)
-        .and_then(|word| word.to_str())
-        .map(str::to_owned);
     let matches = command.try_get_matches_from(args);
     let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
-    let args = args.map_err(|error| with_hint(to_stop(&error), word.as_deref()))?;
+    let args = args.map_err(|error| to_stop(&error))?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
 
@@ -206,14 +203,6 @@ fn to_stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(text),
         _ => Stop::Usage(text),
-    }
-}
-
-/// Adds a hint to the error for a command line whose first word is not a command, such as `seal decrypt --key FILE`.
-fn with_hint(stop: Stop, word: Option<&str>) -> Stop {
-    match (stop, word.and_then(unknown_command_hint)) {
-        (Stop::Usage(text), Some(hint)) => Stop::Usage(format!("{text}\nhint: {hint}\n")),
-        (stop, _) => stop,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests programs that change an object while `seal rotate` re-encrypts it.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::io::Write as _;

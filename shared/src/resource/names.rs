@@ -50,6 +50,8 @@ pub const OPENING_ONLY_ANNOTATION: &str = "sealedsecrets.bitnami.com/opening-onl
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate sealed each item. See [`crate::hints`].
 pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
+/// On a SealedSecret: the date from which the value of each item is overdue for a change. See [`crate::rotate_by`].
+pub const ROTATE_BY_ANNOTATION: &str = "sealedsecrets.bitnami.com/rotate-by";
 /// On a workload, with the value `auto`: `seal restart` restarts it after a change to a Secret that it consumes.
 pub const RESTART_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart";
 /// On a workload: how long its Secrets must be unchanged before `seal restart` restarts it.

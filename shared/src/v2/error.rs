@@ -274,7 +274,7 @@ impl fmt::Display for RequiredBy {
 }
 
 impl Refusal {
-    /// Returns the reason, as it appears in a condition of the status.
+    /// Returns the reason.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Malformed { .. } => Reason::Malformed,

@@ -32,13 +32,13 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::{self, Randomness, Rules};
 use shared::v2::{self, Checked, OpenedLocks, Policy, PublicRecipient, SecretKey, Suite};
-use shared::{base64, envelope, hints};
+use shared::{base64, envelope, hints, rotate_by};
 
 /// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. Each target has the name of its directory in `corpus/`.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 26] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
@@ -56,6 +56,7 @@ pub const TARGETS: [Target; 25] = [
     ("manifest", manifest_text),
     ("merge", merged_versions),
     ("recipe", recipe_text),
+    ("rotate_by", rotate_by_text),
     ("rules", rules_text),
     ("sealed_secret", sealed_secret_text),
     ("secret", secret_text),
@@ -215,6 +216,16 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 pub fn hints_text(bytes: &[u8]) {
     let parsed = hints::parse(&String::from_utf8_lossy(bytes));
     assert_eq!(hints::parse(&hints::to_text(&parsed)), parsed);
+}
+
+/// Fuzzes the parsing of rotate-by dates. Parsed dates are unchanged after writing and parsing, unless their text would be
+/// above the limit.
+pub fn rotate_by_text(bytes: &[u8]) {
+    let parsed = rotate_by::parse(&String::from_utf8_lossy(bytes));
+    let text = parsed.to_text();
+    if !parsed.is_too_large && text.len() <= rotate_by::MAX_BYTES {
+        assert_eq!(rotate_by::parse(&text), parsed);
+    }
 }
 
 /// Fuzzes the bodies of verify and rotate requests. An object that verifies can be re-encrypted, and the

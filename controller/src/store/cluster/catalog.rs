@@ -13,7 +13,7 @@ use shared::resource::{KEEP_PREVIOUS_ANNOTATION, SealedSecret, SealedSecretStatu
 
 use super::id_of;
 use super::watched::{MAX_SPEC_ENTRIES, Watched};
-use crate::metrics::instance_label;
+use crate::metrics::ObjectLabels;
 use crate::store::Source;
 use shared::known_fields::Pruned;
 
@@ -56,8 +56,8 @@ pub(super) struct Entry {
     pub(super) opts_out: bool,
     /// Whether the annotations request that no Secret is created.
     pub(super) requests_delivery: bool,
-    /// The value of the label `app.kubernetes.io/instance`; empty without the label.
-    pub(super) instance: Box<str>,
+    /// The labels in the metrics.
+    pub(super) labels: ObjectLabels,
     /// Whether the last status had conditions, even if [`Self::shorten_status`] has dropped them.
     has_conditions: bool,
     /// A digest of all labels and annotations, except copies of the complete object.
@@ -109,6 +109,10 @@ impl Entry {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
         };
+        let labels = match &source {
+            Source::Sealed(sealed) => ObjectLabels::of(sealed),
+            Source::Malformed(_) | Source::Gone => ObjectLabels::default(),
+        };
         let status: Option<SealedSecretStatus> = status.ok().flatten();
         Self {
             cached: CachedSource::Complete(source),
@@ -122,7 +126,7 @@ impl Entry {
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
             requests_delivery: delivery::opts_in(metadata.annotations.as_ref()),
-            instance: instance_label(metadata.labels.as_ref()).into(),
+            labels,
             metadata_digest: object.metadata_digest,
             spec_size,
             status_size,
@@ -448,7 +452,7 @@ impl Catalog {
         }
     }
 
-    /// Records that the version with this identity was unsealed. Does nothing if the object has another version now.
+    /// Records that the current version was unsealed, unless its identity has changed.
     pub(super) fn record_recognized(
         &mut self,
         id: &ObjectId,

@@ -320,7 +320,7 @@ impl Store for ClusterStore {
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,
-            instance: entry.instance.to_string(),
+            labels: entry.labels.clone(),
             record: entry.status.as_ref()?.record.clone()?,
             version_key: entry.version_key(),
             secret: (uid, version),

@@ -18,15 +18,17 @@ use serde_json::{Value, json};
 use shared::known_fields::{self, Known, Pruned};
 use shared::resource::{
     KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEEP_PREVIOUS_UNTIL_ANNOTATION,
-    KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
+    KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, ROTATE_BY_ANNOTATION, SealedSecret,
+    SealedSecretStatus,
 };
+use shared::rotate_by;
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
 use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others are reduced to a digest, or, if they are copies of the complete
 /// object, dropped.
-const KEPT_KEYS: [&str; 9] = [
+const KEPT_KEYS: [&str; 10] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
@@ -35,6 +37,7 @@ const KEPT_KEYS: [&str; 9] = [
     KEEP_PREVIOUS_UNTIL_ANNOTATION,
     drift::ANNOTATION,
     DELIVER_ANNOTATION,
+    ROTATE_BY_ANNOTATION,
     INSTANCE_LABEL,
 ];
 
@@ -255,13 +258,18 @@ impl<'de> Visitor<'de> for MetadataEntriesVisitor {
                 digest.update(&part.len().to_be_bytes());
                 digest.update(part.as_bytes());
             }
-            if KEPT_KEYS.contains(&key.as_str()) {
+            if KEPT_KEYS.contains(&key.as_str()) && !is_too_large(&key, &text) {
                 kept.insert(key, text);
             }
         }
         let digest = digest_bytes(digest);
         Ok(MetadataEntries { kept, digest })
     }
+}
+
+/// Returns whether the annotation has no effect because of its size, so that it need not be kept.
+fn is_too_large(key: &str, text: &str) -> bool {
+    key == ROTATE_BY_ANNOTATION && text.len() > rotate_by::MAX_BYTES
 }
 
 fn digest_bytes(digest: Context) -> [u8; 32] {
@@ -346,6 +354,19 @@ mod tests {
                 is_equal,
                 "{annotations}"
             );
+        }
+    }
+    /// Attack: an author writes huge annotations on many objects, so that the controller keeps them in memory.
+    #[test]
+    fn keeps_dates_only_up_to_a_size() {
+        for (len, is_kept) in [
+            (rotate_by::MAX_BYTES, true),
+            (rotate_by::MAX_BYTES + 1, false),
+        ] {
+            let text = "x".repeat(len);
+            let object = watched(&json!({ ROTATE_BY_ANNOTATION: text }), &json!([]));
+            let kept = object.metadata.annotations.unwrap();
+            assert_eq!(kept.contains_key(ROTATE_BY_ANNOTATION), is_kept, "{len}");
         }
     }
 }

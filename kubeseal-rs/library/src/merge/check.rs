@@ -9,7 +9,7 @@ use shared::scope::Scope;
 use shared::sealed_file::Found;
 use shared::v2::{self, Checked, Policy, Target};
 
-use super::items::uncombinable;
+use super::items::{ItemAnnotation, uncombinable};
 use super::side::Sides;
 use super::tokens::{self, Plan};
 
@@ -36,7 +36,7 @@ impl Problem {
     }
 }
 
-/// Returns the merged file with the merged hints.
+/// Returns the merged file with the merged item annotations.
 ///
 /// # Errors
 ///
@@ -53,7 +53,7 @@ pub(super) fn finish(
         }
     }
     let plans = ByName::new(plans);
-    let bytes = with_hints(&plans, bytes)?;
+    let bytes = with_annotations(&plans, bytes)?;
     let objects = tokens::objects(&bytes)
         .ok_or_else(|| Problem::of_file("the merged lines are not valid YAML or JSON"))?;
     if has_new_repeated_key(sides, &bytes) {
@@ -105,27 +105,29 @@ fn name(sealed: &SealedSecret) -> (&str, &str) {
     (sealed.namespace_or_empty(), sealed.name_or_empty())
 }
 
-/// The maximum number of objects whose hints are added or removed, each of which parses the file.
-const MAX_HINT_EDITS: usize = 100;
+/// The maximum number of annotations that are added or removed, each of which parses the file.
+const MAX_ANNOTATION_EDITS: usize = 100;
 
-/// Sets the hints that the merge of lines lost, for example because one version removed the last hint.
-fn with_hints(plans: &ByName<'_>, bytes: &[u8]) -> Result<Vec<u8>, Problem> {
+/// Sets the item annotations that the merge of lines lost, for example because one version removed the last entry.
+fn with_annotations(plans: &ByName<'_>, bytes: &[u8]) -> Result<Vec<u8>, Problem> {
     let objects = tokens::objects(bytes).unwrap_or_default();
-    let edits = objects.iter().filter_map(|found| {
-        let plan = plans.of(found)?;
-        found.set_hints(&plan.items.hints)
+    let edits = objects.iter().flat_map(|found| {
+        let plan = plans.of(found);
+        let edit = move |annotation: ItemAnnotation| annotation.edit(found, &plan?.items);
+        ItemAnnotation::ALL.into_iter().filter_map(edit)
     });
     let edits: Vec<_> = edits.collect();
     if edits.is_empty() {
         return Ok(bytes.to_vec());
     }
-    if edits.len() > MAX_HINT_EDITS {
+    if edits.len() > MAX_ANNOTATION_EDITS {
         return Err(Problem::of_file(
-            "the key hints of too many objects have changed",
+            "the key hints or dates of too many objects have changed",
         ));
     }
-    edit::apply(bytes, &edits)
-        .map_err(|error| Problem::of_file(&format!("the key hints cannot be merged: {error}")))
+    edit::apply(bytes, &edits).map_err(|error| {
+        Problem::of_file(&format!("the key hints or dates cannot be merged: {error}"))
+    })
 }
 
 fn has_new_repeated_key(sides: &Sides<'_>, bytes: &[u8]) -> bool {

@@ -82,7 +82,7 @@ impl<'s> Entries<'s> {
     }
 }
 
-/// The lines of an entry: its comments, its key and its value.
+/// The text of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EntryText<'s> {
     before: &'s str,

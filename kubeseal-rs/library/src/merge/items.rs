@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shared::hints::{self, Hints};
-use shared::resource::SealedSecret;
+use shared::key::Fingerprint;
+use shared::manifest::edit::Edit;
+use shared::resource::{KEY_HINTS_ANNOTATION, ROTATE_BY_ANNOTATION, SealedSecret};
+use shared::rotate_by::{self, Dates, Due};
 use shared::sealed_file::Found;
 use shared::v2;
 
@@ -18,6 +21,8 @@ pub(super) struct MergedItems {
     pub(super) texts: Texts,
     /// The key hints.
     pub(super) hints: Hints,
+    /// The rotate-by dates.
+    pub(super) dates: Dates,
     /// Why the entries cannot be combined although no entry is in conflict.
     pub(super) refusal: Option<String>,
 }
@@ -53,7 +58,8 @@ pub(super) fn merge(object: &SameObject<'_>) -> MergedItems {
         refusal = remove_unused_locks(&mut texts, &ours, &theirs);
     }
     MergedItems {
-        hints: merge_hints(object, &texts, &conflicts),
+        hints: merge_entries(object, &texts, &conflicts, read_hints, equal_hint),
+        dates: merge_entries(object, &texts, &conflicts, read_dates, earlier_date),
         texts,
         refusal,
     }
@@ -128,10 +134,34 @@ pub(super) fn uncombinable(refusal: &v2::Refusal) -> String {
     format!("the v2 values of the two versions cannot be combined without a key: {refusal}")
 }
 
-/// Returns the hints of the version that each item comes from. An item in conflict keeps its hint only if both versions
-/// have it: no hint is better than a wrong one.
-fn merge_hints(object: &SameObject<'_>, texts: &Texts, conflicts: &BTreeSet<String>) -> Hints {
-    let read = |sealed: &SealedSecret| hints::read(sealed.metadata.annotations.as_ref());
+fn read_hints(sealed: &SealedSecret) -> Hints {
+    hints::read(sealed.metadata.annotations.as_ref())
+}
+
+fn read_dates(sealed: &SealedSecret) -> Dates {
+    rotate_by::read(sealed.metadata.annotations.as_ref()).dates
+}
+
+/// Returns the hint of an item in conflict: no hint is better than a wrong one.
+fn equal_hint(ours: Option<&Fingerprint>, theirs: Option<&Fingerprint>) -> Option<Fingerprint> {
+    ours.filter(|_| ours == theirs).cloned()
+}
+
+/// Returns the date of an item in conflict: an early reminder is better than none.
+fn earlier_date(ours: Option<&Due>, theirs: Option<&Due>) -> Option<Due> {
+    ours.into_iter().chain(theirs).min().copied()
+}
+
+/// Merges the entries of an annotation with an entry for each item. Returns the entries of the version that each item
+/// comes from. If the item or its entry is in conflict, `resolve` determines the entry from those of our and their
+/// version.
+fn merge_entries<T: Clone + PartialEq>(
+    object: &SameObject<'_>,
+    texts: &Texts,
+    conflicts: &BTreeSet<String>,
+    read: fn(&SealedSecret) -> BTreeMap<String, T>,
+    resolve: fn(Option<&T>, Option<&T>) -> Option<T>,
+) -> BTreeMap<String, T> {
     let base = object
         .base
         .map(|base| read(&base.sealed))
@@ -143,16 +173,63 @@ fn merge_hints(object: &SameObject<'_>, texts: &Texts, conflicts: &BTreeSet<Stri
             .get(key)
             .is_some_and(|text| entries.get(key) == Some(text))
     };
-    let hint = |key: &String| {
-        let (our_hint, their_hint) = (ours.get(key), theirs.get(key));
+    let entry = |key: &String| {
+        let (our_entry, their_entry) = (ours.get(key), theirs.get(key));
         match (is_text_of(object.ours, key), is_text_of(object.theirs, key)) {
-            (true, false) => our_hint,
-            (false, true) => their_hint,
-            _ if conflicts.contains(key) => our_hint.filter(|hint| Some(*hint) == their_hint),
-            _ => pick(base.get(key), our_hint, their_hint).flatten(),
+            (true, false) => our_entry.cloned(),
+            (false, true) => their_entry.cloned(),
+            _ if conflicts.contains(key) => resolve(our_entry, their_entry),
+            _ => match pick(base.get(key), our_entry, their_entry) {
+                Some(entry) => entry.cloned(),
+                None => resolve(our_entry, their_entry),
+            },
         }
     };
     let keys = keys(&ours, &theirs).into_iter();
-    keys.filter_map(|key| Some((key.clone(), hint(key)?.clone())))
+    keys.filter_map(|key| Some((key.clone(), entry(key)?)))
         .collect()
+}
+
+/// An annotation with an entry for each item, which is merged with the items.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ItemAnnotation {
+    Hints,
+    Dates,
+}
+
+impl ItemAnnotation {
+    pub(super) const ALL: [Self; 2] = [Self::Hints, Self::Dates];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Hints => KEY_HINTS_ANNOTATION,
+            Self::Dates => ROTATE_BY_ANNOTATION,
+        }
+    }
+
+    /// Returns whether `seal` writes the annotation like this.
+    pub(super) fn is_canonical(self, text: &str) -> bool {
+        match self {
+            Self::Hints => hints::to_text(&hints::parse(text)) == text,
+            Self::Dates => {
+                let parsed = rotate_by::parse(text);
+                parsed.ignored.is_empty() && parsed.to_text() == text
+            }
+        }
+    }
+
+    pub(super) fn is_empty(self, items: &MergedItems) -> bool {
+        match self {
+            Self::Hints => items.hints.is_empty(),
+            Self::Dates => items.dates.is_empty(),
+        }
+    }
+
+    /// Returns the edit of a version that sets the merged entries; `None` if the version has exactly these entries.
+    pub(super) fn edit(self, found: &Found, items: &MergedItems) -> Option<Edit> {
+        match self {
+            Self::Hints => found.set_hints(&items.hints),
+            Self::Dates => found.set_dates(&items.dates),
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //! | `side` | the SealedSecrets and layout of one version; the same object in three versions |
 //! | `items` | which items the merged object has |
 //! | `entries` | the text of merged entries |
-//! | `tokens` | the texts in which tokens replace entries and hints |
+//! | `tokens` | the texts in which tokens replace entries and item annotations |
 //! | `check` | whether a result without conflicts can be used |
 //! | `render` | conflict markers |
 

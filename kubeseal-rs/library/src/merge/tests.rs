@@ -5,6 +5,7 @@ use shared::hints::{self, Hints};
 use shared::key::Fingerprint;
 use shared::manifest;
 use shared::manifest::edit;
+use shared::rotate_by::{self, Dates};
 use shared::sealed_file::{self, Changes, HintRule};
 
 use super::*;
@@ -244,6 +245,12 @@ fn hints_of(merge: &Merge) -> Vec<String> {
 fn edited(text: &str, set: &[(&str, &str)], removed: &[&str], fingerprint: usize) -> String {
     let key: Fingerprint = FINGERPRINTS[fingerprint].parse().unwrap();
     let found = sealed_file::find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
+    let dates = set.iter().map(|(key, text)| {
+        // A date for each value, so that a merge can lose it.
+        let due = rotate_by::parse(&format!("x 2027-01-{:02} 30d", 1 + text.len() % 28)).dates["x"];
+        ((*key).to_owned(), Some(due))
+    });
+    let dates = dates.collect();
     let changes = Changes {
         texts: set
             .iter()
@@ -252,6 +259,7 @@ fn edited(text: &str, set: &[(&str, &str)], removed: &[&str], fingerprint: usize
         removed: removed.iter().map(|key| (*key).to_owned()).collect(),
         data: None,
         hints: HintRule::Write(&key),
+        dates,
     };
     let bytes = edit::apply(text.as_bytes(), &found[0].edits(&changes)).unwrap();
     String::from_utf8(bytes).unwrap()
@@ -292,6 +300,68 @@ fn merges_hints_with_their_items() {
     let merge = merged(&base, &ours, &theirs);
     assert_eq!(reasons(&merge), "a Changed Changed");
     assert!(text(&merge).contains(&format!("key-hints: '{{\"b\":\"{}\"}}'", FINGERPRINTS[0])));
+}
+
+#[test]
+fn merges_dates_with_their_items() {
+    let dates_of = |merge: &Merge| -> Vec<String> {
+        let (.., dates) = content(&text(merge));
+        let dates = dates.into_iter();
+        dates
+            .map(|(item, due)| format!("{item} {}", due.date))
+            .collect()
+    };
+    // Both versions write the first date, or one more.
+    let base = file(ITEMS);
+    let with_date = edited(&base, &[("b", "AgB")], &[], 0);
+    for (base, want) in [
+        (&base, &["a 2027-01-04", "c 2027-01-05"][..]),
+        (
+            &with_date,
+            &["a 2027-01-04", "b 2027-01-04", "c 2027-01-05"],
+        ),
+    ] {
+        let (ours, theirs) = (
+            edited(base, &[("a", "AgX")], &[], 0),
+            edited(base, &[("c", "AgYY")], &[], 1),
+        );
+        let merge = merged(base, &ours, &theirs);
+        assert_eq!(dates_of(&merge), want);
+        assert_eq!(merge.conflicts, []);
+    }
+    // One version removes the only date, the other adds one.
+    let (ours, theirs) = (
+        edited(&with_date, &[], &["b"], 0),
+        edited(&with_date, &[("c", "AgYY")], &[], 1),
+    );
+    for (ours, theirs) in [(&ours, &theirs), (&theirs, &ours)] {
+        let merge = merged(&with_date, ours, theirs);
+        assert_eq!(
+            (dates_of(&merge), &merge.conflicts),
+            (vec!["c 2027-01-05".into()], &vec![])
+        );
+    }
+    // Both versions change the date of a value that neither changes: the earlier date counts.
+    let (ours, theirs) = (
+        with_date.replace("b 2027-01-04", "b 2027-09-01"),
+        with_date.replace("b 2027-01-04", "b 2027-08-01"),
+    );
+    let merge = merged(&with_date, &ours, &theirs);
+    assert_eq!(
+        (dates_of(&merge), &merge.conflicts),
+        (vec!["b 2027-08-01".into()], &vec![])
+    );
+}
+
+#[test]
+fn a_merge_of_dates_keeps_malformed_lines() {
+    let base = edited(&file(ITEMS), &[("b", "AgB")], &[], 0);
+    let base = base.replace("b 2027-01-04", "a soon\n      b 2027-01-04");
+    let theirs = edited(&base, &[("c", "AgYY")], &[], 1);
+    let ours = base.replace("# The database", "# The DB");
+    let merge = merged(&base, &ours, &theirs);
+    assert_eq!(merge.conflicts, []);
+    assert!(text(&merge).contains("a soon"), "{}", text(&merge));
 }
 
 /// Fault: one branch renames an object and seals its items again, another adds an item under the former name. The item
@@ -402,12 +472,13 @@ fn apply(text: &str, edits: &Edits, is_ours: Option<bool>) -> String {
     edited(text, &set, &removed, 0)
 }
 
-fn content(text: &str) -> (BTreeMap<String, String>, Hints) {
+fn content(text: &str) -> (BTreeMap<String, String>, Hints, Dates) {
     let found = sealed_file::find(&manifest::read(text.as_bytes()).unwrap()).unwrap();
     let sealed = &found[0].sealed;
     (
         sealed.spec.encrypted_data.clone(),
         hints::read(sealed.metadata.annotations.as_ref()),
+        rotate_by::read(sealed.metadata.annotations.as_ref()).dates,
     )
 }
 

@@ -1,17 +1,15 @@
-//! Replaces the entries and hints of each object by a token, merges the lines, and puts the merged text in place of the
-//! tokens. A token is the same in all versions, so it is merged as an unchanged line or part of a line.
+//! Replaces the entries and the item annotations of each object by tokens, merges the lines, and puts the merged text in
+//! place of the tokens. A token is the same in all versions, so it is merged as an unchanged line or part of a line.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use shared::hints::{self, Hints};
 use shared::manifest::edit::{self, Layout, Step};
-use shared::resource::KEY_HINTS_ANNOTATION;
 use shared::sealed_file::{self, Found};
 
 use super::entries::{self, Entries};
-use super::items::{self, MergedItems};
+use super::items::{self, ItemAnnotation, MergedItems};
 use super::lines::{self, Piece};
 use super::render;
 use super::side::{SameObject, Side, Sides};
@@ -23,7 +21,7 @@ pub(super) struct Plan<'s> {
     pub(super) items: MergedItems,
     object: String,
     entries: Option<Token>,
-    hints: Option<Token>,
+    annotations: Vec<Token>,
 }
 
 /// A text in the three versions, and the merged text.
@@ -63,16 +61,18 @@ pub(super) fn plan<'s>(sides: &'s Sides<'_>, labels: &Labels) -> Vec<Plan<'s>> {
             let object = same.ours.sealed.qualified_name();
             Plan {
                 entries: entries_token(sides, &same, &items, &object, labels),
-                hints: None,
+                annotations: Vec::new(),
                 same,
                 items,
                 object,
             }
         })
         .collect();
-    let tokens = hints_tokens(sides, &plans);
-    for (plan, token) in plans.iter_mut().zip(tokens) {
-        plan.hints = token;
+    for annotation in ItemAnnotation::ALL {
+        let tokens = annotation_tokens(annotation, sides, &plans);
+        for (plan, token) in plans.iter_mut().zip(tokens) {
+            plan.annotations.extend(token);
+        }
     }
     plans
 }
@@ -164,36 +164,43 @@ fn token(
     }
 }
 
-fn hints_path(found: &Found) -> Vec<Step> {
+fn annotation_path(annotation: ItemAnnotation, found: &Found) -> Vec<Step> {
     found.path_of(&[
         Step::Field("metadata"),
         Step::Field("annotations"),
-        Step::Key(KEY_HINTS_ANNOTATION.to_owned()),
+        Step::Key(annotation.name().to_owned()),
     ])
 }
 
-/// Returns the token of the hints of each object, in every version that has them. Hints that `seal` did not write are
-/// merged like any other line.
-fn hints_tokens(sides: &Sides<'_>, plans: &[Plan<'_>]) -> Vec<Option<Token>> {
-    let ours = plans.iter().map(|plan| (plan.same.ours, &plan.items.hints));
-    let theirs = plans
-        .iter()
-        .map(|plan| (plan.same.theirs, &plan.items.hints));
-    let ours = hints_texts(&sides.ours, &ours.collect::<Vec<_>>());
-    let theirs = hints_texts(&sides.theirs, &theirs.collect::<Vec<_>>());
+/// Returns the token of an annotation of each object, in every version that has the annotation. An annotation that
+/// `seal` did not write is merged like any other line.
+fn annotation_tokens(
+    annotation: ItemAnnotation,
+    sides: &Sides<'_>,
+    plans: &[Plan<'_>],
+) -> Vec<Option<Token>> {
+    let ours = plans.iter().map(|plan| (plan.same.ours, &plan.items));
+    let theirs = plans.iter().map(|plan| (plan.same.theirs, &plan.items));
+    let ours = annotation_texts(annotation, &sides.ours, &ours.collect::<Vec<_>>());
+    let theirs = annotation_texts(annotation, &sides.theirs, &theirs.collect::<Vec<_>>());
     let texts = ours.into_iter().zip(theirs);
     let token = |(plan, (ours, theirs)): (&Plan<'_>, (Option<String>, Option<String>))| {
-        hints_token(sides, &plan.same, ours.or(theirs)?)
+        annotation_token(annotation, sides, &plan.same, ours.or(theirs)?)
     };
     plans.iter().zip(texts).map(token).collect()
 }
 
-/// Returns the token of the hints of an object; `merged` is the text of the merged hints.
-fn hints_token(sides: &Sides<'_>, same: &SameObject<'_>, merged: String) -> Option<Token> {
-    let ours = hints_range(&sides.ours, same.ours)?;
-    let theirs = hints_range(&sides.theirs, same.theirs)?;
+/// Returns the token of an annotation of an object; `merged` is the text of the merged annotation.
+fn annotation_token(
+    annotation: ItemAnnotation,
+    sides: &Sides<'_>,
+    same: &SameObject<'_>,
+    merged: String,
+) -> Option<Token> {
+    let ours = annotation_range(annotation, &sides.ours, same.ours)?;
+    let theirs = annotation_range(annotation, &sides.theirs, same.theirs)?;
     let base = match (&sides.base, same.base) {
-        (Some(side), Some(found)) => hints_range(side, found)?,
+        (Some(side), Some(found)) => annotation_range(annotation, side, found)?,
         _ => None,
     };
     let original = |side: &Side<'_>, range: Option<&Range<usize>>| {
@@ -212,29 +219,51 @@ fn hints_token(sides: &Sides<'_>, same: &SameObject<'_>, merged: String) -> Opti
     })
 }
 
-/// Returns the range of the hints of an object, if it has any; `None` if they are not as `seal` writes them.
+/// Returns the range of an annotation of an object, if it has the annotation; `None` if it is not as `seal` writes it.
 #[expect(
     clippy::option_option,
-    reason = "a version without hints differs from one with unsupported hints"
+    reason = "a version without the annotation differs from one with an unsupported annotation"
 )]
-fn hints_range(side: &Side<'_>, found: &Found) -> Option<Option<Range<usize>>> {
+fn annotation_range(
+    annotation: ItemAnnotation,
+    side: &Side<'_>,
+    found: &Found,
+) -> Option<Option<Range<usize>>> {
     let annotations = found.sealed.metadata.annotations.as_ref();
-    let Some(text) = annotations.and_then(|all| all.get(KEY_HINTS_ANNOTATION)) else {
+    let Some(text) = annotations.and_then(|all| all.get(annotation.name())) else {
         return Some(None);
     };
-    let is_canonical = hints::to_text(&hints::parse(text)) == *text;
+    let is_canonical = annotation.is_canonical(text);
     let layout = side.layout.as_ref().filter(|_| is_canonical)?;
-    layout
-        .scalar(found.document(), &hints_path(found))
-        .map(Some)
+    range_in(annotation, layout, found).map(Some)
 }
 
-/// Returns merged hints of objects as values with the quotes that they have in a version; `None` for an object without
-/// hints in this version. Changes all objects at once, since each change parses the file.
-fn hints_texts(side: &Side<'_>, objects: &[(&Found, &Hints)]) -> Vec<Option<String>> {
-    let edits = objects.iter().filter_map(|(found, hints)| {
-        let is_replaced = !hints.is_empty() && hints_range(side, found).flatten().is_some();
-        is_replaced.then(|| found.set_hints(hints)).flatten()
+fn range_in(
+    annotation: ItemAnnotation,
+    layout: &Layout<'_>,
+    found: &Found,
+) -> Option<Range<usize>> {
+    let path = annotation_path(annotation, found);
+    let scalar = layout.scalar(found.document(), &path);
+    match annotation {
+        ItemAnnotation::Hints => scalar,
+        ItemAnnotation::Dates => scalar.or_else(|| layout.block(found.document(), &path)),
+    }
+}
+
+/// Returns the merged annotation of each object as it is written in a version, with quotes or as a block; `None` for an
+/// object without this annotation in this version. Changes all objects at once, since each change parses the file.
+fn annotation_texts(
+    annotation: ItemAnnotation,
+    side: &Side<'_>,
+    objects: &[(&Found, &MergedItems)],
+) -> Vec<Option<String>> {
+    let edits = objects.iter().filter_map(|(found, items)| {
+        let is_replaced = !annotation.is_empty(items)
+            && annotation_range(annotation, side, found)
+                .flatten()
+                .is_some();
+        is_replaced.then(|| annotation.edit(found, items)).flatten()
     });
     let edits: Vec<_> = edits.collect();
     let edited = if edits.is_empty() {
@@ -246,7 +275,7 @@ fn hints_texts(side: &Side<'_>, objects: &[(&Found, &Hints)]) -> Vec<Option<Stri
     let layout = Layout::of(&edited);
     let text = |found: &Found| {
         let layout = layout.as_ref()?;
-        let range = layout.scalar(found.document(), &hints_path(found))?;
+        let range = range_in(annotation, layout, found)?;
         Some(layout.text()[range].to_owned())
     };
     objects.iter().map(|(found, _)| text(found)).collect()
@@ -256,7 +285,7 @@ fn hints_texts(side: &Side<'_>, objects: &[(&Found, &Hints)]) -> Vec<Option<Stri
 pub(super) fn assemble(versions: &Versions<'_>, plans: &[Plan<'_>], labels: &Labels) -> Merge {
     let tokens: Vec<&Token> = plans
         .iter()
-        .flat_map(|plan| plan.entries.iter().chain(&plan.hints))
+        .flat_map(|plan| plan.entries.iter().chain(&plan.annotations))
         .collect();
     let [base, ours, theirs] = [versions.base, versions.ours, versions.theirs];
     let masked = [(base, 0), (ours, 1), (theirs, 2)].map(|(bytes, i)| mask(bytes, &tokens, i));

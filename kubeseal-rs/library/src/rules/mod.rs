@@ -13,6 +13,7 @@
 //!   keySize: 4096               # minimum number of bits
 //!   format: v2                  # the format of new values; v1 if not given
 //!   recipients: [cluster]       # the keys that v2 values are sealed for
+//!   rotateBy: 90d               # the period after which new values are overdue
 //!   ignore: {plain-secret: keys of the tests} # rules of `seal lint` to ignore, with the reason
 //! - path: "*.yaml"
 //!   certificate: certs/dev.pem
@@ -31,6 +32,7 @@ use std::ffi::OsString;
 
 use globset::GlobMatcher;
 use shared::key::{Certificate, Fingerprint};
+use shared::rotate_by::Period;
 use shared::scope::Scope;
 use shared::v2::{AnyKeyId, KeyId, Recipient as _};
 
@@ -84,6 +86,8 @@ pub struct Rule {
     pub bind_template: bool,
     /// Whether the values can never become a Secret.
     pub never_secret: bool,
+    /// The period after which new values are overdue; `None` if the rule sets none.
+    pub rotate_by: Option<Period>,
     /// Rules of `seal lint` to ignore, each with the reason.
     pub ignore: Vec<(String, String)>,
 }

@@ -4,6 +4,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use shared::key::{Fingerprint, MalformedFingerprint};
 use shared::manifest::{self, Node, ReadError, Value};
 use shared::names::{self, NameError};
+use shared::rotate_by::{MalformedPeriod, Period};
 use shared::scope::{Scope, UnknownScope};
 
 use shared::v2::{AnyKeyId, MAX_RECIPIENTS, MalformedAnyKeyId};
@@ -150,6 +151,9 @@ pub enum RuleProblem {
         "{0} has no effect on values sealed as v1\nhint: add `format: v2` to the rule, or remove the field"
     )]
     NeedsV2(&'static str),
+    /// The period is malformed.
+    #[error("rotateBy {0}")]
+    RotateBy(MalformedPeriod),
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]
     KeySize,
@@ -185,7 +189,7 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     Ok(Rules(rules?))
 }
 
-const RULE_FIELDS: [&str; 16] = [
+const RULE_FIELDS: [&str; 17] = [
     "path",
     "certificate",
     "context",
@@ -201,6 +205,7 @@ const RULE_FIELDS: [&str; 16] = [
     "allowClassical",
     "bindTemplate",
     "neverSecret",
+    "rotateBy",
     "ignore",
 ];
 
@@ -246,6 +251,7 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
         allow_classical: fields.boolean("allowClassical")?.unwrap_or(false),
         bind_template: fields.boolean("bindTemplate")?.unwrap_or(true),
         never_secret: fields.boolean("neverSecret")?.unwrap_or(false),
+        rotate_by: fields.get("rotateBy").map(rotate_by).transpose()?,
         ignore: fields
             .get("ignore")
             .map(ignored_rules)
@@ -404,6 +410,13 @@ fn key_size(node: &Node) -> ParseResult<usize> {
         Value::Int(bits @ 2048..=8192) => Ok(usize::try_from(bits).unwrap_or(usize::MAX)),
         _ => Err(line_error(node, RuleProblem::KeySize)),
     }
+}
+
+fn rotate_by(node: &Node) -> ParseResult<Period> {
+    let value = text(node, "rotateBy")?;
+    value
+        .parse()
+        .map_err(|problem| line_error(node, RuleProblem::RotateBy(problem)))
 }
 
 /// Parses the rules of `seal lint` to ignore, with reasons.
@@ -727,6 +740,14 @@ mod tests {
             (
                 "rules:\n- path: a\n  ignore: {rules-file: why}\n",
                 "line 3: unknown field \"rules-file\"",
+            ),
+            (
+                "rules:\n- path: a\n  rotateBy: 2027-03-01\n",
+                "line 3: rotateBy must be a number of days from 1 to 36500, such as 90d",
+            ),
+            (
+                "rules:\n- path: a\n  rotateBy: 90\n",
+                "line 3: rotateBy must be a string, not a number",
             ),
             (
                 "rules:\n- path: a\n  keySize: 1024\n",

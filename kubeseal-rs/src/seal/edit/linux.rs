@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal::Outcome;
+use crate::seal::dates;
 use crate::seal::edit::Edit;
 use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
@@ -46,6 +47,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         let keys = ring.as_ref().unwrap_or(&no_keys);
         Session::for_existing_values(&args.sealing, environment, keys)
     };
+    let session = session.with_rotate_by(args.rotate_by);
     let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
     if !args.blind {
@@ -144,7 +146,7 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
         removed: &removed,
     };
     // Change a copy: for the next attempt, `target` must stay as the user saw it.
-    target.clone().change(session, change, OnConflict::Refuse)?;
+    let new = target.clone().change(session, change, OnConflict::Refuse)?;
     let (path, object_name) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {
         let verb = if target.has_item(key) {
@@ -156,6 +158,9 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
     }
     for key in &removed {
         report::info(&format!("{path}: {object_name}: {key} removed"));
+    }
+    for notice in dates::removal_notices(&new.dates) {
+        report::info(&format!("{path}: {object_name}: {notice}"));
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod unsupported;
 use std::path::PathBuf;
 
 use clap::Args;
+use shared::rotate_by::RotateBy;
 
 use crate::seal_args::Sealing;
 
@@ -41,9 +42,13 @@ pub struct Edit {
     /// Show only item keys and accept new values; nothing is decrypted
     #[arg(long, conflicts_with = "key")]
     pub blind: bool,
-    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line) instead of reading the Secret in the cluster; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of reading the Secret in the cluster; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// When to change the values that you change: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
+    /// annotation, see `seal due`
+    #[arg(long, value_name = "DAYS|DATE")]
+    pub rotate_by: Option<RotateBy>,
     /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,

@@ -12,6 +12,7 @@ mod patch;
 mod placeholder;
 mod plain;
 mod repeated;
+mod rotate_by;
 mod sops;
 mod sources;
 mod template;
@@ -40,6 +41,7 @@ use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
 use shared::resource::SealedSecret;
+use shared::rotate_by::date_of;
 use zeroize::Zeroizing;
 
 use self::class::ClassCheck;
@@ -62,11 +64,12 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 /// Arguments of `seal lint`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
-  stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
-  duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
-  template-changed refused-value partly-bound unbound-value may-become-secret unused-lock format deliver deliver-value
-  class class-secret class-parameter class-object class-item broken-rule rules-file certificate exemption not-checked
+Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key
+  closed-item stale-hint rotate-by rotate-by-line scope no-name no-namespace name template-name template
+  incomplete-type missing-item unknown-field duplicate-item repeated-key size deprecated foreign-recipient
+  missing-recipient mixed-suites weak-suite template-changed refused-value partly-bound unbound-value
+  may-become-secret unused-lock format deliver deliver-value class class-secret class-parameter class-object
+  class-item broken-rule rules-file certificate exemption not-checked
 Findings of deliver and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -93,7 +96,7 @@ pub struct Lint {
     /// Ignore findings of this rule; repeatable
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
-    /// Private keys to try each item with, as PEM, key Secrets, or v2 keys, one per line
+    /// Private keys to try each item with, as PEM, key Secrets, or lines of v2 keys
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
     /// Skip named files that are not YAML, like files below directories: for hooks, which name every committed
@@ -646,6 +649,7 @@ impl Linter<'_> {
                 certificate: certificate.as_deref(),
                 ring: self.ring.as_ref(),
                 recipients: &recipients,
+                today: date_of(self.session.environment.now),
             };
             let (findings, unchecked) = check(node, context);
             self.unchecked.add(unchecked);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
+use jiff::civil::Date;
 use kubeseal_library::finding::{self, Rule};
 use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
@@ -17,7 +18,7 @@ use shared::v2::key_secret;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use super::{v2, v2_keys, v2_trials};
+use super::{rotate_by, v2, v2_keys, v2_trials};
 use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
 use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
@@ -38,6 +39,8 @@ pub(super) struct CheckContext<'a> {
     pub(super) ring: Option<&'a KeyRing>,
     /// The recipients of v2 values, as far as known without a network.
     pub(super) recipients: &'a KnownRecipients,
+    /// The date in UTC.
+    pub(super) today: Date,
 }
 
 /// The numbers of items that could not be checked.
@@ -106,6 +109,7 @@ pub(super) fn sealed_secret(
         let message = format!("a key hint names {key}, but no such item exists");
         findings.push((finding::STALE_HINT, object.line, message));
     }
+    findings.extend(rotate_by::findings(node, &object, context.today));
     if object.sealed.spec.data.is_some() {
         let message = "spec.data is deprecated, and some controllers do not unseal it; \
                         convert it to items with `kubeseal --re-encrypt`";

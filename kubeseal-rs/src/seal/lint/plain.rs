@@ -19,7 +19,8 @@ use crate::seal::controller_keys::KnownKeys;
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
-/// Reports a Secret with plaintext values. Ignores placeholders, and SOPS ciphertexts in an object with SOPS metadata.
+/// Reports a Secret with plaintext values. Placeholders do not count, and neither do sops ciphertexts in an object with
+/// SOPS metadata.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,

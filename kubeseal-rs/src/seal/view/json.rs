@@ -49,6 +49,9 @@ struct ItemReport<'a> {
     /// The fingerprint that the key hint names; absent without a hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     sealed_for: Option<String>,
+    /// The date from which the value is overdue for a change; absent without a date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate_by: Option<String>,
     /// The age of the ciphertext in Git, in days; absent if it is not committed, or its commit is missing in a shallow
     /// clone.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,10 +100,16 @@ impl<'a> ItemReport<'a> {
             },
             problem,
             sealed_for: item.hint.as_ref().map(ToString::to_string),
+            rotate_by: object_date(view, item),
             days: view.ages.get(index).copied().flatten(),
             value: value.map(|value: &Plain| base64::encode(value.expose())),
         }
     }
+}
+
+fn object_date(view: &ObjectView, item: &Item) -> Option<String> {
+    let due = view.object.rotate_by.dates.get(&item.key);
+    due.map(|due| due.date.to_string())
 }
 
 #[cfg(test)]
@@ -164,6 +173,7 @@ mod tests {
   namespace: shop
   annotations:
     sealedsecrets.bitnami.com/key-hints: '{"a":"SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk"}'
+    sealedsecrets.bitnami.com/rotate-by: "a 2027-03-01 90d"
 spec:
   encryptedData: {a: "", b: x}
   template: {type: t, data: {url: "{{ .a }}"}}
@@ -185,16 +195,17 @@ spec:
   "items": [
     {
       "key": "a",
-      "line": 7,
+      "line": 8,
       "bits": 2048,
       "sealedFor": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
+      "rotateBy": "2027-03-01",
       "days": 3,
       "value": "aHVudGVyMg=="
     },
     {
       "key": "b",
-      "line": 7,
-      "problem": "not a sealed value: it is not base64 (invalid byte at offset 0), 1 byte"
+      "line": 8,
+      "problem": "not a sealed value: it is not base64 (invalid byte 0), 1 byte"
     },
     {
       "key": "c",

@@ -87,6 +87,12 @@ impl<'a> Layout<'a> {
         (is_scalar && !self.text[range.clone()].contains('\n')).then_some(range)
     }
 
+    /// Returns the range of a block scalar, from its header to the end of its last line.
+    pub fn block(&self, document: usize, path: &[Step]) -> Option<Range<usize>> {
+        let span = self.value(document, path)?;
+        matches!(span.kind, Kind::Block { .. }).then(|| span.start..span.end)
+    }
+
     fn value(&self, document: usize, path: &[Step]) -> Option<&ValueSpan> {
         let root = self.roots.get(document.checked_sub(1)?)?;
         value_at(self.text, root, path)

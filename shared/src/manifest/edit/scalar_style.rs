@@ -40,6 +40,17 @@ impl ScalarStyle {
     }
 }
 
+/// Returns whether a literal block (`|`) can represent the text line by line, without further indicators: lines of
+/// visible ASCII characters and spaces between them, each with a line break.
+pub(super) fn is_lines(text: &str) -> bool {
+    let is_line = |line: &str| {
+        let is_allowed = |c: char| c.is_ascii_graphic() || c == ' ';
+        !line.is_empty() && line.trim() == line && line.chars().all(is_allowed)
+    };
+    let lines = text.strip_suffix('\n');
+    lines.is_some_and(|lines| lines.split('\n').all(is_line))
+}
+
 fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }

@@ -415,6 +415,50 @@ fn refuses_values_that_a_block_scalar_cannot_represent() {
     }
 }
 
+fn set_lines(before: &str, value: &str) -> Result<String, String> {
+    let edit = Edit {
+        document: 1,
+        path: parse_path("m/l"),
+        change: Change::Set(value.to_owned()),
+    };
+    let bytes = apply(before.as_bytes(), &[edit]).map_err(|e| e.to_string())?;
+    Ok(String::from_utf8(bytes).unwrap())
+}
+
+#[test]
+fn writes_lines_as_a_literal_block() {
+    for (before, after) in [
+        (
+            "m:\n    a: b # c\nz: 1\n",
+            "m:\n    a: b # c\n    l: |\n        x 1\n        # y\nz: 1\n",
+        ),
+        ("m: {}\n", "m:\n  l: |\n    x 1\n    # y\n"),
+        ("m:\n  a: b", "m:\n  a: b\n  l: |\n    x 1\n    # y\n"),
+        ("z: 1\n", "z: 1\nm:\n  l: |\n    x 1\n    # y\n"),
+        (
+            "m:\n  l: |\n     x 1\n     z\n\n  # c\n  a: b\n",
+            "m:\n  l: |\n     x 1\n     # y\n\n  # c\n  a: b\n",
+        ),
+        (
+            "m:\n  l: >2-  # c\n    x\n  a: b\n",
+            "m:\n  l: |2  # c\n    x 1\n    # y\n  a: b\n",
+        ),
+        ("m:\n  l: |-\n    x", "m:\n  l: |\n    x 1\n    # y\n"),
+        ("m:\n  l: 'x'\n", "m:\n  l: \"x 1\\n# y\\n\"\n"),
+        ("m: {a: b}\n", "m: {a: b, l: \"x 1\\n# y\\n\"}\n"),
+        (
+            "{\"m\": {\"a\": \"b\"}}\n",
+            "{\"m\": {\"a\": \"b\", \"l\": \"x 1\\n# y\\n\"}}\n",
+        ),
+    ] {
+        let value = "x 1\n# y\n";
+        assert_eq!(set_lines(before, value).as_deref(), Ok(after), "{before:?}");
+        let crlf = |text: &str| text.replace('\n', "\r\n");
+        let result = set_lines(&crlf(before), value);
+        assert_eq!(result, Ok(crlf(after)), "{before:?} with CRLF");
+    }
+}
+
 #[test]
 fn adds_values_to_braces_in_the_style_of_the_file() {
     for (before, edits_text, after) in [

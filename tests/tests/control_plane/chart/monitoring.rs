@@ -7,6 +7,7 @@ use std::path::Path;
 
 use regex::Regex;
 use serde_json::Value;
+use shared::resource::ROTATE_BY_ANNOTATION;
 use tests::binaries;
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
@@ -67,6 +68,8 @@ async fn every_query_of_the_dashboard_returns_data() {
         shared::scope::Scope::Strict,
     );
     broken.metadata.namespace = Some(namespace.name().to_owned());
+    let annotations = broken.metadata.annotations.get_or_insert_default();
+    annotations.insert(ROTATE_BY_ANNOTATION.to_owned(), "a 2020-01-01".to_owned());
     let _: shared::resource::SealedSecret = namespace.create_object(broken.to_document()).await;
     controller.get("/v1/cert.pem").await;
 

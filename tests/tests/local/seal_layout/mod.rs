@@ -104,6 +104,7 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
         removed: removed.iter().map(|key| (*key).to_owned()).collect(),
         data: None,
         hints: HintRule::Drop,
+        dates: BTreeMap::new(),
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct KeysReport<'a> {
     searched: Option<SearchReport<'a>>,
 }
 
-/// A key in the output.
+/// One key.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyReport<'a> {

@@ -1,5 +1,6 @@
 //! Adds a key with its value and the missing mappings around it.
 
+use super::super::scalar_style::is_lines;
 use super::super::value_span::{
     column, is_first_on_line, line_break, line_end, line_start, skip_blank,
 };
@@ -60,7 +61,7 @@ impl<'t> Text<'t> {
         let styles = (key, self.style(sibling));
         let step = self.indent_step(outer, map);
         let lines = block_lines(names, value, indent, step, styles);
-        let text = self.format_lines(&lines, offset);
+        let text = self.format_lines(&lines, value, offset);
         Ok(vec![splice(offset..offset, text)])
     }
 
@@ -148,7 +149,7 @@ impl<'t> Text<'t> {
             let lines = block_lines(names, value, indent + step, step, styles);
             return Ok(vec![
                 splice(null.start - removed_spaces..null.end, ""),
-                splice(offset..offset, self.format_lines(&lines, offset)),
+                splice(offset..offset, self.format_lines(&lines, value, offset)),
             ]);
         }
         let indentation = is_first_on_line(self.text, entry.start).then_some((indent, step));
@@ -161,9 +162,14 @@ impl<'t> Text<'t> {
         Ok(vec![splice(null.start..null.end, text)])
     }
 
-    fn format_lines(self, lines: &[String], offset: usize) -> String {
+    fn format_lines(self, lines: &[String], value: &str, offset: usize) -> String {
         let line_break = line_break(self.text, offset);
-        lines.iter().flat_map(|line| [line_break, line]).collect()
+        let mut text: String = lines.iter().flat_map(|line| [line_break, line]).collect();
+        if offset == self.text.len() && is_lines(value) {
+            // Parsers disagree on whether a block without a last line break ends with one.
+            text.push_str(line_break);
+        }
+        text
     }
 
     /// Formats nested mappings such as `{key: value}`. If `indentation` is set, writes one entry per line; it contains
@@ -264,16 +270,25 @@ fn block_lines(
     (key, style): (ScalarStyle, ScalarStyle),
 ) -> Vec<String> {
     let last = names.len().saturating_sub(1);
+    let is_block = is_lines(value);
     let line = |(depth, name): (usize, &&str)| {
         let spaces = " ".repeat(indent + depth * step);
         let key = key.write(name, false);
-        if depth == last {
-            format!("{spaces}{key}: {}", style.write(value, false))
-        } else {
+        if depth < last {
             format!("{spaces}{key}:")
+        } else if is_block {
+            format!("{spaces}{key}: |")
+        } else {
+            format!("{spaces}{key}: {}", style.write(value, false))
         }
     };
-    names.iter().enumerate().map(line).collect()
+    let content = if is_block { value } else { "" };
+    let content_indent = " ".repeat(indent + names.len() * step);
+    let content = content
+        .lines()
+        .map(|line| format!("{content_indent}{line}"));
+    let lines = names.iter().enumerate().map(line);
+    lines.chain(content).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Replaces an existing value with a new value.
 
-use super::{Kind, Problem, Splices, Text, ValueSpan, refuse, splice};
+use super::super::scalar_style::is_lines;
+use super::super::value_span::line_break;
+use super::{Kind, Problem, Splice, Splices, Text, ValueSpan, refuse, splice};
 
 impl Text<'_> {
     pub(super) fn replace(self, span: &ValueSpan, value: &str) -> Splices {
@@ -31,7 +33,7 @@ impl Text<'_> {
     }
 
     /// Replaces a block scalar. Keeps the header, but sets its chomping indicator to `-`, so that the value ends
-    /// without a line break.
+    /// without a line break. A text of several lines makes the block literal, and ends with a line break.
     fn replace_block(
         self,
         span: &ValueSpan,
@@ -40,8 +42,12 @@ impl Text<'_> {
         value: &str,
     ) -> Splices {
         let is_supported = !value.is_empty() && !value.starts_with([' ', '\t']);
-        if content >= span.end || !is_supported || value.chars().any(char::is_control) {
+        let is_line = is_supported && !value.chars().any(char::is_control);
+        if content >= span.end || !is_line && !is_lines(value) {
             return refuse(span.start, Problem::Layout);
+        }
+        if is_lines(value) {
+            return Ok(self.replace_lines(span, header_end, content, value));
         }
         let header: String = self.text[span.start..header_end]
             .chars()
@@ -54,6 +60,35 @@ impl Text<'_> {
             splice(span.start..header_end, format!("{header}-")),
             splice(content..span.end, line),
         ])
+    }
+}
+
+impl Text<'_> {
+    fn replace_lines(
+        self,
+        span: &ValueSpan,
+        header_end: usize,
+        content: usize,
+        value: &str,
+    ) -> Vec<Splice> {
+        let header = self.text[span.start..header_end].chars();
+        let indent_indicator = header.filter(char::is_ascii_digit);
+        let header: String = std::iter::once('|').chain(indent_indicator).collect();
+        let indent = " ".repeat(least_indent(&self.text[content..span.end]));
+        let lines: Vec<String> = value
+            .lines()
+            .map(|line| format!("{indent}{line}"))
+            .collect();
+        let line_break = line_break(self.text, content);
+        let mut text = lines.join(line_break);
+        if span.end == self.text.len() {
+            // Parsers disagree on whether a block without a last line break ends with one.
+            text.push_str(line_break);
+        }
+        vec![
+            splice(span.start..header_end, header),
+            splice(content..span.end, text),
+        ]
     }
 }
 

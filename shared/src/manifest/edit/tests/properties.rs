@@ -87,6 +87,23 @@ proptest! {
         }
     }
 
+    /// Determines the expected result without the guard of the tested code.
+    #[test]
+    fn sets_exactly_these_lines_or_refuses(text in document(), key in "[abn]|ü|e|new", value in "([!-~]([ -~]{0,3}[!-~])?\n){1,3}") {
+        let path = vec![Step::Key("m".to_owned()), Step::Key(key.clone())];
+        let edit = Edit { document: 1, path, change: Change::Set(value.clone()) };
+        if let Ok(after) = apply(text.as_bytes(), std::slice::from_ref(&edit)) {
+            let parsed = crate::manifest::read(&after).unwrap();
+            let map = parsed[0].root.field("m").unwrap();
+            let crate::manifest::Value::Map(entries) = &map.value else { panic!("{text}") };
+            let entry = entries.iter().rev().find(|(name, _)| *name == key).unwrap();
+            let crate::manifest::Value::Text(actual) = &entry.1.value else { panic!("{text}") };
+            prop_assert_eq!(actual.as_str(), value.as_str());
+            // Applying the edit again changes nothing.
+            prop_assert_eq!(apply(&after, &[edit]), Ok(after));
+        }
+    }
+
     #[test]
     fn sets_any_text_as_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
         let text = if flow { "m: {a: b}\n" } else { "m:\n  a: b # c\n" };
