@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use kubeseal_library::bounded::Kind;
 use kubeseal_library::files;
 use kubeseal_library::format::Format;
 use kubeseal_library::format::write;
@@ -94,6 +95,24 @@ impl Destination {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// Refuses to replace a file that is not the output of the same command, which `is_own` recognizes and `own` names. An
+/// empty file, a pipe and a device have no content to lose.
+///
+/// # Errors
+///
+/// Fails if the file has other content, or cannot be read.
+pub fn refuse_other_file(path: &Path, own: &str, is_own: impl Fn(&[u8]) -> bool) -> Result<()> {
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bytes = files::read_as(path, Kind::Page)?;
+    if is_own(&bytes) || bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} already exists and is not {own}", path.shown());
+    bail!(Failure::new(message).hint("choose another name, or pass --replace"));
 }
 
 /// Returns whether the path leads to a special file, such as a device, a pipe or a socket: neither a regular file nor a

@@ -56,12 +56,12 @@ mod hints;
 pub mod hook;
 pub mod import;
 pub mod in_cluster;
+pub mod inventory;
 pub mod keys;
 pub mod lint;
 pub mod man;
 mod marked_keys;
 pub mod merge_file;
-pub mod object;
 mod output;
 pub mod page;
 pub mod pods;
@@ -89,6 +89,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
+pub use kubeseal_library::object;
 use shared::names;
 
 use crate::failure::Failure;
@@ -126,6 +127,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::View(args) => view::run(args, environment),
         Command::Get(args) => get::run(args, environment),
         Command::Diff(args) => diff::run(args, environment),
+        Command::Inventory(args) => inventory::run(args, environment),
         Command::Lint(args) => lint::run(args, environment),
         Command::Due(args) => due::run(args, environment),
         Command::Config(args) => config::run(args, environment),

@@ -16,7 +16,7 @@ use serde::Serialize;
 use shared::key::{Certificate, Fingerprint};
 use zeroize::Zeroizing;
 
-use super::destination::is_special_file;
+use super::destination::{is_special_file, refuse_other_file};
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::failure::Failure;
@@ -167,7 +167,8 @@ fn write(
     let inputs = args.certificate.cert.iter().map(Path::new);
     files::refuse_input_as_output(out, inputs)?;
     if !args.replace {
-        refuse_other_file(out)?;
+        let is_page = |bytes: &[u8]| bytes.windows(TITLE.len()).any(|part| part == TITLE);
+        refuse_other_file(out, "a page of this command", is_page)?;
     }
     files::replace(out, page.to_html().as_bytes())?;
     let pinned = certificate.map_or_else(
@@ -179,23 +180,6 @@ fn write(
     );
     report::info(&format!("{} written: {pinned}", out.shown()));
     Ok(Outcome::Done)
-}
-
-/// Refuses to replace a file that is not a page. An empty file, a pipe and a device have no content to lose.
-fn refuse_other_file(out: &Path) -> Result<()> {
-    if !out.is_file() {
-        return Ok(());
-    }
-    let bytes = files::read_as(out, Kind::Page)?;
-    let is_page = bytes.windows(TITLE.len()).any(|part| part == TITLE);
-    if is_page || bytes.trim_ascii().is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "{} already exists and is not a page of this command",
-        out.shown()
-    );
-    bail!(Failure::new(message).hint("choose another name, or pass --replace"));
 }
 
 fn date(time: Timestamp) -> String {

@@ -35,6 +35,7 @@ use crate::seal::get::Get;
 use crate::seal::grant::Grant;
 use crate::seal::hook::Hook;
 use crate::seal::import::Import;
+use crate::seal::inventory::Inventory;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
@@ -94,6 +95,8 @@ pub enum Command {
     Get(Get),
     /// Show which sealed items changed since a commit
     Diff(Diff),
+    /// List everything that is sealed, in files and in the cluster
+    Inventory(Inventory),
     /// Check files and directories, without a cluster
     Lint(Lint),
     /// Show which values have to be changed soon, by their rotate-by dates

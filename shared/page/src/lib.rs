@@ -6,10 +6,9 @@
 //! one style and one script, and its policy admits exactly these two, by their hashes.
 
 mod compare;
+pub mod html;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha2::{Digest as _, Sha256};
+use html::{escaped, fill, policy};
 
 pub use compare::{ChangedLine, Difference, Pinned, compare};
 
@@ -45,20 +44,12 @@ pub struct Page<'a> {
 impl Page<'_> {
     /// Returns the page. The result depends on the fields and the sources only.
     pub fn to_html(&self) -> String {
-        let mut html = String::with_capacity(DOCUMENT.len() + STYLE.len() + SCRIPT.len() + 4096);
-        let mut rest = DOCUMENT;
-        while let Some((before, name, after)) = next_placeholder(rest) {
-            html.push_str(before);
-            html.push_str(&self.content(name));
-            rest = after;
-        }
-        html.push_str(rest);
-        html
+        fill(DOCUMENT, |name| self.content(name))
     }
 
     fn content(&self, placeholder: &str) -> String {
         match placeholder {
-            "policy" => policy(),
+            "policy" => policy(SCRIPT, STYLE),
             "style" => STYLE.to_owned(),
             "script" => SCRIPT.to_owned(),
             "version" => escaped(self.version),
@@ -69,35 +60,9 @@ impl Page<'_> {
     }
 }
 
-/// Splits a text at its first `{{name}}`.
-fn next_placeholder(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_once("{{")?;
-    let (name, after) = rest.split_once("}}")?;
-    Some((before, name, after))
-}
-
-/// Returns the Content-Security-Policy: nothing is loaded, no script and style but those of the page, no code from
-/// strings, and no form that is submitted.
-fn policy() -> String {
-    format!(
-        "default-src 'none'; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'; \
-         require-trusted-types-for 'script'; trusted-types 'none'",
-        source_hash(SCRIPT),
-        source_hash(STYLE)
-    )
-}
-
-fn source_hash(source: &str) -> String {
-    format!("sha256-{}", STANDARD.encode(Sha256::digest(source)))
-}
-
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::html::next_placeholder;
     use super::*;
 
     const PAGE: Page<'_> = Page {

@@ -254,7 +254,7 @@ fn no_command_leaks_the_value() {
         .unwrap();
     let inputs = ["value", "web.env", "secret.yaml"];
     let (secret, list, line) = (secret(), list(), format!("A={CANARY}\n"));
-    let runs: [(&[&str], &str); 23] = [
+    let runs: [(&[&str], &str); 25] = [
         (
             &["create", "a", "--stdin", "password", "-w", "a.yaml"],
             CANARY,
@@ -322,6 +322,8 @@ fn no_command_leaks_the_value() {
         (&["--stdout", "--keep-plain", "secret.yaml"], ""),
         (&["lint"], ""),
         (&["view"], ""),
+        (&["inventory", "-o", "json"], ""),
+        (&["inventory", "-o", "html", "-w", "inventory.html"], ""),
         (&["diff", "--", "a.yaml"], ""),
         (&["config", "explain", "a.yaml"], ""),
     ];

@@ -5,16 +5,17 @@
 //! the same ciphertext twice, so a value is identified by its ciphertext alone: on any line, and under a
 //! new name if a commit renamed the file.
 
-use std::collections::{BTreeMap, BinaryHeap};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use gix::ObjectId;
-use gix::bstr::{BStr, BString, ByteSlice as _};
+use gix::bstr::{BStr, ByteSlice as _};
 use jiff::Timestamp;
 use memchr::memmem;
 
+use super::pending::{CommitQueue, PendingFiles, add_pending, by_work_tree, leads_to_pending};
 use super::trees::{Change, EntryPair};
-use super::{GitError, Repository, work_tree};
+use super::{GitError, Repository};
 
 /// A sealed value and the file that contains it.
 #[derive(Debug, Clone, Copy)]
@@ -29,15 +30,14 @@ pub struct SealedValue<'a> {
 /// example in a shallow clone.
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
-    for (root, indices) in by_work_tree(values) {
+    for (root, indices) in by_work_tree(values.iter().map(|value| value.file)) {
         let Ok(repository) = Repository::discover(&root) else {
             continue;
         };
         let mut search = Search {
             repository: &repository,
             values,
-            queue: BinaryHeap::new(),
-            undated: BTreeMap::new(),
+            queue: CommitQueue::default(),
             times: &mut times,
         };
         // After an error, values without a date keep `None`.
@@ -46,32 +46,11 @@ pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     times
 }
 
-fn by_work_tree(values: &[SealedValue<'_>]) -> BTreeMap<PathBuf, Vec<usize>> {
-    let mut roots = BTreeMap::new();
-    let mut by_root: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
-    for (i, value) in values.iter().enumerate() {
-        let directory = value.file.parent().unwrap_or(Path::new(""));
-        let root = roots.entry(directory).or_insert_with(|| {
-            let resolved = Path::new(".").join(directory).canonicalize().ok()?;
-            work_tree(&resolved)
-        });
-        if let Some(root) = root {
-            by_root.entry(root.clone()).or_default().push(i);
-        }
-    }
-    by_root
-}
-
-/// Values whose commit has not been found yet, by the path of their file.
-type UndatedValues = BTreeMap<BString, Vec<usize>>;
-
 struct Search<'a> {
     repository: &'a Repository,
     values: &'a [SealedValue<'a>],
-    /// The commits to visit, newest first.
-    queue: BinaryHeap<(i64, ObjectId)>,
-    /// The values that each commit in the queue contains.
-    undated: BTreeMap<ObjectId, UndatedValues>,
+    /// The commits to visit, with the values that each contains.
+    queue: CommitQueue,
     times: &'a mut [Option<Timestamp>],
 }
 
@@ -81,12 +60,8 @@ impl Search<'_> {
             return Ok(());
         };
         let undated = self.committed_values(head, indices)?;
-        self.pass_to_commit(undated, head)?;
-        while let Some((seconds, commit)) = self.queue.pop() {
-            // A commit with a wrong date can be queued twice.
-            let Some(mut undated) = self.undated.remove(&commit) else {
-                continue;
-            };
+        self.queue.add(self.repository, head, undated)?;
+        while let Some((seconds, commit, mut undated)) = self.queue.pop() {
             for parent in self.repository.parents(commit)? {
                 if !undated.is_empty() {
                     undated = self.pass_to_parent(undated, parent, commit)?;
@@ -109,8 +84,8 @@ impl Search<'_> {
         &self,
         head: ObjectId,
         indices: &[usize],
-    ) -> Result<UndatedValues, GitError> {
-        let mut undated = UndatedValues::new();
+    ) -> Result<PendingFiles, GitError> {
+        let mut undated = PendingFiles::new();
         for i in indices {
             if let Some(path) = self.repository.git_path(self.values[*i].file) {
                 undated.entry(path).or_default().push(*i);
@@ -118,12 +93,12 @@ impl Search<'_> {
         }
         let files = self
             .repository
-            .blobs(head, &|path, _| leads_to_values(&undated, path))?;
-        let mut committed = UndatedValues::new();
+            .blobs(head, &|path, _| leads_to_pending(&undated, path))?;
+        let mut committed = PendingFiles::new();
         for (path, blob) in files {
             if let Some(values) = undated.remove(&path) {
                 let (contained, _) = self.split(values, blob)?;
-                add_undated(&mut committed, [(path, contained)]);
+                add_pending(&mut committed, [(path, contained)]);
             }
         }
         Ok(committed)
@@ -132,15 +107,15 @@ impl Search<'_> {
     /// Passes values that the parent contains to the parent, and returns the others.
     fn pass_to_parent(
         &mut self,
-        mut undated: UndatedValues,
+        mut undated: PendingFiles,
         parent: ObjectId,
         commit: ObjectId,
-    ) -> Result<UndatedValues, GitError> {
-        let is_wanted = |path: &BStr, _: &_| leads_to_values(&undated, path);
+    ) -> Result<PendingFiles, GitError> {
+        let is_wanted = |path: &BStr, _: &_| leads_to_pending(&undated, path);
         let changes = self.repository.changes(Some(parent), commit, &is_wanted)?;
         let removed_changes = self.removed_files(&changes, parent, commit)?;
         let removed = RemovedFiles::from_changes(&removed_changes);
-        let (mut for_parent, mut remaining) = (Vec::new(), UndatedValues::new());
+        let (mut for_parent, mut remaining) = (Vec::new(), PendingFiles::new());
         for Change {
             path,
             before,
@@ -167,8 +142,8 @@ impl Search<'_> {
         }
         // The remaining values are in unchanged files. These are the majority of the values, and are passed to the
         // parent together.
-        add_undated(&mut undated, for_parent);
-        self.pass_to_commit(undated, parent)?;
+        add_pending(&mut undated, for_parent);
+        self.queue.add(self.repository, parent, undated)?;
         remaining.retain(|_, values| !values.is_empty());
         Ok(remaining)
     }
@@ -188,22 +163,6 @@ impl Search<'_> {
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn pass_to_commit(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
-        if values.is_empty() {
-            return Ok(());
-        }
-        if let Some(undated) = self.undated.get_mut(&to) {
-            add_undated(undated, values);
-            return Ok(());
-        }
-        let to_error = |error| self.repository.read_error(&to, error);
-        let commit = self.repository.git.find_commit(to).map_err(to_error)?;
-        let seconds = commit.time().map_err(to_error)?.seconds;
-        self.queue.push((seconds, to));
-        self.undated.insert(to, values);
-        Ok(())
-    }
-
     /// Splits values into those that a blob contains and the others.
     fn split(
         &self,
@@ -217,25 +176,6 @@ impl Search<'_> {
         };
         Ok(values.into_iter().partition(is_contained))
     }
-}
-
-fn add_undated(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec<usize>)>) {
-    for (path, values) in more {
-        if !values.is_empty() {
-            undated.entry(path).or_default().extend(values);
-        }
-    }
-}
-
-/// Returns whether the path is a file with undated values, or a directory above one.
-fn leads_to_values(undated: &UndatedValues, path: &BStr) -> bool {
-    let is_above = || {
-        let prefix = [path, "/".as_bytes()].concat();
-        let mut next = undated.range(BString::from(prefix.clone())..);
-        next.next()
-            .is_some_and(|(file, _)| file.starts_with(&prefix))
-    };
-    undated.contains_key(path) || is_above()
 }
 
 /// Returns the longest line of a value, to search for: a file may wrap a value over several lines.
@@ -320,8 +260,7 @@ mod tests {
             let mut search = Search {
                 repository: &repository,
                 values: &values,
-                queue: BinaryHeap::new(),
-                undated: BTreeMap::new(),
+                queue: CommitQueue::default(),
                 times: &mut times,
             };
             search.run(&(0..count).collect::<Vec<_>>()).unwrap();

@@ -16,7 +16,9 @@ mod commits;
 mod directory;
 mod hooks;
 mod index;
+mod last_changes;
 mod links;
+mod pending;
 mod settings;
 mod submodules;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use changes::Differences;
 pub use clones::missing_submodules;
 pub use commits::{Branch, CommitTree, Version};
 pub use index::Contents;
+pub use last_changes::{FileCommit, LastChange, last_changes};
 pub use links::{Route, StagedLinks};
 pub use settings::Section;
 pub use submodules::Submodule;
