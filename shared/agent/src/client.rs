@@ -44,7 +44,7 @@ pub struct Client {
     /// The file with the token; `None` if the caller passes a token with each request.
     token_file: Option<PathBuf>,
     /// The CA certificates in PEM, and the HTTP client that trusts only them.
-    cached_client: Option<(Vec<u8>, Agent)>,
+    cached_agent: Option<(Vec<u8>, Agent)>,
 }
 
 /// The outcome of a request.
@@ -199,7 +199,7 @@ impl Client {
             server,
             authority,
             token_file: None,
-            cached_client: None,
+            cached_agent: None,
         })
     }
 
@@ -265,7 +265,7 @@ impl Client {
         let result = self.try_send(token, request, timeout);
         if let Err(ClientError::Unreachable { .. }) = result {
             // The controller may have restarted with a new CA.
-            self.cached_client = None;
+            self.cached_agent = None;
         }
         result
     }
@@ -302,18 +302,18 @@ impl Client {
     /// at first, and after [`Self::send`] failed with [`ClientError::Unreachable`].
     fn http_client(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
-        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.cached_client) {
+        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.cached_agent) {
             return Ok(agent.clone());
         }
         let pem = authority.read()?;
-        if let Some((known, agent)) = &self.cached_client
+        if let Some((known, agent)) = &self.cached_agent
             && *known == pem
         {
             return Ok(agent.clone());
         }
         let roots = certificates(&pem).ok_or(ClientError::NoAuthority)?;
         let new = agent(&roots, TIMEOUT);
-        self.cached_client = Some((pem, new.clone()));
+        self.cached_agent = Some((pem, new.clone()));
         Ok(new)
     }
 }

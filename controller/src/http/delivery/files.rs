@@ -321,7 +321,7 @@ mod tests {
     /// Returns an object with one item, whose digest has this name.
     fn opened(name: &str, item: &str, digest: &str) -> OpenedObject {
         let value = Plain::from("v".to_owned());
-        let value_digest = ValueDigest::new(&ValueId::from_bytes([1; 16]), &value);
+        let value_digest = ValueDigest::new(&ValueId::random(&mut shared::random::system()), &value);
         OpenedObject {
             values: [(item.to_owned(), value)].into(),
             digests: [(digest.to_owned(), value_digest)].into(),
@@ -361,7 +361,7 @@ mod tests {
     fn a_refusal_names_no_item_of_spec_data() {
         let legacy = || opened("legacy", HIDDEN, LEGACY_ITEM);
         let guess = opened("guess", HIDDEN, HIDDEN);
-        let long = "a".repeat(250);
+        let long = "a".repeat(254);
         let too_long = [long.as_str(); 4].join("/") + "/";
         for (objects, paths) in [
             (vec![legacy(), guess], ["", ""]),
