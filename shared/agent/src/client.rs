@@ -56,6 +56,33 @@ pub enum Delivery {
     Values(Box<Response>),
 }
 
+/// A response whose body has not been received. It occupies little memory, while its values can have several megabytes.
+#[derive(Debug)]
+pub struct PendingDelivery {
+    server: String,
+    response: ureq::http::Response<Body>,
+}
+
+impl PendingDelivery {
+    /// Receives the body.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body does not arrive in time, or the controller refuses the request or sends an invalid response.
+    pub fn receive(mut self) -> Result<Delivery, ClientError> {
+        let status = self.response.status();
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(Delivery::Unchanged);
+        }
+        let bytes = read(self.response.body_mut());
+        let bytes = bytes.map_err(|source| unreachable(&self.server, source))?;
+        if status != StatusCode::OK {
+            return Err(refusal(status, self.response.headers(), &bytes).into());
+        }
+        Ok(Delivery::Values(Box::new(Response::from_json(&bytes)?)))
+    }
+}
+
 /// Why a request returned no values. No message contains a value.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -182,7 +209,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Creates a client without a token file, for [`Self::deliver_with`] and [`Self::reach`]. Otherwise like
+    /// Creates a client without a token file, for [`Self::begin`] and [`Self::reach`]. Otherwise like
     /// [`Self::new`].
     ///
     /// # Errors
@@ -231,29 +258,22 @@ impl Client {
         let response = get.timeout_global(Some(timeout)).build().call();
         response
             .map(drop)
-            .map_err(|source| self.unreachable(source))
+            .map_err(|source| unreachable(&self.server, source))
     }
 
-    fn unreachable(&self, source: ureq::Error) -> ClientError {
-        ClientError::Unreachable {
-            server: self.server.clone(),
-            source: Box::new(source),
-        }
-    }
-
-    /// Requests values with this token and time limit.
+    /// Requests values with this token and time limit, and waits until the controller begins to respond.
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::deliver`].
-    pub fn deliver_with(
+    /// Fails if the token is malformed, the CA certificates cannot be read, or the controller cannot be reached.
+    pub fn begin(
         &mut self,
         token: &str,
         request: &RequestBody,
         timeout: Duration,
-    ) -> Result<Delivery, ClientError> {
+    ) -> Result<PendingDelivery, ClientError> {
         let token = bearer(token).ok_or(ClientError::InvalidToken)?;
-        self.send(&token, request, timeout)
+        self.try_send(&token, request, timeout)
     }
 
     fn send(
@@ -262,7 +282,8 @@ impl Client {
         request: &RequestBody,
         timeout: Duration,
     ) -> Result<Delivery, ClientError> {
-        let result = self.try_send(token, request, timeout);
+        let pending = self.try_send(token, request, timeout);
+        let result = pending.and_then(PendingDelivery::receive);
         if let Err(ClientError::Unreachable { .. }) = result {
             // The controller may have restarted with a new CA.
             self.cached_agent = None;
@@ -275,23 +296,18 @@ impl Client {
         token: &str,
         request: &RequestBody,
         timeout: Duration,
-    ) -> Result<Delivery, ClientError> {
+    ) -> Result<PendingDelivery, ClientError> {
         let agent = self.http_client()?;
-        let to_error = |source| self.unreachable(source);
         let post = agent.post(self.url()).config();
         let post = post.timeout_global(Some(timeout)).build();
         let post = post
             .header(header::AUTHORIZATION, token)
             .header(header::CONTENT_TYPE, "application/json");
-        let mut response = post.send(request.to_json()).map_err(to_error)?;
-        if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Delivery::Unchanged);
-        }
-        let bytes = read(response.body_mut()).map_err(to_error)?;
-        if response.status() != StatusCode::OK {
-            return Err(refusal(response.status(), response.headers(), &bytes).into());
-        }
-        Ok(Delivery::Values(Box::new(Response::from_json(&bytes)?)))
+        let response = post.send(request.to_json());
+        Ok(PendingDelivery {
+            response: response.map_err(|source| unreachable(&self.server, source))?,
+            server: self.server.clone(),
+        })
     }
 
     fn url(&self) -> String {
@@ -315,6 +331,13 @@ impl Client {
         let new = agent(&roots, TIMEOUT);
         self.cached_agent = Some((pem, new.clone()));
         Ok(new)
+    }
+}
+
+fn unreachable(server: &str, source: ureq::Error) -> ClientError {
+    ClientError::Unreachable {
+        server: server.to_owned(),
+        source: Box::new(source),
     }
 }
 

@@ -16,10 +16,11 @@ use crate::protobuf::{bytes_field, bytes_len, number_len};
 /// The number of the field `attributes` of the request. No other field is used.
 const ATTRIBUTES_FIELD: u64 = 1;
 
-/// A mount: what to request from the controller, and the token of the Pod.
+/// A mount: what to request from the controller, and the token and the namespace of the Pod.
 pub(crate) struct MountRequest {
     pub(crate) selection: Selection,
     pub(crate) token: Zeroizing<String>,
+    pub(crate) namespace: String,
 }
 
 impl MountRequest {
@@ -28,10 +29,19 @@ impl MountRequest {
         let attributes = bytes_field(message, ATTRIBUTES_FIELD);
         let attributes =
             attributes.map_err(|error| Failure::new(FinalCode::Internal, &error.to_string()))?;
-        let Attributes { objects, token } = Attributes::from_json(attributes.unwrap_or_default())?;
+        let attributes = Attributes::from_json(attributes.unwrap_or_default())?;
+        let Attributes {
+            objects,
+            token,
+            namespace,
+        } = attributes;
         let selection = objects::read(&objects);
         let selection = selection.map_err(|error| Failure::invalid(&error.to_string()))?;
-        Ok(Self { selection, token })
+        Ok(Self {
+            selection,
+            token,
+            namespace,
+        })
     }
 }
 

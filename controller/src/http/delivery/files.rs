@@ -321,7 +321,8 @@ mod tests {
     /// Returns an object with one item, whose digest has this name.
     fn opened(name: &str, item: &str, digest: &str) -> OpenedObject {
         let value = Plain::from("v".to_owned());
-        let value_digest = ValueDigest::new(&ValueId::random(&mut shared::random::system()), &value);
+        let value_digest =
+            ValueDigest::new(&ValueId::random(&mut shared::random::system()), &value);
         OpenedObject {
             values: [(item.to_owned(), value)].into(),
             digests: [(digest.to_owned(), value_digest)].into(),
