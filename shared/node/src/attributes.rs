@@ -18,8 +18,8 @@ pub(crate) struct Attributes {
     pub(crate) objects: String,
     /// The token of the Pod for the audience of the controller.
     pub(crate) token: Zeroizing<String>,
-    /// The namespace of the Pod; empty if the CSIDriver lacks `podInfoOnMount`. The kubelet sets it after the attributes
-    /// of the Pod's author, so this author cannot choose another one. It only determines the share of the node's requests.
+    /// The namespace of the Pod; empty if it is missing. With `podInfoOnMount` in the CSIDriver, the kubelet sets it in place
+    /// of an attribute that an author sets. It only determines the share of the node's requests.
     pub(crate) namespace: String,
 }
 

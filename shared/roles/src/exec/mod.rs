@@ -294,7 +294,8 @@ mod tests {
     #[test]
     fn an_error_does_not_name_the_item_whose_value_cannot_become_a_variable() {
         let (zero, text) = (&b"a\0b"[..], &b"text"[..]);
-        let message = |values| Failure::from(pass(values).unwrap_err()).to_string();
+        let message =
+            |values: &[(&str, &[u8])]| Failure::from(pass(values).unwrap_err()).to_string();
         let first = message(&[("t000", zero), ("t001", text)]);
         assert!(!first.contains("t00"), "{first}");
         assert_eq!(first, message(&[("t000", text), ("t001", zero)]));
