@@ -20,7 +20,7 @@
 //! | [`public_size`] | a SealedSecret and its values → their size as everyone can see it |
 //! | [`no_secret`] | a failure that depends on values → a report that reveals nothing about them |
 //! | [`previous`] | the existing and the desired Secret → the desired Secret with former values |
-//! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
+//! | [`queue`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |
 
 pub mod added_metadata;
@@ -28,7 +28,6 @@ pub mod author_limits;
 pub mod decide;
 pub mod delivery;
 pub mod drift;
-pub mod fair;
 pub mod fault;
 pub mod names_size;
 pub mod no_secret;

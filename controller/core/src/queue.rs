@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use jiff::{SignedDuration, Timestamp};
 use shared::clock::LatestTime;
 
-use crate::fair::Shares;
 use crate::object_id::ObjectId;
+use fair::Shares;
 
 /// The longest wait after the first failure. Each further failure doubles it, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);

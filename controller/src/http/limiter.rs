@@ -15,8 +15,8 @@ use shared::meter::Meter;
 use super::bodies::{Bodies, ReceivedBody};
 use super::rate::{LimitState, Rate};
 use super::refusal::Refusal;
-use crate::pool::slots::{Job, Slot, Slots};
 use crate::pool::{Budget, Pool};
+use fair::{Job, Slot, Slots};
 
 /// How long a request waits for a slot before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);

@@ -4,7 +4,6 @@
 //! Work for tenants is scheduled fairly, in time slices of a few milliseconds. Work stops soon after its result is no
 //! longer needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
 
-pub(crate) mod slots;
 mod worker;
 
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use shared::meter::Meter;
 use tokio::sync::Semaphore;
 
-use slots::{Job, Slots};
+use fair::{Job, Slots};
 pub use worker::Budget;
 use worker::{Lanes, Worker};
 

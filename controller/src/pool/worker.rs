@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use shared::meter::{Interrupted, Meter};
 
-use super::slots::{Job, Slot, Slots};
+use fair::{Job, Slot, Slots};
 
 /// Microseconds of work after which a job yields to waiting jobs: long compared to a thread switch, and short compared
 /// to the time within which users expect a Secret.

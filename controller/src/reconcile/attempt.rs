@@ -27,9 +27,9 @@ use super::schedule::Schedule;
 use super::timing::{Class, SlowClass};
 use super::versioning::Versioning;
 use crate::metrics::{Metrics, ObjectLabels};
-use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
 use crate::store::{Observed, ReadMode, Source, Store, StoreError, StoredSecret};
+use fair::Slots;
 
 /// Maximum number of concurrent writes of Secrets from objects with templates.
 const MAX_WRITES: usize = 32;

@@ -23,10 +23,10 @@ use std::time::Duration;
 
 use controller_core::added_metadata::AddedMetadata;
 use controller_core::author_limits::AuthorLimits;
-use controller_core::fair::max_each;
 use controller_core::object_id::ObjectId;
 use controller_core::queue::Queue;
 use controller_core::reason::Reason;
+use fair::max_each;
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::unseal::Rules;

@@ -8,7 +8,7 @@
 
 use super::timing::SlowClass;
 use crate::pool::Stopped;
-use crate::pool::slots::{Job, Slot, Slots};
+use fair::{Job, Slot, Slots};
 
 /// Number of permits of each class. An attempt with a permit keeps at most two mebibytes: one of results, and one for
 /// the items of one object.

@@ -11,8 +11,8 @@ use super::pauses::Pause;
 use super::permits::Permit;
 use super::timing::{self, Class};
 use crate::pool::Stopped;
-use crate::pool::slots::{Job, Slot};
 use crate::store::Store;
+use fair::{Job, Slot};
 
 /// The times of one attempt. An attempt has no times if its object has no templates, since its duration depends only on
 /// public data, or if the store is not public.

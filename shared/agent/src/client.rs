@@ -44,7 +44,7 @@ pub struct Client {
     /// The file with the token; `None` if the caller passes a token with each request.
     token_file: Option<PathBuf>,
     /// The CA certificates in PEM, and the HTTP client that trusts only them.
-    cached_client: Option<(Vec<u8>, Agent)>,
+    cached_agent: Option<(Vec<u8>, Agent)>,
 }
 
 /// The outcome of a request.
@@ -54,6 +54,33 @@ pub enum Delivery {
     Unchanged,
     /// The current values.
     Values(Box<Response>),
+}
+
+/// A response whose body has not been received. It occupies little memory, while its values can have several megabytes.
+#[derive(Debug)]
+pub struct PendingDelivery {
+    server: String,
+    response: ureq::http::Response<Body>,
+}
+
+impl PendingDelivery {
+    /// Receives the body.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body does not arrive in time, or the controller refuses the request or sends an invalid response.
+    pub fn receive(mut self) -> Result<Delivery, ClientError> {
+        let status = self.response.status();
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(Delivery::Unchanged);
+        }
+        let bytes = read(self.response.body_mut());
+        let bytes = bytes.map_err(|source| unreachable(&self.server, source))?;
+        if status != StatusCode::OK {
+            return Err(refusal(status, self.response.headers(), &bytes).into());
+        }
+        Ok(Delivery::Values(Box::new(Response::from_json(&bytes)?)))
+    }
 }
 
 /// Why a request returned no values. No message contains a value.
@@ -182,7 +209,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Creates a client without a token file, for [`Self::deliver_with`] and [`Self::reach`]. Otherwise like
+    /// Creates a client without a token file, for [`Self::begin`] and [`Self::reach`]. Otherwise like
     /// [`Self::new`].
     ///
     /// # Errors
@@ -199,7 +226,7 @@ impl Client {
             server,
             authority,
             token_file: None,
-            cached_client: None,
+            cached_agent: None,
         })
     }
 
@@ -231,29 +258,22 @@ impl Client {
         let response = get.timeout_global(Some(timeout)).build().call();
         response
             .map(drop)
-            .map_err(|source| self.unreachable(source))
+            .map_err(|source| unreachable(&self.server, source))
     }
 
-    fn unreachable(&self, source: ureq::Error) -> ClientError {
-        ClientError::Unreachable {
-            server: self.server.clone(),
-            source: Box::new(source),
-        }
-    }
-
-    /// Requests values with this token and time limit.
+    /// Requests values with this token and time limit, and waits until the controller begins to respond.
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::deliver`].
-    pub fn deliver_with(
+    /// Fails if the token is malformed, the CA certificates cannot be read, or the controller cannot be reached.
+    pub fn begin(
         &mut self,
         token: &str,
         request: &RequestBody,
         timeout: Duration,
-    ) -> Result<Delivery, ClientError> {
+    ) -> Result<PendingDelivery, ClientError> {
         let token = bearer(token).ok_or(ClientError::InvalidToken)?;
-        self.send(&token, request, timeout)
+        self.try_send(&token, request, timeout)
     }
 
     fn send(
@@ -262,10 +282,11 @@ impl Client {
         request: &RequestBody,
         timeout: Duration,
     ) -> Result<Delivery, ClientError> {
-        let result = self.try_send(token, request, timeout);
+        let pending = self.try_send(token, request, timeout);
+        let result = pending.and_then(PendingDelivery::receive);
         if let Err(ClientError::Unreachable { .. }) = result {
             // The controller may have restarted with a new CA.
-            self.cached_client = None;
+            self.cached_agent = None;
         }
         result
     }
@@ -275,23 +296,18 @@ impl Client {
         token: &str,
         request: &RequestBody,
         timeout: Duration,
-    ) -> Result<Delivery, ClientError> {
+    ) -> Result<PendingDelivery, ClientError> {
         let agent = self.http_client()?;
-        let to_error = |source| self.unreachable(source);
         let post = agent.post(self.url()).config();
         let post = post.timeout_global(Some(timeout)).build();
         let post = post
             .header(header::AUTHORIZATION, token)
             .header(header::CONTENT_TYPE, "application/json");
-        let mut response = post.send(request.to_json()).map_err(to_error)?;
-        if response.status() == StatusCode::NOT_MODIFIED {
-            return Ok(Delivery::Unchanged);
-        }
-        let bytes = read(response.body_mut()).map_err(to_error)?;
-        if response.status() != StatusCode::OK {
-            return Err(refusal(response.status(), response.headers(), &bytes).into());
-        }
-        Ok(Delivery::Values(Box::new(Response::from_json(&bytes)?)))
+        let response = post.send(request.to_json());
+        Ok(PendingDelivery {
+            response: response.map_err(|source| unreachable(&self.server, source))?,
+            server: self.server.clone(),
+        })
     }
 
     fn url(&self) -> String {
@@ -302,19 +318,26 @@ impl Client {
     /// at first, and after [`Self::send`] failed with [`ClientError::Unreachable`].
     fn http_client(&mut self) -> Result<Agent, ClientError> {
         let authority = &self.authority;
-        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.cached_client) {
+        if let (Authority::ConfigMap(_), Some((_, agent))) = (authority, &self.cached_agent) {
             return Ok(agent.clone());
         }
         let pem = authority.read()?;
-        if let Some((known, agent)) = &self.cached_client
+        if let Some((known, agent)) = &self.cached_agent
             && *known == pem
         {
             return Ok(agent.clone());
         }
         let roots = certificates(&pem).ok_or(ClientError::NoAuthority)?;
         let new = agent(&roots, TIMEOUT);
-        self.cached_client = Some((pem, new.clone()));
+        self.cached_agent = Some((pem, new.clone()));
         Ok(new)
+    }
+}
+
+fn unreachable(server: &str, source: ureq::Error) -> ClientError {
+    ClientError::Unreachable {
+        server: server.to_owned(),
+        source: Box::new(source),
     }
 }
 

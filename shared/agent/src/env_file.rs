@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 /// The maximum length of a line in bytes. The kubelet reads lines of at most 64 KiB, including the line ending.
 const MAX_LINE: usize = 65_000;
 
-/// Why an item cannot be written. The message does not depend on the value.
+/// Why the items cannot be written. The message does not depend on the values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvFileError {
     /// The name of the item is not a valid name for a variable.
@@ -22,44 +22,66 @@ pub enum EnvFileError {
         "several SealedSecrets contain an item {0}\nhint: select items with --objects=NAME:ITEM, or write one file for each object"
     )]
     Repeated(String),
-    /// The value of the item cannot be written.
+    /// A value cannot be written. With the item in the message, an author of templates could spell out a value in the
+    /// log.
     #[error(
-        "the item {0} cannot become a variable: the kubelet reads only non-empty UTF-8 text without `'` or NUL, \
+        "a value cannot become a variable: the kubelet reads only non-empty UTF-8 text without `'` or NUL, \
          without carriage returns before line feeds, and with lines shorter than 64 KiB\n\
-         hint: select other items with --objects=NAME:ITEM, and deliver this item as a file"
+         hint: select items with --objects=NAME:ITEM, and deliver other items as files; \
+         the item is not reported, because it depends on the values"
     )]
-    Value(String),
+    Value,
 }
 
 /// Returns the content of the file, with one variable for each item.
 ///
 /// # Errors
 ///
-/// Fails if an item cannot become a variable.
+/// Fails if an item cannot become a variable. A failure because of a name takes precedence, so that the names in it do
+/// not depend on the values.
 pub fn content<'a>(
     items: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<Zeroizing<Vec<u8>>, EnvFileError> {
-    let mut names = std::collections::BTreeSet::new();
-    let mut content = Zeroizing::new(Vec::new());
-    for (name, value) in items {
-        check(name, value)?;
-        if !names.insert(name) {
+    let items: Vec<_> = items.into_iter().collect();
+    check_names(items.iter().map(|(name, _)| *name))?;
+    // All values are checked, so that the time does not depend on which value is unsuitable.
+    let is_unsuitable = |(name, value): &&(&str, &[u8])| !is_suitable(name, value);
+    if items.iter().filter(is_unsuitable).count() > 0 {
+        return Err(EnvFileError::Value);
+    }
+    Ok(write(&items))
+}
+
+fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), EnvFileError> {
+    let mut known = std::collections::BTreeSet::new();
+    for name in names {
+        if !is_name(name) {
+            return Err(EnvFileError::Name(name.to_owned()));
+        }
+        if !known.insert(name) {
             return Err(EnvFileError::Repeated(name.to_owned()));
         }
-        // Reserving the size first leaves fewer copies of values in freed memory.
-        content.reserve(name.len() + value.len() + 4);
+    }
+    Ok(())
+}
+
+fn write(items: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
+    // With its final size, the buffer leaves no copies of values in freed memory.
+    let sizes = items
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + 4);
+    let mut content = Zeroizing::new(Vec::with_capacity(sizes.sum()));
+    for (name, value) in items {
         content.extend_from_slice(name.as_bytes());
         content.extend_from_slice(b"='");
         content.extend_from_slice(value);
         content.extend_from_slice(b"'\n");
     }
-    Ok(content)
+    content
 }
 
-fn check(name: &str, value: &[u8]) -> Result<(), EnvFileError> {
-    if !is_name(name) {
-        return Err(EnvFileError::Name(name.to_owned()));
-    }
+/// Returns whether the kubelet reads the value as it is.
+fn is_suitable(name: &str, value: &[u8]) -> bool {
     let is_text = std::str::from_utf8(value).is_ok();
     let has_forbidden = value.contains(&b'\'') || value.contains(&0);
     // The kubelet removes a carriage return before the end of a line.
@@ -67,10 +89,7 @@ fn check(name: &str, value: &[u8]) -> Result<(), EnvFileError> {
     let has_long_line = value
         .split(|byte| *byte == b'\n')
         .any(|line| line.len() + name.len() + 4 > MAX_LINE);
-    if value.is_empty() || !is_text || has_forbidden || has_carriage_return || has_long_line {
-        return Err(EnvFileError::Value(name.to_owned()));
-    }
-    Ok(())
+    !value.is_empty() && is_text && !has_forbidden && !has_carriage_return && !has_long_line
 }
 
 /// Returns whether an API server accepts the name as `key` of a `fileKeyRef`.
@@ -169,11 +188,29 @@ mod tests {
         ];
         for value in values {
             let error = content([("KEY", value)]).unwrap_err();
-            assert_eq!(error, EnvFileError::Value("KEY".into()), "{value:?}");
+            assert_eq!(error, EnvFileError::Value, "{value:?}");
         }
         let line = "x".repeat(60_000);
         let lines = [line.as_str(), &line].join("\n").into_bytes();
         assert!(content([("KEY", lines.as_slice())]).is_ok());
+    }
+
+    /// Attack: an author lets one of 256 templates render a quote, the one whose number is a byte of a value, and reads
+    /// the log.
+    #[test]
+    fn an_error_does_not_name_the_item_whose_value_cannot_be_written() {
+        for values in [["'", "0"], ["0", "'"], ["'", "'"]] {
+            let items = [
+                ("t000", values[0].as_bytes()),
+                ("t001", values[1].as_bytes()),
+            ];
+            let error = content(items).unwrap_err();
+            assert_eq!(error, EnvFileError::Value);
+            assert!(!error.to_string().contains("t00"), "{error}");
+            // A failure because of a name is the same for all values.
+            let error = content([items[0], items[1], ("1a", b"x")]).unwrap_err();
+            assert_eq!(error, EnvFileError::Name("1a".into()));
+        }
     }
 
     #[test]

@@ -72,12 +72,12 @@ mod tests {
 
     #[test]
     fn the_newest_report_counts() {
-        let log = "db (generation 1, version v1): wrote 1 files\nno refresh, the last values stay: connection refused\n\
-                   db (generation 2, version v-2_), web.tls (generation 1, version w): changed 1 of 2 files\n\
+        let log = "db (generation 1, version v1): wrote the files\nno refresh, the last values stay: connection refused\n\
+                   db (generation 2, version v-2_), web.tls (generation 1, version w): replaced the files\n\
                    the controller delivers again\n";
         let want = vec![delivered("db", 2, "v-2_"), delivered("web.tls", 1, "w")];
         assert_eq!(newest(log), Some(want));
-        assert!(log.contains(&line(&[delivered("db", 1, "v1")], "wrote 1 files")));
+        assert!(log.contains(&line(&[delivered("db", 1, "v1")], "wrote the files")));
     }
 
     /// Attack: an application writes a line in the form of a report after the report of the program that started it. In a
@@ -95,8 +95,8 @@ mod tests {
         let long = format!("db (generation 1, version {}): x", "v".repeat(65));
         for text in [
             "",
-            "db: wrote 1 files",
-            "db (generation 1): wrote 1 files",
+            "db: wrote the files",
+            "db (generation 1): wrote the files",
             "db (generation one, version v): x",
             "db (generation 1, version ): x",
             "db (generation 1, version a b): x",

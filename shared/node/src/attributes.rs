@@ -18,16 +18,23 @@ pub(crate) struct Attributes {
     pub(crate) objects: String,
     /// The token of the Pod for the audience of the controller.
     pub(crate) token: Zeroizing<String>,
+    /// The namespace of the Pod; empty if it is missing. With `podInfoOnMount` in the CSIDriver, the kubelet sets it in place
+    /// of an attribute that an author sets. It only determines the share of the node's requests.
+    pub(crate) namespace: String,
 }
 
 /// The maximum size of a token. Tokens have about 1 KiB.
 const MAX_TOKEN: usize = 16 << 10;
+/// The maximum length of the name of a namespace.
+const MAX_NAMESPACE: usize = 63;
 
 #[derive(Deserialize)]
 struct Body {
     objects: Option<String>,
     #[serde(rename = "csi.storage.k8s.io/serviceAccount.tokens")]
     tokens: Option<String>,
+    #[serde(rename = "csi.storage.k8s.io/pod.namespace")]
+    namespace: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -49,7 +56,12 @@ impl Attributes {
                 "hint: name SealedSecrets in spec.parameters.objects of the SecretProviderClass";
             Failure::invalid(&format!("the parameter `objects` is missing\n{hint}"))
         })?;
-        Ok(Self { objects, token })
+        let namespace = body.namespace.unwrap_or_default();
+        Ok(Self {
+            objects,
+            token,
+            namespace: namespace.chars().take(MAX_NAMESPACE).collect(),
+        })
     }
 }
 
@@ -89,11 +101,15 @@ mod tests {
             "objects": "- sealedSecret: db",
             TOKENS: tokens.to_string(),
             "csi.storage.k8s.io/pod.name": "web",
+            "csi.storage.k8s.io/pod.namespace": "shop",
             "vaultAddress": "https://vault:8200",
         });
         let attributes = read(&attributes).unwrap();
         assert_eq!(attributes.objects, "- sealedSecret: db");
-        assert_eq!(*attributes.token, "t");
+        assert_eq!(
+            (attributes.token.as_str(), attributes.namespace.as_str()),
+            ("t", "shop")
+        );
     }
 
     /// Fault: the CSIDriver has no `tokenRequests`, or the kubelet sends only tokens for other audiences, or malformed

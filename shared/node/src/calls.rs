@@ -58,6 +58,7 @@ async fn call_within_deadline(
 ) -> Result<Message, Failure> {
     let result = tokio::time::timeout(DEADLINE, call(method, body, controller)).await;
     result.unwrap_or_else(|_| {
+        // A mount that waits in the queue for too long has failed earlier, with another message.
         let text = "the controller did not respond in time\n\
                     hint: the kubelet retries; check that the controller is running";
         Err(Failure::new(FinalCode::FailedPrecondition, text))

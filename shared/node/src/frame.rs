@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 use crate::failure::{Failure, FinalCode};
 use crate::protobuf::Writer;
 
-/// The maximum size of a request in bytes.
-const MAX_REQUEST: usize = 1 << 20;
+/// The maximum size of a request in bytes: JSON with `objects`, which have at most 256 KiB before they are escaped, and
+/// tokens.
+const MAX_REQUEST: usize = 576 << 10;
 
 /// The maximum size of a response in bytes, the driver's default. The driver would reject a larger response with a code
 /// after which the kubelet keeps the directory of the volume.
@@ -59,7 +60,7 @@ pub(crate) async fn read(body: &mut RecvStream) -> Result<Zeroizing<Vec<u8>>, Fa
         let _ = body.flow_control().release_capacity(chunk.len());
         if bytes.len() + chunk.len() > PREFIX + MAX_REQUEST {
             return Err(Failure::invalid(
-                "the attributes of the volume have more than 1 MiB",
+                "the attributes of the volume have more than 576 KiB",
             ));
         }
         bytes.extend_from_slice(&chunk);

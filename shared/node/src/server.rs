@@ -13,15 +13,17 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::calls;
-use crate::controller::{Controller, MAX_REQUESTS};
+use crate::controller::{Controller, MAX_MOUNTS, MAX_REQUESTS};
 use crate::frame::Message;
 use crate::metrics::Metrics;
 use crate::socket::{Socket, SocketError};
 
 /// The maximum number of connections. The driver opens one.
 const MAX_CONNECTIONS: usize = 16;
-/// The maximum number of concurrent calls of a connection; the driver queues further calls.
-const MAX_CALLS: u32 = 64;
+/// The maximum number of concurrent calls of a connection; the driver queues further calls, without regard to namespaces.
+/// So there are more than mounts that can wait: calls beyond those are refused immediately.
+const MAX_CALLS: u32 = 128;
+const _: () = assert!(MAX_CALLS as usize > MAX_MOUNTS);
 /// The maximum size of the headers of a call.
 const MAX_HEADERS: u32 = 16 << 10;
 /// The time limit for the HTTP/2 handshake of a connection.
@@ -73,7 +75,8 @@ pub fn run(settings: Settings) -> Result<(), ServeError> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(MAX_REQUESTS)
+        // One more thread checks at the start whether the controller can be reached.
+        .max_blocking_threads(MAX_REQUESTS + 1)
         .thread_keep_alive(IDLE_TIMEOUT)
         .thread_stack_size(STACK_SIZE)
         .build()?;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deliver::{
-    DeliveredFile, DeliveredObject, Entry, FilePath, Mode, ObjectEntry, Response, ResponseError,
-    TemplateEntry,
+    DeliveredFile, DeliveredObject, Entry, FilePath, LayoutError, Mode, ObjectEntry, Response,
+    ResponseError, TemplateEntry,
 };
 use jiff::Timestamp;
 use shared::meter::{Interrupted, Meter};
+use shared::needs::LEGACY_ITEM;
 use shared::v2::{ContentVersion, VersionInputs, VersionKey};
 use template::{Budget, Context, Data, ParseBudget, Template};
 
@@ -56,8 +57,20 @@ impl Files<'_> {
         };
         match response.check() {
             Ok(()) => Ok(response),
-            Err(ResponseError::Layout(error)) => Err(DeliveryRefusal::Layout(error)),
+            Err(ResponseError::Layout(error)) => Err(self.layout_refusal(error)),
             Err(_) => Err(DeliveryRefusal::TooLarge),
+        }
+    }
+
+    /// Returns the refusal for paths that conflict. It contains no path if item names of an object are sealed.
+    fn layout_refusal(&self, error: LayoutError) -> DeliveryRefusal {
+        match self
+            .objects
+            .values()
+            .find(|opened| has_sealed_names(opened))
+        {
+            Some(opened) => unnamed_path_error(opened),
+            None => DeliveryRefusal::Layout(error),
         }
     }
 
@@ -70,10 +83,12 @@ impl Files<'_> {
         let all = || opened.values.keys().cloned().collect();
         let items: BTreeSet<String> = entry.items.clone().unwrap_or_else(all);
         for item in &items {
-            let path = entry
-                .destination
-                .file(item)
-                .map_err(|error| object_error(&entry.sealed_secret, item, &error.to_string()))?;
+            let path = entry.destination.file(item).map_err(|error| {
+                if entry.items.is_none() && has_sealed_names(opened) {
+                    return unnamed_path_error(opened);
+                }
+                object_error(&entry.sealed_secret, item, &error.to_string())
+            })?;
             files.push(self.file_of_item(opened, item, path, entry.mode)?);
         }
         Ok(())
@@ -259,6 +274,23 @@ fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {
     }))
 }
 
+/// Returns whether the names of the object's items are sealed, as in the deprecated `spec.data`. A refusal becomes the
+/// event of a Pod, so it must not contain such a name.
+fn has_sealed_names(opened: &OpenedObject) -> bool {
+    opened.digests.contains_key(LEGACY_ITEM)
+}
+
+fn unnamed_path_error(opened: &OpenedObject) -> DeliveryRefusal {
+    let error = "the paths of files conflict or are invalid; the path is not reported, because the names of the items in \
+                 `spec.data` are sealed";
+    DeliveryRefusal::Object(Box::new(ObjectError {
+        object: opened.sealed.name_or_empty().to_owned(),
+        item: None,
+        error: error.to_owned(),
+        hint: "give each entry a different directory, or name the items in the request",
+    }))
+}
+
 /// Returns the digests of all values of the objects, as the inputs of a version.
 fn inputs<'a>(objects: impl IntoIterator<Item = &'a OpenedObject>) -> VersionInputs<'a> {
     let inputs = objects.into_iter().flat_map(|opened| {
@@ -272,4 +304,82 @@ fn inputs<'a>(objects: impl IntoIterator<Item = &'a OpenedObject>) -> VersionInp
 fn text_of_templates(opened: &OpenedObject) -> String {
     let templates = opened.sealed.spec.template.data.as_ref();
     templates.map(versioning::template_text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use deliver::{EntryBody, Request, RequestBody};
+    use shared::meter::Unmetered;
+    use shared::plain::Plain;
+    use shared::resource::{SealedSecret, SealedSecretSpec};
+    use shared::v2::{ValueDigest, ValueId};
+
+    use super::*;
+
+    const HIDDEN: &str = "hidden-item-name";
+
+    /// Returns an object with one item, whose digest has this name.
+    fn opened(name: &str, item: &str, digest: &str) -> OpenedObject {
+        let value = Plain::from("v".to_owned());
+        let value_digest =
+            ValueDigest::new(&ValueId::random(&mut shared::random::system()), &value);
+        OpenedObject {
+            values: [(item.to_owned(), value)].into(),
+            digests: [(digest.to_owned(), value_digest)].into(),
+            sealed: SealedSecret::new(name, SealedSecretSpec::default()),
+        }
+    }
+
+    /// Returns the refusal of a request for these objects, each with its path.
+    fn refusal(objects: Vec<OpenedObject>, paths: &[&str]) -> DeliveryRefusal {
+        let entries = objects.iter().zip(paths).map(|(opened, path)| EntryBody {
+            sealed_secret: Some(opened.sealed.name_or_empty().to_owned()),
+            path: Some((*path).to_owned()),
+            ..EntryBody::default()
+        });
+        let body = RequestBody {
+            objects: entries.collect(),
+            ..RequestBody::default()
+        };
+        let request = Request::try_from(body).unwrap();
+        let named = objects.into_iter().map(|opened| {
+            let name = opened.sealed.name_or_empty().to_owned();
+            (name, opened)
+        });
+        let files = Files {
+            namespace: "ns",
+            objects: &named.collect(),
+            version_key: &VersionKey::new(&[1; 32]),
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let response = files.response("r".to_owned(), &request.entries, &mut Unmetered);
+        response.unwrap_err()
+    }
+
+    /// Attack: an author seals items of guessed names next to an object in the deprecated form, whose item names are
+    /// sealed, and reads the events of a Pod that requests both.
+    #[test]
+    fn a_refusal_names_no_item_of_spec_data() {
+        let legacy = || opened("legacy", HIDDEN, LEGACY_ITEM);
+        let guess = opened("guess", HIDDEN, HIDDEN);
+        let long = "a".repeat(254);
+        let too_long = [long.as_str(); 4].join("/") + "/";
+        for (objects, paths) in [
+            (vec![legacy(), guess], ["", ""]),
+            (
+                vec![legacy(), opened("other", "x", "x")],
+                ["", "hidden-item-name/"],
+            ),
+            (vec![legacy(), opened("other", "x", "x")], [&too_long, ""]),
+        ] {
+            let why = format!("{:?}", refusal(objects, &paths));
+            assert!(why.contains("legacy") && !why.contains(HIDDEN), "{why}");
+        }
+        let regular = || opened("regular", "x", "x");
+        let why = refusal(vec![regular(), opened("other", "x", "x")], &["", ""]);
+        assert_eq!(
+            why,
+            DeliveryRefusal::Layout(LayoutError::Repeated("x".to_owned()))
+        );
+    }
 }

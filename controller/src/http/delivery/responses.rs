@@ -27,10 +27,10 @@ use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
 use super::single_flight::SingleFlight;
-use crate::pool::slots::{Job, Slots};
 use crate::pool::{Budget, Pool};
 use crate::reconcile::timing::Class;
 use crate::store::cluster::ClusterStore;
+use fair::{Job, Slots};
 
 /// Maximum number of responses that are created at the same time. Each holds the values of its objects in memory.
 const SLOTS: usize = 8;

@@ -133,7 +133,7 @@ impl Directory {
         written.map_err(|source| self.io_error("write", name, source))?;
         if let Some(owner) = owner {
             owner.apply_to(&file).map_err(|source| TargetError::Owner {
-                path: self.path.join(name),
+                path: self.path.clone(),
                 source,
             })?;
         }

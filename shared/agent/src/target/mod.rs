@@ -13,6 +13,7 @@
 
 mod directory;
 mod tree;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -28,6 +29,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use directory::Directory;
+use versions::Versions;
 
 const DATA: &str = "..data";
 /// The temporary name of the link that is then renamed to [`DATA`].
@@ -77,7 +79,8 @@ impl Owner {
     }
 }
 
-/// Why files cannot be written to the target directory. No message contains a value.
+/// Why files cannot be written to the target directory. No message contains a value, or depends on which file could not
+/// be written: the sizes of values can determine the file for which no space is left.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// A system call failed.
@@ -90,13 +93,21 @@ pub enum TargetError {
         /// The I/O error.
         source: io::Error,
     },
-    /// The owner of a file cannot be changed.
+    /// The owner of files cannot be changed.
     #[error(
-        "cannot change the owner of {}\nhint: --owner needs root or the capability CHOWN; without it, use `fsGroup` of the Pod",
+        "cannot change the owner of files in {}\nhint: --owner needs root or the capability CHOWN; without it, use `fsGroup` of the Pod",
         path.display()
     )]
     Owner {
-        /// The file whose owner cannot be changed.
+        /// The target directory, or the parent directory of a single file.
+        path: PathBuf,
+        /// The I/O error.
+        source: io::Error,
+    },
+    /// The files cannot be replaced.
+    #[error("cannot write files to {}", path.display())]
+    Files {
+        /// The target directory.
         path: PathBuf,
         /// The I/O error.
         source: io::Error,
@@ -126,16 +137,28 @@ impl TargetError {
         let source = errno.into();
         Self::System { verb, path, source }
     }
+
+    /// Replaces the path of a file, directory or link with the path of the target directory.
+    fn without_file(self, target: &Path) -> Self {
+        let path = target.to_owned();
+        match self {
+            Self::System { source, .. } => Self::Files { path, source },
+            Self::Owner { source, .. } => Self::Owner { path, source },
+            other => other,
+        }
+    }
 }
 
-/// The outcome of [`Target::write`].
+/// The outcome of [`Target::write`]. It depends on the versions of the files and not on their contents, because it is
+/// logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The directory already had these files.
+    /// The last call wrote files of the same versions.
     Unchanged,
     /// The first complete version was written.
     First,
-    /// The paths of files that were added, changed or removed; empty if only missing links were restored.
+    /// The paths of files that were added or removed, or have another version. If the directory has files of an earlier
+    /// process, whose versions are unknown, the paths of all files.
     Changed(BTreeSet<String>),
 }
 
@@ -144,6 +167,8 @@ pub enum WriteOutcome {
 pub struct Target {
     directory: Directory,
     owner: Option<Owner>,
+    /// The versions of the files that this process wrote last.
+    versions: Option<Versions>,
 }
 
 /// The files to write, by path.
@@ -174,7 +199,11 @@ impl Target {
         if !directory.lock()? {
             return Err(TargetError::Locked(path.to_owned()));
         }
-        let target = Self { directory, owner };
+        let target = Self {
+            directory,
+            owner,
+            versions: None,
+        };
         target.clean_up()?;
         Ok(target)
     }
@@ -193,13 +222,13 @@ impl Target {
         self.directory.is_in_memory()
     }
 
-    /// Replaces all files. Does nothing if the directory already has exactly these files.
+    /// Replaces all files if a version changed, or if another program changed the directory.
     ///
     /// # Errors
     ///
     /// Fails if a file cannot be written, or another program created a file of the same name. Even then, either all old
     /// or all new files are in place.
-    pub fn write(&self, files: &[DeliveredFile]) -> Result<WriteOutcome, TargetError> {
+    pub fn write(&mut self, files: &[DeliveredFile]) -> Result<WriteOutcome, TargetError> {
         let wanted: WantedFiles<'_> = files
             .iter()
             .map(|file| (file.path.as_str(), file))
@@ -213,20 +242,49 @@ impl Target {
         {
             return Err(TargetError::Exists(self.directory.path().join(name)));
         }
-        let changed = self.differences(&entries, &wanted);
-        if changed.as_ref().is_some_and(BTreeSet::is_empty) && entries.links == top_names {
-            return Ok(WriteOutcome::Unchanged);
+        let versions = Versions::of(files);
+        let outcome = self.outcome(&entries, &versions);
+        let is_unchanged = outcome == WriteOutcome::Unchanged;
+        if !(is_unchanged && entries.links == top_names && self.has_files(&entries, &wanted)) {
+            let replaced = self.replace(&entries, &wanted, &top_names);
+            replaced.map_err(|error| error.without_file(self.directory.path()))?;
         }
-        let version = new_version_name();
-        self.write_version(&version, &wanted)?;
-        self.publish(&version, &entries, &top_names)?;
-        Ok(changed.map_or(WriteOutcome::First, WriteOutcome::Changed))
+        self.versions = Some(versions);
+        Ok(outcome)
     }
 
-    /// Returns the paths of files that differ from the current version; `None` if there is no version.
-    fn differences(&self, entries: &Entries, wanted: &WantedFiles<'_>) -> Option<BTreeSet<String>> {
-        let version = self.directory.child(entries.current()?).ok()?;
-        Some(tree::differences(&version, wanted, self.owner))
+    /// Returns the outcome of writing files of these versions.
+    fn outcome(&self, entries: &Entries, versions: &Versions) -> WriteOutcome {
+        let changed = match &self.versions {
+            Some(old) => versions.changed_since(old),
+            None if entries.current().is_none() => return WriteOutcome::First,
+            None => return WriteOutcome::Changed(versions.paths()),
+        };
+        if changed.is_empty() {
+            WriteOutcome::Unchanged
+        } else {
+            WriteOutcome::Changed(changed)
+        }
+    }
+
+    /// Returns whether the current version has exactly these files.
+    fn has_files(&self, entries: &Entries, wanted: &WantedFiles<'_>) -> bool {
+        let version = entries.current().map(|name| self.directory.child(name));
+        let Some(Ok(version)) = version else {
+            return false;
+        };
+        tree::has_files(&version, wanted, self.owner)
+    }
+
+    fn replace(
+        &self,
+        entries: &Entries,
+        wanted: &WantedFiles<'_>,
+        top_names: &BTreeSet<String>,
+    ) -> Result<(), TargetError> {
+        let name = new_version_name();
+        self.write_version(&name, wanted)?;
+        self.publish(&name, entries, top_names)
     }
 
     fn write_version(&self, name: &str, wanted: &WantedFiles<'_>) -> Result<(), TargetError> {

@@ -12,11 +12,12 @@ fn file(path: &str, value: &str) -> DeliveredFile {
     with_mode(path, value, "0444")
 }
 
+/// Returns a file whose version is its value.
 fn with_mode(path: &str, value: &str, mode: &str) -> DeliveredFile {
     DeliveredFile {
         path: path.parse().unwrap(),
         mode: mode.parse::<Mode>().unwrap(),
-        version: "v".into(),
+        version: value.into(),
         value: value.as_bytes().to_vec().into(),
     }
 }
@@ -69,7 +70,7 @@ fn paths(names: &[&str]) -> BTreeSet<String> {
 #[test]
 fn replaces_all_files_and_removes_those_that_are_gone() {
     let directory = tempfile::tempdir().unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     assert!(!Target::is_complete(directory.path()).unwrap());
     assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::First);
     assert!(Target::is_complete(directory.path()).unwrap());
@@ -93,9 +94,9 @@ fn replaces_all_files_and_removes_those_that_are_gone() {
 }
 
 #[test]
-fn writes_nothing_if_nothing_changed() {
+fn writes_nothing_if_no_version_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     target.write(&old_files()).unwrap();
     let version = || fs::read_link(directory.path().join(DATA)).unwrap();
     let before = version();
@@ -115,27 +116,100 @@ fn writes_nothing_if_nothing_changed() {
     assert_eq!(read(&directory, "password"), None);
 }
 
-/// Fault: another program edits a file in the directory.
+/// Attack: an author changes the templates of 256 items, so that the number of files whose contents change is a byte of
+/// a value, and reads the log of the agent.
+#[test]
+fn the_outcome_does_not_reveal_how_many_contents_changed() {
+    let render = |version: &str, changed: usize| {
+        let files = (0..256).map(|index| {
+            let value = if index < changed { "1" } else { "0" };
+            let mut file = file(&format!("t{index:03}"), value);
+            file.version = version.into();
+            file
+        });
+        files.collect::<Vec<_>>()
+    };
+    let outcomes = [0, 1, 90, 256].map(|changed| {
+        let directory = tempfile::tempdir().unwrap();
+        let mut target = target(&directory);
+        target.write(&render("before", 0)).unwrap();
+        let outcome = target.write(&render("after", changed)).unwrap();
+        let last = read(&directory, "t255").unwrap();
+        assert_eq!(last, if changed == 256 { "1" } else { "0" });
+        outcome
+    });
+    for outcome in &outcomes {
+        assert_eq!(*outcome, outcomes[0]);
+    }
+}
+
+/// Attack: an author seals a guess in place of a value. The log of the agent, or the run of a command after a change,
+/// would show that the guess is right: the content does not change.
+#[test]
+fn the_outcome_does_not_confirm_a_sealed_guess() {
+    let sealed = |value: &str, version: &str| {
+        let mut file = file("password", value);
+        file.version = version.into();
+        [file]
+    };
+    for guess in ["Zk3q", "wrong"] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut running = target(&directory);
+        running.write(&sealed("Zk3q", "v1")).unwrap();
+        let outcome = running.write(&sealed(guess, "v2")).unwrap();
+        let changed = WriteOutcome::Changed(paths(&["password"]));
+        assert_eq!(outcome, changed, "{guess}");
+        drop(running);
+        // The agent starts again, and does not know the versions in the directory.
+        for version in ["v2", "v3"] {
+            let outcome = target(&directory).write(&sealed(guess, version)).unwrap();
+            assert_eq!(outcome, changed, "{guess} {version}");
+        }
+    }
+}
+
+/// Attack: an author lets a template render a large file that depends on a value, so that the error names the file for
+/// which no space is left.
+#[test]
+fn an_error_does_not_name_the_file_that_cannot_be_written() {
+    let mut messages = BTreeSet::new();
+    // From the second step on, files and links are created.
+    for steps in 1..12 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut target = target(&directory);
+        STEPS_LEFT.set(Some(steps));
+        let result = target.write(&old_files());
+        STEPS_LEFT.set(None);
+        if let Err(error) = result {
+            let text = crate::poll::error_chain(&error);
+            messages.insert(text.replace(&directory.path().display().to_string(), ""));
+        }
+    }
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(
+        messages
+            .iter()
+            .all(|text| text.starts_with("cannot write files to : ")),
+        "{messages:?}"
+    );
+}
+
+/// Fault: another program edits a file in the directory. The restored files do not count as changed.
 #[test]
 fn restores_files_that_another_program_changed() {
     let directory = tempfile::tempdir().unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     target.write(&old_files()).unwrap();
     let version = directory
         .path()
         .join(fs::read_link(directory.path().join(DATA)).unwrap());
     fs::remove_file(version.join("gone")).unwrap();
     fs::write(version.join("added"), "x").unwrap();
-    let changed = paths(&["added", "gone"]);
-    assert_eq!(
-        target.write(&old_files()).unwrap(),
-        WriteOutcome::Changed(changed)
-    );
+    assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::Unchanged);
+    assert_eq!(read(&directory, "gone").as_deref(), Some("old"));
+    assert_eq!(read(&directory, "..data/added"), None);
     fs::remove_file(directory.path().join("password")).unwrap();
-    assert_eq!(
-        target.write(&old_files()).unwrap(),
-        WriteOutcome::Changed(BTreeSet::new())
-    );
+    assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::Unchanged);
     assert_eq!(read(&directory, "password").as_deref(), Some("old"));
 }
 
@@ -147,7 +221,7 @@ fn files_have_their_mode_and_owner() {
         user: own.uid(),
         group: own.gid(),
     };
-    let target = Target::open(directory.path(), Some(owner)).unwrap();
+    let mut target = Target::open(directory.path(), Some(owner)).unwrap();
     let files = [with_mode("a/b", "x", "0440"), with_mode("run", "x", "0711")];
     target.write(&files).unwrap();
     let mode = |path: &str| {
@@ -176,7 +250,7 @@ fn files_get_the_group_of_a_volume_with_the_set_group_id_bit() {
     let directory = tempfile::tempdir().unwrap();
     std::os::unix::fs::chown(directory.path(), None, Some(GROUP)).unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o2775)).unwrap();
-    let target = Target::open(directory.path(), None).unwrap();
+    let mut target = Target::open(directory.path(), None).unwrap();
     let files = |value| {
         [
             with_mode("a/b", value, "0440"),
@@ -235,7 +309,7 @@ fn kill_at_each_step(
 #[test]
 fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
     let write = |directory: &TempDir| {
-        let target = Target::open(directory.path(), None)?;
+        let mut target = Target::open(directory.path(), None)?;
         target.write(&new_files())?;
         target.clean_up()
     };
@@ -258,7 +332,7 @@ fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
         );
         assert!(Target::is_complete(directory.path()).unwrap());
         // The agent starts again.
-        let target = target(directory);
+        let mut target = target(directory);
         let rest = ["..data", "..seal_", "db"];
         assert_eq!(names(directory)[..3], rest);
         assert_eq!(names(directory).len(), 5, "{:?}", names(directory));
@@ -277,7 +351,7 @@ fn a_kill_at_any_step_leaves_all_old_or_all_new_files_and_no_leftovers() {
 fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
     for steps in 0.. {
         let directory = tempfile::tempdir().unwrap();
-        let target = target(&directory);
+        let mut target = target(&directory);
         STEPS_LEFT.set(Some(steps));
         let result = target.write(&new_files());
         STEPS_LEFT.set(None);
@@ -288,7 +362,7 @@ fn a_kill_before_the_first_files_are_complete_leaves_the_directory_not_ready() {
             "{steps}"
         );
         drop(target);
-        let next = Target::open(directory.path(), None).unwrap();
+        let mut next = Target::open(directory.path(), None).unwrap();
         assert!(next.write(&new_files()).is_ok(), "{steps}");
         if result.is_ok() {
             return;
@@ -328,7 +402,7 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
     let kept = || fs::read_to_string(outside.path().join("a/user")).unwrap();
 
     let directory = tempfile::tempdir().unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     target.write(&old_files()).unwrap();
     let version = directory
         .path()
@@ -354,7 +428,7 @@ fn a_version_that_became_a_link_is_neither_followed_nor_emptied() {
 #[test]
 fn a_pipe_in_the_directory_does_not_block() {
     let directory = tempfile::tempdir().unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     target.write(&old_files()).unwrap();
     let version = directory
         .path()
@@ -369,10 +443,8 @@ fn a_pipe_in_the_directory_does_not_block() {
         0,
     )
     .unwrap();
-    assert_eq!(
-        target.write(&old_files()).unwrap(),
-        WriteOutcome::Changed(paths(&["password"]))
-    );
+    assert_eq!(target.write(&old_files()).unwrap(), WriteOutcome::Unchanged);
+    assert_eq!(read(&directory, "password").as_deref(), Some("old"));
     target.clean_up().unwrap();
 }
 
@@ -381,7 +453,7 @@ fn files_of_other_programs_stay() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("other"), "x").unwrap();
     fs::create_dir(directory.path().join("..2026_01_01")).unwrap();
-    let target = target(&directory);
+    let mut target = target(&directory);
     target.write(&old_files()).unwrap();
     let error = target.write(&[file("other", "x")]).unwrap_err();
     assert!(matches!(error, TargetError::Exists(_)), "{error}");

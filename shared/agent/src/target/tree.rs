@@ -54,23 +54,18 @@ fn remove_below(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), Ta
     parent.remove_directory(name)
 }
 
-/// Returns the paths that differ from the wanted files: missing, changed or superfluous ones.
-pub(super) fn differences(
+/// Returns whether a version has exactly the wanted files.
+pub(super) fn has_files(
     version: &Directory,
     wanted: &WantedFiles<'_>,
     owner: Option<Owner>,
-) -> BTreeSet<String> {
+) -> bool {
     let mut present = BTreeSet::new();
     list(version, "", 0, &mut present);
-    let is_current = |file: &DeliveredFile| is_up_to_date(version, file, owner);
-    let changed = wanted
-        .iter()
-        .filter(|(path, file)| !(present.contains(**path) && is_current(file)));
-    let changed: BTreeSet<String> = changed.map(|(path, _)| (*path).to_owned()).collect();
-    let gone = present
-        .into_iter()
-        .filter(|path| !wanted.contains_key(path.as_str()));
-    gone.chain(changed).collect()
+    present.iter().eq(wanted.keys().copied())
+        && wanted
+            .values()
+            .all(|file| is_up_to_date(version, file, owner))
 }
 
 fn list(directory: &Directory, prefix: &str, depth: usize, paths: &mut BTreeSet<String>) {

@@ -53,19 +53,19 @@ pub fn run(args: &Agent, variables: Variables, check: Option<CheckTemplate>) -> 
     if let Some(path) = &args.env_file {
         return write_env_file(&poll.next_change(), path, owner);
     }
-    let target = Target::open(&args.to, owner)?;
+    let mut target = Target::open(&args.to, owner)?;
     if !target.is_in_memory() {
         report::warn(&format!(
             "{} is not in memory, so values are written to a disk; use an `emptyDir: {{medium: Memory}}` volume",
             args.to.shown()
         ));
     }
-    write_first(&target, &poll.next_change(), &actions)?;
+    write_first(&mut target, &poll.next_change(), &actions)?;
     if args.once {
         return Ok(());
     }
     is_complete.store(true, Ordering::SeqCst);
-    follow(&target, &mut poll, &actions)
+    follow(&mut target, &mut poll, &actions)
 }
 
 fn log(text: &str) {
@@ -107,9 +107,9 @@ fn check_ready(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the first files. If they differ from files of an earlier run in the directory, takes the actions after a
-/// change.
-fn write_first(target: &Target, response: &Response, actions: &Actions) -> Result<()> {
+/// Writes the first files. If the directory has files of an earlier run, takes the actions after a change: the versions
+/// of those files are unknown, and a comparison of contents would make the actions depend on values.
+fn write_first(target: &mut Target, response: &Response, actions: &Actions) -> Result<()> {
     let written = target.write(&response.files)?;
     report_written(response, &written);
     if let WriteOutcome::Changed(paths) = &written {
@@ -120,7 +120,7 @@ fn write_first(target: &Target, response: &Response, actions: &Actions) -> Resul
 }
 
 /// Waits for changes and writes them, until a signal ends the process.
-fn follow(target: &Target, poll: &mut Poll, actions: &Actions) -> ! {
+fn follow(target: &mut Target, poll: &mut Poll, actions: &Actions) -> ! {
     loop {
         let response = poll.next_change();
         match target.write(&response.files) {
@@ -145,14 +145,17 @@ fn finish(target: &Target) {
 }
 
 fn report_written(response: &Response, written: &WriteOutcome) {
-    let outcome = match written {
-        WriteOutcome::Unchanged => "unchanged".to_owned(),
-        WriteOutcome::First => format!("wrote {} files", response.files.len()),
-        WriteOutcome::Changed(paths) => {
-            format!("changed {} of {} files", paths.len(), response.files.len())
-        }
-    };
-    report::info(&deliver::report::line(&response.objects, &outcome));
+    report::info(&deliver::report::line(&response.objects, outcome(written)));
+}
+
+/// Returns the outcome for the log. It contains no number of files: with `spec.data`, the number of items is as secret
+/// as a value.
+fn outcome(written: &WriteOutcome) -> &'static str {
+    match written {
+        WriteOutcome::Unchanged => "unchanged",
+        WriteOutcome::First => "wrote the files",
+        WriteOutcome::Changed(_) => "replaced the files",
+    }
 }
 
 fn write_env_file(response: &Response, path: &Path, owner: Option<Owner>) -> Result<()> {
@@ -162,11 +165,7 @@ fn write_env_file(response: &Response, path: &Path, owner: Option<Owner>) -> Res
     });
     let content = env_file::content(items)?;
     target::replace_file(path, &content, ENV_FILE_MODE, owner)?;
-    let outcome = format!(
-        "wrote {} variables to {}",
-        response.files.len(),
-        path.shown()
-    );
+    let outcome = format!("wrote the variables to {}", path.shown());
     report::info(&deliver::report::line(&response.objects, &outcome));
     Ok(())
 }
@@ -251,6 +250,19 @@ pub(crate) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attack: an author of a SealedSecret lets templates change a number of files that is a byte of a value, and reads
+    /// the log of the agent.
+    #[test]
+    fn the_log_contains_no_number_of_files() {
+        let changed = |count: usize| {
+            let paths = (0..count).map(|index| format!("t{index}"));
+            outcome(&WriteOutcome::Changed(paths.collect()))
+        };
+        for count in [1, 90, 256] {
+            assert_eq!(changed(count), "replaced the files");
+        }
+    }
 
     #[test]
     fn derives_the_config_map_from_the_server_url() {

@@ -94,8 +94,8 @@ fn entries(args: &DeliveryCommand<'_>) -> Result<Vec<EntryBody>> {
     Ok(objects)
 }
 
-/// Returns the values to choose from, by item. Fails if several objects have a chosen item. Of other items with the
-/// same name, the last value is kept.
+/// Returns the values to choose from, by item. Fails if several objects have a chosen item, or none has it. Of other
+/// items with the same name, the last value is kept.
 pub(super) fn values(command_args: &CommandArgs, response: &Response) -> Result<Values> {
     let is_chosen =
         |item: &str| command_args.all || command_args.only.iter().any(|chosen| chosen.item == item);
@@ -110,12 +110,44 @@ pub(super) fn values(command_args: &CommandArgs, response: &Response) -> Result<
         }
         values.insert(item.to_owned(), file.value.clone());
     }
+    check_chosen(command_args, &values)?;
     Ok(values)
+}
+
+/// Checks that the chosen items exist. The error does not list other items, because the names of the items in `spec.data`
+/// are secret.
+fn check_chosen(command_args: &CommandArgs, values: &Values) -> Result<()> {
+    let mut chosen = command_args.only.iter();
+    if let Some(missing) = chosen.find(|chosen| !values.contains_key(&chosen.item)) {
+        bail!(
+            Failure::new(format!(
+                "no SealedSecret contains the item {}",
+                missing.item
+            ))
+            .hint("seal the item, or check its name")
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Attack: a user who may read logs looks for the names of the items in `spec.data`.
+    #[test]
+    fn an_error_about_a_missing_item_lists_no_other_items() {
+        let args = CommandArgs {
+            only: vec!["nosuch".parse().unwrap()],
+            ..CommandArgs::default()
+        };
+        let values = Values::from([("hidden-item-name".to_owned(), b"x".to_vec().into())]);
+        let error = Failure::from(check_chosen(&args, &values).unwrap_err()).to_string();
+        assert!(
+            error.contains("nosuch") && !error.contains("hidden"),
+            "{error}"
+        );
+    }
 
     /// Fault: `seal pods` cannot read the report of a command, and shows a version that the command has not received.
     #[test]

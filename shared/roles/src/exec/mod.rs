@@ -11,10 +11,11 @@ mod variables;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::Args;
 use deliver::Value;
 use hardening::{memory, programs};
@@ -171,7 +172,15 @@ fn become_command_after(
     let _files = pass_values(&mut command, values, command_args, variables)?;
     before_start();
     let error = process::replace_process(command, program);
-    Err(error).with_context(|| format!("cannot start {}", program.shown()))
+    Err(start_error(error, program))
+}
+
+/// Returns the error about a command that cannot be started. The size of its environment depends on values.
+fn start_error(error: io::Error, program: &OsStr) -> Error {
+    if error.kind() == io::ErrorKind::ArgumentListTooLong {
+        return unsuitable_value().into();
+    }
+    Error::new(error).context(format!("cannot start {}", program.shown()))
 }
 
 /// Returns the command before values are passed to it, and the program name from the command line.
@@ -198,17 +207,35 @@ fn pass_values(
         in_files: command_args.files,
     };
     let items = values.keys().map(String::as_str);
+    let assigned = assign(items, choice, |name| variables(name).is_some())?;
+    if command_args.files {
+        return pass_files(command, values, assigned);
+    }
+    // All values are checked, so that neither the error nor its time depends on which value is unsuitable.
+    let checked = assigned.iter();
+    let checked: Vec<_> = checked.map(|a| variable_value(&values[&a.item])).collect();
+    if checked.contains(&None) {
+        bail!(unsuitable_value());
+    }
+    for (Assignment { variable, .. }, value) in assigned.into_iter().zip(checked) {
+        command.env(variable, value.unwrap_or_default());
+    }
+    Ok(BTreeMap::new())
+}
+
+/// Passes values in files in memory.
+fn pass_files(
+    command: &mut Command,
+    values: &Values,
+    assigned: Vec<Assignment>,
+) -> Result<BTreeMap<String, File>> {
     let mut files = BTreeMap::new();
-    for Assignment { variable, item } in assign(items, choice, |name| variables(name).is_some())? {
-        let value = &values[&item];
-        if command_args.files {
-            let file = memory::create_file(value.expose())
-                .with_context(|| format!("cannot create an in-memory file for {item}"))?;
-            command.env(variable, memory::inherited_path(&file));
-            files.insert(item, file);
-        } else {
-            command.env(variable, variable_value(&item, value)?);
-        }
+    for Assignment { variable, item } in assigned {
+        // The sizes of values determine the file for which no memory is left, so the error does not name it.
+        let file = memory::create_file(values[&item].expose());
+        let file = file.context("cannot create the in-memory files")?;
+        command.env(variable, memory::inherited_path(&file));
+        files.insert(item, file);
     }
     Ok(files)
 }
@@ -225,22 +252,57 @@ pub(crate) fn find_program(program: &OsString) -> Result<PathBuf> {
         .with_context(|| format!("program {name} not found in an absolute directory of PATH"))
 }
 
-/// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where
-/// variables are text, is not text.
-fn variable_value(item: &str, value: &Value) -> Result<OsString> {
-    if value.expose().contains(&0) {
-        let failure = Failure::new(format!(
-            "the value of {item} contains a zero byte, which an environment variable cannot contain"
-        ));
-        bail!(if memory::IS_SUPPORTED {
-            failure.hint("pass values as files with --files")
-        } else {
-            failure
-        });
+/// Converts a value to the value of a variable; `None` if it contains a zero byte or, on systems where variables are
+/// text, is not text.
+fn variable_value(value: &Value) -> Option<OsString> {
+    let has_zero_byte = value.expose().contains(&0);
+    process::variable(value.expose()).filter(|_| !has_zero_byte)
+}
+
+/// Returns the error about values that cannot be passed in variables. It is the same for all values: with the item or
+/// the reason in it, an author of templates could spell out a value in the log.
+fn unsuitable_value() -> Failure {
+    let failure = Failure::new(
+        "the values cannot be passed in environment variables: one contains a zero byte or is not text, or they are too large",
+    );
+    let failure = if memory::IS_SUPPORTED {
+        failure.hint("pass values as files with --files")
+    } else {
+        failure
+    };
+    failure.hint("the item is not reported, because it depends on the values")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(values: &[(&str, &[u8])]) -> Result<BTreeMap<String, File>> {
+        let values = values.iter();
+        let values = values.map(|(item, value)| ((*item).to_owned(), value.to_vec().into()));
+        let args = CommandArgs {
+            all: true,
+            ..CommandArgs::default()
+        };
+        pass_values(&mut Command::new("true"), &values.collect(), &args, |_| {
+            None
+        })
     }
-    process::variable(value.expose()).with_context(|| {
-        format!(
-            "the value of {item} is not text, and environment variables of this system can contain only text"
-        )
-    })
+
+    /// Attack: an author of a SealedSecret lets one of 256 templates render a zero byte, the one whose number is a byte of
+    /// a value, and reads the log of `exec --all`.
+    #[test]
+    fn an_error_does_not_name_the_item_whose_value_cannot_become_a_variable() {
+        let (zero, text) = (&b"a\0b"[..], &b"text"[..]);
+        let message =
+            |values: &[(&str, &[u8])]| Failure::from(pass(values).unwrap_err()).to_string();
+        let first = message(&[("t000", zero), ("t001", text)]);
+        assert!(!first.contains("t00"), "{first}");
+        assert_eq!(first, message(&[("t000", text), ("t001", zero)]));
+        assert_eq!(first, message(&[("t000", zero), ("t001", zero)]));
+        assert!(pass(&[("t000", text), ("t001", text)]).is_ok());
+        let too_large = io::Error::from(io::ErrorKind::ArgumentListTooLong);
+        let too_large = Failure::from(start_error(too_large, OsStr::new("app")));
+        assert_eq!(first, too_large.to_string());
+    }
 }

@@ -15,10 +15,9 @@ use deliver::{DeliveredObject, Response};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
-use text::ShowPath as _;
 
 use super::delivered::{Passed, report_passed, values};
-use super::{CommandArgs, Values, command, pass_values, signal_named};
+use super::{CommandArgs, Values, command, pass_values, signal_named, start_error};
 use crate::failure::Failure;
 use crate::{Variables, report};
 
@@ -158,7 +157,7 @@ impl RunningCommand {
         let files = pass_values(&mut command, &received.values, command_args, variables)?;
         report_passed(&received.objects, Passed::AtStart);
         let child = command.spawn();
-        let child = child.with_context(|| format!("cannot start {}", program.shown()))?;
+        let child = child.map_err(|error| start_error(error, program))?;
         // `wait` for any process reports the end of this child, so `child` itself is not needed.
         let id = Pid::from_child(&child);
         Ok(Self { id, files })
@@ -175,8 +174,8 @@ impl RunningCommand {
             let value = values
                 .get(item)
                 .with_context(|| format!("the SealedSecrets no longer contain the item {item}"))?;
-            replace(file, value.expose())
-                .with_context(|| format!("cannot replace the file of {item}"))?;
+            // The sizes of values determine the file that cannot be replaced, so the error does not name it.
+            replace(file, value.expose()).context("cannot replace the files of the command")?;
         }
         Ok(())
     }

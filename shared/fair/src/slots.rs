@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use controller_core::fair::{Shares, max_each};
+use crate::shares::{Shares, max_each};
 
 /// A fixed number of slots. The next slot goes to the waiting tenant with the lowest usage, and among the jobs of that
 /// tenant to the job with the lowest usage.
 #[derive(Debug, Clone)]
-pub(crate) struct Slots(Arc<Mutex<State>>);
+pub struct Slots(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -36,40 +36,43 @@ struct Tenant {
 
 /// One job of a tenant, which may acquire a slot several times.
 #[derive(Debug, Clone)]
-pub(crate) struct Job {
-    pub(crate) tenant: Arc<str>,
+pub struct Job {
+    /// The tenant that the job counts toward.
+    pub tenant: Arc<str>,
     /// The usage of the job; `None` before it is first queued.
     used: Option<u64>,
 }
 
 impl Job {
-    pub(crate) fn new(tenant: &str) -> Self {
+    /// Creates a job of a tenant.
+    pub fn new(tenant: &str) -> Self {
         Self {
             tenant: tenant.into(),
             used: None,
         }
     }
 
-    pub(super) fn charge(&mut self, units: u64) {
+    /// Adds units to the usage of the job.
+    pub fn charge(&mut self, units: u64) {
         self.used = Some(self.used.unwrap_or_default().saturating_add(units));
     }
 }
 
 /// A slot, released when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub struct Slot {
     tenant: Arc<str>,
     slots: Option<Slots>,
 }
 
 impl Slots {
     /// Creates slots that are held briefly, without reservation.
-    pub(crate) fn new(slots: usize) -> Self {
+    pub fn new(slots: usize) -> Self {
         Self::with_reserved(slots, None)
     }
 
     /// Creates slots that are held for a long time. `reserved` of them are for tenants without a slot.
-    pub(crate) fn reserving(slots: usize, reserved: usize) -> Self {
+    pub fn reserving(slots: usize, reserved: usize) -> Self {
         Self::with_reserved(slots, Some(reserved))
     }
 
@@ -85,7 +88,7 @@ impl Slots {
     }
 
     /// Queues a job. The slot is sent through the channel; dropping the receiver gives up the slot.
-    pub(crate) fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Slot> {
+    pub fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Slot> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         state.arrivals += 1;
@@ -98,13 +101,13 @@ impl Slots {
     }
 
     /// Returns whether any job waits for a slot.
-    pub(crate) fn have_waiting_jobs(&self) -> bool {
+    pub fn have_waiting_jobs(&self) -> bool {
         let state = self.state();
         state.tenants.values().any(|t| !t.waiting.is_empty())
     }
 
     /// Adds units to the usage of a tenant.
-    pub(crate) fn charge(&self, tenant: &str, units: u64) {
+    pub fn charge(&self, tenant: &str, units: u64) {
         self.state().shares.charge(tenant, units);
     }
 
