@@ -39,6 +39,11 @@ impl PreparedBody {
         self.memory.bytes()
     }
 
+    /// Returns whether a Pod of this namespace requested the response first.
+    pub(super) fn is_of(&self, namespace: &str) -> bool {
+        self.memory.is_of(namespace)
+    }
+
     /// Returns a response with this body, on the connection that holds `slot`.
     pub(super) fn respond(self: Arc<Self>, slot: Arc<Slot>) -> Response {
         self.memory.add_connection(&slot);
@@ -106,13 +111,17 @@ mod tests {
 
     use super::*;
     use crate::http::connections::{Connections, Signals};
-    use crate::http::delivery::memory::Memory;
+    use crate::http::delivery::memory::{Memory, Owner};
 
     fn response(len: usize) -> (Response, Signals) {
         let (slot, signals) = Connections::default()
             .admit(Ipv4Addr::LOCALHOST.into())
             .unwrap();
-        let memory = Memory::default().reserve("ns", len).unwrap();
+        let owner = Owner {
+            namespace: "ns".into(),
+            pod: "p".into(),
+        };
+        let (memory, _) = Memory::default().reserve(&owner, len).unwrap();
         let body = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
         (Arc::new(body).respond(Arc::new(slot)), signals)
     }

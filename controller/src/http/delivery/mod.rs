@@ -180,7 +180,7 @@ impl Call<'_> {
         let namespace = &authenticated.caller.namespace;
         let current = self.current_objects(namespace)?;
         if !self.caller_has(&current) {
-            return within_deadline(Box::pin(self.send_values(namespace, current, slot))).await;
+            return within_deadline(Box::pin(self.send_values(authenticated, current, slot))).await;
         }
         if self.request.wait.is_zero() {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
@@ -197,7 +197,7 @@ impl Call<'_> {
             if self.caller_has(&current) {
                 return Ok(StatusCode::NOT_MODIFIED.into_response());
             }
-            self.send_values(namespace, current, slot).await
+            self.send_values(&authenticated, current, slot).await
         };
         within_deadline(Box::pin(finish)).await
     }
@@ -279,15 +279,16 @@ impl Call<'_> {
 
     async fn send_values(
         &self,
-        namespace: &str,
+        authenticated: &AuthenticatedCaller,
         mut current: CurrentObjects,
         slot: Arc<Slot>,
     ) -> Result<Response, DeliveryRefusal> {
         let responses = &self.endpoint.responses;
+        let owner = authenticated.caller.owner();
         for _ in 0..MAX_ATTEMPTS {
             let CurrentObjects { objects, revision } = &current;
             match responses
-                .get(namespace, self.request, objects, *revision)
+                .get(&owner, self.request, objects, *revision)
                 .await
             {
                 Ok(body) => return Ok(body.respond(slot)),
@@ -295,7 +296,7 @@ impl Call<'_> {
                 Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }
-            current = self.current_objects(namespace)?;
+            current = self.current_objects(&owner.namespace)?;
         }
         Err(DeliveryRefusal::Changed)
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Delivery;
 use super::body::PreparedBody;
 use super::files::{Files, Objects, slow_work};
-use super::memory::{Memory, Reservation};
+use super::memory::{Displaced, Memory, Owner, Reservation};
 use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
@@ -45,7 +45,7 @@ const MAX_OPENED: usize = 32 << 20;
 /// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
 const MAX_PREPARED: usize = 32 << 20;
 
-/// Maximum number of connections that one request ends to get memory, and the pause after each, in which it is closed.
+/// Maximum number of responses that one request ends to get memory, and the pause after each, in which it is dropped.
 const MAX_DISPLACED: usize = 16;
 const CLOSING_TIME: Duration = Duration::from_millis(50);
 
@@ -91,23 +91,24 @@ impl Responses {
     /// objects.
     pub(super) async fn get(
         &self,
-        namespace: &str,
+        owner: &Owner,
         request: &Request,
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<Arc<PreparedBody>, DeliveryRefusal> {
         // Boxed, because the future of every waiting request would be as large as this work otherwise.
-        let make = Box::pin(self.make(namespace, &request.entries, objects, revision));
+        let make = Box::pin(self.make(owner, &request.entries, objects, revision));
         self.prepared.get(revision, make).await
     }
 
     async fn make(
         &self,
-        namespace: &str,
+        owner: &Owner,
         entries: &[Entry],
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<PreparedBody, DeliveryRefusal> {
+        let namespace = &owner.namespace;
         let version_key = self.version_key.borrow().clone();
         let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
@@ -116,28 +117,30 @@ impl Responses {
         self.slots.charge(namespace, 1);
         let unsealed = Box::pin(self.open_all(objects)).await?;
         let class = self.class(namespace, entries, &unsealed).await?;
-        let reservation = self
-            .reserve(namespace, max_response_len(entries, &unsealed))
-            .await?;
+        let len = max_response_len(entries, &unsealed);
+        let (reservation, displaced) = self.reserve(owner, len).await?;
         let has_templates = entries.iter().any(has_actions)
             || unsealed.values().any(|object| object.has_templates());
         let work = self.rendering(namespace, entries, unsealed, version_key, revision);
-        let rendering = class.rendering_for_delivery();
-        let rendered = self.opener.pool.render_for(namespace, rendering, work);
-        let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
-        // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
-        let (prepared, _unused) = match response {
-            Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
-            Err(why) => (Err(why), Some(reservation)),
+        let finish = async {
+            let rendering = class.rendering_for_delivery();
+            let rendered = self.opener.pool.render_for(namespace, rendering, work);
+            let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
+            // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
+            let (prepared, _unused) = match response {
+                Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
+                Err(why) => (Err(why), Some(reservation)),
+            };
+            if !has_templates {
+                return prepared;
+            }
+            // The reservation bounds the memory of responses that wait for their time.
+            drop(slot);
+            sleep_until(start + class.write_delay(start.elapsed())).await;
+            let names = || objects.keys().map(|id| id.name.clone()).collect();
+            prepared.map_err(|why| why.without_values(names))
         };
-        if !has_templates {
-            return prepared;
-        }
-        // The reservation bounds the memory of responses that wait for their time.
-        drop(slot);
-        sleep_until(start + class.write_delay(start.elapsed())).await;
-        let names = || objects.keys().map(|id| id.name.clone()).collect();
-        prepared.map_err(|why| why.without_values(names))
+        unless_displaced(displaced, finish).await
     }
 
     /// Unseals the objects one after another.
@@ -223,24 +226,49 @@ impl Responses {
         Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
     }
 
-    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends connections that send
-    /// responses to a namespace with more memory.
-    async fn reserve(&self, namespace: &str, bytes: usize) -> Result<Reservation, DeliveryRefusal> {
-        if let Some(reservation) = self.memory.reserve(namespace, bytes) {
-            return Ok(reservation);
+    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends responses of a
+    /// namespace with more memory, or of a Pod with more memory of the same namespace.
+    async fn reserve(
+        &self,
+        owner: &Owner,
+        bytes: usize,
+    ) -> Result<(Reservation, Displaced), DeliveryRefusal> {
+        if let Some(reserved) = self.memory.reserve(owner, bytes) {
+            return Ok(reserved);
         }
-        self.prepared.clear();
+        self.evict(owner, bytes);
+        let claim = self.memory.claim(owner, bytes);
         for _ in 0..MAX_DISPLACED {
-            if let Some(reservation) = self.memory.reserve(namespace, bytes) {
-                return Ok(reservation);
+            if let Some(reserved) = claim.reserve() {
+                return Ok(reserved);
             }
-            if !self.memory.displace(namespace, bytes) {
+            if !claim.displace() {
                 break;
             }
             sleep(CLOSING_TIME).await;
         }
-        let reservation = self.memory.reserve(namespace, bytes);
-        reservation.ok_or(DeliveryRefusal::Busy)
+        claim.reserve().ok_or(DeliveryRefusal::Busy)
+    }
+
+    /// Evicts the cached responses of the namespace or, if all memory is in use, those of all namespaces.
+    fn evict(&self, owner: &Owner, bytes: usize) {
+        let namespace = &owner.namespace;
+        self.prepared.remove_if(|body| body.is_of(namespace));
+        if self.memory.is_exhausted(bytes) {
+            self.prepared.remove_if(|_| true);
+        }
+    }
+}
+
+/// Awaits work, unless another request needs its memory first.
+async fn unless_displaced<T>(
+    displaced: Displaced,
+    work: impl Future<Output = Result<T, DeliveryRefusal>>,
+) -> Result<T, DeliveryRefusal> {
+    tokio::select! {
+        biased;
+        Ok(()) = displaced => Err(DeliveryRefusal::Busy),
+        result = work => result,
     }
 }
 

@@ -55,6 +55,13 @@ fn object(name: &str, value: &str, template: &str) -> SealedSecret {
     sealed
 }
 
+fn owner(pod: &str) -> Owner {
+    Owner {
+        namespace: "ns".into(),
+        pod: pod.into(),
+    }
+}
+
 /// The caches of a controller, and the objects of its API server.
 struct Fixture {
     responses: Responses,
@@ -90,6 +97,16 @@ impl Fixture {
         number: u8,
         template: Option<&str>,
     ) -> (Result<Arc<PreparedBody>, DeliveryRefusal>, u128) {
+        self.request_of("p", number, template).await
+    }
+
+    /// Like [`Self::request`], of a Pod with this `uid`.
+    async fn request_of(
+        &self,
+        pod: &str,
+        number: u8,
+        template: Option<&str>,
+    ) -> (Result<Arc<PreparedBody>, DeliveryRefusal>, u128) {
         let names: Vec<&str> = self.objects.keys().map(|id| id.name.as_str()).collect();
         let mut entries: Vec<_> = names
             .iter()
@@ -104,8 +121,11 @@ impl Fixture {
         let identities = identities.map(|(id, identity)| (id.name.as_str(), *identity));
         let revision = Revision::new("ns", "", &request.entries, &identities.collect());
         let start = Instant::now();
+        let owner = owner(pod);
         let responses = &self.responses;
-        let result = responses.get("ns", &request, &self.objects, revision).await;
+        let result = responses
+            .get(&owner, &request, &self.objects, revision)
+            .await;
         (result, start.elapsed().as_millis())
     }
 }
@@ -218,4 +238,44 @@ async fn a_response_that_waits_for_its_time_occupies_no_slot() {
     let times: BTreeSet<u128> = results.iter().map(|(_, took)| *took).collect();
     assert!(results.iter().all(|(result, _)| result.is_ok()));
     assert_eq!(times, [500].into(), "more requests than slots");
+}
+
+/// Attack: one Pod requests so many responses that wait for their time that the share of its namespace is used up, and
+/// another Pod of the namespace gets no values.
+#[tokio::test(start_paused = true)]
+async fn a_response_that_waits_for_its_time_makes_room_for_another_pod() {
+    let fixture = Fixture::new(vec![object("db", "1", SLOW)]);
+    let greedy = (0..12).map(|number| fixture.request_of("greedy", number, None));
+    let greedy = futures::future::join_all(greedy);
+    let quiet = async {
+        sleep(Duration::from_secs(1)).await;
+        fixture.request_of("quiet", 100, None).await
+    };
+    let (greedy, (quiet, _)) = tokio::join!(greedy, quiet);
+    assert!(quiet.is_ok(), "{quiet:?}");
+    let (delivered, refused): (Vec<_>, Vec<_>) = greedy.iter().partition(|(r, _)| r.is_ok());
+    assert!(delivered.len() > 5, "{}", delivered.len());
+    let busy = Some(&DeliveryRefusal::Busy);
+    assert!(!refused.is_empty() && refused.iter().all(|(r, _)| r.as_ref().err() == busy));
+}
+
+/// Attack: a namespace requests more than its share, so that the cached responses of other namespaces are dropped.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_beyond_its_share_evicts_only_its_own_cached_responses() {
+    let fixture = Fixture::new(vec![object("db", "1", "{{ .a }}")]);
+    let responses = &fixture.responses;
+    let (first, _) = fixture.request(0, None).await;
+    let other = Owner {
+        namespace: "other".into(),
+        ..owner("p")
+    };
+    assert!(responses.reserve(&other, 17 << 20).await.is_err());
+    assert_eq!(
+        responses.memory.used_by("ns"),
+        first.as_ref().unwrap().size()
+    );
+    drop(first);
+    assert_ne!(responses.memory.used_by("ns"), 0, "it is still cached");
+    let reserved = responses.reserve(&owner("p"), 16 << 20).await;
+    assert!(reserved.is_ok(), "its own cached response was evicted");
 }
