@@ -30,6 +30,9 @@ const OPENING_BUDGET: Budget = Budget::seconds(10);
 const HINT_FOR_OBJECT: &str = "check the status of the SealedSecret, and seal the values again";
 const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
+/// Maximum memory of an entry of a map of strings in bytes, apart from the strings.
+const ENTRY_OVERHEAD: usize = 128;
+
 /// Maximum length of the results of all templates of an object, or of a request, in bytes.
 pub(super) const MAX_RENDERED: usize = 1 << 20;
 
@@ -54,12 +57,20 @@ impl UnsealedObject {
         self.slow_work
     }
 
-    /// Returns the maximum size of the object in memory in bytes: the sealed and the unsealed values, and the
-    /// templates.
+    /// Returns the maximum size of the object in memory in bytes: the sealed and the unsealed values, the templates and
+    /// the metadata.
     pub(super) fn size(&self) -> usize {
-        let templates = self.sealed.spec.template.data.iter();
-        let texts = templates.flat_map(BTreeMap::values).flatten();
-        2 * self.sealed_len() + texts.map(String::len).sum::<usize>()
+        let spec = &self.sealed.spec;
+        let templates = spec.template.data.iter().flatten();
+        let templates = templates.map(|(key, text)| (key, text.as_ref()));
+        let maps = [&self.sealed.metadata, &spec.template.metadata];
+        let maps = maps.map(|metadata| [&metadata.labels, &metadata.annotations]);
+        let metadata = maps.into_iter().flatten().flatten().flatten();
+        let metadata = metadata.map(|(key, text)| (key, Some(text)));
+        let items = spec.encrypted_data.iter();
+        let items = items.flat_map(|(key, text)| [(key, Some(text)); 2]);
+        let entries = items.chain(templates).chain(metadata).map(entry_size);
+        entries.sum::<usize>() + 2 * spec.data.as_ref().map_or(0, String::len)
     }
 
     /// Returns the maximum length of the values after rendering, in bytes.
@@ -88,6 +99,11 @@ impl UnsealedObject {
         let items = spec.encrypted_data.values().map(String::len);
         items.sum::<usize>() + spec.data.as_ref().map_or(0, String::len)
     }
+}
+
+/// Returns the maximum size of an entry of a map in memory.
+fn entry_size((key, text): (&String, Option<&String>)) -> usize {
+    ENTRY_OVERHEAD + key.len() + text.map_or(0, String::len)
 }
 
 /// An unsealed SealedSecret whose templates are rendered. Its values are wiped on drop.

@@ -49,8 +49,9 @@ const MAX_PREPARED: usize = 32 << 20;
 const MAX_DISPLACED: usize = 16;
 const CLOSING_TIME: Duration = Duration::from_millis(50);
 
-/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object.
-const MAX_FILE_OVERHEAD: usize = 2 << 10;
+/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object. A path has
+/// at most 1,024 bytes, which are escaped.
+const MAX_FILE_OVERHEAD: usize = (2 << 10) + 256;
 
 /// The unsealed objects of a request, by name.
 type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
@@ -128,7 +129,7 @@ impl Responses {
             let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
             // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
             let (prepared, _unused) = match response {
-                Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
+                Ok(response) => (PreparedBody::new(response.to_json(), reservation), None),
                 Err(why) => (Err(why), Some(reservation)),
             };
             if !has_templates {
@@ -302,7 +303,7 @@ fn render_all(
 /// Returns the maximum length of a response in bytes. It follows from public data, so that the response is refused for
 /// lack of memory regardless of the values.
 fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
-    let (mut values, mut files) = (0, 0);
+    let (mut values, mut literals, mut files) = (0, 0, 0);
     for entry in entries {
         match entry {
             Entry::Object(entry) => {
@@ -310,12 +311,17 @@ fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
                 values += object.map_or(0, |object| object.max_values_len());
                 files += object.map_or(0, |object| object.max_values());
             }
-            Entry::Template(_) => files += 1,
+            Entry::Template(entry) => {
+                files += 1;
+                literals += entry.template.len();
+            }
         }
     }
-    if entries.iter().any(has_actions) {
-        values += MAX_RENDERED;
-    }
+    values += if entries.iter().any(has_actions) {
+        MAX_RENDERED
+    } else {
+        literals.min(MAX_RENDERED)
+    };
     let base64 = values.min(MAX_VALUES).div_ceil(3) * 4;
     let rest = (files.min(MAX_FILES) + unsealed.len()) * MAX_FILE_OVERHEAD;
     (base64 + rest).min(MAX_RESPONSE)

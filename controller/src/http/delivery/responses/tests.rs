@@ -279,3 +279,38 @@ async fn a_namespace_beyond_its_share_evicts_only_its_own_cached_responses() {
     let reserved = responses.reserve(&owner("p"), 16 << 20).await;
     assert!(reserved.is_ok(), "its own cached response was evicted");
 }
+
+/// Attack: a caller requests files from long texts without templates, which take memory that no limit counts.
+#[tokio::test(start_paused = true)]
+async fn the_memory_of_a_response_includes_files_from_literal_texts() {
+    let fixture = Fixture::new(vec![object("db", "1", "")]);
+    let text = "x".repeat(60_000);
+    let (prepared, _) = fixture.request(0, Some(&text)).await;
+    let prepared = prepared.unwrap();
+    assert!(prepared.size() > 80_000, "{}", prepared.size());
+    let response = Arc::clone(&prepared).respond(slot());
+    let body = axum::body::HttpBody::size_hint(response.body());
+    assert!(body.exact().unwrap() <= prepared.size() as u64);
+}
+
+fn slot() -> Arc<crate::http::connections::Slot> {
+    let connections = crate::http::connections::Connections::default();
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    Arc::new(connections.admit(address).unwrap().0)
+}
+
+/// Attack: an author stores objects with twenty thousand labels, which take memory that the cache of unsealed objects
+/// does not count.
+#[tokio::test(start_paused = true)]
+async fn the_size_of_an_unsealed_object_includes_its_labels_and_empty_items() {
+    let mut with_labels = object("db", "1", "");
+    let labels = (0..19_900).map(|i| (format!("k{i:05}"), String::new()));
+    with_labels.spec.template.metadata.labels = Some(labels.collect());
+    let mut sizes = Vec::new();
+    for sealed in [object("db", "1", ""), with_labels] {
+        let fixture = Fixture::new(vec![sealed]);
+        let unsealed = Box::pin(fixture.responses.open_all(&fixture.objects)).await;
+        sizes.push(unsealed.unwrap()["db"].size());
+    }
+    assert!(sizes[1] > sizes[0] + 19_900 * 128, "{sizes:?}");
+}
