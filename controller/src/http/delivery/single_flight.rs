@@ -284,7 +284,7 @@ mod tests {
             .get(49, async { Err(DeliveryRefusal::Rendering) })
             .await;
         assert!(repeated.is_ok(), "the newest is kept");
-        flight.remove_if(|text| text.is_empty());
+        flight.remove_if(String::is_empty);
         assert_eq!(count_and_size(&flight), (2, 80));
         flight.remove_if(|text| !text.is_empty());
         assert_eq!(count_and_size(&flight), (0, 0));
