@@ -1,6 +1,6 @@
 //! Unseals a SealedSecret for delivery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
@@ -113,6 +113,10 @@ pub(super) struct OpenedObject {
     pub(super) values: BTreeMap<String, Plain>,
     /// The digest of the value of each sealed item, by item key.
     pub(super) digests: BTreeMap<String, ValueDigest>,
+    /// The v2 items, whose exact length is not public.
+    padded: BTreeSet<String>,
+    /// The maximum length of all values of an object with the deprecated field `data`.
+    legacy_len: Option<usize>,
     /// The object without its sealed values, for its names, templates and generation.
     pub(super) sealed: SealedSecret,
 }
@@ -121,6 +125,21 @@ impl OpenedObject {
     /// Returns the length of the values in bytes.
     pub(super) fn values_len(&self) -> usize {
         self.values.values().map(|value| value.expose().len()).sum()
+    }
+
+    /// Returns the maximum length of the values of these items, as far as it follows from public data. Only the lengths
+    /// of rendered templates depend on values.
+    pub(super) fn public_len(&self, items: &BTreeSet<String>) -> usize {
+        let lens = items.iter().filter_map(|item| {
+            let len = self.values.get(item)?.expose().len();
+            let is_padded = self.padded.contains(item);
+            Some(if is_padded {
+                v2::max_len_with_equal_padding(len)
+            } else {
+                len
+            })
+        });
+        self.legacy_len.unwrap_or_else(|| lens.sum())
     }
 }
 
@@ -220,9 +239,17 @@ impl Opener {
         Ok(OpenedObject {
             values: unsealed.secret.data,
             digests: unsealed.digests,
+            padded: padded_items(sealed),
+            legacy_len: sealed.spec.data.as_ref().map(|data| data.len() / 4 * 3),
             sealed: without_values(sealed),
         })
     }
+}
+
+fn padded_items(sealed: &SealedSecret) -> BTreeSet<String> {
+    let items = sealed.spec.encrypted_data.iter();
+    let padded = items.filter(|(_, text)| v2::is_v2_value(text));
+    padded.map(|(item, _)| item.clone()).collect()
 }
 
 fn without_values(sealed: &SealedSecret) -> SealedSecret {

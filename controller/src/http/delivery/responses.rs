@@ -21,13 +21,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Delivery;
 use super::body::PreparedBody;
-use super::files::{Files, Objects, slow_work};
+use super::files::{Files, Objects, ParsedEntries};
 use super::memory::{Displaced, Memory, Owner, Reservation};
 use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
 use super::single_flight::SingleFlight;
-use crate::pool::slots::{Job, Slots};
+use crate::pool::slots::{Job, Slot, Slots};
 use crate::pool::{Budget, Pool};
 use crate::reconcile::timing::Class;
 use crate::store::cluster::ClusterStore;
@@ -36,7 +36,10 @@ use crate::store::cluster::ClusterStore;
 const SLOTS: usize = 8;
 /// Number of slots that are reserved for namespaces that occupy no slot yet.
 const RESERVED: usize = 2;
-/// The budget for determining the class of the templates of a request.
+/// Like [`SLOTS`] and [`RESERVED`], for responses with slow templates, which occupy a slot for seconds.
+const SLOW_SLOTS: usize = 4;
+const RESERVED_SLOW: usize = 1;
+/// The budget for parsing the templates of a request.
 const PARSING_BUDGET: Budget = Budget::seconds(5);
 /// Maximum size of the objects of one response in bytes, including items that the response does not contain.
 const MAX_BYTES: usize = 8 << 20;
@@ -56,6 +59,14 @@ const MAX_FILE_OVERHEAD: usize = (2 << 10) + 256;
 /// The unsealed objects of a request, by name.
 type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
 
+/// Everything that rendering needs.
+struct Preparation {
+    slot: Slot,
+    unsealed: UnsealedObjects,
+    parsed: ParsedEntries,
+    class: Class,
+}
+
 /// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
 pub(super) struct Responses {
@@ -64,6 +75,7 @@ pub(super) struct Responses {
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     opener: Opener,
     slots: Slots,
+    slow_slots: Slots,
     opened: SingleFlight<Vec<u8>, UnsealedObject>,
     prepared: SingleFlight<Revision, PreparedBody>,
     memory: Memory,
@@ -82,6 +94,7 @@ impl Responses {
                 accept_legacy: policy.rules.accept_legacy,
             },
             slots: Slots::reserving(SLOTS, RESERVED),
+            slow_slots: Slots::reserving(SLOW_SLOTS, RESERVED_SLOW),
             opened: SingleFlight::new(MAX_OPENED, UnsealedObject::size),
             prepared: SingleFlight::new(MAX_PREPARED, PreparedBody::size),
             memory: Memory::default(),
@@ -113,16 +126,17 @@ impl Responses {
         let version_key = self.version_key.borrow().clone();
         let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
-        let slot = self.slots.enqueue(&mut Job::new(namespace));
-        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
-        self.slots.charge(namespace, 1);
-        let unsealed = Box::pin(self.open_all(objects)).await?;
-        let class = self.class(namespace, entries, &unsealed).await?;
+        let Preparation {
+            slot,
+            unsealed,
+            parsed,
+            class,
+        } = Box::pin(self.prepare(namespace, entries, objects)).await?;
         let len = max_response_len(entries, &unsealed);
         let (reservation, displaced) = self.reserve(owner, len).await?;
         let has_templates = entries.iter().any(has_actions)
             || unsealed.values().any(|object| object.has_templates());
-        let work = self.rendering(namespace, entries, unsealed, version_key, revision);
+        let work = self.rendering(namespace, parsed, unsealed, version_key, revision);
         let finish = async {
             let rendering = class.rendering_for_delivery();
             let rendered = self.opener.pool.render_for(namespace, rendering, work);
@@ -142,6 +156,59 @@ impl Responses {
             prepared.map_err(|why| why.without_values(names))
         };
         unless_displaced(displaced, finish).await
+    }
+
+    /// Prepares a response in a slot. If its templates are slow, gives up the slot and the values, and prepares the
+    /// response again in one of the separate slots.
+    async fn prepare(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        objects: &BTreeMap<ObjectId, Identity>,
+    ) -> Result<Preparation, DeliveryRefusal> {
+        let preparation = self.prepare_in(&self.slots, namespace, entries, objects);
+        let preparation = Box::pin(preparation).await?;
+        if !preparation.class.rendering_for_delivery().is_slow {
+            return Ok(preparation);
+        }
+        drop(preparation);
+        let slots = &self.slow_slots;
+        Box::pin(self.prepare_in(slots, namespace, entries, objects)).await
+    }
+
+    async fn prepare_in(
+        &self,
+        slots: &Slots,
+        namespace: &str,
+        entries: &[Entry],
+        objects: &BTreeMap<ObjectId, Identity>,
+    ) -> Result<Preparation, DeliveryRefusal> {
+        let slot = slots.enqueue(&mut Job::new(namespace));
+        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
+        slots.charge(namespace, 1);
+        let unsealed = Box::pin(self.open_all(objects)).await?;
+        let parsed = self.parse(namespace, entries).await?;
+        let works = unsealed.values().map(|object| object.slow_work());
+        let work = works.fold(parsed.slow_work(), u64::saturating_add);
+        let class = Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)?;
+        Ok(Preparation {
+            slot,
+            unsealed,
+            parsed,
+            class,
+        })
+    }
+
+    /// Parses the templates of a request.
+    async fn parse(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+    ) -> Result<ParsedEntries, DeliveryRefusal> {
+        let entries = entries.to_owned();
+        let parse = move |meter: &mut dyn Meter| ParsedEntries::parse(entries, meter);
+        let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
+        parsed.await.map_err(|_| DeliveryRefusal::Busy)?
     }
 
     /// Unseals the objects one after another.
@@ -185,14 +252,14 @@ impl Responses {
     fn rendering(
         &self,
         namespace: &str,
-        entries: &[Entry],
+        entries: ParsedEntries,
         unsealed: UnsealedObjects,
         version_key: Arc<VersionKey>,
         revision: Revision,
     ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Result<Response, DeliveryRefusal>) + Send + 'static
     {
         let (opener, ring) = (self.opener.clone(), Arc::clone(&self.ring.borrow()));
-        let (namespace, entries) = (namespace.to_owned(), entries.to_owned());
+        let namespace = namespace.to_owned();
         move |meter| {
             // The measurement starts in the job: waiting for a slot does not depend on the values.
             let (start, now) = (Instant::now(), Timestamp::now());
@@ -207,24 +274,6 @@ impl Responses {
             });
             (start, response)
         }
-    }
-
-    /// Returns the class of all templates of a response.
-    async fn class(
-        &self,
-        namespace: &str,
-        entries: &[Entry],
-        unsealed: &UnsealedObjects,
-    ) -> Result<Class, DeliveryRefusal> {
-        let works = unsealed.values().map(|object| object.slow_work());
-        let mut work = works.fold(0, u64::saturating_add);
-        if entries.iter().any(has_actions) {
-            let entries = entries.to_owned();
-            let parse = move |meter: &mut dyn Meter| slow_work(&entries, meter);
-            let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
-            work = work.saturating_add(parsed.await.map_err(|_| DeliveryRefusal::Busy)?);
-        }
-        Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
     }
 
     /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends responses of a

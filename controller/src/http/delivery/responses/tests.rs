@@ -115,6 +115,15 @@ impl Fixture {
         entries.extend(
             template.map(|text| json!({ "path": "file", "template": text, "from": names })),
         );
+        self.send(pod, &entries).await
+    }
+
+    /// Sends a request with these entries.
+    async fn send(
+        &self,
+        pod: &str,
+        entries: &[serde_json::Value],
+    ) -> (Result<Arc<PreparedBody>, DeliveryRefusal>, u128) {
         let request = json!({ "objects": entries }).to_string();
         let request = Request::from_json(request.as_bytes()).unwrap();
         let identities = self.objects.iter();
@@ -313,4 +322,75 @@ async fn the_size_of_an_unsealed_object_includes_its_labels_and_empty_items() {
         sizes.push(unsealed.unwrap()["db"].size());
     }
     assert!(sizes[1] > sizes[0] + 19_900 * 128, "{sizes:?}");
+}
+
+/// Attack: an author lets the parsing of the request's templates run out of the time that remains after rendering
+/// values, so that the failure differs from that of rendering.
+#[tokio::test(start_paused = true)]
+async fn templates_of_a_request_are_parsed_before_values_are_rendered() {
+    let fixture = Fixture::new(vec![object("db", "1", "{{ fail .a }}")]);
+    let (result, took) = fixture.request(0, Some("{{ end }}")).await;
+    let refusal = result.err();
+    let is_parse_error = matches!(refusal, Some(DeliveryRefusal::Template { .. }));
+    assert!(is_parse_error, "{refusal:?}");
+    assert_eq!(took, 0, "nothing was rendered");
+    let long = "{{ $a := \"x\" }}".repeat(2_000);
+    let (result, took) = fixture.request(1, Some(&long)).await;
+    let refusal = result.err();
+    assert!(
+        matches!(refusal, Some(DeliveryRefusal::Values { .. })),
+        "{refusal:?}"
+    );
+    assert_eq!(took, 500);
+}
+
+/// Attack: slow templates of many namespaces occupy the slots, so that other namespaces get no values.
+#[tokio::test(start_paused = true)]
+async fn responses_that_wait_for_slow_renderings_occupy_no_general_slot() {
+    let fixture = Fixture::new(vec![object("db", "1", SLOW)]);
+    let responses = &fixture.responses;
+    let mut occupied = Vec::new();
+    for i in 0..SLOW_SLOTS {
+        let slot = responses
+            .slow_slots
+            .enqueue(&mut Job::new(&format!("n{i}")));
+        occupied.push(slot.await.unwrap());
+    }
+    let waiting = (0..20).map(|number| fixture.request(number, None));
+    let waiting = futures::future::join_all(waiting);
+    let waiting = tokio::time::timeout(Duration::from_secs(10), waiting);
+    let general = async {
+        sleep(Duration::from_secs(1)).await;
+        let slots = (0..SLOTS).map(|i| responses.slots.enqueue(&mut Job::new(&format!("n{i}"))));
+        let slots: Vec<_> = slots.collect();
+        tokio::time::timeout(Duration::from_secs(1), futures::future::join_all(slots)).await
+    };
+    let (waiting, general) = tokio::join!(waiting, general);
+    assert!(waiting.is_err(), "all slow slots are occupied");
+    assert!(general.is_ok(), "all general slots are free");
+    drop((general, occupied));
+    assert!(fixture.request(0, None).await.0.is_ok());
+}
+
+/// Attack: an author fills a response up to the limit, to find out the exact length of a padded value.
+#[tokio::test(start_paused = true)]
+async fn the_limit_of_a_response_counts_the_padded_length_of_v2_values() {
+    // Four times this length leave 324 bytes. Values of 304 to 335 bytes have the same padded length.
+    let filling = "x".repeat(24_574 * 32 - 17);
+    for (len, fits) in [
+        (272, true),
+        (303, true),
+        (304, false),
+        (320, false),
+        (335, false),
+    ] {
+        let value = object("value", &"x".repeat(len), "");
+        let fixture = Fixture::new(vec![object("filling", &filling, ""), value]);
+        let filling = |number| json!({ "sealedSecret": "filling", "path": format!("{number}/") });
+        let mut entries: Vec<_> = (0..4).map(filling).collect();
+        entries.push(json!({ "sealedSecret": "value" }));
+        let (result, _) = fixture.send("p", &entries).await;
+        let want = (!fits).then_some(DeliveryRefusal::TooLarge);
+        assert_eq!(result.err(), want, "{len}");
+    }
 }
