@@ -24,14 +24,21 @@ pub struct Pool {
     renderings: Renderings,
 }
 
-/// Slots for renderings. Slow renderings have separate slots, so that quick renderings do not wait for them.
+/// Where renderings run. Slow renderings have separate slots, so that quick renderings do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
-    quick: Slots,
-    slow: Slots,
+    quick: RenderingSlots,
+    slow: RenderingSlots,
 }
 
-/// Maximum number of concurrent renderings of each kind, over all tenants. Each rendering may use as much memory as the
+/// Slots for renderings of one kind, and the lanes in which they run.
+#[derive(Debug, Clone)]
+struct RenderingSlots {
+    slots: Slots,
+    lanes: Lanes,
+}
+
+/// Maximum number of concurrent renderings of each kind in the reconciler, over all tenants. Each rendering may use as much memory as the
 /// budget of templates allows, 64 MiB, while it waits for its turn.
 const MAX_RENDERINGS: usize = 4;
 /// Number of slots of each kind that are reserved for tenants without a slot.
@@ -60,22 +67,40 @@ impl Pool {
         Self::with_slots(processors, (processors / 2).max(1))
     }
 
-    /// Creates the pool for HTTP callers, with half of the processors, so that they do not delay Secrets.
+    /// Creates the pool for HTTP callers, with half of the processors, so that they do not delay Secrets. Renderings
+    /// have further lanes, and wait for a lane before they start: when they end is observable, so no other work of
+    /// callers may delay them.
     pub(crate) fn for_callers() -> Self {
-        Self::with_slots((processor_count() / 2).max(1), 1)
+        Self::with_lanes_for_renderings((processor_count() / 2).max(1))
+    }
+
+    fn with_lanes_for_renderings(short: usize) -> Self {
+        let own_lanes = |count: usize| RenderingSlots {
+            slots: Slots::new(count),
+            lanes: Lanes::new(count, count),
+        };
+        Self {
+            renderings: Renderings {
+                quick: own_lanes(short),
+                slow: own_lanes(1),
+            },
+            ..Self::with_slots(short, 1)
+        }
     }
 
     fn with_slots(short: usize, long: usize) -> Self {
+        let lanes = Lanes::new(short, long);
+        let shared_lanes = || RenderingSlots {
+            slots: Slots::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
+            lanes: lanes.clone(),
+        };
         Self {
             internal_slots: Arc::new(Semaphore::new(short)),
-            lanes: Lanes {
-                short: Slots::new(short),
-                long: Slots::new(long),
-            },
             renderings: Renderings {
-                quick: Slots::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
-                slow: Slots::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
+                quick: shared_lanes(),
+                slow: shared_lanes(),
             },
+            lanes,
         }
     }
 
@@ -111,7 +136,7 @@ impl Pool {
         rendering: Rendering,
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let slots = if rendering.is_slow {
+        let RenderingSlots { slots, lanes } = if rendering.is_slow {
             &self.renderings.slow
         } else {
             &self.renderings.quick
@@ -119,7 +144,7 @@ impl Pool {
         let slot = slots.enqueue(&mut Job::new(tenant));
         let _slot = slot.await.map_err(|_| Stopped)?;
         slots.charge(tenant, 1);
-        self.work_for(tenant, rendering.budget, work).await
+        work_in(lanes, tenant, rendering.budget, work).await
     }
 
     /// Runs work for a tenant when it is the tenant's turn. The work calls the meter before each operation. The meter
@@ -135,17 +160,24 @@ impl Pool {
         budget: Budget,
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
-        let mut job = Job::new(tenant);
-        let slot = self.lanes.short.enqueue(&mut job);
-        let slot = slot.await.map_err(|_| Stopped)?;
-        let end_on_drop = EndOnDrop::default();
-        let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&end_on_drop.0));
-        tokio::task::spawn_blocking(move || {
-            work(&mut Worker::new(lanes, job, slot, budget, is_over))
-        })
+        work_in(&self.lanes, tenant, budget, work).await
+    }
+}
+
+async fn work_in<T: Send + 'static>(
+    lanes: &Lanes,
+    tenant: &str,
+    budget: Budget,
+    work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
+) -> Result<T, Stopped> {
+    let mut job = Job::new(tenant);
+    let slot = lanes.short.enqueue(&mut job);
+    let slot = slot.await.map_err(|_| Stopped)?;
+    let end_on_drop = EndOnDrop::default();
+    let (lanes, is_over) = (lanes.clone(), Arc::clone(&end_on_drop.0));
+    tokio::task::spawn_blocking(move || work(&mut Worker::new(lanes, job, slot, budget, is_over)))
         .await
         .map_err(|_| Stopped)
-    }
 }
 
 impl Default for Pool {
@@ -276,6 +308,44 @@ mod tests {
             "the slow renderings still occupy their slots"
         );
         hostile.abort_all();
+    }
+
+    /// Attack: an author has several Pods request different responses at the same time, so that their renderings delay
+    /// each other, and the time of a response reveals how long rendering takes.
+    #[tokio::test]
+    async fn renderings_of_callers_run_one_after_another_and_wait_for_no_other_work() {
+        let pool = Pool::with_lanes_for_renderings(1);
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let blocker = pool.clone();
+        let other_work = tokio::spawn(async move {
+            let work = move |meter: &mut dyn Meter| {
+                meter.spend(2_000).unwrap();
+                wait.recv().unwrap();
+            };
+            blocker.work_for("other", BUDGET, work).await
+        });
+        let running = Arc::new(AtomicUsize::new(0));
+        let mut renderings = tokio::task::JoinSet::new();
+        for i in 0..9 {
+            let (pool, running) = (pool.clone(), Arc::clone(&running));
+            renderings.spawn(async move {
+                let work = move |meter: &mut dyn Meter| {
+                    let others = running.fetch_add(1, Ordering::SeqCst);
+                    // Beyond one slice, so that the work would yield its lane to waiting work.
+                    for _ in 0..20 {
+                        meter.spend(2_000).unwrap();
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    others
+                };
+                let tenant = format!("tenant-{}", i % 3);
+                pool.render_for(&tenant, rendering(false), work).await
+            });
+        }
+        assert_eq!(renderings.join_all().await, [Ok(0); 9]);
+        release.send(()).unwrap();
+        assert_eq!(other_work.await.unwrap(), Ok(()));
     }
 
     /// Attack: a tenant queues forty objects with seconds of work each, to delay an object of another tenant that needs

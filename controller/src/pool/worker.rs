@@ -62,6 +62,14 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
+    /// Creates lanes in which this many short and long operations run concurrently.
+    pub(super) fn new(short: usize, long: usize) -> Self {
+        Self {
+            short: Slots::new(short),
+            long: Slots::new(long),
+        }
+    }
+
     fn lane(&self, is_long: bool) -> &Slots {
         if is_long { &self.long } else { &self.short }
     }
@@ -155,10 +163,7 @@ mod tests {
     const SECOND: Budget = Budget::seconds(1);
 
     fn lanes() -> Lanes {
-        Lanes {
-            short: Slots::new(1),
-            long: Slots::new(1),
-        }
+        Lanes::new(1, 1)
     }
 
     fn worker(lanes: &Lanes, tenant: &str, budget: Budget) -> Worker {

@@ -95,6 +95,7 @@ pub use object::{
 };
 pub use open::{OpenError, open};
 pub use opening_keys::{OpenedLocks, OpeningKeys};
+pub use padding::max_len_with_equal_padding;
 pub use place::Place;
 pub use recipient_list::{ListedRecipient, RecipientList};
 pub use seal::{LockSpec, MAX_REVISION_AHEAD, SealError, next_revision, seal, seal_inline};

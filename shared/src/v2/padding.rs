@@ -23,6 +23,11 @@ pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
+/// Returns the maximum length of a value whose plaintext has the same length as that of a value with `len` bytes.
+pub const fn max_len_with_equal_padding(len: usize) -> usize {
+    (len + MIN_OVERHEAD).next_multiple_of(BLOCK_LEN) - MIN_OVERHEAD
+}
+
 /// Reverses [`pad`]. Returns `None` for bytes that [`pad`] cannot produce: a length that is not a multiple of the block
 /// length, a last block without a marker, or a marker inside the identifier.
 pub(super) fn unpad(bytes: &[u8]) -> Option<(ValueId, Plain)> {
@@ -48,6 +53,17 @@ mod tests {
     fn pads_to_the_next_block_that_has_room_for_the_marker() {
         for (len, want) in [(0, 32), (15, 32), (16, 64), (47, 64), (48, 96)] {
             assert_eq!(pad(&id(), &vec![1; len]).len(), want, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_maximum_length_is_equal_for_all_values_with_equal_padding() {
+        for len in 0..200 {
+            let padded = |len: usize| pad(&id(), &vec![1; len]).len();
+            let max = max_len_with_equal_padding(len);
+            assert!(len <= max);
+            assert_eq!(padded(max), padded(len), "{len}");
+            assert_eq!(padded(max + 1), padded(len) + BLOCK_LEN, "{len}");
         }
     }
 

@@ -10,9 +10,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Frame, SizeHint};
 use tokio::task::JoinHandle;
+use tracing::error;
 use zeroize::Zeroizing;
 
 use super::memory::Reservation;
+use super::refused::DeliveryRefusal;
 use crate::http::connections::Slot;
 
 /// Time limit for sending a response. A connection that takes longer is closed, so that slow readers do not keep values
@@ -29,14 +31,27 @@ pub(super) struct PreparedBody {
 }
 
 impl PreparedBody {
-    pub(super) fn new(json: Zeroizing<Vec<u8>>, memory: Reservation) -> Self {
-        Self { json, memory }
+    /// Refuses a body that is longer than the reserved memory, which is an internal error.
+    pub(super) fn new(
+        json: Zeroizing<Vec<u8>>,
+        memory: Reservation,
+    ) -> Result<Self, DeliveryRefusal> {
+        if json.len() > memory.bytes() {
+            error!("A response is longer than its reserved memory");
+            return Err(DeliveryRefusal::TooLarge);
+        }
+        Ok(Self { json, memory })
     }
 
     /// Returns the reserved size in bytes, which does not depend on the values. Other tenants can observe what a cache
     /// of a limited size contains.
     pub(super) fn size(&self) -> usize {
         self.memory.bytes()
+    }
+
+    /// Returns whether a Pod of this namespace requested the response first.
+    pub(super) fn is_of(&self, namespace: &str) -> bool {
+        self.memory.is_of(namespace)
     }
 
     /// Returns a response with this body, on the connection that holds `slot`.
@@ -106,14 +121,18 @@ mod tests {
 
     use super::*;
     use crate::http::connections::{Connections, Signals};
-    use crate::http::delivery::memory::Memory;
+    use crate::http::delivery::memory::{Memory, Owner};
 
     fn response(len: usize) -> (Response, Signals) {
         let (slot, signals) = Connections::default()
             .admit(Ipv4Addr::LOCALHOST.into())
             .unwrap();
-        let memory = Memory::default().reserve("ns", len).unwrap();
-        let body = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
+        let owner = Owner {
+            namespace: "ns".into(),
+            pod: "p".into(),
+        };
+        let (memory, _) = Memory::default().reserve(&owner, len).unwrap();
+        let body = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory).unwrap();
         (Arc::new(body).respond(Arc::new(slot)), signals)
     }
 
@@ -139,6 +158,19 @@ mod tests {
             let bytes = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(bytes.len(), len);
             assert!(!is_closed(&signals, 600).await);
+        }
+    }
+
+    #[test]
+    fn a_body_longer_than_its_reserved_memory_is_refused() {
+        let owner = Owner {
+            namespace: "ns".into(),
+            pod: "p".into(),
+        };
+        for (len, want) in [(100, None), (101, Some(DeliveryRefusal::TooLarge))] {
+            let (memory, _) = Memory::default().reserve(&owner, 100).unwrap();
+            let body = PreparedBody::new(Zeroizing::new(vec![b'x'; len]), memory);
+            assert_eq!(body.err(), want, "{len}");
         }
     }
 }

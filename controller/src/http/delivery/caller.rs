@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::authentication::v1::UserInfo;
 
+use super::memory::Owner;
 use super::refused::DeliveryRefusal;
 
 /// The prefix of the user names of service accounts.
@@ -22,6 +23,16 @@ pub(super) struct Caller {
     pub(super) pod: String,
     /// The `uid` of the Pod.
     pub(super) uid: String,
+}
+
+impl Caller {
+    /// Returns the owner of the memory that the Pod's requests use.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            namespace: self.namespace.clone(),
+            pod: self.uid.clone(),
+        }
+    }
 }
 
 impl TryFrom<UserInfo> for Caller {

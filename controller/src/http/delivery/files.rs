@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deliver::{
-    DeliveredFile, DeliveredObject, Entry, FilePath, LayoutError, Mode, ObjectEntry, Response,
+    DeliveredFile, DeliveredObject, Entry, FilePath, LayoutError, MAX_VALUES, Mode, ObjectEntry, Response,
     ResponseError, TemplateEntry,
 };
 use jiff::Timestamp;
@@ -27,10 +27,53 @@ pub(super) struct Files<'a> {
     pub(super) now: Timestamp,
 }
 
-/// A parsed template of a request. All templates are checked before the first one is rendered.
-struct CheckedTemplate<'a> {
-    entry: &'a TemplateEntry,
-    template: Template,
+/// The entries of a request. All templates are parsed before the first one is rendered, so that neither the time nor
+/// the failure of parsing depends on values.
+#[derive(Debug)]
+pub(super) struct ParsedEntries(Vec<ParsedEntry>);
+
+#[derive(Debug)]
+enum ParsedEntry {
+    Object(ObjectEntry),
+    Template(TemplateEntry, Template),
+}
+
+impl ParsedEntries {
+    /// Parses the templates.
+    pub(super) fn parse(
+        entries: Vec<Entry>,
+        meter: &mut dyn Meter,
+    ) -> Result<Self, DeliveryRefusal> {
+        let mut budget = ParseBudget::new(meter);
+        let parsed = entries.into_iter().map(|entry| match entry {
+            Entry::Object(entry) => Ok(ParsedEntry::Object(entry)),
+            Entry::Template(entry) => {
+                let template = parse(&entry, &mut budget)?;
+                Ok(ParsedEntry::Template(entry, template))
+            }
+        });
+        Ok(Self(parsed.collect::<Result<_, DeliveryRefusal>>()?))
+    }
+
+    /// Returns the cost of the slow functions of the templates, in microseconds.
+    pub(super) fn slow_work(&self) -> u64 {
+        let works = self.templates().map(|(_, template)| template.slow_work());
+        works.fold(0, u64::saturating_add)
+    }
+
+    fn objects(&self) -> impl Iterator<Item = &ObjectEntry> {
+        self.0.iter().filter_map(|entry| match entry {
+            ParsedEntry::Object(entry) => Some(entry),
+            ParsedEntry::Template(..) => None,
+        })
+    }
+
+    fn templates(&self) -> impl Iterator<Item = (&TemplateEntry, &Template)> {
+        self.0.iter().filter_map(|entry| match entry {
+            ParsedEntry::Template(entry, template) => Some((entry, template)),
+            ParsedEntry::Object(_) => None,
+        })
+    }
 }
 
 impl Files<'_> {
@@ -38,16 +81,18 @@ impl Files<'_> {
     pub(super) fn response(
         &self,
         revision: String,
-        entries: &[Entry],
+        entries: &ParsedEntries,
         meter: &mut dyn Meter,
     ) -> Result<Response, DeliveryRefusal> {
-        let mut files = Vec::new();
-        for entry in entries {
-            if let Entry::Object(entry) = entry {
-                self.add_items(entry, &mut files)?;
-            }
+        let (mut files, mut len) = (Vec::new(), 0);
+        for entry in entries.objects() {
+            len += self.add_items(entry, &mut files)?;
         }
-        self.add_templates(entries, &mut files, meter)?;
+        len += self.add_templates(entries, &mut files, meter)?;
+        // Not the real length: this refusal must not reveal the length of a padded value.
+        if len > MAX_VALUES {
+            return Err(DeliveryRefusal::TooLarge);
+        }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         let objects = self.objects.values().map(|opened| self.object(opened));
         let response = Response {
@@ -74,11 +119,12 @@ impl Files<'_> {
         }
     }
 
+    /// Adds the files, and returns their length as far as it is public.
     fn add_items(
         &self,
         entry: &ObjectEntry,
         files: &mut Vec<DeliveredFile>,
-    ) -> Result<(), DeliveryRefusal> {
+    ) -> Result<usize, DeliveryRefusal> {
         let opened = self.opened(&entry.sealed_secret)?;
         let all = || opened.values.keys().cloned().collect();
         let items: BTreeSet<String> = entry.items.clone().unwrap_or_else(all);
@@ -91,7 +137,7 @@ impl Files<'_> {
             })?;
             files.push(self.file_of_item(opened, item, path, entry.mode)?);
         }
-        Ok(())
+        Ok(opened.public_len(&items))
     }
 
     fn file_of_item(
@@ -124,30 +170,28 @@ impl Files<'_> {
         })
     }
 
+    /// Adds the files, and returns their length. All templates share one budget.
     fn add_templates(
         &self,
-        entries: &[Entry],
+        entries: &ParsedEntries,
         files: &mut Vec<DeliveredFile>,
         meter: &mut dyn Meter,
-    ) -> Result<(), DeliveryRefusal> {
-        let mut budget = ParseBudget::new(meter);
-        let mut templates = Vec::new();
-        for entry in entries {
-            if let Entry::Template(entry) = entry {
-                let template = parse(entry, &mut budget)?;
-                self.check_fields(entry, &template)?;
-                templates.push(CheckedTemplate { entry, template });
-            }
+    ) -> Result<usize, DeliveryRefusal> {
+        for (entry, template) in entries.templates() {
+            self.check_fields(entry, template)?;
         }
         let mut context = Context {
             budget: Budget::default(),
             now: self.now,
             rng: &mut shared::random::system(),
         };
-        for checked in &templates {
-            files.push(self.file_of_template(checked, &mut context, meter)?);
+        let mut len = 0;
+        for (entry, template) in entries.templates() {
+            let file = self.file_of_template(entry, template, &mut context, meter)?;
+            len += file.value.len();
+            files.push(file);
         }
-        Ok(())
+        Ok(len)
     }
 
     /// Checks that each object of which the template inserts an item is in `from` and has the item. In place of a
@@ -177,7 +221,8 @@ impl Files<'_> {
 
     fn file_of_template(
         &self,
-        CheckedTemplate { entry, template }: &CheckedTemplate<'_>,
+        entry: &TemplateEntry,
+        template: &Template,
         context: &mut Context<'_>,
         meter: &mut dyn Meter,
     ) -> Result<DeliveredFile, DeliveryRefusal> {
@@ -250,19 +295,6 @@ fn parse(entry: &TemplateEntry, budget: &mut ParseBudget<'_>) -> Result<Template
         let path = path.to_owned();
         Err(DeliveryRefusal::Random { path })
     }
-}
-
-/// Returns the cost of the slow functions in the templates of a request, in microseconds. A template that cannot be
-/// parsed is refused later.
-pub(super) fn slow_work(entries: &[Entry], meter: &mut dyn Meter) -> u64 {
-    let mut budget = ParseBudget::new(meter);
-    let works = entries.iter().map(|entry| match entry {
-        Entry::Object(_) => 0,
-        Entry::Template(entry) => {
-            parse(entry, &mut budget).map_or(0, |template| template.slow_work())
-        }
-    });
-    works.fold(0, u64::saturating_add)
 }
 
 fn object_error(object: &str, item: &str, error: &str) -> DeliveryRefusal {

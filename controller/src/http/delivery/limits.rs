@@ -1,4 +1,4 @@
-//! Limits the rate of requests and the number of waiting requests, for each Pod and namespace.
+//! Limits the rate of requests, and the number and size of the requests that wait or are in progress, for each Pod and namespace.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,34 +15,47 @@ const POD_RATE: (u32, u32) = (5, 40);
 /// Pods at once.
 const NAMESPACE_RATE: (u32, u32) = (100, 2_000);
 
-/// Maximum number of waiting requests, in addition to those of [`RESERVED`].
-const MAX_WAITING: WaitingRequests = WaitingRequests {
-    requests: 3_000,
-    bytes: 32 << 20,
+/// Maximum numbers of requests, and of the bytes of their bodies.
+#[derive(Debug, Clone, Copy)]
+struct Maxima {
+    /// The requests of all namespaces, in addition to those of `reserved`.
+    all: RequestCount,
+    namespace: RequestCount,
+    pod: RequestCount,
+    /// The requests that each namespace may have, even if other namespaces have reached `all`.
+    reserved: RequestCount,
+}
+
+/// The limits of requests that wait for a change. A namespace may use half of `all`.
+const WAITING: Maxima = Maxima {
+    all: RequestCount::new(3_000, 32 << 20),
+    namespace: RequestCount::new(1_500, 16 << 20),
+    pod: RequestCount::new(32, 1 << 20),
+    reserved: RequestCount::new(64, 1 << 20),
 };
-/// Maximum number of waiting requests of one Pod.
-const MAX_WAITING_OF_POD: WaitingRequests = WaitingRequests {
-    requests: 32,
-    bytes: 1 << 20,
+/// The limits of requests whose response is being created, or that wait until a slot is free. A workload can start a
+/// thousand Pods at once.
+const IN_PROGRESS: Maxima = Maxima {
+    all: RequestCount::new(3_000, 16 << 20),
+    namespace: RequestCount::new(1_500, 8 << 20),
+    ..WAITING
 };
-/// Maximum number of waiting requests of one namespace: half of all.
-const MAX_WAITING_OF_NAMESPACE: WaitingRequests = WaitingRequests {
-    requests: 1_500,
-    bytes: 16 << 20,
-};
-/// The waiting requests that each namespace may have, even if other namespaces have reached [`MAX_WAITING`].
-const RESERVED: WaitingRequests = WaitingRequests {
-    requests: 64,
-    bytes: 1 << 20,
-};
-/// Seconds after which a caller whose request could not wait may retry.
+/// Seconds after which a caller may retry if it had too many requests.
 const RETRY_AFTER_SECONDS: i64 = 10;
 
 /// The limits of all callers.
 #[derive(Debug)]
 pub(super) struct Limits {
     rates: Mutex<Rates>,
-    waiting: Arc<Mutex<HashMap<Key, WaitingRequests>>>,
+    waiting: Requests,
+    in_progress: Requests,
+}
+
+/// The requests of one kind, and their limits.
+#[derive(Debug)]
+struct Requests {
+    counts: Arc<Mutex<HashMap<Key, RequestCount>>>,
+    max: Maxima,
 }
 
 #[derive(Debug)]
@@ -60,9 +73,9 @@ enum Key {
     Namespace(String),
 }
 
-/// A number of waiting requests, and the total size of their bodies.
+/// A number of requests, and the total size of their bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct WaitingRequests {
+struct RequestCount {
     requests: usize,
     bytes: usize,
 }
@@ -75,7 +88,8 @@ impl Default for Limits {
                 pod: rate(POD_RATE),
                 namespace: rate(NAMESPACE_RATE),
             }),
-            waiting: Arc::default(),
+            waiting: Requests::new(WAITING),
+            in_progress: Requests::new(IN_PROGRESS),
         }
     }
 }
@@ -98,34 +112,60 @@ impl Limits {
         caller: &Caller,
         bytes: usize,
     ) -> Result<Ticket, DeliveryRefusal> {
-        let request = WaitingRequests { requests: 1, bytes };
+        self.waiting.begin(caller, bytes)
+    }
+
+    /// Counts a request of this size as in progress until the result is dropped.
+    pub(super) fn begin_progress(
+        &self,
+        caller: &Caller,
+        bytes: usize,
+    ) -> Result<Ticket, DeliveryRefusal> {
+        self.in_progress.begin(caller, bytes)
+    }
+}
+
+impl Requests {
+    fn new(max: Maxima) -> Self {
+        Self {
+            counts: Arc::default(),
+            max,
+        }
+    }
+
+    fn begin(&self, caller: &Caller, bytes: usize) -> Result<Ticket, DeliveryRefusal> {
+        let request = RequestCount::new(1, bytes);
         let namespace = Key::Namespace(caller.namespace.clone());
-        let mut waiting = lock(&self.waiting);
-        let fits = |key: &Key, max: WaitingRequests| {
-            let known = waiting.get(key).copied().unwrap_or_default();
+        let mut counts = lock(&self.counts);
+        let fits = |key: &Key, max: RequestCount| {
+            let known = counts.get(key).copied().unwrap_or_default();
             known.plus(request).is_within(max)
         };
         let pod = Key::Pod(caller.uid.clone());
-        let is_admitted = fits(&pod, MAX_WAITING_OF_POD)
-            && fits(&namespace, MAX_WAITING_OF_NAMESPACE)
-            && (fits(&Key::All, MAX_WAITING) || fits(&namespace, RESERVED));
+        let is_admitted = fits(&pod, self.max.pod)
+            && fits(&namespace, self.max.namespace)
+            && (fits(&Key::All, self.max.all) || fits(&namespace, self.max.reserved));
         if !is_admitted {
             return Err(DeliveryRefusal::TooOften(RETRY_AFTER_SECONDS));
         }
         let keys = [Key::All, pod, namespace];
         for key in &keys {
-            let count = waiting.entry(key.clone()).or_default();
+            let count = counts.entry(key.clone()).or_default();
             *count = count.plus(request);
         }
         Ok(Ticket {
             keys,
             request,
-            waiting: Arc::clone(&self.waiting),
+            counts: Arc::clone(&self.counts),
         })
     }
 }
 
-impl WaitingRequests {
+impl RequestCount {
+    const fn new(requests: usize, bytes: usize) -> Self {
+        Self { requests, bytes }
+    }
+
     fn is_within(self, max: Self) -> bool {
         self.requests <= max.requests && self.bytes <= max.bytes
     }
@@ -145,32 +185,30 @@ impl WaitingRequests {
     }
 }
 
-/// A request that waits and counts toward the limits until this value is dropped.
+/// A request that counts toward the limits until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Ticket {
     keys: [Key; 3],
-    request: WaitingRequests,
-    waiting: Arc<Mutex<HashMap<Key, WaitingRequests>>>,
+    request: RequestCount,
+    counts: Arc<Mutex<HashMap<Key, RequestCount>>>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.waiting);
+        let mut counts = lock(&self.counts);
         for key in &self.keys {
-            if let Some(count) = waiting.get_mut(key) {
+            if let Some(count) = counts.get_mut(key) {
                 *count = count.minus(self.request);
                 if count.requests == 0 {
-                    waiting.remove(key);
+                    counts.remove(key);
                 }
             }
         }
     }
 }
 
-fn lock(
-    waiting: &Mutex<HashMap<Key, WaitingRequests>>,
-) -> MutexGuard<'_, HashMap<Key, WaitingRequests>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(counts: &Mutex<HashMap<Key, RequestCount>>) -> MutexGuard<'_, HashMap<Key, RequestCount>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -245,7 +283,7 @@ mod tests {
             let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
             assert_eq!(tickets.len(), want, "{why}");
             drop(tickets);
-            assert!(lock(&limits.waiting).is_empty(), "{why}");
+            assert!(lock(&limits.waiting.counts).is_empty(), "{why}");
         }
     }
 
@@ -275,5 +313,39 @@ mod tests {
             let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
             assert_eq!(tickets.len(), want, "{why}");
         }
+    }
+
+    /// Attack: Pods send many requests of the maximum size while all slots are occupied, to exhaust the memory.
+    #[test]
+    fn the_bytes_of_requests_that_wait_for_a_slot_are_bounded() {
+        let large = 256 << 10;
+        for (why, callers, want) in [
+            ("one Pod", vec![caller("a", 0); 100], 4),
+            (
+                "one namespace",
+                (0..100).map(|i| caller("a", i)).collect(),
+                32,
+            ),
+            (
+                "all namespaces, and each of the last ten uses its reserve",
+                (0..1_200)
+                    .map(|i| caller(&format!("ns{}", i / 100), i))
+                    .collect(),
+                64 + 10 * 4,
+            ),
+        ] {
+            let limits = Limits::default();
+            let tickets = callers
+                .iter()
+                .map(|caller| limits.begin_progress(caller, large));
+            let tickets: Vec<_> = tickets.filter_map(Result::ok).collect();
+            assert_eq!(tickets.len(), want, "{why}");
+            drop(tickets);
+            assert!(lock(&limits.in_progress.counts).is_empty(), "{why}");
+        }
+        let limits = Limits::default();
+        let starting = (0..1_000).map(|i| limits.begin_progress(&caller("web", i), 4 << 10));
+        let starting: Vec<_> = starting.filter_map(Result::ok).collect();
+        assert_eq!(starting.len(), 1_000, "a workload may start at once");
     }
 }

@@ -28,7 +28,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use controller_core::object_id::ObjectId;
-use deliver::{ENDPOINT, MAX_REQUEST, Request};
+use deliver::{Destination, ENDPOINT, MAX_REQUEST, Request};
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::record::Identity;
@@ -46,7 +46,7 @@ use super::reviews::Reviews;
 use crate::metrics::Metrics;
 use crate::reconcile::Policy;
 use crate::store::cluster::ClusterStore;
-use limits::Limits;
+use limits::{Limits, Ticket};
 use refused::{DeliveryRefusal, ObjectError};
 use responses::Responses;
 use revision::Revision;
@@ -176,16 +176,20 @@ impl Call<'_> {
         authenticated: &AuthenticatedCaller,
         slot: Arc<Slot>,
     ) -> Result<Response, DeliveryRefusal> {
+        let limits = &self.endpoint.limits;
+        let ticket = limits.begin_progress(&authenticated.caller, size(self.request))?;
         within_deadline(Box::pin(self.authorize(authenticated, None))).await?;
         let namespace = &authenticated.caller.namespace;
         let current = self.current_objects(namespace)?;
         if !self.caller_has(&current) {
-            return within_deadline(Box::pin(self.send_values(namespace, current, slot))).await;
+            return within_deadline(Box::pin(self.send_values(authenticated, current, slot))).await;
         }
         if self.request.wait.is_zero() {
             return Ok(StatusCode::NOT_MODIFIED.into_response());
         }
-        self.wait(authenticated, &current).await?;
+        drop(ticket);
+        // The request counts as waiting until it ends, so that a change ends all waiting requests successfully.
+        let _ticket = self.wait(authenticated, &current).await?;
         // The permissions may have been withdrawn, and the token may have expired.
         let finish = async {
             let since = Some(Instant::now());
@@ -197,7 +201,7 @@ impl Call<'_> {
             if self.caller_has(&current) {
                 return Ok(StatusCode::NOT_MODIFIED.into_response());
             }
-            self.send_values(namespace, current, slot).await
+            self.send_values(&authenticated, current, slot).await
         };
         within_deadline(Box::pin(finish)).await
     }
@@ -244,17 +248,17 @@ impl Call<'_> {
     }
 
     /// Waits until an object changes, at most for the time that the caller requested. Fails if too many requests wait,
-    /// or if the server stops.
+    /// or if the server stops. The request counts as waiting until the result is dropped.
     async fn wait(
         &self,
         authenticated: &AuthenticatedCaller,
         current: &CurrentObjects,
-    ) -> Result<(), DeliveryRefusal> {
+    ) -> Result<Ticket, DeliveryRefusal> {
         let Endpoint {
             delivery, limits, ..
         } = self.endpoint;
         let caller = &authenticated.caller;
-        let _ticket = limits.begin_waiting(caller, size(self.request))?;
+        let ticket = limits.begin_waiting(caller, size(self.request))?;
         let _counted = delivery.metrics.count_waiting_delivery();
         let ids = current.objects.keys().cloned().collect();
         let listener = delivery.store.changes().listen(ids);
@@ -271,23 +275,24 @@ impl Call<'_> {
         };
         let mut stopping = delivery.stopping.clone();
         tokio::select! {
-            () = change => Ok(()),
-            () = tokio::time::sleep(self.request.wait) => Ok(()),
+            () = change => Ok(ticket),
+            () = tokio::time::sleep(self.request.wait) => Ok(ticket),
             _ = stopping.wait_for(|is_stopping| *is_stopping) => Err(DeliveryRefusal::NotReady),
         }
     }
 
     async fn send_values(
         &self,
-        namespace: &str,
+        authenticated: &AuthenticatedCaller,
         mut current: CurrentObjects,
         slot: Arc<Slot>,
     ) -> Result<Response, DeliveryRefusal> {
         let responses = &self.endpoint.responses;
+        let owner = authenticated.caller.owner();
         for _ in 0..MAX_ATTEMPTS {
             let CurrentObjects { objects, revision } = &current;
             match responses
-                .get(namespace, self.request, objects, *revision)
+                .get(&owner, self.request, objects, *revision)
                 .await
             {
                 Ok(body) => return Ok(body.respond(slot)),
@@ -295,7 +300,7 @@ impl Call<'_> {
                 Err(DeliveryRefusal::Changed) => tokio::time::sleep(PAUSE).await,
                 Err(why) => return Err(why),
             }
-            current = self.current_objects(namespace)?;
+            current = self.current_objects(&owner.namespace)?;
         }
         Err(DeliveryRefusal::Changed)
     }
@@ -334,11 +339,15 @@ fn size(request: &Request) -> usize {
     let entries = request.entries.iter().map(|entry| match entry {
         deliver::Entry::Object(entry) => {
             let items = entry.items.iter().flatten();
-            256 + items.map(|item| 64 + item.len()).sum::<usize>()
+            let path = match &entry.destination {
+                Destination::Root => 0,
+                Destination::Directory(path) | Destination::File(path) => path.as_str().len(),
+            };
+            256 + path + items.map(|item| 64 + item.len()).sum::<usize>()
         }
         deliver::Entry::Template(entry) => {
             let from = entry.from.iter().map(|name| 64 + name.len());
-            256 + entry.template.len() + from.sum::<usize>()
+            256 + entry.path.as_str().len() + entry.template.len() + from.sum::<usize>()
         }
     });
     entries.sum()

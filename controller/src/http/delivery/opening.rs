@@ -1,6 +1,6 @@
 //! Unseals a SealedSecret for delivery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
@@ -30,6 +30,9 @@ const OPENING_BUDGET: Budget = Budget::seconds(10);
 const HINT_FOR_OBJECT: &str = "check the status of the SealedSecret, and seal the values again";
 const HINT_FOR_LIMITS: &str = "ask the administrator of the controller";
 
+/// Maximum memory of an entry of a map of strings in bytes, apart from the strings.
+const ENTRY_OVERHEAD: usize = 128;
+
 /// Maximum length of the results of all templates of an object, or of a request, in bytes.
 pub(super) const MAX_RENDERED: usize = 1 << 20;
 
@@ -54,12 +57,20 @@ impl UnsealedObject {
         self.slow_work
     }
 
-    /// Returns the maximum size of the object in memory in bytes: the sealed and the unsealed values, and the
-    /// templates.
+    /// Returns the maximum size of the object in memory in bytes: the sealed and the unsealed values, the templates and
+    /// the metadata.
     pub(super) fn size(&self) -> usize {
-        let templates = self.sealed.spec.template.data.iter();
-        let texts = templates.flat_map(BTreeMap::values).flatten();
-        2 * self.sealed_len() + texts.map(String::len).sum::<usize>()
+        let spec = &self.sealed.spec;
+        let templates = spec.template.data.iter().flatten();
+        let templates = templates.map(|(key, text)| (key, text.as_ref()));
+        let maps = [&self.sealed.metadata, &spec.template.metadata];
+        let maps = maps.map(|metadata| [&metadata.labels, &metadata.annotations]);
+        let metadata = maps.into_iter().flatten().flatten().flatten();
+        let metadata = metadata.map(|(key, text)| (key, Some(text)));
+        let items = spec.encrypted_data.iter();
+        let items = items.flat_map(|(key, text)| [(key, Some(text)); 2]);
+        let entries = items.chain(templates).chain(metadata).map(entry_size);
+        entries.sum::<usize>() + 2 * spec.data.as_ref().map_or(0, String::len)
     }
 
     /// Returns the maximum length of the values after rendering, in bytes.
@@ -90,6 +101,11 @@ impl UnsealedObject {
     }
 }
 
+/// Returns the maximum size of an entry of a map in memory.
+fn entry_size((key, text): (&String, Option<&String>)) -> usize {
+    ENTRY_OVERHEAD + key.len() + text.map_or(0, String::len)
+}
+
 /// An unsealed SealedSecret whose templates are rendered. Its values are wiped on drop.
 #[derive(Debug)]
 pub(super) struct OpenedObject {
@@ -97,6 +113,10 @@ pub(super) struct OpenedObject {
     pub(super) values: BTreeMap<String, Plain>,
     /// The digest of the value of each sealed item, by item key.
     pub(super) digests: BTreeMap<String, ValueDigest>,
+    /// The v2 items, whose exact length is not public.
+    padded: BTreeSet<String>,
+    /// The maximum length of all values of an object with the deprecated field `data`.
+    legacy_len: Option<usize>,
     /// The object without its sealed values, for its names, templates and generation.
     pub(super) sealed: SealedSecret,
 }
@@ -105,6 +125,21 @@ impl OpenedObject {
     /// Returns the length of the values in bytes.
     pub(super) fn values_len(&self) -> usize {
         self.values.values().map(|value| value.expose().len()).sum()
+    }
+
+    /// Returns the maximum length of the values of these items, as far as it follows from public data. Only the lengths
+    /// of rendered templates depend on values.
+    pub(super) fn public_len(&self, items: &BTreeSet<String>) -> usize {
+        let lens = items.iter().filter_map(|item| {
+            let len = self.values.get(item)?.expose().len();
+            let is_padded = self.padded.contains(item);
+            Some(if is_padded {
+                v2::max_len_with_equal_padding(len)
+            } else {
+                len
+            })
+        });
+        self.legacy_len.unwrap_or_else(|| lens.sum())
     }
 }
 
@@ -204,9 +239,17 @@ impl Opener {
         Ok(OpenedObject {
             values: unsealed.secret.data,
             digests: unsealed.digests,
+            padded: padded_items(sealed),
+            legacy_len: sealed.spec.data.as_ref().map(|data| data.len() / 4 * 3),
             sealed: without_values(sealed),
         })
     }
+}
+
+fn padded_items(sealed: &SealedSecret) -> BTreeSet<String> {
+    let items = sealed.spec.encrypted_data.iter();
+    let padded = items.filter(|(_, text)| v2::is_v2_value(text));
+    padded.map(|(item, _)| item.clone()).collect()
 }
 
 fn without_values(sealed: &SealedSecret) -> SealedSecret {

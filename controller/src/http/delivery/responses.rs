@@ -21,8 +21,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Delivery;
 use super::body::PreparedBody;
-use super::files::{Files, Objects, slow_work};
-use super::memory::{Memory, Reservation};
+use super::files::{Files, Objects, ParsedEntries};
+use super::memory::{Displaced, Memory, Owner, Reservation};
 use super::opening::{MAX_RENDERED, Opener, UnsealedObject};
 use super::refused::DeliveryRefusal;
 use super::revision::Revision;
@@ -30,13 +30,16 @@ use super::single_flight::SingleFlight;
 use crate::pool::{Budget, Pool};
 use crate::reconcile::timing::Class;
 use crate::store::cluster::ClusterStore;
-use fair::{Job, Slots};
+use fair::{Job, Slot, Slots};
 
 /// Maximum number of responses that are created at the same time. Each holds the values of its objects in memory.
 const SLOTS: usize = 8;
 /// Number of slots that are reserved for namespaces that occupy no slot yet.
 const RESERVED: usize = 2;
-/// The budget for determining the class of the templates of a request.
+/// Like [`SLOTS`] and [`RESERVED`], for responses with slow templates, which occupy a slot for seconds.
+const SLOW_SLOTS: usize = 4;
+const RESERVED_SLOW: usize = 1;
+/// The budget for parsing the templates of a request.
 const PARSING_BUDGET: Budget = Budget::seconds(5);
 /// Maximum size of the objects of one response in bytes, including items that the response does not contain.
 const MAX_BYTES: usize = 8 << 20;
@@ -45,15 +48,24 @@ const MAX_OPENED: usize = 32 << 20;
 /// Maximum total size of the cached responses in bytes. They count toward [`Memory`] too.
 const MAX_PREPARED: usize = 32 << 20;
 
-/// Maximum number of connections that one request ends to get memory, and the pause after each, in which it is closed.
+/// Maximum number of responses that one request ends to get memory, and the pause after each, in which it is dropped.
 const MAX_DISPLACED: usize = 16;
 const CLOSING_TIME: Duration = Duration::from_millis(50);
 
-/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object.
-const MAX_FILE_OVERHEAD: usize = 2 << 10;
+/// Maximum length of a file in a response in bytes, apart from its value; also of the data about an object. A path has
+/// at most 1,024 bytes, which are escaped.
+const MAX_FILE_OVERHEAD: usize = (2 << 10) + 256;
 
 /// The unsealed objects of a request, by name.
 type UnsealedObjects = BTreeMap<String, Arc<UnsealedObject>>;
+
+/// Everything that rendering needs.
+struct Preparation {
+    slot: Slot,
+    unsealed: UnsealedObjects,
+    parsed: ParsedEntries,
+    class: Class,
+}
 
 /// Caches of response bodies and of unsealed objects.
 #[derive(Debug)]
@@ -63,6 +75,7 @@ pub(super) struct Responses {
     version_key: watch::Receiver<Option<Arc<VersionKey>>>,
     opener: Opener,
     slots: Slots,
+    slow_slots: Slots,
     opened: SingleFlight<Vec<u8>, UnsealedObject>,
     prepared: SingleFlight<Revision, PreparedBody>,
     memory: Memory,
@@ -81,6 +94,7 @@ impl Responses {
                 accept_legacy: policy.rules.accept_legacy,
             },
             slots: Slots::reserving(SLOTS, RESERVED),
+            slow_slots: Slots::reserving(SLOW_SLOTS, RESERVED_SLOW),
             opened: SingleFlight::new(MAX_OPENED, UnsealedObject::size),
             prepared: SingleFlight::new(MAX_PREPARED, PreparedBody::size),
             memory: Memory::default(),
@@ -91,53 +105,110 @@ impl Responses {
     /// objects.
     pub(super) async fn get(
         &self,
-        namespace: &str,
+        owner: &Owner,
         request: &Request,
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<Arc<PreparedBody>, DeliveryRefusal> {
         // Boxed, because the future of every waiting request would be as large as this work otherwise.
-        let make = Box::pin(self.make(namespace, &request.entries, objects, revision));
+        let make = Box::pin(self.make(owner, &request.entries, objects, revision));
         self.prepared.get(revision, make).await
     }
 
     async fn make(
         &self,
-        namespace: &str,
+        owner: &Owner,
         entries: &[Entry],
         objects: &BTreeMap<ObjectId, Identity>,
         revision: Revision,
     ) -> Result<PreparedBody, DeliveryRefusal> {
+        let namespace = &owner.namespace;
         let version_key = self.version_key.borrow().clone();
         let version_key = version_key.ok_or(DeliveryRefusal::NotReady)?;
         allow_templates(&self.opener.limits, namespace, entries)?;
-        let slot = self.slots.enqueue(&mut Job::new(namespace));
-        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
-        self.slots.charge(namespace, 1);
-        let unsealed = Box::pin(self.open_all(objects)).await?;
-        let class = self.class(namespace, entries, &unsealed).await?;
-        let reservation = self
-            .reserve(namespace, max_response_len(entries, &unsealed))
-            .await?;
+        let Preparation {
+            slot,
+            unsealed,
+            parsed,
+            class,
+        } = Box::pin(self.prepare(namespace, entries, objects)).await?;
+        let len = max_response_len(entries, &unsealed);
+        let (reservation, displaced) = self.reserve(owner, len).await?;
         let has_templates = entries.iter().any(has_actions)
             || unsealed.values().any(|object| object.has_templates());
-        let work = self.rendering(namespace, entries, unsealed, version_key, revision);
-        let rendering = class.rendering_for_delivery();
-        let rendered = self.opener.pool.render_for(namespace, rendering, work);
-        let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
-        // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
-        let (prepared, _unused) = match response {
-            Ok(response) => (Ok(PreparedBody::new(response.to_json(), reservation)), None),
-            Err(why) => (Err(why), Some(reservation)),
+        let work = self.rendering(namespace, parsed, unsealed, version_key, revision);
+        let finish = async {
+            let rendering = class.rendering_for_delivery();
+            let rendered = self.opener.pool.render_for(namespace, rendering, work);
+            let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
+            // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
+            let (prepared, _unused) = match response {
+                Ok(response) => (PreparedBody::new(response.to_json(), reservation), None),
+                Err(why) => (Err(why), Some(reservation)),
+            };
+            if !has_templates {
+                return prepared;
+            }
+            // The reservation bounds the memory of responses that wait for their time.
+            drop(slot);
+            sleep_until(start + class.write_delay(start.elapsed())).await;
+            let names = || objects.keys().map(|id| id.name.clone()).collect();
+            prepared.map_err(|why| why.without_values(names))
         };
-        if !has_templates {
-            return prepared;
+        unless_displaced(displaced, finish).await
+    }
+
+    /// Prepares a response in a slot. If its templates are slow, gives up the slot and the values, and prepares the
+    /// response again in one of the separate slots.
+    async fn prepare(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+        objects: &BTreeMap<ObjectId, Identity>,
+    ) -> Result<Preparation, DeliveryRefusal> {
+        let preparation = self.prepare_in(&self.slots, namespace, entries, objects);
+        let preparation = Box::pin(preparation).await?;
+        if !preparation.class.rendering_for_delivery().is_slow {
+            return Ok(preparation);
         }
-        // The reservation bounds the memory of responses that wait for their time.
-        drop(slot);
-        sleep_until(start + class.write_delay(start.elapsed())).await;
-        let names = || objects.keys().map(|id| id.name.clone()).collect();
-        prepared.map_err(|why| why.without_values(names))
+        drop(preparation);
+        let slots = &self.slow_slots;
+        Box::pin(self.prepare_in(slots, namespace, entries, objects)).await
+    }
+
+    async fn prepare_in(
+        &self,
+        slots: &Slots,
+        namespace: &str,
+        entries: &[Entry],
+        objects: &BTreeMap<ObjectId, Identity>,
+    ) -> Result<Preparation, DeliveryRefusal> {
+        let slot = slots.enqueue(&mut Job::new(namespace));
+        let slot = slot.await.map_err(|_| DeliveryRefusal::Busy)?;
+        slots.charge(namespace, 1);
+        let unsealed = Box::pin(self.open_all(objects)).await?;
+        let parsed = self.parse(namespace, entries).await?;
+        let works = unsealed.values().map(|object| object.slow_work());
+        let work = works.fold(parsed.slow_work(), u64::saturating_add);
+        let class = Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)?;
+        Ok(Preparation {
+            slot,
+            unsealed,
+            parsed,
+            class,
+        })
+    }
+
+    /// Parses the templates of a request.
+    async fn parse(
+        &self,
+        namespace: &str,
+        entries: &[Entry],
+    ) -> Result<ParsedEntries, DeliveryRefusal> {
+        let entries = entries.to_owned();
+        let parse = move |meter: &mut dyn Meter| ParsedEntries::parse(entries, meter);
+        let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
+        parsed.await.map_err(|_| DeliveryRefusal::Busy)?
     }
 
     /// Unseals the objects one after another.
@@ -181,14 +252,14 @@ impl Responses {
     fn rendering(
         &self,
         namespace: &str,
-        entries: &[Entry],
+        entries: ParsedEntries,
         unsealed: UnsealedObjects,
         version_key: Arc<VersionKey>,
         revision: Revision,
     ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Result<Response, DeliveryRefusal>) + Send + 'static
     {
         let (opener, ring) = (self.opener.clone(), Arc::clone(&self.ring.borrow()));
-        let (namespace, entries) = (namespace.to_owned(), entries.to_owned());
+        let namespace = namespace.to_owned();
         move |meter| {
             // The measurement starts in the job: waiting for a slot does not depend on the values.
             let (start, now) = (Instant::now(), Timestamp::now());
@@ -205,42 +276,49 @@ impl Responses {
         }
     }
 
-    /// Returns the class of all templates of a response.
-    async fn class(
+    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends responses of a
+    /// namespace with more memory, or of a Pod with more memory of the same namespace.
+    async fn reserve(
         &self,
-        namespace: &str,
-        entries: &[Entry],
-        unsealed: &UnsealedObjects,
-    ) -> Result<Class, DeliveryRefusal> {
-        let works = unsealed.values().map(|object| object.slow_work());
-        let mut work = works.fold(0, u64::saturating_add);
-        if entries.iter().any(has_actions) {
-            let entries = entries.to_owned();
-            let parse = move |meter: &mut dyn Meter| slow_work(&entries, meter);
-            let parsed = self.opener.pool.work_for(namespace, PARSING_BUDGET, parse);
-            work = work.saturating_add(parsed.await.map_err(|_| DeliveryRefusal::Busy)?);
+        owner: &Owner,
+        bytes: usize,
+    ) -> Result<(Reservation, Displaced), DeliveryRefusal> {
+        if let Some(reserved) = self.memory.reserve(owner, bytes) {
+            return Ok(reserved);
         }
-        Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)
-    }
-
-    /// Reserves memory for a response. If too much is in use, evicts cached responses, then ends connections that send
-    /// responses to a namespace with more memory.
-    async fn reserve(&self, namespace: &str, bytes: usize) -> Result<Reservation, DeliveryRefusal> {
-        if let Some(reservation) = self.memory.reserve(namespace, bytes) {
-            return Ok(reservation);
-        }
-        self.prepared.clear();
+        self.evict(owner, bytes);
+        let claim = self.memory.claim(owner, bytes);
         for _ in 0..MAX_DISPLACED {
-            if let Some(reservation) = self.memory.reserve(namespace, bytes) {
-                return Ok(reservation);
+            if let Some(reserved) = claim.reserve() {
+                return Ok(reserved);
             }
-            if !self.memory.displace(namespace, bytes) {
+            if !claim.displace() {
                 break;
             }
             sleep(CLOSING_TIME).await;
         }
-        let reservation = self.memory.reserve(namespace, bytes);
-        reservation.ok_or(DeliveryRefusal::Busy)
+        claim.reserve().ok_or(DeliveryRefusal::Busy)
+    }
+
+    /// Evicts the cached responses of the namespace or, if all memory is in use, those of all namespaces.
+    fn evict(&self, owner: &Owner, bytes: usize) {
+        let namespace = &owner.namespace;
+        self.prepared.remove_if(|body| body.is_of(namespace));
+        if self.memory.is_exhausted(bytes) {
+            self.prepared.remove_if(|_| true);
+        }
+    }
+}
+
+/// Awaits work, unless another request needs its memory first.
+async fn unless_displaced<T>(
+    displaced: Displaced,
+    work: impl Future<Output = Result<T, DeliveryRefusal>>,
+) -> Result<T, DeliveryRefusal> {
+    tokio::select! {
+        biased;
+        Ok(()) = displaced => Err(DeliveryRefusal::Busy),
+        result = work => result,
     }
 }
 
@@ -274,7 +352,7 @@ fn render_all(
 /// Returns the maximum length of a response in bytes. It follows from public data, so that the response is refused for
 /// lack of memory regardless of the values.
 fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
-    let (mut values, mut files) = (0, 0);
+    let (mut values, mut literals, mut files) = (0, 0, 0);
     for entry in entries {
         match entry {
             Entry::Object(entry) => {
@@ -282,12 +360,17 @@ fn max_response_len(entries: &[Entry], unsealed: &UnsealedObjects) -> usize {
                 values += object.map_or(0, |object| object.max_values_len());
                 files += object.map_or(0, |object| object.max_values());
             }
-            Entry::Template(_) => files += 1,
+            Entry::Template(entry) => {
+                files += 1;
+                literals += entry.template.len();
+            }
         }
     }
-    if entries.iter().any(has_actions) {
-        values += MAX_RENDERED;
-    }
+    values += if entries.iter().any(has_actions) {
+        MAX_RENDERED
+    } else {
+        literals.min(MAX_RENDERED)
+    };
     let base64 = values.min(MAX_VALUES).div_ceil(3) * 4;
     let rest = (files.min(MAX_FILES) + unsealed.len()) * MAX_FILE_OVERHEAD;
     (base64 + rest).min(MAX_RESPONSE)

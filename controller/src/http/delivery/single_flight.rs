@@ -85,10 +85,18 @@ where
         }
     }
 
-    /// Drops all finished results.
-    pub(super) fn clear(&self) {
+    /// Drops all finished results to which the condition applies. Cached failures are kept.
+    pub(super) fn remove_if(&self, condition: impl Fn(&V) -> bool) {
         let mut state = lock(&self.state);
-        while state.remove_oldest() {}
+        let is_removed = |key: &K| {
+            let outcome = state.cells.get(key).and_then(|entry| entry.cell.get());
+            outcome.is_some_and(|outcome| outcome.as_ref().is_ok_and(|value| condition(value)))
+        };
+        let finished = state.finished.iter();
+        let removed = finished.filter_map(|(number, key)| is_removed(key).then_some(*number));
+        for number in removed.collect::<Vec<_>>() {
+            state.remove(number);
+        }
     }
 
     fn enter(&self, key: K) -> RequestGuard<K, V> {
@@ -276,7 +284,9 @@ mod tests {
             .get(49, async { Err(DeliveryRefusal::Rendering) })
             .await;
         assert!(repeated.is_ok(), "the newest is kept");
-        flight.clear();
+        flight.remove_if(String::is_empty);
+        assert_eq!(count_and_size(&flight), (2, 80));
+        flight.remove_if(|text| !text.is_empty());
         assert_eq!(count_and_size(&flight), (0, 0));
     }
 }
