@@ -33,6 +33,8 @@ pub enum Kind {
     Response,
     /// An object, or a page of a list, from the API server.
     List,
+    /// A page of a list of the metadata of objects, from the API server.
+    MetadataList,
 }
 
 impl Kind {
@@ -45,7 +47,7 @@ impl Kind {
             Self::Keys => 64,
             Self::Credential => 1,
             Self::Response => 32,
-            Self::List => 512,
+            Self::List | Self::MetadataList => 512,
         }
     }
 
@@ -68,6 +70,7 @@ impl fmt::Display for Kind {
             Self::Page => "a page",
             Self::Response => "a response",
             Self::List => "a list",
+            Self::MetadataList => "a list of metadata",
         })
     }
 }

@@ -25,11 +25,13 @@
 //! | [`certificate`] | the source of the certificate, and whether it is trusted |
 //! | [`recipients`] | the public keys that v2 values are sealed for |
 //! | [`cluster`] | the controller, through the API server |
+//! | [`inventory`] | everything that is sealed, in files and in a cluster |
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | work trees, branches and history in Git; finding external programs |
 //! | [`repeated`] | repeated keys in files with v2 values |
 //! | [`walk`], [`loose`] | manifests below directories, tracked by Git or not ignored; sealed values outside a SealedSecret |
+//! | [`object`] | a SealedSecret for display: structure, lines, hints |
 //! | [`merge`] | merging three versions of a file, for Git |
 //! | [`finding`] | the rules of `seal lint` |
 //! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
@@ -49,11 +51,13 @@ pub mod files;
 pub mod finding;
 pub mod format;
 pub mod git;
+pub mod inventory;
 pub mod keys;
 pub mod kubeconfig;
 pub mod loose;
 pub mod merge;
 pub mod notice;
+pub mod object;
 pub mod parallel;
 pub mod platform;
 pub mod progress;

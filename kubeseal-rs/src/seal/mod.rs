@@ -52,11 +52,11 @@ mod hints;
 pub mod hook;
 pub mod import;
 pub mod in_cluster;
+pub mod inventory;
 pub mod keys;
 pub mod lint;
 pub mod man;
 pub mod merge_file;
-pub mod object;
 mod output;
 pub mod page;
 pub mod pods;
@@ -84,6 +84,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 use kubeseal_library::environment::Environment;
+pub use kubeseal_library::object;
 use shared::names;
 
 use crate::failure::Failure;
@@ -121,6 +122,7 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::View(args) => view::run(args, environment),
         Command::Get(args) => get::run(args, environment),
         Command::Diff(args) => diff::run(args, environment),
+        Command::Inventory(args) => inventory::run(args, environment),
         Command::Lint(args) => lint::run(args, environment),
         Command::Config(args) => config::run(args, environment),
         Command::Keys(args) => keys::run(args, environment),

@@ -6,6 +6,14 @@ use crate::report::shown;
 
 /// Formats a table with aligned columns.
 pub(in crate::seal) fn table(lines: &[Vec<String>]) -> String {
+    painted(lines, |_, cell| cell)
+}
+
+/// Like [`table`]; `paint` colors each padded cell, given the number of its column.
+pub(in crate::seal) fn painted(
+    lines: &[Vec<String>],
+    paint: impl Fn(usize, String) -> String,
+) -> String {
     let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
     let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();
     let column_count = lines.first().map_or(0, Vec::len);
@@ -19,7 +27,8 @@ pub(in crate::seal) fn table(lines: &[Vec<String>]) -> String {
         let padded: Vec<String> = line
             .iter()
             .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
+            .enumerate()
+            .map(|(column, (cell, width))| paint(column, format!("{cell:<width$}")))
             .collect();
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     }

@@ -34,6 +34,7 @@ use crate::seal::get::Get;
 use crate::seal::grant::Grant;
 use crate::seal::hook::Hook;
 use crate::seal::import::Import;
+use crate::seal::inventory::Inventory;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
@@ -93,6 +94,8 @@ pub enum Command {
     Get(Get),
     /// Show which sealed items changed since a commit
     Diff(Diff),
+    /// List everything that is sealed, in files and in the cluster
+    Inventory(Inventory),
     /// Check files and directories, without a cluster
     Lint(Lint),
     /// Explain which rule of .seal.yaml applies to a file

@@ -22,6 +22,7 @@ mod hostile_repository;
 mod ignore_files;
 mod input_forms;
 mod interrupted;
+mod inventory;
 mod key_secrets;
 mod key_services;
 mod killed;

@@ -162,11 +162,11 @@ fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller; `seal pods`, `seal restart`
-/// and `seal uninstall` read or change a cluster; `seal agent`, `seal node` and `seal exec --from` run in a Pod. See
-/// the tests `seal_keys`, `restart`, `agent` and `migration`.
+/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller; `seal pods`, `seal restart`,
+/// `seal uninstall` and `--cluster` read or change a cluster; `seal agent`, `seal node` and `seal exec --from` run in a
+/// Pod. See the tests `seal_keys`, `restart`, `agent`, `migration` and `seal_cluster`.
 fn needs_cluster(example: &str) -> bool {
-    [
+    let commands = [
         "seal keys rotate",
         "seal uninstall",
         "seal pods",
@@ -174,9 +174,9 @@ fn needs_cluster(example: &str) -> bool {
         "seal agent",
         "seal node",
         "seal exec --from",
-    ]
-    .iter()
-    .any(|command| example.starts_with(command))
+    ];
+    let is_listed = commands.iter().any(|command| example.starts_with(command));
+    is_listed || example.contains(" --cluster")
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Api {
         let request = request
             .method(method)
             .uri(path.as_str())
-            .header(header::ACCEPT, "application/x-pem-file, */*")
+            .header(header::ACCEPT, accept(response_kind))
             .header(header::CONTENT_TYPE, content_type)
             .body(Body::from(body))
             .map_err(|error| error.to_string())?;
@@ -209,6 +209,15 @@ impl Api {
             date: date(&head.headers),
             body,
         })
+    }
+}
+
+/// Returns the accepted content types. For metadata, there is no alternative, so that the API server never sends whole
+/// objects.
+fn accept(response_kind: Kind) -> &'static str {
+    match response_kind {
+        Kind::MetadataList => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+        _ => "application/x-pem-file, */*",
     }
 }
 

@@ -96,11 +96,34 @@ impl Objects {
         failure: &'static str,
         path: &ApiPath,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
+        self.list_as(Kind::List, failure, path)
+    }
+
+    /// Like [`Self::list`], but requests only the metadata of the objects: the API server sends no values of Secrets.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Self::list`].
+    pub fn list_metadata(
+        &self,
+        failure: &'static str,
+        path: &ApiPath,
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
+        self.list_as(Kind::MetadataList, failure, path)
+    }
+
+    fn list_as(
+        &self,
+        kind: Kind,
+        failure: &'static str,
+        path: &ApiPath,
+    ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
         let first = path.parameter("limit", &PAGE.to_string());
         let mut pages = Pages::new(MAX_PAGES, MAX_EMPTY_PAGES, MAX_LIST);
         let mut next = first.clone();
         loop {
-            let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(failure)?);
+            let response = self.send_with(&Method::GET, &next, None, kind)?;
+            let body = Zeroizing::new(response.success(failure)?);
             let Page {
                 json,
                 is_empty,

@@ -8,6 +8,7 @@
 )]
 
 mod connections;
+mod inventory;
 
 use std::fs;
 use std::io::Write as _;
