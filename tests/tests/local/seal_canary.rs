@@ -241,6 +241,14 @@ fn write_inputs(sandbox: &Sandbox) {
     );
 }
 
+fn expected_code(args: &[&str]) -> i32 {
+    match args.first() {
+        Some(&"lint") => 1,
+        Some(&"diff") => 2, // there is no commit yet
+        _ => 0,
+    }
+}
+
 /// Attack: another user searches arguments, environments, temporary files and output of commands for a value. `edit`
 /// has its own test, and `exec` passes values in the environment on purpose.
 #[test]
@@ -329,12 +337,7 @@ fn no_command_leaks_the_value() {
     ];
     for (args, input) in runs {
         let (code, output) = sandbox.run(args, input);
-        let expected = match args.first() {
-            Some(&"lint") => Some(1),
-            Some(&"diff") => Some(2), // there is no commit yet
-            _ => Some(0),
-        };
-        assert_eq!(code, expected, "{args:?}: {output}");
+        assert_eq!(code, Some(expected_code(args)), "{args:?}: {output}");
         assert!(
             !has_canary(output.as_bytes()),
             "{args:?} prints the canary: {output}"

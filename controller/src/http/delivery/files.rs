@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deliver::{
-    DeliveredFile, DeliveredObject, Entry, FilePath, LayoutError, MAX_VALUES, Mode, ObjectEntry, Response,
-    ResponseError, TemplateEntry,
+    DeliveredFile, DeliveredObject, Entry, FilePath, LayoutError, MAX_VALUES, Mode, ObjectEntry,
+    Response, ResponseError, TemplateEntry,
 };
 use jiff::Timestamp;
 use shared::meter::{Interrupted, Meter};
@@ -358,6 +358,8 @@ mod tests {
         OpenedObject {
             values: [(item.to_owned(), value)].into(),
             digests: [(digest.to_owned(), value_digest)].into(),
+            padded: BTreeSet::new(),
+            legacy_len: None,
             sealed: SealedSecret::new(name, SealedSecretSpec::default()),
         }
     }
@@ -384,7 +386,8 @@ mod tests {
             version_key: &VersionKey::new(&[1; 32]),
             now: Timestamp::UNIX_EPOCH,
         };
-        let response = files.response("r".to_owned(), &request.entries, &mut Unmetered);
+        let entries = ParsedEntries::parse(request.entries, &mut Unmetered).unwrap();
+        let response = files.response("r".to_owned(), &entries, &mut Unmetered);
         response.unwrap_err()
     }
 

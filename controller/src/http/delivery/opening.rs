@@ -114,9 +114,9 @@ pub(super) struct OpenedObject {
     /// The digest of the value of each sealed item, by item key.
     pub(super) digests: BTreeMap<String, ValueDigest>,
     /// The v2 items, whose exact length is not public.
-    padded: BTreeSet<String>,
+    pub(super) padded: BTreeSet<String>,
     /// The maximum length of all values of an object with the deprecated field `data`.
-    legacy_len: Option<usize>,
+    pub(super) legacy_len: Option<usize>,
     /// The object without its sealed values, for its names, templates and generation.
     pub(super) sealed: SealedSecret,
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use kubeseal_library::certificate::{self, CertificateQuery};
+use kubeseal_library::certificate;
 use kubeseal_library::cluster::{Access, Clusters, Controller as Client, Objects};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::inventory::live::{self, Live};
@@ -135,7 +135,7 @@ pub fn run(args: &Inventory, environment: &Environment) -> Result<Outcome> {
         ..Sealing::default()
     };
     let session = Session::new(&sealing, environment);
-    let mut times = certificate_times(&args.cert, &session.clusters)?;
+    let mut times = certificate_times(&args.cert)?;
     let has_files = !args.with_cluster || !args.paths.is_empty();
     let (files, unreadable_count) = if has_files {
         let (files, unreadable_count) = read_files(args, &session)?;
@@ -195,16 +195,12 @@ impl InventoryFormat {
 }
 
 /// Returns the times of the keys of certificates, which may have expired.
-fn certificate_times(sources: &[OsString], clusters: &Clusters<'_>) -> Result<KeyTimes> {
+fn certificate_times(sources: &[OsString]) -> Result<KeyTimes> {
     let mut times = KeyTimes::default();
     for source in sources {
-        let query = CertificateQuery {
-            source: source.clone(),
-            ..CertificateQuery::default()
-        };
-        let obtained = certificate::obtain(&query, clusters)?;
-        let certificate = Certificate::from_pem(&obtained.pem)
-            .with_context(|| format!("cannot use the certificate {}", redacted_source(source)))?;
+        let cannot_use = || format!("cannot use the certificate {}", redacted_source(source));
+        let pem = certificate::read(source).with_context(cannot_use)?;
+        let certificate = Certificate::from_pem(&pem).with_context(cannot_use)?;
         times.add_certificate(&certificate);
     }
     Ok(times)
