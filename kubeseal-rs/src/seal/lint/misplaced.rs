@@ -2,12 +2,12 @@
 //! misspelled name. The API server refuses or drops such a field, but its values are in the file.
 
 use kubeseal_library::finding;
-use shared::manifest::{Node, Value};
+use shared::manifest::{Node, Value, is_same_name};
 use shared::names;
 
 use super::object::FindingInFile;
 use super::placeholder::is_templated;
-use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
+use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of};
 use super::template::Literals;
 
 /// The fields of a Secret, and the field with the SOPS metadata.
@@ -49,7 +49,8 @@ pub(super) fn values(
     has_sops: bool,
 ) -> Option<FindingInFile> {
     let metadata = secret.field("metadata")?;
-    if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
+    let mut versions = secret.texts("apiVersion");
+    if secret.texts("apiVersion").next().is_some() && !versions.any(is_v1) {
         return None;
     }
     let mut search = Search {
@@ -158,9 +159,9 @@ fn is_mapping(node: &Node) -> bool {
     matches!(node.value, Value::Map(_))
 }
 
-/// Returns whether a field has one of these names. Kubernetes ignores letter case.
+/// Returns whether a field has one of these names, or a variant of one.
 fn is_among(name: &str, names: &[&str]) -> bool {
-    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+    names.iter().any(|other| is_same_name(name, other))
 }
 
 fn is_values_field(name: &str) -> bool {
