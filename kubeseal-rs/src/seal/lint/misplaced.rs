@@ -97,12 +97,14 @@ impl Search<'_> {
         }
     }
 
-    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as
-    /// `$patch` of kustomize or `=(data)` of Kyverno.
+    /// Adds the values of an unknown field. A name that is not the key of an item may be a value, so it is not shown.
     fn search_field(&mut self, above: &str, name: &str, node: &Node) {
-        if !is_templated(name) && names::check_item(name).is_ok() {
-            self.search_node(&format!("{above}{name}"), node);
+        if is_templated(name) || is_of_tool(name, node) {
+            return;
         }
+        let is_key = names::check_item(name).is_ok();
+        let shown = if is_key { name } else { "(invalid name)" };
+        self.search_node(&format!("{above}{shown}"), node);
     }
 
     fn search_node(&mut self, path: &str, node: &Node) {
@@ -153,6 +155,17 @@ fn fields(node: &Node) -> &[(String, Node)] {
         Value::Map(fields) => fields,
         _ => &[],
     }
+}
+
+/// Returns whether a field is a directive of kustomize, or an anchor of Kyverno such as `=(data)`, which compares values
+/// and does not set them.
+fn is_of_tool(name: &str, node: &Node) -> bool {
+    let is_directive = || {
+        let values = ["delete", "merge", "replace"];
+        matches!(&node.value, Value::Text(text) if values.contains(&text.as_str()))
+    };
+    let is_anchor = |start| name.starts_with(start) && name.ends_with(')');
+    name == "$patch" && is_directive() || ["(", "=(", "^(", "<(", "X("].into_iter().any(is_anchor)
 }
 
 fn is_mapping(node: &Node) -> bool {
