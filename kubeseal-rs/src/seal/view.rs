@@ -241,9 +241,9 @@ fn age_text(days: i64) -> String {
     }
 }
 
-/// Formats a value. Text whose only hidden characters are line breaks and tabs stays unchanged; other values are encoded
-/// as base64, such as those with control characters, invisible characters or characters that change the direction of
-/// text.
+/// Formats a value. Text whose only hidden characters are line breaks and tabs stays unchanged; other values are
+/// encoded as base64, such as those with control characters, invisible characters or characters that change the
+/// direction of text.
 fn value_text(value: &Plain) -> Zeroizing<String> {
     let is_text = |text: &&str| !text.chars().any(|c| is_hidden(c) && c != '\n' && c != '\t');
     match std::str::from_utf8(value.expose()).ok().filter(is_text) {

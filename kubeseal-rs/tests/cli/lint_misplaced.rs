@@ -98,7 +98,8 @@ fn finds_values_in_a_misspelled_field() {
     assert_reported(&text, "values.a, values.b, values.c.d");
 }
 
-/// Attack: a committer writes values in a field whose name cannot be the key of an item, or looks like a field of a tool.
+/// Attack: a committer writes values in a field whose name cannot be the key of an item, or looks like a field of a
+/// tool.
 #[test]
 fn finds_values_in_a_field_with_an_invalid_name() {
     for name in [

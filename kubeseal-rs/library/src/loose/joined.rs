@@ -81,8 +81,8 @@ fn is_continuation(line: &[u8], lines: Lines) -> bool {
     line.iter().copied().all(is_value_byte) && has_word()
 }
 
-/// Returns whether a value may continue on the next line. The end of `a: |2-` or `- -` is syntax, and so is a line `---`
-/// if only lines with words are joined.
+/// Returns whether a value may continue on the next line. The end of `a: |2-` or `- -` is syntax, and so is a line
+/// `---` if only lines with words are joined.
 fn can_continue(line: &[u8], lines: Lines) -> bool {
     let is_indicator = |byte: &u8| byte.is_ascii_digit() || b"+-".contains(byte);
     let Some(end) = line.iter().rposition(|byte| !is_indicator(byte)) else {

@@ -48,8 +48,8 @@ pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroi
     text
 }
 
-/// Returns the lines of unknown values as [`manifest::to_visible_yaml`] writes them, which end in ` null`. A line of a string
-/// value never equals one of them, since it is indented further.
+/// Returns the lines of unknown values as [`manifest::to_visible_yaml`] writes them, which end in ` null`. A line of a
+/// string value never equals one of them, since it is indented further.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
     let line =

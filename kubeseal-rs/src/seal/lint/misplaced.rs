@@ -157,8 +157,8 @@ fn fields(node: &Node) -> &[(String, Node)] {
     }
 }
 
-/// Returns whether a field is a directive of kustomize, or an anchor of Kyverno such as `=(data)`, which compares values
-/// and does not set them.
+/// Returns whether a field is a directive of kustomize, or an anchor of Kyverno such as `=(data)`, which compares
+/// values and does not set them.
 fn is_of_tool(name: &str, node: &Node) -> bool {
     let is_directive = || {
         let values = ["delete", "merge", "replace"];

@@ -485,8 +485,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Applies the rule of a kustomization to the sealed values in a file that it names, if the rule requires that values
-    /// never become a Secret and the rule of the file does not.
+    /// Applies the rule of a kustomization to the sealed values in a file that it names, if the rule requires that
+    /// values never become a Secret and the rule of the file does not.
     fn add_value_of_patch(&mut self, path: &Path, kustomization: &Path, bytes: &[u8]) {
         if self.never_secret_rule(path).is_some() {
             return;

@@ -85,9 +85,9 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
         || version == "v1" && has_string_data(node)
 }
 
-/// Returns whether an object may be a Secret. `kind` and `apiVersion` can occur in several branches of a template, and in
-/// several variants that differ in letter case, so one match is enough; a templated `apiVersion` matches too. A kind such as `secret` or `Secrets`, or another
-/// `apiVersion`, is a mistake if the object has the values of a Secret.
+/// Returns whether an object may be a Secret. `kind` and `apiVersion` can occur in several branches of a template, and
+/// in several variants that differ in letter case, so one match is enough; a templated `apiVersion` matches too. A kind
+/// such as `secret` or `Secrets`, or another `apiVersion`, is a mistake if the object has the values of a Secret.
 pub(super) fn may_be_secret(node: &Node) -> bool {
     let has_kind = |is_match: fn(&str) -> bool| node.texts("kind").any(is_match);
     let has_version = node.texts("apiVersion").next().is_some();
@@ -364,8 +364,8 @@ pub(super) fn name_of(node: &Node) -> &str {
         .unwrap_or("without a name")
 }
 
-/// Returns the generators of Secrets in a document. kustomize ignores letter case in the names of fields, and of several
-/// variants of a name it uses one, so each counts.
+/// Returns the generators of Secrets in a document. kustomize ignores letter case in the names of fields, and of
+/// several variants of a name it uses one, so each counts.
 fn secret_generators(root: &Node) -> Vec<&Node> {
     let mut generators = secret_generators_of_object(root);
     if root.texts("kind").any(|kind| LISTS.contains(&kind)) {

@@ -17,8 +17,8 @@ use super::{named, plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` or patches of Secrets read one of
-/// the staged files, or that name a staged file without the name of a manifest. A generator in a file with another name counts if it is in the directory of the staged file or of
-/// a link to it, or in a directory above.
+/// the staged files, or that name a staged file without the name of a manifest. A generator in a file with another name
+/// counts if it is in the directory of the staged file or of a link to it, or in a directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = related_paths(&links, staged);
