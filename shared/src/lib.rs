@@ -102,4 +102,4 @@ pub mod unseal;
 pub mod v2;
 
 pub use go::base64;
-pub use text::{error_chain, visible, visible_line};
+pub use text::{error_chain, is_hidden, visible, visible_line};

@@ -38,9 +38,13 @@ fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     if let Some(start) = first_start(bytes, values) {
         return Some(line_at(bytes, start));
     }
-    let joined = JoinedText::of(bytes);
-    let line = first_start(&joined.text, values).map(|start| joined.line_at(start));
-    line.or_else(|| first_escaped(bytes, values))
+    let first_line = |joined: JoinedText| {
+        let start = first_start(&joined.text, values)?;
+        Some(joined.line_at(start))
+    };
+    first_line(JoinedText::of(bytes))
+        .or_else(|| first_line(JoinedText::of_short_lines(bytes)?))
+        .or_else(|| first_escaped(bytes, values))
 }
 
 fn line_at(bytes: &[u8], position: usize) -> usize {
@@ -89,8 +93,14 @@ fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
             .iter()
             .position(|byte| !is_base64url(*byte) && *byte != b'.');
         let text = &tail[..end.unwrap_or(tail.len())];
-        is_start && is_sealed_v2(text) && !values.has_prefix(text)
+        is_start && is_sealed_v2(text) && !values.has_prefix(without_symbols(text))
     })
+}
+
+/// Returns a text without hyphens and dots at its end, which may be syntax on the next line.
+fn without_symbols(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !b"-.".contains(byte));
+    &text[..end.map_or(0, |end| end + 1)]
 }
 
 fn is_base64url(byte: u8) -> bool {
@@ -285,6 +295,8 @@ mod tests {
         for (text, want) in [
             (format!("kind: SealedSecret\na: {own}\n"), None),
             (format!("a: {own}\n---\nsecrets:\n  b: {value}\n"), Some(4)),
+            (format!("a: {own}\n---\nb\n---\n"), None),
+            (format!("- a: {own}\n-\n  a: |\n    {own}\n...\n"), None),
             (
                 format!("- op: add\n  path: /spec/encryptedData/b\n  value: '{value}'\n"),
                 Some(3),
@@ -364,6 +376,43 @@ mod tests {
             }
             let text = format!("b: \"{}\"\n", lines.join("\\\n  \\\n  "));
             assert_eq!(first_line(text.as_bytes()), Some(1), "{text}");
+        }
+    }
+
+    /// Attack: an author wraps a value after one or a few characters, so that some lines contain no letter or digit.
+    #[test]
+    fn finds_values_in_short_lines() {
+        for (value, width) in (4..12)
+            .flat_map(random_values)
+            .flat_map(|value| (1..6).map(move |width| (value.clone(), width)))
+        {
+            let lines: Vec<&str> = (0..value.len())
+                .step_by(width)
+                .map(|start| &value[start..value.len().min(start + width)])
+                .collect();
+            for (before, separator, after, want) in [
+                ("a: 1\nb: |\n  ", "\n  ", "\nc: 2\n", 3),
+                ("a: 1\nb: >-\n  ", "\n\n  ", "\n---\nc: 2\n", 3),
+                ("b: \"", "\\\n  ", "\"\n", 1),
+                ("b:\n- ", "\n  ", "\n- c\n", 2),
+            ] {
+                let text = format!("{before}{}{after}", lines.join(separator));
+                assert_eq!(first_line(text.as_bytes()), Some(want), "{text}");
+            }
+        }
+    }
+
+    /// Fault: a file contains lists of short words and separators, and commands refuse to retire a key because of them.
+    #[test]
+    fn mistakes_no_short_lines_for_sealed_values() {
+        for lines in [
+            "---\nAQ\n",
+            "- a\n",
+            "AQ\n+\n=\n",
+            "-\n  AQAB\n",
+            "a: b\n--\n",
+        ] {
+            assert_eq!(first_line(lines.repeat(1000).as_bytes()), None, "{lines}");
         }
     }
 

@@ -446,7 +446,7 @@ fn set_item_kinds(node: &mut Node) {
     };
     let items = fields
         .iter_mut()
-        .filter(|(name, _)| name.eq_ignore_ascii_case("items"));
+        .filter(|(name, _)| manifest::is_same_name(name, "items"));
     for (_, list) in items {
         let Value::List(items) = &mut list.value else {
             continue;
@@ -466,9 +466,12 @@ fn set_kind(item: &mut Node, version: &str, kind: &str) {
     }
     let line = item.line;
     if let Value::Map(fields) = &mut item.value {
-        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("kind"));
+        fields.retain(|(name, _)| !manifest::is_same_name(name, "kind"));
         for (name, text) in [("apiVersion", version), ("kind", kind)] {
-            if !fields.iter().any(|(key, _)| key.eq_ignore_ascii_case(name)) {
+            if !fields
+                .iter()
+                .any(|(key, _)| manifest::is_same_name(key, name))
+            {
                 let value = Value::Text(text.to_owned().into());
                 let source = None;
                 fields.push((

@@ -13,6 +13,7 @@ use kubeseal_library::format::Format;
 use kubeseal_library::git::{self, SealedValue};
 use kubeseal_library::walk::{self, Candidate, Kind, SkippedFiles};
 use shared::base64;
+use shared::is_hidden;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
@@ -245,16 +246,41 @@ fn age_text(days: i64) -> String {
     }
 }
 
-/// Formats a value. Text without control characters other than line breaks and tabs stays unchanged; other values are
-/// encoded as base64.
+/// Formats a value. Text whose only hidden characters are line breaks and tabs stays unchanged; other values are
+/// encoded as base64, such as those with control characters, invisible characters or characters that change the
+/// direction of text.
 fn value_text(value: &Plain) -> Zeroizing<String> {
-    let is_text = |text: &&str| {
-        !text
-            .chars()
-            .any(|c| c.is_control() && c != '\n' && c != '\t')
-    };
+    let is_text = |text: &&str| !text.chars().any(|c| is_hidden(c) && c != '\n' && c != '\t');
     match std::str::from_utf8(value.expose()).ok().filter(is_text) {
         Some(text) => Zeroizing::new(text.to_owned()),
         None => Zeroizing::new(format!("base64:{}", base64::encode(value.expose()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: an author seals a value with characters that control the terminal, are invisible or change the direction
+    /// of text, so that a person who reads it sees another value.
+    #[test]
+    fn shows_values_with_hidden_characters_as_base64() {
+        for (value, is_text) in [
+            ("a b\tc\nd", true),
+            ("größe \u{65e5}\u{1f600}", true),
+            ("a\u{1b}[2J", false),
+            ("a\u{9b}b", false),
+            ("a\u{202e}b", false),
+            ("a\u{2066}b", false),
+            ("a\u{200b}b", false),
+            ("a\u{2028}b", false),
+            ("a\u{feff}", false),
+            ("a\u{ad}b", false),
+            ("\u{e0041}", false),
+        ] {
+            let text = value_text(&Plain::from(value.to_owned()));
+            assert_eq!(*text == value, is_text, "{value:?}");
+            assert_eq!(text.starts_with("base64:"), !is_text, "{value:?}");
+        }
     }
 }

@@ -98,6 +98,30 @@ fn finds_values_in_a_misspelled_field() {
     assert_reported(&text, "values.a, values.b, values.c.d");
 }
 
+/// Attack: a committer writes values in a field whose name cannot be the key of an item, or looks like a field of a
+/// tool.
+#[test]
+fn finds_values_in_a_field_with_an_invalid_name() {
+    for name in [
+        "string Data",
+        "string\\u200bData",
+        "\\u200b",
+        "str\u{131}ngData",
+        "$patches",
+        "$setElementOrder/a",
+        "=data",
+    ] {
+        let text = format!("{HEAD}\"{name}\": {{pw: hunter2}}\n");
+        assert_reported(&text, "(invalid name).pw");
+        let text = format!("{HEAD}  \"{name}\": {{pw: hunter2}}\n");
+        assert_reported(&text, "metadata.(invalid name).pw");
+    }
+    assert_reported(&format!("{HEAD}\u{17f}tringData: {{pw: hunter2}}\n"), "pw");
+    let name = "(invalid name)";
+    assert_reported(&format!("{HEAD}hunter2 hunter2: hunter2\n"), name);
+    assert_reported(&format!("{HEAD}$patch: hunter2\n"), name);
+}
+
 /// Fault: the kind or the `apiVersion` of a Secret is misspelled, or copied from another object.
 #[test]
 fn finds_values_of_a_misspelled_kind_or_version() {

@@ -29,6 +29,7 @@ mod killed;
 mod links;
 mod lint_evasion;
 mod lint_files;
+mod lint_kustomize;
 mod lint_literals;
 mod lint_misplaced;
 mod lint_templates;

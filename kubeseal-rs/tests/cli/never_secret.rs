@@ -554,6 +554,29 @@ fn lint_reports_sealed_values_that_it_cannot_check_against_the_rule() {
     assert!(!lint.contains("not-checked"), "{lint}");
 }
 
+/// Attack: an author seals a value without the flag, and puts it into a patch in a file that is not named like a
+/// manifest.
+#[test]
+fn lint_reports_sealed_values_in_a_patch_that_is_not_named_like_a_manifest() {
+    let directory = directory();
+    let directory = directory.path();
+    create(directory, &["-w", "own.yaml"]);
+    let object = read(directory, "own.yaml");
+    let value = sealed_value(&object);
+    let rules = crate::v2::RULES.to_owned() + "  neverSecret: true\n";
+    let patch = format!("- {{op: add, path: /spec/encryptedData/a, value: {value}}}\n");
+    let kustomization = "patches:\n- {path: p.txt, target: {kind: SealedSecret}}\n";
+    let files = [
+        (".seal.yaml", rules.as_str()),
+        ("p.txt", &patch),
+        ("kustomization.yaml", kustomization),
+    ];
+    write_files(directory, &files);
+    let lint = combined_output(&seal(directory, &["lint", "kustomization.yaml"]));
+    assert!(lint.contains("p.txt:1: note: "), "{lint}");
+    assert!(lint.contains("[not-checked]"), "{lint}");
+}
+
 /// Returns the longest word of a manifest, which is a sealed value.
 fn sealed_value(object: &str) -> &str {
     let words = object.split_whitespace();

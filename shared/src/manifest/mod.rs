@@ -33,7 +33,7 @@ mod yaml_text;
 pub use comments::Comment;
 pub use error::{ReadError, ReadProblem, ShapeError};
 pub use json_out::to_json;
-pub use node::{Node, Value};
+pub use node::{Node, Value, folded, is_same_name};
 pub use shape::{Coercion, Reading, Shape};
 pub use text::{as_utf8, wrong_encoding};
 pub use yaml_keys::RepeatedKey;

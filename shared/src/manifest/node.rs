@@ -45,8 +45,8 @@ impl Node {
         }
     }
 
-    /// Returns the value of a field of a mapping: an exact match of the name if there is one, otherwise a match that
-    /// ignores case, as in Go's JSON decoder.
+    /// Returns the value of a field of a mapping: an exact match of the name if there is one, otherwise a name that
+    /// [`is_same_name`] accepts.
     pub fn field(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else {
             return None;
@@ -58,7 +58,28 @@ impl Node {
                 .find(|(key, _)| is_match(key))
                 .map(|(_, node)| node)
         };
-        last(&|key| key == name).or_else(|| last(&|key| key.eq_ignore_ascii_case(name)))
+        last(&|key| key == name).or_else(|| last(&|key| is_same_name(key, name)))
+    }
+
+    /// Returns the values of every field with a name that [`is_same_name`] accepts, in the order of the input. Which of
+    /// them counts depends on the program: some use the last one, and others the last one in sorted order.
+    pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        let entries = match &self.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        let matching = entries
+            .iter()
+            .filter(move |(key, _)| is_same_name(key, name));
+        matching.map(|(_, node)| node)
+    }
+
+    /// Returns the strings in every field with a name that [`is_same_name`] accepts.
+    pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.fields(name).filter_map(|node| match &node.value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     /// Returns the string in a field; `None` if the field is absent or is not a string.
@@ -116,5 +137,46 @@ impl Node {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Node({} at line {})", self.kind(), self.line)
+    }
+}
+
+/// Returns whether Go's JSON decoder treats two names of fields as equal, of which one consists of ASCII characters. It
+/// ignores case as Unicode does, so `ſ` (U+017F) equals `s`, and the Kelvin sign (U+212A) equals `k`.
+pub fn is_same_name(name: &str, other: &str) -> bool {
+    name.chars()
+        .map(folded_char)
+        .eq(other.chars().map(folded_char))
+}
+
+/// Returns a text in which names that [`is_same_name`] accepts are equal.
+pub fn folded(text: &str) -> Zeroizing<String> {
+    let mut folded = Zeroizing::new(String::with_capacity(text.len()));
+    folded.extend(text.chars().map(folded_char));
+    folded
+}
+
+fn folded_char(c: char) -> char {
+    match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+
+    /// Attack: an author writes the name of a field with characters that Go's decoder treats as ASCII letters, or
+    /// writes several variants of a name, so that a check overlooks the field.
+    #[test]
+    fn finds_fields_by_names_that_go_treats_as_equal() {
+        let text = "\u{17f}ecret: 1\nSECRET: 2\n\u{212a}ind: a\nkInD: b\n\u{e9}: 3\n";
+        let documents = read(text.as_bytes()).unwrap();
+        let root = &documents[0].root;
+        assert!(root.texts("kind").eq(["a", "b"]));
+        assert_eq!(root.fields("secret").count(), 2);
+        assert_eq!(root.text("KIND"), Some("b"));
+        assert!(root.field("e").is_none());
     }
 }

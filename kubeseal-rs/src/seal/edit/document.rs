@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::seal::in_cluster::Values;
 
-/// Formats the text for the editor. **It contains plain values.**
+/// Formats the text for the editor, with escapes for invisible characters. **It contains plain values.**
 pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
     let (mut texts, mut bytes) = (Map::new(), Map::new());
     for (key, value) in values {
@@ -32,7 +32,7 @@ pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroi
     if !bytes.is_empty() {
         document["data"] = Json::Object(bytes);
     }
-    let body = Zeroizing::new(manifest::to_yaml(&document));
+    let body = Zeroizing::new(manifest::to_visible_yaml(&document));
     let header = header(object_name, values, is_blind);
     let unknown = lines_of_unknown(values);
     // Allocate the full length up front: a growing string would leave copies in freed memory.
@@ -48,11 +48,12 @@ pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroi
     text
 }
 
-/// Returns the lines of unknown values as [`manifest::to_yaml`] writes them, which end in ` null`. A line of a string
-/// value never equals one of them, since it is indented further.
+/// Returns the lines of unknown values as [`manifest::to_visible_yaml`] writes them, which end in ` null`. A line of a
+/// string value never equals one of them, since it is indented further.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
-    let line = |(key, _): (&String, _)| format!("  {}", manifest::to_yaml(&json!({ key: null })));
+    let line =
+        |(key, _): (&String, _)| format!("  {}", manifest::to_visible_yaml(&json!({ key: null })));
     unknown.map(line).collect()
 }
 
@@ -199,6 +200,17 @@ mod tests {
             "data:\n  c: /w==\nstringData:\n  a: |\n    x\n    y\n  b: \"yes\""
         );
         assert!(text.starts_with("# ns/n: change values"));
+    }
+
+    /// Attack: an author seals a value with invisible characters or characters that change the direction of text, so
+    /// that a person who edits the object sees another value.
+    #[test]
+    fn escapes_invisible_characters_of_values() {
+        let value = "a\u{202e}b\u{200b}c\u{2028}d\u{2066}e\u{feff}\u{ad}f\n\u{e0041}g\n";
+        let values = Values::from([("a".to_owned(), Some(plain(value)))]);
+        let text = write("n", &values, false);
+        assert!(text.is_ascii(), "{}", *text);
+        assert_eq!(read(text.as_bytes()).unwrap(), Some(values));
     }
 
     #[test]

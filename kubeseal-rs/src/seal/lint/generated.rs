@@ -26,7 +26,7 @@ pub(super) struct GeneratedFiles {
 
 /// The repository of the last file, because most files of a generator are in one directory.
 #[derive(Default)]
-struct Trees {
+pub(super) struct Trees {
     last: Option<(PathBuf, Option<Repository>)>,
 }
 
@@ -68,11 +68,7 @@ impl GeneratedFiles {
         plain
             .entry((target, form))
             .or_insert_with_key(|(target, _)| {
-                let bytes = match staged {
-                    Some(links) => links.repository().staged_content(target).ok(),
-                    None => trees.read(target),
-                };
-                let bytes = bytes.unwrap_or_default();
+                let bytes = trees.read(target, staged).unwrap_or_default();
                 match form {
                     FileForm::Value => {
                         PlainKeys::of(plain::is_plain_file(&bytes).then_some("").into_iter())
@@ -86,16 +82,21 @@ impl GeneratedFiles {
 
 /// Returns the target of a name relative to a directory. Follows symbolic links as they are staged.
 fn staged_target(links: &StagedLinks<'_>, directory: &Path, name: &str) -> Option<PathBuf> {
+    let directory = staged_directory(links, directory)?;
+    links.route(&directory.join(name)).target
+}
+
+/// Returns the absolute path of a directory in the work tree of the index.
+pub(super) fn staged_directory(links: &StagedLinks<'_>, directory: &Path) -> Option<PathBuf> {
     let repository = links.repository();
     // Use a file name in the directory, because the root itself has no path inside the work tree.
     let file = repository.path_in_work_tree(&directory.join("file"))?;
-    let directory = repository.root().join(file.parent()?);
-    links.route(&directory.join(name)).target
+    Some(repository.root().join(file.parent()?))
 }
 
 /// Returns the target of a path, if it is in the tree of the manifest. Without Git, the tree is the current directory,
 /// if it contains the manifest, or else the directory of the manifest.
-fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
+pub(super) fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
     let directory = manifest.parent().unwrap_or(Path::new(""));
     let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
@@ -114,8 +115,16 @@ fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
 }
 
 impl Trees {
-    /// Returns the content of a regular file, unless Git ignores it.
-    fn read(&mut self, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    /// Returns the content of a regular file, as staged or of the work tree. `None` if Git ignores the file, or it is
+    /// too large.
+    pub(super) fn read(
+        &mut self,
+        file: &Path,
+        staged: Option<&StagedLinks<'_>>,
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        if let Some(links) = staged {
+            return links.repository().staged_content(file).ok();
+        }
         if self.ignores(file) {
             return None;
         }

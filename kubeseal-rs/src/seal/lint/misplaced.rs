@@ -2,12 +2,12 @@
 //! misspelled name. The API server refuses or drops such a field, but its values are in the file.
 
 use kubeseal_library::finding;
-use shared::manifest::{Node, Value};
+use shared::manifest::{Node, Value, is_same_name};
 use shared::names;
 
 use super::object::FindingInFile;
 use super::placeholder::is_templated;
-use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
+use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of};
 use super::template::Literals;
 
 /// The fields of a Secret, and the field with the SOPS metadata.
@@ -49,7 +49,8 @@ pub(super) fn values(
     has_sops: bool,
 ) -> Option<FindingInFile> {
     let metadata = secret.field("metadata")?;
-    if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
+    let mut versions = secret.texts("apiVersion");
+    if secret.texts("apiVersion").next().is_some() && !versions.any(is_v1) {
         return None;
     }
     let mut search = Search {
@@ -96,12 +97,14 @@ impl Search<'_> {
         }
     }
 
-    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as
-    /// `$patch` of kustomize or `=(data)` of Kyverno.
+    /// Adds the values of an unknown field. A name that is not the key of an item may be a value, so it is not shown.
     fn search_field(&mut self, above: &str, name: &str, node: &Node) {
-        if !is_templated(name) && names::check_item(name).is_ok() {
-            self.search_node(&format!("{above}{name}"), node);
+        if is_templated(name) || is_of_tool(name, node) {
+            return;
         }
+        let is_key = names::check_item(name).is_ok();
+        let shown = if is_key { name } else { "(invalid name)" };
+        self.search_node(&format!("{above}{shown}"), node);
     }
 
     fn search_node(&mut self, path: &str, node: &Node) {
@@ -154,13 +157,24 @@ fn fields(node: &Node) -> &[(String, Node)] {
     }
 }
 
+/// Returns whether a field is a directive of kustomize, or an anchor of Kyverno such as `=(data)`, which compares
+/// values and does not set them.
+fn is_of_tool(name: &str, node: &Node) -> bool {
+    let is_directive = || {
+        let values = ["delete", "merge", "replace"];
+        matches!(&node.value, Value::Text(text) if values.contains(&text.as_str()))
+    };
+    let is_anchor = |start| name.starts_with(start) && name.ends_with(')');
+    name == "$patch" && is_directive() || ["(", "=(", "^(", "<(", "X("].into_iter().any(is_anchor)
+}
+
 fn is_mapping(node: &Node) -> bool {
     matches!(node.value, Value::Map(_))
 }
 
-/// Returns whether a field has one of these names. Kubernetes ignores letter case.
+/// Returns whether a field has one of these names, or a variant of one.
 fn is_among(name: &str, names: &[&str]) -> bool {
-    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+    names.iter().any(|other| is_same_name(name, other))
 }
 
 fn is_values_field(name: &str) -> bool {

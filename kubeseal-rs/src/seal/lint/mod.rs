@@ -6,6 +6,7 @@ mod exempt;
 mod format;
 mod generated;
 mod misplaced;
+mod named;
 mod nested;
 mod object;
 mod patch;
@@ -15,6 +16,7 @@ mod repeated;
 mod rotate_by;
 mod sops;
 mod sources;
+mod target_kind;
 mod template;
 mod unrendered;
 mod v2;
@@ -39,13 +41,14 @@ use kubeseal_library::{files, finding, loose};
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
+use shared::manifest::{self, Document, Node, ReadError, ReadProblem, folded};
 use shared::resource::SealedSecret;
 use shared::rotate_by::date_of;
 use zeroize::Zeroizing;
 
 use self::class::ClassCheck;
 use self::generated::GeneratedFiles;
+use self::named::NamedFiles;
 use self::nested::Search;
 use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
@@ -169,6 +172,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         exempted: 0,
         unchecked: UncheckedItems::default(),
         generated: GeneratedFiles::default(),
+        named: NamedFiles::default(),
         class_check: ClassCheck::default(),
         certificates: BTreeMap::new(),
         known_keys: BTreeMap::new(),
@@ -187,6 +191,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
             None => unreadable_count += 1,
         }
     }
+    linter.check_named_files(&candidates);
     linter.check_classes(is_tree(args));
     linter.check_rules(&candidates);
     let remarks = remarks(&linter);
@@ -383,6 +388,7 @@ struct Linter<'a> {
     exempted: usize,
     unchecked: UncheckedItems,
     generated: GeneratedFiles,
+    named: NamedFiles,
     class_check: ClassCheck,
     /// Certificates by source and rule; `None` for a certificate that cannot be used.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
@@ -453,9 +459,11 @@ impl Linter<'_> {
             self.check_rules_file(&candidate.path, &bytes);
             return;
         }
-        let is_mentioned = mentions_secrets(&walk::without_nulls(&bytes));
+        let is_relevant = candidate.named
+            || sources::is_kustomization(&candidate.path)
+            || mentions_secrets(&walk::without_nulls(&bytes));
         let before = self.findings.len();
-        if !candidate.named && !is_mentioned && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
+        if !is_relevant && !walk::may_hide_kind(&bytes) && bytes.is_ascii() {
             self.add_loose_value(&candidate.path, &bytes, &[]);
             if self.findings.len() > before {
                 self.exempt(&candidate.path, before, &[]);
@@ -469,6 +477,34 @@ impl Linter<'_> {
         }
         for problem in problems {
             self.add(&candidate.path, problem);
+        }
+    }
+
+    /// Checks the files that kustomizations name, unless they are among the candidates.
+    fn check_named_files(&mut self, candidates: &[Candidate]) {
+        let paths: BTreeSet<&Path> = candidates.iter().map(|one| one.path.as_path()).collect();
+        while let Some((file, bytes)) = self.named.next(self.staged) {
+            let path = files::relative_to_current_directory(&file.path);
+            if !paths.contains(path.as_path()) {
+                self.add_value_of_patch(&path, &file.kustomization, &bytes);
+                self.check_file(&Candidate { path, named: false }, bytes);
+            }
+        }
+    }
+
+    /// Applies the rule of a kustomization to the sealed values in a file that it names, if the rule requires that
+    /// values never become a Secret and the rule of the file does not.
+    fn add_value_of_patch(&mut self, path: &Path, kustomization: &Path, bytes: &[u8]) {
+        if self.never_secret_rule(path).is_some() {
+            return;
+        }
+        let rule = self.never_secret_rule(kustomization);
+        let is_ignored = |rule: &rules::Rule| {
+            let mut names = rule.ignore.iter().map(|(name, _)| name);
+            names.any(|name| name == finding::NOT_CHECKED.name)
+        };
+        if let Some(rule) = rule.filter(|rule| !is_ignored(rule)) {
+            self.add_loose_value_of_rule(path, bytes, &[], &rule);
         }
     }
 
@@ -539,6 +575,10 @@ impl Linter<'_> {
         for root in documents().map(|document| &document.root) {
             findings.extend(plain::generators(root, &literals));
             findings.extend(self.generated.findings(root, path, self.staged));
+            findings.extend(repeated::variants(root));
+            if sources::is_kustomization(path) {
+                self.named.add(root, path, self.staged);
+            }
         }
         for finding in longest(findings).chain(not_checked) {
             self.add(path, finding);
@@ -575,14 +615,25 @@ impl Linter<'_> {
     /// If the rule of the file requires that values never become a Secret, adds a note about the first sealed value
     /// outside these SealedSecrets, such as a value in a chart: lint does not check it.
     fn add_loose_value(&mut self, path: &Path, bytes: &[u8], checked: &[&Node]) {
-        let rule = self
-            .session
-            .settings(path)
-            .ok()
-            .and_then(|of_file| of_file.rule);
-        let Some(rule) = rule.filter(|rule| rule.never_secret) else {
-            return;
-        };
+        if let Some(rule) = self.never_secret_rule(path) {
+            self.add_loose_value_of_rule(path, bytes, checked, &rule);
+        }
+    }
+
+    /// Returns the rule of a file, if it requires that values never become a Secret.
+    fn never_secret_rule(&mut self, path: &Path) -> Option<rules::Rule> {
+        let settings = self.session.settings(path).ok();
+        let rule = settings.and_then(|of_file| of_file.rule);
+        rule.filter(|rule| rule.never_secret)
+    }
+
+    fn add_loose_value_of_rule(
+        &mut self,
+        path: &Path,
+        bytes: &[u8],
+        checked: &[&Node],
+        rule: &rules::Rule,
+    ) {
         let objects = checked.iter().map(|node| Object::read_leniently(node));
         let objects: Vec<Object> = objects.filter_map(Result::ok).collect();
         let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
@@ -782,7 +833,7 @@ fn may_define_secrets(bytes: &[u8]) -> bool {
     let bytes = walk::without_nulls(bytes);
     walk::names_kind(&bytes, &SECRETS)
         || walk::names_kind(&bytes, &["SecretGenerator"])
-        || memchr::memmem::find(&bytes.to_ascii_lowercase(), b"secretgenerator").is_some()
+        || folded(&String::from_utf8_lossy(&bytes)).contains("secretgenerator")
 }
 
 /// Returns whether text that only other parsers read may define a Secret.

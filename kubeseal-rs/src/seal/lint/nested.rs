@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
-use shared::manifest::{self, Document, Node, Value};
-use zeroize::Zeroizing;
+use shared::manifest::{self, Document, Node, Value, folded, is_same_name};
 
 use super::object::FindingInFile;
 use super::placeholder::is_templated;
@@ -144,14 +143,14 @@ impl Search {
                 let unencrypted = sops::secret(node, level.literals, level.has_sops);
                 self.add(unencrypted, level);
                 let is_patch_of_secret = patch::targets_secret(node);
-                let kind = node.text("kind");
-                let is_list = kind.is_some_and(|kind| LISTS.contains(&kind) || is_templated(kind));
+                let mut kinds = node.texts("kind");
+                let is_list = kinds.any(|kind| LISTS.contains(&kind) || is_templated(kind));
                 for (name, field) in fields {
                     self.search_node(
                         field,
-                        is_object && is_list && name.eq_ignore_ascii_case("items"),
+                        is_object && is_list && is_same_name(name, "items"),
                         Level {
-                            is_patch_of_secret: is_patch_of_secret && name == "patch",
+                            is_patch_of_secret: is_patch_of_secret && is_same_name(name, "patch"),
                             ..level
                         },
                     );
@@ -249,7 +248,7 @@ fn may_contain_secret(text: &str) -> bool {
     if !text.contains(['\n', '{']) {
         return false;
     }
-    let text = Zeroizing::new(text.to_ascii_lowercase());
+    let text = folded(text);
     names_kind(text.as_bytes(), &KINDS)
         || text.contains("secretgenerator:")
         || text.contains("/stringdata")

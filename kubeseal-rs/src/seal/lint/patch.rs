@@ -10,18 +10,35 @@ use shared::names;
 
 use super::object::FindingInFile;
 use super::plain::{PlainKeys, is_value, join_first_keys, plain_fields};
+use super::target_kind;
 use super::template::Literals;
 
 /// The fields of a kustomization that contain patches.
 const FIELDS: [&str; 2] = ["patches", "patchesJson6902"];
 
-/// Returns whether the target of a patch may be a Secret. kustomize matches the kind as a regular expression.
+/// Returns whether the target of a patch may be a Secret. Each variant of the names `target` and `kind` counts.
 pub(super) fn targets_secret(patch: &Node) -> bool {
-    let kind = patch.field("target").and_then(|target| target.text("kind"));
-    kind.is_some_and(|kind| {
-        let mut words = kind.split(|c: char| !c.is_alphanumeric());
-        kind.contains('.') || words.any(|word| word == "Secret")
-    })
+    let mut kinds = patch
+        .fields("target")
+        .flat_map(|target| target.texts("kind"));
+    kinds.any(target_kind::may_match_secret)
+}
+
+/// Returns whether a patch of a kustomization may change a Secret.
+pub(super) fn patches_secret(kustomization: &Node) -> bool {
+    patches(kustomization).any(targets_secret)
+}
+
+/// Returns the patches of a kustomization.
+fn patches(kustomization: &Node) -> impl Iterator<Item = &Node> {
+    let lists = FIELDS
+        .into_iter()
+        .flat_map(|field| kustomization.fields(field));
+    let patches = lists.filter_map(|list| match &list.value {
+        Value::List(patches) => Some(patches),
+        _ => None,
+    });
+    patches.flatten()
 }
 
 /// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data`
@@ -52,16 +69,9 @@ pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<Fin
 
 /// Returns the files of patches whose target is a Secret, each with the line of its patch.
 pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
-    let patches = FIELDS
-        .iter()
-        .filter_map(|field| match &kustomization.field(field)?.value {
-            Value::List(patches) => Some(patches),
-            _ => None,
-        });
-    let secret_patches = patches.flatten().filter(|patch| targets_secret(patch));
-    secret_patches
-        .filter_map(|patch| Some((patch.line, patch.text("path")?)))
-        .collect()
+    let secret_patches = patches(kustomization).filter(|patch| targets_secret(patch));
+    let with_paths = |patch| Node::texts(patch, "path").map(move |path| (patch.line, path));
+    secret_patches.flat_map(with_paths).collect()
 }
 
 /// Returns the keys of the plain values in the file of a patch whose target is a Secret.

@@ -6,7 +6,7 @@ use kubeseal_library::finding;
 use kubeseal_library::walk::LISTS;
 use shared::base64;
 use shared::key_secret::has_key_label;
-use shared::manifest::{Node, Reading, Value};
+use shared::manifest::{Node, Reading, Value, is_same_name};
 use shared::names;
 use shared::secret::Secret;
 
@@ -15,6 +15,9 @@ use super::placeholder::{LITERAL, is_placeholder, is_templated};
 use super::template::Literals;
 use super::{patch, sops};
 use crate::seal::controller_keys::KnownKeys;
+
+/// The kind of a generator of Secrets in a separate file.
+pub(super) const SECRET_GENERATOR: &str = "SecretGenerator";
 
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
@@ -84,14 +87,14 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
         || version == "v1" && has_string_data(node)
 }
 
-/// Returns whether an object may be a Secret. In a template, `kind` and `apiVersion` can occur in several branches, so
-/// one match is enough; a templated `apiVersion` matches too. A kind such as `secret` or `Secrets`, or another
-/// `apiVersion`, is a mistake if the object has the values of a Secret.
+/// Returns whether an object may be a Secret. `kind` and `apiVersion` can occur in several branches of a template, and
+/// in several variants that differ in letter case, so one match is enough; a templated `apiVersion` matches too. A kind
+/// such as `secret` or `Secrets`, or another `apiVersion`, is a mistake if the object has the values of a Secret.
 pub(super) fn may_be_secret(node: &Node) -> bool {
-    let (kinds, versions) = (texts(node, "kind"), texts(node, "apiVersion"));
-    let has_kind = |is_match: fn(&str) -> bool| kinds.iter().any(|kind| is_match(kind));
-    let has_v1 = versions.iter().any(|version| is_v1(version));
-    if has_kind(|kind| kind == "Secret") && (versions.is_empty() || has_v1) {
+    let has_kind = |is_match: fn(&str) -> bool| node.texts("kind").any(is_match);
+    let has_version = node.texts("apiVersion").next().is_some();
+    let has_v1 = node.texts("apiVersion").any(is_v1);
+    if has_kind(|kind| kind == "Secret") && (!has_version || has_v1) {
         return true;
     }
     let is_object = has_v1 && node.field("metadata").is_some();
@@ -110,9 +113,11 @@ pub(super) fn is_v1(version: &str) -> bool {
 /// Returns whether an object has `stringData`, or metadata and `data` in base64. `data` alone is a common name in other
 /// objects, and in files that are not manifests.
 fn has_values_of_secret(node: &Node) -> bool {
-    let map = |name| match node.field(name).map(|node| &node.value) {
-        Some(Value::Map(entries)) => Some(entries),
-        _ => None,
+    let maps = |name| {
+        node.fields(name).filter_map(|node| match &node.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        })
     };
     let is_encoded = |(_, node): &(String, Node)| match &node.value {
         Value::Null => true,
@@ -121,32 +126,18 @@ fn has_values_of_secret(node: &Node) -> bool {
         }
         _ => false,
     };
-    let is_data =
-        || map("metadata").is_some() && map("data").is_some_and(|data| data.iter().all(is_encoded));
-    has_string_data(node) || is_data()
+    let mut data = maps("data");
+    has_string_data(node)
+        || maps("metadata").next().is_some() && data.any(|data| data.iter().all(is_encoded))
 }
 
 fn has_string_data(node: &Node) -> bool {
-    let field = node.field("stringData");
-    field.is_some_and(|field| !matches!(field.value, Value::Null))
+    let mut fields = node.fields("stringData");
+    fields.any(|field| !matches!(field.value, Value::Null))
 }
 
-/// Returns the strings in each field of that name: the branches of a template may have the same field.
-pub(super) fn texts<'a>(node: &'a Node, name: &str) -> Vec<&'a str> {
-    let fields = match &node.value {
-        Value::Map(fields) => fields.as_slice(),
-        _ => &[],
-    };
-    let matching_fields = fields.iter().filter(|(key, _)| key == name);
-    let texts = matching_fields.filter_map(|(_, node)| match &node.value {
-        Value::Text(text) => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect()
-}
-
-/// Returns the keys of the plaintext values in a field, ignoring letter case in the name of the field. A field that is
-/// not a mapping may be a value itself, and is returned by its name. A field whose name comes from a template counts as
+/// Returns the keys of the plaintext values in each field with this name or a variant of it. A field that is not a
+/// mapping may be a value itself, and is returned by its name. A field whose name comes from a template counts as
 /// `stringData`.
 fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
@@ -154,9 +145,8 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
         Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
-    let is_same = |name: &str| {
-        name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
-    };
+    let is_same =
+        |name: &str| is_same_name(name, field) || field == "stringData" && is_templated(name);
     let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
     let is_plain = |node: &Node| {
         !(has_sops && is_sops_ciphertext(node)) && is_value(node, field == "data", literals)
@@ -246,8 +236,8 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
     for node in secret_generators(root) {
         let generator = name_of(node);
-        let mut add = |field: &str, is_one_value: bool| {
-            for (line, text) in lines(node.field(field)) {
+        let mut add = |field: &'static str, is_one_value: bool| {
+            for (line, text) in node.fields(field).flat_map(lines) {
                 let (key, path) = match text.split_once('=') {
                     Some((key, path)) if is_one_value => (Some(key), path),
                     _ if is_one_value => (text.rsplit('/').next(), text),
@@ -287,7 +277,7 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
 /// which is in the same directory or above.
 pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
     let directory = manifest.parent().unwrap_or(Path::new(""));
-    if root.text("kind") == Some("SecretGenerator") {
+    if root.texts("kind").any(|kind| kind == SECRET_GENERATOR) {
         directory.ancestors().collect()
     } else {
         vec![directory]
@@ -303,9 +293,9 @@ fn items(node: &Node) -> &[Node] {
 }
 
 /// Returns the strings of a list, or a single string, with their lines.
-fn lines(node: Option<&Node>) -> Vec<(usize, &str)> {
+fn lines(node: &Node) -> Vec<(usize, &str)> {
     let mut lines = Vec::new();
-    for item in node.map_or(&[][..], items) {
+    for item in items(node) {
         if let Value::Text(text) = &item.value {
             lines.push((item.line, text.as_str()));
         }
@@ -376,49 +366,34 @@ pub(super) fn name_of(node: &Node) -> &str {
         .unwrap_or("without a name")
 }
 
-/// Returns the generators of Secrets in a document.
+/// Returns the generators of Secrets in a document. kustomize ignores letter case in the names of fields, and of
+/// several variants of a name it uses one, so each counts.
 fn secret_generators(root: &Node) -> Vec<&Node> {
-    let objects = root.list_items(&LISTS).into_iter();
-    objects.flat_map(secret_generators_of_object).collect()
+    let mut generators = secret_generators_of_object(root);
+    if root.texts("kind").any(|kind| LISTS.contains(&kind)) {
+        let objects = root.fields("items").flat_map(items);
+        generators.extend(objects.flat_map(secret_generators));
+    }
+    generators
 }
 
 fn secret_generators_of_object(object: &Node) -> Vec<&Node> {
-    let kind = object.text("kind").unwrap_or_default();
-    match kind {
-        "SecretGenerator" => vec![object],
-        "" | "Kustomization" | "Component" => generators_of(object),
-        _ if is_templated(kind) => generators_of(object),
-        _ => Vec::new(),
+    let has_kind = |is_match: fn(&str) -> bool| object.texts("kind").any(is_match);
+    if has_kind(|kind| kind == SECRET_GENERATOR) {
+        return vec![object];
+    }
+    let is_kustomization =
+        has_kind(|kind| ["", "Kustomization", "Component"].contains(&kind) || is_templated(kind));
+    if is_kustomization || object.texts("kind").next().is_none() {
+        object.fields("secretGenerator").flat_map(items).collect()
+    } else {
+        Vec::new()
     }
 }
 
-/// Returns the generators in a kustomization. The branches of a template may have the same field, so each counts.
-fn generators_of(kustomization: &Node) -> Vec<&Node> {
-    let fields = match &kustomization.value {
-        Value::Map(fields) => fields.as_slice(),
-        _ => &[],
-    };
-    // kustomize ignores letter case.
-    let is_generator = |name: &str| name.eq_ignore_ascii_case("secretGenerator");
-    let matching_fields = fields.iter().filter(|(name, _)| is_generator(name));
-    matching_fields
-        .flat_map(|(_, generators)| items(generators))
-        .collect()
-}
-
 fn check_generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
-    let list = node.field("literals")?;
-    let plain: Vec<&str> = if let Value::Map(entries) = &list.value {
-        // kustomize rejects a mapping, but it contains the values nevertheless.
-        let is_plain = |node: &Node| is_value(node, false, literals);
-        let plain = entries.iter().filter(|(_, node)| is_plain(node));
-        plain.map(|(key, _)| key.as_str()).collect()
-    } else {
-        let items = items(list).iter();
-        items
-            .filter_map(|item| key_of_value(item, literals))
-            .collect()
-    };
+    let keys = |list| plain_literals(list, literals);
+    let plain: Vec<&str> = node.fields("literals").flat_map(keys).collect();
     if plain.is_empty() {
         return None;
     }
@@ -428,7 +403,23 @@ fn check_generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile
          the values if they were committed",
         join_first_keys(&plain)
     );
+    let mut lists = node.fields("literals");
+    let list = lists.find(|list| !plain_literals(list, literals).is_empty())?;
     Some((finding::PLAIN_SECRET, list.line, message))
+}
+
+/// Returns the keys of the plaintext values in the literals of a generator.
+fn plain_literals<'a>(list: &'a Node, literals: &Literals<'_>) -> Vec<&'a str> {
+    if let Value::Map(entries) = &list.value {
+        // kustomize rejects a mapping, but it contains the values nevertheless.
+        let is_plain = |node: &Node| is_value(node, false, literals);
+        let plain = entries.iter().filter(|(_, node)| is_plain(node));
+        return plain.map(|(key, _)| key.as_str()).collect();
+    }
+    let items = items(list).iter();
+    items
+        .filter_map(|item| key_of_value(item, literals))
+        .collect()
 }
 
 /// Returns the key of a literal, if its value is not a placeholder.

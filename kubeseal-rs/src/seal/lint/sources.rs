@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use kubeseal_library::git::{Repository, StagedLinks};
 use kubeseal_library::walk;
-use shared::manifest;
+use shared::manifest::{self, Document, Node, folded};
 use zeroize::Zeroizing;
 
 use super::template::Literals;
-use super::{plain, unrendered};
+use super::{named, plain, unrendered};
 
 /// The names of kustomization files, in lower case.
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` or patches of Secrets read one of
-/// the staged files. A generator in a file with another name counts if it is in the directory of the staged file or of
-/// a link to it, or in a directory above.
+/// the staged files, or that name a staged file without the name of a manifest. A generator in a file with another name
+/// counts if it is in the directory of the staged file or of a link to it, or in a directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = related_paths(&links, staged);
@@ -38,7 +38,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
                 .all_paths()
                 .any(|path| staged.contains(path))
         };
-        sources(path, bytes).iter().any(passes_staged)
+        sources(&links, path, bytes).iter().any(passes_staged)
     };
     Ok(contents
         .filter(reads_staged)
@@ -74,29 +74,54 @@ pub(super) fn is_kustomization(path: &Path) -> bool {
     NAMES.iter().any(|other| name == *other)
 }
 
-/// Returns the files that the generators and patches of Secrets in a manifest read.
-fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
-    let text = walk::without_nulls(bytes).to_ascii_lowercase();
-    let contains = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
-    let has_generator = contains(b"secretgenerator");
-    let has_patch = contains(b"patches") && contains(b"secret");
-    if !has_generator && !has_patch {
+/// Returns the files that the generators and patches of Secrets in a manifest read, and the files that a kustomization
+/// names and that do not have names of manifests.
+fn sources(links: &StagedLinks<'_>, path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
+    let text = folded(&String::from_utf8_lossy(&walk::without_nulls(bytes)));
+    if !text.contains("secretgenerator") && !is_kustomization(path) {
         return Vec::new();
     }
-    let documents = manifest::read(bytes).unwrap_or_else(|_| {
+    let mut sources = Vec::new();
+    for root in documents(bytes).iter().map(|document| &document.root) {
+        for directory in plain::base_directories(root, path) {
+            let files = plain::generator_files(root);
+            sources.extend(files.iter().map(|file| directory.join(file.path)));
+        }
+        if is_kustomization(path) {
+            sources.extend(named_sources(links, path, root));
+        }
+    }
+    sources
+}
+
+/// Returns the files without names of manifests that a kustomization names, and the files that generators in them read.
+fn named_sources(links: &StagedLinks<'_>, path: &Path, root: &Node) -> Vec<PathBuf> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let paths = |node| {
+        let names = named::names(node).into_iter();
+        let paths = names.map(|name| directory.join(name));
+        paths.filter(|path| !walk::is_manifest_name(path))
+    };
+    let mut sources: Vec<PathBuf> = paths(root).collect();
+    for generator in root.fields("generators").flat_map(paths) {
+        let target = links.route(&generator).target;
+        let bytes = target.and_then(|target| links.repository().staged_content(&target).ok());
+        for document in documents(&bytes.unwrap_or_default()) {
+            let files = plain::generator_files(&document.root);
+            sources.extend(files.iter().map(|file| directory.join(file.path)));
+        }
+    }
+    sources
+}
+
+/// Returns the documents of a file, with placeholders for the actions of a template.
+fn documents(bytes: &[u8]) -> Vec<Document> {
+    manifest::read(bytes).unwrap_or_else(|_| {
         let text = manifest::as_utf8(bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&text).into_owned());
         let mut documents = manifest::read_well_formed(bytes);
         let literals = Literals::of(&text);
         documents.extend(unrendered::documents(&text, &literals, &documents).documents);
         documents
-    });
-    let mut sources = Vec::new();
-    for root in documents.iter().map(|document| &document.root) {
-        for directory in plain::base_directories(root, path) {
-            let files = plain::generator_files(root);
-            sources.extend(files.iter().map(|file| directory.join(file.path)));
-        }
-    }
-    sources
+    })
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use kubeseal_library::walk;
-use shared::manifest::{self, Document};
+use shared::manifest::{self, Document, folded};
 use zeroize::Zeroizing;
 
 use super::placeholder::{LITERAL, has_more_than_actions};
@@ -119,10 +119,13 @@ fn may_be_secret(lines: &[&str], at: usize) -> bool {
     let end = after.map_or(lines.len(), |after| at + 1 + after);
     let text = lines[start..end].concat();
     let kinds = ["Secret", "SecretList", "SecretGenerator"];
-    walk::names_kind(text.as_bytes(), &kinds)
-        || ["secretGenerator", "stringData"]
+    let has_name = || {
+        let text = folded(&text);
+        ["secretgenerator", "stringdata"]
             .iter()
             .any(|name| text.contains(name))
+    };
+    walk::names_kind(text.as_bytes(), &kinds) || has_name()
 }
 
 fn start_of_document(lines: &[&str], at: usize) -> usize {

@@ -1,7 +1,7 @@
 //! The guard: applies an edit to the parsed document, and compares the result with the edited text.
 
 use super::{Change, Edit, Step};
-use crate::manifest::node::{Node, Value};
+use crate::manifest::node::{Node, Value, is_same_name};
 use zeroize::Zeroizing;
 
 /// Applies an edit to a tree.
@@ -40,7 +40,7 @@ fn key_in(node: &Node, step: &Step) -> Option<String> {
     };
     let name = step.name()?;
     let is_match = |entry: &&(String, Node)| match step {
-        Step::Field(name) => entry.0.eq_ignore_ascii_case(name),
+        Step::Field(name) => is_same_name(&entry.0, name),
         _ => false,
     };
     let exact = entries.iter().rev().find(|(key, _)| key == name);

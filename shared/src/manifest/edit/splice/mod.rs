@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::scalar_style::ScalarStyle;
 use super::value_span::{Entry, Kind, ValueSpan, line_end};
 use super::{Problem, Step};
+use crate::manifest::is_same_name;
 
 /// Text that replaces a range, or is inserted at its start if the range is empty.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,8 +110,8 @@ pub(super) fn remove(text: Text<'_>, root: &ValueSpan, path: &[Step]) -> Splices
     }
 }
 
-/// Returns the index of the entry that a step selects: the exact key or, for a field, a key that differs only in case.
-/// Of equal keys, the last one counts.
+/// Returns the index of the entry that a step selects: the exact key or, for a field, a key that [`is_same_name`]
+/// accepts. Of equal keys, the last one counts.
 fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     let last_match = |is_match: &dyn Fn(&str) -> bool| {
         entries
@@ -120,8 +121,9 @@ fn position(entries: &[Entry], step: &Step) -> Option<usize> {
     match step {
         Step::Item(_) => None,
         Step::Key(key) => last_match(&|name| name == key),
-        Step::Field(name) => last_match(&|key| key == *name)
-            .or_else(|| last_match(&|k| k.eq_ignore_ascii_case(name))),
+        Step::Field(name) => {
+            last_match(&|key| key == *name).or_else(|| last_match(&|key| is_same_name(key, name)))
+        }
     }
 }
 
