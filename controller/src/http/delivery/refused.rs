@@ -9,6 +9,7 @@ use crate::http::refusal::Refusal;
 /// Seconds after which a caller may retry while the controller is busy or the API server fails.
 const RETRY_AFTER: i64 = 5;
 
+const HINT_FOR_RETRY: &str = "retry after the time in the Retry-After header";
 const HINT_FOR_VALUES: &str = "check which values the templates expect, and the size of the files; the reason is not \
                                reported, because it depends on the values";
 
@@ -69,8 +70,15 @@ pub(super) enum DeliveryRefusal {
     Layout(LayoutError),
     /// The response would be too large.
     TooLarge,
-    /// A limit on the rate or number of requests is reached; the caller may retry after this many seconds.
+    /// A limit on the rate or number of requests of the Pod or its namespace is reached; the caller may retry after this
+    /// many seconds.
     TooOften(i64),
+    /// Too many unknown tokens need a review, from the address of the caller or from all; the caller may retry after
+    /// this many seconds.
+    TooManyReviews(i64),
+    /// Too many bytes of bodies arrive, from the address of the caller or from all; the caller may retry after this many
+    /// seconds.
+    TooManyBytes(i64),
     /// The controller is busy, or the work took too long.
     Busy,
     /// A request to the API server failed.
@@ -128,7 +136,7 @@ impl DeliveryRefusal {
             | Self::Random { .. }
             | Self::TemplatesForbidden { .. } => "cannot be delivered",
             Self::TooLarge => "too large",
-            Self::TooOften(_) => "rate limited",
+            Self::TooOften(_) | Self::TooManyReviews(_) | Self::TooManyBytes(_) => "rate limited",
             Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => "retry later",
         }
     }
@@ -148,7 +156,9 @@ impl DeliveryRefusal {
             | Self::TooSlow
             | Self::Random { .. }
             | Self::TemplatesForbidden { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooOften(_) | Self::TooManyReviews(_) | Self::TooManyBytes(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Busy | Self::NoReview | Self::NotReady | Self::Changed => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -157,7 +167,9 @@ impl DeliveryRefusal {
 
     fn retry_after(&self) -> Option<i64> {
         match self {
-            Self::TooOften(seconds) => Some(*seconds),
+            Self::TooOften(seconds)
+            | Self::TooManyReviews(seconds)
+            | Self::TooManyBytes(seconds) => Some(*seconds),
             Self::NotReady | Self::Changed => Some(1),
             Self::Busy | Self::NoReview => Some(RETRY_AFTER),
             _ => None,
@@ -256,15 +268,20 @@ impl DeliveryRefusal {
             ),
             Self::TooOften(_) => texts(
                 "too many requests from this Pod or its namespace",
-                "retry after the time in the Retry-After header",
+                HINT_FOR_RETRY,
             ),
-            Self::Busy => texts(
-                "the controller is busy",
-                "retry after the time in the Retry-After header",
+            Self::TooManyReviews(_) => texts(
+                "too many new tokens from the address of this Pod, or from all addresses together",
+                HINT_FOR_RETRY,
             ),
+            Self::TooManyBytes(_) => texts(
+                "too many requests arrive at once from the address of this Pod, or from all addresses together",
+                HINT_FOR_RETRY,
+            ),
+            Self::Busy => texts("the controller is busy", HINT_FOR_RETRY),
             Self::NoReview => texts(
                 "the API server could not review the token or the permission, or could not return the SealedSecret",
-                "retry after the time in the Retry-After header",
+                HINT_FOR_RETRY,
             ),
             Self::NotReady => texts(
                 "this replica is starting or stopping",
@@ -272,7 +289,7 @@ impl DeliveryRefusal {
             ),
             Self::Changed => texts(
                 "a SealedSecret changed while it was read",
-                "retry after the time in the Retry-After header",
+                HINT_FOR_RETRY,
             ),
         }
     }
@@ -286,7 +303,8 @@ fn quoted(names: &[String]) -> String {
 impl From<Refusal> for DeliveryRefusal {
     fn from(why: Refusal) -> Self {
         match why {
-            Refusal::TooOften(seconds) => Self::TooOften(seconds),
+            // Only bodies: reviews have a refusal of their own.
+            Refusal::TooOften(seconds) => Self::TooManyBytes(seconds),
             Refusal::TooLong => Self::Request(RequestError::TooLong),
             Refusal::TooSlow | Refusal::Broken => Self::Body,
             Refusal::Unauthenticated => Self::Unauthenticated,
@@ -358,6 +376,8 @@ mod tests {
             DeliveryRefusal::Layout(LayoutError::Repeated("f".into())),
             DeliveryRefusal::TooLarge,
             DeliveryRefusal::TooOften(3),
+            DeliveryRefusal::TooManyReviews(3),
+            DeliveryRefusal::TooManyBytes(3),
             DeliveryRefusal::Busy,
             DeliveryRefusal::NoReview,
             DeliveryRefusal::NotReady,
@@ -390,6 +410,20 @@ mod tests {
             let code = response.status().as_u16();
             let has_time = response.headers().contains_key("retry-after");
             assert_eq!(has_time, code == 429 || code == 503, "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn each_rate_limit_names_the_clients_that_it_applies_to() {
+        let text = |refusal: DeliveryRefusal| refusal.failure().error;
+        assert!(text(DeliveryRefusal::TooOften(1)).contains("this Pod or its namespace"));
+        for refusal in [
+            DeliveryRefusal::TooManyReviews(1),
+            DeliveryRefusal::TooManyBytes(1),
+        ] {
+            let text = text(refusal);
+            assert!(text.contains("from all addresses together"), "{text}");
+            assert!(!text.contains("namespace"), "{text}");
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::caller::Caller;
 use super::refused::DeliveryRefusal;
 use crate::http::audiences::expiry;
+use crate::http::refusal::Refusal;
 use crate::http::reviews::{Reviews, Verb};
 use crate::http::tokens::Tokens;
 
@@ -84,7 +85,11 @@ impl CachedReviews {
         if let Some(cached) = cached() {
             return cached;
         }
-        self.tokens.check_review(address, token, Timestamp::now())?;
+        let allowed = self.tokens.check_review(address, token, Timestamp::now());
+        allowed.map_err(|why| match why {
+            Refusal::TooOften(seconds) => DeliveryRefusal::TooManyReviews(seconds),
+            why => why.into(),
+        })?;
         let began = Instant::now();
         let user = self.reviews.review_token(token).await;
         let user = user.map_err(|_| DeliveryRefusal::NoReview)?;
