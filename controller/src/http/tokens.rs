@@ -14,8 +14,8 @@ use super::refusal::Refusal;
 const PER_ADDRESS: (u32, u32) = (5, 20);
 /// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
 const TOTAL: (u32, u32) = (20, 100);
-/// Further reviews of unknown tokens from addresses that sent an accepted token within [`ACCEPTED_FOR`]: rate per second
-/// and burst. Without them, invented tokens from many addresses would exclude all callers with a new token.
+/// Further reviews of unknown tokens from addresses that sent an accepted token within [`ACCEPTED_FOR`]: rate per
+/// second and burst. Without them, invented tokens from many addresses would exclude all callers with a new token.
 const RESERVED: (u32, u32) = (5, 25);
 /// Maximum number of stored digests of accepted tokens, and of refused tokens.
 const MAX_TOKENS: usize = 4096;
