@@ -115,7 +115,8 @@ impl Context {
         self.tokens.check_review(peer.0, token, Timestamp::now())?;
         let owner = self.reviews.review_token(token).await;
         let owner = owner.map_err(|_| Refusal::NoReview)?;
-        self.tokens.record(token, owner.is_some(), Timestamp::now());
+        let tokens = &self.tokens;
+        tokens.record(peer.0, token, owner.is_some(), Timestamp::now());
         owner.ok_or(Refusal::Unauthenticated)
     }
 

@@ -14,6 +14,9 @@ use super::refusal::Refusal;
 const PER_ADDRESS: (u32, u32) = (5, 20);
 /// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
 const TOTAL: (u32, u32) = (20, 100);
+/// Further reviews of unknown tokens from addresses that sent an accepted token within [`ACCEPTED_FOR`]: rate per
+/// second and burst. Without them, invented tokens from many addresses would exclude all callers with a new token.
+const RESERVED: (u32, u32) = (5, 25);
 /// Maximum number of stored digests of accepted tokens, and of refused tokens.
 const MAX_TOKENS: usize = 4096;
 /// How long a refused token is refused without another review. A token may become valid later.
@@ -24,6 +27,8 @@ const PODS_PER_ADDRESS: (u32, u32) = (20, 500);
 /// Limit for reviews of unknown tokens of Pods from all addresses together. Each review takes the API server a few
 /// milliseconds, and at most 16 reviews are in progress at a time.
 const PODS_TOTAL: (u32, u32) = (50, 2_000);
+/// Like [`RESERVED`], for tokens of Pods.
+const PODS_RESERVED: (u32, u32) = (20, 500);
 /// How long a refused token of a Pod is refused without another review.
 const PODS_REFUSED_FOR: SignedDuration = SignedDuration::from_secs(5);
 /// How long an accepted token is exempt from the limits. This does not replace its review.
@@ -41,33 +46,49 @@ pub(super) struct Tokens {
 struct State {
     per_address: Rate,
     total: Rate,
+    reserved: Rate,
+    /// Addresses that sent an accepted token.
+    addresses: Digests,
     refused: Digests,
     accepted: Digests,
 }
 
-/// Digests of tokens, with the time at which each expires.
+/// Digests of tokens or addresses, with the time at which each expires.
 #[derive(Debug, Default)]
 struct Digests(HashMap<u64, Timestamp>);
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self::new(PER_ADDRESS, TOTAL, REFUSED_FOR)
+        Self::new(PER_ADDRESS, TOTAL, RESERVED, REFUSED_FOR)
     }
 }
 
 impl Tokens {
     /// Returns the limits for tokens of Pods.
     pub(super) fn for_pods() -> Self {
-        Self::new(PODS_PER_ADDRESS, PODS_TOTAL, PODS_REFUSED_FOR)
+        Self::new(
+            PODS_PER_ADDRESS,
+            PODS_TOTAL,
+            PODS_RESERVED,
+            PODS_REFUSED_FOR,
+        )
     }
 
-    fn new(per_address: (u32, u32), total: (u32, u32), refused_for: SignedDuration) -> Self {
+    fn new(
+        per_address: (u32, u32),
+        total: (u32, u32),
+        reserved: (u32, u32),
+        refused_for: SignedDuration,
+    ) -> Self {
+        let rate = |(rate, burst)| Rate::new(rate, burst);
         Self {
             hasher: RandomState::new(),
             refused_for,
             state: Mutex::new(State {
-                per_address: Rate::new(per_address.0, per_address.1),
-                total: Rate::new(total.0, total.1),
+                per_address: rate(per_address),
+                total: rate(total),
+                reserved: rate(reserved),
+                addresses: Digests::default(),
                 refused: Digests::default(),
                 accepted: Digests::default(),
             }),
@@ -89,19 +110,18 @@ impl Tokens {
         if state.refused.contains(digest, now) {
             return Err(Refusal::Unauthenticated);
         }
-        let per_address = state
-            .per_address
-            .count_request(&address.to_string(), now)
-            .retry;
-        let retry = per_address.or_else(|| state.total.count_request("", now).retry);
+        let is_known = state.addresses.contains(self.hasher.hash_one(address), now);
+        let retry = state.count_review(address, is_known, now);
         retry.map_or(Ok(()), |seconds| Err(Refusal::TooOften(seconds)))
     }
 
     /// Records the result of a review.
-    pub(super) fn record(&self, token: &str, is_accepted: bool, now: Timestamp) {
+    pub(super) fn record(&self, address: IpAddr, token: &str, is_accepted: bool, now: Timestamp) {
         let digest = self.hasher.hash_one(token);
         let mut state = self.state();
         if is_accepted {
+            let address = self.hasher.hash_one(address);
+            state.addresses.insert(address, ACCEPTED_FOR, now);
             state.accepted.insert(digest, ACCEPTED_FOR, now);
         } else {
             state.accepted.0.remove(&digest);
@@ -111,6 +131,20 @@ impl Tokens {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Counts the review of an unknown token. Returns the seconds until the next review is allowed; `None` if this one
+    /// is.
+    fn count_review(&mut self, address: IpAddr, is_known: bool, now: Timestamp) -> Option<i64> {
+        let address = self.per_address.count_request(&address.to_string(), now);
+        if address.retry.is_some() {
+            return address.retry;
+        }
+        let retry = self.total.count_request("", now).retry?;
+        let is_reserved = is_known && self.reserved.count_request("", now).retry.is_none();
+        (!is_reserved).then_some(retry)
     }
 }
 
@@ -151,13 +185,13 @@ mod tests {
                 tokens.check_review(address(1), "accepted", timestamp(0)),
                 Ok(())
             );
-            tokens.record("accepted", true, timestamp(0));
+            tokens.record(address(1), "accepted", true, timestamp(0));
         }
-        tokens.record("refused", false, timestamp(0));
+        tokens.record(address(1), "refused", false, timestamp(0));
         let refused = |now| tokens.check_review(address(1), "refused", timestamp(now));
         assert_eq!(refused(9), Err(Refusal::Unauthenticated));
         assert_eq!(refused(10), Ok(()));
-        tokens.record("accepted", false, timestamp(20));
+        tokens.record(address(1), "accepted", false, timestamp(20));
         let accepted = tokens.check_review(address(1), "accepted", timestamp(20));
         assert_eq!(accepted, Err(Refusal::Unauthenticated), "it was revoked");
     }
@@ -189,9 +223,30 @@ mod tests {
     fn memory_is_bounded_for_any_number_of_tokens() {
         let tokens = Tokens::default();
         for i in 0..3 * MAX_TOKENS {
-            tokens.record(&i.to_string(), i % 2 == 0, timestamp(0));
+            tokens.record(address(1), &i.to_string(), i % 2 == 0, timestamp(0));
         }
         let state = tokens.state();
         assert!(state.accepted.0.len() <= MAX_TOKENS && state.refused.0.len() <= MAX_TOKENS);
+    }
+
+    /// Attack: callers invent tokens from so many addresses that the total rate is used up, and new Pods get no values.
+    #[test]
+    fn invented_tokens_do_not_use_up_the_reviews_of_addresses_with_accepted_tokens() {
+        let tokens = Tokens::for_pods();
+        let node = address(0);
+        tokens.record(node, "accepted", true, timestamp(0));
+        for i in (1..=200).cycle().take(10_000) {
+            let token = format!("invented {i}");
+            let _ = tokens.check_review(address(i), &token, timestamp(0));
+        }
+        let reviews = |address: IpAddr| {
+            let is_allowed = |i: &u32| {
+                let token = format!("new {i}");
+                tokens.check_review(address, &token, timestamp(0)).is_ok()
+            };
+            (0..1_000).filter(is_allowed).count()
+        };
+        assert_eq!(reviews(address(250)), 0);
+        assert_eq!(reviews(node), 501);
     }
 }

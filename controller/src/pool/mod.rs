@@ -38,8 +38,8 @@ struct RenderingSlots {
     lanes: Lanes,
 }
 
-/// Maximum number of concurrent renderings of each kind in the reconciler, over all tenants. Each rendering may use as much memory as the
-/// budget of templates allows, 64 MiB, while it waits for its turn.
+/// Maximum number of concurrent renderings of each kind in the reconciler, over all tenants. Each rendering may use as
+/// much memory as the budget of templates allows, 64 MiB, while it waits for its turn.
 const MAX_RENDERINGS: usize = 4;
 /// Number of slots of each kind that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;

@@ -1,4 +1,5 @@
-//! Limits the rate of requests, and the number and size of the requests that wait or are in progress, for each Pod and namespace.
+//! Limits the rate of requests, and the number and size of the requests that wait or are in progress, for each Pod and
+//! namespace.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

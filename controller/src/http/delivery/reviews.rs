@@ -93,7 +93,8 @@ impl CachedReviews {
         let began = Instant::now();
         let user = self.reviews.review_token(token).await;
         let user = user.map_err(|_| DeliveryRefusal::NoReview)?;
-        self.tokens.record(token, user.is_some(), Timestamp::now());
+        let tokens = &self.tokens;
+        tokens.record(address, token, user.is_some(), Timestamp::now());
         let expires = expiry_instant(token, Timestamp::now(), began);
         let caller = Caller::try_from(user.ok_or(DeliveryRefusal::Unauthenticated)?);
         let result = caller.map(|caller| AuthenticatedCaller {
