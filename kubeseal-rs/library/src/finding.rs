@@ -66,7 +66,7 @@ rules! {
     MISSING_ITEM "missing-item" Error "A template inserts an item that does not exist, and so renders `<no value>`.";
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
-    REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree on which value applies.";
+    REPEATED_KEY "repeated-key" Error "A key, or a variant of the name of a field such as `Literals` and `literals`, is repeated in a mapping of a document with Secrets; tools disagree on which value applies.";
     SIZE "size" Warning "The values of a SealedSecret are larger than a Secret may be.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     FOREIGN_RECIPIENT "foreign-recipient" Error "A v2 value is sealed for a key that the rule does not list, or that it lists as retired.";

@@ -444,7 +444,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
     let before = fs::read(directory.path().join("db.yaml")).expect("the file is readable");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
     let create = format!(
-        "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
+        "ulimit -f 0; exec {SEAL} create x -n shop --from-file other.pem --cert cert.pem -w x.yaml"
     );
     let unset = format!("ulimit -f 0; exec {SEAL} unset db.yaml a");
     let rotate = format!("ulimit -f 0; exec {SEAL} rotate db.yaml --key key.pem --cert other.pem");
