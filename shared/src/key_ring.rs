@@ -600,6 +600,7 @@ mod tests {
     /// Attack: a client causes the controller to choose a key for sealing that is compromised, opening-only, or not
     /// backed up although a backup is required.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn seals_only_with_permitted_keys() {
         use NoSealingKey::{
             Compromised, CompromisedOrOpeningOnly, NoKey, NotBackedUp, OpeningOnly,

@@ -141,7 +141,7 @@ pub(super) fn merge(
     });
     let text = if ours.mapping.has_braces {
         let tail = pick(
-            base.map(Entries::tail),
+            &base.map(Entries::tail),
             Some(ours.tail()),
             Some(theirs.tail()),
         )??;
@@ -246,7 +246,7 @@ fn element(
         };
     };
     let part = |of: for<'t> fn(&EntryText<'t>) -> &'t str| {
-        pick(base.map(of), Some(of(our_text)), Some(of(their_text)))
+        pick(&base.map(of), Some(of(our_text)), Some(of(their_text)))
     };
     let before = part(|text| text.before).flatten();
     let merged = [

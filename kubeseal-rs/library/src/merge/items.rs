@@ -29,10 +29,10 @@ pub(super) struct MergedItems {
 
 /// Returns the value of the version that changed, or the common value if both versions agree. Returns `None` for a
 /// conflict.
-pub(super) fn pick<T: PartialEq>(base: T, ours: T, theirs: T) -> Option<T> {
-    if ours == theirs || base == theirs {
+pub(super) fn pick<T: PartialEq>(base: &T, ours: T, theirs: T) -> Option<T> {
+    if ours == theirs || *base == theirs {
         Some(ours)
-    } else if base == ours {
+    } else if *base == ours {
         Some(theirs)
     } else {
         None
@@ -47,7 +47,7 @@ pub(super) fn merge(object: &SameObject<'_>) -> MergedItems {
     let (ours, theirs) = (entries(object.ours), entries(object.theirs));
     let (mut texts, mut conflicts) = (Texts::new(), BTreeSet::new());
     for key in keys(&ours, &theirs) {
-        match pick(base.get(key), ours.get(key), theirs.get(key)) {
+        match pick(&base.get(key), ours.get(key), theirs.get(key)) {
             Some(Some(text)) => drop(texts.insert(key.clone(), text.clone())),
             Some(None) => {}
             None => drop(conflicts.insert(key.clone())),
@@ -179,7 +179,7 @@ fn merge_entries<T: Clone + PartialEq>(
             (true, false) => our_entry.cloned(),
             (false, true) => their_entry.cloned(),
             _ if conflicts.contains(key) => resolve(our_entry, their_entry),
-            _ => match pick(base.get(key), our_entry, their_entry) {
+            _ => match pick(&base.get(key), our_entry, their_entry) {
                 Some(entry) => entry.cloned(),
                 None => resolve(our_entry, their_entry),
             },

@@ -12,7 +12,7 @@ pub(super) fn lines(pieces: &[Piece<'_>], labels: &Labels) -> Vec<u8> {
         match piece {
             Piece::Merged(lines) => out.extend_from_slice(lines),
             Piece::Conflict { ours, theirs } => {
-                conflict(&mut out, ours, theirs, labels, line_break)
+                conflict(&mut out, ours, theirs, labels, line_break);
             }
         }
     }

@@ -175,9 +175,8 @@ fn merges_json_and_mappings_with_braces() {
     assert_eq!(text(&merge), want);
     assert_eq!(reasons(&merge), "a Changed Changed");
 
-    let yaml = |items: &str| {
-        format!("{HEAD}").replace("encryptedData:\n", &format!("encryptedData: {{{items}}}\n"))
-    };
+    let yaml =
+        |items: &str| HEAD.replace("encryptedData:\n", &format!("encryptedData: {{{items}}}\n"));
     let base = yaml("a: AgA, b: AgB");
     let (ours, theirs) = (yaml("a: AgX, b: AgB"), yaml("a: AgA, b: AgB, c: AgC"));
     assert_clean(&base, &ours, &theirs, &yaml("a: AgX, b: AgB, c: AgC"));
@@ -435,9 +434,8 @@ fn does_not_replace_text_that_looks_like_a_token() {
 #[test]
 fn merges_many_items_in_linear_time() {
     let items = |mark: &str| -> String {
-        (0..20_000)
-            .map(|i| format!("    k{i}{mark}: AgA\n"))
-            .collect()
+        let lines = (0..20_000).map(|i| format!("    k{i}{mark}: AgA\n"));
+        lines.collect::<Vec<_>>().concat()
     };
     let base = file("    a: AgA\n");
     let (ours, theirs) = (file(&items("x")), file(&items("y")));

@@ -23,6 +23,7 @@ use crate::operation::new_key;
 use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
+#[expect(clippy::too_many_lines, reason = "a sequence of measurements")]
 pub async fn run(sizes: Sizes) {
     let files = sizes.size("files", 50, 1000);
     let items = sizes.size("items", 5, 5);
