@@ -307,7 +307,7 @@ impl ChangeKind {
         }
     }
 
-    fn from_and_to(&self) -> Option<(&str, &str)> {
+    fn old_and_new(&self) -> Option<(&str, &str)> {
         match self {
             Self::Rekeyed(from, to)
             | Self::Rescoped(from, to)
@@ -353,7 +353,7 @@ fn details(kind: &ChangeKind) -> String {
         ChangeKind::Reformatted(from, to) => {
             format!(" from {from} to {to}; whether the value changed is unknown")
         }
-        kind => match (kind.content(), kind.problem(), kind.from_and_to()) {
+        kind => match (kind.content(), kind.problem(), kind.old_and_new()) {
             (Some(content), ..) => content.text(),
             (_, Some(why), _) => format!(": {}", shown(why)),
             (.., Some((from, to))) => format!(" from {} to {}", shown(from), shown(to)),

@@ -88,7 +88,7 @@ impl<'a> DiffReport<'a> {
 
 impl<'a> ChangeReport<'a> {
     fn new(Change { item, kind }: &'a Change) -> Self {
-        let (from, to) = kind.from_and_to().unzip();
+        let (from, to) = kind.old_and_new().unzip();
         let moved_from = match kind {
             ChangeKind::Moved(from) => Some(from.as_str()),
             _ => None,

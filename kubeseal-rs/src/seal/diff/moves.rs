@@ -108,11 +108,11 @@ fn removed(difference: &Difference) -> Option<&OneSided> {
 #[derive(Default)]
 struct Removed<'a> {
     /// By namespace and name, and the values.
-    by_values: BTreeMap<(String, &'a BTreeMap<String, String>), &'a OneSided>,
+    values: BTreeMap<(String, &'a BTreeMap<String, String>), &'a OneSided>,
     /// By namespace and name, and the name of the file.
-    by_file_name: BTreeMap<(String, Option<&'a OsStr>), &'a OneSided>,
+    file_names: BTreeMap<(String, Option<&'a OsStr>), &'a OneSided>,
     /// By namespace and name.
-    by_name: BTreeMap<String, &'a OneSided>,
+    names: BTreeMap<String, &'a OneSided>,
 }
 
 impl<'a> Removed<'a> {
@@ -122,9 +122,9 @@ impl<'a> Removed<'a> {
             let name = object.object.sealed.qualified_name();
             let with_values = (name.clone(), object.object.texts());
             let file_name = (name.clone(), object.path.file_name());
-            all.by_values.entry(with_values).or_insert(object);
-            all.by_file_name.entry(file_name).or_insert(object);
-            all.by_name.entry(name).or_insert(object);
+            all.values.entry(with_values).or_insert(object);
+            all.file_names.entry(file_name).or_insert(object);
+            all.names.entry(name).or_insert(object);
         }
         all
     }
@@ -133,13 +133,13 @@ impl<'a> Removed<'a> {
     /// values, or else one from a file of the same name, or else the first one.
     fn source(&self, added: &'a OneSided) -> Option<&'a OneSided> {
         let name = added.object.sealed.qualified_name();
-        let same_values = self.by_values.get(&(name.clone(), added.object.texts()));
+        let same_values = self.values.get(&(name.clone(), added.object.texts()));
         let same_file_name = || {
             let file_name = added.path.file_name();
-            self.by_file_name.get(&(name.clone(), file_name))
+            self.file_names.get(&(name.clone(), file_name))
         };
         let source = same_values.or_else(same_file_name);
-        source.or_else(|| self.by_name.get(&name)).copied()
+        source.or_else(|| self.names.get(&name)).copied()
     }
 }
 

@@ -217,19 +217,18 @@ pub(super) fn settings_text(
     program: &str,
     patterns: &[String],
 ) -> Result<String> {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for driver in drivers {
         let Section { name, subsection } = driver.section();
         for (key, value) in driver.settings(program) {
             let value = shlex::try_quote(&value)?.into_owned();
-            text.push_str(&format!("git config {name}.{subsection}.{key} {value}\n"));
+            lines.push(format!("git config {name}.{subsection}.{key} {value}\n"));
         }
     }
-    text.push_str(&format!("# {ATTRIBUTES_FILE}:\n"));
-    for line in attribute_lines(drivers, patterns)? {
-        text.push_str(&format!("{line}\n"));
-    }
-    Ok(text)
+    lines.push(format!("# {ATTRIBUTES_FILE}:\n"));
+    let attributes = attribute_lines(drivers, patterns)?;
+    lines.extend(attributes.iter().map(|line| format!("{line}\n")));
+    Ok(lines.concat())
 }
 
 /// Returns the lines of `.gitattributes`.

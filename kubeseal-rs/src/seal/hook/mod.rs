@@ -126,19 +126,17 @@ fn uninstall(args: &HookUninstall) -> Result<Outcome> {
 fn status() -> Result<Outcome> {
     let repository = repository()?;
     let quoted = quoted(&this_program()?)?;
-    let mut text = format!(
-        "pre-commit hook: {}\n",
-        pre_commit::status(&repository, &pre_commit::hook(&quoted))
-    );
+    let hook = pre_commit::status(&repository, &pre_commit::hook(&quoted));
+    let mut lines = vec![format!("pre-commit hook: {hook}\n")];
     let mut outcome = Outcome::Done;
     for driver in Driver::ALL {
         let status = drivers::status(&repository, driver, &quoted)?;
-        text.push_str(&format!("{}: {status}\n", driver.description()));
+        lines.push(format!("{}: {status}\n", driver.description()));
         if status.is_finding() {
             outcome = Outcome::Findings;
         }
     }
-    print(text.as_bytes())?;
+    print(lines.concat().as_bytes())?;
     Ok(outcome)
 }
 
