@@ -93,8 +93,8 @@ async fn an_object_does_not_wait_for_the_costly_objects_of_another_namespace() {
     let is_written = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
     let count = (0..HOSTILE_OBJECTS).filter(is_written).count();
     assert!(
-        count < HOSTILE_OBJECTS,
-        "all {count} other objects were processed first"
+        count <= HOSTILE_OBJECTS / 4,
+        "{count} other objects were processed first"
     );
     case.settle().await;
     for i in 0..HOSTILE_OBJECTS {

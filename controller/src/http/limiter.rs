@@ -248,6 +248,8 @@ impl Ticket {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     const API_SERVER: [u8; 4] = [10, 0, 0, 1];
@@ -259,6 +261,10 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         Caller::from_address(address.into(), &headers)
+    }
+
+    fn limiter() -> RequestLimiter {
+        RequestLimiter::new((1, 0), Duration::from_secs(1), true)
     }
 
     /// Attack: a caller sends the name of another caller in `X-Forwarded-For`, and sends requests until the other
@@ -278,7 +284,7 @@ mod tests {
             ),
             ("without a name", caller(API_SERVER, &[])),
         ] {
-            let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
+            let limiter = limiter();
             let now = Timestamp::UNIX_EPOCH;
             for _ in 0..100 {
                 let _ = limiter.admit(&forged, "/v1/verify", now);
@@ -303,7 +309,7 @@ mod tests {
     /// Attack: a caller sends as many requests as possible at the same time, under many names, to occupy every slot.
     #[tokio::test(start_paused = true)]
     async fn limits_the_slots_of_each_caller_and_each_address() {
-        let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);
+        let limiter = limiter();
         let first_caller = caller(POD, &["a"]);
         let mut slots = Vec::new();
         for _ in 0..MAX_PER_CALLER {
@@ -323,5 +329,71 @@ mod tests {
         drop(slots);
         assert!(limiter.acquire_slot(&first_caller).await.is_ok());
         assert!(limiter.in_progress.0.lock().unwrap().is_empty());
+    }
+
+    /// Attack: a caller sends a request whose work never ends, to occupy a processor.
+    #[tokio::test]
+    async fn a_request_ends_when_its_budget_is_used_up() {
+        let work =
+            |meter: &mut dyn Meter| Ok((0..11).filter(|_| meter.spend(1_000_000).is_ok()).count());
+        let completed = limiter().work(&caller(POD, &[]), work).await;
+        assert_eq!(completed, Ok(10));
+    }
+
+    /// Attack: a caller sends a request whose work does not end, at little stated cost, to keep its slot.
+    #[tokio::test(start_paused = true)]
+    async fn the_work_of_a_request_ends_at_the_deadline() {
+        let limiter = limiter();
+        let caller = caller(POD, &[]);
+        let start = Instant::now();
+        let work = limiter.work(&caller, |meter| {
+            while meter.spend(0).is_ok() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok(())
+        });
+        // The paused clock does not advance by itself while a thread works.
+        let clock = async {
+            while start.elapsed() < 2 * DEADLINE {
+                tokio::time::advance(Duration::from_secs(1)).await;
+            }
+            Ok(())
+        };
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            result = clock => result,
+        };
+        assert_eq!(result, Err(Refusal::TooBusy));
+        assert!(start.elapsed() >= DEADLINE);
+    }
+
+    /// Attack: a caller requests a response that never comes, to keep its slot.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_until_the_deadline_at_most() {
+        let limiter = limiter();
+        let caller = caller(POD, &[]);
+        let start = Instant::now();
+        let response = std::future::pending::<Result<(), Refusal>>();
+        let result = limiter.wait(&caller, response).await;
+        assert_eq!(result, Err(Refusal::TooBusy));
+        assert_eq!(start.elapsed(), DEADLINE);
+        assert!(limiter.acquire_slot(&caller).await.is_ok());
+    }
+
+    /// Attack: callers at many addresses keep every slot, so that the requests of others wait without end.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_refused_if_no_slot_becomes_free() {
+        let limiter = limiter();
+        let mut slots = Vec::new();
+        for i in 0..SLOTS {
+            let address = [10, 0, 8, u8::try_from(i).unwrap()];
+            let slot = limiter.acquire_slot(&caller(address, &[])).await;
+            slots.push(slot.unwrap());
+        }
+        let start = Instant::now();
+        let result = limiter.work(&caller(POD, &[]), |_| Ok(())).await;
+        assert_eq!(result, Err(Refusal::TooOften(1)));
+        assert_eq!(start.elapsed(), MAX_WAIT);
     }
 }

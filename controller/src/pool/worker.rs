@@ -215,6 +215,20 @@ mod tests {
         });
     }
 
+    /// Attack: an author stores many objects with costly work, each of which waits before the object of another tenant.
+    #[test]
+    fn the_tenant_that_has_used_less_processor_time_is_next() {
+        let lanes = lanes();
+        let mut hostile = worker(&lanes, "hostile", SECOND);
+        hostile.spend(SLICE / 2).unwrap();
+        let mut earlier = lanes.short.enqueue(&mut Job::new("hostile"));
+        let mut later = lanes.short.enqueue(&mut Job::new("quiet"));
+        drop(hostile);
+        let slot = later.try_recv();
+        assert!(slot.is_ok());
+        assert!(earlier.try_recv().is_err());
+    }
+
     /// Attack: an author causes keys to be generated, which cannot be interrupted, to delay the work of other tenants.
     #[test]
     fn short_work_of_other_tenants_does_not_wait_for_long_operations() {

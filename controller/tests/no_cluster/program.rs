@@ -378,6 +378,15 @@ fn count_private_key_operations(address: &str) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
+/// Returns the processor time that a process has used, in clock ticks: hundredths of a second.
+fn processor_time(process: &Child) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    // The second field is the name of the program in parentheses, and `utime` and `stime` are the fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let times = fields.split(' ').skip(11).take(2);
+    times.map(|time| time.parse::<u64>().unwrap()).sum()
+}
+
 /// Attack: an author delays the stop of the Pod with templates that generate RSA keys.
 #[test]
 fn a_signal_stops_the_controller_while_it_generates_keys() {
@@ -398,6 +407,13 @@ fn a_signal_stops_the_controller_while_it_generates_keys() {
     }
     // After the item of one object is unsealed, its template is rendered.
     while count_private_key_operations(&address) == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Only generating keys uses half a second of processor time.
+    let before = processor_time(&controller.child);
+    let end = Instant::now() + Duration::from_mins(1);
+    while processor_time(&controller.child) < before + 50 {
+        assert!(Instant::now() < end, "no key is generated");
         std::thread::sleep(Duration::from_millis(20));
     }
     let start = Instant::now();

@@ -5,7 +5,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
@@ -391,6 +391,49 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
     assert_indistinguishable(&outcomes[1], &outcomes[2], "");
 }
 
+/// Attack: an author edits the value of an immutable Secret that has templates. If the refusal of the change differed
+/// from a failing template, each edit would reveal another bit.
+#[tokio::test(start_paused = true)]
+async fn a_changed_value_of_an_immutable_secret_is_indistinguishable_from_a_failing_template() {
+    let text = [(
+        "t".to_owned(),
+        "{{ if eq .a \"fail\" }}{{ fail \"\" }}{{ end }}".to_owned(),
+    )];
+    let immutable = |value: &str| {
+        let mut object = object_with_templates(value, &text);
+        object.spec.template.immutable = Some(true);
+        object
+    };
+    let mut outcomes = Vec::new();
+    for value in ["fail", "x", "y"] {
+        let mut scenario = Scenario::new();
+        scenario.apply(&immutable("1")).await;
+        assert!(scenario.is_synced());
+        scenario.apply(&immutable(value)).await;
+        assert!(!scenario.is_synced(), "{value}");
+        outcomes.push(scenario.public_state());
+    }
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
+    assert_indistinguishable(&outcomes[1], &outcomes[2], "");
+}
+
+/// Attack: a reader of SealedSecrets compares the digests in the records of several versions, to find versions with
+/// equal values.
+#[tokio::test(start_paused = true)]
+async fn three_versions_of_equal_value_share_no_digest() {
+    let mut scenario = Scenario::new();
+    let mut digests = BTreeSet::new();
+    for version in 0..3 {
+        scenario.apply(&object("4711")).await;
+        assert!(scenario.is_synced());
+        let record = scenario.server.status()["record"].clone();
+        for field in ["content", "proof", "secretVersion"] {
+            let digest = record[field].as_str().unwrap().to_owned();
+            assert!(digests.insert(digest), "{field} of version {version}");
+        }
+    }
+}
+
 /// Attack: an author whose templates are forbidden gives the Secret a type whose values the API server checks.
 ///
 /// The author can still learn one thing: whether the value is a JSON object.
@@ -481,6 +524,14 @@ async fn no_content_of_a_secret_that_is_sealed_as_a_whole_is_reported() {
 #[tokio::test(start_paused = true)]
 async fn published_texts_contain_no_invisible_or_control_characters() {
     const HOSTILE: &str = "a\u{202e}b\u{1b}[2J\nSynced\u{200b}\u{9b}";
+    /// Rejects every Secret except the first, with a text that only the last step before publication escapes.
+    fn check(secret: &Value) -> Option<Value> {
+        let is_first = secret["data"]["a"] == json!(base64::encode(b"first"));
+        let message = "Invalid value: a\u{202e}b\u{1b}[2J\u{200b}\u{9b}";
+        (!is_first).then(|| {
+            json!([{ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": message }])
+        })
+    }
     let mut broken = object("1");
     broken
         .spec
@@ -488,9 +539,12 @@ async fn published_texts_contain_no_invisible_or_control_characters() {
         .insert(HOSTILE.into(), "AAAA".into());
     let failing = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ fail .a }}".to_owned())]);
     let unparsed = object_with_templates("1", &[(HOSTILE.to_owned(), "{{ \u{202e}".to_owned())]);
-    for object in [broken, failing, unparsed] {
-        let mut scenario = Scenario::new();
-        scenario.apply(&object).await;
+    let rejected = object("1");
+    for hostile in [broken, failing, unparsed, rejected] {
+        let mut scenario = Scenario::with_server(ApiServer::with_check(check), |_| ());
+        scenario.apply(&object("first")).await;
+        assert!(scenario.is_synced());
+        scenario.apply(&hostile).await;
         assert!(!scenario.is_synced());
         let public_state = scenario.server.public_state();
         assert!(

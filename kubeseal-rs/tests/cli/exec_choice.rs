@@ -101,6 +101,15 @@ fn exec_sets_only_variables_that_the_user_chose() {
     }
 }
 
+/// Attack: an author of a sealed file adds an item whose name is in no list of dangerous names, for a user who chooses
+/// no items.
+#[test]
+fn exec_requires_a_choice_of_items() {
+    let directory = tempfile::tempdir().expect("a directory");
+    seal_item(directory.path(), "A_HARMLESS_NAME");
+    assert_eq!(exec(directory.path(), &[]), (false, String::new()));
+}
+
 #[test]
 fn exec_sets_the_chosen_variables() {
     let directory = tempfile::tempdir().expect("a directory");

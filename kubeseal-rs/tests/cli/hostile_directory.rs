@@ -197,6 +197,26 @@ fn runs_no_credential_plug_in_of_the_current_directory() {
     );
 }
 
+/// Attack: a committer adds a program with the name of the user's editor, for a user whose `PATH` has relative
+/// directories.
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_no_editor_of_the_current_directory() {
+    let directory = Directory::new();
+    directory.write_program("editor-of-the-user");
+    let path = format!(".:{}", std::env::var("PATH").expect("PATH is set"));
+    for editor in ["editor-of-the-user", "./editor-of-the-user"] {
+        let output = directory.run(
+            SEAL,
+            &["edit", "a.yaml", "--blind"],
+            &[("PATH", &path), ("VISUAL", editor)],
+        );
+        assert_eq!(directory.recorded_run(), None, "{editor}");
+        let message = format!("the editor \"{editor}\" (VISUAL) was not found");
+        assert!(stderr(&output).contains(&message), "{output:?}");
+    }
+}
+
 /// Attack: a committer adds a `.sops.yaml` next to the file, for a user whose `PATH` has relative directories. `sops`
 /// must run in `/`, with only the absolute directories of `PATH`.
 #[test]

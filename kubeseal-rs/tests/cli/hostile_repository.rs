@@ -218,6 +218,14 @@ impl Trap {
         command
     }
 
+    /// Like [`Self::command`], without the variable that keeps Git libraries from running `git` in search of the
+    /// configuration of the system and of the installation.
+    fn unconfigured_command(&self, program: &str, directory: &Path) -> Command {
+        let mut command = self.command(program, directory);
+        command.env_remove("GIT_CONFIG_NOSYSTEM");
+        command
+    }
+
     /// Creates a repository with two commits, a staged change and an unstaged change.
     fn repository(&self, root: &Path) {
         fs::create_dir_all(root).expect("the test directory is writable");
@@ -278,7 +286,7 @@ impl Trap {
                 std::env::var("PATH").expect("PATH is set"),
                 self.path("programs").display().to_string(),
             ] {
-                let mut run = self.command(program, directory);
+                let mut run = self.unconfigured_command(program, directory);
                 run.env("PATH", path)
                     .args(&args)
                     .output()
@@ -410,7 +418,7 @@ fn no_key_of_the_configuration_runs_a_program() {
             &["diff"],
             &["--cert", &cert_path, "deploy/plain.yaml"],
         ] {
-            let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
+            let mut seal = trap.unconfigured_command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
             seal.args(args).output().expect("the command starts");
             assert_eq!(trap.programs_run(), BTreeSet::new(), "{key}: {args:?}");
         }
@@ -670,12 +678,17 @@ fn the_hook_runs_no_program_of_the_tree() {
 /// be written.
 #[test]
 fn a_hook_is_not_written_through_a_link() {
-    for link in [".git/hooks", ".git/hooks/pre-commit"] {
+    for (link, target) in [
+        (".git/hooks", "home/missing"),
+        (".git/hooks", "home/directory"),
+        (".git/hooks/pre-commit", "home/missing"),
+    ] {
         let trap = Trap::new();
         trap.repository(&trap.tree());
-        let link = trap.tree().join(link);
-        let _ = fs::remove_dir_all(&link);
-        std::os::unix::fs::symlink(trap.path("home/target"), &link)
+        let directory = trap.path("home/directory");
+        fs::create_dir(&directory).expect("the test directory is writable");
+        let _ = fs::remove_dir_all(trap.tree().join(link));
+        std::os::unix::fs::symlink(trap.path(target), trap.tree().join(link))
             .expect("the test directory is writable");
         let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
         let output = seal
@@ -683,7 +696,12 @@ fn a_hook_is_not_written_through_a_link() {
             .output()
             .expect("the command starts");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(!trap.path("home/target").exists());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let message = format!("{link} is a symbolic link, which is not followed");
+        assert!(error.contains(&message), "{target}: {error}");
+        assert!(!trap.path("home/missing").exists(), "{link}");
+        let mut files = fs::read_dir(&directory).expect("the directory exists");
+        assert!(files.next().is_none(), "{link}");
     }
 }
 

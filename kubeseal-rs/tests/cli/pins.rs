@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstrin
 struct Fixture {
     directory: tempfile::TempDir,
     kubeconfig: PathBuf,
+    /// The number of requests to `tenant/evil`.
+    requests: Arc<AtomicUsize>,
 }
 
 impl Fixture {
@@ -30,8 +33,11 @@ impl Fixture {
             vec![("/api/v1/services".into(), text_body(labeled_services))];
         for (namespace, name) in [("tenant", "evil"), ("ops", "other")] {
             responses.push((service_path(namespace, name), service_body()));
-            responses.push((certificate_path(namespace, name), text_body(pem.clone())));
         }
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted_body = counted_body(pem.clone(), Arc::clone(&requests));
+        responses.push((certificate_path("tenant", "evil"), counted_body));
+        responses.push((certificate_path("ops", "other"), text_body(pem)));
         let kubeconfig = api_server::serve(directory.path(), responses);
         let repository = directory.path().join("repository");
         fs::create_dir_all(repository.join(".git")).expect("the test directory is writable");
@@ -40,6 +46,7 @@ impl Fixture {
         Self {
             directory,
             kubeconfig,
+            requests,
         }
     }
 
@@ -98,6 +105,14 @@ impl Fixture {
         assert!(has_controller_name, "{stderr}");
         output.status.success()
     }
+}
+
+/// Returns a body that counts how often it is requested.
+fn counted_body(text: String, requests: Arc<AtomicUsize>) -> Body {
+    Box::new(move |to: &mut TcpStream| {
+        requests.fetch_add(1, SeqCst);
+        to.write_all(text.as_bytes())
+    })
 }
 
 fn assert_success(output: &Output) {
@@ -199,6 +214,21 @@ fn only_the_user_creates_pins() {
             "{source}"
         );
     }
+}
+
+/// Attack: a tenant labels a Service like a controller's, to receive requests of users who never named it.
+#[test]
+fn a_service_without_a_pin_is_not_contacted() {
+    let fixture = Fixture::new();
+    assert!(!fixture.is_discovered_certificate_used());
+    let other_flags = ["--controller-name=other", "--controller-namespace=ops"];
+    assert_success(&fixture.kubeseal(&other_flags, &[]));
+    assert!(!fixture.is_discovered_certificate_used());
+    assert_eq!(fixture.requests.load(SeqCst), 0);
+    // Verify that the fixture counts requests.
+    let flags = ["--controller-name=evil", "--controller-namespace=tenant"];
+    assert_success(&fixture.kubeseal(&flags, &[]));
+    assert_eq!(fixture.requests.load(SeqCst), 1);
 }
 
 const CERTIFICATES: [&str; 2] = [

@@ -1,25 +1,29 @@
 //! Finds external programs by an absolute path, or in absolute directories of `PATH`. A program in the current
 //! directory or in a relative directory may come from an untrusted repository and is never found.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// Returns the absolute path of an executable program; `None` if there is none. A name that contains a directory has to
 /// be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
+    find_in(&path_variable(), name)
+}
+
+fn find_in(directories: &OsStr, name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
     if path.components().count() > 1 {
         return Some(path.to_owned())
             .filter(|path| path.is_absolute())
             .and_then(executable_file);
     }
-    absolute_directories().find_map(|directory| executable_file(directory.join(name)))
+    absolute_directories(directories).find_map(|directory| executable_file(directory.join(name)))
 }
 
 /// Returns `PATH` without relative directories, for child processes.
 pub fn search_path() -> OsString {
     // Entries that were split at the separator do not contain it, so this does not fail.
-    std::env::join_paths(absolute_directories()).unwrap_or_default()
+    std::env::join_paths(absolute_directories(&path_variable())).unwrap_or_default()
 }
 
 /// Returns the first line of a program's error output that is not blank, truncated. It may contain
@@ -45,16 +49,16 @@ pub fn first_lines(stderr: &[u8]) -> String {
     text
 }
 
-fn absolute_directories() -> impl Iterator<Item = PathBuf> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "programs are found in the PATH of this process"
-    )]
-    let directories = std::env::var_os("PATH").unwrap_or_default();
-    let directories: Vec<PathBuf> = std::env::split_paths(&directories).collect();
-    directories
-        .into_iter()
-        .filter(|directory| directory.is_absolute())
+#[expect(
+    clippy::disallowed_methods,
+    reason = "programs are found in the PATH of this process"
+)]
+fn path_variable() -> OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+fn absolute_directories(directories: &OsStr) -> impl Iterator<Item = PathBuf> {
+    std::env::split_paths(directories).filter(|directory| directory.is_absolute())
 }
 
 /// Returns the path if it is an executable file.
@@ -89,9 +93,19 @@ mod tests {
     #[test]
     fn finds_programs_only_in_absolute_directories() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
+        let bin = format!("{}bin", "../".repeat(40));
+        assert!(Path::new(&bin).join("sh").exists());
         assert_eq!(find("./sh"), None);
-        assert_eq!(find(&format!("{}bin/sh", "../".repeat(40))), None);
+        assert_eq!(find(&format!("{bin}/sh")), None);
         assert_eq!(find("no-such-program-anywhere"), None);
         assert_eq!(find("/etc/passwd"), None);
+        for (directories, want) in [
+            (bin.clone(), None),
+            (format!(".:{bin}:/nowhere"), None),
+            (format!("{bin}:/bin"), Some("/bin/sh".into())),
+        ] {
+            let found = find_in(OsStr::new(&directories), "sh");
+            assert_eq!(found, want, "{directories}");
+        }
     }
 }

@@ -20,6 +20,48 @@ fn type_rules(forbidden: &str, allowed: &str) -> TypeRules {
     TypeRules::read(forbidden, allowed).unwrap()
 }
 
+/// Applies the limits to an unsealed Secret, as before it is written.
+fn allow(limits: &AuthorLimits, secret: &Secret) -> Result<(), Violation> {
+    let sealed = SealedSecret::new("n", SealedSecretSpec::default());
+    let unsealed = Unsealed {
+        secret: secret.clone(),
+        sealed_by: BTreeMap::new(),
+        random_items: BTreeSet::new(),
+        digests: BTreeMap::new(),
+    };
+    limits.allow(
+        &sealed,
+        &unsealed,
+        &KeyRing::default(),
+        Timestamp::UNIX_EPOCH,
+    )
+}
+
+/// Attack: an author violates one limit at a time.
+#[test]
+fn each_limit_applies_to_an_unsealed_secret() {
+    let types = AuthorLimits::new(
+        type_rules("kubernetes.io/tls", ""),
+        ScopeRules::default(),
+        None,
+    );
+    assert!(allow(&types, &secret("kubernetes.io/tls")).is_err());
+    assert!(allow(&types, &secret(RISKY_TYPES[0])).is_err());
+    assert_eq!(allow(&types, &secret("Opaque")), Ok(()));
+    let mut key = secret("Opaque");
+    key.metadata.namespace = Some("keys".into());
+    key.metadata.labels = Some([(KEY_LABEL.to_owned(), "active".to_owned())].into());
+    let guarding = AuthorLimits::default().guarding_keys("keys", "old");
+    assert!(allow(&guarding, &key).is_err());
+    assert_eq!(allow(&AuthorLimits::default(), &key), Ok(()));
+    let scopes = AuthorLimits::new(
+        TypeRules::default(),
+        "*=namespace-wide".parse().unwrap(),
+        None,
+    );
+    assert!(allow(&scopes, &secret("Opaque")).is_err());
+}
+
 #[test]
 fn refuses_a_risky_type_unless_it_is_allowed() {
     for type_ in RISKY_TYPES {
@@ -135,8 +177,8 @@ fn refuses_only_forbidden_labels_and_annotations() {
             } else {
                 Ok(())
             };
-            assert_eq!(limits.allow_metadata(&secret), want, "{key}={value}");
-            assert_eq!(AuthorLimits::default().allow_metadata(&secret), Ok(()));
+            assert_eq!(allow(&limits, &secret), want, "{key}={value}");
+            assert_eq!(allow(&AuthorLimits::default(), &secret), Ok(()));
         }
     }
 }

@@ -209,6 +209,7 @@ mod tests {
     use serde_json::Value;
 
     use controller_core::reason::Reason;
+    use lease::testing::client_with_bodies;
 
     use super::*;
     use crate::testing::{client, id, refusal};
@@ -248,6 +249,28 @@ mod tests {
     async fn an_expired_event_is_recreated() {
         let methods = methods_of_writes(3).await;
         assert_eq!(methods, ["POST", "PATCH", "POST", "PATCH", "POST"]);
+    }
+
+    /// Attack: an author uses a text that an event quotes to control the terminal of its reader.
+    #[tokio::test]
+    async fn an_event_contains_no_hidden_character() {
+        let message = Arc::<Mutex<String>>::default();
+        let message_in_server = Arc::clone(&message);
+        let client = client_with_bodies(move |_, body| {
+            let text = body["message"].as_str().unwrap_or_default();
+            text.clone_into(&mut message_in_server.lock().unwrap());
+            (201, event())
+        });
+        let record = EventRecord {
+            is_warning: true,
+            reason: Reason::ErrUnsealFailed,
+            message: "a\u{202e}b\u{1b}[2J\u{200b}".into(),
+        };
+        let events = Events::new(client, Subject::SealedSecrets);
+        events
+            .write(&id("n"), None, record, Timestamp::UNIX_EPOCH)
+            .await;
+        assert_eq!(*message.lock().unwrap(), "a\\u{202e}b\\u{1b}[2J\\u{200b}");
     }
 
     #[test]

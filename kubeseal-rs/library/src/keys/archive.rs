@@ -2,7 +2,7 @@
 //! the `age` program can decrypt too.
 
 use std::borrow::Cow;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::SecretString;
@@ -254,7 +254,7 @@ pub fn decrypt(
     decryption: &ArchiveDecryption,
 ) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
     let file = without_armor(archive)?;
-    let decryptor = decryptor(&file)?;
+    let decryptor = decryptor(&file, WholeHeaderReader::new)?;
     let is_passphrase = decryptor.is_scrypt();
     let reader = if is_passphrase {
         let passphrase = decryption.passphrase.clone();
@@ -287,7 +287,7 @@ pub fn needs_passphrase(archive: &[u8]) -> bool {
     let Ok(file) = without_armor(archive) else {
         return false;
     };
-    decryptor(&file).is_ok_and(|decryptor| decryptor.is_scrypt())
+    decryptor(&file, WholeHeaderReader::new).is_ok_and(|decryptor| decryptor.is_scrypt())
 }
 
 /// Removes the armor of an armored archive. The result is still encrypted.
@@ -302,7 +302,11 @@ fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
     }
 }
 
-fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveError> {
+/// Parses the header of a file. `reader` gets the file and the length of its header.
+fn decryptor<'a, R: BufRead>(
+    file: &'a [u8],
+    reader: impl FnOnce(&'a [u8], usize) -> R,
+) -> Result<Decryptor<R>, ArchiveError> {
     if !file.starts_with(PREFIXES[0]) {
         return Err(ArchiveError::Header);
     }
@@ -313,7 +317,7 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
         HeaderError::Truncated => ArchiveError::Damaged,
         HeaderError::TooLong => ArchiveError::LongHeader,
     })?;
-    let parsed = Decryptor::new_buffered(WholeHeaderReader::new(file, header));
+    let parsed = Decryptor::new_buffered(reader(file, header));
     parsed.map_err(|error| match error {
         DecryptError::UnknownFormat => ArchiveError::Version,
         DecryptError::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -366,7 +370,6 @@ fn can_decrypt(encryption: &ArchiveEncryption, decryption: &ArchiveDecryption) -
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::io::BufRead;
 
     use super::*;
 
@@ -564,10 +567,9 @@ mod tests {
     fn parses_a_header_once() {
         for (stanzas, lines) in [(1, 0), (32, 0), (256, 0), (1, 120), (1, 960), (8, 100)] {
             let archive = archive_with_header(stanzas, lines);
-            let header = age_header::len(&archive).unwrap();
             let count = Cell::new(0);
-            let reader = ReadCounter(WholeHeaderReader::new(&archive, header), &count);
-            assert!(Decryptor::new_buffered(reader).is_ok());
+            let counter = |file, header| ReadCounter(WholeHeaderReader::new(file, header), &count);
+            assert!(decryptor(&archive, counter).is_ok());
             assert_eq!(count.get(), 1, "{stanzas} of {lines} lines");
             let line_reader = ReadCounter(WholeHeaderReader::new(&archive, 0), &count);
             assert!(Decryptor::new_buffered(line_reader).is_ok());

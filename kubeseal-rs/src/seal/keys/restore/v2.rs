@@ -522,6 +522,17 @@ mod tests {
         }
     }
 
+    /// Attack: an attacker gives a key of a backup a name that leads to another path, or that controls the terminal.
+    #[test]
+    fn refuses_v2_keys_with_names_that_an_api_server_would_refuse() {
+        for name in ["../key", "a/b", "\u{1b}[2J", ""] {
+            let planned = plan(vec![key(2, name, "active", None)], vec![], &[]);
+            let error = planned.unwrap_err().to_string();
+            assert!(error.contains("not a valid Secret name"), "{error:?}");
+            assert!(!error.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
     fn assert_planned(why: &str, planned: Result<Vec<String>>, want: Result<&str, &str>) {
         match (planned, want) {
             (Ok(rows), Ok(want)) => {
