@@ -73,7 +73,7 @@ impl fmt::Display for Actual {
                 "it is readable text, visible to everyone who can read the object (if it is a secret, replace it)",
             ),
             Self::NotBase64(error) => {
-                write!(f, "it is not base64 (invalid byte {})", error.position)
+                write!(f, "it is not base64 (invalid byte at offset {})", error.position)
             }
             Self::CutBase64(_) => f.write_str("it is truncated base64"),
             Self::Short(needed) => write!(f, "it is truncated (at least {needed} bytes are required)"),
@@ -188,10 +188,13 @@ mod tests {
         let packet = [&[0x85, 0x01, 0x0c, 0x03][..], &[7; 300]].concat();
         for (text, want) in [
             (String::new(), "it is empty, 0 bytes"),
-            ("*".into(), "it is not base64 (invalid byte 0), 1 byte"),
+            (
+                "*".into(),
+                "it is not base64 (invalid byte at offset 0), 1 byte",
+            ),
             (
                 "hunter2!".into(),
-                "it is not base64 (invalid byte 7), 8 bytes",
+                "it is not base64 (invalid byte at offset 7), 8 bytes",
             ),
             (
                 base64::encode(b"hunter2"),

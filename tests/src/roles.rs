@@ -70,7 +70,7 @@ pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
 
-/// Lets the account use Leases, which Bitnami's roles do not.
+/// Lets the account use Leases, which Bitnami's roles do not allow.
 pub async fn grant_leases(namespace: &Namespace<'_>) {
     let verbs = ["get", "create", "update"];
     let rules =
@@ -78,13 +78,13 @@ pub async fn grant_leases(namespace: &Namespace<'_>) {
     bind(namespace, "leader-election", &rules).await;
 }
 
-/// Lets the account list Pods, which Bitnami's roles do not.
+/// Lets the account list Pods, which Bitnami's roles do not allow.
 pub async fn grant_pods(namespace: &Namespace<'_>) {
     let rules = json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] }]);
     bind(namespace, "pod-reader", &rules).await;
 }
 
-/// Lets the account authenticate callers and check their permissions, which Bitnami's roles do not.
+/// Lets the account authenticate callers and check their permissions, which Bitnami's roles do not allow.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());
     binding["metadata"]["name"] = json!(reviews_binding(namespace));
@@ -188,7 +188,7 @@ fn binding(name: &str, kind: &str, home: &str) -> Value {
     })
 }
 
-/// Lets the account publish the certificate in this ConfigMap, which Bitnami's roles do not.
+/// Lets the account publish the certificate in this ConfigMap, which Bitnami's roles do not allow.
 pub async fn grant_publishing(namespace: &Namespace<'_>, config_map: &str) {
     let rules = json!([
         { "apiGroups": [""], "resources": ["configmaps"], "resourceNames": [config_map], "verbs": ["get", "update"] },

@@ -192,7 +192,7 @@ mod tests {
     }
 
     /// Attack: an author makes Kubernetes delete a Secret immediately after each creation, so that the controller
-    /// writes without end.
+    /// writes indefinitely.
     #[test]
     fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
         let deletion = Interference::Deletion;

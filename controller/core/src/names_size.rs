@@ -22,12 +22,12 @@ pub fn leave_room(values: &BTreeMap<String, Plain>, parts: &[&ObjectMeta]) -> bo
     item_keys_len(values) + metadata_len <= MAX_KEPT
 }
 
-/// Returns an upper bound of the size of the item keys in etcd, in bytes.
+/// Returns an upper bound on the size of the item keys in etcd, in bytes.
 pub fn item_keys_len(values: &BTreeMap<String, Plain>) -> usize {
     values.keys().map(|key| 2 * (key.len() + OVERHEAD)).sum()
 }
 
-/// Returns an upper bound of the size of the labels and annotations in etcd, in bytes.
+/// Returns an upper bound on the size of the labels and annotations in etcd, in bytes.
 pub fn metadata_len(metadata: &ObjectMeta) -> usize {
     let texts = [&metadata.labels, &metadata.annotations];
     let texts = texts.into_iter().flatten().flatten();

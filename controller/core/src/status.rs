@@ -761,7 +761,7 @@ mod tests {
         let refusal = Refusal::Unseal(errors.into());
         let status = next(None, &refused_outcome(&refusal), None, timestamp(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
-        let finding = "it is not base64 (invalid byte 0), 1 byte";
+        let finding = "it is not base64 (invalid byte at offset 0), 1 byte";
         let synced =
             format!("{upstream}\nhint: item b is not a sealed value: {finding}; seal it again");
         assert_eq!(status.conditions[0].message.as_ref(), Some(&synced));

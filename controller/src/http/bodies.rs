@@ -52,7 +52,7 @@ impl Deref for ReceivedBody {
 }
 
 impl Bodies {
-    /// Creates the limits. Each body must be complete after `timeout`.
+    /// Creates the memory limits. Each body must be received completely within `timeout`.
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             total: Arc::new(Semaphore::new(MAX_BYTES / KIBIBYTE)),

@@ -59,7 +59,7 @@ impl<T> Default for PolledFiles<T> {
     }
 }
 
-/// The result of a poll.
+/// What a poll found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollResult {
     /// Whether anything changed since the last poll.

@@ -53,9 +53,9 @@ const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
 /// The configured behavior of the reconciler.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The rules of unsealing.
+    /// Whether the deprecated `spec.data` is accepted, and whether templates with random results are refused.
     pub rules: Rules,
-    /// The author limits.
+    /// The restrictions that administrators set for authors of SealedSecrets.
     pub author_limits: Arc<AuthorLimits>,
     /// The metadata that is added to every Secret.
     pub added: Arc<AddedMetadata>,

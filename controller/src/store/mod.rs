@@ -28,7 +28,7 @@ pub enum Source {
     Sealed(Arc<SealedSecret>),
     /// The SealedSecret exists but is invalid, for this reason.
     Malformed(String),
-    /// The SealedSecret existed and is certainly deleted.
+    /// The SealedSecret existed and is known to be deleted.
     Gone,
 }
 

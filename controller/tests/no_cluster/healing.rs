@@ -625,7 +625,7 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
     assert_eq!(healing.values(), HealingCase::original_values());
 }
 
-/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
+/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes indefinitely.
 #[tokio::test]
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);

@@ -190,7 +190,7 @@ async fn the_next_edit_does_not_resume_a_drift_fight() {
     }
 }
 
-/// Attack: a client edits a Secret repeatedly while no statuses are written, so that the controller writes without end.
+/// Attack: a client edits a Secret repeatedly while no statuses are written, so that the controller writes indefinitely.
 #[tokio::test(start_paused = true)]
 async fn a_drift_fight_without_statuses_ends() {
     let server = ApiServer::default();

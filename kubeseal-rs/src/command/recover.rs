@@ -98,7 +98,7 @@ pub(super) struct RecoveryKeys {
 }
 
 impl RecoveryKeys {
-    /// Reads the keys in every file: PEM, lines of v2 keys, or both; or Secrets in JSON or YAML, alone, in several
+    /// Reads the keys in every file: PEM, `seal2-key` lines, or both; or Secrets in JSON or YAML, alone, in several
     /// documents, or in a list.
     ///
     /// # Errors

@@ -160,7 +160,7 @@ pub struct Backup {
     pub lines: Vec<StoredKey>,
 }
 
-/// Reads a backup: an age archive, manifests, PEM keys, or lines of v2 keys. Prompts for a passphrase if needed.
+/// Reads a backup: an age archive, manifests, PEM keys, or v2 keys, one per line. Prompts for a passphrase if needed.
 ///
 /// # Errors
 ///

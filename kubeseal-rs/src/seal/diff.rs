@@ -61,11 +61,11 @@ pub struct Diff {
 pub struct Change {
     /// The item key, or `(data)` for the deprecated `spec.data`; `None` for any other change.
     pub item: Option<String>,
-    /// The kind of change.
+    /// What was changed.
     pub kind: ChangeKind,
 }
 
-/// The kind of a change.
+/// What a change affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeKind {
     /// The item or object is new.

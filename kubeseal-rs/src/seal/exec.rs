@@ -55,7 +55,7 @@ pub struct Exec {
     /// The command, and how it receives values.
     #[command(flatten)]
     pub command_args: CommandArgs,
-    /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; the keys of
+    /// Decrypt with the keys in this backup: an age archive, manifests, PEM, or v2 keys, one per line; the keys of
     /// --directory or the cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,

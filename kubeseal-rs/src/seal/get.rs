@@ -29,7 +29,7 @@ pub struct Get {
     pub file: PathBuf,
     /// Key of the item
     pub item: String,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys); repeatable. Without them, the value is
+    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line); repeatable. Without them, the value is
     /// read from the Secret in the cluster if you have permission
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,

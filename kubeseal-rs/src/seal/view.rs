@@ -44,7 +44,7 @@ pub struct View {
     /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
     #[arg(long)]
     pub reveal: bool,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys); repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line); repeatable
     #[arg(long, value_name = "FILE", requires = "reveal")]
     pub key: Vec<PathBuf>,
     /// Output format: yaml or json; text if not given

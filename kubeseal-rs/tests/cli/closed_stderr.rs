@@ -1,5 +1,5 @@
 //! Tests the exit codes of the programs if stderr is a closed pipe.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::io;
 use std::process::{Command, Stdio};

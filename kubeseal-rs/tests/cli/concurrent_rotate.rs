@@ -1,6 +1,6 @@
 //! Tests programs that change an object while `seal rotate` re-encrypts it.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;

@@ -1,6 +1,6 @@
 //! Tests programs that change an object while `seal` changes it too. v2 values depend on other entries of their object.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
 use std::io::Write as _;

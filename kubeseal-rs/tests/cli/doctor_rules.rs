@@ -1,6 +1,6 @@
 //! Tests how `seal doctor` uses the rule for a file.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::process::{Command, Stdio};

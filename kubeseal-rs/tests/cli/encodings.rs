@@ -1,6 +1,6 @@
 //! Tests files as Windows programs write them (in UTF-16, with a byte order mark, or with carriage returns), and empty
 //! values from stdin.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! Tests that commands that search a directory either find hidden files and objects or fail. Files can be hidden in
 //! other repositories or behind symbolic links; objects can be hidden by unusual line breaks or YAML merge keys.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::symlink;

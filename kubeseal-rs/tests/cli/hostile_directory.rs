@@ -1,7 +1,7 @@
 //! Attacks by the author of the current directory that do not use Git, for example with special files, files that name
 //! programs, and programs in the directory.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,7 +1,7 @@
 //! Attacks by the author of a repository. Its configuration, attributes and files name programs that `git` runs. A
-//! command that only reads must not run them, regardless of the configuration file and the key.
+//! command that only reads must not run them, whichever configuration file and configuration key name them.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Tests that `seal` and `seal-from.sh` seal no private key of a controller, regardless of its labels, that lint
 //! reports keys, and that `keys.sh` includes v2 keys.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Tests which files remain after `seal` is killed with SIGKILL, which no program can catch.
 #![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

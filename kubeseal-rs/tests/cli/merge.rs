@@ -1,7 +1,7 @@
 //! Tests the merge driver, the text conversion and `seal get` with the real `git`. After a merge without a
 //! conflict, every value can be unsealed with the key.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Read as _;

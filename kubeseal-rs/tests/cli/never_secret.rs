@@ -1,6 +1,6 @@
 //! Tests values that can never become a Secret, SealedSecrets whose annotation requests that no Secret is created, and
 //! lost protections.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! Tests `seal page`: which certificate a page pins, which files it replaces, and what `--verify` reports.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;
@@ -113,8 +113,8 @@ fn verify_names_another_certificate() {
     }
 }
 
-/// Attack: a tampered page claims to be of another version, which explains every change, or has terminal control
-/// characters in its version or in a line.
+/// Attack: a tampered page names another version, so that its changes look like differences between versions; or it has
+/// terminal control characters in its version or in a line.
 #[test]
 fn verify_never_accepts_another_version_and_escapes_what_it_shows() {
     let directory = directory();

@@ -1,6 +1,6 @@
 //! Tests paths that are not UTF-8 in arguments that name a file or a directory.
 #![cfg(target_os = "linux")]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

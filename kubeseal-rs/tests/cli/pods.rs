@@ -1,4 +1,4 @@
-//! Tests `seal pods` against an API server that responds slowly or without end, and before the controller has reported.
+//! Tests `seal pods` against an API server that responds slowly or endlessly, and before the controller has reported.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -49,7 +49,7 @@ fn list_with_receiver() -> String {
     json!({ "kind": "PodList", "metadata": {}, "items": [pod] }).to_string()
 }
 
-/// Attack: a server that impersonates the API server returns empty pages without end.
+/// Attack: a server that impersonates the API server returns empty pages endlessly.
 #[test]
 fn a_list_of_empty_pages_ends_with_an_error() {
     let directory = tempfile::tempdir().expect("a directory");

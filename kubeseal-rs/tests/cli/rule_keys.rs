@@ -1,5 +1,5 @@
 //! Tests that a controller cannot make `seal` ignore the keys that a rule lists, pins or retires.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Runs the stories of `seal`: command lines with their complete output, each story in its own
 //! directory. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
 //! review the changes, and replace random output with `[..]`.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

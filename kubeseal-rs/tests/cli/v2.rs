@@ -1,5 +1,5 @@
 //! Tests `seal` with v2 values: whole trees, recipients of untrusted rules, and keys in a directory.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Attacks on v2 values, mostly by a committer without keys who changes a user's files.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::Write as _;

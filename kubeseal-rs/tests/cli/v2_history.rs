@@ -1,5 +1,5 @@
 //! Tests that `seal keys retire`, `status` and `compromise` find v2 values in the history and outside of SealedSecrets.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Tests how `seal` reads, names and counts keys for v2.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

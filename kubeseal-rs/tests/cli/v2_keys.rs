@@ -1,6 +1,6 @@
 //! Tests `seal keys` with v2 keys of a cluster and the list of the controller at `/v2/recipients`, and the restore of
 //! v2 keys.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

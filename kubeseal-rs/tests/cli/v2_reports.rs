@@ -1,5 +1,5 @@
 //! Tests what `seal keys`, `doctor`, `exec` and `lint` report about v2 values and their keys.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

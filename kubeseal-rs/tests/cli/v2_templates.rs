@@ -1,5 +1,5 @@
 //! Tests values that are not bound to the template of their object, and how they become bound.
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 

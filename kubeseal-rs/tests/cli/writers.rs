@@ -1,6 +1,6 @@
 //! Tests programs that change the same file concurrently.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

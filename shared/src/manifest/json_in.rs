@@ -64,7 +64,7 @@ fn read_rest_as_yaml(
     Ok(documents)
 }
 
-/// Returns an upper bound for the number of values inside the documents of a JSON stream: every value except the
+/// Returns an upper bound on the number of values inside the documents of a JSON stream: every value except the
 /// outermost follows one of the characters `{`, `[`, `,` and `:`.
 fn inner_values_bound(text: &str) -> usize {
     let (mut count, mut is_quoted, mut is_escaped) = (0, false, false);

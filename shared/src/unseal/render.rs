@@ -126,7 +126,7 @@ pub fn failures_without_values(
     }
 }
 
-/// Returns an upper bound of the cost of slow functions in one rendering of the object's templates, in
+/// Returns an upper bound on the cost of slow functions in one rendering of the object's templates, in
 /// microseconds. It depends only on public data. Templates that cannot be parsed cost nothing.
 ///
 /// # Errors

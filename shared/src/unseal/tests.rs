@@ -147,7 +147,7 @@ fn reports_all_failing_items_sorted_by_key() {
         "item a is not a sealed value: it is empty, 0 bytes; seal it again",
         "item b is not a sealed value: it is readable text, visible to everyone who can read the object (if it is a \
          secret, replace it), 4 bytes; seal it again",
-        "item c is not a sealed value: it is not base64 (invalid byte 0), 1 byte; seal it again",
+        "item c is not a sealed value: it is not base64 (invalid byte at offset 0), 1 byte; seal it again",
     ];
     let want = format!("{upstreams}\nhint: {a}\nhint: {b}\nhint: {c}");
     assert_eq!(error.to_string(), want);

@@ -274,7 +274,7 @@ impl fmt::Display for RequiredBy {
 }
 
 impl Refusal {
-    /// Returns the reason.
+    /// Returns the reason, as it appears in a condition of the status.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Malformed { .. } => Reason::Malformed,

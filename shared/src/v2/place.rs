@@ -57,7 +57,7 @@ impl Place {
         Self::of(scope, namespace, name).ok_or_else(missing)
     }
 
-    /// Returns the scope.
+    /// Returns the scope in which the values can be unsealed.
     pub fn scope(&self) -> Scope {
         self.scope
     }

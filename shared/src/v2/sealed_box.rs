@@ -76,7 +76,7 @@ impl SealedBox {
     }
 }
 
-/// The key of one item.
+/// The symmetric key that encrypts one item.
 pub(super) struct ItemKey {
     key: Zeroizing<[u8; 32]>,
     info: Vec<u8>,

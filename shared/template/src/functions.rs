@@ -2,7 +2,7 @@
 
 #![allow(
     clippy::unnecessary_wraps,
-    reason = "every function of the table has one signature"
+    reason = "all functions in the table have the same signature"
 )]
 
 use std::collections::HashMap;
@@ -129,7 +129,7 @@ impl Function {
         self
     }
 
-    /// Marks a slow function, with an upper bound for its cost.
+    /// Marks a slow function, with an upper bound on its cost.
     const fn slow(mut self, max_cost: u64) -> Self {
         self.max_cost = max_cost;
         self

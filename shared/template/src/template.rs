@@ -97,7 +97,7 @@ impl Template {
         inserted.unwrap_or_default().into_iter().collect()
     }
 
-    /// Returns an upper bound for the cost of slow functions in one rendering, in microseconds as in
+    /// Returns an upper bound on the cost of slow functions in one rendering, in microseconds as in
     /// [`cost`](crate::cost). Depends only on the text. `u64::MAX` if a slow function may run repeatedly.
     pub fn slow_work(&self) -> u64 {
         work::slow_work(&self.trees)

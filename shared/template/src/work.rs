@@ -8,7 +8,7 @@ use crate::parse::Trees;
 /// Names of the key types that are generated quickly.
 const CURVES: [&[u8]; 2] = [b"ecdsa", b"ed25519"];
 
-/// Returns an upper bound for the cost of the slow functions in all trees of a template in one rendering, in
+/// Returns an upper bound on the cost of the slow functions in all trees of a template in one rendering, in
 /// microseconds as in [`cost`]. `u64::MAX` if a slow function is in the body of a `range`, or if there is one and a
 /// tree calls a template, because the function may then run repeatedly.
 pub(crate) fn slow_work(trees: &Trees) -> u64 {

@@ -258,7 +258,7 @@ fn without_reports(log: &str) -> String {
         .collect()
 }
 
-/// Returns the way of consumption, the container and the state in each row of a report of `seal pods`.
+/// Returns the fields `consumes`, `container` and `state` of each row in the JSON output of `seal pods`.
 fn states(report: &Value) -> Vec<(&str, &str, &str)> {
     let rows = report["pods"].as_array().unwrap().iter();
     rows.map(|row| {

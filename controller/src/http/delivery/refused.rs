@@ -192,7 +192,6 @@ impl DeliveryRefusal {
         }
     }
 
-    /// Returns the error and the hint.
     fn error_and_hint(&self) -> (String, String) {
         let texts = |error: &str, hint: &str| (error.to_owned(), hint.to_owned());
         match self {

@@ -230,7 +230,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Attack: an account uses a permission after it was withdrawn, or a token after it expired, because results are
+    /// Attack: an account uses a permission after it was revoked, or a token after it expired, because results are
     /// cached.
     #[tokio::test(start_paused = true)]
     async fn a_result_is_valid_for_a_limited_time_and_only_if_its_review_is_recent() {

@@ -452,7 +452,7 @@ impl Catalog {
         }
     }
 
-    /// Records that the current version was unsealed, unless its identity has changed.
+    /// Records that the version with this identity was unsealed. Does nothing if the object has another version now.
     pub(super) fn record_recognized(
         &mut self,
         id: &ObjectId,

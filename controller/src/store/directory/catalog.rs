@@ -1,4 +1,4 @@
-//! Tracks which SealedSecrets the manifest files contain, and which are certainly deleted.
+//! Tracks which SealedSecrets the manifest files contain, and which are known to be deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Catalog {
     }
 
     /// Processes a scan. Returns the objects to reconcile: objects that are new or changed, and objects that are
-    /// certainly deleted. `is_clean` is whether every file was complete and no problem was found.
+    /// known to be deleted. `is_clean` is whether every file was complete and no problem was found.
     pub(super) fn process_scan(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,

@@ -16,7 +16,7 @@ use crate::bounded::Kind;
 /// The maximum number of objects in one page of a list.
 const PAGE: usize = 200;
 
-/// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
+/// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list endlessly.
 const MAX_PAGES: usize = 5_000;
 
 /// The maximum number of pages without objects.
@@ -180,7 +180,7 @@ impl Objects {
         object(failure, &Zeroizing::new(response.success(failure)?)).map(|_| CreateOutcome::Created)
     }
 
-    /// Sends a GET request and returns the status code, of success or failure, and the body.
+    /// Sends a GET request and returns the status code and the body, even if the code reports a failure.
     ///
     /// # Errors
     ///

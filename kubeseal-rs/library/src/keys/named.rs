@@ -23,7 +23,7 @@ use crate::walk;
 /// The rules that name a key, and the files that cannot be read.
 #[derive(Debug, Default)]
 pub struct RulesForKey {
-    /// The rules that certainly name the key.
+    /// The rules that definitely name the key.
     pub rules: BTreeSet<RuleForKey>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unreadable: BTreeSet<Unreadable>,

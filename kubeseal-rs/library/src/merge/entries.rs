@@ -82,7 +82,7 @@ impl<'s> Entries<'s> {
     }
 }
 
-/// The text of an entry.
+/// The lines of an entry: its comments, its key and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct EntryText<'s> {
     before: &'s str,

@@ -45,7 +45,7 @@ fn health_problem(objects: &Objects, access: &Access) -> Option<Finding> {
             ),
         ),
         Ok((502..=504, _)) => Finding::bad(
-            "no Pod responds behind the Service",
+            "no Pod behind the Service responds",
             format!(
                 "check whether the Pod of the controller is running: kubectl -n {0} get pods,endpoints; kubectl -n \
                 {0} describe \

@@ -67,7 +67,7 @@ pub struct Doctor {
     /// Namespace for objects without one
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Try the keys in this backup: an age archive, manifests, PEM, or lines of v2 keys; repeatable
+    /// Try the keys in this backup: an age archive, manifests, PEM, or v2 keys, one per line; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// Contact no cluster and no controller: use the keys of --backup alone

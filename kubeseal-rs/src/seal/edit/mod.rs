@@ -42,7 +42,7 @@ pub struct Edit {
     /// Show only item keys and accept new values; nothing is decrypted
     #[arg(long, conflicts_with = "key")]
     pub blind: bool,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of reading the Secret in the cluster; repeatable
+    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line) instead of reading the Secret in the cluster; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// When to change the values that you change: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an

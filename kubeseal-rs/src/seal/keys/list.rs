@@ -18,6 +18,7 @@ use shared::v2::{KeyId, Suite};
 
 use super::served::Served;
 use super::{Search, find_holders, open_store, survey as run_survey};
+use crate::failure::Failure;
 use crate::report::shown;
 use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
@@ -103,7 +104,12 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     print_rows(&rows, searched, args.output, environment.now)?;
     match sources.count_unreadable() {
         0 => Ok(Outcome::Done),
-        n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
+        n => bail!(
+            Failure::new(format!(
+                "{n} of the files and objects cannot be read (see above), so any of the keys may be needed"
+            ))
+            .hint("retire no key until they can be read")
+        ),
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Search {
     /// Also search every branch of the repositories that contain PATH
     #[arg(long)]
     pub all_branches: bool,
-    /// Try the keys in this backup too: an age archive, manifests, PEM, or lines of v2 keys; repeatable
+    /// Try the keys in this backup too: an age archive, manifests, PEM, or v2 keys, one per line; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// The identities and passphrase that decrypt backups.

@@ -99,7 +99,7 @@ pub struct Lint {
     /// Ignore findings of this rule; repeatable
     #[arg(long, value_name = "RULE")]
     pub ignore: Vec<String>,
-    /// Private keys to try each item with, as PEM, key Secrets, or lines of v2 keys
+    /// Private keys to try each item with, as PEM, key Secrets, or v2 keys, one per line
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
     /// Skip named files that are not YAML, like files below directories: for hooks, which name every committed

@@ -22,8 +22,7 @@ pub(super) const SECRET_GENERATOR: &str = "SecretGenerator";
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
 
-/// Reports a Secret with plaintext values. Placeholders do not count, and neither do sops ciphertexts in an object with
-/// SOPS metadata.
+/// Reports a Secret with plaintext values. Ignores placeholders, and SOPS ciphertexts in an object with SOPS metadata.
 pub(super) fn secret(
     node: &Node,
     literals: &Literals<'_>,

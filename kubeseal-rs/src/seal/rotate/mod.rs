@@ -72,7 +72,7 @@ pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Decrypt with these private keys (PEM, key Secrets, or lines of v2 keys) instead of asking the controller;
+    /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line) instead of asking the controller;
     /// repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,

@@ -205,7 +205,7 @@ spec:
     {
       "key": "b",
       "line": 8,
-      "problem": "not a sealed value: it is not base64 (invalid byte 0), 1 byte"
+      "problem": "not a sealed value: it is not base64 (invalid byte at offset 0), 1 byte"
     },
     {
       "key": "c",

@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn refuses_encodings_of_x25519_keys_that_are_not_canonical() {
         let bytes = key().public_key().to_bytes();
-        let with = |x25519: [u8; 32]| {
+        let parses_with = |x25519: [u8; 32]| {
             let bytes = [&bytes[..ML_KEM_PUBLIC_LEN], &x25519].concat();
             XWingPublicKey::from_bytes(&bytes).is_some()
         };
@@ -333,11 +333,11 @@ mod tests {
             bytes
         };
         let mut high_bit = key().public_key().x25519;
-        assert!(with(high_bit));
+        assert!(parses_with(high_bit));
         high_bit[31] |= 0x80;
-        assert!(!with(high_bit));
-        assert!(with(near_prime(0xeb)), "p − 2");
-        assert!(!with(near_prime(0xf0)), "p + 3");
+        assert!(!parses_with(high_bit));
+        assert!(parses_with(near_prime(0xeb)), "p − 2");
+        assert!(!parses_with(near_prime(0xf0)), "p + 3");
     }
 
     /// Attack: an author sends a share of low order. Every agreement with it results in zeros, so only ML-KEM protects

@@ -27,8 +27,8 @@ fn is_connector(char: char) -> bool {
     matches!(char, '-' | '_') || runes::is_space(char)
 }
 
-/// Joins words without connectors and capitalizes each. Keeps leading and trailing connectors, and of several
-/// connectors between words all but one.
+/// Capitalizes each word and removes one connector between two words. Keeps further connectors between them, and all
+/// leading and trailing connectors.
 fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     charge(env, text)?;
     let mut out = env.writer();

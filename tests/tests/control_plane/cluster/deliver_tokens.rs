@@ -187,10 +187,10 @@ async fn every_object_needs_the_verb_unseal_by_name() {
     );
 }
 
-/// Attack: a service account keeps a request waiting, to get new values after its permission was withdrawn.
+/// Attack: a service account keeps a request waiting, to get new values after its permission was revoked.
 #[tokio::test]
-async fn a_waiting_request_gets_nothing_after_its_permission_is_withdrawn() {
-    let (case, token) = case("deliver-withdrawn").await;
+async fn a_waiting_request_gets_nothing_after_its_permission_is_revoked() {
+    let (case, token) = case("deliver-revoked").await;
     let response = case.tls.wait_for(200, &token, &all_of("db")).await;
     let body = waiting_request(&all_of("db"), &response["revision"], 60);
     let request = tokio::spawn({

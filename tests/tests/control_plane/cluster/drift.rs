@@ -91,7 +91,7 @@ async fn keeps_edits_if_the_flag_or_the_annotation_is_set() {
     case.wait_until_synced("db").await;
 }
 
-/// Attack: a client edits the Secret repeatedly, so that the controller writes without end.
+/// Attack: a client edits the Secret repeatedly, so that the controller writes indefinitely.
 #[tokio::test]
 async fn a_fight_over_a_secret_is_suspended_and_reported() {
     let case = Case::new("fight").await;

@@ -122,8 +122,9 @@ async fn the_secret_gets_the_templates_labels_and_annotations() {
     .await;
 }
 
-/// Attack: an author without permissions for Secrets turns the consent to a merge into ownership, to replace or delete
-/// the values of another owner, and into an immutable Secret that shows which guess of a value is right.
+/// Attack: an author without permissions for Secrets abuses the consent to a merge: takes over the Secret, to replace or
+/// delete the values of another owner; or makes the Secret immutable, so that the outcome of each later write shows
+/// whether a guessed value is right.
 #[tokio::test]
 async fn consent_to_a_merge_permits_nothing_else() {
     let case = Case::with_args("merge-only", &["--old-gc-behavior"]).await;

@@ -194,7 +194,7 @@ async fn an_invalid_secret_is_stalled() {
     }
 }
 
-/// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
+/// Attack: an author causes the controller and Kubernetes to overwrite each other indefinitely.
 #[tokio::test]
 async fn secrets_of_every_type_stay_synced_with_the_additions_of_kubernetes() {
     let case = Case::with_args("types", &[ALLOW]).await;
@@ -348,7 +348,7 @@ async fn an_existing_secret_of_a_risky_type_stays_unchanged_and_the_status_names
     assert_eq!(after.metadata.uid, before.metadata.uid);
 }
 
-/// Attack: an author seals a type that Kubernetes deletes immediately, so that the controller writes without end.
+/// Attack: an author seals a type that Kubernetes deletes immediately, so that the controller writes indefinitely.
 #[tokio::test]
 async fn stops_recreating_a_secret_that_is_deleted_repeatedly() {
     let case = Case::with_args("deleted", &[ALLOW]).await;

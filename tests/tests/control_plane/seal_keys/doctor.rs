@@ -140,7 +140,7 @@ async fn names_the_first_failed_step() {
     let output = seal_in(plane, &namespace, &scratch, &["doctor"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        output_text(&output).contains("BROKEN   controller: no Pod responds behind the Service"),
+        output_text(&output).contains("BROKEN   controller: no Pod behind the Service responds"),
         "{}",
         output_text(&output)
     );

@@ -88,7 +88,7 @@ async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_rema
 }
 
 #[tokio::test]
-async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
+async fn doctor_reports_which_items_can_be_unsealed_only_to_users_who_may_verify() {
     let site = start_site("asking-doctor", &KEYS[..1]).await;
     let rules = json!([
         { "apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["get"] },
@@ -99,14 +99,14 @@ async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
         .plane
         .kubeconfig_of(site.namespace.name(), "developer")
         .await;
-    let unsealable = site.sealed_secret(&KEYS[0], "db");
-    let mut mixed = unsealable.clone();
+    let valid = site.sealed_secret(&KEYS[0], "db");
+    let mut mixed = valid.clone();
     let mut moved = site.sealed_secret(&KEYS[0], "other").spec.encrypted_data;
     mixed
         .spec
         .encrypted_data
         .insert("b".into(), moved.remove("a").unwrap());
-    site.write("opens.json", &unsealable);
+    site.write("opens.json", &valid);
     site.write("mixed.json", &mixed);
     let doctor = async |file: &str, account: &str| {
         let token_args = site.token_args(account).await;

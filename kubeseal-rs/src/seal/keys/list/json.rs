@@ -18,7 +18,7 @@ pub(super) struct KeysReport<'a> {
     searched: Option<SearchReport<'a>>,
 }
 
-/// One key.
+/// A key in the output.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyReport<'a> {
