@@ -21,6 +21,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`recipe`], [`dotenv`] | random values; dotenv files |
+//! | [`typed`] | checks of certificates and private keys in Secrets of built-in types |
 //! | [`rules`] | `.seal.yaml`: how files that match a path are sealed |
 //! | [`certificate`] | the source of the certificate, and whether it is trusted |
 //! | [`recipients`] | the public keys that v2 values are sealed for |
@@ -68,6 +69,7 @@ pub mod redacted;
 pub mod repeated;
 pub mod rules;
 pub mod shown;
+pub mod typed;
 pub mod walk;
 pub mod web;
 

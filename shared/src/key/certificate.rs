@@ -89,16 +89,10 @@ impl Certificate {
     ///
     /// Returns the errors of [`Self::from_pem`].
     pub fn first_of_pem(text: &[u8]) -> Result<(Self, usize), CertificateError> {
-        let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
-        let blocks: Vec<pem::Block> = pem::blocks(text).filter(is_certificate).collect();
-        let certificates = blocks
-            .iter()
-            .map(|block| parse(&block.der))
-            .collect::<Result<Vec<_>, _>>()?;
-        let (Some(block), Some(first)) = (blocks.first(), certificates.first()) else {
-            return Err(explain_missing(text));
-        };
-        Ok((Self::from_parsed(block.der.to_vec(), first)?, blocks.len()))
+        let mut certificates = parse_pem(text)?;
+        let count = certificates.len();
+        let (der, first) = certificates.swap_remove(0);
+        Ok((Self::from_parsed(der, &first)?, count))
     }
 
     pub(super) fn from_der(der: Vec<u8>) -> Result<Self, CertificateError> {
@@ -148,6 +142,23 @@ impl Certificate {
     pub fn to_pem(&self) -> String {
         pem::encode("CERTIFICATE", &self.der)
     }
+}
+
+/// The DER of a certificate, and the parsed certificate.
+pub(super) type Parsed = (Vec<u8>, CertificateInner<Raw>);
+
+/// Parses every certificate in PEM data. The result is never empty. Skips other blocks, blocks with headers, and text
+/// between blocks.
+pub(super) fn parse_pem(text: &[u8]) -> Result<Vec<Parsed>, CertificateError> {
+    let is_certificate = |b: &pem::Block| b.label == "CERTIFICATE" && !b.has_headers;
+    let blocks = pem::blocks(text).filter(is_certificate);
+    let certificates = blocks
+        .map(|block| parse(&block.der).map(|parsed| (block.der.to_vec(), parsed)))
+        .collect::<Result<Vec<_>, _>>()?;
+    if certificates.is_empty() {
+        return Err(explain_missing(text));
+    }
+    Ok(certificates)
 }
 
 /// Returns whether PEM data contains a private key of any kind.
@@ -223,7 +234,7 @@ fn parse(der: &[u8]) -> Result<CertificateInner<Raw>, CertificateError> {
 
 /// Returns the time of a certificate, at most [`Timestamp::MAX`]. The last second of the year 9999, which means "no
 /// expiration" (RFC 5280, section 4.1.2.5), is later.
-fn timestamp(time: x509_cert::time::Time) -> Timestamp {
+pub(super) fn timestamp(time: x509_cert::time::Time) -> Timestamp {
     let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok();
     let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
     time.unwrap_or(Timestamp::MAX)

@@ -1,15 +1,18 @@
-//! One RSA key and its certificate: generation, parsing, PEM, fingerprint, validity.
+//! One RSA key and its certificate: generation, parsing, PEM, fingerprint, validity. Also certificates of other
+//! algorithms, only to check them.
 //!
 //! Private-key operations run in aws-lc-rs (constant time, blinded). Key generation and OAEP draw their
 //! randomness there.
 
 mod certificate;
+mod chain;
 mod fingerprint;
 mod generate;
 mod private;
 mod public;
 
 pub use certificate::{Certificate, CertificateError, Validity, contains_private_key};
+pub use chain::{ChainCertificate, chain_from_pem};
 pub use fingerprint::{Fingerprint, MalformedFingerprint};
 pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
 pub(crate) use private::count_private_key_operation;

@@ -214,6 +214,15 @@ fn docker(
     rng: &mut impl CryptoRng,
 ) -> Result<GeneratedItems, GenerateError> {
     let password = password_or_random(password, rng);
+    Ok(single_item(item, docker_config(server, user, &password)?))
+}
+
+/// Returns a `config.json` of Docker with one registry, as `kubectl create secret docker-registry` writes it.
+///
+/// # Errors
+///
+/// Returns [`GenerateError::Text`] if the password is not UTF-8.
+pub fn docker_config(server: &str, user: &str, password: &Plain) -> Result<Plain, GenerateError> {
     let text = std::str::from_utf8(password.expose()).map_err(|_| GenerateError::Text)?;
     let credentials = Zeroizing::new(format!("{user}:{text}"));
     let auth = Zeroizing::new(base64::encode(credentials.as_bytes()));
@@ -225,7 +234,7 @@ fn docker(
         *to_json(text),
         *to_json(&auth)
     );
-    Ok(single_item(item, Plain::from(json)))
+    Ok(Plain::from(json))
 }
 
 #[cfg(test)]

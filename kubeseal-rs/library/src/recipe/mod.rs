@@ -10,8 +10,8 @@ mod password;
 
 use shared::plain::Plain;
 
-pub use generate::{GenerateError, GenerationContext};
-pub use parse::{RecipeError, SYNTAX};
+pub use generate::{GenerateError, GenerationContext, docker_config};
+pub use parse::{RecipeError, SYNTAX, is_user_name};
 pub use password::Password;
 
 /// A kind of value to generate, with its options.

@@ -155,7 +155,7 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
 
 /// Returns whether a user name contains neither a colon, which separates user and password in both formats, nor a
 /// control character.
-fn is_user_name(user: &str) -> bool {
+pub fn is_user_name(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }
 
