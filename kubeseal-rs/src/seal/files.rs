@@ -21,7 +21,7 @@ use super::{Outcome, print};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::{ShowPath as _, path_text};
-use crate::seal_args::Sealing;
+use crate::seal_args::{Sealing, unknown_command_hint};
 
 /// Arguments of `seal [FILE…]`.
 #[derive(Debug, Default, Args)]
@@ -86,9 +86,11 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         && arg.extension().is_none()
         && !arg.exists()
     {
-        // Most likely a typo.
+        // Most likely a typo, or a command of a similar program.
         let message = format!("{:?} is neither a command nor a file", arg.shown());
-        bail!(Failure::new(message).hint("`seal --help` lists the commands"));
+        let hint = arg.to_str().and_then(unknown_command_hint);
+        let hint = hint.unwrap_or_else(|| "`seal --help` lists the commands".to_owned());
+        bail!(Failure::new(message).hint(hint));
     }
     let (mut plans, mut unreadable) = (Vec::new(), 0);
     for candidate in walk::candidates(&args.files, &mut report::notice)? {

@@ -8,6 +8,7 @@ mod key_location;
 mod sealing;
 mod secret_properties;
 mod tls_port;
+mod unknown_command;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -56,6 +57,7 @@ pub use key_location::{DecryptionArgs, KeyLocation};
 pub use sealing::Sealing;
 pub use secret_properties::SecretProperties;
 pub use tls_port::TlsPort;
+pub use unknown_command::hint as unknown_command_hint;
 
 /// Returns the parser of `--output` for commands that print YAML or JSON.
 pub fn output_format() -> impl TypedValueParser<Value = Format> {
@@ -76,7 +78,7 @@ pub enum Command {
     #[command(skip)]
     Files(Files),
     /// Create a SealedSecret from values
-    Create(Create),
+    Create(Box<Create>),
     /// Set one item in a sealed file
     Set(Set),
     /// Remove items from a sealed file
@@ -183,9 +185,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     if args.first().is_some_and(|name| is_plugin(Path::new(name))) {
         command = command.bin_name("kubectl seal");
     }
+    let word = args
+        .get(1)
+        .and_then(|word| word.to_str())
+        .map(str::to_owned);
     let matches = command.try_get_matches_from(args);
     let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
-    let args = args.map_err(|error| to_stop(&error))?;
+    let args = args.map_err(|error| with_hint(to_stop(&error), word.as_deref()))?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
 
@@ -206,6 +212,14 @@ fn to_stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Stop::Help(text),
         _ => Stop::Usage(text),
+    }
+}
+
+/// Adds a hint to the error for a command line whose first word is not a command, such as `seal decrypt --key FILE`.
+fn with_hint(stop: Stop, word: Option<&str>) -> Stop {
+    match (stop, word.and_then(unknown_command_hint)) {
+        (Stop::Usage(text), Some(hint)) => Stop::Usage(format!("{text}\nhint: {hint}\n")),
+        (stop, _) => stop,
     }
 }
 
