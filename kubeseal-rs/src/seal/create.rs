@@ -1,5 +1,7 @@
 //! `seal create`: creates a SealedSecret from values, without a Secret file.
 
+mod typed;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,8 +22,8 @@ use super::values::{self, Stdin};
 use super::{Outcome, annotations, sealing};
 use crate::failure::Failure;
 use crate::report;
-use crate::report::ShowPath as _;
 use crate::seal_args::{Destination, Sealing, SecretProperties};
+use typed::TypedItems;
 
 /// Arguments of `seal create`.
 #[derive(Debug, Args)]
@@ -33,6 +35,8 @@ Examples:
   seal create db --from-file password=password.txt -n shop -w db.yaml
   printf 'correct horse' | seal create db --stdin password -n shop
   seal create web --from-env-file .env -n shop --label team=web -o json
+  seal create ingress --tls tls.crt tls.key -n shop -w ingress.yaml
+  seal create git --basic-auth ci --password-file password.txt -n shop
   seal create db --from-file password=password.txt -n shop --deliver files")]
 pub struct Create {
     /// Name of the Secret
@@ -59,6 +63,13 @@ pub struct Create {
     /// annotation, see `seal due`
     #[arg(long, value_name = "DAYS|DATE")]
     pub rotate_by: Option<RotateBy>,
+    /// Remove one line break at the end of the values of --stdin and --from-file, and a UTF-8 byte order mark at their
+    /// start
+    #[arg(long)]
+    pub trim: bool,
+    /// The items that a built-in type requires.
+    #[command(flatten)]
+    pub typed: TypedItems,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub properties: SecretProperties,
@@ -79,6 +90,8 @@ pub struct Create {
 pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     names::check_object(&args.name)?;
     args.destination.check()?;
+    args.typed.check()?;
+    check_trim(args)?;
     let session = Session::new(&args.sealing, environment).with_rotate_by(args.rotate_by);
     let settings = session.settings(&args.destination.path(&args.name))?;
     let parts = Parts {
@@ -95,14 +108,27 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
                 .hint("pass --stdin KEY, --prompt KEY, --from-file or --from-env-file")
         );
     }
-    let secret = secret(&args.name, &args.properties, items)?;
+    let mut secret = secret(&args.name, &args.properties, items)?;
+    if let Some(type_) = args.typed.type_() {
+        secret.type_ = Some(type_.to_owned());
+    }
     check_secret(&secret)?;
     let sealed = sealing::seal_with_parts(&session, &settings, secret, parts, Empty::Refused)?;
     args.destination.write_new(&[sealed])
 }
 
+/// Refuses `--trim` without a value that it could change.
+fn check_trim(args: &Create) -> Result<()> {
+    if args.trim && args.stdin.is_none() && args.from_file.is_empty() {
+        bail!(
+            Failure::new("--trim has no effect without --stdin or --from-file").hint("omit --trim")
+        );
+    }
+    Ok(())
+}
+
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
-    let mut stdin = Stdin::new(environment);
+    let mut stdin = Stdin::new(environment).trimming(args.trim);
     for arg in &args.from_literal {
         let (key, value) = values::parse_pair(arg, "from-literal")?;
         items.add(&key, Plain::from(value))?;
@@ -122,12 +148,7 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
     for path in &args.from_env_file {
         let text = stdin.read_file(path)?;
         let variables = dotenv::parse_kubectl(text.expose());
-        let source = if path.as_os_str() == "-" {
-            "stdin".into()
-        } else {
-            path.shown()
-        };
-        for variable in variables.context(source)? {
+        for variable in variables.context(values::source(path))? {
             values::warn_about_byte_order_mark("", &variable.name, &variable.value);
             items.add(&variable.name, variable.value)?;
         }
@@ -137,8 +158,12 @@ fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> R
         if !value.expose().is_empty() {
             values::warn_about(key, &value);
         }
+        if !args.trim {
+            values::warn_about_line_break(&value);
+        }
         items.add(key, value)?;
     }
+    args.typed.add_to(items, &mut stdin, environment.now)?;
     for key in &args.prompt {
         items.add(key, values::prompt(key)?)?;
     }

@@ -165,7 +165,7 @@ fn read_password(
     let password = if args.password_prompt {
         values::prompt("the password")?
     } else {
-        without_line_break(Stdin::new(environment).read("the password")?)
+        values::without_line_break(Stdin::new(environment).read("the password")?)
     };
     if password.expose().is_empty() {
         bail!(
@@ -175,18 +175,6 @@ fn read_password(
     }
     values::warn_about_byte_order_mark("", "the password", &password);
     Ok(Some(password))
-}
-
-/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and it cannot
-/// be entered in a login form.
-fn without_line_break(password: Plain) -> Plain {
-    let text = password.expose();
-    let line = text.strip_suffix(b"\n").unwrap_or(text);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.len() == text.len() {
-        return password;
-    }
-    Plain::from(line.to_vec())
 }
 
 /// Sets the type that Kubernetes defines for these items, unless the user sets one.

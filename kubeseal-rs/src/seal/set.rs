@@ -13,7 +13,7 @@ use shared::rotate_by::RotateBy;
 use super::session::Session;
 use super::target::{OnConflict, Target};
 use super::v2_items::Change;
-use super::values::{Stdin, warn_about};
+use super::values::{Stdin, warn_about, warn_about_line_break};
 use super::{Outcome, dates, names};
 use crate::failure::Failure;
 use crate::report;
@@ -42,6 +42,9 @@ pub struct Set {
     /// Accept an empty value from stdin
     #[arg(long)]
     pub allow_empty: bool,
+    /// Remove one line break at the end of the value, and a UTF-8 byte order mark at its start
+    #[arg(long, conflicts_with = "generate")]
+    pub trim: bool,
     /// Generate a random value with a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
@@ -118,19 +121,16 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
         }
         return Ok(generated.secret.into_iter().collect());
     }
-    let mut stdin = Stdin::new(environment);
+    let mut stdin = Stdin::new(environment).trimming(args.trim);
     let value = match &args.from_file {
-        Some(path) => stdin.read_file(path)?,
+        Some(path) => stdin.read_value_file(path)?,
         None => stdin.read_value(&args.key, args.allow_empty)?,
     };
     if args.from_file.is_some() || !value.expose().is_empty() {
         warn_about(&args.key, &value);
     }
-    if args.from_file.is_none() && value.expose().ends_with(b"\n") {
-        report::warn(
-            "the value ends with a line break, which is sealed as part of it; to avoid the line break, write the \
-             value with `printf %s`",
-        );
+    if args.from_file.is_none() && !args.trim {
+        warn_about_line_break(&value);
     }
     Ok(BTreeMap::from([(args.key.clone(), value)]))
 }

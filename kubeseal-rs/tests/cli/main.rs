@@ -59,6 +59,7 @@ mod shown_names;
 mod shown_urls;
 mod stories;
 mod tls_port;
+mod typed_items;
 mod v2;
 mod v2_attacks;
 mod v2_history;

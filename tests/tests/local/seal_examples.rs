@@ -67,11 +67,13 @@ fn create_files(directory: &Path) {
     let write = |name: &str, text: &[u8]| fs::write(directory.join(name), text).unwrap();
     write("cert.pem", key.pair.certificate().to_pem().as_bytes());
     write("key.pem", key.private_pem.expose());
+    write("tls.crt", key.pair.certificate().to_pem().as_bytes());
+    write("tls.key", key.private_pem.expose());
     write("password.txt", b"correct horse");
     write(".env", b"API_KEY='hunter2'\n");
     write(
         ".gitignore",
-        b".env\nkey.pem\n*.txt\nsecret.yaml\nfrom-cluster.yaml\nplain.yaml\nstate\nv2-state\n",
+        b".env\nkey.pem\ntls.key\n*.txt\nsecret.yaml\nfrom-cluster.yaml\nplain.yaml\nstate\nv2-state\n",
     );
     write(
         ".seal.yaml",
