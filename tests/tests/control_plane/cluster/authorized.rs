@@ -180,10 +180,10 @@ async fn a_permission_for_one_object_unseals_no_values_of_a_wider_scope() {
         case.wait_for_code(200, "/v1/unseal", token).await;
     }
     for (scope, token, want) in [
-        (Scope::NamespaceWide, &one, Err("of the namespace")),
+        (Scope::NamespaceWide, &one, Err("in the namespace")),
         (Scope::NamespaceWide, &all, Ok("aHVudGVyMg==")),
-        (Scope::ClusterWide, &one, Err("of all namespaces")),
-        (Scope::ClusterWide, &all, Err("of all namespaces")),
+        (Scope::ClusterWide, &one, Err("in all namespaces")),
+        (Scope::ClusterWide, &all, Err("in all namespaces")),
     ] {
         let items = [("a", "hunter2")];
         let mut copy = sealed_for(&KEYS[0], case.namespace.name(), "other", &items, scope);
