@@ -67,15 +67,15 @@ pub struct Create {
     /// start
     #[arg(long)]
     pub trim: bool,
-    /// The items that a built-in type requires.
-    #[command(flatten)]
-    pub typed: TypedItems,
     /// Properties of the Secret besides its values.
     #[command(flatten)]
     pub properties: SecretProperties,
     /// Where to write the result.
     #[command(flatten)]
     pub destination: Destination,
+    /// The items that a built-in type requires.
+    #[command(flatten)]
+    pub typed: TypedItems,
     /// Options for sealing.
     #[command(flatten)]
     pub sealing: Sealing,

@@ -18,7 +18,6 @@ use shared::v2::{KeyId, Suite};
 
 use super::served::Served;
 use super::{Search, find_holders, open_store, survey as run_survey};
-use crate::failure::Failure;
 use crate::report::shown;
 use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
@@ -105,10 +104,8 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     match sources.count_unreadable() {
         0 => Ok(Outcome::Done),
         n => bail!(
-            Failure::new(format!(
-                "{n} of the files and objects cannot be read (see above), so any of the keys may be needed"
-            ))
-            .hint("retire no key until they can be read")
+            "{n} of the files and objects cannot be read (see above): retire no key until they can, since any of the \
+             keys may be needed"
         ),
     }
 }
