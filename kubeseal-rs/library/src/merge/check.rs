@@ -13,6 +13,9 @@ use super::items::{ItemAnnotation, uncombinable};
 use super::side::Sides;
 use super::tokens::{self, Plan};
 
+/// Why the items of an object cannot be merged one by one.
+const LAYOUT: &str = "its items cannot be merged in this layout";
+
 /// Why a result cannot be used.
 pub(super) struct Problem {
     /// The namespace and name of the object, if there is one.
@@ -48,8 +51,13 @@ pub(super) fn finish(
     bytes: &[u8],
 ) -> Result<Vec<u8>, Problem> {
     for plan in plans {
+        let sealed = &plan.same.ours.sealed;
         if let Some(reason) = &plan.items.refusal {
-            return Err(Problem::of(&plan.same.ours.sealed, reason));
+            return Err(Problem::of(sealed, reason));
+        }
+        // Without a mark: the text of an alias is unchanged although its value is another.
+        if !plan.items.conflicts.is_empty() {
+            return Err(Problem::of(sealed, LAYOUT));
         }
     }
     let plans = ByName::new(plans);
@@ -167,10 +175,7 @@ fn check_items(
     sealed: &SealedSecret,
 ) -> Result<(), Problem> {
     if plan.is_some_and(|plan| plan.items.texts != sealed.spec.encrypted_data) {
-        return Err(Problem::of(
-            sealed,
-            "its items cannot be merged in this layout",
-        ));
+        return Err(Problem::of(sealed, LAYOUT));
     }
     let mut moved = placed_items(sealed).filter(|item| !sources.contains(item));
     moved.next().map_or(Ok(()), |(.., key, _)| {

@@ -19,6 +19,8 @@ type Texts = BTreeMap<String, String>;
 pub(super) struct MergedItems {
     /// The entries, without those in conflict.
     pub(super) texts: Texts,
+    /// The keys of the entries in conflict.
+    pub(super) conflicts: BTreeSet<String>,
     /// The key hints.
     pub(super) hints: Hints,
     /// The rotate-by dates.
@@ -61,6 +63,7 @@ pub(super) fn merge(object: &SameObject<'_>) -> MergedItems {
         hints: merge_entries(object, &texts, &conflicts, read_hints, equal_hint),
         dates: merge_entries(object, &texts, &conflicts, read_dates, earlier_date),
         texts,
+        conflicts,
         refusal,
     }
 }

@@ -430,6 +430,23 @@ fn does_not_replace_text_that_looks_like_a_token() {
     assert_clean(&base, &ours, &theirs, &ours.replace("AgB", "AgY"));
 }
 
+/// Fault: the values of both versions differ from the base, but the text of an alias is unchanged in one of them.
+#[test]
+fn an_item_that_is_an_alias_is_a_conflict_and_not_lost() {
+    let base = file("    a: &x AgA\n    b: *x\n");
+    let anchor_changed = file("    a: &x AgB\n    b: *x\n");
+    let alias_replaced = file("    a: &x AgA\n    b: AgC\n");
+    for (ours, theirs) in [
+        (&anchor_changed, &alias_replaced),
+        (&alias_replaced, &anchor_changed),
+    ] {
+        let merge = merged(&base, ours, theirs);
+        assert!(!merge.conflicts.is_empty(), "{}", text(&merge));
+        assert!(text(&merge).contains("b: AgC"), "{}", text(&merge));
+        assert!(text(&merge).contains("b: *x"), "{}", text(&merge));
+    }
+}
+
 /// Attack: a committer writes a SealedSecret with many items, so that a merge takes minutes.
 #[test]
 fn merges_many_items_in_linear_time() {
