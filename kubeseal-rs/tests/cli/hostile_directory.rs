@@ -167,6 +167,29 @@ fn a_kubeconfig_in_the_current_directory_names_no_file_outside_it() {
     }
 }
 
+/// Attack: the author of the current directory names their server in a kubeconfig, and in its context the user of
+/// another kubeconfig, to get the token of this user.
+#[test]
+fn a_kubeconfig_in_the_current_directory_gets_no_user_of_another_kubeconfig() {
+    let directory = Directory::new();
+    let config = "apiVersion: v1\nkind: Config\n";
+    let server = format!(
+        "{config}current-context: a\ncontexts: [{{name: a, context: {{cluster: a, user: admin}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:9'}}}}]\n"
+    );
+    let user = format!("{config}users: [{{name: admin, user: {{token: hunter2}}}}]\n");
+    for (name, text) in [("kubeconfig", server), ("user", user)] {
+        fs::write(directory.path(name), text).expect("the test directory is writable");
+    }
+    let variable = format!("kubeconfig:{}", directory.path("user").display());
+    let output = directory.run(KUBESEAL, &["--fetch-cert"], &[("KUBECONFIG", &variable)]);
+    let message = stderr(&output);
+    assert!(
+        message.contains("names the server and another kubeconfig the user"),
+        "{message}"
+    );
+}
+
 /// Attack: a committer adds a program with the name of the user's credential plug-in to a directory that `PATH` names
 /// by a relative path.
 #[test]

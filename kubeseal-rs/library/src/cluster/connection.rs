@@ -256,9 +256,11 @@ fn from_kubeconfig(
     overrides: &Overrides,
 ) -> Result<(Config, Option<PathBuf>), ClusterError> {
     let (cluster, name, mut user) = overrides.choose(&files.merged)?;
+    let has_user = name.is_some();
     let by_relative_path = name.and_then(|name| files.by_relative_path.get(&name).cloned());
     let cluster_name = overrides.cluster_name(&files.merged)?;
     let cluster_from = files.clusters_by_relative_path.get(&cluster_name);
+    outside_files::check_user(cluster_from, by_relative_path.as_ref(), has_user)?;
     let (named_cluster, named_user) = overrides.without_flags(&cluster, &user);
     outside_files::check(
         (&named_cluster, cluster_from.map(PathBuf::as_path)),

@@ -111,6 +111,18 @@ pub enum ClusterError {
         /// The path of the kubeconfig.
         kubeconfig: PathBuf,
     },
+    /// A kubeconfig that an environment variable names by a relative path names the server, and another kubeconfig the
+    /// user.
+    #[error(
+        "the kubeconfig {} names the server and another kubeconfig the user, and an environment variable names the \
+         former by a relative path: the author of the current directory could get the credentials of this user\n\
+         hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
+        kubeconfig.shown()
+    )]
+    UserOfAnotherFile {
+        /// The path of the kubeconfig with the server.
+        kubeconfig: PathBuf,
+    },
     /// There is no kubeconfig, and the program does not run in a Pod.
     #[error(
         "no cluster is configured: no kubeconfig was found, and the program does not run in a Pod\n\

@@ -301,7 +301,11 @@ fn object(failure: &'static str, body: &[u8]) -> Result<Json, ClusterError> {
 fn page(failure: &'static str, body: &[u8]) -> Result<Page, ClusterError> {
     let expected = "a list of objects";
     let error = || ClusterError::Unexpected { failure, expected };
-    let list = parse(body).map_err(|_| error())?;
+    let mut list = parse(body).map_err(|_| error())?;
+    if list["kind"] == "PartialObjectMetadataList" && list["items"].is_null() {
+        // The API server sends null for a list of metadata without objects.
+        list["items"] = Json::Array(Vec::new());
+    }
     let is_list = list["kind"]
         .as_str()
         .is_some_and(|kind| kind.ends_with("List"));
@@ -406,6 +410,10 @@ mod tests {
                 Some(None),
             ),
             (r#"{"kind":"SecretList","items":[]}"#, Some(None)),
+            (
+                r#"{"kind":"PartialObjectMetadataList","metadata":{},"items":null}"#,
+                Some(None),
+            ),
             (
                 r#"{"kind":"SecretList","metadata":{"continue":"abc"},"items":[]}"#,
                 Some(Some("abc")),

@@ -31,6 +31,27 @@ pub(super) fn check(
     check_files(&credentials, user_from)
 }
 
+/// Checks that the server of a kubeconfig that an environment variable names by a relative path gets no credentials of
+/// another kubeconfig. `cluster_from` and `user_from` are as in [`check`].
+///
+/// # Errors
+///
+/// Fails if the user of the context is defined in another kubeconfig.
+pub(super) fn check_user(
+    cluster_from: Option<&PathBuf>,
+    user_from: Option<&PathBuf>,
+    has_user: bool,
+) -> Result<(), ClusterError> {
+    match cluster_from {
+        Some(kubeconfig) if has_user && user_from != cluster_from => {
+            Err(ClusterError::UserOfAnotherFile {
+                kubeconfig: kubeconfig.clone(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_files(files: &NamedFiles<'_>, kubeconfig: Option<&Path>) -> Result<(), ClusterError> {
     let Some(kubeconfig) = kubeconfig else {
         return Ok(());
