@@ -143,6 +143,94 @@ impl Clone {
 
 const V1: [&str; 2] = ["--cert", "cert.pem"];
 
+/// Installs the drivers with a copy of the program, which the test can remove. Returns the directory of the copy.
+fn install_copy(clone: &Clone) -> tempfile::TempDir {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let directory = elsewhere.path().join("50% of $(touch pwned)");
+    fs::create_dir(&directory).expect("the test owns the directory");
+    let copy = directory.join("seal");
+    copy_program(env!("CARGO_BIN_EXE_seal"), &copy);
+    let mut seal = command(&copy.display().to_string(), clone.path(), "/nowhere");
+    let seal = seal
+        .args(["hook", "install", "--merge", "--diff"])
+        .current_dir(clone.path());
+    assert_code(&seal.output().expect("the command starts"), 0, "install");
+    elsewhere
+}
+
+fn assert_both_versions_are_marked(clone: &Clone) {
+    let text = clone.read();
+    let position = |mark: &str| text.find(mark).expect("a marker");
+    assert!(position("<<<<<<< ours\n") < position("=======\n"));
+    assert!(position("=======\n") < position(">>>>>>> theirs\n"));
+}
+
+/// Fault: after `seal` was moved, Git kept our version without markers, so `git add` lost the changes of the other
+/// version, and `git diff` failed.
+#[test]
+fn without_the_program_git_merges_and_compares_lines() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let elsewhere = install_copy(&clone);
+    clone.branch(
+        |clone| clone.set("b", "ours"),
+        |clone| clone.set("b", "theirs"),
+    );
+    assert_contains(&clone.try_git(&["log", "-p"]), "+    b: [v1 ", "installed");
+    drop(elsewhere);
+    let log = clone.try_git(&["log", "-p"]);
+    assert_code(&log, 0, "log");
+    assert_contains(&log, "+    b: AQ", "log");
+    let status = v2::seal(clone.path(), &["hook", "status"]);
+    assert_code(&status, 1, "status");
+    assert_contains(&status, "seal no longer exists; run ", "status");
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    assert_contains(&output, "seal is missing: merged by lines", "merge");
+    assert_both_versions_are_marked(&clone);
+    clone.git(&["merge", "--abort"]);
+    clone.git(&["checkout", "-qb", "comment", "main~1"]);
+    clone.write(&format!("# a comment\n{}", clone.read()));
+    clone.commit("comment");
+    clone.git(&["merge", "-q", "--no-edit", "main"]);
+    assert!(clone.read().starts_with("# a comment\n"));
+    clone.assert_values(&[("a", "a"), ("b", "ours")]);
+    assert!(!clone.path().join("pwned").exists());
+}
+
+/// Attack: a committer makes `seal` fail, so that a merge loses the other version, or is not checked and reported as
+/// successful.
+#[test]
+fn a_failed_program_is_a_conflict_with_the_lines_of_both_versions() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let elsewhere = install_copy(&clone);
+    let program = elsewhere.path().join("50% of $(touch pwned)/seal");
+    fs::remove_file(&program).expect("the test owns the file");
+    fs::write(&program, "#!/bin/sh\nexit 2\n").expect("the test owns the file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+        .expect("the test owns the file");
+    clone.branch(
+        |clone| clone.set("b", "ours"),
+        |clone| clone.set("b", "theirs"),
+    );
+    let merge = |branch: &str| {
+        let output = clone.try_git(&["merge", "--no-edit", branch]);
+        assert_code(&output, 1, branch);
+        assert_contains(&output, "seal failed: merged by lines", branch);
+        assert_contains(&output, "CONFLICT", branch);
+    };
+    merge("theirs");
+    assert_both_versions_are_marked(&clone);
+    clone.git(&["merge", "--abort"]);
+    clone.git(&["checkout", "-qb", "comment", "main~1"]);
+    clone.write(&format!("# a comment\n{}", clone.read()));
+    clone.commit("comment");
+    merge("main");
+    assert!(clone.read().starts_with("# a comment\n"));
+    clone.assert_values(&[("a", "a"), ("b", "ours")]);
+}
+
 #[test]
 fn merges_items_that_two_branches_add() {
     let clone = Clone::new();
@@ -537,8 +625,8 @@ fn the_status_reports_drivers_that_this_clone_lacks() {
         assert_code(&output, code, "status");
         combined_output(&output)
     };
-    let text =
-        "pre-commit hook: not installed\nmerge driver: installed\ntext conversion: installed\n";
+    let text = "pre-commit hook: not installed; run `seal hook install`\nmerge driver: installed\n\
+text conversion: installed\n";
     assert_eq!(status(0), text);
     // Git itself reads what was written, and nothing else has changed.
     let driver = clone.try_git(&["config", "merge.seal.driver"]);
@@ -551,7 +639,9 @@ fn the_status_reports_drivers_that_this_clone_lacks() {
     assert!(text.contains("pre-commit removed"), "{text}");
     assert!(text.contains("text conversion removed"), "{text}");
     fs::remove_file(clone.path().join(".gitattributes")).expect("the test owns the file");
-    let text = "pre-commit hook: not installed\nmerge driver: not installed\ntext conversion: not installed\n";
+    let text = "pre-commit hook: not installed; run `seal hook install`\n\
+merge driver: not installed; run `seal hook install --merge`\n\
+text conversion: not installed; run `seal hook install --diff`\n";
     assert_eq!(status(0), text);
     let settings = clone.try_git(&["config", "--get-regexp", "seal"]);
     assert_eq!(combined_output(&settings), "");
