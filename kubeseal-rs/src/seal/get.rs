@@ -87,10 +87,9 @@ fn value(args: &Get, environment: &Environment) -> Result<Plain> {
         ..Sealing::default()
     };
     let session = Session::new(&sealing, environment);
-    let mut values = Revealer::new(&args.key, &session)?
-        .values(sealed, &args.file)
+    let value = Revealer::new(&args.key, &session)?
+        .value(sealed, &args.item, &args.file)
         .with_context(|| args.file.shown())?;
-    let value = values.remove(&args.item).flatten();
     let unknown = || {
         Failure::new(format!(
             "the Secret in the cluster has no value for the item {:?}",

@@ -733,6 +733,57 @@ fn get_writes_one_value_only_where_the_user_asks() {
     assert!(screen.contains("two"), "{screen:?}");
 }
 
+/// Fault: `seal get` failed if any item of the object was sealed for a key that the user does not have.
+#[test]
+fn get_decrypts_only_the_item_that_it_prints() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let other = Path::new(FIXTURES).join("other.pem");
+    fs::copy(other, clone.path().join("other.pem")).expect("the test owns the file");
+    write_files(clone.path(), &[("value", "z")]);
+    let set = "set db.yaml z --from-file value --cert other.pem";
+    clone.seal(&set.split(' ').collect::<Vec<_>>());
+    assert_eq!(clone.get("a"), "a");
+    let set = "set db.yaml y --from-file value --cert other.pem";
+    clone.seal(&set.split(' ').collect::<Vec<_>>());
+    let get = ["get", "db.yaml", "z", "--key", "key.pem"];
+    let output = v2::seal(clone.path(), &get);
+    assert_code(&output, 2, "another key");
+    let message = stderr(&output);
+    assert!(
+        message.contains('z') && output.stdout.is_empty(),
+        "{message}"
+    );
+    assert!(
+        !message.contains("y, z") && !message.contains("(y"),
+        "{message}"
+    );
+}
+
+#[test]
+fn get_decrypts_a_v2_item_beside_one_for_another_key() {
+    let clone = Clone::with_v2();
+    clone.create(&[]);
+    let rules = v2::RULES.replace("cluster.txt", "escrow.txt");
+    write_files(clone.path(), &[(".seal.yaml", &rules), ("value", "z")]);
+    let create = "create db -n shop --from-file z=value -w other.yaml";
+    clone.seal(&create.split(' ').collect::<Vec<_>>());
+    let other = v2::read(clone.path(), "other.yaml");
+    let entries = other.lines().filter(|line| line.contains("seal2."));
+    let entries: Vec<&str> = entries.collect();
+    assert!(!entries.is_empty(), "{other}");
+    let start = "  encryptedData:\n";
+    let with_entries = format!("{start}{}\n", entries.join("\n"));
+    clone.write(&clone.read().replace(start, &with_entries));
+    assert_eq!(clone.get("a"), "a");
+    let get = ["get", "db.yaml", "z", "--key"];
+    let output = v2::seal(clone.path(), &[&get[..], &["escrow.key"]].concat());
+    assert_code(&output, 0, "escrow");
+    assert_eq!(output.stdout, b"z");
+    let output = v2::seal(clone.path(), &[&get[..], &["cluster.key"]].concat());
+    assert_code(&output, 2, "cluster");
+}
+
 /// Runs `seal get` with a terminal as stdout. Returns its result, and what the terminal received.
 fn get_on_terminal(directory: &Path, flags: &[&str]) -> (Output, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
