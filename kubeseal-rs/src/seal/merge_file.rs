@@ -98,8 +98,8 @@ fn text(conflict: &Conflict, labels: &Labels) -> String {
             ours,
             theirs,
         } => format!(
-            "conflict: the item {} of {} is {} in {} and {} in {}; keep one of the values, or set it again with `seal \
-             set`",
+            "conflict: the item {} of {} is {} in {} and {} in {}; keep one of the two values and remove the markers; \
+             if neither is right, set the item again with `seal set` afterwards",
             shown(item),
             shown(object),
             change(*ours),

@@ -289,6 +289,22 @@ fn a_conflict_names_the_item_and_marks_only_its_lines() {
         "db.yaml: conflict: the item b of shop/db is changed in ",
         "merge",
     );
+    assert_contains(
+        &output,
+        "keep one of the two values and remove the markers; ",
+        "merge",
+    );
+    write_files(clone.path(), &[("value", "neither")]);
+    let set = [
+        "set",
+        "db.yaml",
+        "b",
+        "--from-file",
+        "value",
+        "--cert",
+        "cert.pem",
+    ];
+    assert_code(&v2::seal(clone.path(), &set), 2, "markers");
     let text = clone.read();
     let marked: Vec<&str> = text
         .lines()
@@ -314,6 +330,8 @@ fn a_conflict_names_the_item_and_marks_only_its_lines() {
         clone.write(&(lines.join("\n") + "\n"));
         clone.assert_values(&[("a", "A"), ("b", value), ("c", "C")]);
     }
+    clone.set("b", "neither");
+    clone.assert_values(&[("a", "A"), ("b", "neither"), ("c", "C")]);
 }
 
 #[test]
