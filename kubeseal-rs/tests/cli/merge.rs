@@ -723,7 +723,20 @@ fn get_writes_one_value_only_where_the_user_asks() {
     clone.create(&V1);
     clone.set("line", "two\nlines\n\0");
     assert_eq!(clone.get("line"), "two\nlines\n\0");
-    clone.seal(&["get", "db.yaml", "a", "--key", "key.pem", "-o", "out"]);
+    let write = ["get", "db.yaml", "a", "--key", "key.pem", "-w", "out"];
+    let text = clone.seal(&write);
+    assert!(
+        text.starts_with("warning: out has the value in plaintext inside the Git work tree "),
+        "{text}"
+    );
+    write_files(clone.path(), &[("out", "kept"), (".gitignore", "out\n")]);
+    assert_contains(
+        &v2::seal(clone.path(), &write),
+        "out already exists",
+        "existing",
+    );
+    assert_eq!(v2::read(clone.path(), "out"), "kept");
+    assert_eq!(clone.seal(&[&write[..], &["--replace"]].concat()), "");
     assert_eq!(v2::read(clone.path(), "out"), "a");
     let mode = fs::metadata(clone.path().join("out"))
         .expect("the file exists")
@@ -739,13 +752,17 @@ fn get_writes_one_value_only_where_the_user_asks() {
         stderr(&missing)
     );
     assert_code(
-        &get(&["a", "--key", "key.pem", "-o", "key.pem"]),
+        &get(&["a", "--key", "key.pem", "-w", "key.pem", "--replace"]),
         2,
         "output over the key",
     );
+    let stdout = get(&["a", "--key", "key.pem", "-w", "-"]);
+    assert_eq!(stdout.stdout, b"a");
     let refused = get_on_terminal(clone.path(), &[]);
     assert_code(&refused.0, 2, "a terminal");
     assert_contains(&refused.0, "stdout is a terminal", "a terminal");
+    let refused = get_on_terminal(clone.path(), &["-w", "-"]);
+    assert_code(&refused.0, 2, "a terminal as -");
     let (output, screen) = get_on_terminal(clone.path(), &["--force"]);
     assert_code(&output, 0, "--force");
     assert!(screen.contains("two"), "{screen:?}");
