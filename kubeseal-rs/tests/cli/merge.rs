@@ -566,6 +566,48 @@ fn an_unreadable_version_is_never_a_silent_merge() {
     assert_code(&output, 2, "pipe");
 }
 
+/// Fault: the file had only our version, and nothing said that `git add` would lose the other one.
+#[test]
+fn a_conflict_without_markers_names_a_command_that_prints_the_other_version() {
+    let (text, binary) = ("a: 2\n", "a: \0\n");
+    for (args, want) in [
+        (&["merge", "--no-edit", "theirs"][..], binary),
+        (&["cherry-pick", "theirs"], binary),
+        (&["rebase", "theirs"], text),
+    ] {
+        let clone = Clone::new();
+        clone.write("a: 1\n");
+        clone.branch(|clone| clone.write(text), |clone| clone.write(binary));
+        let output = clone.try_git(args);
+        assert_code(&output, 1, args[0]);
+        assert_contains(&output, "`git add` now would lose the version of ", args[0]);
+        let printed = combined_output(&output);
+        let (_, command) = printed.split_once(", which `").expect("a command");
+        let (command, _) = command.split_once("` prints: ").expect("a command");
+        let mut sh = Command::new("sh");
+        let sh = sh.args(["-c", command]).current_dir(clone.path());
+        let output = sh.output().expect("the command starts");
+        assert_eq!(output.stdout, want.as_bytes(), "{command}");
+    }
+}
+
+#[test]
+fn a_conflict_of_other_lines_names_their_numbers() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let replace = |value: &'static str| {
+        move |clone: &Clone| {
+            let base = clone.read();
+            clone.write(&format!("# {value}\n{base}"));
+        }
+    };
+    clone.branch(replace("ours"), replace("theirs"));
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    let want = "db.yaml: conflict in lines 1 to 5 of the merged file";
+    assert_contains(&output, want, "merge");
+}
+
 #[test]
 fn differences_show_items_and_keys_instead_of_ciphertexts() {
     let clone = Clone::new();
