@@ -193,7 +193,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
     let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
     let args = args.map_err(|error| {
         let hint = hint_for(&error, word.as_deref());
-        with_hint(to_stop(&without_risky_suggestion(error)), hint)
+        let mut error = without_risky_suggestion(error);
+        if hint.is_some() {
+            error.remove(ContextKind::SuggestedArg);
+        }
+        with_hint(to_stop(&error), hint)
     })?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
