@@ -46,7 +46,7 @@ const MAX_MARKER_LEN: usize = 100;
 /// # Errors
 ///
 /// Fails if a version cannot be read or is above the size limit, or the result cannot be written. In that case, our
-/// version is unchanged, and Git reports a conflict.
+/// version is unchanged; the command that `seal hook install` configures then merges the lines, and reports a conflict.
 pub fn run(args: &MergeFile) -> Result<Outcome> {
     let [base, ours, theirs] =
         [&args.base, &args.ours, &args.theirs].map(|path| files::read_regular(path, MAX_BYTES));
