@@ -17,7 +17,7 @@ use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
 /// The path of stdout, which may be redirected to an existing file.
-const STDOUT: &str = "/dev/stdout";
+pub const STDOUT: &str = "/dev/stdout";
 
 /// Returns the error for a file that already exists.
 pub fn already_exists_failure(path: &Path) -> Failure {

@@ -209,9 +209,7 @@ fn sealed_path(plain: &Path, format: Option<Format>) -> PathBuf {
 
 /// Refuses to keep a plain file that Git could commit.
 fn check_not_in_git(plain: &Path) -> Result<()> {
-    let canonical = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
-    let tree = canonical.parent().and_then(git::work_tree);
-    if let Some(tree) = tree.filter(|_| !git::is_ignored(&canonical)) {
+    if let Some(tree) = git::committing_tree(plain) {
         let message = format!(
             "{} would remain in plaintext inside the Git work tree {}",
             plain.shown(),

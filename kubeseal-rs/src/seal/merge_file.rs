@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use kubeseal_library::files;
-use kubeseal_library::merge::{self, Change, Conflict, Labels, MAX_BYTES, Versions};
+use kubeseal_library::merge::{self, Change, Conflict, Labels, MAX_BYTES, MarkedLines, Versions};
 
 use super::Outcome;
 use crate::report::{self, ShowPath as _, shown};
@@ -46,7 +46,7 @@ const MAX_MARKER_LEN: usize = 100;
 /// # Errors
 ///
 /// Fails if a version cannot be read or is above the size limit, or the result cannot be written. In that case, our
-/// version is unchanged, and Git reports a conflict.
+/// version is unchanged; the command that `seal hook install` configures then merges the lines, and reports a conflict.
 pub fn run(args: &MergeFile) -> Result<Outcome> {
     let [base, ours, theirs] =
         [&args.base, &args.ours, &args.theirs].map(|path| files::read_regular(path, MAX_BYTES));
@@ -63,8 +63,9 @@ pub fn run(args: &MergeFile) -> Result<Outcome> {
         files::replace_regular(&args.ours, &merged.bytes)?;
     }
     let path = args.path.as_ref().unwrap_or(&args.ours).shown();
+    let theirs = theirs_command(args);
     for conflict in &merged.conflicts {
-        report::info(&format!("{path}: {}", text(conflict, &labels)));
+        report::info(&format!("{path}: {}", text(conflict, &labels, &theirs)));
     }
     Ok(if merged.conflicts.is_empty() {
         Outcome::Done
@@ -89,8 +90,37 @@ fn labels(args: &MergeFile) -> Labels {
     }
 }
 
-/// Describes a conflict.
-fn text(conflict: &Conflict, labels: &Labels) -> String {
+/// Returns a command that prints their version: from the index, in which Git keeps it until the conflict is resolved, in
+/// a merge, rebase, cherry-pick, revert or stash.
+fn theirs_command(args: &MergeFile) -> String {
+    let words = match &args.path {
+        Some(path) => ["git", "show", &format!(":3:{}", path.shown())]
+            .map(str::to_owned)
+            .to_vec(),
+        None => vec!["cat".to_owned(), args.theirs.shown()],
+    };
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| "git diff".to_owned())
+}
+
+/// The maximum number of line ranges that a message names.
+const MAX_NAMED_RANGES: usize = 5;
+
+/// Describes the lines with markers of the result.
+fn lines_text(lines: &[MarkedLines]) -> String {
+    let named = lines.iter().take(MAX_NAMED_RANGES);
+    let named: Vec<String> = named
+        .map(|lines| format!("{} to {}", lines.first, lines.last))
+        .collect();
+    let further = match lines.len().saturating_sub(MAX_NAMED_RANGES) {
+        0 => String::new(),
+        count => format!(", and in {count} more places"),
+    };
+    let named = named.join(", ");
+    format!("conflict in lines {named} of the merged file{further}")
+}
+
+/// Describes a conflict. `theirs_command` prints their version.
+fn text(conflict: &Conflict, labels: &Labels, theirs_command: &str) -> String {
     match conflict {
         Conflict::Item {
             object,
@@ -98,8 +128,8 @@ fn text(conflict: &Conflict, labels: &Labels) -> String {
             ours,
             theirs,
         } => format!(
-            "conflict: the item {} of {} is {} in {} and {} in {}; keep one of the values, or set it again with `seal \
-             set`",
+            "conflict: the item {} of {} is {} in {} and {} in {}; keep one of the two values and remove the markers; \
+             if neither is right, set the item again with `seal set` afterwards",
             shown(item),
             shown(object),
             change(*ours),
@@ -112,10 +142,10 @@ fn text(conflict: &Conflict, labels: &Labels) -> String {
             shown(object),
             shown(reason)
         ),
-        Conflict::Lines(1) => "conflict: one place outside of items".to_owned(),
-        Conflict::Lines(count) => format!("conflict: {count} places outside of items"),
+        Conflict::Lines(lines) => lines_text(lines),
         Conflict::File { reason } => format!(
-            "conflict: the file contains only the version of {}, without markers: {}; repeat the change of {}",
+            "conflict: the file contains only the version of {}, without markers: {}; `git add` now would lose the \
+             version of {}, which `{theirs_command}` prints: repeat its change",
             labels.ours,
             shown(reason),
             labels.theirs
@@ -168,11 +198,49 @@ mod tests {
             ours: Change::Changed,
             theirs: Change::Removed,
         };
-        let text = text(&conflict, &Labels::default());
+        let text = text(&conflict, &Labels::default(), "");
         assert!(
             text.starts_with(
                 "conflict: the item password of shop/db is changed in ours and removed in theirs;"
             ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn names_the_marked_lines_and_limits_their_number() {
+        let lines = |count| {
+            let lines = (0..count).map(|i| MarkedLines {
+                first: 10 * i + 4,
+                last: 10 * i + 9,
+            });
+            lines_text(&lines.collect::<Vec<_>>())
+        };
+        assert_eq!(lines(1), "conflict in lines 4 to 9 of the merged file");
+        assert_eq!(
+            lines(2),
+            "conflict in lines 4 to 9, 14 to 19 of the merged file"
+        );
+        assert!(lines(9).ends_with(" 44 to 49 of the merged file, and in 4 more places"));
+    }
+
+    #[test]
+    fn names_a_command_that_prints_the_other_version() {
+        let mut args = args("main", 7);
+        args.theirs = PathBuf::from("theirs.yaml");
+        assert_eq!(theirs_command(&args), "cat theirs.yaml");
+        args.path = Some(PathBuf::from("a b/db.yaml"));
+        let command = theirs_command(&args);
+        assert_eq!(
+            shlex::split(&command).unwrap(),
+            ["git", "show", ":3:a b/db.yaml"]
+        );
+        let conflict = Conflict::File {
+            reason: "it is not a text file".to_owned(),
+        };
+        let text = text(&conflict, &Labels::default(), &command);
+        assert!(
+            text.contains("`git add` now would lose the version of theirs"),
             "{text}"
         );
     }

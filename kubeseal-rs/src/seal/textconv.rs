@@ -127,6 +127,7 @@ fn described_values(found: &Found, layout: &Layout<'_>) -> Vec<(Range<usize>, St
 /// What the descriptions of the values of an object have in common.
 struct Description {
     object: String,
+    scope: Scope,
     hints: Hints,
     v2: BTreeMap<String, v2::ItemView>,
 }
@@ -136,42 +137,54 @@ impl Description {
         let sealed = &found.sealed;
         let annotations = sealed.metadata.annotations.as_ref();
         let entries = &sealed.spec.encrypted_data;
-        let scope = Scope::from_annotations(annotations);
         Self {
-            object: format!("{} ({scope})", sealed.qualified_name()),
+            object: sealed.qualified_name(),
+            scope: Scope::from_annotations(annotations),
             hints: hints::read(annotations),
             v2: v2_views(entries),
         }
     }
 
-    /// Describes a sealed value in brackets. Size and digest are computed from the text in the file, not from the
-    /// parsed value: of a repeated key, only the last value is parsed, but a change to the others must be visible too.
+    /// Describes a sealed value in brackets. The digest comes first, so that two lines of a difference differ early. It
+    /// and the size are computed from the text in the file, not from the parsed value: of a repeated key, only the last
+    /// value is parsed, but a change to the others must be visible too.
     fn of(&self, key: &str, text: &str, source: &str) -> String {
-        let mut parts = vec![self.form(key, text)];
+        let (kind, properties) = self.form(key, text);
+        let mut parts = vec![format!("{kind} sha256:{}", short_digest(source))];
         if let Some(hint) = self.hints.get(key) {
-            parts.push(format!("sealed for {hint}"));
+            parts.push(format!("for {}", shortened(&hint.to_string())));
         }
+        parts.extend(properties);
+        parts.push(self.scope.to_string());
+        parts.push(shown(&self.object).into_owned());
         parts.push(format!("{} bytes", source.len()));
-        parts.push(format!("sha256:{}", short_digest(source)));
         format!("[{}]", parts.join(", "))
     }
 
-    fn form(&self, key: &str, text: &str) -> String {
-        let object = shown(&self.object);
+    /// Returns the kind of an entry, and what is known of its form.
+    fn form(&self, key: &str, text: &str) -> (&'static str, Option<String>) {
         if v2::is_lock_entry(key) {
-            return format!("lock of {object}");
+            return ("lock", None);
         }
         if let Some(view) = self.v2.get(key) {
             let keys: Vec<String> = view.recipients.iter().map(recipient).collect();
-            return format!("v2 value of {object}, for {}", keys.join(" and "));
+            return ("v2", Some(format!("for {}", keys.join(" and "))));
         }
         match form_of(text) {
-            _ if v2::is_v2_value(text) => format!("malformed v2 value of {object}"),
-            Form::Bits(bits) => format!("v1 value of {object}, {bits} bits"),
-            Form::NotSealed(why) => why.to_string(),
-            _ => format!("unknown value of {object}"),
+            _ if v2::is_v2_value(text) => ("malformed v2 value", None),
+            Form::Bits(bits) => ("v1", Some(format!("{bits} bits"))),
+            Form::NotSealed(why) => ("value", Some(why.to_string())),
+            _ => ("unknown value", None),
         }
     }
+}
+
+/// The number of characters of a fingerprint that a description contains, including `SHA256:`. The complete fingerprint
+/// is in the annotation with the key hints, which is shown unchanged.
+const FINGERPRINT_LEN: usize = 15;
+
+fn shortened(fingerprint: &str) -> &str {
+    fingerprint.get(..FINGERPRINT_LEN).unwrap_or(fingerprint)
 }
 
 /// Returns the properties of v2 values; none if the v2 entries are malformed.
@@ -198,4 +211,41 @@ fn short_digest(text: &str) -> String {
 fn hexadecimal(bytes: &[u8]) -> String {
     let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
     digits.collect::<Vec<_>>().concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEALED: &str = "apiVersion: bitnami.com/v1alpha1
+kind: SealedSecret
+metadata: {name: db, namespace: shop}
+spec:
+  encryptedData:
+    a: AgA
+    b: AgB
+";
+
+    #[test]
+    fn the_digest_comes_first_and_has_128_bits() {
+        let text = text(SEALED.as_bytes());
+        let line = |key: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(key));
+            line.unwrap().to_owned()
+        };
+        let (_, description) = line("a: ").split_once("sha256:").map(own).unwrap();
+        let digits = description.split(',').next().unwrap();
+        assert_eq!(digits, short_digest("AgA"));
+        assert_eq!(digits.len(), 32);
+        assert!(
+            description.ends_with(", strict, shop/db, 3 bytes]"),
+            "{text}"
+        );
+        assert_ne!(line("a: ")[7..], line("b: ")[7..]);
+        assert_eq!(shortened("SHA256:WtQrwMYugrp4AksX"), "SHA256:WtQrwMYu");
+    }
+
+    fn own((before, after): (&str, &str)) -> (String, String) {
+        (before.to_owned(), after.to_owned())
+    }
 }

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use flags::Stop;
 use kubeseal_library::format::Format;
@@ -191,7 +191,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Stop> 
         .map(str::to_owned);
     let matches = command.try_get_matches_from(args);
     let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
-    let args = args.map_err(|error| with_hint(to_stop(&error), word.as_deref()))?;
+    let args = args.map_err(|error| {
+        let hint = hint_for(&error, word.as_deref());
+        let mut error = without_risky_suggestion(error);
+        if hint.is_some() {
+            error.remove(ContextKind::SuggestedArg);
+        }
+        with_hint(to_stop(&error), hint)
+    })?;
     Ok(args.command.unwrap_or(Command::Files(args.files)))
 }
 
@@ -215,9 +222,50 @@ fn to_stop(error: &clap::Error) -> Stop {
     }
 }
 
-/// Adds a hint to the error for a command line whose first word is not a command, such as `seal decrypt --key FILE`.
-fn with_hint(stop: Stop, word: Option<&str>) -> Stop {
-    match (stop, word.and_then(unknown_command_hint)) {
+/// Flags that replace or remove what a file contains, or show values on a terminal.
+const RISKY_FLAGS: [&str; 3] = ["--force", "--remove-plain", "--replace"];
+
+/// Removes the suggestion of a similar flag if it is risky, and the usage, which names it too: a user may follow a
+/// suggestion without thinking.
+fn without_risky_suggestion(mut error: clap::Error) -> clap::Error {
+    let is_risky = |text: &str| {
+        text.split(['\'', ' '])
+            .any(|word| RISKY_FLAGS.contains(&word))
+    };
+    let names_risky_flag = |kind| match error.get(kind) {
+        Some(ContextValue::String(flag)) => is_risky(flag),
+        Some(ContextValue::StyledStrs(texts)) => {
+            texts.iter().any(|text| is_risky(&text.to_string()))
+        }
+        _ => false,
+    };
+    let kinds = [ContextKind::SuggestedArg, ContextKind::Suggested];
+    if kinds.into_iter().any(names_risky_flag) {
+        for kind in [
+            ContextKind::SuggestedArg,
+            ContextKind::Suggested,
+            ContextKind::Usage,
+        ] {
+            error.remove(kind);
+        }
+    }
+    error
+}
+
+/// Returns the hint for a command line whose first word is not a command, such as `seal decrypt --key FILE`, or that
+/// has a flag of `kubeseal`.
+fn hint_for(error: &clap::Error, word: Option<&str>) -> Option<String> {
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) if error.kind() == ErrorKind::UnknownArgument => {
+            unknown_command::flag_hint(flag)
+        }
+        _ => None,
+    };
+    word.and_then(unknown_command_hint).or(flag)
+}
+
+fn with_hint(stop: Stop, hint: Option<String>) -> Stop {
+    match (stop, hint) {
         (Stop::Usage(text), Some(hint)) => Stop::Usage(format!("{text}\nhint: {hint}\n")),
         (stop, _) => stop,
     }

@@ -1,8 +1,9 @@
-//! Hints for a word that is not a command of `seal`: a mistyped one, or a command of a similar program.
+//! Hints for a word that is not a command of `seal`: a mistyped one, or a command of a similar program. Hints for flags
+//! of `kubeseal`.
 
 use super::program;
 
-/// Words that users of sops, kubeseal, age, git-crypt, Git and kubectl know, and what `seal` has instead.
+/// Words and flags that users of sops, kubeseal, age, git-crypt, Git and kubectl know, and what `seal` has instead.
 struct Known {
     words: &'static [&'static str],
     /// Names commands in backquotes. FILE, PATH, NAME and KEY stand for arguments.
@@ -30,6 +31,7 @@ const KNOWN: &[Known] = &[
             "re-key",
             "reseal",
             "re-seal",
+            "--re-encrypt",
         ],
         hint: "`seal rotate PATH` re-encrypts files for the newest key",
     },
@@ -54,11 +56,11 @@ const KNOWN: &[Known] = &[
         hint: "apply sealed files with `kubectl apply -f FILE`, or through Git; `seal lint PATH` checks them before",
     },
     Known {
-        words: &["fetch-cert", "fetchcert", "certificate"],
+        words: &["fetch-cert", "fetchcert", "certificate", "--fetch-cert"],
         hint: "`seal cert fetch -o cert.pem` writes the certificate of the controller",
     },
     Known {
-        words: &["validate", "verify", "check", "test"],
+        words: &["validate", "verify", "check", "test", "--validate"],
         hint: "`seal lint PATH` checks files without a cluster, `seal doctor FILE` explains why a value cannot be unsealed",
     },
     Known {
@@ -82,6 +84,14 @@ const KNOWN: &[Known] = &[
         hint: "`seal exec FILE -- COMMAND` runs a command with values in its environment",
     },
     Known {
+        words: &["--recovery-unseal", "--recovery-private-key"],
+        hint: "`seal view --reveal --key FILE PATH` shows all values, decrypted with a private key",
+    },
+    Known {
+        words: &["--merge-into", "--raw"],
+        hint: "`seal set FILE KEY` sets one item of a file, and seals no other item again",
+    },
+    Known {
         words: &["version"],
         hint: "`seal --version` prints the version",
     },
@@ -95,8 +105,17 @@ pub fn hint(word: &str) -> Option<String> {
     if word.starts_with('-') || commands().any(|command| command == word) {
         return None;
     }
+    known(word).or_else(|| similar(word))
+}
+
+/// Returns a hint for a flag that a command does not have; `None` if it is no flag of `kubeseal`.
+pub fn flag_hint(flag: &str) -> Option<String> {
+    flag.starts_with("--").then(|| known(flag)).flatten()
+}
+
+fn known(word: &str) -> Option<String> {
     let known = KNOWN.iter().find(|known| known.words.contains(&word));
-    known.map_or_else(|| similar(word), |known| Some(known.hint.to_owned()))
+    known.map(|known| known.hint.to_owned())
 }
 
 fn similar(word: &str) -> Option<String> {
@@ -193,5 +212,38 @@ mod tests {
         assert!(text(&["seal", "decrypt", "--key", "key.pem", "db.yaml"]).contains(hint));
         assert!(!text(&["seal", "view", "--nonsense"]).contains("hint: "));
         assert!(!text(&["seal", "-i", "--stdout"]).contains("hint: "));
+    }
+
+    #[test]
+    fn flags_of_kubeseal_have_hints_and_no_flag_that_removes_data_is_suggested() {
+        let text = |args: &[&str]| match parse(args.iter().map(OsString::from)) {
+            Err(Stop::Usage(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        for (flag, want) in [
+            ("--recovery-unseal", "`seal view --reveal --key FILE PATH`"),
+            ("--fetch-cert", "`seal cert fetch "),
+            ("--re-encrypt", "`seal rotate PATH`"),
+            ("--validate", "`seal lint PATH`"),
+            ("--merge-into", "`seal set FILE KEY`"),
+            ("--raw", "`seal set FILE KEY`"),
+        ] {
+            let text = text(&["seal", flag, "secret.yaml"]);
+            assert!(text.contains(&format!("\nhint: {want}")), "{text}");
+            assert!(!text.contains("a similar argument"), "{text}");
+        }
+        for args in [
+            &["seal", "--remove-plan", "a.yaml"][..],
+            &["seal", "get", "a.yaml", "a", "--forc"],
+            &["seal", "inventory", "--replac"],
+            &["seal", "--forc", "get", "a.yaml", "a"],
+        ] {
+            let text = text(args);
+            let named = ["--remove-plain", "--force", "--replace"];
+            assert!(!named.iter().any(|flag| text.contains(flag)), "{text}");
+        }
+        assert!(
+            text(&["seal", "--stdot", "a.yaml"]).contains("a similar argument exists: '--stdout'")
+        );
     }
 }

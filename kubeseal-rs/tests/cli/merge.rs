@@ -143,6 +143,94 @@ impl Clone {
 
 const V1: [&str; 2] = ["--cert", "cert.pem"];
 
+/// Installs the drivers with a copy of the program, which the test can remove. Returns the directory of the copy.
+fn install_copy(clone: &Clone) -> tempfile::TempDir {
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let directory = elsewhere.path().join("50% of $(touch pwned)");
+    fs::create_dir(&directory).expect("the test owns the directory");
+    let copy = directory.join("seal");
+    copy_program(env!("CARGO_BIN_EXE_seal"), &copy);
+    let mut seal = command(&copy.display().to_string(), clone.path(), "/nowhere");
+    let seal = seal
+        .args(["hook", "install", "--merge", "--diff"])
+        .current_dir(clone.path());
+    assert_code(&seal.output().expect("the command starts"), 0, "install");
+    elsewhere
+}
+
+fn assert_both_versions_are_marked(clone: &Clone) {
+    let text = clone.read();
+    let position = |mark: &str| text.find(mark).expect("a marker");
+    assert!(position("<<<<<<< ours\n") < position("=======\n"));
+    assert!(position("=======\n") < position(">>>>>>> theirs\n"));
+}
+
+/// Fault: after `seal` was moved, Git kept our version without markers, so `git add` lost the changes of the other
+/// version, and `git diff` failed.
+#[test]
+fn without_the_program_git_merges_and_compares_lines() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let elsewhere = install_copy(&clone);
+    clone.branch(
+        |clone| clone.set("b", "ours"),
+        |clone| clone.set("b", "theirs"),
+    );
+    assert_contains(&clone.try_git(&["log", "-p"]), "+    b: [v1 ", "installed");
+    drop(elsewhere);
+    let log = clone.try_git(&["log", "-p"]);
+    assert_code(&log, 0, "log");
+    assert_contains(&log, "+    b: AQ", "log");
+    let status = v2::seal(clone.path(), &["hook", "status"]);
+    assert_code(&status, 1, "status");
+    assert_contains(&status, "seal no longer exists; run ", "status");
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    assert_contains(&output, "seal is missing: merged by lines", "merge");
+    assert_both_versions_are_marked(&clone);
+    clone.git(&["merge", "--abort"]);
+    clone.git(&["checkout", "-qb", "comment", "main~1"]);
+    clone.write(&format!("# a comment\n{}", clone.read()));
+    clone.commit("comment");
+    clone.git(&["merge", "-q", "--no-edit", "main"]);
+    assert!(clone.read().starts_with("# a comment\n"));
+    clone.assert_values(&[("a", "a"), ("b", "ours")]);
+    assert!(!clone.path().join("pwned").exists());
+}
+
+/// Attack: a committer makes `seal` fail, so that a merge loses the other version, or is not checked and reported as
+/// successful.
+#[test]
+fn a_failed_program_is_a_conflict_with_the_lines_of_both_versions() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let elsewhere = install_copy(&clone);
+    let program = elsewhere.path().join("50% of $(touch pwned)/seal");
+    fs::remove_file(&program).expect("the test owns the file");
+    fs::write(&program, "#!/bin/sh\nexit 2\n").expect("the test owns the file");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
+        .expect("the test owns the file");
+    clone.branch(
+        |clone| clone.set("b", "ours"),
+        |clone| clone.set("b", "theirs"),
+    );
+    let merge = |branch: &str| {
+        let output = clone.try_git(&["merge", "--no-edit", branch]);
+        assert_code(&output, 1, branch);
+        assert_contains(&output, "seal failed: merged by lines", branch);
+        assert_contains(&output, "CONFLICT", branch);
+    };
+    merge("theirs");
+    assert_both_versions_are_marked(&clone);
+    clone.git(&["merge", "--abort"]);
+    clone.git(&["checkout", "-qb", "comment", "main~1"]);
+    clone.write(&format!("# a comment\n{}", clone.read()));
+    clone.commit("comment");
+    merge("main");
+    assert!(clone.read().starts_with("# a comment\n"));
+    clone.assert_values(&[("a", "a"), ("b", "ours")]);
+}
+
 #[test]
 fn merges_items_that_two_branches_add() {
     let clone = Clone::new();
@@ -201,6 +289,22 @@ fn a_conflict_names_the_item_and_marks_only_its_lines() {
         "db.yaml: conflict: the item b of shop/db is changed in ",
         "merge",
     );
+    assert_contains(
+        &output,
+        "keep one of the two values and remove the markers; ",
+        "merge",
+    );
+    write_files(clone.path(), &[("value", "neither")]);
+    let set = [
+        "set",
+        "db.yaml",
+        "b",
+        "--from-file",
+        "value",
+        "--cert",
+        "cert.pem",
+    ];
+    assert_code(&v2::seal(clone.path(), &set), 2, "markers");
     let text = clone.read();
     let marked: Vec<&str> = text
         .lines()
@@ -226,6 +330,8 @@ fn a_conflict_names_the_item_and_marks_only_its_lines() {
         clone.write(&(lines.join("\n") + "\n"));
         clone.assert_values(&[("a", "A"), ("b", value), ("c", "C")]);
     }
+    clone.set("b", "neither");
+    clone.assert_values(&[("a", "A"), ("b", "neither"), ("c", "C")]);
 }
 
 #[test]
@@ -460,6 +566,48 @@ fn an_unreadable_version_is_never_a_silent_merge() {
     assert_code(&output, 2, "pipe");
 }
 
+/// Fault: the file had only our version, and nothing said that `git add` would lose the other one.
+#[test]
+fn a_conflict_without_markers_names_a_command_that_prints_the_other_version() {
+    let (text, binary) = ("a: 2\n", "a: \0\n");
+    for (args, want) in [
+        (&["merge", "--no-edit", "theirs"][..], binary),
+        (&["cherry-pick", "theirs"], binary),
+        (&["rebase", "theirs"], text),
+    ] {
+        let clone = Clone::new();
+        clone.write("a: 1\n");
+        clone.branch(|clone| clone.write(text), |clone| clone.write(binary));
+        let output = clone.try_git(args);
+        assert_code(&output, 1, args[0]);
+        assert_contains(&output, "`git add` now would lose the version of ", args[0]);
+        let printed = combined_output(&output);
+        let (_, command) = printed.split_once(", which `").expect("a command");
+        let (command, _) = command.split_once("` prints: ").expect("a command");
+        let mut sh = Command::new("sh");
+        let sh = sh.args(["-c", command]).current_dir(clone.path());
+        let output = sh.output().expect("the command starts");
+        assert_eq!(output.stdout, want.as_bytes(), "{command}");
+    }
+}
+
+#[test]
+fn a_conflict_of_other_lines_names_their_numbers() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let replace = |value: &'static str| {
+        move |clone: &Clone| {
+            let base = clone.read();
+            clone.write(&format!("# {value}\n{base}"));
+        }
+    };
+    clone.branch(replace("ours"), replace("theirs"));
+    let output = clone.try_git(&["merge", "--no-edit", "theirs"]);
+    assert_code(&output, 1, "merge");
+    let want = "db.yaml: conflict in lines 1 to 5 of the merged file";
+    assert_contains(&output, want, "merge");
+}
+
 #[test]
 fn differences_show_items_and_keys_instead_of_ciphertexts() {
     let clone = Clone::new();
@@ -474,7 +622,6 @@ fn differences_show_items_and_keys_instead_of_ciphertexts() {
     let output = clone.try_git(&["diff"]);
     assert_code(&output, 0, "diff");
     let text = combined_output(&output);
-    let fingerprint = "sealed for SHA256:WtQrwMYugrp4AksXg0fb8oUR1AzUyaAUQYpNhx4Uv8A, ";
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with(['+', '-']))
@@ -482,16 +629,22 @@ fn differences_show_items_and_keys_instead_of_ciphertexts() {
     let [_, _, removed, added, "-data: {x: 1}", "+data: {x: 2}"] = lines[..] else {
         unreachable!("{text}")
     };
-    for (line, start) in [(removed, "-    a: "), (added, "+    a: ")] {
-        let start = format!("{start}[v1 value of shop/db (strict), 2048 bits, {fingerprint}");
-        assert!(line.starts_with(&start) && line.len() < 220, "{text}");
+    let properties = ", for SHA256:WtQrwMYu, 2048 bits, strict, shop/db, ";
+    for (line, start) in [
+        (removed, "-    a: [v1 sha256:"),
+        (added, "+    a: [v1 sha256:"),
+    ] {
+        let digest = line.strip_prefix(start).and_then(|rest| rest.get(..32));
+        let digest = digest.expect("a digest");
+        assert!(
+            digest.bytes().all(|digit| digit.is_ascii_hexdigit()),
+            "{text}"
+        );
+        assert!(line[start.len() + 32..].starts_with(properties), "{text}");
+        assert!(line.ends_with(" bytes]") && line.len() < 130, "{text}");
     }
     assert_ne!(removed[1..], added[1..]);
-    assert_contains(
-        &clone.try_git(&["log", "-p"]),
-        "+    b: [v1 value of shop/db (strict)",
-        "log",
-    );
+    assert_contains(&clone.try_git(&["log", "-p"]), "+    b: [v1 sha256:", "log");
 }
 
 #[test]
@@ -500,14 +653,14 @@ fn differences_show_the_recipients_of_v2_values() {
     clone.create(&[]);
     clone.set("d", "D");
     let text = clone.seal(&["textconv", "db.yaml"]);
-    assert_eq!(
-        text.matches("[v2 value of shop/db (strict), for xw ")
-            .count(),
-        4,
-        "{text}"
-    );
+    let values = text.lines().filter(|line| line.contains(": [v2 sha256:"));
+    let values: Vec<&str> = values.collect();
+    assert_eq!(values.len(), 4, "{text}");
+    let is_complete =
+        |line: &&str| line.contains(", for xw ") && line.contains(", strict, shop/db, ");
+    assert!(values.iter().all(is_complete), "{text}");
     assert!(
-        text.contains("[lock of shop/db (strict), ") && !text.contains("seal2."),
+        text.contains(": [lock sha256:") && !text.contains("seal2."),
         "{text}"
     );
 }
@@ -537,8 +690,8 @@ fn the_status_reports_drivers_that_this_clone_lacks() {
         assert_code(&output, code, "status");
         combined_output(&output)
     };
-    let text =
-        "pre-commit hook: not installed\nmerge driver: installed\ntext conversion: installed\n";
+    let text = "pre-commit hook: not installed; run `seal hook install`\nmerge driver: installed\n\
+text conversion: installed\n";
     assert_eq!(status(0), text);
     // Git itself reads what was written, and nothing else has changed.
     let driver = clone.try_git(&["config", "merge.seal.driver"]);
@@ -551,7 +704,9 @@ fn the_status_reports_drivers_that_this_clone_lacks() {
     assert!(text.contains("pre-commit removed"), "{text}");
     assert!(text.contains("text conversion removed"), "{text}");
     fs::remove_file(clone.path().join(".gitattributes")).expect("the test owns the file");
-    let text = "pre-commit hook: not installed\nmerge driver: not installed\ntext conversion: not installed\n";
+    let text = "pre-commit hook: not installed; run `seal hook install`\n\
+merge driver: not installed; run `seal hook install --merge`\n\
+text conversion: not installed; run `seal hook install --diff`\n";
     assert_eq!(status(0), text);
     let settings = clone.try_git(&["config", "--get-regexp", "seal"]);
     assert_eq!(combined_output(&settings), "");
@@ -615,7 +770,20 @@ fn get_writes_one_value_only_where_the_user_asks() {
     clone.create(&V1);
     clone.set("line", "two\nlines\n\0");
     assert_eq!(clone.get("line"), "two\nlines\n\0");
-    clone.seal(&["get", "db.yaml", "a", "--key", "key.pem", "-o", "out"]);
+    let write = ["get", "db.yaml", "a", "--key", "key.pem", "-w", "out"];
+    let text = clone.seal(&write);
+    assert!(
+        text.starts_with("warning: out has the value in plaintext inside the Git work tree "),
+        "{text}"
+    );
+    write_files(clone.path(), &[("out", "kept"), (".gitignore", "out\n")]);
+    assert_contains(
+        &v2::seal(clone.path(), &write),
+        "out already exists",
+        "existing",
+    );
+    assert_eq!(v2::read(clone.path(), "out"), "kept");
+    assert_eq!(clone.seal(&[&write[..], &["--replace"]].concat()), "");
     assert_eq!(v2::read(clone.path(), "out"), "a");
     let mode = fs::metadata(clone.path().join("out"))
         .expect("the file exists")
@@ -631,16 +799,71 @@ fn get_writes_one_value_only_where_the_user_asks() {
         stderr(&missing)
     );
     assert_code(
-        &get(&["a", "--key", "key.pem", "-o", "key.pem"]),
+        &get(&["a", "--key", "key.pem", "-w", "key.pem", "--replace"]),
         2,
         "output over the key",
     );
+    let stdout = get(&["a", "--key", "key.pem", "-w", "-"]);
+    assert_eq!(stdout.stdout, b"a");
     let refused = get_on_terminal(clone.path(), &[]);
     assert_code(&refused.0, 2, "a terminal");
     assert_contains(&refused.0, "stdout is a terminal", "a terminal");
+    let refused = get_on_terminal(clone.path(), &["-w", "-"]);
+    assert_code(&refused.0, 2, "a terminal as -");
     let (output, screen) = get_on_terminal(clone.path(), &["--force"]);
     assert_code(&output, 0, "--force");
     assert!(screen.contains("two"), "{screen:?}");
+}
+
+/// Fault: `seal get` failed if any item of the object was sealed for a key that the user does not have.
+#[test]
+fn get_decrypts_only_the_item_that_it_prints() {
+    let clone = Clone::new();
+    clone.create(&V1);
+    let other = Path::new(FIXTURES).join("other.pem");
+    fs::copy(other, clone.path().join("other.pem")).expect("the test owns the file");
+    write_files(clone.path(), &[("value", "z")]);
+    let set = "set db.yaml z --from-file value --cert other.pem";
+    clone.seal(&set.split(' ').collect::<Vec<_>>());
+    assert_eq!(clone.get("a"), "a");
+    let set = "set db.yaml y --from-file value --cert other.pem";
+    clone.seal(&set.split(' ').collect::<Vec<_>>());
+    let get = ["get", "db.yaml", "z", "--key", "key.pem"];
+    let output = v2::seal(clone.path(), &get);
+    assert_code(&output, 2, "another key");
+    let message = stderr(&output);
+    assert!(
+        message.contains('z') && output.stdout.is_empty(),
+        "{message}"
+    );
+    assert!(
+        !message.contains("y, z") && !message.contains("(y"),
+        "{message}"
+    );
+}
+
+#[test]
+fn get_decrypts_a_v2_item_beside_one_for_another_key() {
+    let clone = Clone::with_v2();
+    clone.create(&[]);
+    let rules = v2::RULES.replace("cluster.txt", "escrow.txt");
+    write_files(clone.path(), &[(".seal.yaml", &rules), ("value", "z")]);
+    let create = "create db -n shop --from-file z=value -w other.yaml";
+    clone.seal(&create.split(' ').collect::<Vec<_>>());
+    let other = v2::read(clone.path(), "other.yaml");
+    let entries = other.lines().filter(|line| line.contains("seal2."));
+    let entries: Vec<&str> = entries.collect();
+    assert!(!entries.is_empty(), "{other}");
+    let start = "  encryptedData:\n";
+    let with_entries = format!("{start}{}\n", entries.join("\n"));
+    clone.write(&clone.read().replace(start, &with_entries));
+    assert_eq!(clone.get("a"), "a");
+    let get = ["get", "db.yaml", "z", "--key"];
+    let output = v2::seal(clone.path(), &[&get[..], &["escrow.key"]].concat());
+    assert_code(&output, 0, "escrow");
+    assert_eq!(output.stdout, b"z");
+    let output = v2::seal(clone.path(), &[&get[..], &["cluster.key"]].concat());
+    assert_code(&output, 2, "cluster");
 }
 
 /// Runs `seal get` with a terminal as stdout. Returns its result, and what the terminal received.

@@ -152,6 +152,13 @@ pub fn is_ignored(file: &Path) -> bool {
     is_ignored().unwrap_or(false)
 }
 
+/// Returns the work tree of which Git could commit the file; `None` if Git ignores the file, or there is no work tree.
+pub fn committing_tree(file: &Path) -> Option<PathBuf> {
+    let canonical = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let tree = canonical.parent().and_then(work_tree);
+    tree.filter(|_| !is_ignored(&canonical))
+}
+
 /// Returns whether the file is in Git's index. `false` if the repository cannot be read.
 pub fn is_tracked(file: &Path) -> bool {
     let is_tracked = || {

@@ -93,13 +93,22 @@ pub enum Conflict {
         /// Why its items cannot be merged.
         reason: String,
     },
-    /// Both versions changed the same or adjacent lines, in this many places.
-    Lines(usize),
+    /// Both versions changed the same or adjacent lines.
+    Lines(Vec<MarkedLines>),
     /// The result is our version of the file, without markers.
     File {
         /// Why it cannot be merged.
         reason: String,
     },
+}
+
+/// Lines of the result that a conflict takes up, including its markers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkedLines {
+    /// The number of the first line; 1 is the first line of the file.
+    pub first: usize,
+    /// The number of the last line.
+    pub last: usize,
 }
 
 /// What a version did with an item of the base.

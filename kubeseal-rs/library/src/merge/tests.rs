@@ -57,7 +57,7 @@ fn reasons(merge: &Merge) -> String {
             item, ours, theirs, ..
         } => format!("{item} {ours:?} {theirs:?}"),
         Conflict::Object { reason, .. } => format!("object: {reason}"),
-        Conflict::Lines(count) => format!("{count} lines"),
+        Conflict::Lines(lines) => format!("{} lines", lines.len()),
         Conflict::File { reason } => format!("file: {reason}"),
     });
     reasons.collect::<Vec<_>>().join(", ")
@@ -146,6 +146,29 @@ fn marks_only_the_item_that_both_versions_changed() {
         });
         assert_eq!(reasons(&merge), want);
     }
+}
+
+#[test]
+fn names_the_marked_lines_of_the_result() {
+    let base = file(ITEMS);
+    let edit = |value: &str| {
+        let base = base.replace("# The database", &format!("# {value}"));
+        let base = base.replace("AgC\n", "AgC\n    d: AgD\n");
+        base.replace("type: Opaque", &format!("type: {value}"))
+    };
+    let merge = merged(&base, &edit("x"), &edit("y"));
+    let text = text(&merge);
+    let number_of = |mark: &str| {
+        let lines = text.lines().enumerate();
+        let lines = lines.filter(|(_, line)| line.starts_with(mark));
+        lines.map(|(index, _)| index + 1).collect::<Vec<_>>()
+    };
+    let marks = number_of("<<<<<<< ").into_iter().zip(number_of(">>>>>>> "));
+    let want: Vec<MarkedLines> = marks
+        .map(|(first, last)| MarkedLines { first, last })
+        .collect();
+    assert_eq!(want.len(), 2, "{text}");
+    assert_eq!(merge.conflicts, [Conflict::Lines(want)], "{text}");
 }
 
 #[test]

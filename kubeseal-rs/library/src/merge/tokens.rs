@@ -13,7 +13,7 @@ use super::items::{self, ItemAnnotation, MergedItems};
 use super::lines::{self, Piece};
 use super::render;
 use super::side::{SameObject, Side, Sides};
-use super::{Conflict, Labels, Merge, Versions};
+use super::{Conflict, Labels, MarkedLines, Merge, Versions};
 
 /// How an object is merged.
 pub(super) struct Plan<'s> {
@@ -291,7 +291,8 @@ pub(super) fn assemble(versions: &Versions<'_>, plans: &[Plan<'_>], labels: &Lab
     let masked = [(base, 0), (ours, 1), (theirs, 2)].map(|(bytes, i)| mask(bytes, &tokens, i));
     let pieces = lines::merge(&masked[0], &masked[1], &masked[2]);
     let line_break = render::line_break_of(&pieces);
-    let (mut out, mut lines, mut used) = (Vec::new(), 0, BTreeSet::new());
+    let (mut out, mut used) = (Vec::new(), BTreeSet::new());
+    let (mut counter, mut lines) = (LineCounter::default(), Vec::new());
     for piece in &pieces {
         // The entries of a version may end without a line break.
         render::end_line(&mut out, line_break);
@@ -304,7 +305,7 @@ pub(super) fn assemble(versions: &Versions<'_>, plans: &[Plan<'_>], labels: &Lab
                 out.extend_from_slice(&text);
             }
             Piece::Conflict { ours, theirs } => {
-                lines += 1;
+                let first = counter.complete_lines(&out) + 1;
                 let side =
                     |text, i: usize| unmask(text, |token| Some(&tokens.get(token)?.originals[i]));
                 render::conflict(
@@ -314,6 +315,8 @@ pub(super) fn assemble(versions: &Versions<'_>, plans: &[Plan<'_>], labels: &Lab
                     labels,
                     line_break,
                 );
+                let last = counter.complete_lines(&out);
+                lines.push(MarkedLines { first, last });
             }
         }
     }
@@ -321,10 +324,25 @@ pub(super) fn assemble(versions: &Versions<'_>, plans: &[Plan<'_>], labels: &Lab
     let mut conflicts: Vec<Conflict> = tokens
         .flat_map(|(_, token)| token.conflicts.clone())
         .collect();
-    conflicts.extend((lines > 0).then_some(Conflict::Lines(lines)));
+    conflicts.extend((!lines.is_empty()).then_some(Conflict::Lines(lines)));
     Merge {
         bytes: out,
         conflicts,
+    }
+}
+
+/// Counts the lines of a growing text, each of them once.
+#[derive(Default)]
+struct LineCounter {
+    counted_bytes: usize,
+    lines: usize,
+}
+
+impl LineCounter {
+    fn complete_lines(&mut self, text: &[u8]) -> usize {
+        self.lines += memchr::memchr_iter(b'\n', &text[self.counted_bytes..]).count();
+        self.counted_bytes = text.len();
+        self.lines
     }
 }
 

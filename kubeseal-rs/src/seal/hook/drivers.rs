@@ -1,7 +1,7 @@
 //! The merge driver and the text conversion: settings of the clone, and lines of `.gitattributes`.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use kubeseal_library::files;
@@ -64,15 +64,15 @@ impl Driver {
         }
     }
 
-    /// Returns the command, which Git passes to a shell. Git quotes the values of `%P`, `%X` and `%Y`. `--path=` and
-    /// `--` are needed because the name of a file may begin with `-`.
+    /// Returns the command, which Git passes to a shell. Without the program, it does what Git does without a driver:
+    /// a driver that fails would leave our version without markers, so the changes of the other version could be lost.
+    /// `command -p` ignores `PATH`, which may have a relative directory; Git itself prepends the directory of `git`.
     fn command(self, program: &str) -> String {
         match self {
-            Self::Merge => format!(
-                "{} merge-file --path=%P --marker-size=%L --ours-label=%X --theirs-label=%Y -- %O %A %B",
-                program.replace('%', "%%")
+            Self::Merge => merge_command(&program.replace('%', "%%")),
+            Self::Diff => format!(
+                "f() {{ if [ -x {program} ]; then {program} textconv -- \"$1\"; else command -p cat -- \"$1\"; fi; }}; f"
             ),
-            Self::Diff => format!("{program} textconv --"),
         }
     }
 
@@ -85,22 +85,54 @@ impl Driver {
     }
 }
 
+/// Returns the command of the merge driver. Git quotes the values of `%P`, `%X` and `%Y`. `--path=` and `--` are needed
+/// because the name of a file may begin with `-`. If the program fails, the lines are merged without its checks, so the
+/// result is always a conflict.
+fn merge_command(program: &str) -> String {
+    [
+        "f() { git merge-file --marker-size=%L -L ours -L base -L theirs %A %O %B || exit 1; }; ",
+        &format!("if [ ! -x {program} ]; then "),
+        "echo 'seal is missing: merged by lines' >&2; f; exit 0; fi; ",
+        &format!("{program} merge-file --path=%P --marker-size=%L --ours-label=%X --theirs-label=%Y -- %O %A %B; "),
+        "s=$?; if [ $s -gt 1 ]; then ",
+        "echo 'seal failed: merged by lines, without a check' >&2; f; exit 1; fi; exit $s",
+    ]
+    .concat()
+}
+
+/// Returns the absolute path of the program that a command of this or another version runs, if it can be recognized.
+fn program_of(driver: Driver, command: &str) -> Option<PathBuf> {
+    let command = match driver {
+        Driver::Merge => command.replace("%%", "%"),
+        Driver::Diff => command.to_owned(),
+    };
+    let words = shlex::split(&command)?;
+    let test = words.iter().position(|word| word == "-x");
+    let program = words.get(test.map_or(0, |index| index + 1))?;
+    Some(PathBuf::from(program)).filter(|path| path.is_absolute())
+}
+
 /// The state of a driver in a clone.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Status {
     Installed,
     /// No file has the attribute.
     WithoutAttribute(Driver),
-    NotInstalled,
+    NotInstalled(Driver),
     /// Files have the attribute, but this clone has no driver.
     Missing(Driver),
     /// Files have the attribute, and the clone has another command.
     OtherCommand(Driver, String),
+    /// Files have the attribute, and the program of the command does not exist.
+    WithoutProgram(Driver, PathBuf),
 }
 
 impl Status {
     pub(super) fn is_finding(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::OtherCommand(..))
+        matches!(
+            self,
+            Self::Missing(_) | Self::OtherCommand(..) | Self::WithoutProgram(..)
+        )
     }
 
     fn of(driver: Driver, is_attribute_set: bool, command: Option<String>, wanted: &str) -> Self {
@@ -109,7 +141,21 @@ impl Status {
             (true, Some(command)) => Self::OtherCommand(driver, command),
             (true, None) => Self::Missing(driver),
             (false, Some(_)) => Self::WithoutAttribute(driver),
-            (false, None) => Self::NotInstalled,
+            (false, None) => Self::NotInstalled(driver),
+        }
+    }
+
+    /// Returns [`Self::WithoutProgram`] for another command whose program does not exist.
+    fn without_program(self, exists: impl Fn(&Path) -> bool) -> Self {
+        let program = match &self {
+            Self::OtherCommand(driver, command) => program_of(*driver, command),
+            _ => None,
+        };
+        match (self, program) {
+            (Self::OtherCommand(driver, _), Some(program)) if !exists(&program) => {
+                Self::WithoutProgram(driver, program)
+            }
+            (status, _) => status,
         }
     }
 }
@@ -123,7 +169,7 @@ impl fmt::Display for Status {
                 let attribute = driver.attribute();
                 write!(f, "installed, but no {ATTRIBUTES_FILE} sets {attribute}")
             }
-            Self::NotInstalled => write!(f, "not installed"),
+            Self::NotInstalled(driver) => write!(f, "not installed; {}", install(driver)),
             Self::Missing(driver) => write!(
                 f,
                 "missing in this clone, although {ATTRIBUTES_FILE} names it; {}",
@@ -135,6 +181,12 @@ impl fmt::Display for Status {
                 shown(command),
                 install(driver)
             ),
+            Self::WithoutProgram(driver, program) => write!(
+                f,
+                "the program {} no longer exists; {}",
+                program.shown(),
+                install(driver)
+            ),
         }
     }
 }
@@ -143,12 +195,8 @@ impl fmt::Display for Status {
 pub(super) fn status(repository: &Repository, driver: Driver, program: &str) -> Result<Status> {
     let is_attribute_set = repository.sets_attribute(&driver.attribute())?;
     let command = repository.setting(driver.section(), driver.command_key());
-    Ok(Status::of(
-        driver,
-        is_attribute_set,
-        command,
-        &driver.command(program),
-    ))
+    let status = Status::of(driver, is_attribute_set, command, &driver.command(program));
+    Ok(status.without_program(Path::exists))
 }
 
 /// Installs drivers: first the settings of this clone, which have no effect without the attributes.
@@ -326,7 +374,7 @@ mod tests {
         };
         assert_eq!(status(true, Some(&wanted)), Status::Installed);
         assert_eq!(status(true, None), Status::Missing(Driver::Merge));
-        assert_eq!(status(false, None), Status::NotInstalled);
+        assert_eq!(status(false, None), Status::NotInstalled(Driver::Merge));
         assert_eq!(
             status(false, Some("x")),
             Status::WithoutAttribute(Driver::Merge)
@@ -361,9 +409,35 @@ mod tests {
     #[test]
     fn placeholders_in_the_path_of_the_program_are_not_replaced() {
         let command = Driver::Merge.command("'/opt/%P/seal'");
+        assert!(!command.contains("/opt/%P"), "{command}");
         assert!(
-            command.starts_with("'/opt/%%P/seal' merge-file --path=%P "),
+            command.contains("; '/opt/%%P/seal' merge-file --path=%P "),
             "{command}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_status_names_a_program_that_no_longer_exists() {
+        for driver in Driver::ALL {
+            let status = |command: &str, exists| {
+                let other = Status::OtherCommand(driver, command.to_owned());
+                other.without_program(|_| exists)
+            };
+            let command = driver.command("'/opt/a %P/seal'");
+            let missing = status(&command, false);
+            assert!(missing.is_finding());
+            assert!(
+                missing
+                    .to_string()
+                    .starts_with("the program /opt/a %P/seal no longer exists; run "),
+                "{missing}"
+            );
+            let is_other = |status| matches!(status, Status::OtherCommand(..));
+            assert!(is_other(status(&command, true)));
+            assert!(is_other(status("tool merge", false)));
+            assert!(is_other(status("'", false)));
+            assert!(!is_other(status("/old/seal textconv --", false)));
+        }
     }
 }

@@ -40,8 +40,9 @@ pub enum HookVerb {
 Git runs no pre-commit hook for `git cherry-pick`, `git rebase`, `git am` and a merge without conflicts, nor with \
 --no-verify: run `seal lint` in CI, too.\n\n\
 --merge and --diff change .gitattributes, which is committed, and the configuration of this clone: each clone needs \
-them. Without them, Git merges and compares lines.\n\n\
-Examples:\n  seal hook install\n  seal hook install --merge --diff\n  seal hook install --merge --pattern '*.json'\n  \
+them. Without them, or if this program no longer exists, Git merges and compares lines. --merge and --diff do not \
+install the hook.\n\n\
+Examples:\n  seal hook install && seal hook install --merge --diff\n  seal hook install --merge --pattern '*.json'\n  \
 seal hook install --print")]
 pub struct HookInstall {
     /// Print the hook or the settings instead of installing them, to add them to existing ones
@@ -75,7 +76,7 @@ pub struct HookUninstall {
 
 /// Arguments of `seal hook status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal hook status || seal hook install --merge --diff")]
+#[command(after_help = "Examples:\n  seal hook status")]
 pub struct HookStatus {}
 
 /// Runs `seal hook`.

@@ -91,10 +91,10 @@ pub(super) fn status(repository: &Repository, hook: &str) -> &'static str {
     match files::read_regular(&path, MAX_COMPARED) {
         Ok(existing) if *existing == hook.as_bytes() => "installed",
         Ok(existing) if is_written_by_seal(&existing) => {
-            "installed by another version or path of seal"
+            "installed by another version or path of seal; run `seal hook install`"
         }
         _ if path.exists() => "another hook",
-        _ => "not installed",
+        _ => "not installed; run `seal hook install`",
     }
 }
 
