@@ -48,7 +48,7 @@ fn missing_items(object: &Object) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use kubeseal_library::finding::{ROTATE_BY, ROTATE_BY_LINE, Rule};
+    use kubeseal_library::finding::{ROTATE_BY, ROTATE_BY_LINE, Rule, Severity};
     use shared::manifest;
 
     use super::*;
@@ -74,6 +74,13 @@ mod tests {
         ] {
             assert_eq!(rules_at(today, annotation), want, "{today}");
         }
+    }
+
+    /// Otherwise a date in the past would block commits of other changes to the file.
+    #[test]
+    fn an_overdue_value_does_not_change_the_exit_code() {
+        assert_eq!(ROTATE_BY.severity, Severity::Note);
+        assert_eq!(ROTATE_BY_LINE.severity, Severity::Error);
     }
 
     #[test]
