@@ -8,6 +8,8 @@ use shared::resource::{ROTATE_BY_ANNOTATION, SealedSecret};
 use shared::rotate_by::{self, Due, MAX_BYTES, RotateBy, RotateByDates};
 use shared::v2;
 
+use super::names;
+use super::object::{Item, Object};
 use crate::failure::Failure;
 use crate::report::shown;
 
@@ -102,6 +104,18 @@ pub fn problems(dates: &RotateByDates) -> Vec<String> {
         )
     };
     dates.ignored.iter().map(message).collect()
+}
+
+/// Returns the names in dates that are no items of the object; none if an item key is invalid, such as a variable that
+/// another program replaces: the items are then unknown.
+pub fn missing_items(object: &Object) -> Vec<&String> {
+    let is_invalid = |item: &Item| names::check_item(&item.key).is_err();
+    if object.items.iter().any(is_invalid) {
+        return Vec::new();
+    }
+    let dated = object.rotate_by.dates.keys();
+    let missing = dated.filter(|name| !object.texts().contains_key(*name));
+    missing.collect()
 }
 
 /// Describes the time until a date.

@@ -25,7 +25,7 @@ use crate::seal_args::OutputFormat;
 #[command(after_help = "\
 The dates are in an annotation that `--rotate-by` of `seal create`, `generate`, `set` and `edit`, or `rotateBy` in
 .seal.yaml, sets. A value is overdue from the beginning of its date, in UTC. The exit code is 1 if a value is overdue or
-becomes overdue within the time, or if a line of an annotation is malformed. No value is decrypted.
+becomes overdue within the time, or if a line of an annotation is malformed or names no item. No value is decrypted.
 
 Examples:
   seal due
@@ -104,7 +104,7 @@ struct DueItem {
     item: String,
 }
 
-/// A line of an annotation that has no effect, with the message.
+/// A line of an annotation that has no effect or names no item, with the message.
 type Problem = (Place, String);
 
 /// The dates of one or more files.
@@ -147,9 +147,25 @@ impl FoundDates {
             }
         }
         let problems = dates::problems(&object.rotate_by).into_iter();
+        let problems = problems.chain(lines_without_item(object));
         let problems = problems.map(|message| (place(rotate_by_line(node)), message));
         self.problems.extend(problems);
     }
+}
+
+/// Returns a message for each line that names no item, with the items that have no date: the line may be meant for one
+/// of them.
+fn lines_without_item(object: &Object) -> Vec<String> {
+    let undated = object.items.iter().map(|item| item.key.as_str());
+    let undated = undated.filter(|item| !object.rotate_by.dates.contains_key(*item));
+    let undated: Vec<&str> = undated.collect();
+    let hint = match undated.as_slice() {
+        [] => String::new(),
+        items => format!("; items without a date: {}", items.join(", ")),
+    };
+    let missing = dates::missing_items(object).into_iter();
+    let message = |item| format!("the line for {item} names no item{hint}");
+    missing.map(message).collect()
 }
 
 fn read_file(candidate: &Candidate) -> Result<FoundDates> {
@@ -263,6 +279,26 @@ mod tests {
             "1 value is due within 1 day; 2 items have no date"
         );
         assert_eq!(summary(&FoundDates::default(), 0), "no value is overdue");
+    }
+
+    /// A mistyped name must not lead to the message that no value is due.
+    #[test]
+    fn a_line_that_names_no_item_is_a_problem() {
+        for (annotation, want) in [
+            (
+                "a 2020-01-01\nbb 2020-01-01\n",
+                Some("the line for bb names no item; items without a date: b, c"),
+            ),
+            (
+                "a 2027-01-01\nb 2027-01-01\nc 2027-01-01\nd 2027-01-01\n",
+                Some("the line for d names no item"),
+            ),
+            ("a 2027-01-01\n", None),
+        ] {
+            let problems = found(annotation).problems;
+            let messages: Vec<&str> = problems.iter().map(|(_, message)| &**message).collect();
+            assert_eq!(messages, want.as_slice(), "{annotation}");
+        }
     }
 
     /// Attack: an author writes a line that moves the cursor, to hide a date from the list.

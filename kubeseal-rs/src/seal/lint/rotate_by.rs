@@ -37,8 +37,7 @@ fn missing_items(object: &Object) -> Vec<String> {
     if object.items.iter().any(|item| is_templated(&item.key)) {
         return Vec::new();
     }
-    let items = object.rotate_by.dates.keys();
-    let missing = items.filter(|item| !object.texts().contains_key(*item));
+    let missing = dates::missing_items(object).into_iter();
     let message = |item: &String| {
         format!("the annotation {ROTATE_BY_ANNOTATION} names {item}, but no such item exists")
     };
