@@ -38,9 +38,10 @@ use crate::seal_args::{Cluster, Controller, KeyLocation, Sealing};
     mut_arg("controller_name", |arg| arg.requires("with_cluster")),
     mut_arg("controller_namespace", |arg| arg.requires("with_cluster")),
     after_help = "\
-States: ok, pending (the controller has not reported on the newest version), failed, not-in-cluster
-(only in a file), no-file (only in the cluster). Keys are those that the objects name, without
-verification. The output contains no values. --cluster needs `list` on SealedSecrets; with `list` on
+States: ok, pending (the controller has not reported on the newest version), failed, differs (the file
+and the cluster have different contents: apply the file, or list only the directory of this cluster),
+not-in-cluster (only in a file), no-file (only in the cluster). Keys are those that the objects name,
+without verification. The output contains no values. --cluster needs `list` on SealedSecrets; with `list` on
 Secrets, it also shows which Secrets exist, and requests only their metadata.
 
 Examples:
@@ -81,7 +82,7 @@ pub struct Inventory {
     /// Replace the names of objects, namespaces, items, files and authors with pseudonyms
     #[arg(long)]
     pub redact: bool,
-    /// Exit with 1 if an object is failed, not-in-cluster or no-file
+    /// Exit with 1 if an object is failed, differs, not-in-cluster or no-file
     #[arg(long, requires = "with_cluster")]
     pub check: bool,
     /// Use this rules file instead of .seal.yaml
@@ -120,8 +121,8 @@ struct Listing {
     now: Timestamp,
 }
 
-/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, or is only in a
-/// file or only in the cluster.
+/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, differs, or is only
+/// in a file or only in the cluster.
 ///
 /// # Errors
 ///
@@ -340,6 +341,7 @@ pub(super) mod tests {
             formats: ["v1 2048".to_owned()].into(),
             keys: [FINGERPRINT.to_owned()].into(),
             delivery: Delivery::Secret,
+            digest: [0; 32],
         }
     }
 

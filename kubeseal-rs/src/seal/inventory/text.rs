@@ -58,7 +58,7 @@ fn painted_state(paint: Paint, text: String) -> String {
     match text.trim_end() {
         "ok" => paint.green(&text),
         "pending" => paint.yellow(&text),
-        "failed" | "not-in-cluster" | "no-file" => paint.red(&text),
+        "failed" | "differs" | "not-in-cluster" | "no-file" => paint.red(&text),
         _ => text,
     }
 }

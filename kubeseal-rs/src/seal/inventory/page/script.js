@@ -5,7 +5,7 @@
   const filter = document.getElementById("filter");
   const shown = document.getElementById("shown");
   const body = document.createElement("tbody");
-  const bad = ["failed", "not-in-cluster", "no-file"];
+  const bad = ["failed", "differs", "not-in-cluster", "no-file"];
 
   function element(name, text) {
     const created = document.createElement(name);
