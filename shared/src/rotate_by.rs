@@ -221,6 +221,13 @@ impl RotateByDates {
         self.ignored.insert(later.line(item));
     }
 
+    /// Returns whether a line, even one without effect, begins with the key of an item.
+    pub fn has_line(&self, item: &str) -> bool {
+        let mut ignored = self.ignored.iter();
+        self.dates.contains_key(item)
+            || ignored.any(|line| line.split_ascii_whitespace().next() == Some(item))
+    }
+
     /// Sets the date of an item, or removes it. Also removes ignored lines that begin with the key of the item.
     pub fn set(&mut self, item: &str, due: Option<Due>) {
         self.ignored
@@ -360,6 +367,10 @@ mod tests {
     #[test]
     fn keeps_malformed_lines_of_other_items() {
         let mut parsed = parse("b soon\na 2027-03-01\na later\n");
+        assert_eq!(
+            ["a", "b", "c", "soon"].map(|item| parsed.has_line(item)),
+            [true, true, false, false]
+        );
         parsed.set("a", Some(due("2027-05-01 30d")));
         assert_eq!(parsed.to_text(), "a 2027-05-01 30d\nb soon\n");
         parsed.set("b", None);

@@ -39,7 +39,10 @@ fn missing_items(object: &Object) -> Vec<String> {
     }
     let missing = dates::missing_items(object).into_iter();
     let message = |item: &String| {
-        format!("the annotation {ROTATE_BY_ANNOTATION} names {item}, but no such item exists")
+        format!(
+            "the annotation {ROTATE_BY_ANNOTATION} names {item}, but no such item exists; remove the line, or run \
+             `seal unset FILE {item}`"
+        )
     };
     missing.map(message).collect()
 }
