@@ -11,7 +11,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::parallel;
 use kubeseal_library::walk::{self, Candidate, Kind, SkippedFiles};
 use shared::manifest::Node;
-use shared::rotate_by::{Due, MalformedPeriod, Period, date_of};
+use shared::rotate_by::{Due, MAX_DAYS, date_of};
 
 use super::dates;
 use super::object::{Object, rotate_by_line};
@@ -43,11 +43,13 @@ pub struct DueItems {
     pub output: OutputFormat,
 }
 
-fn parse_days(text: &str) -> Result<i64, MalformedPeriod> {
-    if text == "0d" {
-        return Ok(0);
-    }
-    text.parse().map(Period::days)
+/// Parses a number of days, with or without its unit.
+fn parse_days(text: &str) -> Result<i64, String> {
+    let digits = text.strip_suffix('d').unwrap_or(text);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let days = digits.parse::<u16>().ok().filter(|_| is_number);
+    let days = days.filter(|days| *days <= MAX_DAYS).map(i64::from);
+    days.ok_or_else(|| format!("must be a number of days from 0 to {MAX_DAYS}, such as 7d"))
 }
 
 /// Lists the values that are overdue or become overdue within a time, sorted by date.
@@ -78,7 +80,7 @@ pub fn run(args: &DueItems, environment: &Environment) -> Result<Outcome> {
         OutputFormat::Text => print(text(&found, today).as_bytes())?,
         OutputFormat::Json => print(&output::json(&json::DueReport::new(args, &found, today))?)?,
     };
-    report::info(&summary(&found, args.within));
+    report::info(&summary(&found, args.within, today));
     SkippedFiles::check(unreadable_count)?;
     Ok(if found.items.is_empty() && found.problems.is_empty() {
         Outcome::Done
@@ -206,23 +208,35 @@ fn columns(item: &DueItem, today: Date) -> Vec<String> {
     ]
 }
 
-fn summary(found: &FoundDates, within: i64) -> String {
-    let due = match found.items.len() {
-        0 => "no value is".to_owned(),
-        1 => "1 value is".to_owned(),
-        n => format!("{n} values are"),
-    };
+fn summary(found: &FoundDates, within: i64, today: Date) -> String {
+    let items = found.items.iter();
+    let overdue = items.filter(|item| item.due.days_left(today) <= 0).count();
     let until = match within {
-        0 => "overdue".to_owned(),
-        1 => "due within 1 day".to_owned(),
-        n => format!("due within {n} days"),
+        1 => "within 1 day".to_owned(),
+        n => format!("within {n} days"),
+    };
+    let due = match (overdue, within) {
+        (_, 0) => format!("{} overdue", counted(overdue)),
+        (0, _) => format!("{} due {until}", counted(found.items.len())),
+        (_, _) => {
+            let more = found.items.len() - overdue;
+            format!("{} overdue, {more} more {until}", counted(overdue))
+        }
     };
     let undated = match found.undated {
         0 => String::new(),
         1 => "; 1 item has no date".to_owned(),
         n => format!("; {n} items have no date"),
     };
-    format!("{due} {until}{undated}")
+    format!("{due}{undated}")
+}
+
+fn counted(values: usize) -> String {
+    match values {
+        0 => "no value is".to_owned(),
+        1 => "1 value is".to_owned(),
+        n => format!("{n} values are"),
+    }
 }
 
 #[cfg(test)]
@@ -266,19 +280,56 @@ mod tests {
         for (text, want) in [
             ("0d", Some(0)),
             ("30d", Some(30)),
-            ("30", None),
+            ("30", Some(30)),
+            ("36500", Some(36500)),
+            ("36501", None),
             ("-1d", None),
+            ("+1", None),
+            ("d", None),
             ("", None),
         ] {
             assert_eq!(parse_days(text).ok(), want, "{text}");
         }
-        let mut found = found("a 2027-03-01\n");
-        found.keep_until(date(2027, 3, 1), 1);
+    }
+
+    #[test]
+    fn counts_overdue_values_separately() {
+        for (today, within, want) in [
+            (
+                date(2027, 2, 28),
+                1,
+                "1 value is due within 1 day; 1 item has no date",
+            ),
+            (
+                date(2027, 2, 28),
+                0,
+                "no value is overdue; 1 item has no date",
+            ),
+            (
+                date(2027, 3, 1),
+                30,
+                "1 value is overdue, 0 more within 30 days; 1 item has no date",
+            ),
+            (
+                date(2027, 3, 2),
+                60,
+                "1 value is overdue, 1 more within 60 days; 1 item has no date",
+            ),
+            (
+                date(2027, 4, 15),
+                0,
+                "2 values are overdue; 1 item has no date",
+            ),
+        ] {
+            let mut found = found("a 2027-03-01\nb 2027-04-15\n");
+            found.keep_until(today, within);
+            assert_eq!(summary(&found, within, today), want);
+        }
+        let today = date(2027, 3, 1);
         assert_eq!(
-            summary(&found, 1),
-            "1 value is due within 1 day; 2 items have no date"
+            summary(&FoundDates::default(), 0, today),
+            "no value is overdue"
         );
-        assert_eq!(summary(&FoundDates::default(), 0), "no value is overdue");
     }
 
     /// A mistyped name must not lead to the message that no value is due.

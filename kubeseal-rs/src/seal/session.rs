@@ -20,9 +20,9 @@ use shared::key_ring::KeyRing;
 use shared::rotate_by::RotateBy;
 use shared::v2::{KeyId, Recipient as _};
 
-use super::marked_keys;
 use super::recipients::{self, Recipients};
 use super::settings::{self, Setting, Settings};
+use super::{dates, marked_keys};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -97,9 +97,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sets the value of `--rotate-by`, which replaces that of the rules.
+    /// Sets the value of `--rotate-by`, which replaces that of the rules. Warns about a date that is not in the future.
     #[must_use]
     pub fn with_rotate_by(mut self, rotate_by: Option<RotateBy>) -> Self {
+        if let Some(warning) = dates::past_warning(rotate_by, self.environment.now) {
+            report::warn(&warning);
+        }
         self.rotate_by = rotate_by;
         self
     }
