@@ -1,7 +1,7 @@
 //! The state of one run of `seal`: its environment, and the rules and certificates it has read,
 //! each once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -180,6 +180,42 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
+    /// Returns the certificates that the rules of these files name as local files, even expired ones. Leaves out those that
+    /// cannot be read or parsed.
+    pub fn local_certificates_of_rules<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p Path>,
+    ) -> Vec<Certificate> {
+        let (mut known, mut certificates) = (BTreeSet::new(), Vec::new());
+        for settings in paths.filter_map(|path| self.settings(path).ok()) {
+            let (Some(rules), Source::At(at)) = (
+                rules_naming_certificate(&settings),
+                &settings.certificate.value,
+            ) else {
+                continue;
+            };
+            if certificate::is_url(at) || !known.insert((rules.directory().to_owned(), at.clone()))
+            {
+                continue;
+            }
+            let pem = certificate::read_named_by_rule(at, self.rule_context(rules, &settings));
+            certificates.extend(pem.ok().and_then(|pem| Certificate::from_pem(&pem).ok()));
+        }
+        certificates
+    }
+
+    fn rule_context<'r>(
+        &self,
+        rules: &'r RulesFile,
+        settings: &Settings,
+    ) -> certificate::RuleContext<'r> {
+        certificate::RuleContext {
+            directory: rules.directory(),
+            tree: rules.tree(),
+            is_pinned: !self.fingerprints(settings).is_empty(),
+        }
+    }
+
     /// Returns the fingerprints that make a certificate trusted.
     fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
         match self.allowed_keys {
@@ -257,11 +293,7 @@ impl<'a> Session<'a> {
     fn obtain(&self, source: &Source, settings: &Settings) -> Result<ObtainedCertificate> {
         let request = match source {
             Source::At(at) if let Some(rules) = rules_naming_certificate(settings) => {
-                let rule = certificate::RuleContext {
-                    directory: rules.directory(),
-                    tree: rules.tree(),
-                    is_pinned: !self.fingerprints(settings).is_empty(),
-                };
+                let rule = self.rule_context(rules, settings);
                 return Ok(ObtainedCertificate {
                     pem: certificate::read_named_by_rule(at, rule)?,
                     origin: Origin::Local,

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
+use jiff::civil::Date;
 use sha2::{Digest as _, Sha256};
+use shared::rotate_by;
 use shared::scope::Scope;
 
 use crate::object::{Form, Item, Object};
@@ -23,6 +25,8 @@ pub struct Content {
     pub keys: BTreeSet<String>,
     /// How the values leave the controller.
     pub delivery: Delivery,
+    /// The earliest rotate-by date of the items, in UTC.
+    pub rotate_by: Option<Date>,
     /// A digest of the sealed values, the template, the scope and the delivery, to compare a file with the cluster.
     pub digest: [u8; 32],
 }
@@ -68,6 +72,7 @@ impl From<&Object> for Content {
             formats: items.iter().flat_map(formats).collect(),
             keys: items.iter().flat_map(keys).collect(),
             delivery,
+            rotate_by: rotate_by::earliest(&object.sealed),
             digest: digest(object, delivery),
         }
     }
@@ -177,7 +182,8 @@ mod tests {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         let yaml = format!(
             "metadata:\n  name: db\n  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: 'true'\n    \
-             sealedsecrets.bitnami.com/key-hints: '{{\"b\":\"{fingerprint}\"}}'\n    {DELIVER_ANNOTATION}: files\n\
+             sealedsecrets.bitnami.com/key-hints: '{{\"b\":\"{fingerprint}\"}}'\n    {DELIVER_ANNOTATION}: files\n    \
+             sealedsecrets.bitnami.com/rotate-by: \"a 2027-03-01\\nb 2027-02-01\"\n\
              spec: {{encryptedData: {{b: {}, a: {}, c: '*'}}}}\n",
             ciphertext(256),
             ciphertext(512)
@@ -191,5 +197,6 @@ mod tests {
         let keys: Vec<_> = content.keys.iter().map(String::as_str).collect();
         assert_eq!(keys, [fingerprint]);
         assert_eq!(content.delivery, Delivery::Files);
+        assert_eq!(content.rotate_by, Some(jiff::civil::date(2027, 2, 1)));
     }
 }

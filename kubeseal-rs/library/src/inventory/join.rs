@@ -109,6 +109,7 @@ pub(super) mod tests {
             formats: ["v1 2048".to_owned()].into(),
             keys: ["SHA256:a".to_owned()].into(),
             delivery: Delivery::Secret,
+            rotate_by: None,
             digest: [0; 32],
         }
     }
