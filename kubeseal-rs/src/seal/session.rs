@@ -180,8 +180,8 @@ impl<'a> Session<'a> {
         Ok(certificate)
     }
 
-    /// Returns the certificates that the rules of these files name as local files, even expired ones. Leaves out those that
-    /// cannot be read or parsed.
+    /// Returns the certificates that the rules of these files name as local files, even expired ones. Leaves out those
+    /// that cannot be read or parsed.
     pub fn local_certificates_of_rules<'p>(
         &self,
         paths: impl Iterator<Item = &'p Path>,

@@ -32,8 +32,8 @@ pub struct Unset {
     pub name: Option<String>,
 }
 
-/// Removes items from a SealedSecret: all of them, or none. Of an item that does not exist, removes the key hint and the
-/// rotate-by line that were left, for example by a merge.
+/// Removes items from a SealedSecret: all of them, or none. Of an item that does not exist, removes the key hint and
+/// the rotate-by line that were left, for example by a merge.
 ///
 /// # Errors
 ///

@@ -78,8 +78,8 @@ impl From<&Object> for Content {
     }
 }
 
-/// Returns the digest of what an author chooses. In the metadata of the template only labels and annotations count, because
-/// other programs change the rest. An empty mapping equals a missing one.
+/// Returns the digest of what an author chooses. In the metadata of the template, only labels and annotations count,
+/// because other programs change the rest. An empty mapping equals a missing one.
 fn digest(object: &Object, delivery: Delivery) -> [u8; 32] {
     let spec = &object.sealed.spec;
     let metadata = &spec.template.metadata;

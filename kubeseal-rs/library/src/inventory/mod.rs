@@ -89,7 +89,8 @@ impl State {
         }
     }
 
-    /// Returns whether the state needs attention: an object failed, differs, or is only in a file or only in the cluster.
+    /// Returns whether the state needs attention: an object failed, differs, or is only in a file or only in the
+    /// cluster.
     pub fn is_finding(self) -> bool {
         match self {
             Self::Ok | Self::Pending => false,

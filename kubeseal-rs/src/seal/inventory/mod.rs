@@ -116,8 +116,8 @@ struct Listing {
     now: Timestamp,
 }
 
-/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, differs, or is only
-/// in a file or only in the cluster.
+/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, differs, or is
+/// only in a file or only in the cluster.
 ///
 /// # Errors
 ///
