@@ -24,7 +24,8 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     if shell != Shell::Zsh {
         return script;
     }
-    offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
+    let script = offer_commands_before_files(&String::from_utf8_lossy(&script), &name);
+    omit_own_options_after_commands(&script, &name).into_bytes()
 }
 
 /// Escapes each colon in value names. `clap_complete` does not escape those of options, and zsh executes the text after
@@ -63,6 +64,22 @@ fn offer_commands_before_files(script: &str, name: &str) -> String {
     }
     let after = after.replace("$line[2]", "$line[1]");
     format!("{before}\":: :{{_{name}_commands; _files}}\" \\\n{after}")
+}
+
+/// The arguments that [`omit_own_options_after_commands`] adds.
+const OWN_OPTIONS: &str = "\"${own_options[@]}\" ";
+
+/// Changes a script for zsh so that it offers no options of the program after a command: their values replaced those of
+/// an option of the command with the same name. After a file, they are still offered.
+fn omit_own_options_after_commands(script: &str, name: &str) -> String {
+    let call = "    _arguments \"${_arguments_options[@]}\" ";
+    let Some((before, after)) = script.split_once(call) else {
+        return script.to_owned();
+    };
+    let is_command = format!("(( $+functions[_{name}__subcmd__${{words[2]}}_commands] ))");
+    let own_options =
+        format!("    local -a own_options\n    {is_command} && own_options=(-A \"-*\")\n");
+    [before, &own_options, call, OWN_OPTIONS, after].concat()
 }
 
 /// Returns the manual page of a program in roff, for `man -l`. The pages of its visible subcommands follow.
@@ -107,8 +124,10 @@ mod tests {
     /// Returns the specifications of options and positional arguments in a script for zsh, without the quotes around
     /// them.
     fn zsh_specifications(script: &str) -> Vec<&str> {
-        let calls = script.split("_arguments \"${_arguments_options[@]}\" : \\\n");
-        let calls = calls.skip(1).map(|call| call.split("&& ret=0").next());
+        let calls = script.split("_arguments \"${_arguments_options[@]}\" ");
+        let calls = calls.map(|call| call.strip_prefix(OWN_OPTIONS).unwrap_or(call));
+        let calls = calls.skip(1).filter_map(|call| call.strip_prefix(": \\\n"));
+        let calls = calls.map(|call| call.split("&& ret=0").next());
         let specifications = calls.flatten().flat_map(|call| call.split(" \\\n"));
         specifications
             .filter_map(|text| text.strip_prefix('\'')?.strip_suffix('\''))
@@ -170,6 +189,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn zsh_omits_options_of_the_program_after_a_command() {
+        let script = String::from_utf8(completions("zsh", command())).unwrap();
+        assert_eq!(script.matches(OWN_OPTIONS).count(), 1, "{script}");
+        // The condition needs the names that `clap_complete` gives the functions.
+        assert!(
+            script.contains("\n_demo__subcmd__inner_commands() {"),
+            "{script}"
+        );
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::resource::{ROTATE_BY_ANNOTATION, SealedSecret};
 pub const MAX_BYTES: usize = 128 << 10;
 
 /// The maximum number of days of a period, some 100 years.
-const MAX_DAYS: u16 = 36_500;
+pub const MAX_DAYS: u16 = 36_500;
 
 /// A number of days from 1 to 36,500, as text `90d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,28 +60,31 @@ impl FromStr for Period {
     }
 }
 
-/// When new values become overdue: after a period, or on a date. As text `90d` or `2027-03-01`.
+/// When new values become overdue: after a period, on a date, or never. As text `90d`, `2027-03-01` or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RotateBy {
     /// Repeatedly, after this period.
     After(Period),
     /// Once, on this date.
     On(Date),
+    /// Never: the values have no date.
+    Never,
 }
 
-/// The text is neither a period nor a date.
+/// The text is neither a period nor a date nor `never`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a number of days from 1 to {MAX_DAYS}, such as 90d, or a date, such as 2027-03-01"
+    "must be a number of days from 1 to {MAX_DAYS}, such as 90d, a date, such as 2027-03-01, or `never`"
 )]
 pub struct MalformedRotateBy;
 
 impl RotateBy {
-    /// Returns the date of a value that is set today.
-    pub fn due(self, today: Date) -> Due {
+    /// Returns the date of a value that is set today, if it has one.
+    pub fn due(self, today: Date) -> Option<Due> {
         match self {
-            Self::After(period) => Due::after(period, today),
-            Self::On(date) => Due { date, period: None },
+            Self::After(period) => Some(Due::after(period, today)),
+            Self::On(date) => Some(Due { date, period: None }),
+            Self::Never => None,
         }
     }
 }
@@ -91,6 +94,7 @@ impl fmt::Display for RotateBy {
         match self {
             Self::After(period) => period.fmt(f),
             Self::On(date) => date.fmt(f),
+            Self::Never => f.write_str("never"),
         }
     }
 }
@@ -99,6 +103,9 @@ impl FromStr for RotateBy {
     type Err = MalformedRotateBy;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "never" {
+            return Ok(Self::Never);
+        }
         let period = text.parse().ok().map(Self::After);
         let date = || parse_date(text).map(Self::On);
         period.or_else(date).ok_or(MalformedRotateBy)
@@ -221,6 +228,13 @@ impl RotateByDates {
         self.ignored.insert(later.line(item));
     }
 
+    /// Returns whether a line, even one without effect, begins with the key of an item.
+    pub fn has_line(&self, item: &str) -> bool {
+        let mut ignored = self.ignored.iter();
+        self.dates.contains_key(item)
+            || ignored.any(|line| line.split_ascii_whitespace().next() == Some(item))
+    }
+
     /// Sets the date of an item, or removes it. Also removes ignored lines that begin with the key of the item.
     pub fn set(&mut self, item: &str, due: Option<Due>) {
         self.ignored
@@ -256,7 +270,7 @@ pub fn renewed<'a>(
     let renew = |item: &'a String| {
         let before = recorded.get(item);
         let period = || before?.period.map(RotateBy::After);
-        let due = rotate_by.or_else(period).map(|by| by.due(today));
+        let due = rotate_by.or_else(period).and_then(|by| by.due(today));
         (due.is_some() || before.is_some()).then(|| (item.clone(), due))
     };
     items.filter_map(renew).collect()
@@ -360,6 +374,10 @@ mod tests {
     #[test]
     fn keeps_malformed_lines_of_other_items() {
         let mut parsed = parse("b soon\na 2027-03-01\na later\n");
+        assert_eq!(
+            ["a", "b", "c", "soon"].map(|item| parsed.has_line(item)),
+            [true, true, false, false]
+        );
         parsed.set("a", Some(due("2027-05-01 30d")));
         assert_eq!(parsed.to_text(), "a 2027-05-01 30d\nb soon\n");
         parsed.set("b", None);
@@ -384,6 +402,7 @@ mod tests {
             dates.into_iter().map(text).collect::<Vec<_>>()
         };
         assert_eq!(renew(None), ["-a", "b 2026-12-31 30d"]);
+        assert_eq!(renew(Some("never")), ["-a", "-b"]);
         assert_eq!(
             renew(Some("2027-03-01")),
             ["a 2027-03-01", "b 2027-03-01", "c 2027-03-01"]

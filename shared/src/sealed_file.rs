@@ -28,7 +28,7 @@ pub struct Found {
 pub struct Changes<'a> {
     /// New sealed values in base64, by item key.
     pub texts: BTreeMap<String, String>,
-    /// The item keys to remove.
+    /// The item keys to remove. Of an item that does not exist, the key hint and the rotate-by date are removed.
     pub removed: Vec<String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
@@ -168,7 +168,9 @@ impl Found {
         let set =
             |(key, text): (&String, &String)| self.edit(&item(key), Change::Set(text.clone()));
         let mut edits: Vec<Edit> = changes.texts.iter().map(set).collect();
+        let entries = &self.sealed.spec.encrypted_data;
         let removed_keys = changes.removed.iter();
+        let removed_keys = removed_keys.filter(|key| entries.contains_key(*key));
         edits.extend(removed_keys.map(|key| self.edit(&item(key), Change::Remove)));
         if let Some(data) = &changes.data {
             let path = vec![Step::Field("spec"), Step::Field("data")];
@@ -352,6 +354,15 @@ items:
             object.edits(&changes(&[("a", "AgX=")], &[], HintRule::Drop))
         });
         assert_eq!(dates_in(&re_encrypted), dates_in(&output), "the same value");
+        let without_item = output.replace("          b: AgB\n", "");
+        let without_b = apply_edits(&without_item, |object| {
+            object.edits(&with_dates(&[], &["b"]))
+        });
+        assert_eq!(
+            dates_in(&without_b).as_deref(),
+            Some("a 2027-03-01 90d\n"),
+            "no item"
+        );
         let without_dates = apply_edits(&without_b, |object| {
             object.edits(&with_dates(&[("a", None)], &[]))
         });

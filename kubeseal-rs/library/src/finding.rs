@@ -9,7 +9,7 @@ pub enum Severity {
     Error,
     /// A possible mistake.
     Warning,
-    /// Something that was not checked, or that cannot be changed in the object.
+    /// A reminder, something that was not checked, or something that cannot be changed in the object.
     Note,
 }
 
@@ -54,7 +54,7 @@ rules! {
     OTHER_KEY "other-key" Warning "According to its key hint, an item is sealed for a key other than the one that applies.";
     CLOSED_ITEM "closed-item" Error "No key of `--keys` unseals an item, although the item is sealed for one of these keys.";
     STALE_HINT "stale-hint" Warning "A key hint names an item that does not exist.";
-    ROTATE_BY "rotate-by" Warning "The value of an item is overdue for a change, according to its rotate-by date.";
+    ROTATE_BY "rotate-by" Note "The value of an item is overdue for a change, according to its rotate-by date.";
     ROTATE_BY_LINE "rotate-by-line" Error "A line of the annotation with rotate-by dates is malformed, repeats an item, or names an item that does not exist.";
     SCOPE "scope" Error "The scope annotations contradict each other, or have a value that the controller does not know.";
     NO_NAME "no-name" Error "A SealedSecret has no name, so no value can be decrypted.";

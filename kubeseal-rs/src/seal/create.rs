@@ -59,8 +59,8 @@ pub struct Create {
     /// Add an item from the argument list, where other processes can read it
     #[arg(long, value_name = "KEY=VALUE")]
     pub from_literal: Vec<String>,
-    /// When to change these values: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
-    /// annotation, see `seal due`
+    /// When to change these values: after a number of days such as 90d, on a date such as 2027-03-01, or never;
+    /// recorded in an annotation, see `seal due`
     #[arg(long, value_name = "DAYS|DATE")]
     pub rotate_by: Option<RotateBy>,
     /// Remove one line break at the end of the values of --stdin and --from-file, and a UTF-8 byte order mark at their

@@ -1,5 +1,6 @@
 //! The rotate-by dates of new values.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
@@ -8,6 +9,8 @@ use shared::resource::{ROTATE_BY_ANNOTATION, SealedSecret};
 use shared::rotate_by::{self, Due, MAX_BYTES, RotateBy, RotateByDates};
 use shared::v2;
 
+use super::names;
+use super::object::{Item, Object};
 use crate::failure::Failure;
 use crate::report::shown;
 
@@ -38,7 +41,22 @@ pub fn of_new_values<'a>(
     Ok(dates)
 }
 
-/// Adds the same date to each item of a new object.
+/// Returns a warning about a date of `--rotate-by` from which new values are overdue at once.
+pub fn past_warning(rotate_by: Option<RotateBy>, now: Timestamp) -> Option<String> {
+    let Some(RotateBy::On(date)) = rotate_by else {
+        return None;
+    };
+    let when = match date.cmp(&rotate_by::date_of(now)) {
+        Ordering::Less => "in the past",
+        Ordering::Equal => "today",
+        Ordering::Greater => return None,
+    };
+    Some(format!(
+        "--rotate-by {date}: the date is {when}; the value is overdue at once"
+    ))
+}
+
+/// Adds the same date to each item of a new object, or none if the values are never overdue.
 ///
 /// # Errors
 ///
@@ -48,7 +66,9 @@ pub fn add_to_new_object(
     rotate_by: RotateBy,
     now: Timestamp,
 ) -> Result<()> {
-    let due = rotate_by.due(rotate_by::date_of(now));
+    let Some(due) = rotate_by.due(rotate_by::date_of(now)) else {
+        return Ok(());
+    };
     let items: Vec<String> = v2::items(&object.spec.encrypted_data)
         .map(|(item, _)| item.clone())
         .collect();
@@ -102,6 +122,18 @@ pub fn problems(dates: &RotateByDates) -> Vec<String> {
         )
     };
     dates.ignored.iter().map(message).collect()
+}
+
+/// Returns the names in dates that are no items of the object; none if an item key is invalid, such as a variable that
+/// another program replaces: the items are then unknown.
+pub fn missing_items(object: &Object) -> Vec<&String> {
+    let is_invalid = |item: &Item| names::check_item(&item.key).is_err();
+    if object.items.iter().any(is_invalid) {
+        return Vec::new();
+    }
+    let dated = object.rotate_by.dates.keys();
+    let missing = dated.filter(|name| !object.texts().contains_key(*name));
+    missing.collect()
 }
 
 /// Describes the time until a date.
@@ -176,6 +208,31 @@ mod tests {
             period: None,
         };
         assert!(removal_notices(&[("a".to_owned(), Some(due))].into()).is_empty());
+    }
+
+    #[test]
+    fn warns_about_a_date_that_is_not_in_the_future() {
+        let now = "2027-03-01T12:00:00Z".parse().unwrap();
+        for (text, want) in [
+            ("2027-02-28", Some("in the past")),
+            ("2027-03-01", Some("today")),
+            ("2027-03-02", None),
+            ("90d", None),
+            ("never", None),
+        ] {
+            let warning = past_warning(text.parse().ok(), now);
+            assert_eq!(warning.is_some(), want.is_some(), "{text}");
+            assert!(warning.is_none_or(|warning| want.is_some_and(|want| warning.contains(want))));
+        }
+        assert_eq!(past_warning(None, now), None);
+    }
+
+    #[test]
+    fn never_adds_no_date() {
+        let mut object = SealedSecret::new("db", SealedSecretSpec::default());
+        object.spec.encrypted_data = [("a".to_owned(), String::new())].into();
+        add_to_new_object(&mut object, RotateBy::Never, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(object.metadata.annotations, None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::parallel;
 use kubeseal_library::walk::{self, Candidate, Kind, SkippedFiles};
 use shared::manifest::Node;
-use shared::rotate_by::{Due, MalformedPeriod, Period, date_of};
+use shared::rotate_by::{Due, MAX_DAYS, date_of};
 
 use super::dates;
 use super::object::{Object, rotate_by_line};
@@ -25,7 +25,7 @@ use crate::seal_args::OutputFormat;
 #[command(after_help = "\
 The dates are in an annotation that `--rotate-by` of `seal create`, `generate`, `set` and `edit`, or `rotateBy` in
 .seal.yaml, sets. A value is overdue from the beginning of its date, in UTC. The exit code is 1 if a value is overdue or
-becomes overdue within the time, or if a line of an annotation is malformed. No value is decrypted.
+becomes overdue within the time, or if a line of an annotation is malformed or names no item. No value is decrypted.
 
 Examples:
   seal due
@@ -43,11 +43,13 @@ pub struct DueItems {
     pub output: OutputFormat,
 }
 
-fn parse_days(text: &str) -> Result<i64, MalformedPeriod> {
-    if text == "0d" {
-        return Ok(0);
-    }
-    text.parse().map(Period::days)
+/// Parses a number of days, with or without its unit.
+fn parse_days(text: &str) -> Result<i64, String> {
+    let digits = text.strip_suffix('d').unwrap_or(text);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let days = digits.parse::<u16>().ok().filter(|_| is_number);
+    let days = days.filter(|days| *days <= MAX_DAYS).map(i64::from);
+    days.ok_or_else(|| format!("must be a number of days from 0 to {MAX_DAYS}, such as 7d"))
 }
 
 /// Lists the values that are overdue or become overdue within a time, sorted by date.
@@ -78,7 +80,7 @@ pub fn run(args: &DueItems, environment: &Environment) -> Result<Outcome> {
         OutputFormat::Text => print(text(&found, today).as_bytes())?,
         OutputFormat::Json => print(&output::json(&json::DueReport::new(args, &found, today))?)?,
     };
-    report::info(&summary(&found, args.within));
+    report::info(&summary(&found, args.within, today));
     SkippedFiles::check(unreadable_count)?;
     Ok(if found.items.is_empty() && found.problems.is_empty() {
         Outcome::Done
@@ -104,7 +106,7 @@ struct DueItem {
     item: String,
 }
 
-/// A line of an annotation that has no effect, with the message.
+/// A line of an annotation that has no effect or names no item, with the message.
 type Problem = (Place, String);
 
 /// The dates of one or more files.
@@ -147,9 +149,25 @@ impl FoundDates {
             }
         }
         let problems = dates::problems(&object.rotate_by).into_iter();
+        let problems = problems.chain(lines_without_item(object));
         let problems = problems.map(|message| (place(rotate_by_line(node)), message));
         self.problems.extend(problems);
     }
+}
+
+/// Returns a message for each line that names no item, with the items that have no date: the line may be meant for one
+/// of them.
+fn lines_without_item(object: &Object) -> Vec<String> {
+    let undated = object.items.iter().map(|item| item.key.as_str());
+    let undated = undated.filter(|item| !object.rotate_by.dates.contains_key(*item));
+    let undated: Vec<&str> = undated.collect();
+    let hint = match undated.as_slice() {
+        [] => String::new(),
+        items => format!("; items without a date: {}", items.join(", ")),
+    };
+    let missing = dates::missing_items(object).into_iter();
+    let message = |item| format!("the line for {item} names no item{hint}");
+    missing.map(message).collect()
 }
 
 fn read_file(candidate: &Candidate) -> Result<FoundDates> {
@@ -190,23 +208,35 @@ fn columns(item: &DueItem, today: Date) -> Vec<String> {
     ]
 }
 
-fn summary(found: &FoundDates, within: i64) -> String {
-    let due = match found.items.len() {
-        0 => "no value is".to_owned(),
-        1 => "1 value is".to_owned(),
-        n => format!("{n} values are"),
-    };
+fn summary(found: &FoundDates, within: i64, today: Date) -> String {
+    let items = found.items.iter();
+    let overdue = items.filter(|item| item.due.days_left(today) <= 0).count();
     let until = match within {
-        0 => "overdue".to_owned(),
-        1 => "due within 1 day".to_owned(),
-        n => format!("due within {n} days"),
+        1 => "within 1 day".to_owned(),
+        n => format!("within {n} days"),
+    };
+    let due = match (overdue, within) {
+        (_, 0) => format!("{} overdue", counted(overdue)),
+        (0, _) => format!("{} due {until}", counted(found.items.len())),
+        (_, _) => {
+            let more = found.items.len() - overdue;
+            format!("{} overdue, {more} more {until}", counted(overdue))
+        }
     };
     let undated = match found.undated {
         0 => String::new(),
         1 => "; 1 item has no date".to_owned(),
         n => format!("; {n} items have no date"),
     };
-    format!("{due} {until}{undated}")
+    format!("{due}{undated}")
+}
+
+fn counted(values: usize) -> String {
+    match values {
+        0 => "no value is".to_owned(),
+        1 => "1 value is".to_owned(),
+        n => format!("{n} values are"),
+    }
 }
 
 #[cfg(test)]
@@ -250,19 +280,76 @@ mod tests {
         for (text, want) in [
             ("0d", Some(0)),
             ("30d", Some(30)),
-            ("30", None),
+            ("30", Some(30)),
+            ("36500", Some(36500)),
+            ("36501", None),
             ("-1d", None),
+            ("+1", None),
+            ("d", None),
             ("", None),
         ] {
             assert_eq!(parse_days(text).ok(), want, "{text}");
         }
-        let mut found = found("a 2027-03-01\n");
-        found.keep_until(date(2027, 3, 1), 1);
+    }
+
+    #[test]
+    fn counts_overdue_values_separately() {
+        for (today, within, want) in [
+            (
+                date(2027, 2, 28),
+                1,
+                "1 value is due within 1 day; 1 item has no date",
+            ),
+            (
+                date(2027, 2, 28),
+                0,
+                "no value is overdue; 1 item has no date",
+            ),
+            (
+                date(2027, 3, 1),
+                30,
+                "1 value is overdue, 0 more within 30 days; 1 item has no date",
+            ),
+            (
+                date(2027, 3, 2),
+                60,
+                "1 value is overdue, 1 more within 60 days; 1 item has no date",
+            ),
+            (
+                date(2027, 4, 15),
+                0,
+                "2 values are overdue; 1 item has no date",
+            ),
+        ] {
+            let mut found = found("a 2027-03-01\nb 2027-04-15\n");
+            found.keep_until(today, within);
+            assert_eq!(summary(&found, within, today), want);
+        }
+        let today = date(2027, 3, 1);
         assert_eq!(
-            summary(&found, 1),
-            "1 value is due within 1 day; 2 items have no date"
+            summary(&FoundDates::default(), 0, today),
+            "no value is overdue"
         );
-        assert_eq!(summary(&FoundDates::default(), 0), "no value is overdue");
+    }
+
+    /// A mistyped name must not lead to the message that no value is due.
+    #[test]
+    fn a_line_that_names_no_item_is_a_problem() {
+        for (annotation, want) in [
+            (
+                "a 2020-01-01\nbb 2020-01-01\n",
+                Some("the line for bb names no item; items without a date: b, c"),
+            ),
+            (
+                "a 2027-01-01\nb 2027-01-01\nc 2027-01-01\nd 2027-01-01\n",
+                Some("the line for d names no item"),
+            ),
+            ("a 2027-01-01\n", None),
+        ] {
+            let problems = found(annotation).problems;
+            let messages: Vec<&str> = problems.iter().map(|(_, message)| &**message).collect();
+            assert_eq!(messages, want.as_slice(), "{annotation}");
+        }
     }
 
     /// Attack: an author writes a line that moves the cursor, to hide a date from the list.

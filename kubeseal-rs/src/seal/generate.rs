@@ -51,8 +51,8 @@ pub struct Generate {
     /// Prompt for the password that the recipes htpasswd and docker use, without showing it
     #[arg(long, conflicts_with = "password_stdin")]
     pub password_prompt: bool,
-    /// When to change these values: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
-    /// annotation, see `seal due`
+    /// When to change these values: after a number of days such as 90d, on a date such as 2027-03-01, or never;
+    /// recorded in an annotation, see `seal due`
     #[arg(long, value_name = "DAYS|DATE")]
     pub rotate_by: Option<RotateBy>,
     /// Properties of the Secret besides its values.

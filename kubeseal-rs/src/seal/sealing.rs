@@ -14,7 +14,7 @@ use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
 use shared::seal::{self, Target, V2Options};
 use shared::secret::Secret;
-use shared::v2;
+use shared::{rotate_by, v2};
 
 use super::recipients::Recipients;
 use super::session::Session;
@@ -51,16 +51,18 @@ impl fmt::Display for SealedFor {
 }
 
 impl Sealed {
-    /// Describes the object in one line: name, number of items, scope and key.
+    /// Describes the object in one line: name, number of items, scope, key and rotate-by date.
     pub fn describe(&self) -> String {
         let object = &self.object;
         let count = v2::items(&object.spec.encrypted_data).count();
+        let date = rotate_by::earliest(object).map(|date| format!(", rotate by {date}"));
         format!(
-            "{} ({count} {}, {}, for {})",
+            "{} ({count} {}, {}, for {}{})",
             object.qualified_name(),
             if count == 1 { "item" } else { "items" },
             Scope::from_annotations(object.metadata.annotations.as_ref()),
-            self.keys
+            self.keys,
+            date.unwrap_or_default()
         )
     }
 }

@@ -1,7 +1,7 @@
 //! The state of one run of `seal`: its environment, and the rules and certificates it has read,
 //! each once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,9 +20,9 @@ use shared::key_ring::KeyRing;
 use shared::rotate_by::RotateBy;
 use shared::v2::{KeyId, Recipient as _};
 
-use super::marked_keys;
 use super::recipients::{self, Recipients};
 use super::settings::{self, Setting, Settings};
+use super::{dates, marked_keys};
 use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -97,9 +97,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sets the value of `--rotate-by`, which replaces that of the rules.
+    /// Sets the value of `--rotate-by`, which replaces that of the rules. Warns about a date that is not in the future.
     #[must_use]
     pub fn with_rotate_by(mut self, rotate_by: Option<RotateBy>) -> Self {
+        if let Some(warning) = dates::past_warning(rotate_by, self.environment.now) {
+            report::warn(&warning);
+        }
         self.rotate_by = rotate_by;
         self
     }
@@ -175,6 +178,42 @@ impl<'a> Session<'a> {
         marked_keys::check_certificate(self.keys(), settings, &certificate)?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
+    }
+
+    /// Returns the certificates that the rules of these files name as local files, even expired ones. Leaves out those
+    /// that cannot be read or parsed.
+    pub fn local_certificates_of_rules<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p Path>,
+    ) -> Vec<Certificate> {
+        let (mut known, mut certificates) = (BTreeSet::new(), Vec::new());
+        for settings in paths.filter_map(|path| self.settings(path).ok()) {
+            let (Some(rules), Source::At(at)) = (
+                rules_naming_certificate(&settings),
+                &settings.certificate.value,
+            ) else {
+                continue;
+            };
+            if certificate::is_url(at) || !known.insert((rules.directory().to_owned(), at.clone()))
+            {
+                continue;
+            }
+            let pem = certificate::read_named_by_rule(at, self.rule_context(rules, &settings));
+            certificates.extend(pem.ok().and_then(|pem| Certificate::from_pem(&pem).ok()));
+        }
+        certificates
+    }
+
+    fn rule_context<'r>(
+        &self,
+        rules: &'r RulesFile,
+        settings: &Settings,
+    ) -> certificate::RuleContext<'r> {
+        certificate::RuleContext {
+            directory: rules.directory(),
+            tree: rules.tree(),
+            is_pinned: !self.fingerprints(settings).is_empty(),
+        }
     }
 
     /// Returns the fingerprints that make a certificate trusted.
@@ -254,11 +293,7 @@ impl<'a> Session<'a> {
     fn obtain(&self, source: &Source, settings: &Settings) -> Result<ObtainedCertificate> {
         let request = match source {
             Source::At(at) if let Some(rules) = rules_naming_certificate(settings) => {
-                let rule = certificate::RuleContext {
-                    directory: rules.directory(),
-                    tree: rules.tree(),
-                    is_pinned: !self.fingerprints(settings).is_empty(),
-                };
+                let rule = self.rule_context(rules, settings);
                 return Ok(ObtainedCertificate {
                     pem: certificate::read_named_by_rule(at, rule)?,
                     origin: Origin::Local,

@@ -48,8 +48,8 @@ pub struct Set {
     /// Generate a random value with a recipe of `seal generate`; a password by default
     #[arg(long, value_name = "RECIPE", num_args = 0..=1, default_missing_value = "password")]
     pub generate: Option<String>,
-    /// When to change this value: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
-    /// annotation, see `seal due`
+    /// When to change this value: after a number of days such as 90d, on a date such as 2027-03-01, or never; recorded
+    /// in an annotation, see `seal due`
     #[arg(long, value_name = "DAYS|DATE")]
     pub rotate_by: Option<RotateBy>,
     /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME

@@ -26,9 +26,14 @@ fn report(directory: &Path, args: &[&str]) -> Json {
     serde_json::from_slice(&output.stdout).expect("the report is JSON")
 }
 
-/// Returns a manifest whose value has the form of a ciphertext for a key of 2048 bits.
+/// Returns a value that has the form of a ciphertext for a key of 2048 bits.
+fn sealed_value() -> String {
+    format!("AQAH{}", "B".repeat(372))
+}
+
+/// Returns a manifest with such a value.
 fn manifest(name: &str) -> String {
-    let value = format!("AQAH{}", "B".repeat(372));
+    let value = sealed_value();
     format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: {name}, namespace: shop}}\n\
          spec: {{encryptedData: {{password: {value}}}}}\n"
@@ -155,7 +160,7 @@ fn live(name: &str, observed: i64, synced: &str) -> Json {
     json!({
         "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret",
         "metadata": { "name": name, "namespace": "shop", "generation": 2 },
-        "spec": { "encryptedData": { "password": "AgB" } },
+        "spec": { "encryptedData": { "password": sealed_value() } },
         "status": {
             "observedGeneration": observed,
             "conditions": [{ "type": "Synced", "status": synced, "reason": "UnsealFailed" }],
@@ -222,6 +227,37 @@ fn joins_files_and_the_cluster() {
     let only = &states(&only_cluster)[2];
     assert_eq!(only.1, "ok", "without files, no object lacks a file");
     assert_code(&inventory(path, &["--cluster", "--check"]), 1, "failed");
+}
+
+/// Otherwise a changed value, a new item, or the file of another cluster with the same name, is reported as `ok`.
+#[test]
+fn a_file_whose_content_is_not_in_the_cluster_differs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let same = manifest("ok");
+    let changed = same.replace("AQAHB", "AQAHC");
+    let added = same.replace("password:", "token: AgB, password:");
+    write_files(
+        path,
+        &[
+            ("tree/a.yaml", &same),
+            ("tree/b.yaml", &changed),
+            ("tree/c.yaml", &added),
+        ],
+    );
+    let list = json!({ "kind": "PartialObjectMetadataList", "metadata": {}, "items": [] });
+    let secrets = (200, list.to_string());
+    api_server::serve_with(path, String::new(), move |request| {
+        response(request, &secrets)
+    });
+    let args = ["tree", "--cluster"];
+    let report = report(path, &args);
+    let rows = report["objects"].as_array().expect("a list").iter();
+    let rows = rows.filter(|row| row["name"] == "ok");
+    let states: Vec<_> = rows.map(|row| row["state"].clone()).collect();
+    assert_eq!(states, ["ok", "differs", "differs"]);
+    let check = ["tree/b.yaml", "--cluster", "--check"];
+    assert_code(&inventory(path, &check), 1, "differs");
 }
 
 #[test]

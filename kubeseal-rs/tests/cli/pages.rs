@@ -51,7 +51,8 @@ for typed expected in "$@"; do
 done
 "#;
 
-/// Fault: the script that `clap_complete` generates completes a command as a file, and executes a part of a value name.
+/// Fault: the script that `clap_complete` generates completes a command as a file, offers values of
+/// the program for an option of a command, and executes a part of a value name.
 #[test]
 fn zsh_completes_commands_files_and_values() {
     let seal = Command::new(env!("CARGO_BIN_EXE_seal"))
@@ -67,6 +68,8 @@ fn zsh_completes_commands_files_and_values() {
         ("seal doc", "doctor"),
         ("seal view zz", "zzz.yaml"),
         ("seal zz", "zzz.yaml"),
+        ("seal inventory -o ", "static page with charts"),
+        ("seal zzz.yaml -o ", "Indented JSON"),
         ("seal --cert-fingerprint=zz", "zzz.yaml"),
         ("seal exec --on-change=zz", "zzz.yaml"),
         ("seal agent --owner=zz", "zzz.yaml"),

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 
 use deliver::{DELIVER_ANNOTATION, DELIVER_FILES};
+use jiff::civil::Date;
+use sha2::{Digest as _, Sha256};
+use shared::rotate_by;
 use shared::scope::Scope;
 
 use crate::object::{Form, Item, Object};
@@ -22,6 +25,10 @@ pub struct Content {
     pub keys: BTreeSet<String>,
     /// How the values leave the controller.
     pub delivery: Delivery,
+    /// The earliest rotate-by date of the items, in UTC.
+    pub rotate_by: Option<Date>,
+    /// A digest of the sealed values, the template, the scope and the delivery, to compare a file with the cluster.
+    pub digest: [u8; 32],
 }
 
 /// How the values of a SealedSecret leave the controller.
@@ -58,14 +65,36 @@ impl Delivery {
 impl From<&Object> for Content {
     fn from(object: &Object) -> Self {
         let items = &object.items;
+        let delivery = Delivery::of(object);
         Self {
             items: items.iter().map(|item| item.key.clone()).collect(),
             scope: object.scope,
             formats: items.iter().flat_map(formats).collect(),
             keys: items.iter().flat_map(keys).collect(),
-            delivery: Delivery::of(object),
+            delivery,
+            rotate_by: rotate_by::earliest(&object.sealed),
+            digest: digest(object, delivery),
         }
     }
+}
+
+/// Returns the digest of what an author chooses. In the metadata of the template, only labels and annotations count,
+/// because other programs change the rest. An empty mapping equals a missing one.
+fn digest(object: &Object, delivery: Delivery) -> [u8; 32] {
+    let spec = &object.sealed.spec;
+    let metadata = &spec.template.metadata;
+    let content = serde_json::json!({
+        "encryptedData": spec.encrypted_data,
+        "data": spec.data,
+        "type": spec.template.type_,
+        "immutable": spec.template.immutable,
+        "templates": spec.template.data.as_ref().filter(|entries| !entries.is_empty()),
+        "labels": metadata.labels.as_ref().filter(|entries| !entries.is_empty()),
+        "annotations": metadata.annotations.as_ref().filter(|entries| !entries.is_empty()),
+        "scope": object.scope.to_string(),
+        "delivery": delivery.name(),
+    });
+    Sha256::digest(content.to_string()).into()
 }
 
 fn formats(item: &Item) -> Vec<String> {
@@ -100,6 +129,50 @@ mod tests {
 
     use super::*;
 
+    /// Returns the digest of an object with this metadata and spec.
+    fn digest_of(annotations: &str, spec: &str) -> [u8; 32] {
+        let yaml = format!("metadata: {{name: db, annotations: {annotations}}}\nspec: {spec}\n");
+        let documents = manifest::read(yaml.as_bytes()).unwrap();
+        Content::from(&Object::read(&documents[0].root).unwrap()).digest
+    }
+
+    #[test]
+    fn the_digest_is_of_values_template_scope_and_delivery() {
+        let same = digest_of("{}", "{encryptedData: {a: x, b: y}}");
+        for (annotations, spec) in [
+            (
+                "{kubectl.kubernetes.io/x: y}",
+                "{encryptedData: {b: y, a: x}}",
+            ),
+            (
+                "{}",
+                "{encryptedData: {a: x, b: y}, template: {data: {}, metadata: {creationTimestamp: null, name: db, labels: {}}}}",
+            ),
+        ] {
+            assert_eq!(digest_of(annotations, spec), same, "{annotations} {spec}");
+        }
+        for (annotations, spec) in [
+            ("{}", "{encryptedData: {a: x}}"),
+            ("{}", "{encryptedData: {a: x, b: z}}"),
+            ("{}", "{encryptedData: {a: x, b: y, c: z}}"),
+            ("{}", "{encryptedData: {a: x, b: y}, template: {type: t}}"),
+            (
+                "{}",
+                "{encryptedData: {a: x, b: y}, template: {data: {c: d}}}",
+            ),
+            (
+                "{}",
+                "{encryptedData: {a: x, b: y}, template: {metadata: {labels: {c: d}}}}",
+            ),
+            (
+                "{sealedsecrets.bitnami.com/cluster-wide: 'true'}",
+                "{encryptedData: {a: x, b: y}}",
+            ),
+        ] {
+            assert_ne!(digest_of(annotations, spec), same, "{annotations} {spec}");
+        }
+    }
+
     #[test]
     fn describes_formats_keys_and_delivery() {
         let ciphertext = |bytes: usize| {
@@ -109,7 +182,8 @@ mod tests {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         let yaml = format!(
             "metadata:\n  name: db\n  annotations:\n    sealedsecrets.bitnami.com/namespace-wide: 'true'\n    \
-             sealedsecrets.bitnami.com/key-hints: '{{\"b\":\"{fingerprint}\"}}'\n    {DELIVER_ANNOTATION}: files\n\
+             sealedsecrets.bitnami.com/key-hints: '{{\"b\":\"{fingerprint}\"}}'\n    {DELIVER_ANNOTATION}: files\n    \
+             sealedsecrets.bitnami.com/rotate-by: \"a 2027-03-01\\nb 2027-02-01\"\n\
              spec: {{encryptedData: {{b: {}, a: {}, c: '*'}}}}\n",
             ciphertext(256),
             ciphertext(512)
@@ -123,5 +197,6 @@ mod tests {
         let keys: Vec<_> = content.keys.iter().map(String::as_str).collect();
         assert_eq!(keys, [fingerprint]);
         assert_eq!(content.delivery, Delivery::Files);
+        assert_eq!(content.rotate_by, Some(jiff::civil::date(2027, 2, 1)));
     }
 }

@@ -39,10 +39,7 @@ fn sort_key(row: &Row) -> impl Ord + '_ {
 }
 
 fn file_row(file: FileObject, live: Option<&LiveObject>, has_cluster: bool) -> Row {
-    let state = match live {
-        Some(object) => state(object),
-        None => State::NotInCluster,
-    };
+    let state = live.map_or(State::NotInCluster, |live| state_of_file(&file, live));
     Row {
         namespace: file.namespace,
         name: file.name,
@@ -54,6 +51,16 @@ fn file_row(file: FileObject, live: Option<&LiveObject>, has_cluster: bool) -> R
         }),
         live: live.cloned(),
         state: has_cluster.then_some(state),
+    }
+}
+
+/// Returns the state of an object in a file and in the cluster. A failure takes precedence over a difference.
+fn state_of_file(file: &FileObject, live: &LiveObject) -> State {
+    let digest = live.content.as_ref().map(|content| content.digest);
+    match state(live) {
+        State::Failed => State::Failed,
+        _ if digest != Some(file.content.digest) => State::Differs,
+        state => state,
     }
 }
 
@@ -102,6 +109,8 @@ pub(super) mod tests {
             formats: ["v1 2048".to_owned()].into(),
             keys: ["SHA256:a".to_owned()].into(),
             delivery: Delivery::Secret,
+            rotate_by: None,
+            digest: [0; 32],
         }
     }
 
@@ -169,6 +178,34 @@ pub(super) mod tests {
             .collect();
         let paths: Vec<_> = paths.iter().map(|p| p.path.display().to_string()).collect();
         assert_eq!(paths, ["d.yaml", "c.yaml", "a.yaml", "b.yaml"]);
+    }
+
+    /// Otherwise the file of another cluster, or a value that was not applied, is reported as `ok`.
+    #[test]
+    fn a_file_whose_content_the_cluster_does_not_have_differs() {
+        let changed = || {
+            let mut changed = file("a.yaml", Some("shop"), "db");
+            changed.content.digest = [1; 32];
+            changed
+        };
+        let malformed = LiveObject {
+            content: None,
+            ..live("db", Newest::Recorded, "True")
+        };
+        for (object, want) in [
+            (live("db", Newest::Recorded, "True"), "differs"),
+            (live("db", Newest::NotReported, ""), "differs"),
+            (live("db", Newest::Failed, "False"), "failed"),
+            (malformed, "differs"),
+        ] {
+            let cluster = Live {
+                objects: vec![object],
+                secrets: None,
+            };
+            let rows = join(Some(vec![changed()]), Some(cluster));
+            assert_eq!(states(&rows), [("db", Some(want))]);
+            assert_eq!(rows[0].state.map(State::is_finding), Some(true));
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub enum State {
     Pending,
     /// The newest generation could not be unsealed, or its Secret could not be written.
     Failed,
+    /// The file and the object in the cluster have different values, templates, scopes or deliveries.
+    Differs,
     /// No object in the cluster has the namespace and name of the file's object.
     NotInCluster,
     /// No file contains the object.
@@ -81,13 +83,18 @@ impl State {
             Self::Ok => "ok",
             Self::Pending => "pending",
             Self::Failed => "failed",
+            Self::Differs => "differs",
             Self::NotInCluster => "not-in-cluster",
             Self::NoFile => "no-file",
         }
     }
 
-    /// Returns whether the state needs attention: an object failed, or is only in a file or only in the cluster.
+    /// Returns whether the state needs attention: an object failed, differs, or is only in a file or only in the
+    /// cluster.
     pub fn is_finding(self) -> bool {
-        matches!(self, Self::Failed | Self::NotInCluster | Self::NoFile)
+        match self {
+            Self::Ok | Self::Pending => false,
+            Self::Failed | Self::Differs | Self::NotInCluster | Self::NoFile => true,
+        }
     }
 }

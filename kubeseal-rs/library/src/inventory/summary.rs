@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Content, KeyTimes, Row, State};
 
-/// The numbers of objects. An object in several files counts once.
+/// The numbers of objects. Each position in a file counts as one object, and each object that is only in the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The number of objects.
@@ -62,31 +62,24 @@ impl AgeGroup {
 }
 
 impl Summary {
-    /// Counts the objects of rows from [`super::join`]. For an object in several files, state and key are those of its
-    /// first row, and each format of any of its rows counts once.
+    /// Counts the rows from [`super::join`]. Rows with the same namespace and name count separately, because files of
+    /// several clusters may contain different objects with one name.
     pub fn new(rows: &[Row], times: &KeyTimes, now: Timestamp) -> Self {
         let mut summary = Self::default();
         let paths = rows.iter().filter_map(|row| row.position.as_ref());
         let paths: BTreeSet<_> = paths.map(|position| &position.path).collect();
         summary.files = paths.len();
-        let mut formats = BTreeSet::new();
-        let mut objects = BTreeSet::new();
         for row in rows {
-            let id = (&row.namespace, &row.name);
-            for format in row.content.iter().flat_map(|content| &content.formats) {
-                if formats.insert((id, format)) {
-                    *summary.formats.entry(format.clone()).or_default() += 1;
-                }
-            }
-            if objects.insert(id) {
-                summary.add_object(row, times, now);
-            }
+            summary.add_row(row, times, now);
         }
         summary
     }
 
-    fn add_object(&mut self, row: &Row, times: &KeyTimes, now: Timestamp) {
+    fn add_row(&mut self, row: &Row, times: &KeyTimes, now: Timestamp) {
         self.objects += 1;
+        for format in row.content.iter().flat_map(|content| &content.formats) {
+            *self.formats.entry(format.clone()).or_default() += 1;
+        }
         if let Some(state) = row.state {
             *self.states.entry(state).or_default() += 1;
         }
@@ -105,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_in_several_files_counts_once() {
+    fn each_position_in_a_file_counts() {
         let mut files = vec![
             file("a.yaml", Some("shop"), "db"),
             file("b.yaml", Some("shop"), "db"),
@@ -114,15 +107,15 @@ mod tests {
         files[1].content.formats.insert("v2 xw".to_owned());
         let rows = join(Some(files), None);
         let summary = Summary::new(&rows, &KeyTimes::default(), Timestamp::UNIX_EPOCH);
-        assert_eq!((summary.objects, summary.files), (2, 2));
+        assert_eq!((summary.objects, summary.files), (3, 2));
         assert!(summary.states.is_empty());
         let formats: Vec<_> = summary.formats.into_iter().collect();
         assert_eq!(
             formats,
-            [("v1 2048".to_owned(), 2), ("v2 xw".to_owned(), 1)]
+            [("v1 2048".to_owned(), 3), ("v2 xw".to_owned(), 1)]
         );
         let ages: Vec<_> = summary.key_ages.into_iter().collect();
-        assert_eq!(ages, [(AgeGroup::Unknown, 2)]);
+        assert_eq!(ages, [(AgeGroup::Unknown, 3)]);
     }
 
     #[test]

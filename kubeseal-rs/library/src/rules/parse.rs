@@ -154,6 +154,9 @@ pub enum RuleProblem {
     /// The period is malformed.
     #[error("rotateBy {0}")]
     RotateBy(MalformedPeriod),
+    /// The period is a number without its unit.
+    #[error("rotateBy must be a number of days with its unit, such as 90d")]
+    RotateByUnit,
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]
     KeySize,
@@ -413,6 +416,9 @@ fn key_size(node: &Node) -> ParseResult<usize> {
 }
 
 fn rotate_by(node: &Node) -> ParseResult<Period> {
+    if matches!(node.value, Value::Int(_)) {
+        return Err(line_error(node, RuleProblem::RotateByUnit));
+    }
     let value = text(node, "rotateBy")?;
     value
         .parse()
@@ -747,7 +753,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  rotateBy: 90\n",
-                "line 3: rotateBy must be a string, not a number",
+                "line 3: rotateBy must be a number of days with its unit, such as 90d",
             ),
             (
                 "rules:\n- path: a\n  keySize: 1024\n",

@@ -14,7 +14,7 @@ pub(super) struct DueReport<'a> {
     within: i64,
     /// The items, sorted by date.
     due: Vec<DueItemReport<'a>>,
-    /// The lines of annotations that have no effect.
+    /// The lines of annotations that have no effect or name no item.
     problems: Vec<ProblemReport<'a>>,
     /// The number of items without a date.
     undated: usize,

@@ -45,8 +45,8 @@ pub struct Edit {
     /// Decrypt with these private keys (PEM, key Secrets, or v2 keys, one per line) instead of reading the Secret in the cluster; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
-    /// When to change the values that you change: after a number of days such as 90d, or on a date such as 2027-03-01; recorded in an
-    /// annotation, see `seal due`
+    /// When to change the values that you change: after a number of days such as 90d, on a date such as 2027-03-01,
+    /// or never; recorded in an annotation, see `seal due`
     #[arg(long, value_name = "DAYS|DATE")]
     pub rotate_by: Option<RotateBy>,
     /// SealedSecret to change, if the file contains several: [NAMESPACE/]NAME

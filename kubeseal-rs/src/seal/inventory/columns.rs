@@ -1,7 +1,5 @@
 //! The columns of tables, in text, CSV and HTML.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use kubeseal_library::git::{FileCommit, LastChange};
 use kubeseal_library::inventory::live::{Condition, LiveObject};
@@ -21,10 +19,12 @@ pub(super) enum Column {
     Secret,
     Delivery,
     Items,
+    ItemNames,
     Scope,
     Formats,
     Keys,
     KeyAge,
+    RotateBy,
     File,
     Line,
     Changed,
@@ -42,7 +42,7 @@ pub(super) enum Cell {
 }
 
 impl Column {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Name,
         Self::State,
@@ -51,10 +51,12 @@ impl Column {
         Self::Secret,
         Self::Delivery,
         Self::Items,
+        Self::ItemNames,
         Self::Scope,
         Self::Formats,
         Self::Keys,
         Self::KeyAge,
+        Self::RotateBy,
         Self::File,
         Self::Line,
         Self::Changed,
@@ -86,10 +88,12 @@ impl Column {
             Self::Secret => "Secret",
             Self::Delivery => "Delivery",
             Self::Items => "Items",
+            Self::ItemNames => "Item names",
             Self::Scope => "Scope",
             Self::Formats => "Formats",
             Self::Keys => "Keys",
             Self::KeyAge => "Key days",
+            Self::RotateBy => "Rotate by",
             Self::File => "File",
             Self::Line => "Line",
             Self::Changed => "Changed",
@@ -109,10 +113,12 @@ impl Column {
                 .map_or(Cell::Unknown, |live| self.live(live)),
             Self::Delivery
             | Self::Items
+            | Self::ItemNames
             | Self::Scope
             | Self::Formats
             | Self::Keys
-            | Self::KeyAge => {
+            | Self::KeyAge
+            | Self::RotateBy => {
                 let content = row.content.as_ref();
                 content.map_or(Cell::Unknown, |content| self.content(content, listing))
             }
@@ -136,9 +142,11 @@ impl Column {
         match self {
             Self::Delivery => Cell::Text(content.delivery.name().to_owned()),
             Self::Items => Cell::Number(i64::try_from(content.items.len()).unwrap_or(i64::MAX)),
+            Self::ItemNames => list_cell(&content.items),
             Self::Scope => Cell::Text(content.scope.to_string()),
             Self::Formats => list_cell(&content.formats),
             Self::Keys => list_cell(&content.keys),
+            Self::RotateBy => text_or_unknown(content.rotate_by.map(|date| date.to_string())),
             Self::KeyAge => match listing.times.newest(content) {
                 Some(since) => Cell::Number(days(since, listing.now)),
                 None => Cell::Unknown,
@@ -217,10 +225,10 @@ fn text_or_unknown(text: Option<impl Into<String>>) -> Cell {
 }
 
 /// Returns the names in one cell.
-fn list_cell(names: &BTreeSet<String>) -> Cell {
+fn list_cell<'a>(names: impl IntoIterator<Item = &'a String>) -> Cell {
+    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
     if names.is_empty() {
         return Cell::Unknown;
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     Cell::Text(names.join(", "))
 }

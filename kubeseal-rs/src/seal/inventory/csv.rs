@@ -64,11 +64,11 @@ mod tests {
     #[test]
     fn has_a_header_and_an_empty_cell_for_each_unknown_value() {
         let want = [
-            "namespace,name,state,condition,unsealed,secret,delivery,items,scope,formats,keys,key-days,file,line,changed,commit,author",
+            "namespace,name,state,condition,unsealed,secret,delivery,items,item-names,scope,formats,keys,key-days,rotate-by,file,line,changed,commit,author",
             &format!(
-                "shop,db,failed,Synced=False (UnsealFailed),2 of 3,exists,secret,1,strict,v1 2048,{FINGERPRINT},,db.yaml,4,1970-01-01,0123456789,db"
+                "shop,db,failed,Synced=False (UnsealFailed),2 of 3,exists,secret,1,password,strict,v1 2048,{FINGERPRINT},,,db.yaml,4,1970-01-01,0123456789,db"
             ),
-            "shop,zzz,failed,Synced=False (UnsealFailed),2 of 3,exists,,,,,,,,,,,",
+            "shop,zzz,failed,Synced=False (UnsealFailed),2 of 3,exists,,,,,,,,,,,,,",
             "",
         ];
         let csv = csv(&listing("db"));

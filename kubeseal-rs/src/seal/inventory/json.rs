@@ -62,6 +62,7 @@ struct ContentReport<'a> {
     formats: Vec<&'a str>,
     keys: Vec<KeyReport<'a>>,
     newest_key_days: Option<i64>,
+    rotate_by: Option<String>,
     delivery: &'static str,
 }
 
@@ -151,6 +152,7 @@ impl<'a> ContentReport<'a> {
             formats: content.formats.iter().map(String::as_str).collect(),
             keys: keys.collect(),
             newest_key_days: times.newest(content).map(|since| days(since, now)),
+            rotate_by: content.rotate_by.map(|date| date.to_string()),
             delivery: content.delivery.name(),
         }
     }
@@ -243,6 +245,7 @@ mod tests {
           }}
         ],
         "newestKeyDays": null,
+        "rotateBy": null,
         "delivery": "secret"
       }},
       "file": {{

@@ -6,10 +6,10 @@ mod html;
 mod json;
 mod text;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use kubeseal_library::certificate;
@@ -27,7 +27,8 @@ use shared::key::Certificate;
 use super::destination::refuse_other_file;
 use super::session::Session;
 use super::{Outcome, keys, output, print};
-use crate::report::{self, Paint, ShowPath as _, shown};
+use crate::failure::Failure;
+use crate::report::{self, Paint, ShowPath as _, lines_shown};
 use crate::seal_args::{Cluster, Controller, KeyLocation, Sealing};
 
 /// Arguments of `seal inventory`.
@@ -38,15 +39,16 @@ use crate::seal_args::{Cluster, Controller, KeyLocation, Sealing};
     mut_arg("controller_name", |arg| arg.requires("with_cluster")),
     mut_arg("controller_namespace", |arg| arg.requires("with_cluster")),
     after_help = "\
-States: ok, pending (the controller has not reported on the newest version), failed, not-in-cluster
-(only in a file), no-file (only in the cluster). Keys are those that the objects name, without
-verification. The output contains no values. --cluster needs `list` on SealedSecrets; with `list` on
+States: ok, pending (the controller has not reported on the newest version), failed, differs (the file
+and the cluster have different contents: apply the file, or list only the directory of this cluster),
+not-in-cluster (only in a file), no-file (only in the cluster). Keys are those that the objects name,
+without verification. The output contains no values. --cluster needs `list` on SealedSecrets; with `list` on
 Secrets, it also shows which Secrets exist, and requests only their metadata.
 
 Examples:
   seal inventory
   seal inventory prod --cert cert.pem -o csv
-  seal inventory -o html -w inventory.html --redact
+  seal inventory -w inventory.html --redact
   seal inventory prod --cluster --check"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a command-line flag")]
@@ -63,15 +65,9 @@ pub struct Inventory {
     /// Certificate of a key, to show the age of the key; repeatable
     #[arg(long, value_name = "FILE|URL")]
     pub cert: Vec<OsString>,
-    /// Output format: text, json, csv, html
-    #[arg(
-        long,
-        short,
-        value_name = "FORMAT",
-        default_value = "text",
-        hide_possible_values = true
-    )]
-    pub output: InventoryFormat,
+    /// Output format: text, json, csv, html; by default that of the extension of the file to write, else text
+    #[arg(long, short, value_name = "FORMAT", hide_possible_values = true)]
+    pub output: Option<InventoryFormat>,
     /// File to write; stdout if not given
     #[arg(long, short, value_name = "FILE")]
     pub write: Option<PathBuf>,
@@ -81,8 +77,8 @@ pub struct Inventory {
     /// Replace the names of objects, namespaces, items, files and authors with pseudonyms
     #[arg(long)]
     pub redact: bool,
-    /// Exit with 1 if an object is failed, not-in-cluster or no-file
-    #[arg(long, requires = "with_cluster")]
+    /// Exit with 1 if an object is failed, differs, not-in-cluster or no-file
+    #[arg(long)]
     pub check: bool,
     /// Use this rules file instead of .seal.yaml
     #[arg(long, value_name = "FILE")]
@@ -120,14 +116,17 @@ struct Listing {
     now: Timestamp,
 }
 
-/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, or is only in a
-/// file or only in the cluster.
+/// Lists everything that is sealed. With `--check`, returns [`Outcome::Findings`] if an object failed, differs, or is
+/// only in a file or only in the cluster.
 ///
 /// # Errors
 ///
 /// Fails if the cluster cannot be read, or a file or certificate cannot be read or written. For a file below a
 /// directory, the other files are shown first.
 pub fn run(args: &Inventory, environment: &Environment) -> Result<Outcome> {
+    if args.check && !args.with_cluster {
+        bail!(Failure::new("--check compares with the cluster").hint("add --cluster"));
+    }
     check_destination(args)?;
     let sealing = Sealing {
         config: args.config.clone(),
@@ -139,6 +138,7 @@ pub fn run(args: &Inventory, environment: &Environment) -> Result<Outcome> {
     let has_files = !args.with_cluster || !args.paths.is_empty();
     let (files, unreadable_count) = if has_files {
         let (files, unreadable_count) = read_files(args, &session)?;
+        add_certificates_of_rules(&session, &files, &mut times);
         (Some(files), unreadable_count)
     } else {
         (None, 0)
@@ -174,10 +174,24 @@ fn check_destination(args: &Inventory) -> Result<()> {
     };
     files::refuse_input_as_output(out, args.cert.iter().map(Path::new))?;
     if !args.replace {
-        let is_own = |bytes: &[u8]| args.output.is_of_form(bytes);
+        let is_own = |bytes: &[u8]| args.format().is_of_form(bytes);
         refuse_other_file(out, "an inventory in this format", is_own)?;
     }
     Ok(())
+}
+
+impl Inventory {
+    /// Returns the format of `-o`; otherwise that of the extension of the file to write, else text.
+    fn format(&self) -> InventoryFormat {
+        let extension = self.write.as_ref().and_then(|path| path.extension());
+        let by_extension = match extension.and_then(OsStr::to_str) {
+            Some("json") => InventoryFormat::Json,
+            Some("csv") => InventoryFormat::Csv,
+            Some("html") => InventoryFormat::Html,
+            _ => InventoryFormat::Text,
+        };
+        self.output.unwrap_or(by_extension)
+    }
 }
 
 impl InventoryFormat {
@@ -233,6 +247,14 @@ fn read_files(args: &Inventory, session: &Session<'_>) -> Result<(Vec<FileObject
     Ok((objects, unreadable_count))
 }
 
+/// Adds the times of the certificates that rules name as local files. The others remain unknown.
+fn add_certificates_of_rules(session: &Session<'_>, files: &[FileObject], times: &mut KeyTimes) {
+    let paths = files.iter().map(|file| file.path.as_path());
+    for certificate in session.local_certificates_of_rules(paths) {
+        times.add_certificate(&certificate);
+    }
+}
+
 /// Returns the namespace in which the objects of files without a namespace are created: that of the context. `None`
 /// without a cluster.
 fn default_namespace(args: &Inventory, environment: &Environment) -> Result<Option<String>> {
@@ -281,9 +303,7 @@ fn add_served_keys(access: &Access, clusters: &Clusters<'_>, times: &mut KeyTime
         }
         Err(error) => {
             let why = error_chain(&error);
-            let why: Vec<&str> = why.lines().collect();
-            let why = why.join(" ");
-            report::warn(&shown(&format!(
+            report::warn(&lines_shown(&format!(
                 "cannot fetch the controller's certificate, so the ages of keys may be unknown: {why}"
             )));
         }
@@ -305,7 +325,7 @@ fn rows(args: &Inventory, files: Option<Vec<FileObject>>, live: Option<Live>) ->
 fn show(args: &Inventory, listing: &Listing, environment: &Environment) -> Result<()> {
     let paint = Paint::for_stdout(environment);
     let paint = args.write.is_none().then_some(paint);
-    let bytes = match args.output {
+    let bytes = match args.format() {
         InventoryFormat::Text => text::text(listing, paint).into_bytes(),
         InventoryFormat::Json => output::json(&json::InventoryReport::new(listing))?,
         InventoryFormat::Csv => csv::csv(listing).into_bytes(),
@@ -340,6 +360,8 @@ pub(super) mod tests {
             formats: ["v1 2048".to_owned()].into(),
             keys: [FINGERPRINT.to_owned()].into(),
             delivery: Delivery::Secret,
+            rotate_by: None,
+            digest: [0; 32],
         }
     }
 

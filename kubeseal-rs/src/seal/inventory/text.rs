@@ -17,7 +17,11 @@ pub(super) fn text(listing: &Listing, paint: Option<Paint>) -> String {
         return format!("{summary}\n");
     }
     let mut columns = Column::of(listing);
-    columns.retain(|column| *column != Column::Line);
+    columns.retain(|column| match column {
+        Column::Line | Column::ItemNames => false,
+        Column::RotateBy => has_dates(listing),
+        _ => true,
+    });
     let heading = |column: &Column| column.heading().to_uppercase();
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(heading).collect()];
     for row in &listing.rows {
@@ -29,6 +33,11 @@ pub(super) fn text(listing: &Listing, paint: Option<Paint>) -> String {
         _ => text,
     });
     format!("{table}\n{summary}\n")
+}
+
+fn has_dates(listing: &Listing) -> bool {
+    let mut contents = listing.rows.iter().flat_map(|row| &row.content);
+    contents.any(|content| content.rotate_by.is_some())
 }
 
 fn cell(column: Column, row: &Row, listing: &Listing) -> String {
@@ -58,7 +67,7 @@ fn painted_state(paint: Paint, text: String) -> String {
     match text.trim_end() {
         "ok" => paint.green(&text),
         "pending" => paint.yellow(&text),
-        "failed" | "not-in-cluster" | "no-file" => paint.red(&text),
+        "failed" | "differs" | "not-in-cluster" | "no-file" => paint.red(&text),
         _ => text,
     }
 }
@@ -101,6 +110,18 @@ shop       zzz   failed  Synced=False (UnsealFailed)  2 of 3    exists  -       
 2 objects in 1 file; 2 failed; 1 with v1 2048
 ";
         assert_eq!(text(&listing("db"), None), want);
+    }
+
+    #[test]
+    fn shows_dates_if_an_object_has_one() {
+        let mut listing = listing("db");
+        let content = listing.rows[0].content.as_mut().unwrap();
+        content.rotate_by = Some(jiff::civil::date(2027, 3, 1));
+        let text = text(&listing, None);
+        assert!(
+            text.contains("  ROTATE BY   FILE ") && text.contains("  2027-03-01  db.yaml:4"),
+            "{text}"
+        );
     }
 
     /// Attack: the author of a commit chooses a name that controls the terminal.

@@ -73,7 +73,7 @@ Rules: plain-secret sealed-key malformed-file malformed-object malformed-value k
   missing-recipient mixed-suites weak-suite template-changed refused-value partly-bound unbound-value
   may-become-secret unused-lock format deliver deliver-value class class-secret class-parameter class-object
   class-item broken-rule rules-file certificate exemption not-checked
-Findings of deliver and not-checked are notes, and do not change the exit code.
+Findings of deliver, rotate-by and not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
 To exempt a file, give a reason: in a comment `# seal lint: ignore plain-secret: REASON`, or in its rule in

@@ -37,10 +37,12 @@ fn missing_items(object: &Object) -> Vec<String> {
     if object.items.iter().any(|item| is_templated(&item.key)) {
         return Vec::new();
     }
-    let items = object.rotate_by.dates.keys();
-    let missing = items.filter(|item| !object.texts().contains_key(*item));
+    let missing = dates::missing_items(object).into_iter();
     let message = |item: &String| {
-        format!("the annotation {ROTATE_BY_ANNOTATION} names {item}, but no such item exists")
+        format!(
+            "the annotation {ROTATE_BY_ANNOTATION} names {item}, but no such item exists; remove the line, or run \
+             `seal unset FILE {item}`"
+        )
     };
     missing.map(message).collect()
 }
@@ -48,7 +50,7 @@ fn missing_items(object: &Object) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use kubeseal_library::finding::{ROTATE_BY, ROTATE_BY_LINE, Rule};
+    use kubeseal_library::finding::{ROTATE_BY, ROTATE_BY_LINE, Rule, Severity};
     use shared::manifest;
 
     use super::*;
@@ -74,6 +76,13 @@ mod tests {
         ] {
             assert_eq!(rules_at(today, annotation), want, "{today}");
         }
+    }
+
+    /// Otherwise a date in the past would block commits of other changes to the file.
+    #[test]
+    fn an_overdue_value_does_not_change_the_exit_code() {
+        assert_eq!(ROTATE_BY.severity, Severity::Note);
+        assert_eq!(ROTATE_BY_LINE.severity, Severity::Error);
     }
 
     #[test]

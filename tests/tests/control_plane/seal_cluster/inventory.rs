@@ -56,6 +56,12 @@ async fn an_inventory_shows_the_state_of_each_object() {
     let args = ["inventory", "--cluster", "-n", namespace, "--check"];
     let output = applied.seal(kubeconfig, "false", &args);
     assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+    let items = [("a", "hunter2"), ("b", "kept")];
+    let again = sealed_for(&KEYS[0], namespace, "db", &items, Scope::Strict);
+    let text = shared::manifest::to_yaml(&again.to_document());
+    fs::write(applied.file(), text).unwrap();
+    let states = states(&applied, kubeconfig).unwrap();
+    assert_eq!(states[1], json!(["db", "differs", "exists"]), "not applied");
 }
 
 #[tokio::test]

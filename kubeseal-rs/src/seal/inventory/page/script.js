@@ -5,7 +5,10 @@
   const filter = document.getElementById("filter");
   const shown = document.getElementById("shown");
   const body = document.createElement("tbody");
-  const bad = ["failed", "not-in-cluster", "no-file"];
+  const classes = {
+    ok: "good", pending: "pending", failed: "bad", differs: "bad", "not-in-cluster": "bad", "no-file": "bad",
+  };
+  const isNumeric = data.columns.map((_, index) => data.rows.some((row) => typeof row[index] === "number"));
 
   function element(name, text) {
     const created = document.createElement(name);
@@ -31,25 +34,39 @@
       const length = Math.max(2, Math.round((170 * count) / most));
       const name = svg("text", { x: 0, y: index * 24 + 16 });
       name.textContent = label;
-      const number = svg("text", { x: 140 + length + 6, y: index * 24 + 16 });
+      const number = svg("text", { x: 356, y: index * 24 + 16, "text-anchor": "end" });
       number.textContent = count;
-      image.append(name, svg("rect", { x: 140, y: index * 24 + 4, width: length, height: 16 }), number);
+      const bar = svg("rect", { x: 140, y: index * 24 + 4, width: length, height: 16 });
+      bar.setAttribute("class", classes[label] ?? "");
+      image.append(name, bar, number);
     });
     figure.append(image);
     return figure;
   }
 
-  function cell(value, column) {
+  // Returns the first characters of each fingerprint or key identifier, as in the table for a terminal.
+  function shortKeys(keys) {
+    return keys.split(", ").map((key) => {
+      const start = key.indexOf(":") + 1;
+      return key.slice(0, start + 8);
+    }).join(", ");
+  }
+
+  function cell(value, index) {
+    const column = data.columns[index];
     const created = element("td", value === null ? "\u2013" : String(value));
-    if (typeof value === "number") created.className = "number";
-    if (column === "State" && bad.includes(value)) created.className = "bad";
-    if (column === "State" && value === "ok") created.className = "good";
+    if (isNumeric[index]) created.className = "number";
+    if (column === "State") created.className = classes[value] ?? "";
+    if (column === "Keys" && value !== null) {
+      created.textContent = shortKeys(value);
+      created.title = value;
+    }
     return created;
   }
 
   function row(values) {
     const created = element("tr");
-    values.forEach((value, index) => created.append(cell(value, data.columns[index])));
+    values.forEach((value, index) => created.append(cell(value, index)));
     const text = values.filter((value) => value !== null).join("\n").toLowerCase();
     return { values, text, element: created };
   }
@@ -88,6 +105,7 @@
     data.columns.forEach((column, index) => {
       const heading = element("th");
       heading.setAttribute("scope", "col");
+      if (isNumeric[index]) heading.className = "number";
       const button = element("button", column);
       button.type = "button";
       button.addEventListener("click", () => sort(heading, index));
