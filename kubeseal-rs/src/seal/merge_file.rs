@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::files;
 use kubeseal_library::merge::{self, Change, Conflict, Labels, MAX_BYTES, MarkedLines, Versions};
 
 use super::Outcome;
+use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, shown};
 
 /// Arguments of `seal merge-file`.
@@ -48,6 +49,14 @@ const MAX_MARKER_LEN: usize = 100;
 /// Fails if a version cannot be read or is above the size limit, or the result cannot be written. In that case, our
 /// version is unchanged; the command that `seal hook install` configures then merges the lines, and reports a conflict.
 pub fn run(args: &MergeFile) -> Result<Outcome> {
+    if args.ours.is_symlink() {
+        // Git passes temporary files.
+        let message = format!(
+            "{} is a symbolic link, which is not followed",
+            args.ours.shown()
+        );
+        bail!(Failure::new(message).hint("pass the file itself"));
+    }
     let [base, ours, theirs] =
         [&args.base, &args.ours, &args.theirs].map(|path| files::read_regular(path, MAX_BYTES));
     let (base, ours, theirs) = (base?, ours?, theirs?);

@@ -85,7 +85,7 @@ impl<'a> Session<'a> {
 
     /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
     /// names, unless the user pins it or `keys` contains its private key. Refuses keys that `keys` marks as compromised
-    /// or opening-only, whoever names them.
+    /// or opening-only, even if the user names them.
     pub fn for_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,

@@ -61,14 +61,17 @@ fn create_files(directory: &Path) {
         ttl: jiff::SignedDuration::from_hours(24),
         common_name: String::new(),
     };
-    let key = spec
-        .generate(jiff::Timestamp::now(), &mut shared::random::system())
-        .unwrap();
+    let new_key = || {
+        let (now, random) = (jiff::Timestamp::now(), &mut shared::random::system());
+        spec.generate(now, random).unwrap()
+    };
+    let (key, server_key) = (new_key(), new_key());
     let write = |name: &str, text: &[u8]| fs::write(directory.join(name), text).unwrap();
     write("cert.pem", key.pair.certificate().to_pem().as_bytes());
     write("key.pem", key.private_pem.expose());
-    write("tls.crt", key.pair.certificate().to_pem().as_bytes());
-    write("tls.key", key.private_pem.expose());
+    let server_certificate = server_key.pair.certificate().to_pem();
+    write("tls.crt", server_certificate.as_bytes());
+    write("tls.key", server_key.private_pem.expose());
     write("password.txt", b"correct horse");
     write(".env", b"API_KEY='hunter2'\n");
     write(

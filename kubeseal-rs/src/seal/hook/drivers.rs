@@ -354,8 +354,16 @@ fn with_lines(existing: &[u8], lines: &[String]) -> Vec<u8> {
         .iter()
         .flat_map(|line| [line.as_str(), line_break])
         .collect();
-    [text.as_bytes(), existing].concat()
+    // Git ignores this mark only at the beginning of the file.
+    let (mark, existing) = match existing.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => (BYTE_ORDER_MARK, rest),
+        None => (&b""[..], existing),
+    };
+    [mark, text.as_bytes(), existing].concat()
 }
+
+/// The byte order mark of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[cfg(test)]
 mod tests {
@@ -394,6 +402,11 @@ mod tests {
         assert_eq!(
             with_lines(b"a.yaml merge=union\r\n", &lines[..1]),
             b"*.yaml merge=seal\r\na.yaml merge=union\r\n"
+        );
+        // Fault: after inserted lines, the mark would be part of the first pattern of the repository.
+        assert_eq!(
+            with_lines(b"\xef\xbb\xbf*.key filter=crypt\n", &lines[..1]),
+            b"\xef\xbb\xbf*.yaml merge=seal\n*.key filter=crypt\n"
         );
         assert!(has_line(b"x\n *.yaml\tmerge=seal\r\n", &lines[0]));
         assert!(!has_line(b"*.yaml merge=seal2\n", &lines[0]));

@@ -138,6 +138,7 @@ mod tests {
         }
     }
 
+    /// Attack: an author of a repository adds an element that loads a script or sends data to their server.
     #[test]
     fn the_page_loads_nothing_and_has_no_other_placeholder() {
         let html = html(&listing("db")).unwrap();

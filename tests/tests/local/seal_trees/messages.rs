@@ -72,7 +72,7 @@ fn commands_report_templates_and_git_conflicts_in_files() {
         tree.write("a.yaml", &sealed);
         for args in [
             &["view", "a.yaml"][..],
-            &["set", "a.yaml", "a", "--from-file", "key.pem"],
+            &["set", "a.yaml", "a", "--from-file", "cert.pem"],
             &["unset", "a.yaml", "a"],
             &["doctor", "a.yaml"],
             &["lint", "a.yaml"],

@@ -82,7 +82,7 @@ impl Tree {
             "cert.pem",
             "--no-hints",
             "--from-file",
-            "a=key.pem",
+            "a=cert.pem",
             "-w",
             file,
         ];

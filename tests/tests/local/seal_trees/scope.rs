@@ -10,7 +10,7 @@ fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
     let tree = Tree::new();
     tree.write(".seal.yaml", RULES);
     let create = |scope: &[&str], file: &str| {
-        let common_args = ["create", "db", "--from-file", "a=key.pem", "-w", file];
+        let common_args = ["create", "db", "--from-file", "a=cert.pem", "-w", file];
         tree.seal(&[&common_args, scope].concat())
     };
     assert!(create(&[], "tree/right.yaml").status.success());
@@ -38,7 +38,7 @@ fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
             String::from_utf8_lossy(&output.stdout).contains("[broken-rule]"),
             "{name}: {output:?}"
         );
-        let output = tree.seal(&["set", &file, "b", "--from-file", "key.pem"]);
+        let output = tree.seal(&["set", &file, "b", "--from-file", "cert.pem"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         assert_eq!(tree.read(&file), text, "{name}");
     }
@@ -69,7 +69,7 @@ fn new_objects_accept_every_allowed_scope_and_no_other() {
             "create",
             "db",
             "--from-file",
-            "a=key.pem",
+            "a=cert.pem",
             "-w",
             &file,
             "--scope",
