@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use fair::{Job, Slots};
 pub use worker::Budget;
-use worker::{Lanes, Worker};
+use worker::{Lanes, Worker, thread_time};
 
 /// Runs blocking work on a limited number of threads.
 #[derive(Debug, Clone)]
@@ -125,7 +125,8 @@ impl Pool {
         .map_err(|_| Stopped)
     }
 
-    /// Like [`Self::work_for`], for work that can use much memory: only a few such jobs run concurrently.
+    /// Like [`Self::work_for`], for work that can use much memory: only a few such jobs run concurrently. The tenant
+    /// that has used less processor time is next.
     ///
     /// # Errors
     ///
@@ -142,9 +143,18 @@ impl Pool {
             &self.renderings.quick
         };
         let slot = slots.enqueue(&mut Job::new(tenant));
-        let _slot = slot.await.map_err(|_| Stopped)?;
-        slots.charge(tenant, 1);
-        work_in(lanes, tenant, rendering.budget, work).await
+        let slot = slot.await.map_err(|_| Stopped)?;
+        let (slots, name) = (slots.clone(), tenant.to_owned());
+        let charged = move |meter: &mut dyn Meter| {
+            let before = thread_time();
+            let result = work(meter);
+            let used = thread_time().saturating_sub(before).as_micros();
+            // Also if the caller has disconnected meanwhile: the slot is released afterwards.
+            slots.charge(&name, u64::try_from(used).unwrap_or(u64::MAX).max(1));
+            drop(slot);
+            result
+        };
+        work_in(lanes, tenant, rendering.budget, charged).await
     }
 
     /// Runs work for a tenant when it is the tenant's turn. The work calls the meter before each operation. The meter
@@ -308,6 +318,44 @@ mod tests {
             "the slow renderings still occupy their slots"
         );
         hostile.abort_all();
+    }
+
+    /// Attack: seven namespaces request responses whose rendering takes long, one after another, so that the renderings
+    /// of another namespace wait for one of each.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_tenant_with_quick_renderings_waits_for_no_turn_of_each_slow_tenant() {
+        let pool = Pool::with_lanes_for_renderings(1);
+        let completed = Arc::new(AtomicUsize::new(0));
+        let mut hostile = tokio::task::JoinSet::new();
+        for i in 0..7 {
+            let (pool, completed) = (pool.clone(), Arc::clone(&completed));
+            hostile.spawn(async move {
+                let tenant = format!("hostile-{i}");
+                loop {
+                    let work = |_: &mut dyn Meter| {
+                        let start = thread_time();
+                        while thread_time().saturating_sub(start) < Duration::from_millis(20) {}
+                    };
+                    let rendered = pool.render_for(&tenant, rendering(true), work);
+                    rendered.await.unwrap();
+                    completed.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        while completed.load(Ordering::SeqCst) < 14 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let before = completed.load(Ordering::SeqCst);
+        for _ in 0..5 {
+            let quiet = pool.render_for("quiet", rendering(true), |meter| meter.spend(1));
+            assert_eq!(quiet.await, Ok(Ok(())));
+        }
+        let meanwhile = completed.load(Ordering::SeqCst) - before;
+        hostile.abort_all();
+        assert!(
+            meanwhile <= 15,
+            "{meanwhile} renderings of other tenants, 35 if tenants took turns"
+        );
     }
 
     /// Attack: an author has several Pods request different responses at the same time, so that their renderings delay

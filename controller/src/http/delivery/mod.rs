@@ -53,9 +53,9 @@ use revision::Revision;
 
 /// Time limit for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for each part of a request other than reading the body and waiting for a change. The CSI provider must
-/// respond within 15 seconds.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// Time limit for each part of a request other than reading the body and waiting for a change. The CSI provider waits
+/// for eleven seconds, so it gets a response.
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum number of attempts if an object changes while it is read, and the pause between attempts.
 const MAX_ATTEMPTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(200);

@@ -139,8 +139,14 @@ impl Responses {
         let work = self.rendering(namespace, parsed, unsealed, version_key, revision);
         let finish = async {
             let rendering = class.rendering_for_delivery();
-            let rendered = self.opener.pool.render_for(namespace, rendering, work);
-            let (start, response) = rendered.await.map_err(|_| DeliveryRefusal::Busy)?;
+            let pool = &self.opener.pool;
+            let rendered = if has_templates {
+                pool.render_for(namespace, rendering, work).await
+            } else {
+                // Its time is not fixed, so it need not wait for a lane of renderings.
+                pool.work_for(namespace, rendering.budget, work).await
+            };
+            let (start, response) = rendered.map_err(|_| DeliveryRefusal::Busy)?;
             // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
             let (prepared, _unused) = match response {
                 Ok(response) => (PreparedBody::new(response.to_json(), reservation), None),
@@ -191,6 +197,8 @@ impl Responses {
         let works = unsealed.values().map(|object| object.slow_work());
         let work = works.fold(parsed.slow_work(), u64::saturating_add);
         let class = Class::for_delivery(work).ok_or(DeliveryRefusal::TooSlow)?;
+        // By their text, so that a namespace with costlier templates waits for one with cheaper templates.
+        slots.charge(namespace, work);
         Ok(Preparation {
             slot,
             unsealed,

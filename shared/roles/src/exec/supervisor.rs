@@ -170,12 +170,16 @@ impl RunningCommand {
 
     /// Replaces the content of the files.
     fn update(&self, values: &Values) -> Result<()> {
-        for (item, file) in &self.files {
-            let value = values
-                .get(item)
-                .with_context(|| format!("the SealedSecrets no longer contain the item {item}"))?;
+        // All items are found before any file is replaced, so that the command gets values of one version.
+        let replacements = self.files.iter().map(|(item, file)| {
+            let value = values.get(item);
+            let missing = || format!("the SealedSecrets no longer contain the item {item}");
+            Ok((file, value.with_context(missing)?))
+        });
+        for (file, value) in replacements.collect::<Result<Vec<_>>>()? {
             // The sizes of values determine the file that cannot be replaced, so the error does not name it.
-            replace(file, value.expose()).context("cannot replace the files of the command")?;
+            replace(file, value.expose())
+                .context("cannot replace all files of the command; some may have new values")?;
         }
         Ok(())
     }
