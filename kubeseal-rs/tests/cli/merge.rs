@@ -572,8 +572,8 @@ fn a_conflict_without_markers_names_a_command_that_prints_the_other_version() {
     let (text, binary) = ("a: 2\n", "a: \0\n");
     for (args, want) in [
         (&["merge", "--no-edit", "theirs"][..], binary),
-        (&["cherry-pick", "theirs"], binary),
-        (&["rebase", "theirs"], text),
+        (&["cherry-pick", "theirs"][..], binary),
+        (&["rebase", "theirs"][..], text),
     ] {
         let clone = Clone::new();
         clone.write("a: 1\n");
