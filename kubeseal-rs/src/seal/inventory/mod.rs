@@ -28,7 +28,7 @@ use super::destination::refuse_other_file;
 use super::session::Session;
 use super::{Outcome, keys, output, print};
 use crate::failure::Failure;
-use crate::report::{self, Paint, ShowPath as _, lines_shown};
+use crate::report::{self, Paint, ShowPath as _};
 use crate::seal_args::{Cluster, Controller, KeyLocation, Sealing};
 
 /// Arguments of `seal inventory`.
@@ -303,9 +303,9 @@ fn add_served_keys(access: &Access, clusters: &Clusters<'_>, times: &mut KeyTime
         }
         Err(error) => {
             let why = error_chain(&error);
-            report::warn(&lines_shown(&format!(
+            report::warn(&format!(
                 "cannot fetch the controller's certificate, so the ages of keys may be unknown: {why}"
-            )));
+            ));
         }
     }
 }
