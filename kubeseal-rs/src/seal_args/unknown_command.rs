@@ -109,7 +109,7 @@ pub fn hint(word: &str) -> Option<String> {
 }
 
 /// Returns a hint for a flag that a command does not have; `None` if it is no flag of `kubeseal`.
-pub fn flag_hint(flag: &str) -> Option<String> {
+pub(super) fn flag_hint(flag: &str) -> Option<String> {
     flag.starts_with("--").then(|| known(flag)).flatten()
 }
 
