@@ -138,15 +138,15 @@ mod tests {
 
     #[test]
     fn the_digest_is_of_values_template_scope_and_delivery() {
-        let same = digest_of("{}", "{encryptedData: {a: x, b: y}}");
+        let same = digest_of("{}", "{encryptedData: {a: x, b: w}}");
         for (annotations, spec) in [
             (
-                "{kubectl.kubernetes.io/x: y}",
-                "{encryptedData: {b: y, a: x}}",
+                "{kubectl.kubernetes.io/x: w}",
+                "{encryptedData: {b: w, a: x}}",
             ),
             (
                 "{}",
-                "{encryptedData: {a: x, b: y}, template: {data: {}, metadata: {creationTimestamp: null, name: db, labels: {}}}}",
+                "{encryptedData: {a: x, b: w}, template: {data: {}, metadata: {creationTimestamp: null, name: db, labels: {}}}}",
             ),
         ] {
             assert_eq!(digest_of(annotations, spec), same, "{annotations} {spec}");
@@ -154,19 +154,19 @@ mod tests {
         for (annotations, spec) in [
             ("{}", "{encryptedData: {a: x}}"),
             ("{}", "{encryptedData: {a: x, b: z}}"),
-            ("{}", "{encryptedData: {a: x, b: y, c: z}}"),
-            ("{}", "{encryptedData: {a: x, b: y}, template: {type: t}}"),
+            ("{}", "{encryptedData: {a: x, b: w, c: z}}"),
+            ("{}", "{encryptedData: {a: x, b: w}, template: {type: t}}"),
             (
                 "{}",
-                "{encryptedData: {a: x, b: y}, template: {data: {c: d}}}",
+                "{encryptedData: {a: x, b: w}, template: {data: {c: d}}}",
             ),
             (
                 "{}",
-                "{encryptedData: {a: x, b: y}, template: {metadata: {labels: {c: d}}}}",
+                "{encryptedData: {a: x, b: w}, template: {metadata: {labels: {c: d}}}}",
             ),
             (
                 "{sealedsecrets.bitnami.com/cluster-wide: 'true'}",
-                "{encryptedData: {a: x, b: y}}",
+                "{encryptedData: {a: x, b: w}}",
             ),
         ] {
             assert_ne!(digest_of(annotations, spec), same, "{annotations} {spec}");
