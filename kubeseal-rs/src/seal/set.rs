@@ -27,7 +27,7 @@ Name, namespace and scope are those of the SealedSecret in the file. Comments, o
 
 Examples:
   seal set db.sealed.yaml password < password.txt
-  seal set db.sealed.yaml ssh.key --from-file key.pem
+  seal set db.sealed.yaml ssh.key --from-file id_ed25519
   seal set db.sealed.yaml session --generate --cert cert.pem
   seal set db.sealed.yaml password --rotate-by 90d < password.txt
   seal set db.sealed.yaml token --generate hex:16 --name shop/db")]

@@ -161,6 +161,7 @@ mod tests {
         }
     }
 
+    /// Fault: a response is longer than expected, so that cached responses exceed the limit of the memory.
     #[test]
     fn a_body_longer_than_its_reserved_memory_is_refused() {
         let owner = Owner {
