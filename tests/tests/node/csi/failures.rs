@@ -73,7 +73,7 @@ async fn no_pod_runs_without_its_file_after_any_response_of_a_controller() {
             event.contains(&format!("code = {code} desc = ")),
             "{object}: {event}"
         );
-        assert!(event.contains("the controller "), "{object}: {event}");
+        assert!(event.contains("the controller"), "{object}: {event}");
         assert_has_no_position(&event);
     }
     for pod in &pods {
