@@ -26,7 +26,7 @@ pub fn backoff(failures: u32, jitter: f64) -> SignedDuration {
     max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// Returns whether `retry_at` is in the future. No retry is scheduled more than [`LONGEST_WAIT`] ahead, so a later
+/// Returns whether `retry_at` is in the future. No retry is scheduled more than five minutes ahead, so a later
 /// `retry_at` was computed with a wrong clock, and counts as past.
 pub fn is_waiting(retry_at: Timestamp, now: Timestamp) -> bool {
     now < retry_at && retry_at.duration_since(now) <= LONGEST_WAIT

@@ -24,7 +24,7 @@ The value is written byte for byte, without a line break at its end. Templates a
 
 Examples:
   seal get db.sealed.yaml password --key key.pem | wc -c
-  seal get db.sealed.yaml password --key key.pem -w password.txt")]
+  seal get db.sealed.yaml password --key key.pem -w db-password.txt")]
 pub struct Get {
     /// File with the SealedSecret
     pub file: PathBuf,

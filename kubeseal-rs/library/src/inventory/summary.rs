@@ -62,7 +62,7 @@ impl AgeGroup {
 }
 
 impl Summary {
-    /// Counts the rows from [`super::join`]. Rows with the same namespace and name count separately, because files of
+    /// Counts the rows from [`super::join()`]. Rows with the same namespace and name count separately, because files of
     /// several clusters may contain different objects with one name.
     pub fn new(rows: &[Row], times: &KeyTimes, now: Timestamp) -> Self {
         let mut summary = Self::default();

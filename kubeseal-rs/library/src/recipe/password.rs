@@ -73,7 +73,7 @@ impl Password {
     ///
     /// # Errors
     ///
-    /// Returns a [`PasswordError`] if no password can meet the options.
+    /// Fails if no password can meet the options.
     pub fn check(&self) -> Result<(), PasswordError> {
         if !(8..=4096).contains(&self.length) {
             return Err(PasswordError::Length);

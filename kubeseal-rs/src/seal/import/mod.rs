@@ -54,13 +54,13 @@ If the file is a Secret manifest, the Secret keeps its name: seal import sops FI
     Sops(ImportSops),
     /// Import a Secret as `kubectl get -o yaml` prints it, without fields that the server added
     #[command(
-        after_help = "Examples:\n  seal import secret < from-cluster.yaml > db.sealed.yaml\n\n\
+        after_help = "Examples:\n  seal import secret --cert cert.pem < from-cluster.yaml > db.sealed.yaml\n\n\
 From a cluster: kubectl get secret db -n shop -o yaml | seal import secret -w db.yaml"
     )]
     Secret(ImportSecret),
     /// Import Secrets as `kubectl get -o yaml` prints them, except those that controllers recreate
     #[command(
-        after_help = "Examples:\n  seal import list --into sealed < from-cluster.yaml\n\n\
+        after_help = "Examples:\n  seal import list --cert cert.pem --into sealed < from-cluster.yaml\n\n\
 From a cluster: kubectl get secrets -A -o yaml | seal import list --into sealed"
     )]
     List(ImportList),

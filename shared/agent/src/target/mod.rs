@@ -314,7 +314,7 @@ impl Target {
         stale.try_for_each(|name| self.directory.remove(name))
     }
 
-    /// Removes former and unfinished versions, [`NEXT_DATA`], and dangling links.
+    /// Removes former and unfinished versions, `NEXT_DATA`, and dangling links.
     ///
     /// # Errors
     ///
