@@ -8,6 +8,7 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use shared::meter::Meter;
 use tokio::sync::Semaphore;
@@ -44,6 +45,11 @@ const MAX_RENDERINGS: usize = 4;
 /// Number of slots of each kind that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;
 
+/// Number of lanes for the quick and the slow renderings of callers. They may share a processor: the processor time of a
+/// rendering is limited to a quarter of the time for which it occupies its lane.
+const QUICK_LANES: usize = 4;
+const SLOW_LANES: usize = 2;
+
 /// The budget of a rendering, and whether it is slow.
 #[derive(Debug, Clone, Copy)]
 pub struct Rendering {
@@ -51,6 +57,9 @@ pub struct Rendering {
     pub budget: Budget,
     /// Whether the rendering may take seconds, because of slow functions.
     pub is_slow: bool,
+    /// How long the rendering occupies its lane, if it is shorter. The next rendering of another caller starts when the
+    /// lane is free, which must not reveal how long this one took.
+    pub hold: Option<Duration>,
 }
 
 /// The work was interrupted: the process is shutting down, or the work panicked.
@@ -71,18 +80,19 @@ impl Pool {
     /// have further lanes, and wait for a lane before they start: when they end is observable, so no other work of
     /// callers may delay them.
     pub(crate) fn for_callers() -> Self {
-        Self::with_lanes_for_renderings((processor_count() / 2).max(1))
+        let short = (processor_count() / 2).max(1);
+        Self::with_lanes_for_renderings(short, QUICK_LANES, SLOW_LANES)
     }
 
-    fn with_lanes_for_renderings(short: usize) -> Self {
+    fn with_lanes_for_renderings(short: usize, quick: usize, slow: usize) -> Self {
         let own_lanes = |count: usize| RenderingSlots {
             slots: Slots::new(count),
             lanes: Lanes::new(count, count),
         };
         Self {
             renderings: Renderings {
-                quick: own_lanes(short),
-                slow: own_lanes(1),
+                quick: own_lanes(quick),
+                slow: own_lanes(slow),
             },
             ..Self::with_slots(short, 1)
         }
@@ -126,7 +136,7 @@ impl Pool {
     }
 
     /// Like [`Self::work_for`], for work that can use much memory: only a few such jobs run concurrently. The tenant
-    /// that has used less processor time is next.
+    /// that has used less time is next: processor time, or the time for which it occupied lanes if that is longer.
     ///
     /// # Errors
     ///
@@ -146,11 +156,13 @@ impl Pool {
         let slot = slot.await.map_err(|_| Stopped)?;
         let (slots, name) = (slots.clone(), tenant.to_owned());
         let charged = move |meter: &mut dyn Meter| {
-            let before = thread_time();
+            let (start, before) = (Instant::now(), thread_time());
             let result = work(meter);
-            let used = thread_time().saturating_sub(before).as_micros();
+            let hold = rendering.hold.unwrap_or_default();
+            let used = thread_time().saturating_sub(before).max(hold).as_micros();
             // Also if the caller has disconnected meanwhile: the slot is released afterwards.
             slots.charge(&name, u64::try_from(used).unwrap_or(u64::MAX).max(1));
+            std::thread::sleep(hold.saturating_sub(start.elapsed()));
             drop(slot);
             result
         };
@@ -213,7 +225,6 @@ impl Drop for EndOnDrop {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use super::*;
 
@@ -286,6 +297,7 @@ mod tests {
         Rendering {
             budget: BUDGET,
             is_slow,
+            hold: None,
         }
     }
 
@@ -320,11 +332,42 @@ mod tests {
         hostile.abort_all();
     }
 
+    /// Attack: a caller requests a rendering at the same time as another one, and infers from its start how long the other
+    /// one took with a value.
+    #[tokio::test]
+    async fn the_start_of_a_rendering_does_not_reveal_how_long_the_previous_one_took() {
+        let hold = Duration::from_millis(300);
+        let held = Rendering {
+            hold: Some(hold),
+            ..rendering(false)
+        };
+        for took in [0, 150] {
+            let pool = Pool::with_lanes_for_renderings(1, 1, 1);
+            let first_start = Arc::new(std::sync::Mutex::new(None));
+            let (victim, started) = (pool.clone(), Arc::clone(&first_start));
+            let first = tokio::spawn(async move {
+                let work = move |_: &mut dyn Meter| {
+                    *started.lock().unwrap() = Some(Instant::now());
+                    std::thread::sleep(Duration::from_millis(took));
+                };
+                victim.render_for("victim", held, work).await
+            });
+            while first_start.lock().unwrap().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let next = pool.render_for("caller", held, |_| Instant::now());
+            let next_start = next.await.unwrap();
+            let first_start = first_start.lock().unwrap().unwrap();
+            assert!(next_start.duration_since(first_start) >= hold, "{took}");
+            first.await.unwrap().unwrap();
+        }
+    }
+
     /// Attack: seven namespaces request responses whose rendering takes long, one after another, so that the renderings
     /// of another namespace wait for one of each.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_tenant_with_quick_renderings_waits_for_no_turn_of_each_slow_tenant() {
-        let pool = Pool::with_lanes_for_renderings(1);
+        let pool = Pool::with_lanes_for_renderings(1, 1, 1);
         let completed = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();
         for i in 0..7 {
@@ -362,7 +405,7 @@ mod tests {
     /// each other, and the time of a response reveals how long rendering takes.
     #[tokio::test]
     async fn renderings_of_callers_run_one_after_another_and_wait_for_no_other_work() {
-        let pool = Pool::with_lanes_for_renderings(1);
+        let pool = Pool::with_lanes_for_renderings(1, 1, 1);
         let (release, wait) = std::sync::mpsc::channel::<()>();
         let blocker = pool.clone();
         let other_work = tokio::spawn(async move {

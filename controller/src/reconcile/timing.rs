@@ -29,11 +29,12 @@ const CLASSES: [(u64, Class); 4] = [
 const SLOWEST_CLASS: Class = Class::new(60_000, 50_000);
 
 /// The classes of templates that are rendered while a Pod waits, like [`CLASSES`]. Templates with a higher cost are not
-/// delivered: a Pod waits at most as long as the CSI driver allows.
+/// delivered: a Pod waits at most as long as the CSI driver allows. The processor time is a quarter of the time or less,
+/// since several renderings share the processors.
 const DELIVERY_CLASSES: [(u64, Class); 3] = [
-    (0, Class::new(500, 450)),
-    (300_000, Class::new(2_000, 1_500)),
-    (600_000, Class::new(5_000, 4_000)),
+    (0, Class::new(500, 100)),
+    (300_000, Class::new(2_000, 500)),
+    (600_000, Class::new(5_000, 1_200)),
 ];
 
 /// The classes whose outcomes are published so late that their results need a permit.
@@ -104,6 +105,7 @@ impl Class {
         Rendering {
             budget: self.budget(),
             is_slow: self.slow_class().is_some(),
+            hold: None,
         }
     }
 
@@ -112,6 +114,7 @@ impl Class {
         Rendering {
             budget: self.budget(),
             is_slow: self != DELIVERY_CLASSES[0].1,
+            hold: Some(self.step),
         }
     }
 

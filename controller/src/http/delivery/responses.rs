@@ -136,7 +136,13 @@ impl Responses {
         let (reservation, displaced) = self.reserve(owner, len).await?;
         let has_templates = entries.iter().any(has_actions)
             || unsealed.values().any(|object| object.has_templates());
-        let work = self.rendering(namespace, parsed, unsealed, version_key, revision);
+        let rendering = self.rendering(namespace, parsed, unsealed, version_key, revision);
+        let work = move |meter: &mut dyn Meter| {
+            let rendered = rendering(meter);
+            // The reservation bounds the memory of responses that wait for their time.
+            drop(slot);
+            rendered
+        };
         let finish = async {
             let rendering = class.rendering_for_delivery();
             let pool = &self.opener.pool;
@@ -146,7 +152,7 @@ impl Responses {
                 // Its time is not fixed, so it need not wait for a lane of renderings.
                 pool.work_for(namespace, rendering.budget, work).await
             };
-            let (start, response) = rendered.map_err(|_| DeliveryRefusal::Busy)?;
+            let (start, took, response) = rendered.map_err(|_| DeliveryRefusal::Busy)?;
             // Without a response, the reservation is kept too: the memory that is left must not depend on the values.
             let (prepared, _unused) = match response {
                 Ok(response) => (PreparedBody::new(response.to_json(), reservation), None),
@@ -155,9 +161,7 @@ impl Responses {
             if !has_templates {
                 return prepared;
             }
-            // The reservation bounds the memory of responses that wait for their time.
-            drop(slot);
-            sleep_until(start + class.write_delay(start.elapsed())).await;
+            sleep_until(start + class.write_delay(took)).await;
             let names = || objects.keys().map(|id| id.name.clone()).collect();
             prepared.map_err(|why| why.without_values(names))
         };
@@ -255,7 +259,7 @@ impl Responses {
         self.opened.get(identity.as_bytes().to_vec(), open).await
     }
 
-    /// Returns the work that creates the response. The work also returns the time at which rendering began. All
+    /// Returns the work that creates the response. The work also returns when rendering began, and how long it took. All
     /// templates share one budget, so the class limits the time of all of them together.
     fn rendering(
         &self,
@@ -264,8 +268,9 @@ impl Responses {
         unsealed: UnsealedObjects,
         version_key: Arc<VersionKey>,
         revision: Revision,
-    ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Result<Response, DeliveryRefusal>) + Send + 'static
-    {
+    ) -> impl FnOnce(&mut dyn Meter) -> (Instant, Duration, Result<Response, DeliveryRefusal>)
+    + Send
+    + 'static {
         let (opener, ring) = (self.opener.clone(), Arc::clone(&self.ring.borrow()));
         let namespace = namespace.to_owned();
         move |meter| {
@@ -280,7 +285,7 @@ impl Responses {
                 };
                 files.response(revision.text(), &entries, meter)
             });
-            (start, response)
+            (start, start.elapsed(), response)
         }
     }
 
