@@ -337,7 +337,7 @@ mod tests {
     #[tokio::test]
     async fn the_start_of_a_rendering_does_not_reveal_how_long_the_previous_one_took() {
         let hold = Duration::from_millis(300);
-        let held = Rendering {
+        let fixed_time = Rendering {
             hold: Some(hold),
             ..rendering(false)
         };
@@ -350,12 +350,12 @@ mod tests {
                     *started.lock().unwrap() = Some(Instant::now());
                     std::thread::sleep(Duration::from_millis(took));
                 };
-                victim.render_for("victim", held, work).await
+                victim.render_for("victim", fixed_time, work).await
             });
             while first_start.lock().unwrap().is_none() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            let next = pool.render_for("caller", held, |_| Instant::now());
+            let next = pool.render_for("caller", fixed_time, |_| Instant::now());
             let next_start = next.await.unwrap();
             let first_start = first_start.lock().unwrap().unwrap();
             assert!(next_start.duration_since(first_start) >= hold, "{took}");
